@@ -1,0 +1,124 @@
+"""Payload codecs: between a message type and payload bytes. A connector has one, for all its channels."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any, TypeAlias, TypeVar, cast, get_origin
+
+import msgspec
+
+from taktora_trio.errors import CodecError, ConfigError
+
+__all__ = ["Buffer", "JsonCodec", "MsgpackCodec", "PayloadCodec", "RawCodec"]
+
+T = TypeVar("T")
+Buffer: TypeAlias = bytes | bytearray | memoryview
+
+
+class PayloadCodec(ABC):
+    """Makes the two functions that a channel of one message type needs.
+
+    Both raise `CodecError`. A decoder is handed a view of shared memory that is only valid during the call: it must
+    not keep the view, or slices of it, in what it returns.
+    """
+
+    name: str
+    """Part of the service's description: both ends must use the codec of the same name."""
+
+    @abstractmethod
+    def encoder(self, message_type: type[T]) -> Callable[[T], Buffer]: ...
+
+    @abstractmethod
+    def decoder(self, message_type: type[T]) -> Callable[[Buffer], T]: ...
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}()"
+
+
+def _runtime_type(message_type: Any) -> type | tuple[type, ...]:
+    """What `isinstance` can check of a message type; `object` where it can check nothing (unions, literals)."""
+    if message_type is float:
+        return (int, float)  # as the type system has it (PEP 484, the numeric tower)
+    origin = get_origin(message_type)
+    if origin is None:
+        return message_type if isinstance(message_type, type) else object
+    return origin if origin in (list, dict, tuple, set, frozenset) else object
+
+
+class _MsgspecCodec(PayloadCodec):
+    """JSON and MessagePack alike: attrs classes, dataclasses, msgspec structs and plain types."""
+
+    _encoder: msgspec.json.Encoder | msgspec.msgpack.Encoder
+    _decoder_type: type[msgspec.json.Decoder[Any]] | type[msgspec.msgpack.Decoder[Any]]
+
+    def encoder(self, message_type: type[T]) -> Callable[[T], Buffer]:
+        encode = self._encoder.encode
+        expected = _runtime_type(message_type)
+
+        def encode_message(message: T) -> Buffer:
+            # msgspec encodes whatever it can; a message of a wrong type would only fail at the peer, far from its cause.
+            if not isinstance(message, expected):
+                raise CodecError(f"the channel carries {message_type!r}, not {type(message).__name__}: {message!r:.80}")
+            try:
+                return encode(message)
+            except (msgspec.MsgspecError, TypeError, ValueError, OverflowError, RecursionError) as exc:
+                raise CodecError(f"cannot encode a {type(message).__name__} as {self.name}: {exc}") from exc
+
+        return encode_message
+
+    def decoder(self, message_type: type[T]) -> Callable[[Buffer], T]:
+        try:
+            decode = self._decoder_type(message_type).decode
+        except TypeError as exc:
+            raise ConfigError(f"messages of type {message_type!r} can't be decoded from {self.name}: {exc}") from exc
+
+        def decode_message(payload: Buffer) -> T:
+            try:
+                return cast(T, decode(payload))
+            except (msgspec.MsgspecError, ValueError, RecursionError) as exc:
+                raise CodecError(f"not a {self.name} {message_type!r}: {exc}") from exc
+
+        return decode_message
+
+
+class JsonCodec(_MsgspecCodec):
+    """JSON (RFC 8259), by msgspec. The default."""
+
+    name = "json"
+    _encoder = msgspec.json.Encoder()
+    _decoder_type = msgspec.json.Decoder
+
+
+class MsgpackCodec(_MsgspecCodec):
+    """MessagePack, by msgspec."""
+
+    name = "msgpack"
+    _encoder = msgspec.msgpack.Encoder()
+    _decoder_type = msgspec.msgpack.Decoder
+
+
+class RawCodec(PayloadCodec):
+    """Bytes as they are; the message type is `bytes`. `bytearray` and `memoryview` can be sent too."""
+
+    name = "raw"
+
+    def encoder(self, message_type: type[T]) -> Callable[[T], Buffer]:
+        self._check(message_type)
+
+        def encode_bytes(message: T) -> Buffer:
+            if isinstance(message, bytes | bytearray):
+                return message
+            if isinstance(message, memoryview):
+                return message.cast("B")
+            raise CodecError(f"a raw channel carries bytes, not {type(message).__name__}: encode the message first")
+
+        return encode_bytes
+
+    def decoder(self, message_type: type[T]) -> Callable[[Buffer], T]:
+        self._check(message_type)
+        return cast("Callable[[Buffer], T]", bytes)
+
+    def _check(self, message_type: type) -> None:
+        if message_type is not bytes:
+            raise ConfigError(f"the raw codec carries bytes, not {message_type!r}: declare the channel's type as bytes")

@@ -1,0 +1,71 @@
+"""A connector: one protocol's pair of halves, declared once and used by both."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import attrs
+import trio
+
+from taktora_trio.channel import ChannelDescriptor, Received, check_name
+from taktora_trio.codec import PayloadCodec
+from taktora_trio.errors import ConfigError
+from taktora_trio.health import HealthBoard
+
+__all__ = ["Connector", "GatewayChannels", "PayloadSink", "PayloadSource"]
+
+
+class PayloadSource(Protocol):
+    """An outbound channel as the gateway sees it: payload bytes that the app has sent."""
+
+    def receive_nowait(self) -> Received[bytes]: ...
+
+    async def wait(self) -> None: ...
+
+
+class PayloadSink(Protocol):
+    """An inbound channel as the gateway sees it: payload bytes for the app."""
+
+    def send_nowait(self, value: bytes, *, topic: str = "") -> None: ...
+
+    async def send(self, value: bytes, *, topic: str = "") -> None: ...
+
+
+@attrs.frozen
+class GatewayChannels:
+    """What a connector's gateway half works on: each channel's descriptor name to its open end."""
+
+    outbound: Mapping[str, PayloadSource]
+    inbound: Mapping[str, PayloadSink]
+
+
+class Connector(ABC):
+    """What every connector has. A subclass is the plugin half: it imports no protocol stack."""
+
+    name: str
+    channels: tuple[ChannelDescriptor[Any], ...]
+    codec: PayloadCodec
+
+    @abstractmethod
+    async def serve_gateway(self, channels: GatewayChannels, health: HealthBoard, stop: trio.Event) -> None:
+        """The gateway half. Report health under the connector's name; return, drained, after `stop` is set.
+
+        The protocol stack is imported here, so that a process which never calls this never has it.
+        """
+
+    def check(self) -> None:
+        """Raise `ConfigError` for what no half could work with."""
+        check_name("connector", self.name)
+        if not self.channels:
+            raise ConfigError(f"connector {self.name!r} has no channels: give it at least one Outbound or Inbound")
+        seen: set[str] = set()
+        for channel in self.channels:
+            if not isinstance(channel, ChannelDescriptor):
+                raise ConfigError(f"connector {self.name!r}: {channel!r} is no channel: use Outbound(...) or Inbound(...)")
+            if channel.name in seen:
+                raise ConfigError(f"connector {self.name!r} has two channels named {channel.name!r}: rename one")
+            seen.add(channel.name)
+            self.codec.decoder(channel.message_type)  # raises ConfigError for a type it can't carry
+            self.codec.encoder(channel.message_type)

@@ -1,0 +1,101 @@
+"""Deployment: one app plus its connectors, declared once, in the app's module."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Awaitable, Callable, Iterable
+from pathlib import Path
+from typing import TypeAlias
+
+import attrs
+
+from taktora_trio.channel import check_name
+from taktora_trio.connector import Connector
+from taktora_trio.errors import ConfigError
+from taktora_trio.host import ConnectorHost
+from taktora_trio.mqtt.connector import MqttConnector
+from taktora_trio.mqtt.options import BrokerAddress
+from taktora_trio.supervision.policy import RestartPolicy
+
+__all__ = ["App", "Deployment", "load_deployment"]
+
+App: TypeAlias = Callable[[ConnectorHost], Awaitable[None]]
+
+
+def _connectors(value: Iterable[Connector]) -> tuple[Connector, ...]:
+    return tuple(value)
+
+
+@attrs.frozen
+class Deployment:
+    """What an operator runs, in either shape. Nothing in it names the shape. Raises `ConfigError` if it can't work."""
+
+    name: str
+    """Also the default domain."""
+    app: App
+    """Called with a `ConnectorHost`; the deployment ends when it returns."""
+    connectors: tuple[Connector, ...] = attrs.field(converter=_connectors)
+    # A gateway never ends of its own accord, so whenever it does, that is a failure.
+    gateway_policy: RestartPolicy = attrs.field(default=RestartPolicy(restart="always", stop_grace=2.5), kw_only=True)
+    plugin_policy: RestartPolicy = attrs.field(default=RestartPolicy(restart="on-failure"), kw_only=True)
+
+    def __attrs_post_init__(self) -> None:
+        check_name("deployment", self.name)
+        if not callable(self.app):
+            raise ConfigError(f"deployment {self.name!r}: its app is {self.app!r}; it must be an async function")
+        if not self.connectors:
+            raise ConfigError(f"deployment {self.name!r} has no connectors: give it at least one")
+        names = [connector.name for connector in self.connectors]
+        for name in names:
+            if names.count(name) > 1:
+                raise ConfigError(f"deployment {self.name!r} has two connectors named {name!r}: rename one")
+
+    def with_broker(self, broker: BrokerAddress, ca_file: Path | None = None) -> Deployment:
+        """The same deployment with every MQTT connector at this broker."""
+        return attrs.evolve(
+            self,
+            connectors=[
+                attrs.evolve(
+                    connector,
+                    options=attrs.evolve(connector.options, broker=broker, ca_file=ca_file or connector.options.ca_file),
+                )
+                if isinstance(connector, MqttConnector)
+                else connector
+                for connector in self.connectors
+            ],
+        )
+
+    def brokers(self) -> list[BrokerAddress]:
+        """The brokers that its connectors are to reach over a network."""
+        return [
+            connector.options.broker
+            for connector in self.connectors
+            if isinstance(connector, MqttConnector) and connector.options.session != "memory"
+        ]
+
+
+def load_deployment(target: str) -> Deployment:
+    """Import `module:attribute`, as seen from the present folder. Raises `ConfigError` if it isn't there."""
+    module_name, colon, attribute = target.partition(":")
+    if not colon or not module_name or not attribute:
+        raise ConfigError(f"{target!r} is no MODULE:DEPLOYMENT: write for example examples.echo:deployment")
+    folder = os.getcwd()
+    if folder not in sys.path and "" not in sys.path:
+        sys.path.insert(0, folder)
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as exc:
+        if exc.name is not None and (module_name == exc.name or module_name.startswith(f"{exc.name}.")):
+            raise ConfigError(f"there is no module {module_name!r} here ({folder}) or installed: check MODULE") from exc
+        raise ConfigError(f"module {module_name!r} needs {exc.name!r}, which is not installed") from exc
+    except ConfigError as exc:
+        raise ConfigError(f"module {module_name!r}: {exc}") from exc
+    found = getattr(module, attribute, None)
+    if not isinstance(found, Deployment):
+        names = [name for name, value in vars(module).items() if isinstance(value, Deployment)]
+        there = f"it has {', '.join(names)}" if names else "it has none"
+        what = "no" if found is None else f"a {type(found).__name__}, not a"
+        raise ConfigError(f"module {module_name!r} has {what} Deployment named {attribute!r} ({there})")
+    return found

@@ -1,0 +1,73 @@
+"""One family of errors: whatever the library raises on purpose is a `ConnectorError`.
+
+Where trio already has the exception (`ClosedResourceError`, `EndOfChannel`, `BusyResourceError`) it is raised
+as it is; where trio has one and more must be said (`BackPressure`) the error is both.
+"""
+
+from __future__ import annotations
+
+import trio
+
+__all__ = [
+    "BackPressure",
+    "CodecError",
+    "ConfigError",
+    "ConnectorDown",
+    "ConnectorError",
+    "DomainInUse",
+    "PayloadOverflow",
+    "ServiceMismatch",
+    "TransportError",
+    "summary",
+]
+
+
+class ConnectorError(Exception):
+    """The base of all errors of this library. Its message says what to do."""
+
+
+class ConfigError(ConnectorError):
+    """What was declared or asked for can't work. The command shows its message in one line and exits with 2."""
+
+
+class DomainInUse(ConfigError):
+    """Another process already holds the domain, in the role that was asked for."""
+
+
+class ServiceMismatch(ConfigError):
+    """The peer opened the same service with another payload size or format; the message shows both."""
+
+
+class PayloadOverflow(ConnectorError):
+    """A message is larger than its channel's `max_payload` (or its topic than `max_topic`). Nothing was sent."""
+
+
+class CodecError(ConnectorError):
+    """A message can't be encoded, or a payload can't be decoded; the channel goes on with the next one.
+
+    `topic` is the concrete topic of an inbound payload, empty for an outbound message.
+    """
+
+    def __init__(self, message: str, *, topic: str = "") -> None:
+        super().__init__(message)
+        self.topic = topic
+
+
+class BackPressure(ConnectorError, trio.WouldBlock):
+    """`send_nowait` found the channel full, or nobody at its other end. `await send(...)` waits instead."""
+
+
+class ConnectorDown(ConnectorError):
+    """The connector cannot reach its broker and will not try again by itself."""
+
+
+class TransportError(ConnectorError):
+    """Shared memory or an operating system call failed in a way the library can't mend by itself."""
+
+
+def summary(exc: BaseException) -> str:
+    """One line for an exception; of a group, its causes."""
+    if isinstance(exc, BaseExceptionGroup):
+        return "; ".join(summary(cause) for cause in exc.exceptions)
+    text = str(exc)
+    return f"{type(exc).__name__}: {text}" if text else type(exc).__name__

@@ -1,0 +1,100 @@
+"""ConnectorGateway: the protocol's half. It opens the services, runs each connector's gateway half, tells its health."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Sequence
+from functools import partial
+
+import iceoryx2 as iox2
+import trio
+
+from taktora_trio.codec import RawCodec
+from taktora_trio.connector import Connector, GatewayChannels
+from taktora_trio.errors import summary
+from taktora_trio.health import FULL_FOR, Connecting, Down, HealthBoard
+from taktora_trio.transport.health import GatewayIdentity, HealthReporter, open_health_reporter
+from taktora_trio.transport.reader import ChannelReader, open_reader
+from taktora_trio.transport.services import channel_spec, health_spec
+from taktora_trio.transport.writer import ChannelWriter, open_writer
+
+__all__ = ["ConnectorGateway", "open_connector_gateway"]
+
+class ConnectorGateway:
+    """The gateway halves of some connectors, attached to shared memory. Use `open_connector_gateway`."""
+
+    def __init__(
+        self,
+        connectors: Sequence[Connector],
+        channels: dict[str, GatewayChannels],
+        reporters: dict[str, HealthReporter],
+        health: HealthBoard,
+    ) -> None:
+        self.health = health
+        self._connectors = connectors
+        self._channels = channels
+        self._reporters = reporters
+
+    async def run(self, stop: trio.Event) -> None:
+        """Carry messages until `stop` is set, then drain and return.
+
+        An exception of a connector's half ends all of them: whoever supervises the gateway starts it again as a whole.
+        """
+        async with trio.open_nursery() as services:
+            services.start_soon(self.health.expire)
+            for reporter in self._reporters.values():
+                services.start_soon(reporter.serve_newcomers)
+            try:
+                async with trio.open_nursery() as nursery:
+                    for connector in self._connectors:
+                        nursery.start_soon(
+                            connector.serve_gateway, self._channels[connector.name], self.health, stop, name=connector.name
+                        )
+            except Exception as exc:
+                # The last words of a process that is about to end: the plugin, which is not its parent, sees no more.
+                for name in self._reporters:
+                    self.health.report(name, Down(f"the gateway crashed: {summary(exc)}"), exc)
+                raise
+            services.cancel_scope.cancel()
+
+
+@contextlib.asynccontextmanager
+async def open_connector_gateway(
+    node: iox2.Node, connectors: Sequence[Connector], *, incarnation: int = 1
+) -> AsyncIterator[ConnectorGateway]:
+    """Open the gateway's end of every channel; the services must exist.
+
+    `incarnation` counts the gateway's starts within one process, so that a report of a crashed one is told apart.
+    """
+    identity = GatewayIdentity.of_this_process(incarnation)
+    async with contextlib.AsyncExitStack() as stack:
+        reporters = {
+            connector.name: await stack.enter_async_context(
+                open_health_reporter(node, health_spec(connector), identity)
+            )
+            for connector in connectors
+        }
+        health = HealthBoard(reporters, on_event=lambda event: reporters[event.component].forward(event))
+        stack.callback(health.close)
+        channels = {connector.name: await _open_channels(stack, node, connector, health) for connector in connectors}
+        for reporter in reporters.values():
+            reporter.report(Connecting())
+        yield ConnectorGateway(connectors, channels, reporters, health)
+
+
+async def _open_channels(
+    stack: contextlib.AsyncExitStack, node: iox2.Node, connector: Connector, health: HealthBoard
+) -> GatewayChannels:
+    # The same writers and readers as the app's, with the raw codec: the gateway carries payloads, it does not read them.
+    outbound: dict[str, ChannelReader[bytes]] = {}
+    inbound: dict[str, ChannelWriter[bytes]] = {}
+    for channel in connector.channels:
+        spec = channel_spec(connector, channel)
+        if channel.direction == "out":
+            reader = open_reader(node, spec, bytes, RawCodec(), channel.routing.address)
+            outbound[channel.name] = await stack.enter_async_context(reader)
+        else:
+            full = partial(health.degrade, connector.name, f"channel {channel.name} is full", FULL_FOR)
+            writer = open_writer(node, spec, bytes, RawCodec(), on_full=full)
+            inbound[channel.name] = await stack.enter_async_context(writer)
+    return GatewayChannels(outbound=outbound, inbound=inbound)

@@ -1,0 +1,44 @@
+"""The MQTT connector as an app declares it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import attrs
+import trio
+
+from taktora_trio.channel import ChannelDescriptor
+from taktora_trio.codec import JsonCodec, PayloadCodec
+from taktora_trio.connector import Connector, GatewayChannels
+from taktora_trio.errors import ConfigError
+from taktora_trio.health import HealthBoard
+from taktora_trio.mqtt.options import MqttOptions
+from taktora_trio.mqtt.routing import MqttRouting
+
+__all__ = ["MqttConnector"]
+
+
+def _channels(value: Iterable[ChannelDescriptor[Any]]) -> tuple[ChannelDescriptor[Any], ...]:
+    return tuple(value)
+
+
+@attrs.frozen
+class MqttConnector(Connector):
+    """An app's channels through one connection to one MQTT broker."""
+
+    channels: tuple[ChannelDescriptor[Any], ...] = attrs.field(converter=_channels)
+    options: MqttOptions = attrs.field(factory=MqttOptions, kw_only=True)
+    codec: PayloadCodec = attrs.field(factory=JsonCodec, kw_only=True)
+    name: str = attrs.field(default="mqtt", kw_only=True)
+
+    def __attrs_post_init__(self) -> None:
+        self.check()
+        for channel in self.channels:
+            if not isinstance(channel.routing, MqttRouting):
+                raise ConfigError(f"channel {channel.name!r}: its routing must be an MqttRouting, not {channel.routing!r}")
+
+    async def serve_gateway(self, channels: GatewayChannels, health: HealthBoard, stop: trio.Event) -> None:
+        from taktora_trio.mqtt.bridge import serve_bridge  # the protocol stack begins here
+
+        await serve_bridge(self, channels, health, stop)

@@ -1,0 +1,43 @@
+"""Exponential backoff as a pure series."""
+
+from __future__ import annotations
+
+import random as random_module
+from collections.abc import Callable, Iterator
+
+import attrs
+
+from taktora_trio.errors import ConfigError
+
+__all__ = ["Backoff"]
+
+
+@attrs.frozen(kw_only=True)
+class Backoff:
+    """The delays between attempts: `initial`, `initial * factor`, `initial * factor**2`, ... clamped to `maximum`.
+
+    Each is then spread by up to `jitter` of itself in either direction, so that many clients of one broker that died
+    do not come back in step. All times in seconds. Raises `ConfigError` naming the field that can't be.
+    """
+
+    initial: float = 0.1
+    maximum: float = 30.0
+    factor: float = 2.0
+    jitter: float = 0.1
+
+    def __attrs_post_init__(self) -> None:
+        if not self.initial > 0:
+            raise ConfigError(f"backoff initial is {self.initial!r}; it must be more than 0 seconds")
+        if not self.maximum >= self.initial:
+            raise ConfigError(f"backoff maximum is {self.maximum!r}; it must be at least initial ({self.initial!r})")
+        if not self.factor >= 1:
+            raise ConfigError(f"backoff factor is {self.factor!r}; it must be at least 1")
+        if not 0 <= self.jitter <= 1:
+            raise ConfigError(f"backoff jitter is {self.jitter!r}; it must be from 0 to 1 (a share of the delay)")
+
+    def delays(self, random: Callable[[], float] = random_module.random) -> Iterator[float]:
+        """The endless series of delays in seconds; `random` returns from 0 to 1, as `random.random` does."""
+        delay = self.initial
+        while True:
+            yield delay * (1 + self.jitter * (2 * random() - 1))
+            delay = min(delay * self.factor, self.maximum)

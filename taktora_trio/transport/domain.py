@@ -1,0 +1,285 @@
+"""A domain: one deployment's private corner of shared memory.
+
+Everything of a domain can be named, so everything of it can be removed: its files in /dev/shm carry its prefix, all
+others live under its root. Who uses it is known by advisory locks, which the kernel releases however a process ends.
+
+Three roles hold a lock: the *owner* creates the services and outlives the halves (a supervisor, or else the plugin),
+the *plugin*, and the *gateway*. One process each; a second one is refused.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import logging
+import os
+import re
+import shutil
+import stat
+import struct
+import time
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+import attrs
+import iceoryx2 as iox2
+import trio
+
+from taktora_trio.errors import ConfigError, DomainInUse, TransportError
+
+__all__ = ["Domain", "Role", "open_node"]
+
+log = logging.getLogger(__name__)
+
+Role: TypeAlias = Literal["owner", "plugin", "gateway"]
+HALVES: tuple[Role, ...] = ("plugin", "gateway")
+ROLES: tuple[Role, ...] = ("owner", *HALVES)
+
+SHM = Path("/dev/shm")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_LOCK_TRIES, _LOCK_PAUSE = 25, 0.02
+_FLOCK = struct.Struct("hhqqi4x")  # Linux's struct flock on 64-bit machines
+
+iox2.set_log_level(iox2.LogLevel.Error)
+
+
+@attrs.frozen
+class Domain:
+    """Names and locks of the domain called `name` (1 to 64 letters, digits, `.`, `_`, `-`), of the present user."""
+
+    name: str
+
+    def __attrs_post_init__(self) -> None:
+        if not isinstance(self.name, str) or not _NAME.fullmatch(self.name):
+            raise ConfigError(f"domain {self.name!r}: use 1 to 64 letters, digits, '.', '_' or '-' (--domain NAME)")
+
+    @property
+    def _digest(self) -> str:
+        return hashlib.sha256(f"{os.getuid()}:{self.name}".encode()).hexdigest()[:10]
+
+    @property
+    def root(self) -> Path:
+        """The folder of everything that is not a shared-memory segment; it goes when the last user goes.
+
+        Under /dev/shm too, so that containers that share one mount share the domain. A long name is shortened, since
+        the path of a unix socket below it ends at 107 bytes.
+        """
+        short = self.name if len(self.name) <= 20 else f"{self.name[:12]}~{self._digest[:7]}"
+        return SHM / f"taktora-{os.getuid()}" / short
+
+    @property
+    def prefix(self) -> str:
+        """With this the domain's files in /dev/shm begin, and no other domain's."""
+        return f"tk{self._digest}_"
+
+    def files(self) -> list[Path]:
+        """Everything that exists of this domain now, in /dev/shm and under its root."""
+        segments = [path for path in SHM.iterdir() if path.name.startswith(self.prefix)]
+        return sorted(segments) + sorted(self.root.rglob("*"))
+
+    # Locks
+
+    def holder(self, role: Role) -> int | None:
+        """The process id that holds the role, if a live process does; asks without taking the lock."""
+        try:
+            fd = os.open(self._lock_path(role), os.O_RDWR | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return None
+        try:
+            probe = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+            kind = _FLOCK.unpack(fcntl.fcntl(fd, fcntl.F_OFD_GETLK, probe))[0]
+            if kind == fcntl.F_UNLCK:
+                return None
+            return int(os.pread(fd, 32, 0) or b"0")
+        finally:
+            os.close(fd)
+
+    @contextlib.contextmanager
+    def hold(self, *roles: Role) -> Iterator[None]:
+        """Hold these roles; the last holder to leave removes what is left of the domain.
+
+        Raises `DomainInUse` if another process holds one of them.
+        """
+        with contextlib.ExitStack() as held:
+            for role in roles:
+                held.callback(os.close, self._lock(role))
+            try:
+                yield
+            finally:
+                with contextlib.ExitStack() as others, contextlib.suppress(DomainInUse):
+                    for role in ROLES:
+                        if role not in roles:
+                            others.callback(os.close, self._lock(role, tries=1))
+                    self._remove_all()
+
+    def sweep(self) -> None:
+        """As the owner: remove what a killed run has left, unless a live half still uses it."""
+        with contextlib.ExitStack() as halves:
+            try:
+                for role in ROLES:
+                    if self.holder(role) != os.getpid():
+                        halves.callback(os.close, self._lock(role, tries=1))
+            except DomainInUse:
+                return
+            stale = [path for path in self.files() if not _keep_in_sweep(path)]
+            if stale:
+                log.info("domain %s: removing %d files that a killed run has left", self.name, len(stale))
+            self._remove(stale)
+
+    def remove_if_alone(self) -> None:
+        """Remove every file now, for an owner that is about to end by force; unless another process still uses them."""
+        if all(self.holder(role) in (None, os.getpid()) for role in ROLES):
+            self._remove_all()
+
+    async def settle(self, seconds: float = 5.0) -> None:
+        """Before a run of both halves: let those of a killed run end, which they do by themselves.
+
+        Raises `DomainInUse` if a half goes on after `seconds`.
+        """
+        if self.holder("owner") is None:
+            for role in HALVES:
+                if pid := self.holder(role):
+                    log.info("domain %s: waiting for the %s of the run before (pid %d) to end", self.name, role, pid)
+                    with trio.move_on_after(seconds):
+                        await wait_for_exit(pid)
+        for role in ROLES:
+            if self.holder(role) is not None:
+                raise self._in_use(role)
+        await trio.lowlevel.checkpoint()
+
+    def _lock_path(self, role: Role) -> Path:
+        return self.root / f"{role}.lock"
+
+    def _lock(self, role: Role, tries: int = _LOCK_TRIES) -> int:
+        path = self._lock_path(role)
+        request = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+        for attempt in range(tries):
+            if attempt:
+                time.sleep(_LOCK_PAUSE)  # somebody else may be sweeping, which takes a moment
+            self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            try:
+                fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            except FileNotFoundError:
+                continue  # the folder was swept between the two lines above
+            try:
+                # Open-file-description locks: unlike POSIX record locks they survive closing another descriptor.
+                fcntl.fcntl(fd, fcntl.F_OFD_SETLK, request)
+                if os.fstat(fd).st_ino == os.stat(path).st_ino:  # not swept meanwhile
+                    os.ftruncate(fd, 0)
+                    os.pwrite(fd, b"%d" % os.getpid(), 0)
+                    return fd
+            except (BlockingIOError, FileNotFoundError):
+                pass
+            os.close(fd)
+        raise self._in_use(role)
+
+    def _in_use(self, role: Role) -> DomainInUse:
+        return DomainInUse(
+            f"domain {self.name!r} already has {'an' if role == 'owner' else 'a'} {role}"
+            f" (pid {self.holder(role) or 'unknown'}): stop that one, or choose another domain with --domain NAME"
+        )
+
+    def _remove_all(self) -> None:
+        self._remove(self.files())
+        with contextlib.suppress(OSError):
+            self.root.rmdir()
+            self.root.parent.rmdir()
+
+    def _remove(self, paths: list[Path]) -> None:
+        for path in reversed(paths):
+            with contextlib.suppress(FileNotFoundError):
+                if path.is_dir():
+                    shutil.rmtree(path, ignore_errors=True)
+                else:
+                    path.unlink()
+
+    # Readiness: the owner says when every service exists, the gateway may wait for it
+
+    @property
+    def _ready(self) -> Path:
+        return self.root / "ready"
+
+    def announce_ready(self) -> None:
+        """As the owner: all services exist. Wakes every process in `wait_until_ready`."""
+        self._ready.touch(mode=0o600)
+        for doorbell in self.root.glob("waiting.*"):
+            with contextlib.suppress(OSError):  # whoever waited there was killed
+                fd = os.open(doorbell, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+                os.write(fd, b"!")
+                os.close(fd)
+
+    def is_ready(self) -> bool:
+        return self._ready.exists() and self.holder("owner") is not None
+
+    async def wait_until_ready(self) -> None:
+        """Wait until an owner has announced every service; without polling, by a named pipe of its own."""
+        await trio.lowlevel.checkpoint()
+        if self.is_ready():
+            return
+        self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        doorbell = self.root / f"waiting.{os.getpid()}"
+        with contextlib.suppress(FileExistsError):
+            os.mkfifo(doorbell, 0o600)
+        # Opened for both directions, so that it never reports an end of file.
+        fd = os.open(doorbell, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            while not self.is_ready():
+                await trio.lowlevel.wait_readable(fd)
+                os.read(fd, 64)
+        finally:
+            os.close(fd)
+            with contextlib.suppress(FileNotFoundError):
+                doorbell.unlink()
+            if not self.is_ready():
+                with contextlib.suppress(OSError):  # not empty: somebody else is here
+                    self.root.rmdir()
+                    self.root.parent.rmdir()
+
+    # iceoryx2
+
+    def config(self) -> iox2.config.Config:
+        config = iox2.config.default()
+        config.global_cfg.root_path = iox2.Path.new(str(self.root))
+        config.global_cfg.prefix = iox2.FileName.new(self.prefix)
+        return config
+
+
+def _keep_in_sweep(path: Path) -> bool:
+    return path.suffix == ".lock" or stat.S_ISFIFO(path.lstat().st_mode)
+
+
+@contextlib.asynccontextmanager
+async def open_node(domain: Domain, name: str) -> AsyncIterator[iox2.Node]:
+    """An iceoryx2 node in the domain; whoever opens one must hold a role. Dead nodes are cleaned up first."""
+    try:
+        node = (
+            iox2.NodeBuilder.new()
+            .name(iox2.NodeName.new(name))
+            .config(domain.config())
+            # By default iceoryx2 takes 13 signals, and trio would never see SIGINT or SIGTERM again.
+            .signal_handling_mode(iox2.SignalHandlingMode.Disabled)
+            .create(iox2.ServiceType.Ipc)
+        )
+    except iox2.NodeCreationFailure as exc:
+        raise TransportError(f"cannot open shared memory under {domain.root}: {exc}; is it writable?") from exc
+    await clean_up_dead_nodes(node)
+    yield node
+
+
+async def clean_up_dead_nodes(node: iox2.Node) -> None:
+    """Free the ports of processes that were killed. Scans the domain's folder, so it runs in a thread."""
+    await trio.to_thread.run_sync(node.try_cleanup_dead_nodes)
+
+
+async def wait_for_exit(pid: int) -> None:
+    """Wait until the process has ended, whoever's child it is; at once if it doesn't exist (pidfd_open(2))."""
+    try:
+        fd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    try:
+        await trio.lowlevel.wait_readable(fd)
+    finally:
+        os.close(fd)

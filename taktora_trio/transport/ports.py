@@ -1,0 +1,216 @@
+"""One publisher or subscriber of envelopes: the only code that touches the memory of a sample."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import time
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
+
+import attrs
+import iceoryx2 as iox2
+import trio
+
+from taktora_trio.channel import Header
+from taktora_trio.codec import Buffer
+from taktora_trio.errors import PayloadOverflow, TransportError
+from taktora_trio.transport.envelope import HEADER, NO_CORRELATION_ID, unpack
+from taktora_trio.transport.services import ServiceSpec, open_notifier, open_publisher, open_subscriber
+from taktora_trio.transport.wakeup import Wakeup, open_wakeup
+
+if TYPE_CHECKING:
+    from iceoryx2 import Notifier, Publisher, Sample, SampleMutUninit, Subscriber
+
+__all__ = ["EnvelopePublisher", "EnvelopeSubscriber", "Loan", "open_envelope_publisher", "open_envelope_subscriber"]
+
+
+class _Views:
+    """Views of sample memory, kept by address: making one costs more than the rest of a small message.
+
+    A port's samples live at a fixed set of addresses; a view of one is only used while its sample is held.
+    """
+
+    def __init__(self, size: int, samples: int) -> None:
+        self._array = ctypes.c_ubyte * size
+        self._limit = 4 * samples  # a peer that was restarted maps its samples elsewhere
+        self._views: dict[int, memoryview] = {}
+
+    def at(self, address: int) -> memoryview:
+        view = self._views.get(address)
+        if view is None:
+            if len(self._views) >= self._limit:
+                self._views.clear()
+            view = self._views[address] = memoryview(self._array.from_address(address)).cast("B")
+        return view
+
+
+@attrs.define
+class Loan:
+    """A sample on loan from shared memory, with its payload still to be written or sent."""
+
+    sample: SampleMutUninit
+    buffer: memoryview
+    length: int
+
+    @property
+    def payload(self) -> memoryview:
+        return self.buffer[HEADER.size : HEADER.size + self.length]
+
+
+class EnvelopePublisher:
+    """Sends envelopes, without ever waiting."""
+
+    def __init__(self, spec: ServiceSpec, publisher: Publisher, notifier: Notifier, space: Wakeup) -> None:
+        self.spec = spec
+        self.space = space
+        """Signalled when a reader has made room, and when one has come."""
+        self.sent = 0
+        self._publisher = publisher
+        self._notifier = notifier
+        self._views = _Views(spec.envelope_size, spec.samples)
+        self._closed = False
+
+    def send(self, payload: Buffer, correlation_id: bytes = NO_CORRELATION_ID, topic: bytes = b"") -> bool:
+        """Copy the payload into shared memory and send it; `False`, and nothing sent, if nobody has room for it."""
+        loan = self.loan(len(payload))
+        loan.buffer[HEADER.size : HEADER.size + loan.length] = payload
+        return self.send_loan(loan, correlation_id, topic)
+
+    def loan(self, length: int) -> Loan:
+        """Shared memory for a payload of `length` bytes. Raises `PayloadOverflow`."""
+        if length > self.spec.max_payload:
+            raise PayloadOverflow(
+                f"a payload of {length} bytes, where {self.spec.name} takes {self.spec.max_payload}:"
+                " send less, or raise the channel's max_payload"
+            )
+        try:
+            sample = self._publisher.loan_uninit()
+        except iox2.LoanError as exc:
+            raise TransportError(
+                f"no more loans from {self.spec.name} ({exc}): end the loan() that is open before the next"
+            ) from exc
+        return Loan(sample, self._views.at(sample.payload_ptr), length)
+
+    def send_loan(self, loan: Loan, correlation_id: bytes = NO_CORRELATION_ID, topic: bytes = b"") -> bool:
+        """Send what was written; `False` if nobody has room, and then `loan` holds the same payload for another try."""
+        if len(topic) > self.spec.topic_space:
+            loan.sample.delete()
+            raise PayloadOverflow(
+                f"a topic of {len(topic)} bytes, where {self.spec.name} takes {self.spec.topic_space}:"
+                " raise the channel's max_topic"
+            )
+        buffer, length = loan.buffer, loan.length
+        HEADER.pack_into(buffer, 0, self.sent + 1, time.time_ns(), length, len(topic), correlation_id)
+        if topic:
+            buffer[HEADER.size + length : HEADER.size + length + len(topic)] = topic
+        if not loan.sample.assume_init().send():
+            self._take_back(loan)
+            return False
+        self.sent += 1
+        self._notifier.notify()  # 0.1 us while the reader is awake, so always: a lost wake-up would cost far more
+        return True
+
+    def _take_back(self, loan: Loan) -> None:
+        # The refused sample went back to the pool with its bytes unchanged, and nobody else takes from this pool:
+        # loan again, usually the same memory, and copy only if it is not.
+        sample = self._publisher.loan_uninit()
+        buffer = self._views.at(sample.payload_ptr)
+        if buffer is not loan.buffer:
+            buffer[: HEADER.size + loan.length] = loan.buffer[: HEADER.size + loan.length]
+        loan.sample, loan.buffer = sample, buffer
+
+    def update_connections(self) -> None:
+        """Look for new subscribers now (and give them the history) instead of at the next send."""
+        self._publisher.update_connections()
+
+    def close(self) -> None:
+        if not self._closed:
+            self._closed = True
+            self.space.close()
+            self._notifier.delete()
+            self._publisher.delete()
+
+
+class EnvelopeSubscriber:
+    """Receives envelopes, without ever waiting."""
+
+    def __init__(self, spec: ServiceSpec, subscriber: Subscriber, space: Notifier, data: Wakeup) -> None:
+        self.spec = spec
+        self.data = data
+        """Signalled when something was sent."""
+        self.received = 0
+        self._subscriber = subscriber
+        self._space = space
+        self._taken = 0
+        self._batch = max(1, spec.window // 2)
+        self._views = _Views(spec.envelope_size, spec.samples)
+        self._closed = False
+
+    def take(self) -> Sample | None:
+        """The next sample, or `None`. Hand it to `open`, then call its `delete`."""
+        sample = self._subscriber.receive()
+        # A writer that waits for room is told once per half a window, and when all is taken: not per message.
+        if sample is None:
+            if self._taken:
+                self._taken = 0
+                self._space.notify()
+            return None
+        self._taken += 1
+        if self._taken >= self._batch:
+            self._taken = 0
+            self._space.notify()
+        return sample
+
+    def open(self, sample: Sample) -> tuple[Header, memoryview, str]:
+        """Header, payload (a view that is valid until the sample is deleted) and topic. Raises `TransportError`."""
+        opened = unpack(self._views.at(sample.payload_ptr), self.spec.max_payload, self.spec.topic_space)
+        self.received += 1
+        return opened
+
+    def close(self) -> None:
+        if not self._closed:
+            self._closed = True
+            self.data.close()
+            self._space.delete()
+            self._subscriber.delete()
+
+
+@contextlib.asynccontextmanager
+async def open_envelope_publisher(node: iox2.Node, spec: ServiceSpec) -> AsyncIterator[EnvelopePublisher]:
+    async with contextlib.AsyncExitStack() as stack:
+        # Explicitly deleted: a traceback that still refers to a port would keep its only place occupied.
+        space = await open_wakeup(node, spec.space_name)
+        stack.callback(space.close)
+        notifier = await open_notifier(node, spec.event_name)
+        stack.callback(notifier.delete)
+        publisher = await open_publisher(node, spec)
+        stack.pop_all()
+        port = EnvelopePublisher(spec, publisher, notifier, space)
+    try:
+        yield port
+    finally:
+        port.close()
+
+
+@contextlib.asynccontextmanager
+async def open_envelope_subscriber(node: iox2.Node, spec: ServiceSpec) -> AsyncIterator[EnvelopeSubscriber]:
+    async with contextlib.AsyncExitStack() as stack:
+        data = await open_wakeup(node, spec.event_name)
+        stack.callback(data.close)
+        space = await open_notifier(node, spec.space_name)
+        stack.callback(space.delete)
+        subscriber = await open_subscriber(node, spec)
+        stack.pop_all()
+        port = EnvelopeSubscriber(spec, subscriber, space, data)
+    try:
+        space.notify()  # a writer may be waiting for somebody to come
+        yield port
+    finally:
+        port.close()
+
+
+async def checkpoint_rarely(count: int) -> None:
+    """Let other tasks run after every 32nd message of a burst; a full checkpoint costs more than a message."""
+    if count % 32 == 0:
+        await trio.lowlevel.cancel_shielded_checkpoint()

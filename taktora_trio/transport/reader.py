@@ -1,0 +1,140 @@
+"""ChannelReader: the app's end of an inbound channel, a trio `ReceiveChannel`."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from typing import TypeVar
+
+import attrs
+import iceoryx2 as iox2
+import trio
+
+from taktora_trio.channel import Received
+from taktora_trio.codec import Buffer, PayloadCodec
+from taktora_trio.errors import CodecError
+from taktora_trio.transport.ports import EnvelopeSubscriber, checkpoint_rarely, open_envelope_subscriber
+from taktora_trio.transport.services import ServiceSpec
+
+__all__ = ["ChannelReader", "ReaderStatistics", "open_reader"]
+
+T = TypeVar("T")
+
+
+@attrs.frozen
+class ReaderStatistics:
+    """Counts since the reader was opened."""
+
+    received: int
+
+
+class ChannelReader(trio.abc.ReceiveChannel[Received[T]]):
+    """Receives messages of one type. Use `host.open_reader(channel)` to get one.
+
+    `async for received in reader` goes on until the reader is closed. A payload that can't be decoded raises
+    `CodecError` there, with its topic, and so does a corrupt envelope with `TransportError`: catch it and go on with
+    the same reader, the next message is not lost.
+    """
+
+    def __init__(self, port: EnvelopeSubscriber, decode: Callable[[Buffer], T], topic: str) -> None:
+        self._port = port
+        self._decode = decode
+        self._topic = topic
+        self._closed = False
+
+    def __repr__(self) -> str:
+        closed = ", closed" if self._closed else ""
+        return f"ChannelReader({self._port.spec.name!r}, received={self._port.received}{closed})"
+
+    async def receive(self) -> Received[T]:
+        """Wait for the next message. Raises `trio.ClosedResourceError`, also when closed while waiting.
+
+        Only one task may wait at a time; a second one gets `trio.BusyResourceError`.
+        """
+        received = self._open(await self._next())
+        await checkpoint_rarely(self._port.received)
+        return received
+
+    def receive_nowait(self) -> Received[T]:
+        """The next message. Raises `trio.WouldBlock` if there is none."""
+        sample = self._take()
+        if sample is None:
+            raise trio.WouldBlock
+        return self._open(sample)
+
+    async def wait(self) -> None:
+        """Wait until `receive_nowait` may have something."""
+        await trio.lowlevel.checkpoint_if_cancelled()
+        await self._port.data.wait()
+        self._port.data.clear()
+
+    @contextlib.asynccontextmanager
+    async def borrow(self) -> AsyncIterator[Received[memoryview]]:
+        """Wait for the next message and look at its payload in shared memory, with no copy and no codec.
+
+            async with reader.borrow() as received:
+                digest.update(received.value)
+
+        The view is read-only and ends with the block: do not keep it, nor slices of it.
+        """
+        sample = await self._next()
+        try:
+            header, payload, topic = self._port.open(sample)
+            view = payload.toreadonly()
+            try:
+                yield Received(view, header, topic or self._topic)
+            finally:
+                view.release()
+        finally:
+            if not self._closed:
+                sample.delete()
+
+    def statistics(self) -> ReaderStatistics:
+        return ReaderStatistics(received=self._port.received)
+
+    def close(self) -> None:
+        if not self._closed:
+            self._closed = True
+            self._port.close()
+
+    async def aclose(self) -> None:
+        self.close()
+        await trio.lowlevel.checkpoint()
+
+    async def _next(self) -> iox2.Sample:
+        await trio.lowlevel.checkpoint_if_cancelled()
+        sample = self._take()
+        while sample is None:
+            self._port.data.clear()
+            sample = self._take()
+            if sample is None:
+                await self._port.data.wait()
+                sample = self._take()
+        return sample
+
+    def _take(self) -> iox2.Sample | None:
+        if self._closed:
+            raise trio.ClosedResourceError("this reader was closed")
+        return self._port.take()
+
+    def _open(self, sample: iox2.Sample) -> Received[T]:
+        topic = self._topic
+        try:
+            header, payload, concrete = self._port.open(sample)
+            topic = concrete or topic
+            return Received(self._decode(payload), header, topic)
+        except CodecError as exc:
+            raise CodecError(f"a message on {topic!r} can't be decoded: {exc}", topic=topic) from exc
+        finally:
+            sample.delete()
+
+
+@contextlib.asynccontextmanager
+async def open_reader(
+    node: iox2.Node, spec: ServiceSpec, message_type: type[T], codec: PayloadCodec, topic: str
+) -> AsyncIterator[ChannelReader[T]]:
+    """The reader of a channel; `topic` is what an envelope without one was published on."""
+    decode = codec.decoder(message_type)
+    async with open_envelope_subscriber(node, spec) as port:
+        async with ChannelReader(port, decode, topic) as reader:
+            yield reader

@@ -1,0 +1,248 @@
+"""The iceoryx2 services of a channel: what they are called, how big they are, and who makes them.
+
+A process killed while it creates a service poisons that name (every later try fails with `HangsInCreation`), so the
+longest-lived process creates every service and the half that may crash only opens them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Callable, Iterable
+from typing import Any, Literal, TypeVar
+
+import attrs
+import iceoryx2 as iox2
+import trio
+
+from taktora_trio.channel import ChannelDescriptor
+from taktora_trio.connector import Connector
+from taktora_trio.errors import ServiceMismatch, TransportError
+from taktora_trio.transport.domain import clean_up_dead_nodes
+from taktora_trio.transport.envelope import envelope_size, envelope_type
+
+__all__ = ["ServiceSpec", "channel_spec", "health_spec", "open_services", "specs_of"]
+
+T = TypeVar("T")
+
+# A killed process stays in a service's list until a survivor has cleaned it up, so there is room for a few of them.
+MAX_NODES = 16
+HEALTH_PAYLOAD = 2048
+_OPEN_TRIES, _OPEN_PAUSE = 100, 0.01
+
+
+@attrs.frozen(kw_only=True)
+class ServiceSpec:
+    """Everything that both ends must agree on, and everything that decides a service's size."""
+
+    name: str
+    max_payload: int
+    topic_space: int = 0
+    window: int
+    """The subscriber's buffer, in envelopes."""
+    borrowed: int = 2
+    """How many envelopes the reader may hold at once (one in `borrow()`, one being decoded)."""
+    loaned: int = 2
+    """How many the writer may hold at once (one in `loan()`, one being sent)."""
+    history: int = 0
+    overflow: bool = False
+    """A full buffer gives way to the newest instead of refusing it. Only for health, where the newest counts."""
+    subscribers: int = 1
+    description: str
+    """For people: the direction, codec and payload limit, as an attribute of the service."""
+
+    @property
+    def envelope_size(self) -> int:
+        return envelope_size(self.max_payload, self.topic_space)
+
+    @property
+    def samples(self) -> int:
+        """How many envelopes iceoryx2 sets aside in the publisher's data segment."""
+        return self.subscribers * (self.window + self.borrowed) + self.history + self.loaned
+
+    @property
+    def event_name(self) -> str:
+        """The event service that tells the reader of new data."""
+        return f"{self.name}.evt"
+
+    @property
+    def space_name(self) -> str:
+        """The event service that tells a waiting writer of new space (and of a new reader)."""
+        return f"{self.name}.space"
+
+
+def channel_spec(connector: Connector, channel: ChannelDescriptor[Any]) -> ServiceSpec:
+    return ServiceSpec(
+        name=f"taktora.connector.{connector.name}.{channel.name}.{channel.direction}",
+        max_payload=channel.max_payload,
+        topic_space=channel.topic_space,
+        window=channel.window,
+        description=(
+            f"codec {connector.codec.name}, max_payload {channel.max_payload} bytes,"
+            f" topic {channel.topic_space} bytes, window {channel.window}"
+        ),
+    )
+
+
+def health_spec(connector: Connector) -> ServiceSpec:
+    """The connector's health: the newest report is kept for a plugin that comes later."""
+    return ServiceSpec(
+        name=f"taktora.connector.{connector.name}.health",
+        max_payload=HEALTH_PAYLOAD,
+        window=64,
+        history=1,
+        overflow=True,
+        description="health, version 1",
+    )
+
+
+def specs_of(connectors: Iterable[Connector]) -> list[ServiceSpec]:
+    """Every service of these connectors."""
+    return [
+        spec
+        for connector in connectors
+        for spec in (health_spec(connector), *(channel_spec(connector, channel) for channel in connector.channels))
+    ]
+
+
+@contextlib.asynccontextmanager
+async def open_services(node: iox2.Node, specs: Iterable[ServiceSpec]) -> AsyncIterator[None]:
+    """Create every service (or open it, where a surviving half still has it) and keep it in existence."""
+    held: list[object] = []
+    try:
+        for spec in specs:
+            held.append(_pubsub(node, spec, create=True))
+            held.append(_event(node, spec.event_name, create=True))
+            held.append(_event(node, spec.space_name, create=True))
+            await trio.lowlevel.checkpoint()
+        yield
+    finally:
+        held.clear()
+
+
+async def open_publisher(node: iox2.Node, spec: ServiceSpec) -> iox2.Publisher:
+    factory = _pubsub(node, spec)
+    return await _open_port(
+        node,
+        spec.name,
+        lambda: (
+            factory.publisher_builder()
+            .max_loaned_samples(spec.loaned)
+            # Exact back-pressure: send() tells whether it was delivered. RetryUntilDelivered would block the thread.
+            .backpressure_strategy(iox2.BackpressureStrategy.DiscardData)
+            .create()
+        ),
+    )
+
+
+async def open_subscriber(node: iox2.Node, spec: ServiceSpec) -> iox2.Subscriber:
+    factory = _pubsub(node, spec)
+    return await _open_port(node, spec.name, lambda: factory.subscriber_builder().buffer_size(spec.window).create())
+
+
+async def open_notifier(node: iox2.Node, name: str) -> iox2.Notifier:
+    factory = _event(node, name)
+    return await _open_port(node, name, lambda: factory.notifier_builder().create())
+
+
+async def open_listener(node: iox2.Node, name: str) -> iox2.Listener:
+    factory = _event(node, name)
+    return await _open_port(node, name, lambda: factory.listener_builder().create())
+
+
+async def _open_port(node: iox2.Node, name: str, create: Callable[[], T]) -> T:
+    """Create a port; where a killed predecessor still occupies its place, clean up and try again for a second."""
+    for attempt in range(_OPEN_TRIES):
+        try:
+            return create()
+        except (
+            iox2.PublisherCreateError,
+            iox2.SubscriberCreateError,
+            iox2.NotifierCreateError,
+            iox2.ListenerCreateError,
+        ) as exc:
+            if "ExceedsMaxSupported" not in str(exc) or attempt == _OPEN_TRIES - 1:
+                raise TransportError(
+                    f"cannot attach to {name}: {exc}; its one place is taken: is the channel open already?"
+                ) from exc
+        # Nothing announces that the operating system has finished with a killed process.
+        await trio.sleep(_OPEN_PAUSE)
+        await clean_up_dead_nodes(node)
+    raise AssertionError("unreachable")
+
+
+def _pubsub(node: iox2.Node, spec: ServiceSpec, *, create: bool = False) -> iox2.PortFactoryPublishSubscribe:
+    _check_description(node, spec)
+    builder = (
+        node.service_builder(iox2.ServiceName.new(spec.name))
+        .publish_subscribe(envelope_type(spec.envelope_size))
+        .max_publishers(1)
+        .max_subscribers(spec.subscribers)
+        .max_nodes(MAX_NODES)
+        .enable_safe_overflow(spec.overflow)
+        .history_size(spec.history)
+        .subscriber_max_buffer_size(spec.window)
+        .subscriber_max_borrowed_samples(spec.borrowed)
+    )
+    try:
+        if not create:
+            return builder.open()
+        attributes = iox2.AttributeSpecifier.new().define(
+            iox2.AttributeKey.new("description"), iox2.AttributeValue.new(spec.description)
+        )
+        try:
+            return builder.create_with_attributes(attributes)
+        except iox2.PublishSubscribeCreateError as exc:
+            if str(exc) != "AlreadyExists":
+                raise
+            return builder.open()
+    except (iox2.PublishSubscribeCreateError, iox2.PublishSubscribeOpenError) as exc:
+        raise TransportError(_explain("open" if not create else "create", spec.name, exc)) from exc
+
+
+def _event(node: iox2.Node, name: str, *, create: bool = False) -> iox2.PortFactoryEvent:
+    builder = (
+        node.service_builder(iox2.ServiceName.new(name))
+        .event()
+        .max_nodes(MAX_NODES)
+        .max_listeners(1)
+        .max_notifiers(1)
+        .event_id_max_value(1)
+    )
+    try:
+        if not create:
+            return builder.open()
+        try:
+            return builder.create()
+        except iox2.EventCreateError as exc:
+            if str(exc) != "AlreadyExists":
+                raise
+            return builder.open()
+    except (iox2.EventCreateError, iox2.EventOpenError) as exc:
+        raise TransportError(_explain("open" if not create else "create", name, exc)) from exc
+
+
+def _check_description(node: iox2.Node, spec: ServiceSpec) -> None:
+    details = iox2.Service.details(
+        iox2.ServiceName.new(spec.name), node.config, iox2.MessagingPattern.PublishSubscribe, iox2.ServiceType.Ipc
+    )
+    if details is None:
+        return
+    present = {attribute.key.to_string(): attribute.value.to_string() for attribute in details.attributes().values}
+    theirs = present.get("description", "no description: not made by this library")
+    if theirs != spec.description:
+        raise ServiceMismatch(
+            f"service {spec.name} exists with another format: there it is ({theirs}), here it is ({spec.description});"
+            " run both halves from the same deployment, or give them different domains"
+        )
+
+
+def _explain(verb: Literal["open", "create"], name: str, exc: Exception) -> str:
+    reasons = {
+        "DoesNotExist": "the owner of the domain has not created it: run both halves from the same deployment",
+        "HangsInCreation": "its creator was killed half-way: stop everything in this domain and start again",
+        "IncompatibleTypes": "the peer's envelopes have another size: run both halves from the same deployment",
+        "InsufficientPermissions": "run both halves as the same user",
+    }
+    return f"cannot {verb} service {name}: {exc}; {reasons.get(str(exc), 'see the iceoryx2 documentation')}"
+
+

@@ -1,0 +1,114 @@
+"""How much shared memory a deployment will take, computed from its descriptors before any of it is taken.
+
+iceoryx2 takes memory lazily, and a /dev/shm that runs full ends the writing process with SIGBUS: so it is added up
+first, compared with what is free, and the run refused where it can't fit.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+
+import attrs
+import msgspec
+
+from taktora_trio.connector import Connector
+from taktora_trio.errors import ConfigError
+from taktora_trio.transport.domain import SHM
+from taktora_trio.transport.services import ServiceSpec, channel_spec, health_spec
+
+__all__ = ["ChannelPlan", "MemoryPlan", "check_plan", "plan_memory"]
+
+PAGE = 4096
+# Measured with iceoryx2 0.10 (a test compares the plan with what exists): a sample's own header, what a data segment
+# holds besides samples, and the small files of a publish-subscribe service with its two event services.
+_SAMPLE_HEADER = 48
+_SEGMENT_BASE, _SEGMENT_PER_SAMPLE = 150, 4
+_SMALL_FILES = 18 * PAGE
+# The nodes of owner, plugin and gateway, and the domain's own folder and locks.
+_PER_DOMAIN = 24 * PAGE
+
+
+@attrs.frozen
+class ChannelPlan:
+    """One service: how many envelopes it sets aside, of how many bytes, and what it takes in all."""
+
+    name: str
+    envelopes: int
+    envelope_bytes: int
+    total_bytes: int
+
+
+@attrs.frozen
+class MemoryPlan:
+    """All services of a deployment against what /dev/shm has free, in bytes."""
+
+    services: tuple[ChannelPlan, ...]
+    overhead_bytes: int
+    free_bytes: int
+
+    @property
+    def total_bytes(self) -> int:
+        return sum(service.total_bytes for service in self.services) + self.overhead_bytes
+
+    @property
+    def fits(self) -> bool:
+        return self.total_bytes <= self.free_bytes
+
+    def to_json(self) -> bytes:
+        document = {
+            **attrs.asdict(self),
+            "total_bytes": self.total_bytes,
+            "fits": self.fits,
+        }
+        return msgspec.json.format(msgspec.json.encode(document), indent=2)
+
+    def table(self) -> str:
+        """The plan for people, one line a service."""
+        rows = [("service", "envelopes", "bytes each", "total")]
+        rows += [(s.name, str(s.envelopes), f"{s.envelope_bytes:,}", _size(s.total_bytes)) for s in self.services]
+        rows += [
+            ("nodes, locks and folders", "", "", _size(self.overhead_bytes)),
+            ("total", "", "", _size(self.total_bytes)),
+            (f"free in {SHM}", "", "", _size(self.free_bytes)),
+        ]
+        widths = [max(len(row[column]) for row in rows) for column in range(4)]
+        lines = [
+            f"{name:<{widths[0]}}  {count:>{widths[1]}}  {each:>{widths[2]}}  {total:>{widths[3]}}".rstrip()
+            for name, count, each, total in rows
+        ]
+        rule = "-" * max(map(len, lines))
+        return "\n".join([lines[0], rule, *lines[1:-3], rule, *lines[-3:]])
+
+
+def plan_memory(connectors: Iterable[Connector]) -> MemoryPlan:
+    """Add it up. `free_bytes` is what /dev/shm has free now."""
+    services = []
+    for connector in connectors:
+        services += [_plan(channel_spec(connector, channel)) for channel in connector.channels]
+        services.append(_plan(health_spec(connector)))
+    stat = os.statvfs(SHM)
+    return MemoryPlan(tuple(services), _PER_DOMAIN, stat.f_bavail * stat.f_frsize)
+
+
+def check_plan(plan: MemoryPlan) -> None:
+    """Raise `ConfigError`, with the table, if the deployment can't fit."""
+    if not plan.fits:
+        raise ConfigError(
+            f"the deployment needs {_size(plan.total_bytes)} of shared memory and {SHM} has {_size(plan.free_bytes)}"
+            f" free: lower max_payload or window, or enlarge {SHM} (docker run --shm-size, mount -o remount,size=)\n"
+            + plan.table()
+        )
+
+
+def _plan(spec: ServiceSpec) -> ChannelPlan:
+    segment = spec.samples * (spec.envelope_size + _SAMPLE_HEADER + _SEGMENT_PER_SAMPLE) + _SEGMENT_BASE
+    total = -(-segment // PAGE) * PAGE + _SMALL_FILES
+    return ChannelPlan(spec.name, spec.samples, spec.envelope_size, total)
+
+
+def _size(count: int) -> str:
+    for unit, power in (("GiB", 30), ("MiB", 20)):
+        if count >= 1 << power:
+            return f"{count / (1 << power):.1f} {unit}"
+    return f"{count / 1024:.1f} KiB"

@@ -1,0 +1,70 @@
+"""Waiting for the peer: an iceoryx2 listener's socket, awaited by trio like any other."""
+
+from __future__ import annotations
+
+import os
+import socket
+
+import iceoryx2 as iox2
+import trio
+
+from taktora_trio.errors import TransportError
+from taktora_trio.transport.services import open_listener
+
+__all__ = ["Wakeup", "open_wakeup"]
+
+
+class Wakeup:
+    """The receiving end of an event service.
+
+    Notifications are aggregated and may come early, so look for what you wait for after `clear()` and before
+    `wait()`, every time.
+    """
+
+    def __init__(self, listener: iox2.Listener, fd: int) -> None:
+        self._listener = listener
+        self._fd = fd
+
+    def clear(self) -> None:
+        """Take what has been signalled so far."""
+        self._listener.try_wait()
+
+    async def wait(self) -> None:
+        """Until there is a signal that was not cleared. Raises `trio.ClosedResourceError` if closed meanwhile."""
+        await trio.lowlevel.wait_readable(self._fd)
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            trio.lowlevel.notify_closing(self._fd)
+            self._fd = -1
+            self._listener.delete()
+
+
+async def open_wakeup(node: iox2.Node, name: str) -> Wakeup:
+    """Listen to the event service `name`."""
+    listener = await open_listener(node, name)
+    try:
+        return Wakeup(listener, _socket_of(listener))
+    except BaseException:
+        listener.delete()
+        raise
+
+
+def _socket_of(listener: iox2.Listener) -> int:
+    """The descriptor of the listener's unix datagram socket, found by the name that it is bound to.
+
+    iceoryx2 does not give it out. Comparing the open descriptors before and after would mistake another thread's.
+    """
+    ending = f"_{listener.id.value}.event"
+    for entry in os.listdir("/proc/self/fd"):
+        try:
+            if not os.readlink(f"/proc/self/fd/{entry}").startswith("socket:"):
+                continue
+            # A duplicate, for the object closes what it is given; the original belongs to the listener.
+            with socket.socket(fileno=os.dup(int(entry))) as candidate:
+                name = candidate.getsockname() if candidate.family == socket.AF_UNIX else ""
+        except OSError:
+            continue  # closed meanwhile
+        if isinstance(name, str) and name.endswith(ending):
+            return int(entry)
+    raise TransportError("the socket of an iceoryx2 listener was not found in /proc/self/fd: is this Linux, with /proc?")

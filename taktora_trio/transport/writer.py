@@ -1,0 +1,156 @@
+"""ChannelWriter: the app's end of an outbound channel, a trio `SendChannel`."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from typing import TypeVar
+
+import attrs
+import iceoryx2 as iox2
+import trio
+
+from taktora_trio.codec import Buffer, PayloadCodec
+from taktora_trio.errors import BackPressure
+from taktora_trio.transport.envelope import NO_CORRELATION_ID, check_correlation_id
+from taktora_trio.transport.ports import EnvelopePublisher, checkpoint_rarely, open_envelope_publisher
+from taktora_trio.transport.services import ServiceSpec
+
+__all__ = ["ChannelWriter", "WriterStatistics", "open_writer"]
+
+T = TypeVar("T")
+
+
+@attrs.frozen
+class WriterStatistics:
+    """Counts since the writer was opened."""
+
+    sent: int
+    waited: int
+    """How often a message found no room, in `send` and in `send_nowait`."""
+
+
+class ChannelWriter(trio.abc.SendChannel[T]):
+    """Sends messages of one type. Use `host.open_writer(channel)` to get one.
+
+    A message is in shared memory when `send` returns: for the gateway to publish, not published yet.
+    """
+
+    def __init__(self, port: EnvelopePublisher, encode: Callable[[T], Buffer], on_full: Callable[[], None]) -> None:
+        self._port = port
+        self._encode = encode
+        self._on_full = on_full
+        self._turn = trio.StrictFIFOLock()
+        self._waited = 0
+        self._closed = False
+
+    def __repr__(self) -> str:
+        return f"ChannelWriter({self._port.spec.name!r}, sent={self._port.sent}{', closed' if self._closed else ''})"
+
+    async def send(self, value: T, *, correlation_id: bytes = NO_CORRELATION_ID, topic: str = "") -> None:
+        """Send a message; wait while the channel is full or nobody is at its other end. Order is kept.
+
+        `correlation_id` is carried along (at most 32 bytes), `topic` only where the routing is a pattern. Raises
+        `CodecError` and `PayloadOverflow` at once, with nothing sent, and `trio.ClosedResourceError`.
+        """
+        await trio.lowlevel.checkpoint_if_cancelled()
+        payload = self._payload(value)
+        correlation_id = self._correlation_id(correlation_id)
+        encoded_topic = topic.encode()
+        if not self._turn.locked() and self._port.send(payload, correlation_id, encoded_topic):
+            await checkpoint_rarely(self._port.sent)
+            return
+        await self._until_sent(lambda: self._port.send(payload, correlation_id, encoded_topic))
+
+    def send_nowait(self, value: T, *, correlation_id: bytes = NO_CORRELATION_ID, topic: str = "") -> None:
+        """Like `send`, but raises `BackPressure` (a `trio.WouldBlock`) where it would wait."""
+        payload = self._payload(value)
+        if self._turn.locked() or not self._port.send(payload, self._correlation_id(correlation_id), topic.encode()):
+            self._full()
+            raise BackPressure(
+                f"{self._port.spec.name} is full ({self._port.spec.window} messages), or nobody is at its other end:"
+                " try again later, or use `await send(...)`, which waits"
+            )
+
+    @contextlib.asynccontextmanager
+    async def loan(self, length: int, *, correlation_id: bytes = NO_CORRELATION_ID, topic: str = "") -> AsyncIterator[memoryview]:
+        """Write a payload of `length` bytes straight into shared memory, with no copy and no codec.
+
+            async with writer.loan(len(frame)) as view:
+                camera.read_into(view)
+
+        It is sent when the block ends, and given back unsent if the block raises. Do not keep the view.
+        """
+        await trio.lowlevel.checkpoint_if_cancelled()
+        self._check_open()
+        loan = self._port.loan(length)
+        view = loan.payload
+        try:
+            yield view
+        except BaseException:
+            view.release()
+            loan.sample.delete()
+            raise
+        view.release()
+        correlation_id = self._correlation_id(correlation_id)
+        encoded_topic = topic.encode()
+        try:
+            if self._turn.locked() or not self._port.send_loan(loan, correlation_id, encoded_topic):
+                await self._until_sent(lambda: self._port.send_loan(loan, correlation_id, encoded_topic))
+        except (trio.Cancelled, trio.ClosedResourceError):
+            loan.sample.delete()
+            raise
+
+    def statistics(self) -> WriterStatistics:
+        return WriterStatistics(sent=self._port.sent, waited=self._waited)
+
+    def close(self) -> None:
+        """Close at once; whoever waits in `send` gets `trio.ClosedResourceError`. What was sent stays sent."""
+        if not self._closed:
+            self._closed = True
+            self._port.close()
+
+    async def aclose(self) -> None:
+        self.close()
+        await trio.lowlevel.checkpoint()
+
+    async def _until_sent(self, send: Callable[[], bool]) -> None:
+        async with self._turn:
+            while True:
+                self._check_open()
+                self._port.space.clear()
+                if send():
+                    return
+                self._full()
+                await self._port.space.wait()
+
+    def _payload(self, value: T) -> Buffer:
+        self._check_open()
+        return self._encode(value)
+
+    def _correlation_id(self, value: bytes) -> bytes:
+        return value if value is NO_CORRELATION_ID else check_correlation_id(value)
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise trio.ClosedResourceError("this writer was closed")
+
+    def _full(self) -> None:
+        self._waited += 1
+        self._on_full()
+
+
+@contextlib.asynccontextmanager
+async def open_writer(
+    node: iox2.Node,
+    spec: ServiceSpec,
+    message_type: type[T],
+    codec: PayloadCodec,
+    *,
+    on_full: Callable[[], None] = lambda: None,
+) -> AsyncIterator[ChannelWriter[T]]:
+    """The writer of a channel; `on_full` is called whenever a message finds no room."""
+    encode = codec.encoder(message_type)
+    async with open_envelope_publisher(node, spec) as port:
+        async with ChannelWriter(port, encode, on_full) as writer:
+            yield writer
