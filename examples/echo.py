@@ -1,9 +1,9 @@
 """Echo: for every request, publish the same payload bytes as a reply, in the same order.
 
-    taktora-trio run examples.echo:deployment --mode split --broker mqtt://localhost
+taktora-trio run examples.echo:deployment --mode split --broker mqtt://localhost
 
-    mosquitto_sub -t taktora/echo/reply &
-    mosquitto_pub -t taktora/echo/request/me -m hello
+mosquitto_sub -t taktora/echo/reply &
+mosquitto_pub -t taktora/echo/request/me -m hello
 """
 
 from taktora_trio import ConnectorHost, Deployment, Inbound, MqttConnector, MqttRouting, Outbound, RawCodec

@@ -72,7 +72,7 @@ def _positive(instance: Any, attribute: attrs.Attribute[int], value: object) -> 
 
 @attrs.frozen
 class ChannelDescriptor(Generic[T]):
-    """One channel. Use `Outbound` (app to broker) or `Inbound` (broker to app). Raises `ConfigError` if it can't work."""
+    """One channel: an `Outbound` (app to broker) or an `Inbound` (broker to app). Raises `ConfigError`."""
 
     name: str
     message_type: type[T]

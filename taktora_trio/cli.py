@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal, NoReturn
 
 import attrs
 import trio
-from cyclopts import App, CycloptsError, Group, Parameter
+from cyclopts import App, CycloptsError, Parameter
 
 from taktora_trio.deployment import Deployment, load_deployment
 from taktora_trio.errors import ConfigError, ConnectorError
@@ -74,14 +75,14 @@ def run(
     await_broker: Annotated[
         bool, Parameter(negative="", help="Start even if the broker can't be reached yet, and keep trying.")
     ] = False,
-    options: Options = Options(),  # noqa: B008 - frozen
+    options: Options = Options(),
 ) -> int:
     """Run both halves of a deployment until it ends, or until SIGINT or SIGTERM."""
     return run_shape(mode, target, options, seconds=for_, await_broker=await_broker)
 
 
 @app.command
-def plugin(target: Target, /, *, options: Options = Options()) -> int:  # noqa: B008
+def plugin(target: Target, /, *, options: Options = Options()) -> int:
     """Run only the app's half, for a supervisor such as systemd. It waits for its gateway, or carries on with it."""
     link = inherited_link()
     deployment, domain = _load(target, options)
@@ -94,7 +95,7 @@ def plugin(target: Target, /, *, options: Options = Options()) -> int:  # noqa: 
 
 
 @app.command
-def gateway(target: Target, /, *, options: Options = Options()) -> int:  # noqa: B008
+def gateway(target: Target, /, *, options: Options = Options()) -> int:
     """Run only the protocol's half, for a supervisor such as systemd. It waits for its plugin, or joins it."""
     link = inherited_link()
     deployment, domain = _load(target, options)
@@ -112,7 +113,7 @@ def plan(
 ) -> int:
     """Show the shared memory that each channel will take, and what is free."""
     memory = plan_memory(load_deployment(target).connectors)
-    print(memory.to_json().decode() if json else memory.table())
+    print(memory.to_json().decode() if json else memory.table())  # noqa: T201 - its result
     return 0 if memory.fits else 2
 
 
@@ -214,7 +215,7 @@ async def _until_stopped(
         if link is not None:
             nursery.start_soon(stop_when, link.wait_until_gone)
         if seconds is not None:
-            nursery.start_soon(stop_when, lambda: trio.sleep(seconds))
+            nursery.start_soon(stop_when, partial(trio.sleep, seconds))
         code = await work(stop)
         nursery.cancel_scope.cancel()
     return code
@@ -248,7 +249,7 @@ def call(command: Callable[[], int | None]) -> int:
 
 def _complain(errors: Sequence[BaseException], code: int) -> int:
     for error in errors:
-        print(f"taktora-trio: {error}", file=sys.stderr)
+        print(f"taktora-trio: {error}", file=sys.stderr)  # noqa: T201 - for the user, not for the log
     return code
 
 

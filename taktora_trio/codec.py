@@ -57,7 +57,7 @@ class _MsgspecCodec(PayloadCodec):
         expected = _runtime_type(message_type)
 
         def encode_message(message: T) -> Buffer:
-            # msgspec encodes whatever it can; a message of a wrong type would only fail at the peer, far from its cause.
+            # msgspec encodes whatever it can, and a message of a wrong type would only fail at the peer.
             if not isinstance(message, expected):
                 raise CodecError(f"the channel carries {message_type!r}, not {type(message).__name__}: {message!r:.80}")
             try:

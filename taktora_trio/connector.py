@@ -63,7 +63,9 @@ class Connector(ABC):
         seen: set[str] = set()
         for channel in self.channels:
             if not isinstance(channel, ChannelDescriptor):
-                raise ConfigError(f"connector {self.name!r}: {channel!r} is no channel: use Outbound(...) or Inbound(...)")
+                raise ConfigError(
+                    f"connector {self.name!r}: {channel!r} is no channel: use Outbound(...) or Inbound(...)"
+                )
             if channel.name in seen:
                 raise ConfigError(f"connector {self.name!r} has two channels named {channel.name!r}: rename one")
             seen.add(channel.name)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import os
 import sys
 from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
@@ -59,7 +58,9 @@ class Deployment:
             connectors=[
                 attrs.evolve(
                     connector,
-                    options=attrs.evolve(connector.options, broker=broker, ca_file=ca_file or connector.options.ca_file),
+                    options=attrs.evolve(
+                        connector.options, broker=broker, ca_file=ca_file or connector.options.ca_file
+                    ),
                 )
                 if isinstance(connector, MqttConnector)
                 else connector
@@ -81,7 +82,7 @@ def load_deployment(target: str) -> Deployment:
     module_name, colon, attribute = target.partition(":")
     if not colon or not module_name or not attribute:
         raise ConfigError(f"{target!r} is no MODULE:DEPLOYMENT: write for example examples.echo:deployment")
-    folder = os.getcwd()
+    folder = str(Path.cwd())
     if folder not in sys.path and "" not in sys.path:
         sys.path.insert(0, folder)
     try:

@@ -1,4 +1,4 @@
-"""ConnectorGateway: the protocol's half. It opens the services, runs each connector's gateway half, tells its health."""
+"""ConnectorGateway: the protocol's half. It runs each connector's gateway half, and tells its health."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from taktora_trio.transport.services import channel_spec, health_spec
 from taktora_trio.transport.writer import ChannelWriter, open_writer
 
 __all__ = ["ConnectorGateway", "open_connector_gateway"]
+
 
 class ConnectorGateway:
     """The gateway halves of some connectors, attached to shared memory. Use `open_connector_gateway`."""
@@ -48,7 +49,11 @@ class ConnectorGateway:
                 async with trio.open_nursery() as nursery:
                     for connector in self._connectors:
                         nursery.start_soon(
-                            connector.serve_gateway, self._channels[connector.name], self.health, stop, name=connector.name
+                            connector.serve_gateway,
+                            self._channels[connector.name],
+                            self.health,
+                            stop,
+                            name=connector.name,
                         )
             except Exception as exc:
                 # The last words of a process that is about to end: the plugin, which is not its parent, sees no more.
@@ -85,7 +90,7 @@ async def open_connector_gateway(
 async def _open_channels(
     stack: contextlib.AsyncExitStack, node: iox2.Node, connector: Connector, health: HealthBoard
 ) -> GatewayChannels:
-    # The same writers and readers as the app's, with the raw codec: the gateway carries payloads, it does not read them.
+    # The same writers and readers as the app's, with the raw codec: the gateway carries payloads unread.
     outbound: dict[str, ChannelReader[bytes]] = {}
     inbound: dict[str, ChannelWriter[bytes]] = {}
     for channel in connector.channels:

@@ -17,8 +17,8 @@ import attrs
 import trio
 
 __all__ = [
-    "ConnectorHealth",
     "Connecting",
+    "ConnectorHealth",
     "Degraded",
     "Down",
     "HealthBoard",
@@ -162,7 +162,7 @@ class HealthBoard:
         self._show(component, cause)
 
     def degrade(self, component: str, reason: str, seconds: float) -> None:
-        """Show `Degraded(reason)` until nothing has renewed it for `seconds` (so a burst is one transition, not many)."""
+        """Show `Degraded(reason)` until it was not renewed for `seconds`, so that a burst is one transition."""
         known = reason in self._degradations[component]
         self._degradations[component][reason] = trio.current_time() + seconds
         if not known:

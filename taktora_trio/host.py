@@ -31,7 +31,9 @@ log = logging.getLogger(__name__)
 class ConnectorHost:
     """The app's view of its connectors, the same in both deployment shapes. The app function is called with it."""
 
-    def __init__(self, node: iox2.Node, connectors: Sequence[Connector], board: HealthBoard, nursery: trio.Nursery) -> None:
+    def __init__(
+        self, node: iox2.Node, connectors: Sequence[Connector], board: HealthBoard, nursery: trio.Nursery
+    ) -> None:
         self._node = node
         self._board = board
         self._nursery = nursery

@@ -12,7 +12,7 @@ from taktora_trio.errors import ConfigError
 
 __all__ = ["PASSWORD_VARIABLE", "hide_password_in_arguments", "password_file", "read_password"]
 
-PASSWORD_VARIABLE = "TAKTORA_BROKER_PASSWORD"
+PASSWORD_VARIABLE = "TAKTORA_BROKER_PASSWORD"  # noqa: S105 - the name of one
 
 
 def password_file(password: str) -> tuple[int, str]:
@@ -57,4 +57,6 @@ def hide_password_in_arguments(arguments: Sequence[str]) -> None:
         redacted = user[: -len(password) - 1] + "@" + rest
         replaced = [*arguments[:index], argument.removesuffix(url) + redacted, *arguments[index + 1 :]]
         python = sys.orig_argv[: len(sys.orig_argv) - len(arguments)]
-        os.execv(sys.executable, [*python, *replaced, "--broker-password-file", path])
+        os.execv(  # noqa: S606 - this same program
+            sys.executable, [*python, *replaced, "--broker-password-file", path]
+        )

@@ -204,7 +204,9 @@ class InboundMessages:
         self.discarded = 0
         channels = [channel for channel in connector.channels if channel.direction == "in"]
         self._deliveries = [_Delivery(channel, sinks[channel.name]) for channel in channels]
-        self._tree = FilterTree((channel.routing.address, d) for channel, d in zip(channels, self._deliveries, strict=True))
+        self._tree = FilterTree(
+            (channel.routing.address, d) for channel, d in zip(channels, self._deliveries, strict=True)
+        )
         wanted: dict[str, int] = {}
         for channel in channels:
             routing = cast(MqttRouting, channel.routing)

@@ -36,7 +36,9 @@ class MqttConnector(Connector):
         self.check()
         for channel in self.channels:
             if not isinstance(channel.routing, MqttRouting):
-                raise ConfigError(f"channel {channel.name!r}: its routing must be an MqttRouting, not {channel.routing!r}")
+                raise ConfigError(
+                    f"channel {channel.name!r}: its routing must be an MqttRouting, not {channel.routing!r}"
+                )
 
     async def serve_gateway(self, channels: GatewayChannels, health: HealthBoard, stop: trio.Event) -> None:
         from taktora_trio.mqtt.bridge import serve_bridge  # the protocol stack begins here

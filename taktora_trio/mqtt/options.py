@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ssl
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 from urllib.parse import unquote, urlsplit
 
 import attrs
@@ -59,7 +59,11 @@ class BrokerAddress:
         return f"{'mqtts' if self.tls else 'mqtt'}://{user}{host}:{self.port}"
 
 
-def _at_least(instance: object, attribute: attrs.Attribute[float], value: float) -> None:
+def _parse_if_text(value: BrokerAddress | str) -> BrokerAddress:
+    return BrokerAddress.parse(value) if isinstance(value, str) else value
+
+
+def _more_than_zero(instance: object, attribute: attrs.Attribute[Any], value: float) -> None:
     if not value > 0:
         raise ConfigError(f"MqttOptions: {attribute.name} is {value!r}; it must be more than 0")
 
@@ -70,7 +74,7 @@ class MqttOptions:
 
     broker: BrokerAddress = attrs.field(
         default=BrokerAddress("localhost", 1883),
-        converter=lambda value: BrokerAddress.parse(value) if isinstance(value, str) else value,
+        converter=_parse_if_text,
     )
     ca_file: Path | None = attrs.field(default=None, converter=attrs.converters.optional(Path))
     """For `mqtts://`: the certificate authorities to trust (PEM), instead of the system's."""
@@ -78,14 +82,14 @@ class MqttOptions:
     """`None` lets the session make one. The broker closes an older connection with the same id."""
     session: Literal["aiomqtt", "memory"] = "aiomqtt"
     """Which implementation of `sessions/` to use; `memory` has its broker inside the process, for tests."""
-    keepalive: int = attrs.field(default=30, validator=_at_least)
-    connect_timeout: float = attrs.field(default=3.0, validator=_at_least)
-    max_inflight: int = attrs.field(default=64, validator=_at_least)
+    keepalive: int = attrs.field(default=30, validator=_more_than_zero)
+    connect_timeout: float = attrs.field(default=3.0, validator=_more_than_zero)
+    max_inflight: int = attrs.field(default=64, validator=_more_than_zero)
     """How many messages of one channel may be on their way to the broker at once."""
-    drain_timeout: float = attrs.field(default=1.5, validator=_at_least)
+    drain_timeout: float = attrs.field(default=1.5, validator=_more_than_zero)
     """How long a stop may go on publishing what is queued."""
     reconnect: Backoff = Backoff(initial=0.25, maximum=30.0, factor=2.0, jitter=0.2)
-    inbound_backlog: int = attrs.field(default=64 * 2**20, validator=_at_least)
+    inbound_backlog: int = attrs.field(default=64 * 2**20, validator=_more_than_zero)
     """Bytes of inbound messages that the gateway keeps while the app's channels are full; what comes beyond it is
     discarded, counted, and shown as `Degraded`."""
 

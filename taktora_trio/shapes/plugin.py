@@ -38,7 +38,10 @@ async def run_plugin(deployment: Deployment, domain: Domain, stop: trio.Event, *
             await stack.enter_async_context(open_services(node, specs_of(connectors)))
             domain.announce_ready()
             if domain.holder("gateway") is None:
-                log.info("domain %s: waiting for its gateway: start `taktora-trio gateway` with the same deployment", domain.name)
+                log.info(
+                    "domain %s: waiting for its gateway: start `taktora-trio gateway` with the same deployment",
+                    domain.name,
+                )
         host = await stack.enter_async_context(open_connector_host(node, connectors))
         async with move_on_when(stop.wait):
             await deployment.app(host)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 from collections.abc import Sequence
@@ -32,13 +33,14 @@ class Halves:
     running: dict[str, int] = attrs.field(factory=dict, init=False)
     """Name to process id, which is also the process group's."""
 
+    def ended(self, half: str) -> None:
+        del self.running[half]
+
     def kill(self) -> None:
         """End both at once, for a supervisor that is itself ended by force."""
         for pid in self.running.values():
-            try:
+            with contextlib.suppress(ProcessLookupError):  # nobody is left in it
                 os.killpg(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
 
 
 async def run_split(deployment: Deployment, domain: Domain, stop: trio.Event, halves: Halves) -> int:
@@ -67,7 +69,7 @@ async def _supervise(deployment: Deployment, stop: trio.Event, halves: Halves, l
             pass_fds=(link.fd, *halves.gateway_fds),
             env={**os.environ, **link.environment},
             on_start=lambda pid: halves.running.update(gateway=pid),
-            on_exit=lambda exit_, decision: halves.running.pop("gateway", None),
+            on_exit=lambda exit_, decision: halves.ended("gateway"),
             never_restart_codes=(USAGE_ERROR,),
         )
 
@@ -81,7 +83,7 @@ async def _supervise(deployment: Deployment, stop: trio.Event, halves: Halves, l
                 pass_fds=(link.fd,),
                 env={**os.environ, **link.environment},
                 on_start=lambda pid: halves.running.update(plugin=pid),
-                on_exit=lambda exit_, decision: halves.running.pop("plugin", None),
+                on_exit=lambda exit_, decision: halves.ended("plugin"),
                 never_restart_codes=(USAGE_ERROR,),
             )
         nursery.cancel_scope.cancel()

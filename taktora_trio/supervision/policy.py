@@ -1,4 +1,4 @@
-"""When something that ended is started again. Pure: a decision is a function of the policy, the history and the time."""
+"""When something that ended is started again. Pure: a function of the policy, the history and the time."""
 
 from __future__ import annotations
 
@@ -71,7 +71,9 @@ class RestartHistory:
     _restarts: list[float] = attrs.field(factory=list, init=False)
     _delays: Iterator[float] | None = attrs.field(default=None, init=False)
 
-    def decide(self, *, failed: bool, started: float, now: float, random: Callable[[], float] | None = None) -> Decision:
+    def decide(
+        self, *, failed: bool, started: float, now: float, random: Callable[[], float] | None = None
+    ) -> Decision:
         """What to do about a run that began at `started` and has just ended."""
         policy = self.policy
         if policy.restart == "never" or (policy.restart == "on-failure" and not failed):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import signal
@@ -45,7 +46,7 @@ async def supervise_process(
     pass_fds: Sequence[int] = (),
     env: Mapping[str, str] | None = None,
     on_start: Callable[[int], None] = lambda pid: None,
-    on_exit: Callable[[ProcessExit, Restart | GiveUp | Finish], None] = lambda exit, decision: None,
+    on_exit: Callable[[ProcessExit, Restart | GiveUp | Finish], None] = lambda exit_, decision: None,
     never_restart_codes: Sequence[int] = (),
 ) -> ProcessExit:
     """Run `command` again and again as the policy says; return how the last run ended when it says no more.
@@ -117,7 +118,5 @@ async def stop_process(name: str, process: trio.Process, grace: float) -> None:
 
 
 def _signal_group(group: int, signum: signal.Signals) -> None:
-    try:
+    with contextlib.suppress(ProcessLookupError):  # nobody is left in it
         os.killpg(group, signum)
-    except ProcessLookupError:
-        pass  # nobody is left in it

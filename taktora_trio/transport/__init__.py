@@ -1,12 +1,12 @@
 """Shared memory: the only package that imports iceoryx2.
 
-    domain.py     a deployment's private corner of shared memory: its names, locks, node, and sweeping up
-    services.py   each channel's services: names, sizes, created by one process and opened by the other
-    sizing.py     how many bytes of /dev/shm they will take, before any is taken
-    envelope.py   the one wire form
-    ports.py      one publisher or subscriber of envelopes
-    wakeup.py     waiting for the peer under trio
-    writer.py     ChannelWriter, a trio SendChannel
-    reader.py     ChannelReader, a trio ReceiveChannel
-    health.py     the service by which a gateway tells its health
+domain.py     a deployment's private corner of shared memory: its names, locks, node, and sweeping up
+services.py   each channel's services: names, sizes, created by one process and opened by the other
+sizing.py     how many bytes of /dev/shm they will take, before any is taken
+envelope.py   the one wire form
+ports.py      one publisher or subscriber of envelopes
+wakeup.py     waiting for the peer under trio
+writer.py     ChannelWriter, a trio SendChannel
+reader.py     ChannelReader, a trio ReceiveChannel
+health.py     the service by which a gateway tells its health
 """

@@ -37,7 +37,7 @@ Role: TypeAlias = Literal["owner", "plugin", "gateway"]
 HALVES: tuple[Role, ...] = ("plugin", "gateway")
 ROLES: tuple[Role, ...] = ("owner", *HALVES)
 
-SHM = Path("/dev/shm")
+SHM = Path("/dev/shm")  # noqa: S108 - POSIX shared memory on Linux (shm_overview(7))
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _LOCK_TRIES, _LOCK_PAUSE = 25, 0.02
 _FLOCK = struct.Struct("hhqqi4x")  # Linux's struct flock on 64-bit machines
@@ -166,7 +166,7 @@ class Domain:
             try:
                 # Open-file-description locks: unlike POSIX record locks they survive closing another descriptor.
                 fcntl.fcntl(fd, fcntl.F_OFD_SETLK, request)
-                if os.fstat(fd).st_ino == os.stat(path).st_ino:  # not swept meanwhile
+                if os.fstat(fd).st_ino == path.stat().st_ino:  # not swept meanwhile
                     os.ftruncate(fd, 0)
                     os.pwrite(fd, b"%d" % os.getpid(), 0)
                     return fd

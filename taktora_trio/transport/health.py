@@ -120,5 +120,3 @@ def start_time(pid: int) -> int | None:
     except (FileNotFoundError, ProcessLookupError):
         return None
     return int(text.rpartition(")")[2].split()[19])  # the name in parentheses may itself contain any character
-
-

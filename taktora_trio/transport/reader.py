@@ -135,6 +135,5 @@ async def open_reader(
 ) -> AsyncIterator[ChannelReader[T]]:
     """The reader of a channel; `topic` is what an envelope without one was published on."""
     decode = codec.decoder(message_type)
-    async with open_envelope_subscriber(node, spec) as port:
-        async with ChannelReader(port, decode, topic) as reader:
-            yield reader
+    async with open_envelope_subscriber(node, spec) as port, ChannelReader(port, decode, topic) as reader:
+        yield reader

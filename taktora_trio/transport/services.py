@@ -244,5 +244,3 @@ def _explain(verb: Literal["open", "create"], name: str, exc: Exception) -> str:
         "InsufficientPermissions": "run both halves as the same user",
     }
     return f"cannot {verb} service {name}: {exc}; {reasons.get(str(exc), 'see the iceoryx2 documentation')}"
-
-

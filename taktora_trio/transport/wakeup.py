@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from pathlib import Path
 
 import iceoryx2 as iox2
 import trio
@@ -58,7 +59,7 @@ def _socket_of(listener: iox2.Listener) -> int:
     ending = f"_{listener.id.value}.event"
     for entry in os.listdir("/proc/self/fd"):
         try:
-            if not os.readlink(f"/proc/self/fd/{entry}").startswith("socket:"):
+            if not str(Path(f"/proc/self/fd/{entry}").readlink()).startswith("socket:"):
                 continue
             # A duplicate, for the object closes what it is given; the original belongs to the listener.
             with socket.socket(fileno=os.dup(int(entry))) as candidate:
@@ -67,4 +68,6 @@ def _socket_of(listener: iox2.Listener) -> int:
             continue  # closed meanwhile
         if isinstance(name, str) and name.endswith(ending):
             return int(entry)
-    raise TransportError("the socket of an iceoryx2 listener was not found in /proc/self/fd: is this Linux, with /proc?")
+    raise TransportError(
+        "the socket of an iceoryx2 listener was not found in /proc/self/fd: is this Linux, with /proc?"
+    )

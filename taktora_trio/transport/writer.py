@@ -73,7 +73,9 @@ class ChannelWriter(trio.abc.SendChannel[T]):
             )
 
     @contextlib.asynccontextmanager
-    async def loan(self, length: int, *, correlation_id: bytes = NO_CORRELATION_ID, topic: str = "") -> AsyncIterator[memoryview]:
+    async def loan(
+        self, length: int, *, correlation_id: bytes = NO_CORRELATION_ID, topic: str = ""
+    ) -> AsyncIterator[memoryview]:
         """Write a payload of `length` bytes straight into shared memory, with no copy and no codec.
 
             async with writer.loan(len(frame)) as view:
@@ -151,6 +153,5 @@ async def open_writer(
 ) -> AsyncIterator[ChannelWriter[T]]:
     """The writer of a channel; `on_full` is called whenever a message finds no room."""
     encode = codec.encoder(message_type)
-    async with open_envelope_publisher(node, spec) as port:
-        async with ChannelWriter(port, encode, on_full) as writer:
-            yield writer
+    async with open_envelope_publisher(node, spec) as port, ChannelWriter(port, encode, on_full) as writer:
+        yield writer

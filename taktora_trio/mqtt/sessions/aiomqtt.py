@@ -14,6 +14,7 @@ from typing import Any, cast
 import aiomqtt
 import trio
 import trio_asyncio
+from aiomqtt.exceptions import MqttConnectError
 from paho.mqtt.reasoncodes import ReasonCode
 from trio_asyncio import aio_as_trio
 
@@ -154,7 +155,7 @@ async def open_aiomqtt_session(options: MqttOptions, on_message: OnMessage) -> A
 async def _connected(client: aiomqtt.Client) -> AsyncIterator[None]:
     try:
         await aio_as_trio(client.__aenter__)()
-    except aiomqtt.MqttConnectError as exc:
+    except MqttConnectError as exc:
         reason = exc.rc.getName() if isinstance(exc.rc, ReasonCode) else str(exc)
         if reason in _PERMANENT:
             raise ConnectRefused(f"the broker refused the login: {reason}") from exc
