@@ -18,14 +18,17 @@ from taktora_trio.errors import ConfigError, summary
 from taktora_trio.health import FULL_FOR, ConnectorHealth, Down, HealthBoard, HealthEvent, HealthEvents
 from taktora_trio.transport.domain import clean_up_dead_nodes, wait_for_exit
 from taktora_trio.transport.health import GatewayIdentity, HealthReport, open_health_reader, start_time
+from taktora_trio.transport.ports import EnvelopePublisher, open_envelope_publisher
 from taktora_trio.transport.reader import ChannelReader, open_reader
 from taktora_trio.transport.services import channel_spec, health_spec
-from taktora_trio.transport.writer import ChannelWriter, open_writer
+from taktora_trio.transport.writer import ChannelWriter
 
 __all__ = ["ConnectorHost", "open_connector_host"]
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
+
+_FLUSH_TIMEOUT = 1.0  # seconds that the app's end may take for the gateway to take what it sent last
 
 
 class ConnectorHost:
@@ -41,6 +44,9 @@ class ConnectorHost:
         self._in_use: set[int] = set()
         self._watched: set[GatewayIdentity] = set()
         self._dead: set[GatewayIdentity] = set()
+        # Ports outlive the writers that the app opens and closes, so that all are flushed at once, at the end.
+        self._ports = contextlib.AsyncExitStack()
+        self._publishers: dict[int, EnvelopePublisher] = {}
 
     def __repr__(self) -> str:
         return f"ConnectorHost({self._board!r})"
@@ -55,8 +61,11 @@ class ConnectorHost:
         connector = self._connector_of(channel, Outbound, "open_reader")
         full = partial(self._board.degrade, connector.name, f"channel {channel.name} is full", FULL_FOR)
         with self._reserve(channel):
-            spec = channel_spec(connector, channel)
-            async with open_writer(self._node, spec, channel.message_type, connector.codec, on_full=full) as writer:
+            if id(channel) not in self._publishers:
+                port = open_envelope_publisher(self._node, channel_spec(connector, channel))
+                self._publishers[id(channel)] = await self._ports.enter_async_context(port)
+            encode = connector.codec.encoder(channel.message_type)
+            async with ChannelWriter(self._publishers[id(channel)], encode, full) as writer:
                 yield writer
 
     @contextlib.asynccontextmanager
@@ -105,6 +114,17 @@ class ConnectorHost:
             yield
         finally:
             self._in_use.discard(id(channel))
+
+    async def _close(self, seconds: float) -> None:
+        """Let the gateway take what the app has sent; say so if it doesn't in that time; then close every port."""
+        with trio.CancelScope(shield=True, deadline=trio.current_time() + seconds):
+            async with trio.open_nursery() as nursery:
+                for port in self._publishers.values():
+                    nursery.start_soon(port.flush)
+        for port in self._publishers.values():
+            if port.waiting > 0:
+                log.warning("%s: closed with %d messages that no gateway has taken", port.spec.name, port.waiting)
+        await self._ports.aclose()
 
     # What the host is told of its gateway
 
@@ -162,5 +182,7 @@ async def open_connector_host(node: iox2.Node, connectors: Sequence[Connector]) 
         try:
             yield host
         finally:
+            gateway_works = not all(isinstance(state, Down) for state in board.states().values())
+            await host._close(_FLUSH_TIMEOUT if gateway_works else 0)
             board.close()
             nursery.cancel_scope.cancel()

@@ -37,10 +37,13 @@ class Halves:
         del self.running[half]
 
     def kill(self) -> None:
-        """End both at once, for a supervisor that is itself ended by force."""
+        """End both at once, and wait for it, for a supervisor that is itself ended by force. Blocks for a moment."""
         for pid in self.running.values():
             with contextlib.suppress(ProcessLookupError):  # nobody is left in it
                 os.killpg(pid, signal.SIGKILL)
+        for pid in self.running.values():
+            with contextlib.suppress(ChildProcessError):  # was waited for already
+                os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
 
 
 async def run_split(deployment: Deployment, domain: Domain, stop: trio.Event, halves: Halves) -> int:

@@ -4,6 +4,7 @@ domain.py     a deployment's private corner of shared memory: its names, locks, 
 services.py   each channel's services: names, sizes, created by one process and opened by the other
 sizing.py     how many bytes of /dev/shm they will take, before any is taken
 envelope.py   the one wire form
+cursor.py     how far a channel has come
 ports.py      one publisher or subscriber of envelopes
 wakeup.py     waiting for the peer under trio
 writer.py     ChannelWriter, a trio SendChannel

@@ -15,6 +15,7 @@ import trio
 from taktora_trio.channel import Header
 from taktora_trio.codec import Buffer
 from taktora_trio.errors import PayloadOverflow, TransportError
+from taktora_trio.transport.cursor import Cursor
 from taktora_trio.transport.envelope import HEADER, NO_CORRELATION_ID, unpack
 from taktora_trio.transport.services import ServiceSpec, open_notifier, open_publisher, open_subscriber
 from taktora_trio.transport.wakeup import Wakeup, open_wakeup
@@ -61,13 +62,17 @@ class Loan:
 class EnvelopePublisher:
     """Sends envelopes, without ever waiting."""
 
-    def __init__(self, spec: ServiceSpec, publisher: Publisher, notifier: Notifier, space: Wakeup) -> None:
+    def __init__(
+        self, spec: ServiceSpec, publisher: Publisher, notifier: Notifier, space: Wakeup, cursor: Cursor
+    ) -> None:
         self.spec = spec
         self.space = space
         """Signalled when a reader has made room, and when one has come."""
         self.sent = 0
         self._publisher = publisher
         self._notifier = notifier
+        self._cursor = cursor
+        self._sequence_number = cursor.sent
         self._views = _Views(spec.envelope_size, spec.samples)
         self._closed = False
 
@@ -101,13 +106,15 @@ class EnvelopePublisher:
                 " raise the channel's max_topic"
             )
         buffer, length = loan.buffer, loan.length
-        HEADER.pack_into(buffer, 0, self.sent + 1, time.time_ns(), length, len(topic), correlation_id)
+        HEADER.pack_into(buffer, 0, self._sequence_number + 1, time.time_ns(), length, len(topic), correlation_id)
         if topic:
             buffer[HEADER.size + length : HEADER.size + length + len(topic)] = topic
         if not loan.sample.assume_init().send():
             self._take_back(loan)
             return False
         self.sent += 1
+        self._sequence_number += 1
+        self._cursor.sent = self._sequence_number
         self._notifier.notify()  # 0.1 us while the reader is awake, so always: a lost wake-up would cost far more
         return True
 
@@ -120,9 +127,23 @@ class EnvelopePublisher:
             buffer[: HEADER.size + loan.length] = loan.buffer[: HEADER.size + loan.length]
         loan.sample, loan.buffer = sample, buffer
 
+    @property
+    def waiting(self) -> int:
+        """How many envelopes were sent and not taken yet."""
+        return self._sequence_number - self._cursor.taken
+
+    async def flush(self) -> None:
+        """Wait until the reader has taken everything: what it has not when the port closes may never reach it."""
+        await trio.lowlevel.checkpoint_if_cancelled()
+        while self.waiting > 0:
+            self.space.clear()
+            if self.waiting > 0:
+                await self.space.wait()
+
     def update_connections(self) -> None:
-        """Look for new subscribers now (and give them the history) instead of at the next send."""
+        """Look for new subscribers now, and give them the history, instead of at the next send."""
         self._publisher.update_connections()
+        self._notifier.notify()  # who has come may be asleep already
 
     def close(self) -> None:
         if not self._closed:
@@ -130,18 +151,22 @@ class EnvelopePublisher:
             self.space.close()
             self._notifier.delete()
             self._publisher.delete()
+            self._cursor.close()
 
 
 class EnvelopeSubscriber:
     """Receives envelopes, without ever waiting."""
 
-    def __init__(self, spec: ServiceSpec, subscriber: Subscriber, space: Notifier, data: Wakeup) -> None:
+    def __init__(
+        self, spec: ServiceSpec, subscriber: Subscriber, space: Notifier, data: Wakeup, cursor: Cursor
+    ) -> None:
         self.spec = spec
         self.data = data
         """Signalled when something was sent."""
         self.received = 0
         self._subscriber = subscriber
         self._space = space
+        self._cursor = cursor
         self._taken = 0
         self._batch = max(1, spec.window // 2)
         self._views = _Views(spec.envelope_size, spec.samples)
@@ -166,6 +191,7 @@ class EnvelopeSubscriber:
         """Header, payload (a view that is valid until the sample is deleted) and topic. Raises `TransportError`."""
         opened = unpack(self._views.at(sample.payload_ptr), self.spec.max_payload, self.spec.topic_space)
         self.received += 1
+        self._cursor.taken = opened[0].sequence_number
         return opened
 
     def close(self) -> None:
@@ -174,6 +200,7 @@ class EnvelopeSubscriber:
             self.data.close()
             self._space.delete()
             self._subscriber.delete()
+            self._cursor.close()
 
 
 @contextlib.asynccontextmanager
@@ -185,8 +212,8 @@ async def open_envelope_publisher(node: iox2.Node, spec: ServiceSpec) -> AsyncIt
         notifier = await open_notifier(node, spec.event_name)
         stack.callback(notifier.delete)
         publisher = await open_publisher(node, spec)
+        port = EnvelopePublisher(spec, publisher, notifier, space, Cursor(node, spec.name))
         stack.pop_all()
-        port = EnvelopePublisher(spec, publisher, notifier, space)
     try:
         yield port
     finally:
@@ -201,8 +228,8 @@ async def open_envelope_subscriber(node: iox2.Node, spec: ServiceSpec) -> AsyncI
         space = await open_notifier(node, spec.space_name)
         stack.callback(space.delete)
         subscriber = await open_subscriber(node, spec)
+        port = EnvelopeSubscriber(spec, subscriber, space, data, Cursor(node, spec.name))
         stack.pop_all()
-        port = EnvelopeSubscriber(spec, subscriber, space, data)
     try:
         space.notify()  # a writer may be waiting for somebody to come
         yield port

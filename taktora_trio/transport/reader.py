@@ -86,8 +86,7 @@ class ChannelReader(trio.abc.ReceiveChannel[Received[T]]):
             finally:
                 view.release()
         finally:
-            if not self._closed:
-                sample.delete()
+            sample.delete()
 
     def statistics(self) -> ReaderStatistics:
         return ReaderStatistics(received=self._port.received)
@@ -95,7 +94,7 @@ class ChannelReader(trio.abc.ReceiveChannel[Received[T]]):
     def close(self) -> None:
         if not self._closed:
             self._closed = True
-            self._port.close()
+            self._port.data.interrupt()
 
     async def aclose(self) -> None:
         self.close()

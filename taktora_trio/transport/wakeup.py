@@ -34,9 +34,13 @@ class Wakeup:
         """Until there is a signal that was not cleared. Raises `trio.ClosedResourceError` if closed meanwhile."""
         await trio.lowlevel.wait_readable(self._fd)
 
+    def interrupt(self) -> None:
+        """Whoever is in `wait()` now gets `trio.ClosedResourceError`."""
+        trio.lowlevel.notify_closing(self._fd)
+
     def close(self) -> None:
         if self._fd >= 0:
-            trio.lowlevel.notify_closing(self._fd)
+            self.interrupt()
             self._fd = -1
             self._listener.delete()
 

@@ -34,6 +34,7 @@ class ChannelWriter(trio.abc.SendChannel[T]):
     """Sends messages of one type. Use `host.open_writer(channel)` to get one.
 
     A message is in shared memory when `send` returns: for the gateway to publish, not published yet.
+    The port below it stays open as long as its owner wants, for what was sent to be taken.
     """
 
     def __init__(self, port: EnvelopePublisher, encode: Callable[[T], Buffer], on_full: Callable[[], None]) -> None:
@@ -110,7 +111,7 @@ class ChannelWriter(trio.abc.SendChannel[T]):
         """Close at once; whoever waits in `send` gets `trio.ClosedResourceError`. What was sent stays sent."""
         if not self._closed:
             self._closed = True
-            self._port.close()
+            self._port.space.interrupt()
 
     async def aclose(self) -> None:
         self.close()

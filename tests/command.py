@@ -1,0 +1,155 @@
+"""Running the `taktora-trio` command as a user does: a process of its own, its log read as it comes."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import psutil
+import trio
+
+from taktora_trio.transport.domain import Domain
+from tests.mosquitto import Mosquitto
+
+T = TypeVar("T")
+ROOT = Path(__file__).parent.parent
+MODES = ("in-process", "split")
+
+
+class Command:
+    """A running command. `log` is what it has logged so far, parsed; `output` the lines of its standard output."""
+
+    def __init__(self, process: trio.Process) -> None:
+        self.process = process
+        self.log: list[dict[str, Any]] = []
+        self.stderr: list[str] = []
+        self.output: list[str] = []
+        self._news = trio.Event()
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    def half(self, name: str) -> int:
+        """The process id of the supervised half that was started last."""
+        started = [entry["message"] for entry in self.log if entry["message"].startswith(f"{name}: started, pid ")]
+        return int(started[-1].rpartition(" ")[2])
+
+    def signal(self, signum: signal.Signals, pid: int | None = None) -> None:
+        os.kill(pid or self.pid, signum)
+
+    def tree(self) -> list[psutil.Process]:
+        """This process and all below it."""
+        root = psutil.Process(self.pid)
+        return [root, *root.children(recursive=True)]
+
+    async def until_logged(self, *parts: str, count: int = 1, seconds: float = 20) -> dict[str, Any]:
+        """Wait for the `count`-th log line that contains all of `parts`, and return it."""
+
+        def found() -> dict[str, Any] | None:
+            matching = [entry for entry in self.log if all(part in entry["message"] for part in parts)]
+            return matching[count - 1] if len(matching) >= count else None
+
+        return await self._until(found, f"log line with {parts}", seconds)
+
+    async def until_printed(self, part: str, seconds: float = 20) -> str:
+        return await self._until(lambda: next((line for line in self.output if part in line), None), part, seconds)
+
+    async def wait(self, seconds: float = 10) -> int:
+        """The exit code."""
+        with trio.fail_after(seconds):
+            return await self.process.wait()
+
+    async def _until(self, look: Callable[[], T | None], what: str, seconds: float) -> T:
+        with trio.move_on_after(seconds):
+            while (found := look()) is None:
+                await self._news.wait()
+            return found
+        raise AssertionError(f"no {what} within {seconds} s; it said:\n" + "\n".join(self.stderr + self.output))
+
+    async def read_stderr(self) -> None:
+        assert self.process.stderr is not None
+        async for line in _lines(self.process.stderr):
+            self.stderr.append(line)
+            with contextlib.suppress(json.JSONDecodeError):
+                self.log.append(json.loads(line))
+            self._tell()
+
+    async def read_stdout(self) -> None:
+        assert self.process.stdout is not None
+        async for line in _lines(self.process.stdout):
+            self.output.append(line)
+            self._tell()
+
+    def _tell(self) -> None:
+        self._news.set()
+        self._news = trio.Event()
+
+
+async def _lines(stream: trio.abc.ReceiveStream) -> AsyncIterator[str]:
+    rest = b""
+    async for chunk in stream:
+        *lines, rest = (rest + chunk).split(b"\n")
+        for line in lines:
+            yield line.decode(errors="replace")
+    if rest:
+        yield rest.decode(errors="replace")
+
+
+@contextlib.asynccontextmanager
+async def open_command(
+    *arguments: str, json_log: bool = True, env: dict[str, str] | None = None
+) -> AsyncIterator[Command]:
+    """Start `taktora-trio ARGUMENTS` in the project's folder.
+
+    At the end of the block it is killed if it still runs, and the test fails if it leaves a process behind.
+    """
+    log = ["--log", "json"] if json_log else []
+    process = await trio.lowlevel.open_process(
+        [sys.executable, "-m", "taktora_trio", *arguments, *log],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd=ROOT,
+        env={**os.environ, **(env or {})},
+    )
+    command = Command(process)
+    tree: list[psutil.Process] = []
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(command.read_stderr)
+        nursery.start_soon(command.read_stdout)
+        try:
+            yield command
+        finally:
+            with trio.CancelScope(shield=True, deadline=trio.current_time() + 15):
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    tree = command.tree()
+                if process.returncode is None:
+                    process.kill()
+                await process.wait()
+                # What it had started ends by itself, since its supervisor is gone.
+                _, alive = await trio.to_thread.run_sync(lambda: psutil.wait_procs(tree[1:], timeout=8))
+                for orphan in alive:
+                    orphan.kill()
+            assert alive == [], "left behind: processes"
+
+
+def open_run(
+    target: str, mode: str, broker: Mosquitto, domain: Domain, *more: str
+) -> contextlib.AbstractAsyncContextManager[Command]:
+    """Start `taktora-trio run` with what every test of it has to say."""
+    return open_command("run", target, "--mode", mode, "--broker", broker.url, "--domain", domain.name, *more)
+
+
+async def run_command(*arguments: str, seconds: float = 15, env: dict[str, str] | None = None) -> tuple[int, str, str]:
+    """Run it to its end: exit code, standard output, standard error."""
+    async with open_command(*arguments, json_log=False, env=env) as command:
+        code = await command.wait(seconds)
+    return code, "\n".join(command.output), "\n".join(command.stderr)

@@ -1,0 +1,30 @@
+"""What every test has: a domain of its own, a broker of its own, and a check that nothing is left behind."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from taktora_trio.transport.domain import Domain
+from tests.mosquitto import Mosquitto, open_mosquitto
+
+
+@pytest.fixture
+def domain() -> Iterator[Domain]:
+    """A domain that nobody else uses; the test fails if a file of it is left at the end."""
+    domain = Domain(f"test-{uuid.uuid4().hex[:12]}")
+    yield domain
+    left = domain.files()
+    domain.remove_if_alone()
+    assert left == [], "left behind in shared memory"
+    assert not domain.root.exists(), "left behind: the domain's folder"
+
+
+@pytest.fixture
+async def broker(tmp_path: Path) -> AsyncIterator[Mosquitto]:
+    """A running mosquitto."""
+    async with open_mosquitto(tmp_path) as running:
+        yield running

@@ -1,0 +1,146 @@
+"""Apps for the system tests. Each runs, unchanged, in both shapes."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import sys
+
+import attrs
+import trio
+
+from taktora_trio import (
+    BackPressure,
+    CodecError,
+    ConnectorHost,
+    Deployment,
+    Inbound,
+    MqttConnector,
+    MqttRouting,
+    Outbound,
+    PayloadOverflow,
+    Up,
+)
+from taktora_trio.connector import GatewayChannels
+from taktora_trio.health import HealthBoard
+
+
+@attrs.frozen
+class Tick:
+    number: int
+    pid: int
+
+
+@attrs.frozen
+class Transition:
+    before: str
+    after: str
+    cause: str
+
+
+TICKS = Outbound("ticks", Tick, MqttRouting("test/ticks", qos=1))
+TRANSITIONS = Outbound("transitions", Transition, MqttRouting("test/transitions", qos=1))
+
+
+async def tick(host: ConnectorHost) -> None:
+    """Tick every 10 ms, whatever the gateway does, and tell every change of its health."""
+
+    async def tell_health() -> None:
+        async with host.open_writer(TRANSITIONS) as transitions:
+            async for event in host.health_events():
+                transition = Transition(type(event.before).__name__, str(event.after), str(event.cause or ""))
+                await transitions.send(transition)
+
+    async with trio.open_nursery() as nursery, host.open_writer(TICKS) as ticks:
+        nursery.start_soon(tell_health)
+        for number in itertools.count():
+            with contextlib.suppress(BackPressure):
+                ticks.send_nowait(Tick(number, os.getpid()))
+            await trio.sleep(0.01)
+
+
+ticking = Deployment("ticking", tick, [MqttConnector([TICKS, TRANSITIONS])])
+
+
+class CrashesOnce(MqttConnector):
+    """Its first gateway half in a process raises as soon as it is connected."""
+
+    _starts = itertools.count(1)
+
+    async def serve_gateway(self, channels: GatewayChannels, health: HealthBoard, stop: trio.Event) -> None:
+        async def crash_when_up() -> None:
+            await health.wait_for(self.name, Up)
+            raise RuntimeError("crash on purpose")
+
+        async with trio.open_nursery() as nursery:
+            if next(self._starts) == 1:
+                nursery.start_soon(crash_when_up)
+            await super().serve_gateway(channels, health, stop)
+            nursery.cancel_scope.cancel()
+
+
+crashing = Deployment("crashing", tick, [CrashesOnce([TICKS, TRANSITIONS])])
+
+
+@attrs.frozen
+class Identity:
+    app: str
+    pid: int
+    protocol_stack: list[str]
+
+
+IDENTITY = Outbound("identity", Identity, MqttRouting("test/identity", qos=1, retain=True))
+
+
+async def identify(host: ConnectorHost) -> None:
+    """Tell who runs it, and which parts of a protocol stack its process has imported."""
+    await host.wait_for_health(Up)
+    stack = sorted({"aiomqtt", "paho", "trio_asyncio", "asyncio", "amqtt"} & set(sys.modules))
+    async with host.open_writer(IDENTITY) as writer:
+        await writer.send(Identity(f"{identify.__module__}.{identify.__qualname__}", os.getpid(), stack))
+        await trio.sleep_forever()
+
+
+identifying = Deployment("identifying", identify, [MqttConnector([IDENTITY])])
+
+
+NUMBERS = Inbound("numbers", int, MqttRouting("test/numbers/#", qos=1), max_payload=64)
+ANSWERS = Outbound("answers", str, MqttRouting("test/answers", qos=1), max_payload=200)
+
+
+async def complain(host: ConnectorHost) -> None:
+    """Answer each number with itself and its topic, and each error with its type; go on after every one."""
+    async with host.open_reader(NUMBERS) as numbers, host.open_writer(ANSWERS) as answers:
+        while True:
+            try:
+                received = await numbers.receive()
+                await answers.send(
+                    "x" * received.value if received.value > 100 else f"{received.value} {received.topic}"
+                )
+            except (CodecError, PayloadOverflow) as exc:
+                await answers.send(f"{type(exc).__name__} {getattr(exc, 'topic', '')}")
+
+
+complaining = Deployment("complaining", complain, [MqttConnector([NUMBERS, ANSWERS])])
+
+
+async def fall_silent(host: ConnectorHost) -> None:
+    """Burn the process's time without a checkpoint, deaf to every polite request."""
+    print("deaf from now on", flush=True)  # noqa: T201 - what a test waits for
+    while True:
+        pass
+
+
+silent = Deployment("silent", fall_silent, [MqttConnector([TICKS])])
+
+
+async def finish(host: ConnectorHost) -> None:
+    """Send three ticks and return: what was sent last is still published."""
+    async with host.open_writer(TICKS) as ticks:
+        await host.wait_for_health(Up)
+        for number in range(3):
+            await ticks.send(Tick(number, os.getpid()))
+
+
+finishing = Deployment("finishing", finish, [MqttConnector([TICKS])])

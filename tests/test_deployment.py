@@ -1,0 +1,151 @@
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+
+from taktora_trio import (
+    BrokerAddress,
+    ConfigError,
+    ConnectorHost,
+    Deployment,
+    Inbound,
+    MqttConnector,
+    MqttOptions,
+    MqttRouting,
+    Outbound,
+    RawCodec,
+)
+from taktora_trio.deployment import load_deployment
+
+SPEED = Outbound("speed", float, MqttRouting("car/speed"))
+BRAKE = Inbound("brake", float, MqttRouting("car/brake"))
+
+
+async def app(host: ConnectorHost) -> None:
+    pass
+
+
+def connector(name: str = "mqtt", **options: Any) -> MqttConnector:
+    return MqttConnector([SPEED, BRAKE], name=name, options=MqttOptions(**options))
+
+
+def test_policies_by_default() -> None:
+    declared = connector()
+    deployment = Deployment("car", app, [declared])
+    assert deployment.connectors == (declared,)
+    assert deployment.gateway_policy.restart == "always"  # a gateway never ends of its own accord
+    assert deployment.plugin_policy.restart == "on-failure"
+
+
+@pytest.mark.parametrize(
+    ("declare", "message"),
+    [
+        (lambda: Deployment("a car", app, [connector()]), "deployment name 'a car'"),
+        (lambda: Deployment("car", "app", [connector()]), "its app is 'app'; it must be an async function"),
+        (lambda: Deployment("car", app, []), "has no connectors"),
+        (lambda: Deployment("car", app, [connector("a"), connector("b"), connector("a")]), "two connectors named 'a'"),
+        (lambda: MqttConnector([]), "connector 'mqtt' has no channels"),
+        (lambda: MqttConnector([SPEED, BRAKE, SPEED]), "two channels named 'speed'"),
+        (lambda: MqttConnector([SPEED], name="a.b"), "connector name 'a.b'"),
+        (lambda: MqttConnector(["speed"]), "'speed' is no channel"),
+        (lambda: MqttConnector([SPEED], codec=RawCodec()), "declare the channel's type as bytes"),
+        (lambda: MqttConnector([Outbound("x", int | bool | float | list[int] | set[int], MqttRouting("x"))]), "json"),
+    ],
+)
+def test_what_cannot_work_is_refused_when_it_is_declared(declare: Any, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        declare()
+    assert message in str(caught.value)
+
+
+def test_with_broker_moves_every_connector_and_keeps_the_rest() -> None:
+    broker = BrokerAddress.parse("mqtts://me:s3cret@elsewhere")
+    declared = Deployment("car", app, [connector("a", max_inflight=3, ca_file="a.pem"), connector("b")])
+    moved = declared.with_broker(broker)
+    assert [c.options for c in moved.connectors if isinstance(c, MqttConnector)] == [
+        MqttOptions(broker=broker, max_inflight=3, ca_file=Path("a.pem")),
+        MqttOptions(broker=broker),
+    ]
+    assert (moved.name, moved.app) == (declared.name, declared.app)
+    assert declared.brokers() == [BrokerAddress("localhost", 1883)] * 2
+    assert moved.brokers() == [broker] * 2
+    with_ca = declared.with_broker(broker, Path("other.pem"))
+    assert [c.options.ca_file for c in with_ca.connectors if isinstance(c, MqttConnector)] == [Path("other.pem")] * 2
+
+
+def test_a_broker_in_memory_is_not_one_to_be_reached() -> None:
+    assert Deployment("car", app, [connector(session="memory")]).brokers() == []
+
+
+def test_a_deployment_does_not_show_its_password() -> None:
+    deployment = Deployment("car", app, [connector(broker="mqtt://me:s3cret@host")])
+    assert "s3cret" not in repr(deployment)
+    assert "s3cret" not in repr(attrs.evolve(deployment, name="other"))
+
+
+MODULE = """
+from taktora_trio import Deployment, MqttConnector, MqttRouting, Outbound
+async def app(host): ...
+deployment = Deployment("car", app, [MqttConnector([Outbound("speed", float, MqttRouting("car/speed"))])])
+number = 3
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder to be in, with some apps; what was imported from it is forgotten afterwards."""
+    before = set(sys.modules)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry])
+    (tmp_path / "pkg_of_apps").mkdir()
+    for name, code in {
+        "app_good.py": MODULE,
+        "pkg_of_apps/__init__.py": "",
+        "pkg_of_apps/car.py": MODULE,
+        "app_empty.py": "number = 3",
+        "app_needs.py": "import a_package_that_is_not_there",
+        "app_wrong.py": "from taktora_trio import MqttConnector\nMqttConnector([])",
+        "app_raises.py": "1 / 0",
+    }.items():
+        (tmp_path / name).write_text(code)
+    yield tmp_path
+    for name in set(sys.modules) - before:
+        del sys.modules[name]
+
+
+@pytest.mark.parametrize("target", ["app_good:deployment", "pkg_of_apps.car:deployment"])
+def test_load(folder: Path, target: str) -> None:
+    assert load_deployment(target).name == "car"
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        ("app_good", "'app_good' is no MODULE:DEPLOYMENT"),
+        (":deployment", "is no MODULE:DEPLOYMENT"),
+        ("app_good:", "is no MODULE:DEPLOYMENT"),
+        (".app_good:deployment", "is no MODULE:DEPLOYMENT"),
+        ("app_missing:deployment", "there is no module 'app_missing' here ({folder})"),
+        ("pkg_of_apps.missing:deployment", "there is no module 'pkg_of_apps.missing' here ({folder})"),
+        ("missing.car:deployment", "there is no module 'missing.car' here ({folder})"),
+        ("app_needs:deployment", "module 'app_needs' needs 'a_package_that_is_not_there', which is not installed"),
+        ("app_wrong:deployment", "module 'app_wrong': connector 'mqtt' has no channels"),
+        ("app_good:deploy", "has no Deployment named 'deploy' (it has deployment)"),
+        ("app_good:number", "int, not a Deployment named 'number' (it has deployment)"),
+        ("app_empty:deployment", "has no Deployment named 'deployment' (it has none)"),
+    ],
+)
+def test_load_says_what_is_wrong(folder: Path, target: str, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_deployment(target)
+    assert message.format(folder=folder) in str(caught.value)
+
+
+def test_an_error_of_the_app_itself_is_left_as_it_is(folder: Path) -> None:
+    with pytest.raises(ZeroDivisionError):
+        load_deployment("app_raises:deployment")

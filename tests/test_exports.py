@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+import subprocess
+import sys
+
+import pytest
+
+import taktora_trio
+
+MODULES = sorted(
+    module.name
+    for module in pkgutil.walk_packages(taktora_trio.__path__, "taktora_trio.")
+    if not module.name.endswith("__main__")
+)
+PROTOCOL_STACK = {"aiomqtt", "paho", "trio_asyncio", "amqtt", "asyncio"}
+
+
+@pytest.mark.parametrize("name", taktora_trio.__all__)
+def test_every_public_name_exists_and_is_documented(name: str) -> None:
+    value = getattr(taktora_trio, name)
+    if inspect.isclass(value):
+        assert (vars(value).get("__doc__") or "").strip(), f"{name} has no docstring of its own"
+        assert name in importlib.import_module(value.__module__).__all__
+
+
+def test_public_names_are_sorted_and_exported_once() -> None:
+    assert taktora_trio.__all__ == sorted(set(taktora_trio.__all__))
+    imported = {name for name, value in vars(taktora_trio).items() if name[0].isupper() and not inspect.ismodule(value)}
+    assert imported == set(taktora_trio.__all__)
+
+
+def test_public_methods_of_public_classes_are_typed() -> None:
+    untyped = [
+        f"{name}.{attribute}"
+        for name in taktora_trio.__all__
+        if inspect.isclass(cls := getattr(taktora_trio, name))
+        for attribute, value in vars(cls).items()
+        if not attribute.startswith("_") and inspect.isfunction(value) and "return" not in value.__annotations__
+    ]
+    assert untyped == []
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_every_module_says_what_it_is_and_exports_only_what_it_has(name: str) -> None:
+    module = importlib.import_module(name)
+    assert (module.__doc__ or "").strip()
+    exported = getattr(module, "__all__", [])
+    assert len(exported) == len(set(exported))
+    assert [entry for entry in exported if not hasattr(module, entry)] == []
+
+
+@pytest.mark.parametrize("module", ["taktora_trio", "taktora_trio.cli", "taktora_trio.shapes.plugin"])
+def test_the_plugin_half_imports_no_protocol_stack(module: str) -> None:
+    code = f"import sys, {module}; print(*sorted({{name.partition('.')[0] for name in sys.modules}}))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True)
+    imported = set(done.stdout.split())
+    assert "taktora_trio" in imported
+    assert imported & PROTOCOL_STACK == set()
+
+
+def test_the_gateway_half_is_where_the_stack_is_imported() -> None:
+    code = "import sys, taktora_trio.mqtt.sessions.aiomqtt; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True)
+    assert PROTOCOL_STACK - {"amqtt"} <= set(done.stdout.split())  # so those are the names to look for above
