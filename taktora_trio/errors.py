@@ -18,6 +18,7 @@ __all__ = [
     "PayloadOverflow",
     "ServiceMismatch",
     "TransportError",
+    "collapse",
     "summary",
 ]
 
@@ -63,6 +64,13 @@ class ConnectorDown(ConnectorError):
 
 class TransportError(ConnectorError):
     """Shared memory or an operating system call failed in a way the library can't mend by itself."""
+
+
+def collapse(exc: Exception) -> Exception:
+    """The cause itself where groups around it hold nothing else; a group of several stays as it is."""
+    while isinstance(exc, ExceptionGroup) and len(exc.exceptions) == 1:
+        exc = exc.exceptions[0]
+    return exc
 
 
 def summary(exc: BaseException) -> str:

@@ -45,22 +45,16 @@ class ConnectorGateway:
             services.start_soon(self.health.expire)
             for reporter in self._reporters.values():
                 services.start_soon(reporter.serve_newcomers)
-            try:
-                async with trio.open_nursery() as nursery:
-                    for connector in self._connectors:
-                        nursery.start_soon(
-                            connector.serve_gateway,
-                            self._channels[connector.name],
-                            self.health,
-                            stop,
-                            name=connector.name,
-                        )
-            except Exception as exc:
-                # The last words of a process that is about to end: the plugin, which is not its parent, sees no more.
-                for name in self._reporters:
-                    self.health.report(name, Down(f"the gateway crashed: {summary(exc)}"), exc)
-                raise
+            async with trio.open_nursery() as nursery:
+                for connector in self._connectors:
+                    channels = self._channels[connector.name]
+                    nursery.start_soon(connector.serve_gateway, channels, self.health, stop, name=connector.name)
             services.cancel_scope.cancel()
+
+    def report_crash(self, exc: Exception) -> None:
+        """The last words of a process that is about to end: the plugin, which is not its parent, learns no more."""
+        for connector in self._connectors:
+            self.health.report(connector.name, Down(f"the gateway crashed: {summary(exc)}"), exc)
 
 
 @contextlib.asynccontextmanager

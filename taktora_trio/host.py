@@ -130,7 +130,9 @@ class ConnectorHost:
 
     def gateway_crashed(self, incarnation: int, exc: Exception | None, reason: str) -> None:
         """The gateway task of this process has ended."""
-        self._gateway_died(GatewayIdentity.of_this_process(incarnation), exc, reason)
+        self._dead.add(GatewayIdentity.of_this_process(incarnation))
+        for name in self._board.states():
+            self._board.report(name, Down(reason), exc or reason)
 
     async def _follow(self, connector: Connector) -> None:
         async with open_health_reader(self._node, health_spec(connector)) as reports:
@@ -152,14 +154,13 @@ class ConnectorHost:
         if start_time(identity.pid) == identity.started:
             await wait_for_exit(identity.pid)
         self._watched.discard(identity)
-        self._gateway_died(identity, None, f"the gateway process (pid {identity.pid}) ended")
+        # First this: until its ports are gone, what the app sends would still go to the dead, and be lost.
         await clean_up_dead_nodes(self._node)
-
-    def _gateway_died(self, identity: GatewayIdentity, exc: Exception | None, reason: str) -> None:
         self._dead.add(identity)
+        reason = f"the gateway process (pid {identity.pid}) ended"
         for name, state in self._board.states().items():
             if not isinstance(state, Down):  # its own last words say more
-                self._board.report(name, Down(reason), exc or reason)
+                self._board.report(name, Down(reason), reason)
 
 
 def _log_event(event: HealthEvent) -> None:

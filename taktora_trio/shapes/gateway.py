@@ -32,5 +32,9 @@ async def run_gateway(deployment: Deployment, domain: Domain, stop: trio.Event) 
             open_node(domain, "gateway") as node,
             open_connector_gateway(node, deployment.connectors) as gateway,
         ):
-            await gateway.run(stop)
+            try:
+                await gateway.run(stop)
+            except Exception as exc:
+                gateway.report_crash(exc)
+                raise
     return 0

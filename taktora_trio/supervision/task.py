@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 import trio
 from trio_util import move_on_when
 
+from taktora_trio.errors import collapse
 from taktora_trio.supervision.policy import Finish, GiveUp, Restart, RestartHistory, RestartPolicy
 
 __all__ = ["supervise_task"]
@@ -42,7 +43,7 @@ async def supervise_task(
         try:
             await run(incarnation)
         except Exception as exc:  # noqa: BLE001 - the one place that supervises
-            crash = exc
+            crash = collapse(exc)
         if stop.is_set():
             if crash is not None:
                 log.error("%s: crashed while stopping", name, exc_info=crash)

@@ -21,7 +21,7 @@ from taktora_trio.transport.services import ServiceSpec, open_notifier, open_pub
 from taktora_trio.transport.wakeup import Wakeup, open_wakeup
 
 if TYPE_CHECKING:
-    from iceoryx2 import Notifier, Publisher, Sample, SampleMutUninit, Subscriber
+    from iceoryx2 import Notifier, PortFactoryPublishSubscribe, Publisher, Sample, SampleMutUninit, Subscriber
 
 __all__ = ["EnvelopePublisher", "EnvelopeSubscriber", "Loan", "open_envelope_publisher", "open_envelope_subscriber"]
 
@@ -63,12 +63,19 @@ class EnvelopePublisher:
     """Sends envelopes, without ever waiting."""
 
     def __init__(
-        self, spec: ServiceSpec, publisher: Publisher, notifier: Notifier, space: Wakeup, cursor: Cursor
+        self,
+        spec: ServiceSpec,
+        service: PortFactoryPublishSubscribe,
+        publisher: Publisher,
+        notifier: Notifier,
+        space: Wakeup,
+        cursor: Cursor,
     ) -> None:
         self.spec = spec
         self.space = space
         """Signalled when a reader has made room, and when one has come."""
         self.sent = 0
+        self._service = service
         self._publisher = publisher
         self._notifier = notifier
         self._cursor = cursor
@@ -126,6 +133,11 @@ class EnvelopePublisher:
         if buffer is not loan.buffer:
             buffer[: HEADER.size + loan.length] = loan.buffer[: HEADER.size + loan.length]
         loan.sample, loan.buffer = sample, buffer
+
+    @property
+    def has_reader(self) -> bool:
+        """Whether somebody is at the other end, so that a refused envelope means a full buffer."""
+        return bool(self._service.dynamic_config.number_of_subscribers)
 
     @property
     def waiting(self) -> int:
@@ -211,8 +223,8 @@ async def open_envelope_publisher(node: iox2.Node, spec: ServiceSpec) -> AsyncIt
         stack.callback(space.close)
         notifier = await open_notifier(node, spec.event_name)
         stack.callback(notifier.delete)
-        publisher = await open_publisher(node, spec)
-        port = EnvelopePublisher(spec, publisher, notifier, space, Cursor(node, spec.name))
+        service, publisher = await open_publisher(node, spec)
+        port = EnvelopePublisher(spec, service, publisher, notifier, space, Cursor(node, spec.name))
         stack.pop_all()
     try:
         yield port

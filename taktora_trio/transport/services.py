@@ -119,9 +119,9 @@ async def open_services(node: iox2.Node, specs: Iterable[ServiceSpec]) -> AsyncI
         held.clear()
 
 
-async def open_publisher(node: iox2.Node, spec: ServiceSpec) -> iox2.Publisher:
+async def open_publisher(node: iox2.Node, spec: ServiceSpec) -> tuple[iox2.PortFactoryPublishSubscribe, iox2.Publisher]:
     factory = _pubsub(node, spec)
-    return await _open_port(
+    return factory, await _open_port(
         node,
         spec.name,
         lambda: (

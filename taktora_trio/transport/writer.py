@@ -140,7 +140,8 @@ class ChannelWriter(trio.abc.SendChannel[T]):
 
     def _full(self) -> None:
         self._waited += 1
-        self._on_full()
+        if self._port.has_reader:
+            self._on_full()
 
 
 @contextlib.asynccontextmanager
@@ -152,7 +153,7 @@ async def open_writer(
     *,
     on_full: Callable[[], None] = lambda: None,
 ) -> AsyncIterator[ChannelWriter[T]]:
-    """The writer of a channel; `on_full` is called whenever a message finds no room."""
+    """The writer of a channel; `on_full` is called whenever its reader has no room for a message."""
     encode = codec.encoder(message_type)
     async with open_envelope_publisher(node, spec) as port, ChannelWriter(port, encode, on_full) as writer:
         yield writer

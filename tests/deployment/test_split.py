@@ -1,0 +1,146 @@
+"""What only the split shape promises: the gateway's process may die at any moment, and so may the supervisor."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+
+import psutil
+import trio
+
+from taktora_trio.transport.domain import Domain
+from tests.client import Client, open_client
+from tests.command import open_run
+from tests.mosquitto import Mosquitto
+
+
+async def _transitions(client: Client, last: str) -> list[tuple[str, str]]:
+    """What the app has told of its health, up to a change to `last`."""
+    told: list[tuple[str, str]] = []
+    while not told or told[-1][1] != last:
+        message = await client.receive(20)
+        if message.topic == "test/transitions":
+            transition = json.loads(message.payload)
+            told.append((transition["before"], transition["after"]))
+    return told
+
+
+async def test_the_app_survives_a_killed_gateway_and_recovers(broker: Mosquitto, domain: Domain) -> None:
+    async with (
+        open_client(broker.port, "test/#") as client,
+        open_run("tests.deployment.apps:ticking", "split", broker, domain) as run,
+    ):
+        assert await _transitions(client, "Up") == [("Connecting", "Up")]
+        for incarnation in range(2, 5):
+            plugin, gateway = run.half("plugin"), run.half("gateway")
+            run.signal(signal.SIGKILL, gateway)
+            assert await _transitions(client, "Up") == [
+                ("Up", f"Down (the gateway process (pid {gateway}) ended)"),
+                ("Down", "Connecting"),
+                ("Connecting", "Up"),
+            ]
+            await run.until_logged("gateway: started", count=incarnation)
+            assert run.half("plugin") == plugin
+            tick = json.loads(await _next_tick(client))
+            assert tick["pid"] == plugin
+        run.signal(signal.SIGTERM)
+        assert await run.wait(5) == 0
+
+
+async def _next_tick(client: Client) -> bytes:
+    while (message := await client.receive()).topic != "test/ticks":
+        pass
+    return message.payload
+
+
+async def test_the_plugin_process_has_no_protocol_stack_and_the_gateway_runs_no_app(
+    broker: Mosquitto, domain: Domain
+) -> None:
+    async with (
+        open_client(broker.port, "test/#") as client,
+        open_run("tests.deployment.apps:ticking", "split", broker, domain) as run,
+    ):
+        await _transitions(client, "Up")
+        pids = {json.loads(await _next_tick(client))["pid"] for _ in range(20)}
+        assert pids == {run.half("plugin")}
+        libraries = {half: _mapped(run.half(half)) for half in ("plugin", "gateway")}
+        assert "_asyncio" in libraries["gateway"]
+        assert "_asyncio" not in libraries["plugin"]
+        run.signal(signal.SIGTERM)
+        assert await run.wait(5) == 0
+
+
+def _mapped(pid: int) -> str:
+    return " ".join(mapping.path for mapping in psutil.Process(pid).memory_maps())
+
+
+async def test_one_signal_to_each_half_ends_all_of_it(broker: Mosquitto, domain: Domain) -> None:
+    async with open_run("examples.echo:deployment", "split", broker, domain) as run:
+        await run.until_logged("-> Up")
+        halves = [run.half("plugin"), run.half("gateway")]
+        for pid in halves:
+            run.signal(signal.SIGINT, pid)
+        assert await run.wait(5) == 0
+        await run.until_logged("plugin: ended (exit code 0)")
+        assert not any(psutil.pid_exists(pid) for pid in halves)
+
+
+async def test_a_stopped_gateway_is_started_again_while_the_app_goes_on(broker: Mosquitto, domain: Domain) -> None:
+    async with (
+        open_client(broker.port, "test/#") as client,
+        open_run("tests.deployment.apps:ticking", "split", broker, domain) as run,
+    ):
+        await _transitions(client, "Up")
+        run.signal(signal.SIGTERM, run.half("gateway"))
+        assert await _transitions(client, "Up") == [
+            ("Up", "Down (the gateway was stopped)"),
+            ("Down", "Connecting"),
+            ("Connecting", "Up"),
+        ]
+        await run.until_logged("gateway: ended (exit code 0)")
+        run.signal(signal.SIGTERM)
+        assert await run.wait(5) == 0
+
+
+async def test_a_killed_supervisor_leaves_no_orphan(broker: Mosquitto, domain: Domain) -> None:
+    async with open_run("examples.echo:deployment", "split", broker, domain) as run:
+        await run.until_logged("-> Up")
+        halves = [psutil.Process(run.half(name)) for name in ("plugin", "gateway")]
+        run.signal(signal.SIGKILL)
+        assert await run.wait() == -signal.SIGKILL
+        with trio.fail_after(8):
+            for half in halves:
+                await trio.to_thread.run_sync(half.wait)
+    # Each half was the last one at some moment, so not even a file is left (the fixture looks).
+
+
+async def test_after_a_kill_of_everything_the_next_run_cleans_up_and_works(broker: Mosquitto, domain: Domain) -> None:
+    async with open_run("examples.echo:deployment", "split", broker, domain) as run:
+        await run.until_logged("-> Up")
+        tree = run.tree()
+        for process in tree:
+            os.kill(process.pid, signal.SIGSTOP)  # so that none can clean up after another
+        for process in tree:
+            os.kill(process.pid, signal.SIGKILL)
+        await run.wait()
+    stale = set(domain.files())
+    assert stale, "nothing was left behind, so nothing is tested"
+    async with (
+        open_run("examples.echo:deployment", "split", broker, domain) as run,
+        open_client(broker.port, "taktora/echo/reply") as client,
+    ):
+        await run.until_logged("that a killed run has left")
+        await run.until_logged("-> Up")
+        client.publish("taktora/echo/request/me", b"hello again")
+        assert (await client.receive()).payload == b"hello again"
+        run.signal(signal.SIGTERM)
+        assert await run.wait(5) == 0
+
+
+async def test_a_plugin_that_ignores_its_stop_is_killed_after_the_grace(broker: Mosquitto, domain: Domain) -> None:
+    async with open_run("tests.deployment.apps:silent", "split", broker, domain) as run:
+        await run.until_printed("deaf from now on")
+        run.signal(signal.SIGTERM)
+        assert await run.wait(8) == 0
+        await run.until_logged("plugin: did not stop within 2.0 s")
