@@ -150,6 +150,7 @@ def _load(target: str, options: Options) -> tuple[Deployment, Domain]:
         broker = _broker(deployment, options)
         if broker is not None:
             deployment = deployment.with_broker(broker, options.ca_file)
+    deployment.check_files()
     return deployment, domain
 
 

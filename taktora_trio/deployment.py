@@ -68,6 +68,12 @@ class Deployment:
             ],
         )
 
+    def check_files(self) -> None:
+        """Raise `ConfigError` if a file that it names can't be used, before anything is started."""
+        for connector in self.connectors:
+            if isinstance(connector, MqttConnector):
+                connector.options.tls_context()
+
     def brokers(self) -> list[BrokerAddress]:
         """The brokers that its connectors are to reach over a network."""
         return [

@@ -25,7 +25,8 @@ def test_space_for_a_topic_is_set_aside_only_where_the_routing_is_a_pattern() ->
 
 def test_descriptors_are_frozen_and_compare_by_what_they_say() -> None:
     assert Outbound("a", int, TOPIC) == Outbound("a", int, TOPIC)
-    assert Outbound("a", int, TOPIC) != Inbound("a", int, TOPIC)
+    pair: list[ChannelDescriptor[int]] = [Outbound("a", int, TOPIC), Inbound("a", int, TOPIC)]
+    assert pair[0] != pair[1]
     with pytest.raises(attrs.exceptions.FrozenInstanceError):
         Outbound("a", int, TOPIC).window = 1  # type: ignore[misc]
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import attrs
 import pytest
@@ -23,6 +23,7 @@ from taktora_trio import (
 from taktora_trio.deployment import load_deployment
 
 SPEED = Outbound("speed", float, MqttRouting("car/speed"))
+NOT_DECODABLE: Any = list[int] | set[int]
 BRAKE = Inbound("brake", float, MqttRouting("car/brake"))
 
 
@@ -46,15 +47,15 @@ def test_policies_by_default() -> None:
     ("declare", "message"),
     [
         (lambda: Deployment("a car", app, [connector()]), "deployment name 'a car'"),
-        (lambda: Deployment("car", "app", [connector()]), "its app is 'app'; it must be an async function"),
+        (lambda: Deployment("car", cast(Any, "app"), [connector()]), "its app is 'app'; it must be an async function"),
         (lambda: Deployment("car", app, []), "has no connectors"),
         (lambda: Deployment("car", app, [connector("a"), connector("b"), connector("a")]), "two connectors named 'a'"),
         (lambda: MqttConnector([]), "connector 'mqtt' has no channels"),
         (lambda: MqttConnector([SPEED, BRAKE, SPEED]), "two channels named 'speed'"),
         (lambda: MqttConnector([SPEED], name="a.b"), "connector name 'a.b'"),
-        (lambda: MqttConnector(["speed"]), "'speed' is no channel"),
+        (lambda: MqttConnector([cast(Any, "speed")]), "'speed' is no channel"),
         (lambda: MqttConnector([SPEED], codec=RawCodec()), "declare the channel's type as bytes"),
-        (lambda: MqttConnector([Outbound("x", int | bool | float | list[int] | set[int], MqttRouting("x"))]), "json"),
+        (lambda: MqttConnector([Outbound("x", NOT_DECODABLE, MqttRouting("x"))]), "can't be decoded from json"),
     ],
 )
 def test_what_cannot_work_is_refused_when_it_is_declared(declare: Any, message: str) -> None:
@@ -80,6 +81,12 @@ def test_with_broker_moves_every_connector_and_keeps_the_rest() -> None:
 
 def test_a_broker_in_memory_is_not_one_to_be_reached() -> None:
     assert Deployment("car", app, [connector(session="memory")]).brokers() == []
+
+
+def test_a_file_that_cannot_be_used_is_found_before_anything_is_started() -> None:
+    Deployment("car", app, [connector(ca_file="/nonexistent/ca.pem")]).check_files()  # not read where there is no TLS
+    with pytest.raises(ConfigError, match="the CA file /nonexistent/ca.pem can't be used"):
+        Deployment("car", app, [connector(broker="mqtts://host", ca_file="/nonexistent/ca.pem")]).check_files()
 
 
 def test_a_deployment_does_not_show_its_password() -> None:

@@ -44,3 +44,12 @@ def test_codec_error_carries_its_topic() -> None:
 )
 def test_summary_is_one_line_that_names_every_cause(exc: Exception, expected: str) -> None:
     assert errors.summary(exc) == expected
+
+
+def test_collapse_takes_away_groups_of_one_only() -> None:
+    error = ValueError("too hot")
+    assert errors.collapse(error) is error
+    assert errors.collapse(ExceptionGroup("g", [ExceptionGroup("h", [error])])) is error
+    two = ExceptionGroup("g", [error, OSError()])
+    assert errors.collapse(two) is two
+    assert errors.collapse(ExceptionGroup("g", [two])) is two

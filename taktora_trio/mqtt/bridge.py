@@ -44,7 +44,6 @@ async def serve_bridge(
     Connects again and again, with backoff, unless the broker refuses the client for good.
     """
     options, name = connector.options, connector.name
-    options.tls_context()  # a CA file that can't be used is an error now, not a connection that never comes
     inbound = InboundMessages(connector, channels.inbound, health)
     pumps = [
         OutboundPump(channel, channels.outbound[channel.name], options.max_inflight)

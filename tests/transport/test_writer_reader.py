@@ -1,0 +1,316 @@
+"""ChannelWriter and ChannelReader: trio channels over shared memory."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+import trio
+import trio.testing
+
+from taktora_trio import (
+    BackPressure,
+    CodecError,
+    ConfigError,
+    PayloadOverflow,
+    RawCodec,
+    ServiceMismatch,
+    TransportError,
+)
+from taktora_trio.codec import JsonCodec, MsgpackCodec
+from taktora_trio.transport.domain import Domain, open_node
+from taktora_trio.transport.envelope import HEADER
+from taktora_trio.transport.ports import open_envelope_publisher
+from taktora_trio.transport.reader import open_reader
+from taktora_trio.transport.services import open_services
+from taktora_trio.transport.writer import open_writer
+from tests.transport.rig import declare, open_channel, open_domain
+
+
+async def test_they_are_trio_channels(domain: Domain) -> None:
+    async with open_channel(domain, int) as (writer, reader):
+        assert isinstance(writer, trio.abc.SendChannel)
+        assert isinstance(reader, trio.abc.ReceiveChannel)
+
+
+async def test_messages_come_in_order_with_their_headers(domain: Domain) -> None:
+    before = time.time_ns()
+    async with open_channel(domain, str) as (writer, reader):
+        await writer.send("a")
+        await writer.send("b", correlation_id=b"order 7")
+        first, second = await reader.receive(), reader.receive_nowait()
+    assert [first.value, second.value] == ["a", "b"]
+    assert [first.header.sequence_number, second.header.sequence_number] == [1, 2]
+    assert before <= first.header.timestamp_ns <= second.header.timestamp_ns <= time.time_ns()
+    assert first.header.correlation_id == bytes(32)
+    assert second.header.correlation_id == b"order 7".ljust(32, b"\0")
+    assert first.topic == "t"
+
+
+async def test_a_full_channel_refuses_and_waits_and_loses_nothing(domain: Domain) -> None:
+    async with open_channel(domain, int, window=4) as (writer, reader), trio.open_nursery() as nursery:
+        for number in range(4):
+            writer.send_nowait(number)
+        with pytest.raises(BackPressure, match=r"4 messages"):
+            writer.send_nowait(99)
+        assert issubclass(BackPressure, trio.WouldBlock)
+
+        async def send_more() -> None:
+            for number in range(4, 50):
+                await writer.send(number)
+
+        nursery.start_soon(send_more)
+        await trio.testing.wait_all_tasks_blocked()
+        with pytest.raises(BackPressure):
+            writer.send_nowait(99)  # not even when somebody waits already: that would overtake
+        with trio.fail_after(5):
+            assert [(await reader.receive()).value for _ in range(50)] == list(range(50))
+        assert writer.statistics().sent == 50
+        assert writer.statistics().waited >= 3
+
+
+async def test_tasks_that_share_a_writer_take_turns(domain: Domain) -> None:
+    async with open_channel(domain, int, window=2) as (writer, reader), trio.open_nursery() as nursery:
+        await writer.send(0)
+        await writer.send(1)
+        for number in range(2, 10):
+            nursery.start_soon(writer.send, number)
+            await trio.testing.wait_all_tasks_blocked()
+        with trio.fail_after(5):
+            assert [(await reader.receive()).value for _ in range(10)] == list(range(10))
+
+
+async def test_nobody_at_the_other_end(domain: Domain) -> None:
+    connector, spec = declare(int, JsonCodec())
+    async with open_domain(domain, connector) as node, open_writer(node, spec, int, JsonCodec()) as writer:
+        with pytest.raises(BackPressure):
+            writer.send_nowait(1)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(writer.send, 2)
+            await trio.testing.wait_all_tasks_blocked()
+            async with open_reader(node, spec, int, JsonCodec(), "t") as reader:
+                with trio.fail_after(5):
+                    assert (await reader.receive()).value == 2
+
+
+async def test_a_cancelled_send_sends_nothing(domain: Domain) -> None:
+    async with open_channel(domain, int, window=1) as (writer, reader):
+        await writer.send(1)
+        with trio.move_on_after(0.05) as scope:
+            await writer.send(2)
+        assert scope.cancelled_caught
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            await writer.send(3)
+        assert scope.cancelled_caught
+        assert reader.receive_nowait().value == 1
+        with pytest.raises(trio.WouldBlock):
+            reader.receive_nowait()
+        await writer.send(4)
+        assert reader.receive_nowait().value == 4
+
+
+async def test_a_cancelled_receive_loses_nothing(domain: Domain) -> None:
+    async with open_channel(domain, int) as (writer, reader):
+        with trio.move_on_after(0.05) as scope:
+            await reader.receive()
+        assert scope.cancelled_caught
+        await writer.send(1)
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            await reader.receive()
+        assert scope.cancelled_caught
+        assert (await reader.receive()).value == 1
+
+
+async def test_closing_wakes_who_waits(domain: Domain) -> None:
+    async with open_channel(domain, int, window=1) as (writer, reader), trio.open_nursery() as nursery:
+        await writer.send(1)
+
+        async def wait_for_room() -> None:
+            with pytest.raises(trio.ClosedResourceError):
+                await writer.send(2)
+
+        async def wait_for_data() -> None:
+            values = []
+            with pytest.raises(trio.ClosedResourceError):  # noqa: PT012 - a loop ends by it
+                async for received in reader:
+                    values.append(received.value)  # noqa: PERF401 - a comprehension would lose them
+            assert values == [1]
+
+        nursery.start_soon(wait_for_room)
+        await trio.testing.wait_all_tasks_blocked()
+        await writer.aclose()
+        with pytest.raises(trio.ClosedResourceError):
+            writer.send_nowait(3)
+        with pytest.raises(trio.ClosedResourceError):
+            await writer.send(3)
+        nursery.start_soon(wait_for_data)
+        await trio.testing.wait_all_tasks_blocked()
+        await reader.aclose()
+    with pytest.raises(trio.ClosedResourceError):
+        reader.receive_nowait()
+
+
+async def test_errors_are_at_the_caller_and_the_channel_goes_on(domain: Domain) -> None:
+    async with open_channel(domain, str, max_payload=20) as (writer, reader):
+        with pytest.raises(PayloadOverflow, match=r"1002 bytes.* takes 20"):
+            await writer.send("x" * 1000)
+        with pytest.raises(PayloadOverflow):
+            writer.send_nowait("x" * 1000)
+        with pytest.raises(CodecError):
+            await writer.send(object())  # type: ignore[arg-type]
+        with pytest.raises(ConfigError, match="32 bytes"):
+            await writer.send("x", correlation_id=b"x" * 33)
+        for _ in range(20):  # an error must not cost a loan
+            with pytest.raises(PayloadOverflow):
+                await writer.send("x", topic="too/long")
+        await writer.send("fine")
+        assert (await reader.receive()).value == "fine"
+
+
+async def test_what_cannot_be_decoded_is_an_error_and_the_next_one_arrives(domain: Domain) -> None:
+    connector, spec = declare(int, JsonCodec(), window=8)
+    async with (
+        open_domain(domain, connector) as node,
+        open_writer(node, spec, bytes, RawCodec()) as writer,
+        open_reader(node, spec, int, JsonCodec(), "t") as reader,
+    ):
+        for payload in (b"1", b"{", b"", b'"text"', b"2"):
+            await writer.send(payload)
+        assert (await reader.receive()).value == 1
+        for _ in range(3):
+            with pytest.raises(CodecError) as caught:
+                await reader.receive()
+            assert caught.value.topic == "t"
+        assert (await reader.receive()).value == 2
+
+
+@pytest.mark.parametrize(("payload_length", "topic_length"), [(101, 0), (2**32 - 1, 0), (0, 1), (100, 2**31)])
+async def test_a_length_beyond_the_buffer_is_never_followed(
+    domain: Domain, payload_length: int, topic_length: int
+) -> None:
+    connector, spec = declare(bytes, RawCodec())
+    async with (
+        open_domain(domain, connector) as node,
+        open_envelope_publisher(node, spec) as port,
+        open_reader(node, spec, bytes, RawCodec(), "t") as reader,
+    ):
+        loan = port.loan(5)
+        HEADER.pack_into(loan.buffer, 0, 1, 2, payload_length, topic_length, bytes(32))
+        assert loan.sample.assume_init().send() == 1
+        with pytest.raises(TransportError, match="claims"):
+            reader.receive_nowait()
+        assert port.send(b"fine")
+        assert reader.receive_nowait().value == b"fine"
+
+
+async def test_zero_copy_both_ways(domain: Domain) -> None:
+    size = 1_000_000
+    async with open_channel(domain, bytes, RawCodec(), max_payload=size, window=2) as (writer, reader):
+        for number in range(5):
+            async with writer.loan(size, correlation_id=b"frame") as view:
+                assert len(view) == size
+                view[:] = bytes([number]) * size
+            with pytest.raises(ValueError, match="released"):
+                view[0]
+            async with reader.borrow() as received:
+                assert received.value.readonly
+                assert received.value[0] == received.value[size - 1] == number
+                assert received.header.correlation_id.startswith(b"frame")
+            with pytest.raises(ValueError, match="released"):
+                received.value[0]
+
+
+async def test_a_loan_under_back_pressure_keeps_its_payload(domain: Domain) -> None:
+    async with open_channel(domain, bytes, RawCodec(), window=1) as (writer, reader), trio.open_nursery() as nursery:
+        await writer.send(b"first")
+
+        async def lend() -> None:
+            async with writer.loan(6) as view:
+                view[:] = b"second"
+
+        nursery.start_soon(lend)
+        await trio.testing.wait_all_tasks_blocked()
+        with trio.fail_after(5):
+            assert [(await reader.receive()).value for _ in range(2)] == [b"first", b"second"]
+
+
+async def test_a_loan_that_fails_is_given_back(domain: Domain) -> None:
+    async with open_channel(domain, bytes, RawCodec()) as (writer, reader):
+        for _ in range(20):
+            with pytest.raises(LookupError):
+                async with writer.loan(3):
+                    raise LookupError
+        with pytest.raises(PayloadOverflow):
+            async with writer.loan(101):
+                pass
+        with pytest.raises(trio.WouldBlock):
+            reader.receive_nowait()
+        await writer.send(b"fine")
+        assert (await reader.receive()).value == b"fine"
+
+
+@pytest.mark.parametrize("codec", [JsonCodec(), MsgpackCodec()])
+async def test_codecs_over_shared_memory(domain: Domain, codec: JsonCodec | MsgpackCodec) -> None:
+    async with open_channel(domain, dict[str, list[float]], codec) as (writer, reader):
+        await writer.send({"a": [1.5, 2.5]})
+        assert (await reader.receive()).value == {"a": [1.5, 2.5]}
+
+
+async def test_a_peer_with_another_format_is_refused_with_both_descriptions(domain: Domain) -> None:
+    connector, spec = declare(int, JsonCodec(), max_payload=100)
+    async with open_domain(domain, connector) as node:
+        for codec, max_payload, window in ((JsonCodec(), 200, 4), (MsgpackCodec(), 100, 4), (JsonCodec(), 100, 8)):
+            _, other = declare(int, codec, max_payload=max_payload, window=window)
+            for opened in (open_writer(node, other, int, codec), open_reader(node, other, int, codec, "t")):
+                with pytest.raises(ServiceMismatch) as caught:
+                    async with opened:
+                        pass
+                assert spec.description in str(caught.value)
+                assert other.description in str(caught.value)
+        async with open_writer(node, spec, int, JsonCodec()):
+            pass
+
+
+async def test_a_channel_has_one_writer(domain: Domain) -> None:
+    connector, spec = declare(int, JsonCodec())
+    async with open_domain(domain, connector) as node, open_writer(node, spec, int, JsonCodec()):
+        with pytest.raises(TransportError, match="taken"):
+            async with open_writer(node, spec, int, JsonCodec()):
+                pass
+
+
+async def test_sequence_numbers_go_on_when_a_writer_is_opened_again(domain: Domain) -> None:
+    connector, spec = declare(int, JsonCodec())
+    numbers = []
+    async with open_domain(domain, connector) as node, open_reader(node, spec, int, JsonCodec(), "t") as reader:
+        for _ in range(3):
+            async with open_writer(node, spec, int, JsonCodec()) as writer:
+                for value in range(2):
+                    await writer.send(value)
+                    numbers.append((await reader.receive()).header.sequence_number)
+    assert numbers == [1, 2, 3, 4, 5, 6]
+
+
+async def test_signals_still_reach_trio(domain: Domain) -> None:
+    """By default iceoryx2 would take SIGINT and SIGTERM for itself."""
+
+    def caught() -> int:
+        with open("/proc/self/status") as status:  # noqa: PTH123 - a moment, in a test
+            return int(next(line for line in status if line.startswith("SigCgt")).split()[1], 16)
+
+    before = caught()
+    async with open_channel(domain, int) as (writer, reader):
+        await writer.send(1)
+        await reader.receive()
+        assert caught() == before
+
+
+async def test_a_service_that_nobody_created(domain: Domain) -> None:
+    _, spec = declare(int, JsonCodec())
+    with domain.hold("owner"):
+        async with open_node(domain, "test") as node, open_services(node, []):
+            with pytest.raises(TransportError, match=r"DoesNotExist.*owner of the domain has not created it"):
+                async with open_writer(node, spec, int, JsonCodec()):
+                    pass
