@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any, TypeAlias, TypeVar, cast, get_origin
+from typing import Any, TypeAlias, TypeVar, cast, get_origin, is_typeddict
 
 import msgspec
 
@@ -41,9 +41,28 @@ def _runtime_type(message_type: Any) -> type | tuple[type, ...]:
     if message_type is float:
         return (int, float)  # as the type system has it (PEP 484, the numeric tower)
     origin = get_origin(message_type)
+    if message_type is Any:
+        return object
+    if is_typeddict(message_type):
+        return dict
     if origin is None:
         return message_type if isinstance(message_type, type) else object
     return origin if origin in (list, dict, tuple, set, frozenset) else object
+
+
+def _keeps_views(info: object, seen: set[int] | None = None) -> bool:
+    """Whether decoding makes anything that refers to the payload instead of copying from it."""
+    seen = set() if seen is None else seen
+    if id(info) in seen:
+        return False
+    seen.add(id(info))
+    if isinstance(info, msgspec.inspect.RawType | msgspec.inspect.MemoryViewType):
+        return True
+    if isinstance(info, tuple):
+        return any(_keeps_views(part, seen) for part in info)
+    if isinstance(info, msgspec.Struct):
+        return any(_keeps_views(getattr(info, name), seen) for name in info.__struct_fields__)
+    return False
 
 
 class _MsgspecCodec(PayloadCodec):
@@ -55,10 +74,12 @@ class _MsgspecCodec(PayloadCodec):
     def encoder(self, message_type: type[T]) -> Callable[[T], Buffer]:
         encode = self._encoder.encode
         expected = _runtime_type(message_type)
+        # To isinstance a bool is an int; to the peer's decoder it is not, nor a float.
+        excluded = bool if message_type in (int, float) else ()
 
         def encode_message(message: T) -> Buffer:
             # msgspec encodes whatever it can, and a message of a wrong type would only fail at the peer.
-            if not isinstance(message, expected):
+            if not isinstance(message, expected) or isinstance(message, excluded):
                 raise CodecError(f"the channel carries {message_type!r}, not {type(message).__name__}: {message!r:.80}")
             try:
                 return encode(message)
@@ -72,6 +93,11 @@ class _MsgspecCodec(PayloadCodec):
             decode = self._decoder_type(message_type).decode
         except TypeError as exc:
             raise ConfigError(f"messages of type {message_type!r} can't be decoded from {self.name}: {exc}") from exc
+        if _keeps_views(msgspec.inspect.type_info(message_type)):
+            raise ConfigError(
+                f"messages of type {message_type!r} would look into shared memory that is soon written again:"
+                " use bytes instead of memoryview or msgspec.Raw"
+            )
 
         def decode_message(payload: Buffer) -> T:
             try:

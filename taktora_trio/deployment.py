@@ -24,6 +24,8 @@ App: TypeAlias = Callable[[ConnectorHost], Awaitable[None]]
 
 
 def _connectors(value: Iterable[Connector]) -> tuple[Connector, ...]:
+    if isinstance(value, Connector):
+        raise ConfigError("a deployment's connectors are a list: write [connector]")
     return tuple(value)
 
 
@@ -50,6 +52,12 @@ class Deployment:
         for name in names:
             if names.count(name) > 1:
                 raise ConfigError(f"deployment {self.name!r} has two connectors named {name!r}: rename one")
+        seen: set[int] = set()
+        for connector in self.connectors:
+            for channel in connector.channels:
+                if id(channel) in seen:
+                    raise ConfigError(f"channel {channel.name!r} is in two connectors: declare one for each")
+                seen.add(id(channel))
 
     def with_broker(self, broker: BrokerAddress, ca_file: Path | None = None) -> Deployment:
         """The same deployment with every MQTT connector at this broker."""
@@ -86,7 +94,7 @@ class Deployment:
 def load_deployment(target: str) -> Deployment:
     """Import `module:attribute`, as seen from the present folder. Raises `ConfigError` if it isn't there."""
     module_name, colon, attribute = target.partition(":")
-    if not colon or not module_name or not attribute:
+    if not colon or not attribute or not all(module_name.split(".")):
         raise ConfigError(f"{target!r} is no MODULE:DEPLOYMENT: write for example examples.echo:deployment")
     folder = str(Path.cwd())
     if folder not in sys.path and "" not in sys.path:

@@ -114,6 +114,7 @@ class HealthEvents(trio.abc.ReceiveChannel[HealthEvent]):
         self._send.send_nowait(event)
 
     def _end(self) -> None:
+        self._board._subscriptions.discard(self)
         self._send.close()
 
 
@@ -130,6 +131,7 @@ class HealthBoard:
         self._degradations: dict[str, dict[str, float]] = {name: {} for name in self._base}
         # Weak: a subscription that was dropped without being closed must not collect events forever.
         self._subscriptions: weakref.WeakSet[HealthEvents] = weakref.WeakSet()
+        self._closed = False
         self._changed = trio.Event()
         self._expiry_changed = trio.Event()
 
@@ -145,7 +147,10 @@ class HealthBoard:
 
     def events(self) -> HealthEvents:
         """Subscribe: every transition from this call on."""
-        return HealthEvents(self)
+        subscription = HealthEvents(self)
+        if self._closed:
+            subscription._end()
+        return subscription
 
     async def wait_for(self, component: str, *kinds: type[ConnectorHealth]) -> ConnectorHealth:
         """Wait until the component's state is of one of these kinds, and return it; at once if it is already."""
@@ -187,6 +192,7 @@ class HealthBoard:
 
     def close(self) -> None:
         """End every subscription: its iteration stops after the events it has not read yet."""
+        self._closed = True
         for subscription in list(self._subscriptions):
             subscription._end()
 

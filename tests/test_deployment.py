@@ -85,7 +85,7 @@ def test_a_broker_in_memory_is_not_one_to_be_reached() -> None:
 
 def test_a_file_that_cannot_be_used_is_found_before_anything_is_started() -> None:
     Deployment("car", app, [connector(ca_file="/nonexistent/ca.pem")]).check_files()  # not read where there is no TLS
-    with pytest.raises(ConfigError, match="the CA file /nonexistent/ca.pem can't be used"):
+    with pytest.raises(ConfigError, match=r"the CA file /nonexistent/ca\.pem can't be used"):
         Deployment("car", app, [connector(broker="mqtts://host", ca_file="/nonexistent/ca.pem")]).check_files()
 
 

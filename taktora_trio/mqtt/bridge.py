@@ -79,6 +79,8 @@ async def serve_bridge(
             async with move_on_when(stop.wait):
                 await trio.sleep(delay)
         health.report(name, Down("the gateway was stopped"))
+        for pump in pumps:
+            pump.log_unpublished()
         inbound.log_undelivered()
         nursery.cancel_scope.cancel()
 
@@ -104,8 +106,6 @@ async def _carry(session: Session, pumps: list[OutboundPump], stop: trio.Event, 
                 async with move_on_when(session.wait_until_lost), trio.open_nursery() as nursery:
                     for pump in pumps:
                         nursery.start_soon(pump.drain, session)
-            for pump in pumps:
-                pump.log_unpublished()
 
 
 @attrs.define(eq=False)
@@ -127,8 +127,9 @@ class OutboundPump:
 
     async def run(self, session: Session) -> None:
         """Publish until cancelled; first of all what an earlier session did not acknowledge."""
-        for item in self._inflight:
-            self._publish(session, item)
+        for item in list(self._inflight):  # a copy: `done` may be called while we publish
+            if not item.done:
+                self._publish(session, item)
         while True:
             await self._pump(session, self._max_inflight)
 

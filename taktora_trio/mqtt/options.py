@@ -5,7 +5,7 @@ from __future__ import annotations
 import ssl
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 import attrs
 
@@ -34,13 +34,19 @@ class BrokerAddress:
         try:
             parts = urlsplit(url)
             port = parts.port
-        except ValueError as exc:
-            raise ConfigError(f"the broker URL has a bad host or port ({exc}); {example}") from None
-        if parts.scheme not in _PORTS or not url.startswith(f"{parts.scheme}://"):
+        except ValueError:
+            # Without its message: after an unquoted '/', '?' or '#' that may hold a part of the password.
+            raise ConfigError(
+                "the broker URL has a bad host or port, or a sign in the user or password that must be quoted, such as"
+                f" %23 for '#'; {example}"
+            ) from None
+        if parts.scheme not in _PORTS or "://" not in url:
             scheme = parts.scheme if "://" in url and parts.scheme else "none"
             raise ConfigError(f"the broker URL must begin with mqtt:// or mqtts:// (its scheme is {scheme}); {example}")
         if not parts.hostname:
             raise ConfigError(f"the broker URL names no host; {example}")
+        if parts.password and not parts.username:
+            raise ConfigError(f"the broker URL has a password but no user; {example}")
         if port == 0:
             raise ConfigError(f"the broker URL has port 0; {example}")
         if parts.path not in ("", "/") or parts.query or parts.fragment:
@@ -54,7 +60,7 @@ class BrokerAddress:
         )
 
     def __str__(self) -> str:
-        user = f"{self.username}@" if self.username else ""
+        user = f"{quote(self.username, safe='')}@" if self.username else ""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{'mqtts' if self.tls else 'mqtt'}://{user}{host}:{self.port}"
 
@@ -66,6 +72,16 @@ def _parse_if_text(value: BrokerAddress | str) -> BrokerAddress:
 def _more_than_zero(instance: object, attribute: attrs.Attribute[Any], value: float) -> None:
     if not value > 0:
         raise ConfigError(f"MqttOptions: {attribute.name} is {value!r}; it must be more than 0")
+
+
+def _two_bytes(instance: object, attribute: attrs.Attribute[Any], value: int) -> None:
+    if value > 65_535:
+        raise ConfigError(f"MqttOptions: {attribute.name} is {value!r}; MQTT ends at 65535")
+
+
+def _known_session(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    if value not in ("aiomqtt", "memory"):
+        raise ConfigError(f"MqttOptions: session is {value!r}; use 'aiomqtt' or 'memory'")
 
 
 @attrs.frozen(kw_only=True)
@@ -80,9 +96,9 @@ class MqttOptions:
     """For `mqtts://`: the certificate authorities to trust (PEM), instead of the system's."""
     client_id: str | None = None
     """`None` lets the session make one. The broker closes an older connection with the same id."""
-    session: Literal["aiomqtt", "memory"] = "aiomqtt"
+    session: Literal["aiomqtt", "memory"] = attrs.field(default="aiomqtt", validator=_known_session)
     """Which implementation of `sessions/` to use; `memory` has its broker inside the process, for tests."""
-    keepalive: int = attrs.field(default=30, validator=_more_than_zero)
+    keepalive: int = attrs.field(default=30, validator=[_more_than_zero, _two_bytes])
     connect_timeout: float = attrs.field(default=3.0, validator=_more_than_zero)
     max_inflight: int = attrs.field(default=64, validator=_more_than_zero)
     """How many messages of one channel may be on their way to the broker at once."""

@@ -57,7 +57,8 @@ async def supervise_task(
                 on_crash(incarnation, crash, decision)
                 return
             case Restart(delay=delay):
-                log.error("%s: crashed, starts again in %.2f s", name, delay, exc_info=crash)
+                verb = "ended" if crash is None else "crashed"
+                log.error("%s: %s, starts again in %.2f s", name, verb, delay, exc_info=crash)
                 on_crash(incarnation, crash, decision)
                 async with move_on_when(stop.wait):
                     await trio.sleep(delay)

@@ -24,7 +24,9 @@ PAGE = 4096
 # holds besides samples, and the small files of a publish-subscribe service with its two event services.
 _SAMPLE_HEADER = 48
 _SEGMENT_BASE, _SEGMENT_PER_SAMPLE = 150, 4
-_SMALL_FILES = 18 * PAGE
+_SMALL_FILES = 11 * PAGE
+# What connects two ports: for each envelope in the window, and once.
+_CONNECTION_PER_ENVELOPE, _CONNECTION_BASE = 17, 280
 # The nodes of owner, plugin and gateway, and the domain's own folder and locks.
 _PER_DOMAIN = 24 * PAGE
 
@@ -103,8 +105,13 @@ def check_plan(plan: MemoryPlan) -> None:
 
 def _plan(spec: ServiceSpec) -> ChannelPlan:
     segment = spec.samples * (spec.envelope_size + _SAMPLE_HEADER + _SEGMENT_PER_SAMPLE) + _SEGMENT_BASE
-    total = -(-segment // PAGE) * PAGE + _SMALL_FILES
+    connection = (spec.window + spec.history) * _CONNECTION_PER_ENVELOPE + _CONNECTION_BASE
+    total = _pages(segment) + spec.subscribers * _pages(connection) + _SMALL_FILES
     return ChannelPlan(spec.name, spec.samples, spec.envelope_size, total)
+
+
+def _pages(count: int) -> int:
+    return -(-count // PAGE) * PAGE
 
 
 def _size(count: int) -> str:

@@ -1,0 +1,53 @@
+# `make demo` and `make test` need Python 3.11 and make; they set up everything else in .venv.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+WORKERS ?= 3
+
+.PHONY: demo test check bench mosquitto clean help
+
+help:  ## Show what can be made
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/:/' | awk -F: '{printf "make %-10s%s\n", $$1, $$2}'
+
+demo: .venv/demo  ## A thermostat in the split shape, its gateway killed halfway (about 15 seconds)
+	@$(BIN)/python -m examples.demo
+
+test: .venv/test mosquitto  ## All tests, against a real mosquitto
+	$(BIN)/python -m pytest -n $(WORKERS)
+
+check: .venv/check  ## Lint, format, types, checkpoints and import rules
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/flake8 --select ASYNC --extend-ignore ASYNC119,ASYNC910,ASYNC911,ASYNC912,ASYNC913 taktora_trio examples || true
+	$(BIN)/lint-imports
+
+bench: .venv/test mosquitto  ## Measure against the targets, side by side
+	$(BIN)/python -m benchmarks.run
+
+.venv/pip:
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	@touch $@
+
+.venv/demo: .venv/pip pyproject.toml
+	@echo "Setting up .venv (once)..."
+	$(BIN)/python -m pip install --quiet --editable '.[embedded]'
+	@touch $@
+
+.venv/test: .venv/demo
+	$(BIN)/python -m pip install --quiet --group test
+	@touch $@
+
+.venv/check: .venv/test
+	$(BIN)/python -m pip install --quiet --group check
+	@touch $@
+
+# The tests need mosquitto and mosquitto_passwd, which Debian's package mosquitto has both.
+mosquitto:
+	@PATH="$$PATH:/usr/sbin" command -v mosquitto >/dev/null || { \
+	  command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ] && apt-get update -qq && \
+	  DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends mosquitto >/dev/null; } || { \
+	  echo "The tests need a real MQTT broker: install mosquitto (Debian, Ubuntu: sudo apt-get install mosquitto)"; exit 1; }
+
+clean:  ## Remove .venv and caches
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,0 +1,15 @@
+"""What the project promises of its speed and size, measured against peers in the same run.
+
+python -m benchmarks.run [--quick] [--json FILE]
+
+run.py         runs all of it and prints one table
+one_hop.py     ChannelWriter to ChannelReader, against `bare.py`
+bare.py        the same hop by bare iceoryx2 calls
+to_broker.py   app to broker through both halves (the app: `flood.py`), against `sequential.py`
+sequential.py  one aiomqtt publish after the other
+memory.py      what idle processes hold
+mosquitto.py   a broker for the time of a benchmark
+children.py    processes for the time of a benchmark
+message.py     the 100 bytes that are sent, numbered
+report.py      figures, targets, the table
+"""

@@ -1,0 +1,54 @@
+"""Processes for the time of a benchmark."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Mapping, Sequence
+from pathlib import Path
+
+import trio
+
+from taktora_trio.supervision.process import stop_process
+
+__all__ = ["ROOT", "open_child", "open_python"]
+
+ROOT = Path(__file__).parents[1]
+_GRACE = 5.0
+
+
+@contextlib.asynccontextmanager
+async def open_child(
+    command: Sequence[str],
+    *,
+    stdin: int = subprocess.DEVNULL,
+    stderr: int | None = None,
+    env: Mapping[str, str] | None = None,
+) -> AsyncIterator[trio.Process]:
+    """Run `command` in the project's folder while the block lasts; it and its group have ended after the block.
+
+    Raises `RuntimeError` in the block if the process ends before it does: what it was to answer would never come.
+    """
+    process = await trio.lowlevel.open_process(
+        list(command), stdin=stdin, stderr=stderr, cwd=ROOT, env=env, process_group=0
+    )
+
+    async def watch() -> None:
+        code = await process.wait()
+        raise RuntimeError(f"{' '.join(command)} ended by itself, with exit code {code}")
+
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(watch)
+            yield process
+            nursery.cancel_scope.cancel()
+    finally:
+        await stop_process(command[0], process, _GRACE)
+
+
+def open_python(
+    *arguments: str, stdin: int = subprocess.DEVNULL, stderr: int | None = None, env: Mapping[str, str] | None = None
+) -> contextlib.AbstractAsyncContextManager[trio.Process]:
+    """`open_child` of `python -m ...`."""
+    return open_child([sys.executable, "-m", *arguments], stdin=stdin, stderr=stderr, env=env)

@@ -1,0 +1,192 @@
+from __future__ import annotations
+
+import contextlib
+import ssl
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+import trio
+import trio.testing
+import trustme
+from hypothesis import given
+from hypothesis import strategies as st
+
+from taktora_trio import BrokerAddress, ConfigError, MqttOptions
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("mqtt://host", BrokerAddress("host", 1883)),
+        ("mqtts://host", BrokerAddress("host", 8883, tls=True)),
+        ("mqtt://host:2000/", BrokerAddress("host", 2000)),
+        ("mqtt://HOST.example", BrokerAddress("host.example", 1883)),
+        ("mqtt://me@host", BrokerAddress("host", 1883, username="me")),
+        ("mqtt://me:s3cret@host", BrokerAddress("host", 1883, username="me", password="s3cret")),
+        ("mqtt://m%40e:s%3Acr%2Fet@host", BrokerAddress("host", 1883, username="m@e", password="s:cr/et")),
+        ("mqtt://me:s:cr@et@host:1", BrokerAddress("host", 1, username="me", password="s:cr@et")),
+        ("mqtt://[::1]", BrokerAddress("::1", 1883)),
+        ("mqtts://me:s3cret@[fe80::1]:2000", BrokerAddress("fe80::1", 2000, True, "me", "s3cret")),
+        ("mqtt://192.0.2.1:65535", BrokerAddress("192.0.2.1", 65535)),
+    ],
+)
+def test_parse(url: str, expected: BrokerAddress) -> None:
+    assert BrokerAddress.parse(url) == expected
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("", "must begin with mqtt:// or mqtts:// (its scheme is none)"),
+        ("host", "(its scheme is none)"),
+        ("host:1883", "(its scheme is none)"),
+        ("me:s3cret@host", "(its scheme is none)"),
+        ("//me:s3cret@host", "(its scheme is none)"),
+        ("http://me:s3cret@host", "(its scheme is http)"),
+        ("mqtt:me:s3cret@host", "must begin with mqtt://"),
+        ("mqtt://", "names no host"),
+        ("mqtt://me:s3cret@", "names no host"),
+        ("mqtt://:1883", "names no host"),
+        ("mqtt://me:s3cret@host:0", "has port 0"),
+        ("mqtt://me:s3cret@host:65536", "bad host or port"),
+        ("mqtt://me:s3cret@host:-1", "bad host or port"),
+        ("mqtt://me:s3cret@host:port", "bad host or port"),
+        ("mqtt://me:s3cret@[::1", "bad host or port"),
+        ("mqtt://me:s3cret@[zz]", "bad host or port"),
+        ("mqtt://me:s3cret@host/topic", "goes on after the port"),
+        ("mqtt://me:s3cret@host?x=1", "goes on after the port"),
+        ("mqtt://me:s3cret@host#x", "goes on after the port"),
+        # A character that must be quoted ends the address early, and the password stands where a port would.
+        ("mqtt://me:s3cret#x@host", "the broker URL"),
+        ("mqtt://me:s3cret/x@host", "the broker URL"),
+        ("mqtt://me:s3cret?x@host", "the broker URL"),
+        ("mqtt://me:s3cret@ho\u2100st", "the broker URL"),
+    ],
+)
+def test_a_bad_url_is_explained_without_its_password(url: str, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        BrokerAddress.parse(url)
+    assert message in str(caught.value)
+    assert "mqtt://user:password@host:1883" in str(caught.value)
+    assert "s3cret" not in str(caught.value)
+    assert caught.value.__cause__ is None
+    assert caught.value.__suppress_context__ or caught.value.__context__ is None
+
+
+def test_its_text_never_shows_the_password() -> None:
+    address = BrokerAddress.parse("mqtts://me:s3cret@[::1]:2000")
+    assert str(address) == "mqtts://me@[::1]:2000"
+    options = MqttOptions(broker=address)
+    for text in (repr(address), str(options), repr(options), f"{address}"):
+        assert "s3cret" not in text
+        assert "me" in text
+
+
+addresses = st.builds(
+    BrokerAddress,
+    host=st.sampled_from(["host", "a.example", "192.0.2.1", "::1"]),
+    port=st.integers(1, 65535),
+    tls=st.booleans(),
+    username=st.none() | st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1),
+)
+
+
+@given(addresses)
+def test_its_text_is_its_url(address: BrokerAddress) -> None:
+    # A supervisor hands it to its gateway's command line in this form.
+    assert BrokerAddress.parse(str(address)) == address
+
+
+def test_options_take_a_url_or_an_address() -> None:
+    assert MqttOptions().broker == BrokerAddress("localhost", 1883)
+    assert MqttOptions(broker="mqtt://host").broker == BrokerAddress("host", 1883)
+    assert MqttOptions(broker=BrokerAddress("host", 1)).broker == BrokerAddress("host", 1)
+    with pytest.raises(ConfigError, match="must begin with mqtt://"):
+        MqttOptions(broker="host")
+
+
+@pytest.mark.parametrize("field", ["keepalive", "connect_timeout", "max_inflight", "drain_timeout", "inbound_backlog"])
+@pytest.mark.parametrize("value", [0, -1, float("nan")])
+def test_options_are_positive(field: str, value: Any) -> None:
+    with pytest.raises(ConfigError, match=f"MqttOptions: {field} is {value!r}"):
+        MqttOptions(**{field: value})
+
+
+def test_keepalive_is_what_mqtt_has_two_bytes_for() -> None:
+    assert MqttOptions(keepalive=65_535).keepalive == 65_535
+    with pytest.raises(ConfigError, match="keepalive is 65536"):
+        MqttOptions(keepalive=65_536)
+
+
+def test_an_unknown_session_is_refused() -> None:
+    with pytest.raises(ConfigError, match="session is 'memroy'"):
+        MqttOptions(session="memroy")  # type: ignore[arg-type]
+
+
+def test_without_tls_there_is_no_context() -> None:
+    assert MqttOptions(broker="mqtt://host").tls_context() is None
+
+
+@attrs.frozen
+class Certificates:
+    ca: trustme.CA
+    file: Path
+
+    async def handshake(self, context: ssl.SSLContext, hostname: str) -> str:
+        """As a client of a server that has a certificate of this authority for `localhost`; why it failed, or ''."""
+        server_context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        self.ca.issue_cert("localhost").configure_cert(server_context)
+        near, far = trio.testing.memory_stream_pair()
+
+        async def serve() -> None:
+            with contextlib.suppress(trio.BrokenResourceError):  # the client says why
+                await trio.SSLStream(far, server_context, server_side=True).do_handshake()
+
+        with trio.fail_after(10):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(serve)
+                try:
+                    await trio.SSLStream(near, context, server_hostname=hostname).do_handshake()
+                    return ""
+                except trio.BrokenResourceError as exc:
+                    return str(exc.__cause__)
+                finally:
+                    await near.aclose()
+
+
+@pytest.fixture
+def certificates(tmp_path: Path) -> Certificates:
+    made = Certificates(trustme.CA(), tmp_path / "ca.pem")
+    made.ca.cert_pem.write_to_path(str(made.file))
+    return made
+
+
+def context_of(**options: Any) -> ssl.SSLContext:
+    context = MqttOptions(broker="mqtts://localhost", **options).tls_context()
+    assert context is not None
+    return context
+
+
+async def test_the_ca_file_is_trusted_and_the_host_name_checked(certificates: Certificates) -> None:
+    context = context_of(ca_file=str(certificates.file))
+    assert len(context.get_ca_certs()) == 1
+    assert await certificates.handshake(context, "localhost") == ""
+    assert "Hostname mismatch" in await certificates.handshake(context, "elsewhere")
+
+
+async def test_without_a_ca_file_only_the_systems_authorities_are_trusted(certificates: Certificates) -> None:
+    assert "certificate verify failed" in await certificates.handshake(context_of(), "localhost")
+
+
+@pytest.mark.parametrize("content", [None, b"", b"no certificate\n", b"-----BEGIN CERTIFICATE-----\nAAAA\n", "folder"])
+def test_a_ca_file_that_cannot_be_used_is_named(tmp_path: Path, content: Any) -> None:
+    file = tmp_path / "ca.pem"
+    if content == "folder":
+        file.mkdir()
+    elif content is not None:
+        file.write_bytes(content)
+    with pytest.raises(ConfigError) as caught:
+        context_of(ca_file=file)
+    assert f"the CA file {file} can't be used" in str(caught.value)

@@ -1,0 +1,151 @@
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from pathlib import Path
+
+import attrs
+import pytest
+import trio
+from trio.testing import wait_all_tasks_blocked
+
+from taktora_trio import ConfigError, Inbound, MqttConnector, MqttRouting, Outbound, RawCodec
+from taktora_trio.gateway import open_connector_gateway
+from taktora_trio.host import open_connector_host
+from taktora_trio.transport.domain import SHM, Domain, open_node
+from taktora_trio.transport.services import open_services, specs_of
+from taktora_trio.transport.sizing import PAGE, MemoryPlan, check_plan, plan_memory
+
+MIB = 2**20
+
+
+def connectors_of(*sizes: tuple[int, int], pairs: int = 1) -> list[MqttConnector]:
+    """A connector for each (window, max_payload), with so many channels in each direction."""
+    return [
+        MqttConnector(
+            [
+                channel
+                for pair in range(pairs)
+                for channel in (
+                    Outbound(f"out{pair}", bytes, MqttRouting("a/out"), window=window, max_payload=max_payload),
+                    Inbound(f"in{pair}", bytes, MqttRouting("a/in/#"), window=window, max_payload=max_payload),
+                )
+            ],
+            codec=RawCodec(),
+            name=f"mqtt{number}",
+        )
+        for number, (window, max_payload) in enumerate(sizes)
+    ]
+
+
+def in_pages(path: Path) -> int:
+    return -(-path.lstat().st_size // PAGE) * PAGE
+
+
+async def measured(domain: Domain, connectors: list[MqttConnector]) -> int:
+    """Bytes of all files of a deployment with every port of both halves open, and the three nodes of a split one."""
+    with trio.fail_after(60), domain.hold("owner", "plugin", "gateway"):
+        async with contextlib.AsyncExitStack() as stack:
+            owner, plugin, gateway = [
+                await stack.enter_async_context(open_node(domain, name)) for name in ("supervisor", "plugin", "gateway")
+            ]
+            await stack.enter_async_context(open_services(owner, specs_of(connectors)))
+            domain.announce_ready()
+            host = await stack.enter_async_context(open_connector_host(plugin, connectors))
+            await stack.enter_async_context(open_connector_gateway(gateway, connectors))
+            for connector in connectors:
+                for channel in connector.channels:
+                    if isinstance(channel, Outbound):
+                        await stack.enter_async_context(host.open_writer(channel))
+                    elif isinstance(channel, Inbound):
+                        await stack.enter_async_context(host.open_reader(channel))
+            await wait_all_tasks_blocked()  # the host opens its end of the health services by itself
+            return sum(in_pages(path) for path in domain.files())
+
+
+@pytest.mark.parametrize(
+    "connectors",
+    [
+        connectors_of((1, 1)),
+        connectors_of((64, 4096)),
+        connectors_of((4, 1_048_576)),
+        connectors_of((1024, 64)),
+        connectors_of((64, 100), (16, 65_536)),
+        connectors_of((20_000, 8)),
+        connectors_of((1, 1), pairs=12),
+    ],
+    ids=["smallest", "default", "images", "many small", "two connectors", "a long window", "many channels"],
+)
+async def test_the_plan_is_what_exists_with_a_little_to_spare(domain: Domain, connectors: list[MqttConnector]) -> None:
+    planned = plan_memory(connectors).total_bytes
+    actual = await measured(domain, connectors)
+    assert actual <= planned <= 1.5 * actual
+    assert domain.files() == []
+    assert not domain.root.exists()
+
+
+def test_every_service_is_in_the_plan() -> None:
+    plan = plan_memory(connectors_of((64, 4096), (1, 1)))
+    assert [service.name for service in plan.services] == [
+        "taktora.connector.mqtt0.out0.out",
+        "taktora.connector.mqtt0.in0.in",
+        "taktora.connector.mqtt0.health",
+        "taktora.connector.mqtt1.out0.out",
+        "taktora.connector.mqtt1.in0.in",
+        "taktora.connector.mqtt1.health",
+    ]
+    out, inbound = plan.services[:2]
+    assert out.envelopes == 64 + 2 + 2  # the window, what the reader holds, and what the writer holds
+    assert out.envelope_bytes == 56 + 4096
+    assert inbound.envelope_bytes == 56 + 4096 + 512  # and the concrete topic
+    assert plan.total_bytes == sum(service.total_bytes for service in plan.services) + plan.overhead_bytes
+    assert all(service.total_bytes > service.envelopes * service.envelope_bytes for service in plan.services)
+
+
+def test_what_is_free_is_what_the_file_system_says() -> None:
+    free = plan_memory(connectors_of((1, 1))).free_bytes
+    stat = os.statvfs(SHM)
+    assert 0 < free <= stat.f_blocks * stat.f_frsize
+
+
+def small_shm(free_bytes: int) -> MemoryPlan:
+    return attrs.evolve(plan_memory(connectors_of((64, 65_536))), free_bytes=free_bytes)
+
+
+def test_what_does_not_fit_is_refused_with_the_table() -> None:
+    plan = small_shm(8 * MIB)
+    assert not plan.fits
+    with pytest.raises(ConfigError) as caught:
+        check_plan(plan)
+    message, table = str(caught.value).split("\n", 1)
+    assert "of shared memory and /dev/shm has 8.0 MiB free" in message
+    assert "lower max_payload or window, or enlarge /dev/shm" in message
+    assert table == plan.table()
+
+
+def test_it_fits_to_the_last_byte() -> None:
+    needed = small_shm(0).total_bytes
+    check_plan(small_shm(needed))
+    with pytest.raises(ConfigError):
+        check_plan(small_shm(needed - 1))
+
+
+def test_the_table_has_a_line_for_each_service_and_what_they_come_to() -> None:
+    plan = small_shm(3 * 2**30)
+    lines = plan.table().splitlines()
+    assert lines[0].split() == ["service", "envelopes", "bytes", "each", "total"]
+    rows = [line for line in lines[1:] if not line.startswith("-")]
+    assert [row.split()[0] for row in rows[:3]] == [service.name for service in plan.services]
+    out = plan.services[0]
+    assert rows[0].split()[1:] == ["68", "65,592", f"{out.total_bytes / MIB:.1f}", "MiB"]
+    assert rows[-2].split() == ["total", f"{plan.total_bytes / MIB:.1f}", "MiB"]
+    assert rows[-1].split() == ["free", "in", "/dev/shm", "3.0", "GiB"]
+    assert len({len(line) for line in lines if line.startswith("-")}) == 1
+
+
+def test_the_json_says_the_same_in_bytes() -> None:
+    plan = small_shm(8 * MIB)
+    document = json.loads(plan.to_json())
+    assert (document["total_bytes"], document["free_bytes"], document["fits"]) == (plan.total_bytes, 8 * MIB, False)
+    assert [service["total_bytes"] for service in document["services"]] == [s.total_bytes for s in plan.services]
