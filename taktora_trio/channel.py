@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from typing import Any, Generic, Literal, TypeVar
 
 import attrs
+import msgspec
 
 from taktora_trio.errors import ConfigError
 
@@ -42,8 +43,7 @@ class Routing(ABC):
         """Raise `ConfigError` if a channel of that direction can't use this routing."""
 
 
-@attrs.frozen
-class Header:
+class Header(msgspec.Struct, frozen=True, gc=False):
     """What the envelope says about a message."""
 
     sequence_number: int
@@ -54,8 +54,7 @@ class Header:
     """32 bytes that the framework carries and never reads."""
 
 
-@attrs.frozen
-class Received(Generic[T]):
+class Received(msgspec.Struct, Generic[T], frozen=True):
     """An inbound message: its value, its header, and the concrete topic it was published on."""
 
     value: T

@@ -23,7 +23,20 @@ from taktora_trio.transport.wakeup import Wakeup, open_wakeup
 if TYPE_CHECKING:
     from iceoryx2 import Notifier, PortFactoryPublishSubscribe, Publisher, Sample, SampleMutUninit, Subscriber
 
-__all__ = ["EnvelopePublisher", "EnvelopeSubscriber", "Loan", "open_envelope_publisher", "open_envelope_subscriber"]
+__all__ = [
+    "CHECKPOINT_EVERY",
+    "EnvelopePublisher",
+    "EnvelopeSubscriber",
+    "Loan",
+    "open_envelope_publisher",
+    "open_envelope_subscriber",
+]
+
+
+# In a burst, let other tasks run after so many messages; a full checkpoint costs more than a message.
+CHECKPOINT_EVERY = 32
+
+_START = HEADER.size
 
 
 class _Views:
@@ -56,7 +69,7 @@ class Loan:
 
     @property
     def payload(self) -> memoryview:
-        return self.buffer[HEADER.size : HEADER.size + self.length]
+        return self.buffer[_START : _START + self.length]
 
 
 class EnvelopePublisher:
@@ -79,22 +92,44 @@ class EnvelopePublisher:
         self._publisher = publisher
         self._notifier = notifier
         self._cursor = cursor
+        self._max_payload = spec.max_payload
+        self._topic_space = spec.topic_space
         self._sequence_number = cursor.sent
         self._views = _Views(spec.envelope_size, spec.samples)
         self._closed = False
 
     def send(self, payload: Buffer, correlation_id: bytes = NO_CORRELATION_ID, topic: bytes = b"") -> bool:
-        """Copy the payload into shared memory and send it; `False`, and nothing sent, if nobody has room for it."""
-        loan = self.loan(len(payload))
-        loan.buffer[HEADER.size : HEADER.size + loan.length] = payload
-        return self.send_loan(loan, correlation_id, topic)
+        """Copy the payload into shared memory and send it; `False`, and nothing sent, if nobody has room for it.
 
-    def loan(self, length: int) -> Loan:
+        Raises `PayloadOverflow`.
+        """
+        length = len(payload)
+        sample, buffer = self._lend(length, len(topic))
+        buffer[_START : _START + length] = payload
+        return self._send(sample, buffer, length, correlation_id, topic)
+
+    def loan(self, length: int, topic_length: int = 0) -> Loan:
         """Shared memory for a payload of `length` bytes. Raises `PayloadOverflow`."""
-        if length > self.spec.max_payload:
+        sample, buffer = self._lend(length, topic_length)
+        return Loan(sample, buffer, length)
+
+    def send_loan(self, loan: Loan, correlation_id: bytes = NO_CORRELATION_ID, topic: bytes = b"") -> bool:
+        """Send what was written; `False` if nobody has room, and then `loan` holds the same payload for another try."""
+        if self._send(loan.sample, loan.buffer, loan.length, correlation_id, topic):
+            return True
+        # The refused sample went back to the pool with its bytes unchanged, and nobody else takes from this pool:
+        # loan again, usually the same memory, and copy only if it is not.
+        sample, buffer = self._lend(loan.length, len(topic))
+        if buffer is not loan.buffer:
+            buffer[_START : _START + loan.length] = loan.payload
+        loan.sample, loan.buffer = sample, buffer
+        return False
+
+    def _lend(self, length: int, topic_length: int) -> tuple[SampleMutUninit, memoryview]:
+        if length > self._max_payload or topic_length > self._topic_space:
             raise PayloadOverflow(
-                f"a payload of {length} bytes, where {self.spec.name} takes {self.spec.max_payload}:"
-                " send less, or raise the channel's max_payload"
+                f"a payload of {length} bytes and a topic of {topic_length}, where {self.spec.name} takes"
+                f" {self._max_payload} and {self._topic_space}: send less, or raise the channel's max_payload or max_topic"
             )
         try:
             sample = self._publisher.loan_uninit()
@@ -102,37 +137,21 @@ class EnvelopePublisher:
             raise TransportError(
                 f"no more loans from {self.spec.name} ({exc}): end the loan() that is open before the next"
             ) from exc
-        return Loan(sample, self._views.at(sample.payload_ptr), length)
+        return sample, self._views.at(sample.payload_ptr)
 
-    def send_loan(self, loan: Loan, correlation_id: bytes = NO_CORRELATION_ID, topic: bytes = b"") -> bool:
-        """Send what was written; `False` if nobody has room, and then `loan` holds the same payload for another try."""
-        if len(topic) > self.spec.topic_space:
-            loan.sample.delete()
-            raise PayloadOverflow(
-                f"a topic of {len(topic)} bytes, where {self.spec.name} takes {self.spec.topic_space}:"
-                " raise the channel's max_topic"
-            )
-        buffer, length = loan.buffer, loan.length
-        HEADER.pack_into(buffer, 0, self._sequence_number + 1, time.time_ns(), length, len(topic), correlation_id)
+    def _send(
+        self, sample: SampleMutUninit, buffer: memoryview, length: int, correlation_id: bytes, topic: bytes
+    ) -> bool:
+        number = self._sequence_number + 1
+        HEADER.pack_into(buffer, 0, number, time.time_ns(), length, len(topic), correlation_id)
         if topic:
-            buffer[HEADER.size + length : HEADER.size + length + len(topic)] = topic
-        if not loan.sample.assume_init().send():
-            self._take_back(loan)
+            buffer[_START + length : _START + length + len(topic)] = topic
+        if not sample.assume_init().send():
             return False
         self.sent += 1
-        self._sequence_number += 1
-        self._cursor.sent = self._sequence_number
+        self._sequence_number = self._cursor.sent = number
         self._notifier.notify()  # 0.1 us while the reader is awake, so always: a lost wake-up would cost far more
         return True
-
-    def _take_back(self, loan: Loan) -> None:
-        # The refused sample went back to the pool with its bytes unchanged, and nobody else takes from this pool:
-        # loan again, usually the same memory, and copy only if it is not.
-        sample = self._publisher.loan_uninit()
-        buffer = self._views.at(sample.payload_ptr)
-        if buffer is not loan.buffer:
-            buffer[: HEADER.size + loan.length] = loan.buffer[: HEADER.size + loan.length]
-        loan.sample, loan.buffer = sample, buffer
 
     @property
     def has_reader(self) -> bool:
@@ -247,9 +266,3 @@ async def open_envelope_subscriber(node: iox2.Node, spec: ServiceSpec) -> AsyncI
         yield port
     finally:
         port.close()
-
-
-async def checkpoint_rarely(count: int) -> None:
-    """Let other tasks run after every 32nd message of a burst; a full checkpoint costs more than a message."""
-    if count % 32 == 0:
-        await trio.lowlevel.cancel_shielded_checkpoint()

@@ -13,7 +13,7 @@ import trio
 from taktora_trio.channel import Received
 from taktora_trio.codec import Buffer, PayloadCodec
 from taktora_trio.errors import CodecError
-from taktora_trio.transport.ports import EnvelopeSubscriber, checkpoint_rarely, open_envelope_subscriber
+from taktora_trio.transport.ports import CHECKPOINT_EVERY, EnvelopeSubscriber, open_envelope_subscriber
 from taktora_trio.transport.services import ServiceSpec
 
 __all__ = ["ChannelReader", "ReaderStatistics", "open_reader"]
@@ -52,7 +52,8 @@ class ChannelReader(trio.abc.ReceiveChannel[Received[T]]):
         Only one task may wait at a time; a second one gets `trio.BusyResourceError`.
         """
         received = self._open(await self._next())
-        await checkpoint_rarely(self._port.received)
+        if self._port.received % CHECKPOINT_EVERY == 0:
+            await trio.lowlevel.cancel_shielded_checkpoint()
         return received
 
     def receive_nowait(self) -> Received[T]:

@@ -13,7 +13,7 @@ import trio
 from taktora_trio.codec import Buffer, PayloadCodec
 from taktora_trio.errors import BackPressure
 from taktora_trio.transport.envelope import NO_CORRELATION_ID, check_correlation_id
-from taktora_trio.transport.ports import EnvelopePublisher, checkpoint_rarely, open_envelope_publisher
+from taktora_trio.transport.ports import CHECKPOINT_EVERY, EnvelopePublisher, open_envelope_publisher
 from taktora_trio.transport.services import ServiceSpec
 
 __all__ = ["ChannelWriter", "WriterStatistics", "open_writer"]
@@ -59,7 +59,8 @@ class ChannelWriter(trio.abc.SendChannel[T]):
         correlation_id = self._correlation_id(correlation_id)
         encoded_topic = topic.encode()
         if not self._turn.locked() and self._port.send(payload, correlation_id, encoded_topic):
-            await checkpoint_rarely(self._port.sent)
+            if self._port.sent % CHECKPOINT_EVERY == 0:
+                await trio.lowlevel.cancel_shielded_checkpoint()
             return
         await self._until_sent(lambda: self._port.send(payload, correlation_id, encoded_topic))
 
@@ -86,7 +87,9 @@ class ChannelWriter(trio.abc.SendChannel[T]):
         """
         await trio.lowlevel.checkpoint_if_cancelled()
         self._check_open()
-        loan = self._port.loan(length)
+        correlation_id = self._correlation_id(correlation_id)
+        encoded_topic = topic.encode()
+        loan = self._port.loan(length, len(encoded_topic))
         view = loan.payload
         try:
             yield view
@@ -95,8 +98,6 @@ class ChannelWriter(trio.abc.SendChannel[T]):
             loan.sample.delete()
             raise
         view.release()
-        correlation_id = self._correlation_id(correlation_id)
-        encoded_topic = topic.encode()
         try:
             if self._turn.locked() or not self._port.send_loan(loan, correlation_id, encoded_topic):
                 await self._until_sent(lambda: self._port.send_loan(loan, correlation_id, encoded_topic))

@@ -154,7 +154,7 @@ async def test_closing_wakes_who_waits(domain: Domain) -> None:
 
 async def test_errors_are_at_the_caller_and_the_channel_goes_on(domain: Domain) -> None:
     async with open_channel(domain, str, max_payload=20) as (writer, reader):
-        with pytest.raises(PayloadOverflow, match=r"1002 bytes.* takes 20"):
+        with pytest.raises(PayloadOverflow, match=r"1002 bytes.* takes 20 and 0"):
             await writer.send("x" * 1000)
         with pytest.raises(PayloadOverflow):
             writer.send_nowait("x" * 1000)

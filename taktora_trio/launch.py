@@ -1,0 +1,237 @@
+"""From the options of a command to a running process; without the command-line parser.
+
+The supervisor of the split shape lives as long as its halves, so it should be small: `taktora-trio run --mode split`
+replaces itself by `python -m taktora_trio.launch OPTIONS`, which has not imported the parser.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Literal, NoReturn, TypeAlias
+
+import attrs
+import msgspec
+import trio
+
+from taktora_trio.deployment import Deployment, load_deployment
+from taktora_trio.errors import ConfigError, ConnectorError
+from taktora_trio.logs import LogFormat, set_up_logging
+from taktora_trio.mqtt.embedded import open_embedded_broker
+from taktora_trio.mqtt.options import BrokerAddress
+from taktora_trio.mqtt.preflight import check_reachable
+from taktora_trio.passwords import password_file, read_password
+from taktora_trio.shapes.gateway import run_gateway
+from taktora_trio.shapes.in_process import run_in_process
+from taktora_trio.shapes.plugin import run_plugin
+from taktora_trio.shapes.split import Halves, run_split
+from taktora_trio.signals import open_stop_signals
+from taktora_trio.supervision.link import SupervisorLink, inherited_link
+from taktora_trio.transport.domain import Domain
+
+__all__ = ["Mode", "Options", "RunOptions", "call", "complain", "launch", "launch_gateway", "launch_plugin"]
+
+Mode: TypeAlias = Literal["in-process", "split"]
+
+
+@attrs.frozen(kw_only=True)
+class Options:
+    """What `run`, `plugin` and `gateway` share."""
+
+    broker: str | None = None
+    """mqtt://user:password@host:port, or mqtts:// for TLS, instead of the deployment's own; for `run` also `embedded`:
+    a broker on loopback for trying things out."""
+    broker_password_file: Path | None = None
+    """Read the broker's password from this file (else from the variable TAKTORA_BROKER_PASSWORD)."""
+    ca_file: Path | None = None
+    """Trust the certificate authorities in this PEM file."""
+    domain: str | None = None
+    """The name under which both halves find each other; by default the deployment's name."""
+    log: LogFormat = "console"
+    """Log lines for people, or JSON for machines."""
+
+
+@attrs.frozen(kw_only=True)
+class RunOptions:
+    """What `run` has been told."""
+
+    target: str
+    mode: Mode
+    seconds: float | None
+    await_broker: bool
+    shared: Options
+
+
+def launch(run: RunOptions) -> int:
+    """Run both halves in the shape that was asked for; return the exit code. Does not return for the split shape."""
+    _check(run)
+    if run.mode == "split":
+        _become_supervisor(run)
+    return _launch_here(run)
+
+
+def launch_plugin(target: str, options: Options) -> int:
+    """Run the app's half in this process; return the exit code."""
+    link = inherited_link()
+    deployment, domain = _load(target, options)
+    set_up_logging(options.log, "plugin")
+    half = partial(run_plugin, deployment, domain, supervised=link is not None)
+    return trio.run(_until_stopped, half, link, None, domain.remove_if_alone if link is None else _nothing)
+
+
+def launch_gateway(target: str, options: Options) -> int:
+    """Run the protocol's half in this process; return the exit code."""
+    link = inherited_link()
+    deployment, domain = _load(target, options)
+    set_up_logging(options.log, "gateway")
+    return trio.run(_until_stopped, partial(run_gateway, deployment, domain), link, None, _nothing)
+
+
+def _check(run: RunOptions) -> None:
+    if run.seconds is not None and not run.seconds > 0:
+        raise ConfigError(f"--for {run.seconds:g}: give more than 0 seconds")
+    read_password(run.shared.broker_password_file)
+
+
+def _become_supervisor(run: RunOptions) -> NoReturn:
+    options = msgspec.json.encode(run, enc_hook=str).decode()
+    sys.stdout.flush()
+    os.execv(sys.executable, [sys.executable, "-m", __name__, options])  # noqa: S606 - the same program, smaller
+
+
+def _launch_here(run: RunOptions) -> int:
+    options = run.shared
+    deployment, domain = _load(run.target, options)
+    set_up_logging(options.log, "supervisor" if run.mode == "split" else "in-process")
+    kill_halves: list[Callable[[], None]] = []
+
+    async def shape(stop: trio.Event) -> int:
+        async with _with_broker(deployment, options, run.await_broker) as (chosen, broker):
+            if run.mode == "in-process":
+                return await run_in_process(chosen, domain, stop)
+            halves = _halves(run.target, options, domain, broker)
+            kill_halves.append(halves.kill)
+            return await run_split(chosen, domain, stop, halves)
+
+    def end_at_once() -> None:
+        for kill in kill_halves:
+            kill()
+        domain.remove_if_alone()
+
+    return trio.run(_until_stopped, shape, None, run.seconds, end_at_once)
+
+
+def _load(target: str, options: Options) -> tuple[Deployment, Domain]:
+    deployment = load_deployment(target)
+    domain = Domain(options.domain or deployment.name)
+    if options.broker != "embedded":
+        broker = _broker(deployment, options)
+        if broker is not None:
+            deployment = deployment.with_broker(broker, options.ca_file)
+    deployment.check_files()
+    return deployment, domain
+
+
+def _broker(deployment: Deployment, options: Options) -> BrokerAddress | None:
+    """The broker that the options name or complete; `None` if the deployment's own stands as it is."""
+    password = read_password(options.broker_password_file)
+    if options.broker is not None:
+        broker = BrokerAddress.parse(options.broker)
+    elif deployment.brokers() and (password is not None or options.ca_file is not None):
+        broker = deployment.brokers()[0]
+    else:
+        return None
+    if broker.username and broker.password is None:
+        broker = attrs.evolve(broker, password=password)
+    return broker
+
+
+@contextlib.asynccontextmanager
+async def _with_broker(
+    deployment: Deployment, options: Options, await_broker: bool
+) -> AsyncIterator[tuple[Deployment, BrokerAddress | None]]:
+    if options.broker == "embedded":
+        async with open_embedded_broker() as broker:
+            yield deployment.with_broker(broker), broker
+        return
+    if not await_broker:
+        for broker in deployment.brokers():
+            await check_reachable(broker)
+    yield deployment, _broker(deployment, options)
+
+
+def _halves(target: str, options: Options, domain: Domain, broker: BrokerAddress | None) -> Halves:
+    def command(half: str, *more: str) -> list[str]:
+        python = [sys.executable, "-m", "taktora_trio"]
+        return [*python, half, target, "--domain", domain.name, "--log", options.log, *more]
+
+    more: list[str] = []
+    fds: list[int] = []
+    if broker is not None:
+        more += ["--broker", str(broker)]
+        if broker.password is not None:
+            fd, path = password_file(broker.password)
+            fds.append(fd)
+            more += ["--broker-password-file", path]
+    if options.ca_file is not None:
+        more += ["--ca-file", str(options.ca_file.absolute())]
+    return Halves(command("plugin"), command("gateway", *more), fds)
+
+
+async def _until_stopped(
+    work: Callable[[trio.Event], Awaitable[int]],
+    link: SupervisorLink | None,
+    seconds: float | None,
+    end_at_once: Callable[[], None],
+) -> int:
+    """Run `work`, and set its stop event at a signal, after `seconds`, or when the supervisor is gone."""
+
+    async def stop_when(wait: Callable[[], Awaitable[None]]) -> None:
+        await wait()
+        stop.set()
+
+    async with open_stop_signals(end_at_once) as stop, trio.open_nursery() as nursery:
+        if link is not None:
+            nursery.start_soon(stop_when, link.wait_until_gone)
+        if seconds is not None:
+            nursery.start_soon(stop_when, partial(trio.sleep, seconds))
+        code = await work(stop)
+        nursery.cancel_scope.cancel()
+    return code
+
+
+def _nothing() -> None:
+    pass
+
+
+def call(command: Callable[[], int | None]) -> int:
+    """Run a command, and turn the errors that are meant for its user into one line each and an exit code."""
+    code = 0
+    try:
+        code = command() or 0
+    except* ConfigError as group:
+        code = complain(_leaves(group), 2)
+    except* ConnectorError as group:
+        code = complain(_leaves(group), 1)
+    return code
+
+
+def complain(errors: Sequence[BaseException], code: int) -> int:
+    for error in errors:
+        print(f"taktora-trio: {error}", file=sys.stderr)  # noqa: T201 - for the user, not for the log
+    return code
+
+
+def _leaves(exc: BaseException) -> list[BaseException]:
+    if isinstance(exc, BaseExceptionGroup):
+        return [leaf for inner in exc.exceptions for leaf in _leaves(inner)]
+    return [exc]
+
+
+if __name__ == "__main__":
+    told = msgspec.json.decode(sys.argv[1], type=RunOptions, dec_hook=lambda kind, text: kind(text))
+    sys.exit(call(lambda: _launch_here(told)))
