@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import attrs
 import trio
 
-from taktora_trio.channel import ChannelDescriptor, Received, check_name
+from taktora_trio.channel import ChannelDescriptor, Header, Received, check_name
 from taktora_trio.codec import PayloadCodec
 from taktora_trio.errors import ConfigError
 from taktora_trio.health import HealthBoard
@@ -24,6 +24,9 @@ class PayloadSource(Protocol):
 
     async def wait(self) -> None: ...
 
+    def acknowledge(self, header: Header) -> None:
+        """The broker has this one and all before it; what it has not, the next gateway publishes again."""
+
 
 class PayloadSink(Protocol):
     """An inbound channel as the gateway sees it: payload bytes for the app."""
@@ -31,6 +34,9 @@ class PayloadSink(Protocol):
     def send_nowait(self, value: bytes, *, topic: str = "") -> None: ...
 
     async def send(self, value: bytes, *, topic: str = "") -> None: ...
+
+    def find_reader(self) -> None:
+        """Hand what is waiting to a reader that has come."""
 
 
 @attrs.frozen

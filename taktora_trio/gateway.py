@@ -44,12 +44,18 @@ class ConnectorGateway:
         async with trio.open_nursery() as services:
             services.start_soon(self.health.expire)
             for reporter in self._reporters.values():
-                services.start_soon(reporter.serve_newcomers)
+                services.start_soon(reporter.serve_newcomers, self._find_readers)
             async with trio.open_nursery() as nursery:
                 for connector in self._connectors:
                     channels = self._channels[connector.name]
                     nursery.start_soon(connector.serve_gateway, channels, self.health, stop, name=connector.name)
             services.cancel_scope.cancel()
+
+    def _find_readers(self) -> None:
+        """A plugin has come, or has opened a reader: hand it what is waiting for it."""
+        for channels in self._channels.values():
+            for sink in channels.inbound.values():
+                sink.find_reader()
 
     def report_crash(self, exc: Exception) -> None:
         """The last words of a process that is about to end: the plugin, which is not its parent, learns no more."""
@@ -90,7 +96,7 @@ async def _open_channels(
     for channel in connector.channels:
         spec = channel_spec(connector, channel)
         if channel.direction == "out":
-            reader = open_reader(node, spec, bytes, RawCodec(), channel.routing.address)
+            reader = open_reader(node, spec, bytes, RawCodec(), channel.routing.address, acknowledge=False)
             outbound[channel.name] = await stack.enter_async_context(reader)
         else:
             full = partial(health.degrade, connector.name, f"channel {channel.name} is full", FULL_FOR)

@@ -1,8 +1,7 @@
 """Health: every transition is exactly one event, and every subscription is a stream of its own.
 
 A `HealthBoard` holds the state of each component (a connector, by name). What a component reports itself is its
-*base* state; a *degradation* (a full channel, a dropped message) lies on top of it for as long as it lasts, and
-shows only while the base is `Up` or `Degraded`. An event is emitted when the visible state changes, and only then.
+*base* state; on top of `Up` a *degradation* (a full channel, a dropped message) shows for as long as it lasts. An event is emitted when the visible state changes, and only then.
 """
 
 from __future__ import annotations
@@ -168,6 +167,8 @@ class HealthBoard:
 
     def degrade(self, component: str, reason: str, seconds: float) -> None:
         """Show `Degraded(reason)` until it was not renewed for `seconds`, so that a burst is one transition."""
+        if not isinstance(self._base[component], Up | Degraded):
+            return  # that it is not connected says more, and explains it
         known = reason in self._degradations[component]
         self._degradations[component][reason] = trio.current_time() + seconds
         if not known:

@@ -42,11 +42,13 @@ class ConnectorHost:
         self._nursery = nursery
         self._owners = {id(channel): connector for connector in connectors for channel in connector.channels}
         self._in_use: set[int] = set()
+        self._gateways: dict[str, GatewayIdentity] = {}
         self._watched: set[GatewayIdentity] = set()
         self._dead: set[GatewayIdentity] = set()
         # Ports outlive the writers that the app opens and closes, so that all are flushed at once, at the end.
         self._ports = contextlib.AsyncExitStack()
         self._publishers: dict[int, EnvelopePublisher] = {}
+        self._reports: dict[str, ChannelReader[HealthReport]] = {}
 
     def __repr__(self) -> str:
         return f"ConnectorHost({self._board!r})"
@@ -75,6 +77,8 @@ class ConnectorHost:
         with self._reserve(channel):
             spec, topic = channel_spec(connector, channel), channel.routing.address
             async with open_reader(self._node, spec, channel.message_type, connector.codec, topic) as reader:
+                if reports := self._reports.get(connector.name):
+                    reports.tell()  # by this the gateway learns that somebody is there
                 yield reader
 
     def health(self, connector: str | None = None) -> ConnectorHealth:
@@ -116,14 +120,14 @@ class ConnectorHost:
             self._in_use.discard(id(channel))
 
     async def _close(self, seconds: float) -> None:
-        """Let the gateway take what the app has sent; say so if it doesn't in that time; then close every port."""
+        """Let the gateway publish what the app has sent; say so if it can't in that time; then close every port."""
         with trio.CancelScope(shield=True, deadline=trio.current_time() + seconds):
             async with trio.open_nursery() as nursery:
                 for port in self._publishers.values():
                     nursery.start_soon(port.flush)
         for port in self._publishers.values():
             if port.waiting > 0:
-                log.warning("%s: closed with %d messages that no gateway has taken", port.spec.name, port.waiting)
+                log.warning("%s: closed with %d messages not acknowledged", port.spec.name, port.waiting)
         await self._ports.aclose()
 
     # What the host is told of its gateway
@@ -136,6 +140,7 @@ class ConnectorHost:
 
     async def _follow(self, connector: Connector) -> None:
         async with open_health_reader(self._node, health_spec(connector)) as reports:
+            self._reports[connector.name] = reports
             async for received in reports:
                 self._take_report(connector.name, received.value)
 
@@ -143,6 +148,10 @@ class ConnectorHost:
         identity = report.identity
         if identity in self._dead:
             return  # what a dead gateway had said is no news
+        if identity != self._gateways.get(name):
+            self._gateways[name] = identity
+            for port in self._publishers.values():
+                port.update_connections()  # what is waiting is for this one now
         if identity.pid != os.getpid() and identity not in self._watched:
             self._watched.add(identity)
             self._nursery.start_soon(self._watch, identity)

@@ -16,7 +16,7 @@ import attrs
 import trio
 from trio_util import move_on_when
 
-from taktora_trio.channel import ChannelDescriptor
+from taktora_trio.channel import ChannelDescriptor, Header
 from taktora_trio.connector import GatewayChannels, PayloadSink, PayloadSource
 from taktora_trio.errors import BackPressure, ConnectorError, PayloadOverflow, TransportError
 from taktora_trio.health import Connecting, Down, HealthBoard, Up
@@ -111,6 +111,7 @@ async def _carry(session: Session, pumps: list[OutboundPump], stop: trio.Event, 
 @attrs.define(eq=False)
 class _InFlight:
     message: Message
+    header: Header
     done: bool = False
 
 
@@ -174,7 +175,8 @@ class OutboundPump:
                 log.error("channel %s: %s", self._channel.name, exc)
                 continue
             taken += 1
-            item = _InFlight(Message(self._routing.topic, received.value, self._routing.qos, self._routing.retain))
+            message = Message(self._routing.topic, received.value, self._routing.qos, self._routing.retain)
+            item = _InFlight(message, received.header)
             self._inflight.append(item)
             self._publish(session, item)
         return taken
@@ -182,8 +184,11 @@ class OutboundPump:
     def _publish(self, session: Session, item: _InFlight) -> None:
         def done() -> None:
             item.done = True
+            last: Header | None = None
             while self._inflight and self._inflight[0].done:
-                self._inflight.popleft()
+                last = self._inflight.popleft().header
+            if last is not None:
+                self._source.acknowledge(last)
             self._progress.set()
 
         session.publish(item.message, done)

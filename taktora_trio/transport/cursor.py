@@ -1,5 +1,7 @@
 """How far a channel has come: two counters in a small file of the domain, which outlives both ends of the channel.
 
+From them a writer knows when its window is full, and a reader that takes over from a killed one where to go on.
+
 (An iceoryx2 blackboard would not do: after its writer was killed, no other can be opened.)
 """
 
@@ -13,11 +15,11 @@ import iceoryx2 as iox2
 
 __all__ = ["Cursor"]
 
-_SENT, _TAKEN, _SIZE = 0, 1, 16
+_SENT, _DONE, _SIZE = 0, 1, 16
 
 
 class Cursor:
-    """`sent` is written by the publisher alone, `taken` by the subscriber alone: aligned 8-byte stores, never torn."""
+    """`sent` is written by the publisher alone, `done` by the subscriber alone: aligned 8-byte stores, never torn."""
 
     def __init__(self, node: iox2.Node, service: str) -> None:
         folder = Path(node.config.global_cfg.root_path.to_string()) / "cursors"
@@ -40,13 +42,13 @@ class Cursor:
         self._counters[_SENT] = sequence_number
 
     @property
-    def taken(self) -> int:
-        """The sequence number of the last envelope that was taken."""
-        return self._counters[_TAKEN]
+    def done(self) -> int:
+        """The sequence number up to which every envelope is acknowledged: nobody needs it any more."""
+        return self._counters[_DONE]
 
-    @taken.setter
-    def taken(self, sequence_number: int) -> None:
-        self._counters[_TAKEN] = sequence_number
+    @done.setter
+    def done(self, sequence_number: int) -> None:
+        self._counters[_DONE] = sequence_number
 
     def close(self) -> None:
         self._counters.release()

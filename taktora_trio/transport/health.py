@@ -90,11 +90,12 @@ class HealthReporter:
     def forward(self, event: HealthEvent) -> None:
         self.report(event.after, event.cause)
 
-    async def serve_newcomers(self) -> None:
-        """Serve: hand the newest report to each plugin that comes later. Runs until cancelled."""
+    async def serve_newcomers(self, on_newcomer: Callable[[], None]) -> None:
+        """Serve: hand the newest report to each plugin that comes later, and tell of it. Runs until cancelled."""
         while True:
             self._port.space.clear()
             self._port.update_connections()
+            on_newcomer()
             await self._port.space.wait()
 
 

@@ -94,19 +94,23 @@ class EnvelopePublisher:
         self._cursor = cursor
         self._max_payload = spec.max_payload
         self._topic_space = spec.topic_space
-        self._sequence_number = cursor.sent
+        self._first = self._sequence_number = cursor.sent
         self._views = _Views(spec.envelope_size, spec.samples)
         self._closed = False
 
     def send(self, payload: Buffer, correlation_id: bytes = NO_CORRELATION_ID, topic: bytes = b"") -> bool:
-        """Copy the payload into shared memory and send it; `False`, and nothing sent, if nobody has room for it.
+        """Copy the payload into shared memory and send it; `False`, and nothing done, if there is no room.
 
         Raises `PayloadOverflow`.
         """
         length = len(payload)
+        if not self.has_room:
+            self._check_size(length, len(topic))
+            return False
         sample, buffer = self._lend(length, len(topic))
         buffer[_START : _START + length] = payload
-        return self._send(sample, buffer, length, correlation_id, topic)
+        self._send(sample, buffer, length, correlation_id, topic)
+        return True
 
     def loan(self, length: int, topic_length: int = 0) -> Loan:
         """Shared memory for a payload of `length` bytes. Raises `PayloadOverflow`."""
@@ -114,23 +118,14 @@ class EnvelopePublisher:
         return Loan(sample, buffer, length)
 
     def send_loan(self, loan: Loan, correlation_id: bytes = NO_CORRELATION_ID, topic: bytes = b"") -> bool:
-        """Send what was written; `False` if nobody has room, and then `loan` holds the same payload for another try."""
-        if self._send(loan.sample, loan.buffer, loan.length, correlation_id, topic):
-            return True
-        # The refused sample went back to the pool with its bytes unchanged, and nobody else takes from this pool:
-        # loan again, usually the same memory, and copy only if it is not.
-        sample, buffer = self._lend(loan.length, len(topic))
-        if buffer is not loan.buffer:
-            buffer[_START : _START + loan.length] = loan.payload
-        loan.sample, loan.buffer = sample, buffer
-        return False
+        """Send what was written; `False` if there is no room, and then the loan is as it was, for another try."""
+        if not self.has_room:
+            return False
+        self._send(loan.sample, loan.buffer, loan.length, correlation_id, topic)
+        return True
 
     def _lend(self, length: int, topic_length: int) -> tuple[SampleMutUninit, memoryview]:
-        if length > self._max_payload or topic_length > self._topic_space:
-            raise PayloadOverflow(
-                f"a payload of {length} bytes and a topic of {topic_length}, where {self.spec.name} takes"
-                f" {self._max_payload} and {self._topic_space}: send less, or raise the channel's max_payload or max_topic"
-            )
+        self._check_size(length, topic_length)
         try:
             sample = self._publisher.loan_uninit()
         except iox2.LoanError as exc:
@@ -139,32 +134,46 @@ class EnvelopePublisher:
             ) from exc
         return sample, self._views.at(sample.payload_ptr)
 
+    def _check_size(self, length: int, topic_length: int) -> None:
+        if length > self._max_payload or topic_length > self._topic_space:
+            raise PayloadOverflow(
+                f"a payload of {length} bytes and a topic of {topic_length}, where {self.spec.name} takes"
+                f" {self._max_payload} and {self._topic_space}: send less, or raise its max_payload or max_topic"
+            )
+
     def _send(
         self, sample: SampleMutUninit, buffer: memoryview, length: int, correlation_id: bytes, topic: bytes
-    ) -> bool:
+    ) -> None:
         number = self._sequence_number + 1
         HEADER.pack_into(buffer, 0, number, time.time_ns(), length, len(topic), correlation_id)
         if topic:
             buffer[_START + length : _START + length + len(topic)] = topic
-        if not sample.assume_init().send():
-            return False
+        sample.assume_init().send()  # to the history alone, where nobody is there now
         self.sent += 1
         self._sequence_number = self._cursor.sent = number
         self._notifier.notify()  # 0.1 us while the reader is awake, so always: a lost wake-up would cost far more
-        return True
+
+    @property
+    def has_room(self) -> bool:
+        """Whether one more may be on its way.
+
+        The window is no larger than the history and the reader's buffer, so whatever is sent within it can neither be
+        refused by the one nor fall out of the other before it is acknowledged.
+        """
+        return self.spec.overflow or self.waiting < self.spec.window
 
     @property
     def has_reader(self) -> bool:
-        """Whether somebody is at the other end, so that a refused envelope means a full buffer."""
+        """Whether somebody is at the other end now."""
         return bool(self._service.dynamic_config.number_of_subscribers)
 
     @property
     def waiting(self) -> int:
-        """How many envelopes were sent and not taken yet."""
-        return self._sequence_number - self._cursor.taken
+        """How many envelopes were sent and not acknowledged yet (what an earlier writer left is gone with it)."""
+        return self._sequence_number - max(self._cursor.done, self._first)
 
     async def flush(self) -> None:
-        """Wait until the reader has taken everything: what it has not when the port closes may never reach it."""
+        """Wait until everything is acknowledged: what is not when the port closes may never reach anybody."""
         await trio.lowlevel.checkpoint_if_cancelled()
         while self.waiting > 0:
             self.space.clear()
@@ -198,7 +207,7 @@ class EnvelopeSubscriber:
         self._subscriber = subscriber
         self._space = space
         self._cursor = cursor
-        self._taken = 0
+        self._told = cursor.done
         self._batch = max(1, spec.window // 2)
         self._views = _Views(spec.envelope_size, spec.samples)
         self._closed = False
@@ -206,24 +215,27 @@ class EnvelopeSubscriber:
     def take(self) -> Sample | None:
         """The next sample, or `None`. Hand it to `open`, then call its `delete`."""
         sample = self._subscriber.receive()
-        # A writer that waits for room is told once per half a window, and when all is taken: not per message.
-        if sample is None:
-            if self._taken:
-                self._taken = 0
-                self._space.notify()
-            return None
-        self._taken += 1
-        if self._taken >= self._batch:
-            self._taken = 0
-            self._space.notify()
+        if sample is None and self._told != self._cursor.done:
+            self.tell()
         return sample
 
     def open(self, sample: Sample) -> tuple[Header, memoryview, str]:
         """Header, payload (a view that is valid until the sample is deleted) and topic. Raises `TransportError`."""
         opened = unpack(self._views.at(sample.payload_ptr), self.spec.max_payload, self.spec.topic_space)
         self.received += 1
-        self._cursor.taken = opened[0].sequence_number
         return opened
+
+    def acknowledge(self, sequence_number: int) -> None:
+        """All up to this one is done with: it makes room, and whoever reads after us goes on behind it."""
+        self._cursor.done = sequence_number
+        # A writer that waits for room is told once per half a window, and when all is done: not per message.
+        if sequence_number - self._told >= self._batch or sequence_number == self._cursor.sent:
+            self.tell()
+
+    def tell(self) -> None:
+        """Wake a writer that waits: for room, or for somebody to come."""
+        self._told = self._cursor.done
+        self._space.notify()
 
     def close(self) -> None:
         if not self._closed:
@@ -258,11 +270,26 @@ async def open_envelope_subscriber(node: iox2.Node, spec: ServiceSpec) -> AsyncI
         stack.callback(data.close)
         space = await open_notifier(node, spec.space_name)
         stack.callback(space.delete)
-        subscriber = await open_subscriber(node, spec)
-        port = EnvelopeSubscriber(spec, subscriber, space, data, Cursor(node, spec.name))
+        cursor = Cursor(node, spec.name)
+        stack.callback(cursor.close)
+        port = EnvelopeSubscriber(spec, await _resume(node, spec, cursor), space, data, cursor)
         stack.pop_all()
     try:
-        space.notify()  # a writer may be waiting for somebody to come
+        port.tell()
         yield port
     finally:
         port.close()
+
+
+async def _resume(node: iox2.Node, spec: ServiceSpec, cursor: Cursor) -> Subscriber:
+    """Attach so that the first envelope to come is the first that nobody has acknowledged."""
+    if spec.overflow:
+        return await open_subscriber(node, spec, spec.history)
+    while True:
+        sent = cursor.sent
+        subscriber = await open_subscriber(node, spec, min(max(sent - cursor.done, 0), spec.history))
+        # What was sent between the two would push as many of the older ones out of what we asked for. It ends, since
+        # a writer whose envelopes nobody takes has soon used up its window.
+        if cursor.sent == sent:
+            return subscriber
+        subscriber.delete()

@@ -10,7 +10,7 @@ import attrs
 import iceoryx2 as iox2
 import trio
 
-from taktora_trio.channel import Received
+from taktora_trio.channel import Header, Received
 from taktora_trio.codec import Buffer, PayloadCodec
 from taktora_trio.errors import CodecError
 from taktora_trio.transport.ports import CHECKPOINT_EVERY, EnvelopeSubscriber, open_envelope_subscriber
@@ -36,8 +36,11 @@ class ChannelReader(trio.abc.ReceiveChannel[Received[T]]):
     the same reader, the next message is not lost.
     """
 
-    def __init__(self, port: EnvelopeSubscriber, decode: Callable[[Buffer], T], topic: str) -> None:
+    def __init__(
+        self, port: EnvelopeSubscriber, decode: Callable[[Buffer], T], topic: str, *, acknowledge: bool = True
+    ) -> None:
         self._port = port
+        self._acknowledge = acknowledge
         self._decode = decode
         self._topic = topic
         self._closed = False
@@ -80,7 +83,7 @@ class ChannelReader(trio.abc.ReceiveChannel[Received[T]]):
         """
         sample = await self._next()
         try:
-            header, payload, topic = self._port.open(sample)
+            header, payload, topic = self._open_envelope(sample)
             view = payload.toreadonly()
             try:
                 yield Received(view, header, topic or self._topic)
@@ -88,6 +91,15 @@ class ChannelReader(trio.abc.ReceiveChannel[Received[T]]):
                 view.release()
         finally:
             sample.delete()
+
+    def tell(self) -> None:
+        """Wake whoever waits at the other end for somebody to come."""
+        self._port.tell()
+
+    def acknowledge(self, header: Header) -> None:
+        """All up to this message is done with; for a reader that was opened to be told so."""
+        if not self._closed:
+            self._port.acknowledge(header.sequence_number)
 
     def statistics(self) -> ReaderStatistics:
         return ReaderStatistics(received=self._port.received)
@@ -117,10 +129,16 @@ class ChannelReader(trio.abc.ReceiveChannel[Received[T]]):
             raise trio.ClosedResourceError("this reader was closed")
         return self._port.take()
 
+    def _open_envelope(self, sample: iox2.Sample) -> tuple[Header, memoryview, str]:
+        opened = self._port.open(sample)
+        if self._acknowledge:
+            self._port.acknowledge(opened[0].sequence_number)
+        return opened
+
     def _open(self, sample: iox2.Sample) -> Received[T]:
         topic = self._topic
         try:
-            header, payload, concrete = self._port.open(sample)
+            header, payload, concrete = self._open_envelope(sample)
             topic = concrete or topic
             return Received(self._decode(payload), header, topic)
         except CodecError as exc:
@@ -131,9 +149,22 @@ class ChannelReader(trio.abc.ReceiveChannel[Received[T]]):
 
 @contextlib.asynccontextmanager
 async def open_reader(
-    node: iox2.Node, spec: ServiceSpec, message_type: type[T], codec: PayloadCodec, topic: str
+    node: iox2.Node,
+    spec: ServiceSpec,
+    message_type: type[T],
+    codec: PayloadCodec,
+    topic: str,
+    *,
+    acknowledge: bool = True,
 ) -> AsyncIterator[ChannelReader[T]]:
-    """The reader of a channel; `topic` is what an envelope without one was published on."""
+    """The reader of a channel; `topic` is what an envelope without one was published on.
+
+    A message is acknowledged when it is received, or, with `acknowledge=False`, when the reader is told: until then it
+    takes up room in the window, and a reader that is opened later receives it again.
+    """
     decode = codec.decoder(message_type)
-    async with open_envelope_subscriber(node, spec) as port, ChannelReader(port, decode, topic) as reader:
+    async with (
+        open_envelope_subscriber(node, spec) as port,
+        ChannelReader(port, decode, topic, acknowledge=acknowledge) as reader,
+    ):
         yield reader

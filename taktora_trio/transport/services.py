@@ -38,12 +38,13 @@ class ServiceSpec:
     max_payload: int
     topic_space: int = 0
     window: int
-    """The subscriber's buffer, in envelopes."""
+    """How many envelopes may be on their way: sent, and not acknowledged yet."""
     borrowed: int = 2
     """How many envelopes the reader may hold at once (one in `borrow()`, one being decoded)."""
     loaned: int = 2
     """How many the writer may hold at once (one in `loan()`, one being sent)."""
-    history: int = 0
+    history: int
+    """How many of the last envelopes the publisher keeps for a subscriber that comes later."""
     overflow: bool = False
     """A full buffer gives way to the newest instead of refusing it. Only for health, where the newest counts."""
     subscribers: int = 1
@@ -76,6 +77,8 @@ def channel_spec(connector: Connector, channel: ChannelDescriptor[Any]) -> Servi
         max_payload=channel.max_payload,
         topic_space=channel.topic_space,
         window=channel.window,
+        # All that is not acknowledged yet, so that a gateway goes on where the one before has stopped.
+        history=channel.window,
         description=(
             f"codec {connector.codec.name}, max_payload {channel.max_payload} bytes,"
             f" topic {channel.topic_space} bytes, window {channel.window}"
@@ -134,9 +137,14 @@ async def open_publisher(node: iox2.Node, spec: ServiceSpec) -> tuple[iox2.PortF
     )
 
 
-async def open_subscriber(node: iox2.Node, spec: ServiceSpec) -> iox2.Subscriber:
+async def open_subscriber(node: iox2.Node, spec: ServiceSpec, history: int) -> iox2.Subscriber:
+    """Attach, and be given the last `history` envelopes first."""
     factory = _pubsub(node, spec)
-    return await _open_port(node, spec.name, lambda: factory.subscriber_builder().buffer_size(spec.window).create())
+    return await _open_port(
+        node,
+        spec.name,
+        lambda: factory.subscriber_builder().buffer_size(spec.window).history_request(history).create(),
+    )
 
 
 async def open_notifier(node: iox2.Node, name: str) -> iox2.Notifier:

@@ -49,7 +49,7 @@ class ChannelWriter(trio.abc.SendChannel[T]):
         return f"ChannelWriter({self._port.spec.name!r}, sent={self._port.sent}{', closed' if self._closed else ''})"
 
     async def send(self, value: T, *, correlation_id: bytes = NO_CORRELATION_ID, topic: str = "") -> None:
-        """Send a message; wait while the channel is full or nobody is at its other end. Order is kept.
+        """Send a message; wait while the channel is full: while a whole window is not acknowledged. Order is kept.
 
         `correlation_id` is carried along (at most 32 bytes), `topic` only where the routing is a pattern. Raises
         `CodecError` and `PayloadOverflow` at once, with nothing sent, and `trio.ClosedResourceError`.
@@ -70,7 +70,7 @@ class ChannelWriter(trio.abc.SendChannel[T]):
         if self._turn.locked() or not self._port.send(payload, self._correlation_id(correlation_id), topic.encode()):
             self._full()
             raise BackPressure(
-                f"{self._port.spec.name} is full ({self._port.spec.window} messages), or nobody is at its other end:"
+                f"{self._port.spec.name} is full: {self._port.spec.window} messages are not acknowledged yet;"
                 " try again later, or use `await send(...)`, which waits"
             )
 
@@ -104,6 +104,11 @@ class ChannelWriter(trio.abc.SendChannel[T]):
         except (trio.Cancelled, trio.ClosedResourceError):
             loan.sample.delete()
             raise
+
+    def find_reader(self) -> None:
+        """Hand what is waiting to a reader that has come, now instead of at the next send."""
+        if not self._closed:
+            self._port.update_connections()
 
     def statistics(self) -> WriterStatistics:
         return WriterStatistics(sent=self._port.sent, waited=self._waited)

@@ -34,12 +34,13 @@ class Tick:
 
 @attrs.frozen
 class Transition:
+    number: int
     before: str
     after: str
     cause: str
 
 
-TICKS = Outbound("ticks", Tick, MqttRouting("test/ticks", qos=1))
+TICKS = Outbound("ticks", Tick, MqttRouting("test/ticks", qos=1), window=1000)
 TRANSITIONS = Outbound("transitions", Transition, MqttRouting("test/transitions", qos=1))
 
 
@@ -48,9 +49,11 @@ async def tick(host: ConnectorHost) -> None:
 
     async def tell_health() -> None:
         async with host.open_writer(TRANSITIONS) as transitions:
+            number = 0
             async for event in host.health_events():
-                transition = Transition(type(event.before).__name__, str(event.after), str(event.cause or ""))
-                await transitions.send(transition)
+                number += 1
+                before, cause = type(event.before).__name__, str(event.cause or "")
+                await transitions.send(Transition(number, before, str(event.after), cause))
 
     async with trio.open_nursery() as nursery, host.open_writer(TICKS) as ticks:
         nursery.start_soon(tell_health)
@@ -88,6 +91,19 @@ class Identity:
     app: str
     pid: int
     protocol_stack: list[str]
+
+
+COUNT = Outbound("count", int, MqttRouting("test/numbers", qos=1))
+
+
+async def count(host: ConnectorHost) -> None:
+    """Send the numbers from 0, as fast as they go."""
+    async with host.open_writer(COUNT) as writer:
+        for number in itertools.count():
+            await writer.send(number)
+
+
+counting = Deployment("counting", count, [MqttConnector([COUNT])])
 
 
 IDENTITY = Outbound("identity", Identity, MqttRouting("test/identity", qos=1, retain=True))

@@ -44,6 +44,8 @@ class Source:
 
     def __init__(self, *payloads: bytes | Exception) -> None:
         self.queue: deque[bytes | Exception] = deque(payloads)
+        self.acknowledged: list[int] = []
+        self._taken = 0
         self._more = trio.Event()
 
     def put(self, *payloads: bytes | Exception) -> None:
@@ -56,7 +58,11 @@ class Source:
         payload = self.queue.popleft()
         if isinstance(payload, Exception):
             raise payload
-        return Received(payload, Header(0, 0), "")
+        self._taken += 1
+        return Received(payload, Header(self._taken, 0), "")
+
+    def acknowledge(self, header: Header) -> None:
+        self.acknowledged.append(header.sequence_number)
 
     async def wait(self) -> None:
         await self._more.wait()
@@ -79,6 +85,8 @@ class Sink:
             raise BackPressure("full")
         self._waiting.append((value, topic))
         self.topics.append(topic)
+
+    def find_reader(self) -> None: ...
 
     async def send(self, value: bytes, *, topic: str = "") -> None:
         await trio.lowlevel.checkpoint()

@@ -83,14 +83,80 @@ async def test_tasks_that_share_a_writer_take_turns(domain: Domain) -> None:
 async def test_nobody_at_the_other_end(domain: Domain) -> None:
     connector, spec = declare(int, JsonCodec())
     async with open_domain(domain, connector) as node, open_writer(node, spec, int, JsonCodec()) as writer:
+        for number in range(4):
+            writer.send_nowait(number)  # a window of them waits for whoever comes
         with pytest.raises(BackPressure):
-            writer.send_nowait(1)
+            writer.send_nowait(99)
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(writer.send, 2)
+            nursery.start_soon(writer.send, 4)
             await trio.testing.wait_all_tasks_blocked()
             async with open_reader(node, spec, int, JsonCodec(), "t") as reader:
+                writer.find_reader()
                 with trio.fail_after(5):
-                    assert (await reader.receive()).value == 2
+                    assert [(await reader.receive()).value for _ in range(5)] == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("acknowledged", [0, 1, 3, 6])
+async def test_a_reader_goes_on_where_the_one_before_has_stopped(domain: Domain, acknowledged: int) -> None:
+    connector, spec = declare(int, JsonCodec(), window=8)
+    async with open_domain(domain, connector) as node, open_writer(node, spec, int, JsonCodec()) as writer:
+        async with open_reader(node, spec, int, JsonCodec(), "t", acknowledge=False) as reader:
+            for number in range(6):
+                writer.send_nowait(number)
+            taken = [reader.receive_nowait() for _ in range(6)]
+            if acknowledged:
+                reader.acknowledge(taken[acknowledged - 1].header)
+        writer.send_nowait(6)  # while nobody is there
+        async with open_reader(node, spec, int, JsonCodec(), "t", acknowledge=False) as reader:
+            writer.find_reader()
+            expected = list(range(acknowledged, 7))
+            assert [reader.receive_nowait().value for _ in expected] == expected
+            with pytest.raises(trio.WouldBlock):
+                reader.receive_nowait()
+
+
+async def test_what_is_not_acknowledged_takes_up_the_window(domain: Domain) -> None:
+    connector, spec = declare(int, JsonCodec(), window=3)
+    async with (
+        open_domain(domain, connector) as node,
+        open_writer(node, spec, int, JsonCodec()) as writer,
+        open_reader(node, spec, int, JsonCodec(), "t", acknowledge=False) as reader,
+        trio.open_nursery() as nursery,
+    ):
+        for number in range(3):
+            writer.send_nowait(number)
+        taken = [reader.receive_nowait() for _ in range(3)]
+        nursery.start_soon(writer.send, 3)
+        await trio.testing.wait_all_tasks_blocked()
+        with pytest.raises(trio.WouldBlock):
+            reader.receive_nowait()
+        reader.acknowledge(taken[0].header)
+        with trio.fail_after(5):
+            assert (await reader.receive()).value == 3
+
+
+async def test_readers_that_come_and_go_under_a_steady_flow_lose_nothing(domain: Domain) -> None:
+    connector, spec = declare(int, JsonCodec(), window=8)
+    values: list[int] = []
+    count = 2000
+    async with (
+        open_domain(domain, connector) as node,
+        open_writer(node, spec, int, JsonCodec()) as writer,
+        trio.open_nursery() as nursery,
+    ):
+
+        async def send_all() -> None:
+            for number in range(count):
+                await writer.send(number)
+
+        nursery.start_soon(send_all)
+        with trio.fail_after(30):
+            while len(values) < count:
+                async with open_reader(node, spec, int, JsonCodec(), "t") as reader:
+                    writer.find_reader()
+                    for _ in range(min(37, count - len(values))):
+                        values.append((await reader.receive()).value)  # noqa: PERF401 - they count even if it fails
+    assert values == list(range(count))
 
 
 async def test_a_cancelled_send_sends_nothing(domain: Domain) -> None:
