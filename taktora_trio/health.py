@@ -1,7 +1,8 @@
 """Health: every transition is exactly one event, and every subscription is a stream of its own.
 
 A `HealthBoard` holds the state of each component (a connector, by name). What a component reports itself is its
-*base* state; on top of `Up` a *degradation* (a full channel, a dropped message) shows for as long as it lasts. An event is emitted when the visible state changes, and only then.
+*base* state; on top of `Up` a *degradation* (a full channel, a dropped message) shows for as long as it lasts. An
+event is emitted when the visible state changes, and only then.
 """
 
 from __future__ import annotations

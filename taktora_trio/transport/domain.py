@@ -15,10 +15,8 @@ import hashlib
 import logging
 import os
 import re
-import shutil
 import stat
 import struct
-import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -39,8 +37,8 @@ ROLES: tuple[Role, ...] = ("owner", *HALVES)
 
 SHM = Path("/dev/shm")  # noqa: S108 - POSIX shared memory on Linux (shm_overview(7))
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-_LOCK_TRIES, _LOCK_PAUSE = 25, 0.02
 _FLOCK = struct.Struct("hhqqi4x")  # Linux's struct flock on 64-bit machines
+_WHOLE_FILE = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
 
 iox2.set_log_level(iox2.LogLevel.Error)
 
@@ -88,8 +86,7 @@ class Domain:
         except FileNotFoundError:
             return None
         try:
-            probe = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
-            kind = _FLOCK.unpack(fcntl.fcntl(fd, fcntl.F_OFD_GETLK, probe))[0]
+            kind = _FLOCK.unpack(fcntl.fcntl(fd, fcntl.F_OFD_GETLK, _WHOLE_FILE))[0]
             if kind == fcntl.F_UNLCK:
                 return None
             return int(os.pread(fd, 32, 0) or b"0")
@@ -103,30 +100,25 @@ class Domain:
         Raises `DomainInUse` if another process holds one of them.
         """
         with contextlib.ExitStack() as held:
-            for role in roles:
-                held.callback(os.close, self._lock(role))
+            with self._exclusively():
+                for role in roles:
+                    held.callback(os.close, self._lock(role))
             try:
                 yield
             finally:
-                with contextlib.ExitStack() as others, contextlib.suppress(DomainInUse):
-                    for role in ROLES:
-                        if role not in roles:
-                            others.callback(os.close, self._lock(role, tries=1))
-                    self._remove_all()
+                with self._exclusively():
+                    held.close()
+                    self._remove_if_unused()
 
     def sweep(self) -> None:
         """As the owner: remove what a killed run has left, unless a live half still uses it."""
-        with contextlib.ExitStack() as halves:
-            try:
-                for role in ROLES:
-                    if self.holder(role) != os.getpid():
-                        halves.callback(os.close, self._lock(role, tries=1))
-            except DomainInUse:
+        with self._exclusively():
+            if any(self.holder(half) not in (None, os.getpid()) for half in HALVES):
                 return
-            stale = [path for path in self.files() if not _keep_in_sweep(path)]
+            stale = [path for path in self.files() if not _is_lock(path) and not _is_waited_at(path)]
             if stale:
                 log.info("domain %s: removing %d files that a killed run has left", self.name, len(stale))
-            self._remove(stale)
+            _remove(stale)
 
     def remove_if_alone(self) -> None:
         """Remove every file now, for an owner that is about to end by force; unless another process still uses them."""
@@ -149,31 +141,40 @@ class Domain:
                 raise self._in_use(role)
         await trio.lowlevel.checkpoint()
 
-    def _lock_path(self, role: Role) -> Path:
-        return self.root / f"{role}.lock"
+    def _lock_path(self, name: str) -> Path:
+        return self.root / f"{name}.lock"
 
-    def _lock(self, role: Role, tries: int = _LOCK_TRIES) -> int:
-        path = self._lock_path(role)
-        request = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
-        for attempt in range(tries):
-            if attempt:
-                time.sleep(_LOCK_PAUSE)  # somebody else may be sweeping, which takes a moment
+    def _lock(self, role: Role) -> int:
+        fd = os.open(self._lock_path(role), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            # Open-file-description locks: unlike POSIX record locks they survive closing another descriptor.
+            fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _WHOLE_FILE)
+        except BlockingIOError:
+            os.close(fd)
+            raise self._in_use(role) from None
+        os.ftruncate(fd, 0)
+        os.pwrite(fd, b"%d" % os.getpid(), 0)
+        return fd
+
+    @contextlib.contextmanager
+    def _exclusively(self) -> Iterator[None]:
+        """One process at a time comes, goes or sweeps. Blocks for the moment that takes."""
+        path = self._lock_path("mutex")
+        while True:
             self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
             try:
                 fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             except FileNotFoundError:
-                continue  # the folder was swept between the two lines above
-            try:
-                # Open-file-description locks: unlike POSIX record locks they survive closing another descriptor.
-                fcntl.fcntl(fd, fcntl.F_OFD_SETLK, request)
-                if os.fstat(fd).st_ino == path.stat().st_ino:  # not swept meanwhile
-                    os.ftruncate(fd, 0)
-                    os.pwrite(fd, b"%d" % os.getpid(), 0)
-                    return fd
-            except (BlockingIOError, FileNotFoundError):
-                pass
+                continue  # the folder was removed between the two lines above
+            fcntl.fcntl(fd, fcntl.F_OFD_SETLKW, _WHOLE_FILE)
+            with contextlib.suppress(FileNotFoundError):
+                if os.fstat(fd).st_ino == path.stat().st_ino:
+                    break
+            os.close(fd)  # it was removed while we waited for it
+        try:
+            yield
+        finally:
             os.close(fd)
-        raise self._in_use(role)
 
     def _in_use(self, role: Role) -> DomainInUse:
         return DomainInUse(
@@ -181,19 +182,15 @@ class Domain:
             f" (pid {self.holder(role) or 'unknown'}): stop that one, or choose another domain with --domain NAME"
         )
 
+    def _remove_if_unused(self) -> None:
+        if all(self.holder(role) is None for role in ROLES):
+            self._remove_all()
+
     def _remove_all(self) -> None:
-        self._remove(self.files())
-        with contextlib.suppress(OSError):
+        _remove([path for path in self.files() if not _is_waited_at(path)])
+        with contextlib.suppress(OSError):  # somebody waits in there
             self.root.rmdir()
             self.root.parent.rmdir()
-
-    def _remove(self, paths: list[Path]) -> None:
-        for path in reversed(paths):
-            with contextlib.suppress(FileNotFoundError):
-                if path.is_dir():
-                    shutil.rmtree(path, ignore_errors=True)
-                else:
-                    path.unlink()
 
     # Readiness: the owner says when every service exists, the gateway may wait for it
 
@@ -218,24 +215,21 @@ class Domain:
         await trio.lowlevel.checkpoint()
         if self.is_ready():
             return
-        self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
         doorbell = self.root / f"waiting.{os.getpid()}"
-        with contextlib.suppress(FileExistsError):
-            os.mkfifo(doorbell, 0o600)
-        # Opened for both directions, so that it never reports an end of file.
-        fd = os.open(doorbell, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+        with self._exclusively():
+            with contextlib.suppress(FileExistsError):
+                os.mkfifo(doorbell, 0o600)
+            # Opened for both directions, so that it never reports an end of file.
+            fd = os.open(doorbell, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
             while not self.is_ready():
                 await trio.lowlevel.wait_readable(fd)
                 os.read(fd, 64)
         finally:
             os.close(fd)
-            with contextlib.suppress(FileNotFoundError):
-                doorbell.unlink()
-            if not self.is_ready():
-                with contextlib.suppress(OSError):  # not empty: somebody else is here
-                    self.root.rmdir()
-                    self.root.parent.rmdir()
+            with self._exclusively():
+                doorbell.unlink(missing_ok=True)
+                self._remove_if_unused()
 
     # iceoryx2
 
@@ -246,8 +240,29 @@ class Domain:
         return config
 
 
-def _keep_in_sweep(path: Path) -> bool:
-    return path.suffix == ".lock" or stat.S_ISFIFO(path.lstat().st_mode)
+def _is_lock(path: Path) -> bool:
+    return path.suffix == ".lock"
+
+
+def _is_waited_at(path: Path) -> bool:
+    """Whether it is the named pipe of a process that still waits there."""
+    try:
+        if not stat.S_ISFIFO(path.lstat().st_mode):
+            return False
+        os.close(os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC))
+    except OSError:  # ENXIO: nobody reads from it (fifo(7))
+        return False
+    return True
+
+
+def _remove(paths: list[Path]) -> None:
+    for path in reversed(paths):
+        with contextlib.suppress(FileNotFoundError):
+            if path.is_dir():
+                with contextlib.suppress(OSError):  # somebody waits in there
+                    path.rmdir()
+            else:
+                path.unlink()
 
 
 @contextlib.asynccontextmanager

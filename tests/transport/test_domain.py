@@ -120,6 +120,33 @@ async def test_whoever_waits_is_woken_when_the_owner_is_ready(domain: Domain) ->
             await domain.wait_until_ready()  # and from now on at once
 
 
+async def test_whoever_waits_is_not_forgotten_when_another_comes_and_goes(domain: Domain) -> None:
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(domain.wait_until_ready)
+        await trio.testing.wait_all_tasks_blocked()
+        with domain.hold("owner"):
+            domain.sweep()  # and ends before it is ready
+        with domain.hold("owner"):
+            with trio.fail_after(2):
+                domain.announce_ready()
+                await trio.testing.wait_all_tasks_blocked(0.01)
+    assert nursery.child_tasks == frozenset()
+
+
+def test_all_who_leave_at_once_leave_nothing(domain: Domain) -> None:
+    for _ in range(10):
+        holders = [start_holder(domain, role) for role in ("owner", "plugin", "gateway")]
+        for process in holders:
+            assert process.stdin is not None
+            process.stdin.close()
+        for process in holders:
+            assert process.wait(10) == 0
+            assert process.stdout is not None
+            process.stdout.close()
+        assert domain.files() == []
+        assert not domain.root.exists()
+
+
 async def test_readiness_ends_with_the_owner(domain: Domain) -> None:
     process = start_holder(domain, "owner")
     domain.announce_ready()
