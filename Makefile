@@ -14,11 +14,10 @@ demo: .venv/demo  ## A thermostat in the split shape, its gateway killed halfway
 test: .venv/test mosquitto  ## All tests, against a real mosquitto
 	$(BIN)/python -m pytest -n $(WORKERS)
 
-check: .venv/check  ## Lint, format, types, checkpoints and import rules
+check: .venv/check  ## Lint, format, types and import rules
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/flake8 --select ASYNC --extend-ignore ASYNC119,ASYNC910,ASYNC911,ASYNC912,ASYNC913 taktora_trio examples || true
 	$(BIN)/lint-imports
 
 bench: .venv/test mosquitto  ## Measure against the targets, side by side

@@ -32,7 +32,8 @@ async def app(host: ConnectorHost) -> None:
 
 
 def connector(name: str = "mqtt", **options: Any) -> MqttConnector:
-    return MqttConnector([SPEED, BRAKE], name=name, options=MqttOptions(**options))
+    channels = [attrs.evolve(channel) for channel in (SPEED, BRAKE)]  # a channel belongs to one connector
+    return MqttConnector(channels, name=name, options=MqttOptions(**options))
 
 
 def test_policies_by_default() -> None:
@@ -77,6 +78,11 @@ def test_with_broker_moves_every_connector_and_keeps_the_rest() -> None:
     assert moved.brokers() == [broker] * 2
     with_ca = declared.with_broker(broker, Path("other.pem"))
     assert [c.options.ca_file for c in with_ca.connectors if isinstance(c, MqttConnector)] == [Path("other.pem")] * 2
+
+
+def test_a_channel_belongs_to_one_connector() -> None:
+    with pytest.raises(ConfigError, match="'speed' is in two connectors"):
+        Deployment("car", app, [MqttConnector([SPEED], name="a"), MqttConnector([SPEED], name="b")])
 
 
 def test_a_broker_in_memory_is_not_one_to_be_reached() -> None:
