@@ -14,7 +14,7 @@ import trio
 
 from taktora_trio.channel import ChannelDescriptor, Inbound, Outbound
 from taktora_trio.connector import Connector
-from taktora_trio.errors import ConfigError, summary
+from taktora_trio.errors import ConfigError, ConnectorError, summary
 from taktora_trio.health import FULL_FOR, ConnectorHealth, Down, HealthBoard, HealthEvent, HealthEvents
 from taktora_trio.transport.domain import clean_up_dead_nodes, wait_for_exit
 from taktora_trio.transport.health import GatewayIdentity, HealthReport, open_health_reader, start_time
@@ -141,8 +141,13 @@ class ConnectorHost:
     async def _follow(self, connector: Connector) -> None:
         async with open_health_reader(self._node, health_spec(connector)) as reports:
             self._reports[connector.name] = reports
-            async for received in reports:
-                self._take_report(connector.name, received.value)
+            while True:
+                try:
+                    received = await reports.receive()
+                except ConnectorError:  # whatever a gateway may write there, the app goes on
+                    log.exception("%s: a health report of the gateway can't be read", connector.name)
+                else:
+                    self._take_report(connector.name, received.value)
 
     def _take_report(self, name: str, report: HealthReport) -> None:
         identity = report.identity
@@ -163,13 +168,12 @@ class ConnectorHost:
         if start_time(identity.pid) == identity.started:
             await wait_for_exit(identity.pid)
         self._watched.discard(identity)
-        # First this: until its ports are gone, what the app sends would still go to the dead, and be lost.
-        await clean_up_dead_nodes(self._node)
         self._dead.add(identity)
         reason = f"the gateway process (pid {identity.pid}) ended"
         for name, state in self._board.states().items():
             if not isinstance(state, Down):  # its own last words say more
                 self._board.report(name, Down(reason), reason)
+        await clean_up_dead_nodes(self._node)
 
 
 def _log_event(event: HealthEvent) -> None:

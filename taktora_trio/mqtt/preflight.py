@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import trio
 
 from taktora_trio.errors import ConfigError
@@ -20,6 +22,7 @@ async def check_reachable(broker: BrokerAddress, seconds: float = 3.0) -> None:
         raise ConfigError(f"the broker {broker} does not answer within {seconds:g} s: {advice}") from None
     except OSError as exc:
         cause = exc.__cause__.exceptions[0] if isinstance(exc.__cause__, BaseExceptionGroup) else exc
-        reason = getattr(cause, "strerror", None) or str(cause)
+        number = getattr(cause, "errno", None) or 0
+        reason = os.strerror(number) if number > 0 else getattr(cause, "strerror", None) or str(cause)
         raise ConfigError(f"the broker {broker} can't be reached ({reason}): {advice}") from None
     await stream.aclose()
