@@ -23,6 +23,7 @@ async def open_child(
     command: Sequence[str],
     *,
     stdin: int = subprocess.DEVNULL,
+    stdout: int | None = None,
     stderr: int | None = None,
     env: Mapping[str, str] | None = None,
 ) -> AsyncIterator[trio.Process]:
@@ -31,7 +32,7 @@ async def open_child(
     Raises `RuntimeError` in the block if the process ends before it does: what it was to answer would never come.
     """
     process = await trio.lowlevel.open_process(
-        list(command), stdin=stdin, stderr=stderr, cwd=ROOT, env=env, process_group=0
+        list(command), stdin=stdin, stdout=stdout, stderr=stderr, cwd=ROOT, env=env, process_group=0
     )
 
     async def watch() -> None:
@@ -48,7 +49,11 @@ async def open_child(
 
 
 def open_python(
-    *arguments: str, stdin: int = subprocess.DEVNULL, stderr: int | None = None, env: Mapping[str, str] | None = None
+    *arguments: str,
+    stdin: int = subprocess.DEVNULL,
+    stdout: int | None = None,
+    stderr: int | None = None,
+    env: Mapping[str, str] | None = None,
 ) -> contextlib.AbstractAsyncContextManager[trio.Process]:
     """`open_child` of `python -m ...`."""
-    return open_child([sys.executable, "-m", *arguments], stdin=stdin, stderr=stderr, env=env)
+    return open_child([sys.executable, "-m", *arguments], stdin=stdin, stdout=stdout, stderr=stderr, env=env)

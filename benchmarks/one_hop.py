@@ -162,7 +162,11 @@ async def _alternate(domain: Domain, rounds: int) -> _Rounds:
             bare.Lane(node, "bare.there", _THERE.window).open_sender(),
             bare.Lane(node, "bare.back", _BACK.window).open_receiver(),
         )
-        async with open_python("benchmarks.one_hop", domain.name, stdin=subprocess.PIPE):
+        pipe = subprocess.PIPE
+        async with open_python("benchmarks.one_hop", domain.name, stdin=pipe, stdout=pipe) as peer:
+            assert peer.stdout is not None
+            await peer.stdout.receive_some()  # it has attached its ends
+            writer.find_reader()
             for way in (channels, bare_calls):  # the first messages also wait for the other process to come up
                 await way.time_trips(_TRIPS // 5)
                 await way.time_stream(_STREAM // 5)
@@ -190,6 +194,7 @@ async def _answer(domain: Domain) -> None:
             open_writer(node, _BACK_SPEC, bytes, RawCodec()) as writer,
             trio.open_nursery() as nursery,
         ):
+            print("ready", flush=True)
             nursery.start_soon(_answer_channels, reader, writer)
             nursery.start_soon(_answer_bare, node)
             await trio.lowlevel.wait_readable(sys.stdin)  # its end of file: the measuring process is gone

@@ -40,6 +40,11 @@ class Mosquitto:
     def url(self) -> str:
         return f"mqtt://127.0.0.1:{self.port}"
 
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
     async def start(self) -> None:
         self._process = await trio.lowlevel.open_process(
             [find_mosquitto(), "-c", str(self.config)],
