@@ -17,9 +17,7 @@ It is `taktora-trio run --mode in-process` with the same options; the shape itse
 3. run the app until it returns or a signal comes, then let the gateway publish what is queued, and end.
 """
 
-import sys
-
 from taktora_trio.cli import main
 
 if __name__ == "__main__":
-    main(["run", "--mode", "in-process", *sys.argv[1:]])
+    main("run", "--mode", "in-process")

@@ -19,9 +19,7 @@ It is `taktora-trio run --mode split` with the same options; the shape itself is
 3. when the app has ended or a signal comes: stop the plugin, then the gateway, which publishes what is queued.
 """
 
-import sys
-
 from taktora_trio.cli import main
 
 if __name__ == "__main__":
-    main(["run", "--mode", "split", *sys.argv[1:]])
+    main("run", "--mode", "split")

@@ -63,12 +63,13 @@ def plan(
     return 0 if memory.fits else 2
 
 
-def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """The command's entry point. Bad input ends it with one clear line and exit code 2."""
-    if arguments is None:
-        arguments = sys.argv[1:]
-        hide_password_in_arguments(arguments)
-    sys.exit(call(lambda: _parse_and_run(arguments)))
+def main(*first: str) -> NoReturn:
+    """The command's entry point; `first` comes before what stands on the command line.
+
+    Bad input ends it with one clear line and exit code 2.
+    """
+    hide_password_in_arguments(sys.argv[1:])
+    sys.exit(call(lambda: _parse_and_run([*first, *sys.argv[1:]])))
 
 
 def _parse_and_run(arguments: Sequence[str]) -> int | None:

@@ -15,7 +15,7 @@ from taktora_trio.connector import Connector
 from taktora_trio.errors import ConfigError
 from taktora_trio.host import ConnectorHost
 from taktora_trio.mqtt.connector import MqttConnector
-from taktora_trio.mqtt.options import BrokerAddress
+from taktora_trio.mqtt.options import BrokerAddress, MqttOptions
 from taktora_trio.supervision.policy import RestartPolicy
 
 __all__ = ["App", "Deployment", "load_deployment"]
@@ -59,17 +59,24 @@ class Deployment:
                     raise ConfigError(f"channel {channel.name!r} is in two connectors: declare one for each")
                 seen.add(id(channel))
 
-    def with_broker(self, broker: BrokerAddress, ca_file: Path | None = None) -> Deployment:
-        """The same deployment with every MQTT connector at this broker."""
+    def with_broker(
+        self, broker: BrokerAddress | None, ca_file: Path | None = None, password: str | None = None
+    ) -> Deployment:
+        """The same deployment with every MQTT connector at this broker, or else at its own.
+
+        The CA file replaces each one's own; the password goes to a user who has none.
+        """
+
+        def changed(options: MqttOptions) -> MqttOptions:
+            address = broker or options.broker
+            if address.username and address.password is None:
+                address = attrs.evolve(address, password=password)
+            return attrs.evolve(options, broker=address, ca_file=ca_file or options.ca_file)
+
         return attrs.evolve(
             self,
             connectors=[
-                attrs.evolve(
-                    connector,
-                    options=attrs.evolve(
-                        connector.options, broker=broker, ca_file=ca_file or connector.options.ca_file
-                    ),
-                )
+                attrs.evolve(connector, options=changed(connector.options))
                 if isinstance(connector, MqttConnector)
                 else connector
                 for connector in self.connectors

@@ -7,6 +7,7 @@ replaces itself by `python -m taktora_trio.launch OPTIONS`, which has not import
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -19,12 +20,12 @@ import msgspec
 import trio
 
 from taktora_trio.deployment import Deployment, load_deployment
-from taktora_trio.errors import ConfigError, ConnectorError
+from taktora_trio.errors import ConfigError, ConnectorError, collapse, summary
 from taktora_trio.logs import LogFormat, set_up_logging
 from taktora_trio.mqtt.embedded import open_embedded_broker
 from taktora_trio.mqtt.options import BrokerAddress
 from taktora_trio.mqtt.preflight import check_reachable
-from taktora_trio.passwords import password_file, read_password
+from taktora_trio.passwords import PASSWORD_VARIABLE, password_file, read_password
 from taktora_trio.shapes.gateway import run_gateway
 from taktora_trio.shapes.in_process import run_in_process
 from taktora_trio.shapes.plugin import run_plugin
@@ -34,6 +35,8 @@ from taktora_trio.supervision.link import SupervisorLink, inherited_link
 from taktora_trio.transport.domain import Domain
 
 __all__ = ["Mode", "Options", "RunOptions", "call", "complain", "launch", "launch_gateway", "launch_plugin"]
+
+log = logging.getLogger(__name__)
 
 Mode: TypeAlias = Literal["in-process", "split"]
 
@@ -77,7 +80,7 @@ def launch(run: RunOptions) -> int:
 def launch_plugin(target: str, options: Options) -> int:
     """Run the app's half in this process; return the exit code."""
     link = inherited_link()
-    deployment, domain = _load(target, options)
+    deployment, domain = _load_half(target, options)
     set_up_logging(options.log, "plugin")
     half = partial(run_plugin, deployment, domain, supervised=link is not None)
     return trio.run(_until_stopped, half, link, None, domain.remove_if_alone if link is None else _nothing)
@@ -86,7 +89,7 @@ def launch_plugin(target: str, options: Options) -> int:
 def launch_gateway(target: str, options: Options) -> int:
     """Run the protocol's half in this process; return the exit code."""
     link = inherited_link()
-    deployment, domain = _load(target, options)
+    deployment, domain = _load_half(target, options)
     set_up_logging(options.log, "gateway")
     return trio.run(_until_stopped, partial(run_gateway, deployment, domain), link, None, _nothing)
 
@@ -94,7 +97,7 @@ def launch_gateway(target: str, options: Options) -> int:
 def _check(run: RunOptions) -> None:
     if run.seconds is not None and not run.seconds > 0:
         raise ConfigError(f"--for {run.seconds:g}: give more than 0 seconds")
-    read_password(run.shared.broker_password_file)
+    _password(run.shared)
 
 
 def _become_supervisor(run: RunOptions) -> NoReturn:
@@ -110,10 +113,10 @@ def _launch_here(run: RunOptions) -> int:
     kill_halves: list[Callable[[], None]] = []
 
     async def shape(stop: trio.Event) -> int:
-        async with _with_broker(deployment, options, run.await_broker) as (chosen, broker):
+        async with _with_broker(deployment, options, run.await_broker) as (chosen, broker_url):
             if run.mode == "in-process":
                 return await run_in_process(chosen, domain, stop)
-            halves = _halves(run.target, options, domain, broker)
+            halves = _halves(run.target, options, domain, broker_url)
             kill_halves.append(halves.kill)
             return await run_split(chosen, domain, stop, halves)
 
@@ -129,54 +132,66 @@ def _load(target: str, options: Options) -> tuple[Deployment, Domain]:
     deployment = load_deployment(target)
     domain = Domain(options.domain or deployment.name)
     if options.broker != "embedded":
-        broker = _broker(deployment, options)
-        if broker is not None:
-            deployment = deployment.with_broker(broker, options.ca_file)
+        deployment = deployment.with_broker(_broker(options), options.ca_file, _password(options))
     deployment.check_files()
     return deployment, domain
 
 
-def _broker(deployment: Deployment, options: Options) -> BrokerAddress | None:
-    """The broker that the options name or complete; `None` if the deployment's own stands as it is."""
-    password = read_password(options.broker_password_file)
-    if options.broker is not None:
-        broker = BrokerAddress.parse(options.broker)
-    elif deployment.brokers() and (password is not None or options.ca_file is not None):
-        broker = deployment.brokers()[0]
-    else:
-        return None
-    if broker.username and broker.password is None:
-        broker = attrs.evolve(broker, password=password)
-    return broker
+def _load_half(target: str, options: Options) -> tuple[Deployment, Domain]:
+    if options.broker == "embedded":
+        raise ConfigError(
+            "--broker embedded is for `run`: a half alone needs a broker that the other half can reach too"
+        )
+    return _load(target, options)
+
+
+def _broker(options: Options) -> BrokerAddress | None:
+    return BrokerAddress.parse(options.broker) if options.broker not in (None, "embedded") else None
+
+
+def _password(options: Options) -> str | None:
+    """The password that goes with the broker's user, from wherever it was given."""
+    broker = _broker(options)
+    if broker is not None and broker.password is not None:
+        if options.broker_password_file is not None:
+            raise ConfigError(
+                "there is a password in the broker URL and one in --broker-password-file: give one of them"
+            )
+        return broker.password
+    return read_password(options.broker_password_file)
 
 
 @contextlib.asynccontextmanager
 async def _with_broker(
     deployment: Deployment, options: Options, await_broker: bool
-) -> AsyncIterator[tuple[Deployment, BrokerAddress | None]]:
+) -> AsyncIterator[tuple[Deployment, str | None]]:
+    """The deployment with a broker that is there, and the URL to tell its gateway's process, if any."""
     if options.broker == "embedded":
         async with open_embedded_broker() as broker:
-            yield deployment.with_broker(broker), broker
+            yield deployment.with_broker(broker), str(broker)
         return
     if not await_broker:
         for broker in deployment.brokers():
             await check_reachable(broker)
-    yield deployment, _broker(deployment, options)
+    named = _broker(options)
+    yield deployment, None if named is None else str(named)
 
 
-def _halves(target: str, options: Options, domain: Domain, broker: BrokerAddress | None) -> Halves:
+def _halves(target: str, options: Options, domain: Domain, broker_url: str | None) -> Halves:
     def command(half: str, *more: str) -> list[str]:
         python = [sys.executable, "-m", "taktora_trio"]
         return [*python, half, target, "--domain", domain.name, "--log", options.log, *more]
 
     more: list[str] = []
     fds: list[int] = []
-    if broker is not None:
-        more += ["--broker", str(broker)]
-        if broker.password is not None:
-            fd, path = password_file(broker.password)
-            fds.append(fd)
-            more += ["--broker-password-file", path]
+    if broker_url is not None:
+        more += ["--broker", broker_url]
+    password = _password(options)
+    if password is not None:
+        fd, path = password_file(password)
+        fds.append(fd)
+        more += ["--broker-password-file", path]
+        os.environ.pop(PASSWORD_VARIABLE, None)  # the plugin has no use for it
     if options.ca_file is not None:
         more += ["--ca-file", str(options.ca_file.absolute())]
     return Halves(command("plugin"), command("gateway", *more), fds)
@@ -209,7 +224,7 @@ def _nothing() -> None:
 
 
 def call(command: Callable[[], int | None]) -> int:
-    """Run a command, and turn the errors that are meant for its user into one line each and an exit code."""
+    """Run a command; turn errors that are meant for its user into a line each, others into a log entry; exit code."""
     code = 0
     try:
         code = command() or 0
@@ -217,6 +232,10 @@ def call(command: Callable[[], int | None]) -> int:
         code = complain(_leaves(group), 2)
     except* ConnectorError as group:
         code = complain(_leaves(group), 1)
+    except* Exception as group:
+        cause = collapse(group)
+        log.critical("ended by an error: %s", summary(cause), exc_info=cause)
+        code = 1
     return code
 
 

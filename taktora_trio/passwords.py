@@ -40,6 +40,8 @@ def hide_password_in_arguments(arguments: Sequence[str]) -> None:
 
     The password goes along in a file in memory. Returns if there is none to hide.
     """
+    if any(argument.startswith("--broker-password-file") for argument in arguments):
+        return  # one or the other; its error message comes later
     for index, argument in enumerate(arguments):
         url = argument.removeprefix("--broker=")
         shown = url != argument or (index > 0 and arguments[index - 1] == "--broker")

@@ -8,7 +8,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -105,7 +105,10 @@ async def _lines(stream: trio.abc.ReceiveStream) -> AsyncIterator[str]:
 
 @contextlib.asynccontextmanager
 async def open_command(
-    *arguments: str, json_log: bool = True, env: dict[str, str] | None = None
+    *arguments: str,
+    program: Sequence[str] = ("-m", "taktora_trio"),
+    json_log: bool = True,
+    env: dict[str, str] | None = None,
 ) -> AsyncIterator[Command]:
     """Start `taktora-trio ARGUMENTS` in the project's folder.
 
@@ -113,7 +116,7 @@ async def open_command(
     """
     log = ["--log", "json"] if json_log else []
     process = await trio.lowlevel.open_process(
-        [sys.executable, "-m", "taktora_trio", *arguments, *log],
+        [sys.executable, *program, *arguments, *log],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

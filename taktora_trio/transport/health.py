@@ -12,6 +12,7 @@ import iceoryx2 as iox2
 import msgspec
 
 from taktora_trio.codec import JsonCodec
+from taktora_trio.errors import summary
 from taktora_trio.health import Connecting, ConnectorHealth, Degraded, Down, HealthEvent, Up
 from taktora_trio.transport.ports import EnvelopePublisher, open_envelope_publisher
 from taktora_trio.transport.reader import ChannelReader, open_reader
@@ -75,7 +76,7 @@ class HealthReporter:
     def report(self, state: ConnectorHealth, cause: BaseException | str | None = None) -> None:
         """Publish a state. Never waits: a plugin that does not listen only needs the newest."""
         if isinstance(cause, BaseException):
-            cause = f"{type(cause).__name__}: {cause}"
+            cause = summary(cause)
         report = HealthReport(
             state=type(state).__name__,
             reason=getattr(state, "reason", "")[:_TEXT_LIMIT],

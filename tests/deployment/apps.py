@@ -20,6 +20,7 @@ from taktora_trio import (
     MqttRouting,
     Outbound,
     PayloadOverflow,
+    RestartPolicy,
     Up,
 )
 from taktora_trio.connector import GatewayChannels
@@ -149,6 +150,17 @@ async def fall_silent(host: ConnectorHost) -> None:
 
 
 silent = Deployment("silent", fall_silent, [MqttConnector([TICKS])])
+
+
+async def fail(host: ConnectorHost) -> None:
+    """Raise as soon as it is connected."""
+    await host.wait_for_health(Up)
+    raise LookupError("the app's own fault")
+
+
+failing = Deployment(
+    "failing", fail, [MqttConnector([TICKS])], plugin_policy=RestartPolicy(restart="on-failure", intensity=2)
+)
 
 
 async def finish(host: ConnectorHost) -> None:

@@ -133,6 +133,9 @@ async def test_an_unreachable_broker_can_be_awaited(domain: Domain) -> None:
         ("run", ECHO, "--mode", "split", "--domain", "a/b"),
         ("run", ECHO, "--mode", "split", "--nonsense"),
         ("run", ECHO, "--mode", "split", "--broker-password-file", "/no/such/file"),
+        ("run", ECHO, "--mode", "split", "--broker", "mqtt://a:b@localhost", "--broker-password-file", "/dev/null"),
+        ("plugin", ECHO, "--broker", "embedded"),
+        ("gateway", ECHO, "--broker", "embedded"),
         ("walk", ECHO),
     ],
 )

@@ -127,6 +127,16 @@ async def test_bad_messages_are_errors_where_they_belong_and_the_channel_goes_on
         assert await run.wait(5) == 0
 
 
+async def test_an_app_that_fails(mode: str, broker: Mosquitto, domain: Domain) -> None:
+    """In-process that is the end; split, its process is started again by its policy, then given up."""
+    async with open_run("tests.deployment.apps:failing", mode, broker, domain) as run:
+        assert await run.wait(20) == 1
+    errors = [entry for entry in run.log if "the app's own fault" in entry["message"]]
+    assert len(errors) == {"in-process": 1, "split": 3}[mode]
+    assert all("Traceback" in entry["exception"] for entry in errors)
+    assert all(line.startswith("{") for line in run.stderr), "something went past the log"
+
+
 async def test_for_seconds(mode: str, broker: Mosquitto, domain: Domain) -> None:
     async with open_run("examples.echo:deployment", mode, broker, domain, "--for", "1") as run:
         assert await run.wait(10) == 0

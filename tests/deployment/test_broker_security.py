@@ -32,6 +32,10 @@ def shown_anywhere(pids: list[int]) -> str:
     return "".join(Path(f"/proc/{pid}/cmdline").read_text() for pid in pids)
 
 
+def environments(pids: list[int]) -> str:
+    return "".join(Path(f"/proc/{pid}/environ").read_text() for pid in pids)
+
+
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("way", ["url", "file", "variable"])
 async def test_a_password_works_and_is_never_shown(
@@ -52,12 +56,29 @@ async def test_a_password_works_and_is_never_shown(
         ) as run:
             await run.until_logged("-> Up")
             lines = shown_anywhere([process.pid for process in run.tree()])
+            assert SECRET not in environments([child.pid for child in run.tree()[1:]])
             run.signal(signal.SIGTERM)
             assert await run.wait(5) == 0
         said = lines + "\n".join(run.stderr + run.output)
         assert "app@127.0.0.1" in said
         assert SECRET not in said
         assert QUOTED not in said
+
+
+@pytest.mark.parametrize("script", ["in_process", "split"])
+async def test_the_runner_scripts_hide_it_too(
+    script: str, tmp_path: Path, password_lines: list[str], domain: Domain
+) -> None:
+    async with open_mosquitto(tmp_path, password_lines, anonymous=False) as broker:
+        url = f"mqtt://app:{QUOTED}@127.0.0.1:{broker.port}"
+        arguments = (ECHO, "--broker", url, "--domain", domain.name)
+        async with open_command(*arguments, program=[f"supervisors/{script}.py"]) as run:
+            await run.until_logged("-> Up")
+            lines = shown_anywhere([process.pid for process in run.tree()])
+            run.signal(signal.SIGTERM)
+            assert await run.wait(5) == 0
+        assert "app@127.0.0.1" in lines
+        assert QUOTED not in lines
 
 
 @pytest.mark.parametrize("mode", MODES)
