@@ -6,13 +6,13 @@ import contextlib
 from collections.abc import AsyncIterator, Sequence
 from functools import partial
 
-import iceoryx2 as iox2
 import trio
 
 from taktora_trio.codec import RawCodec
 from taktora_trio.connector import Connector, GatewayChannels
 from taktora_trio.errors import summary
 from taktora_trio.health import FULL_FOR, Connecting, Down, HealthBoard
+from taktora_trio.transport.domain import Node
 from taktora_trio.transport.health import GatewayIdentity, HealthReporter, open_health_reporter
 from taktora_trio.transport.reader import ChannelReader, open_reader
 from taktora_trio.transport.services import channel_spec, health_spec
@@ -65,7 +65,7 @@ class ConnectorGateway:
 
 @contextlib.asynccontextmanager
 async def open_connector_gateway(
-    node: iox2.Node, connectors: Sequence[Connector], *, incarnation: int = 1
+    node: Node, connectors: Sequence[Connector], *, incarnation: int = 1
 ) -> AsyncIterator[ConnectorGateway]:
     """Open the gateway's end of every channel; the services must exist.
 
@@ -88,7 +88,7 @@ async def open_connector_gateway(
 
 
 async def _open_channels(
-    stack: contextlib.AsyncExitStack, node: iox2.Node, connector: Connector, health: HealthBoard
+    stack: contextlib.AsyncExitStack, node: Node, connector: Connector, health: HealthBoard
 ) -> GatewayChannels:
     # The same writers and readers as the app's, with the raw codec: the gateway carries payloads unread.
     outbound: dict[str, ChannelReader[bytes]] = {}

@@ -9,14 +9,13 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
-import iceoryx2 as iox2
 import trio
 
 from taktora_trio.channel import ChannelDescriptor, Inbound, Outbound
 from taktora_trio.connector import Connector
 from taktora_trio.errors import ConfigError, ConnectorError, summary
 from taktora_trio.health import FULL_FOR, ConnectorHealth, Down, HealthBoard, HealthEvent, HealthEvents
-from taktora_trio.transport.domain import clean_up_dead_nodes, wait_for_exit
+from taktora_trio.transport.domain import Node, clean_up_dead_nodes, wait_for_exit
 from taktora_trio.transport.health import GatewayIdentity, HealthReport, open_health_reader, start_time
 from taktora_trio.transport.ports import EnvelopePublisher, open_envelope_publisher
 from taktora_trio.transport.reader import ChannelReader, open_reader
@@ -34,9 +33,7 @@ _FLUSH_TIMEOUT = 1.0  # seconds that the app's end may take for the gateway to t
 class ConnectorHost:
     """The app's view of its connectors, the same in both deployment shapes. The app function is called with it."""
 
-    def __init__(
-        self, node: iox2.Node, connectors: Sequence[Connector], board: HealthBoard, nursery: trio.Nursery
-    ) -> None:
+    def __init__(self, node: Node, connectors: Sequence[Connector], board: HealthBoard, nursery: trio.Nursery) -> None:
         self._node = node
         self._board = board
         self._nursery = nursery
@@ -185,7 +182,7 @@ def _log_event(event: HealthEvent) -> None:
 
 
 @contextlib.asynccontextmanager
-async def open_connector_host(node: iox2.Node, connectors: Sequence[Connector]) -> AsyncIterator[ConnectorHost]:
+async def open_connector_host(node: Node, connectors: Sequence[Connector]) -> AsyncIterator[ConnectorHost]:
     """The host of these connectors; the services must exist. Health is followed while the block lasts."""
     board = HealthBoard((connector.name for connector in connectors), on_event=_log_event)
     async with trio.open_nursery() as nursery:

@@ -27,10 +27,11 @@ import trio
 
 from taktora_trio.errors import ConfigError, DomainInUse, TransportError
 
-__all__ = ["Domain", "Role", "open_node"]
+__all__ = ["Domain", "Node", "Role", "clean_up_dead_nodes", "open_node", "wait_for_exit"]
 
 log = logging.getLogger(__name__)
 
+Node: TypeAlias = iox2.Node
 Role: TypeAlias = Literal["owner", "plugin", "gateway"]
 HALVES: tuple[Role, ...] = ("plugin", "gateway")
 ROLES: tuple[Role, ...] = ("owner", *HALVES)
