@@ -15,7 +15,8 @@ from taktora_trio.channel import ChannelDescriptor, Inbound, Outbound
 from taktora_trio.connector import Connector
 from taktora_trio.errors import ConfigError, ConnectorError, summary
 from taktora_trio.health import FULL_FOR, ConnectorHealth, Down, HealthBoard, HealthEvent, HealthEvents
-from taktora_trio.transport.domain import Node, clean_up_dead_nodes, wait_for_exit
+from taktora_trio.supervision.process import wait_for_exit
+from taktora_trio.transport.domain import Node, clean_up_dead_nodes
 from taktora_trio.transport.health import GatewayIdentity, HealthReport, open_health_reader, start_time
 from taktora_trio.transport.ports import EnvelopePublisher, open_envelope_publisher
 from taktora_trio.transport.reader import ChannelReader, open_reader

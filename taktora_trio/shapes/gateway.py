@@ -28,13 +28,17 @@ async def run_gateway(deployment: Deployment, domain: Domain, stop: trio.Event) 
         if stop.is_set():
             return 0
     with domain.hold("gateway"):
-        async with (
-            open_node(domain, "gateway") as node,
-            open_connector_gateway(node, deployment.connectors) as gateway,
-        ):
-            try:
-                await gateway.run(stop)
-            except Exception as exc:
-                gateway.report_crash(exc)
-                raise
+        await _carry(deployment, domain, stop)
     return 0
+
+
+async def _carry(deployment: Deployment, domain: Domain, stop: trio.Event) -> None:
+    async with (
+        open_node(domain, "gateway") as node,
+        open_connector_gateway(node, deployment.connectors) as gateway,
+    ):
+        try:
+            await gateway.run(stop)
+        except Exception as exc:
+            gateway.report_crash(exc)
+            raise

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 
 import trio
@@ -25,24 +24,30 @@ async def run_plugin(deployment: Deployment, domain: Domain, stop: trio.Event, *
     Under our supervisor the domain and its services are the supervisor's; alone, they are this process's, and it
     says that it waits for a gateway if there is none.
     """
-    connectors = deployment.connectors
-    async with contextlib.AsyncExitStack() as stack:
-        if supervised:
-            stack.enter_context(domain.hold("plugin"))
-        else:
-            check_plan(plan_memory(connectors))
-            stack.enter_context(domain.hold("owner", "plugin"))
+    if supervised:
+        with domain.hold("plugin"):
+            await _host_app(deployment, domain, stop)
+    else:
+        check_plan(plan_memory(deployment.connectors))
+        with domain.hold("owner", "plugin"):
             domain.sweep()
-        node = await stack.enter_async_context(open_node(domain, "plugin"))
-        if not supervised:
-            await stack.enter_async_context(open_services(node, specs_of(connectors)))
-            domain.announce_ready()
-            if domain.holder("gateway") is None:
-                log.info(
-                    "domain %s: waiting for its gateway: start `taktora-trio gateway` with the same deployment",
-                    domain.name,
-                )
-        host = await stack.enter_async_context(open_connector_host(node, connectors))
-        async with move_on_when(stop.wait):
-            await deployment.app(host)
+            await _own_domain(deployment, domain, stop)
     return 0
+
+
+async def _own_domain(deployment: Deployment, domain: Domain, stop: trio.Event) -> None:
+    async with open_node(domain, "owner") as node, open_services(node, specs_of(deployment.connectors)):
+        domain.announce_ready()
+        if domain.holder("gateway") is None:
+            waiting = "domain %s: waiting for its gateway: start `taktora-trio gateway` with the same deployment"
+            log.info(waiting, domain.name)
+        await _host_app(deployment, domain, stop)
+
+
+async def _host_app(deployment: Deployment, domain: Domain, stop: trio.Event) -> None:
+    async with (
+        open_node(domain, "plugin") as node,
+        open_connector_host(node, deployment.connectors) as host,
+        move_on_when(stop.wait),
+    ):
+        await deployment.app(host)

@@ -56,9 +56,15 @@ async def run_split(deployment: Deployment, domain: Domain, stop: trio.Event, ha
     await domain.settle()
     with domain.hold("owner"), open_link() as link:
         domain.sweep()
-        async with open_node(domain, "supervisor") as node, open_services(node, specs_of(deployment.connectors)):
-            domain.announce_ready()
-            return await _supervise(deployment, stop, halves, link)
+        return await _own_domain(deployment, domain, stop, halves, link)
+
+
+async def _own_domain(
+    deployment: Deployment, domain: Domain, stop: trio.Event, halves: Halves, link: SupervisorLink
+) -> int:
+    async with open_node(domain, "supervisor") as node, open_services(node, specs_of(deployment.connectors)):
+        domain.announce_ready()
+        return await _supervise(deployment, stop, halves, link)
 
 
 async def _supervise(deployment: Deployment, stop: trio.Event, halves: Halves, link: SupervisorLink) -> int:

@@ -12,25 +12,32 @@ from collections.abc import Iterator
 import attrs
 import trio
 
+from taktora_trio.supervision.process import wait_for_exit
+
 __all__ = ["SupervisorLink", "inherited_link", "open_link"]
 
-_VARIABLE = "TAKTORA_SUPERVISOR_FD"
+_VARIABLE = "TAKTORA_SUPERVISOR"
+_DYING = 2.0  # seconds; more than any process takes to end that has been killed
 
 
 @attrs.frozen
 class SupervisorLink:
-    """The reading end of the pipe."""
+    """The reading end of the pipe, and whose it is."""
 
     fd: int
+    pid: int
 
     @property
     def environment(self) -> dict[str, str]:
         """What a child needs besides the inherited descriptor."""
-        return {_VARIABLE: str(self.fd)}
+        return {_VARIABLE: f"{self.fd} {self.pid}"}
 
     async def wait_until_gone(self) -> None:
         """In the child: wait until the supervisor has ended, however it did."""
         await trio.lowlevel.wait_readable(self.fd)
+        # The kernel closes a dying process's descriptors one by one: after this one, it may still hold its locks.
+        with trio.move_on_after(_DYING):
+            await wait_for_exit(self.pid)
 
 
 @contextlib.contextmanager
@@ -38,7 +45,7 @@ def open_link() -> Iterator[SupervisorLink]:
     """In the supervisor: pass `fd` and `environment` to each child."""
     reading, writing = os.pipe()  # not inheritable: only this process ever holds the writing end
     try:
-        yield SupervisorLink(reading)
+        yield SupervisorLink(reading, os.getpid())
     finally:
         os.close(writing)
         os.close(reading)
@@ -49,5 +56,6 @@ def inherited_link() -> SupervisorLink | None:
     value = os.environ.pop(_VARIABLE, None)
     if value is None:
         return None
-    os.set_inheritable(int(value), False)
-    return SupervisorLink(int(value))
+    fd, pid = map(int, value.split())
+    os.set_inheritable(fd, False)
+    return SupervisorLink(fd, pid)

@@ -14,7 +14,7 @@ import trio
 
 from taktora_trio.supervision.policy import Finish, GiveUp, Restart, RestartHistory, RestartPolicy
 
-__all__ = ["ProcessExit", "stop_process", "supervise_process"]
+__all__ = ["ProcessExit", "stop_process", "supervise_process", "wait_for_exit"]
 
 log = logging.getLogger(__name__)
 
@@ -120,3 +120,15 @@ async def stop_process(name: str, process: trio.Process, grace: float) -> None:
 def _signal_group(group: int, signum: signal.Signals) -> None:
     with contextlib.suppress(ProcessLookupError):  # nobody is left in it
         os.killpg(group, signum)
+
+
+async def wait_for_exit(pid: int) -> None:
+    """Wait until the process has ended, whoever's child it is; at once if it doesn't exist (pidfd_open(2))."""
+    try:
+        fd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    try:
+        await trio.lowlevel.wait_readable(fd)
+    finally:
+        os.close(fd)

@@ -26,8 +26,9 @@ import iceoryx2 as iox2
 import trio
 
 from taktora_trio.errors import ConfigError, DomainInUse, TransportError
+from taktora_trio.supervision.process import wait_for_exit
 
-__all__ = ["Domain", "Node", "Role", "clean_up_dead_nodes", "open_node", "wait_for_exit"]
+__all__ = ["Domain", "Node", "Role", "clean_up_dead_nodes", "open_node"]
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +77,9 @@ class Domain:
     def files(self) -> list[Path]:
         """Everything that exists of this domain now, in /dev/shm and under its root."""
         segments = [path for path in SHM.iterdir() if path.name.startswith(self.prefix)]
-        return sorted(segments) + sorted(self.root.rglob("*"))
+        # os.walk, unlike a glob, does not mind folders that vanish meanwhile, as those of a node that is closing.
+        below = [Path(folder, name) for folder, folders, names in os.walk(self.root) for name in (*folders, *names)]
+        return sorted(segments) + sorted(below)
 
     # Locks
 
@@ -268,7 +271,11 @@ def _remove(paths: list[Path]) -> None:
 
 @contextlib.asynccontextmanager
 async def open_node(domain: Domain, name: str) -> AsyncIterator[iox2.Node]:
-    """An iceoryx2 node in the domain; whoever opens one must hold a role. Dead nodes are cleaned up first."""
+    """An iceoryx2 node in the domain, with dead ones cleaned up first.
+
+    Whoever opens one must hold a role, and hold it for longer than any reference to the node lasts: a local variable
+    of the same function outlives the block that it was opened for.
+    """
     try:
         node = (
             iox2.NodeBuilder.new()
@@ -287,15 +294,3 @@ async def open_node(domain: Domain, name: str) -> AsyncIterator[iox2.Node]:
 async def clean_up_dead_nodes(node: iox2.Node) -> None:
     """Free the ports of processes that were killed. Scans the domain's folder, so it runs in a thread."""
     await trio.to_thread.run_sync(node.try_cleanup_dead_nodes)
-
-
-async def wait_for_exit(pid: int) -> None:
-    """Wait until the process has ended, whoever's child it is; at once if it doesn't exist (pidfd_open(2))."""
-    try:
-        fd = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return
-    try:
-        await trio.lowlevel.wait_readable(fd)
-    finally:
-        os.close(fd)

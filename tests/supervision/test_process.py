@@ -14,7 +14,7 @@ import trio
 
 from taktora_trio import Backoff, RestartPolicy
 from taktora_trio.supervision.policy import Decision, Finish, GiveUp, Restart
-from taktora_trio.supervision.process import ProcessExit, supervise_process
+from taktora_trio.supervision.process import ProcessExit, supervise_process, wait_for_exit
 
 BACKOFF = Backoff(initial=0.01, maximum=0.04, factor=2, jitter=0)
 POLICY = RestartPolicy(backoff=BACKOFF, stop_grace=20)
@@ -219,3 +219,16 @@ async def test_a_command_that_does_not_exist() -> None:
 )
 def test_an_exit_says_how(returncode: int, failed: bool, text: str) -> None:
     assert (ProcessExit(returncode).failed, str(ProcessExit(returncode))) == (failed, text)
+
+
+async def test_wait_for_exit_of_a_process_that_is_no_child() -> None:
+    code = "import subprocess, sys; print(subprocess.Popen(['sleep', '60'], stdout=2).pid, flush=True)"
+    process = await trio.run_process([sys.executable, "-c", code], capture_stdout=True)
+    pid = int(process.stdout)
+    with trio.move_on_after(0.05) as scope:
+        await wait_for_exit(pid)
+    assert scope.cancelled_caught
+    os.kill(pid, 9)
+    with trio.fail_after(5):
+        await wait_for_exit(pid)
+        await wait_for_exit(pid)  # at once, for one that is gone

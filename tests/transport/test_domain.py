@@ -12,7 +12,7 @@ import trio
 import trio.testing
 
 from taktora_trio import ConfigError, DomainInUse
-from taktora_trio.transport.domain import SHM, Domain, wait_for_exit
+from taktora_trio.transport.domain import SHM, Domain
 
 
 def start_holder(domain: Domain, *roles: str) -> subprocess.Popen[str]:
@@ -175,16 +175,3 @@ async def test_settle_waits_for_halves_that_are_ending(domain: Domain) -> None:
         process.kill()
         end(process)
     domain.remove_if_alone()
-
-
-async def test_wait_for_exit_of_a_process_that_is_no_child() -> None:
-    code = "import subprocess, sys; print(subprocess.Popen(['sleep', '60'], stdout=2).pid, flush=True)"
-    process = await trio.run_process([sys.executable, "-c", code], capture_stdout=True)
-    pid = int(process.stdout)
-    with trio.move_on_after(0.05) as scope:
-        await wait_for_exit(pid)
-    assert scope.cancelled_caught
-    os.kill(pid, 9)
-    with trio.fail_after(5):
-        await wait_for_exit(pid)
-        await wait_for_exit(pid)  # at once, for one that is gone
