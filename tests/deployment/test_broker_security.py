@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import trio
 import trustme
 
 from taktora_trio.transport.domain import Domain
@@ -87,10 +88,10 @@ async def test_a_refused_login_is_down_and_not_retried(
 ) -> None:
     async with open_mosquitto(tmp_path, password_lines, anonymous=False) as broker:
         url = f"mqtt://app:wrong@127.0.0.1:{broker.port}"
-        async with open_command(
-            "run", ECHO, "--mode", mode, "--broker", url, "--domain", domain.name, "--for", "3"
-        ) as run:
+        async with open_command("run", ECHO, "--mode", mode, "--broker", url, "--domain", domain.name) as run:
             down = await run.until_logged("Connecting -> Down (the broker refused the login: Not authorized)")
+            await trio.sleep(1)  # four times the delay after which it would be tried again
+            run.signal(signal.SIGTERM)
             assert await run.wait(10) == 0
         refusals = [entry for entry in run.log if "not tried again" in entry["message"]]
         assert len(refusals) == 1, "it was tried again"
