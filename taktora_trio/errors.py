@@ -55,7 +55,7 @@ class CodecError(ConnectorError):
 
 
 class BackPressure(ConnectorError, trio.WouldBlock):
-    """`send_nowait` found the channel full, or nobody at its other end. `await send(...)` waits instead."""
+    """`send_nowait` found the channel full: a whole window is not acknowledged. `await send(...)` waits instead."""
 
 
 class ConnectorDown(ConnectorError):

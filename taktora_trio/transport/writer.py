@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 @attrs.frozen
 class WriterStatistics:
-    """Counts since the writer was opened."""
+    """Counts since the host first opened the channel."""
 
     sent: int
     waited: int
