@@ -11,9 +11,19 @@ import time
 
 import attrs
 import trio
+from trio.abc import ReceiveChannel
 from trio_util import periodic
 
-from taktora_trio import BackPressure, ConnectorHost, Deployment, Inbound, MqttConnector, MqttRouting, Outbound
+from taktora_trio import (
+    BackPressure,
+    ConnectorHost,
+    Deployment,
+    HealthEvent,
+    Inbound,
+    MqttConnector,
+    MqttRouting,
+    Outbound,
+)
 
 PERIOD = 0.05  # seconds
 
@@ -45,10 +55,11 @@ class Room:
 
 async def control(host: ConnectorHost) -> None:
     room = Room()
+    events = host.health_events()  # before anything is awaited, so that not even the first is missed
     async with trio.open_nursery() as nursery:
         nursery.start_soon(follow_setpoints, host, room)
         nursery.start_soon(publish_schedule, host)
-        nursery.start_soon(tell_health, host)
+        nursery.start_soon(tell_health, events)
         await control_loop(host, room)
 
 
@@ -87,8 +98,8 @@ async def publish_schedule(host: ConnectorHost) -> None:
             await schedule.send(setpoint)
 
 
-async def tell_health(host: ConnectorHost) -> None:
-    async for event in host.health_events():
+async def tell_health(events: ReceiveChannel[HealthEvent]) -> None:
+    async for event in events:
         print(f"health: {event.before} -> {event.after}", flush=True)
 
 

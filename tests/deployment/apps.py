@@ -48,10 +48,12 @@ TRANSITIONS = Outbound("transitions", Transition, MqttRouting("test/transitions"
 async def tick(host: ConnectorHost) -> None:
     """Tick every 10 ms, whatever the gateway does, and tell every change of its health."""
 
+    events = host.health_events()  # before anything is awaited, so that not even the first is missed
+
     async def tell_health() -> None:
         async with host.open_writer(TRANSITIONS) as transitions:
             number = 0
-            async for event in host.health_events():
+            async for event in events:
                 number += 1
                 before, cause = type(event.before).__name__, str(event.cause or "")
                 await transitions.send(Transition(number, before, str(event.after), cause))

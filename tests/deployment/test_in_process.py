@@ -70,9 +70,10 @@ async def test_each_crash_is_one_event_with_its_cause_and_the_app_goes_on(
     broker = MemoryBroker.at(options.broker.host, options.broker.port)
 
     async def app(host: ConnectorHost) -> None:
+        transitions = host.health_events()  # before anything is awaited, so that not even the first is missed
         with trio.fail_after(10):
             async with host.open_reader(IN) as reader, host.open_writer(OUT) as writer:
-                async for event in host.health_events():
+                async for event in transitions:
                     events.append(event)
                     if isinstance(event.after, Up):
                         broker.deliver(Message("test/in", b'"ping"'))

@@ -26,14 +26,15 @@ class Story:
     async def until(self, last: str) -> list[tuple[str, str]]:
         """The transitions that are new, up to a change to `last`."""
         told: list[tuple[str, str]] = []
-        while not told or told[-1][1] != last:
-            message = await self._client.receive(20)
-            if message.topic == "test/transitions":
-                transition = json.loads(message.payload)
-                if transition["number"] > self._last:
-                    assert transition["number"] == self._last + 1
-                    self._last += 1
-                    told.append((transition["before"], transition["after"]))
+        with trio.fail_after(30):
+            while not told or told[-1][1] != last:
+                message = await self._client.receive()
+                if message.topic == "test/transitions":
+                    transition = json.loads(message.payload)
+                    if transition["number"] > self._last:
+                        assert transition["number"] == self._last + 1
+                        self._last += 1
+                        told.append((transition["before"], transition["after"]))
         return told
 
 
