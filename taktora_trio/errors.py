@@ -19,6 +19,7 @@ __all__ = [
     "ServiceMismatch",
     "TransportError",
     "collapse",
+    "leaves",
     "summary",
 ]
 
@@ -73,9 +74,13 @@ def collapse(exc: Exception) -> Exception:
     return exc
 
 
+def leaves(exc: BaseException) -> list[BaseException]:
+    """The causes in a group, however deep they lie; an exception that is no group is its own."""
+    if isinstance(exc, BaseExceptionGroup):
+        return [leaf for inner in exc.exceptions for leaf in leaves(inner)]
+    return [exc]
+
+
 def summary(exc: BaseException) -> str:
     """One line for an exception; of a group, its causes."""
-    if isinstance(exc, BaseExceptionGroup):
-        return "; ".join(summary(cause) for cause in exc.exceptions)
-    text = str(exc)
-    return f"{type(exc).__name__}: {text}" if text else type(exc).__name__
+    return "; ".join(f"{type(leaf).__name__}: {leaf}" if str(leaf) else type(leaf).__name__ for leaf in leaves(exc))

@@ -20,7 +20,7 @@ import msgspec
 import trio
 
 from taktora_trio.deployment import Deployment, load_deployment
-from taktora_trio.errors import ConfigError, ConnectorError, collapse, summary
+from taktora_trio.errors import ConfigError, ConnectorError, collapse, leaves, summary
 from taktora_trio.logs import LogFormat, set_up_logging
 from taktora_trio.mqtt.embedded import open_embedded_broker
 from taktora_trio.mqtt.options import BrokerAddress
@@ -71,7 +71,6 @@ class RunOptions:
 
 def launch(run: RunOptions) -> int:
     """Run both halves in the shape that was asked for; return the exit code. Does not return for the split shape."""
-    _check(run)
     if run.mode == "split":
         _become_supervisor(run)
     return _launch_here(run)
@@ -94,12 +93,6 @@ def launch_gateway(target: str, options: Options) -> int:
     return trio.run(_until_stopped, partial(run_gateway, deployment, domain), link, None, _nothing)
 
 
-def _check(run: RunOptions) -> None:
-    if run.seconds is not None and not run.seconds > 0:
-        raise ConfigError(f"--for {run.seconds:g}: give more than 0 seconds")
-    _password(run.shared)
-
-
 def _become_supervisor(run: RunOptions) -> NoReturn:
     options = msgspec.json.encode(run, enc_hook=str).decode()
     sys.stdout.flush()
@@ -108,7 +101,10 @@ def _become_supervisor(run: RunOptions) -> NoReturn:
 
 def _launch_here(run: RunOptions) -> int:
     options = run.shared
-    deployment, domain = _load(run.target, options)
+    if run.seconds is not None and not run.seconds > 0:
+        raise ConfigError(f"--for {run.seconds:g}: give more than 0 seconds")
+    password = _password(options)
+    deployment, domain = _load(run.target, options, password)
     set_up_logging(options.log, "supervisor" if run.mode == "split" else "in-process")
     kill_halves: list[Callable[[], None]] = []
 
@@ -116,7 +112,7 @@ def _launch_here(run: RunOptions) -> int:
         async with _with_broker(deployment, options, run.await_broker) as (chosen, broker_url):
             if run.mode == "in-process":
                 return await run_in_process(chosen, domain, stop)
-            halves = _halves(run.target, options, domain, broker_url)
+            halves = _halves(run.target, options, domain, broker_url, password)
             kill_halves.append(halves.kill)
             return await run_split(chosen, domain, stop, halves)
 
@@ -128,11 +124,11 @@ def _launch_here(run: RunOptions) -> int:
     return trio.run(_until_stopped, shape, None, run.seconds, end_at_once)
 
 
-def _load(target: str, options: Options) -> tuple[Deployment, Domain]:
+def _load(target: str, options: Options, password: str | None) -> tuple[Deployment, Domain]:
     deployment = load_deployment(target)
     domain = Domain(options.domain or deployment.name)
     if options.broker != "embedded":
-        deployment = deployment.with_broker(_broker(options), options.ca_file, _password(options))
+        deployment = deployment.with_broker(_broker(options), options.ca_file, password)
     deployment.check_files()
     return deployment, domain
 
@@ -142,7 +138,7 @@ def _load_half(target: str, options: Options) -> tuple[Deployment, Domain]:
         raise ConfigError(
             "--broker embedded is for `run`: a half alone needs a broker that the other half can reach too"
         )
-    return _load(target, options)
+    return _load(target, options, _password(options))
 
 
 def _broker(options: Options) -> BrokerAddress | None:
@@ -150,7 +146,10 @@ def _broker(options: Options) -> BrokerAddress | None:
 
 
 def _password(options: Options) -> str | None:
-    """The password that goes with the broker's user, from wherever it was given."""
+    """The password that goes with the broker's user, from wherever it was given.
+
+    Ask once: the file may be a pipe, which gives it only once.
+    """
     broker = _broker(options)
     if broker is not None and broker.password is not None:
         if options.broker_password_file is not None:
@@ -177,7 +176,7 @@ async def _with_broker(
     yield deployment, None if named is None else str(named)
 
 
-def _halves(target: str, options: Options, domain: Domain, broker_url: str | None) -> Halves:
+def _halves(target: str, options: Options, domain: Domain, broker_url: str | None, password: str | None) -> Halves:
     def command(half: str, *more: str) -> list[str]:
         python = [sys.executable, "-m", "taktora_trio"]
         return [*python, half, target, "--domain", domain.name, "--log", options.log, *more]
@@ -186,7 +185,6 @@ def _halves(target: str, options: Options, domain: Domain, broker_url: str | Non
     fds: list[int] = []
     if broker_url is not None:
         more += ["--broker", broker_url]
-    password = _password(options)
     if password is not None:
         fd, path = password_file(password)
         fds.append(fd)
@@ -229,9 +227,9 @@ def call(command: Callable[[], int | None]) -> int:
     try:
         code = command() or 0
     except* ConfigError as group:
-        code = complain(_leaves(group), 2)
+        code = complain(leaves(group), 2)
     except* ConnectorError as group:
-        code = complain(_leaves(group), 1)
+        code = complain(leaves(group), 1)
     except* Exception as group:
         cause = collapse(group)
         log.critical("ended by an error: %s", summary(cause), exc_info=cause)
@@ -243,12 +241,6 @@ def complain(errors: Sequence[BaseException], code: int) -> int:
     for error in errors:
         print(f"taktora-trio: {error}", file=sys.stderr)  # noqa: T201 - for the user, not for the log
     return code
-
-
-def _leaves(exc: BaseException) -> list[BaseException]:
-    if isinstance(exc, BaseExceptionGroup):
-        return [leaf for inner in exc.exceptions for leaf in _leaves(inner)]
-    return [exc]
 
 
 if __name__ == "__main__":

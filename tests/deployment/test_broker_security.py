@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import ssl
 import subprocess
@@ -38,7 +39,7 @@ def environments(pids: list[int]) -> str:
 
 
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("way", ["url", "file", "variable"])
+@pytest.mark.parametrize("way", ["url", "file", "pipe", "variable"])
 async def test_a_password_works_and_is_never_shown(
     mode: str, way: str, tmp_path: Path, password_lines: list[str], domain: Domain
 ) -> None:
@@ -50,11 +51,16 @@ async def test_a_password_works_and_is_never_shown(
         elif way == "file":
             (tmp_path / "password").write_text(SECRET + "\n")
             more = ["--broker-password-file", str(tmp_path / "password")]
+        elif way == "pipe":  # as of a shell's <(command): it can be read only once
+            os.mkfifo(tmp_path / "password")
+            more = ["--broker-password-file", str(tmp_path / "password")]
         else:
             env = {"TAKTORA_BROKER_PASSWORD": SECRET}
         async with open_command(
             *("run", ECHO, "--mode", mode, "--broker", url, "--domain", domain.name), *more, env=env
         ) as run:
+            if way == "pipe":
+                await trio.to_thread.run_sync((tmp_path / "password").write_text, SECRET)
             await run.until_logged("-> Up")
             lines = shown_anywhere([process.pid for process in run.tree()])
             assert SECRET not in environments([child.pid for child in run.tree()[1:]])
