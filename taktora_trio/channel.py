@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 import attrs
 import msgspec
@@ -83,7 +83,7 @@ class ChannelDescriptor(Generic[T]):
     max_topic: int = attrs.field(default=512, kw_only=True, validator=_positive)
     """The longest concrete topic in UTF-8 bytes; set aside only where the routing is a pattern."""
 
-    direction = "out"
+    direction: ClassVar[Literal["out", "in"]] = "out"
 
     def __attrs_post_init__(self) -> None:
         check_name("channel", self.name)
@@ -94,7 +94,7 @@ class ChannelDescriptor(Generic[T]):
         if self.max_payload > 268_435_455:
             raise ConfigError(f"channel {self.name!r}: max_payload is {self.max_payload}; MQTT ends at 268435455 bytes")
         try:
-            self.routing.check("out" if self.direction == "out" else "in")
+            self.routing.check(self.direction)
         except ConfigError as exc:
             raise ConfigError(f"channel {self.name!r}: {exc}") from None
 

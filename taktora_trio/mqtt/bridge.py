@@ -18,7 +18,7 @@ from trio_util import move_on_when
 
 from taktora_trio.channel import ChannelDescriptor, Header
 from taktora_trio.connector import GatewayChannels, PayloadSink, PayloadSource
-from taktora_trio.errors import BackPressure, ConnectorError, PayloadOverflow, TransportError
+from taktora_trio.errors import BackPressure, ConnectorError, PayloadOverflow, TransportError, leaves
 from taktora_trio.health import Connecting, Down, HealthBoard, Up
 from taktora_trio.mqtt.routing import MqttRouting
 from taktora_trio.mqtt.sessions import open_session
@@ -64,7 +64,7 @@ async def serve_bridge(
                     delays = options.reconnect.delays()
                     failure = await _carry(session, pumps, stop, options.drain_timeout)
             except* (ConnectFailed, ConnectRefused, SessionLost) as group:
-                failure = _first(group)
+                failure = cast(ConnectorError, leaves(group)[0])
             if stop.is_set() or failure is None:
                 continue
             if isinstance(failure, ConnectRefused):
@@ -83,11 +83,6 @@ async def serve_bridge(
             pump.log_unpublished()
         inbound.log_undelivered()
         nursery.cancel_scope.cancel()
-
-
-def _first(group: BaseExceptionGroup[ConnectorError]) -> ConnectorError:
-    cause = group.exceptions[0]
-    return _first(cause) if isinstance(cause, BaseExceptionGroup) else cause
 
 
 async def _carry(session: Session, pumps: list[OutboundPump], stop: trio.Event, drain_timeout: float) -> SessionLost:
@@ -132,7 +127,12 @@ class OutboundPump:
             if not item.done:
                 self._publish(session, item)
         while True:
-            await self._pump(session, self._max_inflight)
+            if self._take(session, self._max_inflight):
+                await trio.lowlevel.checkpoint()  # once a batch: other channels and the socket have a turn
+            elif len(self._inflight) >= self._max_inflight:
+                await self._wait_for_progress()
+            else:
+                await self._source.wait()
 
     async def drain(self, session: Session) -> None:
         """Publish what is queued now, and return when all of it is acknowledged."""
@@ -154,14 +154,6 @@ class OutboundPump:
                 self._channel.name,
                 len(self._inflight),
             )
-
-    async def _pump(self, session: Session, limit: int) -> None:
-        if self._take(session, limit):
-            await trio.lowlevel.checkpoint()  # once a batch: other channels and the socket have a turn
-        elif len(self._inflight) >= self._max_inflight:
-            await self._wait_for_progress()
-        else:
-            await self._source.wait()
 
     def _take(self, session: Session, limit: int) -> int:
         """Publish up to `limit` queued messages, as many as may be in flight; no await, so none gets lost."""

@@ -13,6 +13,7 @@ from trio_util import move_on_when
 
 from taktora_trio.deployment import Deployment
 from taktora_trio.supervision.link import SupervisorLink, open_link
+from taktora_trio.supervision.policy import RestartPolicy
 from taktora_trio.supervision.process import ProcessExit, supervise_process
 from taktora_trio.transport.domain import Domain, open_node
 from taktora_trio.transport.services import open_services, specs_of
@@ -32,6 +33,9 @@ class Halves:
     gateway_fds: Sequence[int] = ()
     running: dict[str, int] = attrs.field(factory=dict, init=False)
     """Name to process id, which is also the process group's."""
+
+    def started(self, half: str, pid: int) -> None:
+        self.running[half] = pid
 
     def ended(self, half: str) -> None:
         del self.running[half]
@@ -70,31 +74,22 @@ async def _own_domain(
 async def _supervise(deployment: Deployment, stop: trio.Event, halves: Halves, link: SupervisorLink) -> int:
     plugin_exit: ProcessExit | None = None
 
-    async def gateway() -> None:
-        await supervise_process(
-            "gateway",
-            halves.gateway_command,
-            deployment.gateway_policy,
-            pass_fds=(link.fd, *halves.gateway_fds),
+    async def half(name: str, command: Sequence[str], policy: RestartPolicy, fds: Sequence[int] = ()) -> ProcessExit:
+        return await supervise_process(
+            name,
+            command,
+            policy,
+            pass_fds=(link.fd, *fds),
             env={**os.environ, **link.environment},
-            on_start=lambda pid: halves.running.update(gateway=pid),
-            on_exit=lambda exit_, decision: halves.ended("gateway"),
+            on_start=lambda pid: halves.started(name, pid),
+            on_exit=lambda exit_, decision: halves.ended(name),
             never_restart_codes=(USAGE_ERROR,),
         )
 
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(gateway, name="gateway")
+        nursery.start_soon(half, "gateway", halves.gateway_command, deployment.gateway_policy, halves.gateway_fds)
         async with move_on_when(stop.wait):
-            plugin_exit = await supervise_process(
-                "plugin",
-                halves.plugin_command,
-                deployment.plugin_policy,
-                pass_fds=(link.fd,),
-                env={**os.environ, **link.environment},
-                on_start=lambda pid: halves.running.update(plugin=pid),
-                on_exit=lambda exit_, decision: halves.ended("plugin"),
-                never_restart_codes=(USAGE_ERROR,),
-            )
+            plugin_exit = await half("plugin", halves.plugin_command, deployment.plugin_policy)
         nursery.cancel_scope.cancel()
     if plugin_exit is None or not plugin_exit.failed:
         return 0

@@ -64,18 +64,16 @@ async def supervise_process(
             on_exit(exit_, GiveUp(str(exit_)))
             return exit_
         decision = history.decide(failed=exit_.failed, started=started, now=trio.current_time())
+        on_exit(exit_, decision)
         match decision:
             case Finish():
                 log.info("%s: ended (%s)", name, exit_)
-                on_exit(exit_, decision)
                 return exit_
             case GiveUp(reason=reason):
                 log.critical("%s: given up (%s): %s", name, exit_, reason)
-                on_exit(exit_, decision)
                 return exit_
             case Restart(delay=delay):
                 log.warning("%s: ended (%s), starts again in %.2f s", name, exit_, delay)
-                on_exit(exit_, decision)
                 await trio.sleep(delay)
 
 

@@ -47,9 +47,8 @@ class ServiceSpec:
     """How many of the last envelopes the publisher keeps for a subscriber that comes later."""
     overflow: bool = False
     """A full buffer gives way to the newest instead of refusing it. Only for health, where the newest counts."""
-    subscribers: int = 1
     description: str
-    """For people: the direction, codec and payload limit, as an attribute of the service."""
+    """For people, as an attribute of the service: codec and limits. Who opens it with another one is refused."""
 
     @property
     def envelope_size(self) -> int:
@@ -58,7 +57,7 @@ class ServiceSpec:
     @property
     def samples(self) -> int:
         """How many envelopes iceoryx2 sets aside in the publisher's data segment."""
-        return self.subscribers * (self.window + self.borrowed) + self.history + self.loaned
+        return self.window + self.borrowed + self.history + self.loaned
 
     @property
     def event_name(self) -> str:
@@ -103,7 +102,7 @@ def specs_of(connectors: Iterable[Connector]) -> list[ServiceSpec]:
     return [
         spec
         for connector in connectors
-        for spec in (health_spec(connector), *(channel_spec(connector, channel) for channel in connector.channels))
+        for spec in (*(channel_spec(connector, channel) for channel in connector.channels), health_spec(connector))
     ]
 
 
@@ -130,7 +129,7 @@ async def open_publisher(node: iox2.Node, spec: ServiceSpec) -> tuple[iox2.PortF
         lambda: (
             factory.publisher_builder()
             .max_loaned_samples(spec.loaned)
-            # Exact back-pressure: send() tells whether it was delivered. RetryUntilDelivered would block the thread.
+            # Within the window nothing is refused; and RetryUntilDelivered would block the thread.
             .backpressure_strategy(iox2.BackpressureStrategy.DiscardData)
             .create()
         ),
@@ -184,7 +183,7 @@ def _pubsub(node: iox2.Node, spec: ServiceSpec, *, create: bool = False) -> iox2
         node.service_builder(iox2.ServiceName.new(spec.name))
         .publish_subscribe(envelope_type(spec.envelope_size))
         .max_publishers(1)
-        .max_subscribers(spec.subscribers)
+        .max_subscribers(1)
         .max_nodes(MAX_NODES)
         .enable_safe_overflow(spec.overflow)
         .history_size(spec.history)

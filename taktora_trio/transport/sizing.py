@@ -15,7 +15,7 @@ import msgspec
 from taktora_trio.connector import Connector
 from taktora_trio.errors import ConfigError
 from taktora_trio.transport.domain import SHM
-from taktora_trio.transport.services import ServiceSpec, channel_spec, health_spec
+from taktora_trio.transport.services import ServiceSpec, specs_of
 
 __all__ = ["ChannelPlan", "MemoryPlan", "check_plan", "plan_memory"]
 
@@ -85,12 +85,8 @@ class MemoryPlan:
 
 def plan_memory(connectors: Iterable[Connector]) -> MemoryPlan:
     """Add it up. `free_bytes` is what /dev/shm has free now."""
-    services = []
-    for connector in connectors:
-        services += [_plan(channel_spec(connector, channel)) for channel in connector.channels]
-        services.append(_plan(health_spec(connector)))
     stat = os.statvfs(SHM)
-    return MemoryPlan(tuple(services), _PER_DOMAIN, stat.f_bavail * stat.f_frsize)
+    return MemoryPlan(tuple(map(_plan, specs_of(connectors))), _PER_DOMAIN, stat.f_bavail * stat.f_frsize)
 
 
 def check_plan(plan: MemoryPlan) -> None:
@@ -106,7 +102,7 @@ def check_plan(plan: MemoryPlan) -> None:
 def _plan(spec: ServiceSpec) -> ChannelPlan:
     segment = spec.samples * (spec.envelope_size + _SAMPLE_HEADER + _SEGMENT_PER_SAMPLE) + _SEGMENT_BASE
     connection = (spec.window + spec.history) * _CONNECTION_PER_ENVELOPE + _CONNECTION_BASE
-    total = _pages(segment) + spec.subscribers * _pages(connection) + _SMALL_FILES
+    total = _pages(segment) + _pages(connection) + _SMALL_FILES
     return ChannelPlan(spec.name, spec.samples, spec.envelope_size, total)
 
 

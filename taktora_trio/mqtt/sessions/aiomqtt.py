@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import math
 import socket
 import ssl
@@ -22,8 +21,6 @@ from taktora_trio.mqtt.options import MqttOptions
 from taktora_trio.mqtt.sessions.session import ConnectFailed, ConnectRefused, Message, OnMessage, Session, SessionLost
 
 __all__ = ["open_aiomqtt_session"]
-
-log = logging.getLogger(__name__)
 
 # CONNACK reasons that another attempt would meet again (MQTT 3.1.1, section 3.2.2.3; paho maps them to MQTT 5 names).
 _PERMANENT = {
