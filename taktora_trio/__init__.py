@@ -31,7 +31,7 @@ from taktora_trio.errors import (
     TransportError,
 )
 from taktora_trio.gateway import ConnectorGateway
-from taktora_trio.health import Connecting, ConnectorHealth, Degraded, Down, HealthEvent, Up
+from taktora_trio.health import Connecting, ConnectorHealth, Degraded, Down, Failure, HealthEvent, Up
 from taktora_trio.host import ConnectorHost
 from taktora_trio.mqtt import BrokerAddress, MqttConnector, MqttOptions, MqttRouting
 from taktora_trio.supervision import Backoff, RestartPolicy
@@ -58,6 +58,7 @@ __all__ = [
     "Deployment",
     "DomainInUse",
     "Down",
+    "Failure",
     "Header",
     "HealthEvent",
     "Inbound",

@@ -9,7 +9,17 @@ from typing import Annotated, NoReturn
 from cyclopts import App, CycloptsError, Parameter
 
 from taktora_trio.deployment import load_deployment
-from taktora_trio.launch import Mode, Options, RunOptions, call, complain, launch, launch_gateway, launch_plugin
+from taktora_trio.launch import (
+    Mode,
+    Options,
+    Policies,
+    RunOptions,
+    call,
+    complain,
+    launch,
+    launch_gateway,
+    launch_plugin,
+)
 from taktora_trio.passwords import hide_password_in_arguments
 from taktora_trio.transport.sizing import plan_memory
 
@@ -35,10 +45,25 @@ def run(
     await_broker: Annotated[
         bool, Parameter(negative="", help="Start even if the broker can't be reached yet, and keep trying.")
     ] = False,
+    warm: Annotated[
+        bool,
+        Parameter(negative="", help="Split: start the gateway by forking a process that has everything imported."),
+    ] = False,
+    policies: Annotated[Policies, Parameter(name="*")] = Policies(),
     options: Shared = Options(),
 ) -> int:
     """Run both halves of a deployment until it ends, or until SIGINT or SIGTERM."""
-    return launch(RunOptions(target=target, mode=mode, seconds=for_, await_broker=await_broker, shared=options))
+    return launch(
+        RunOptions(
+            target=target,
+            mode=mode,
+            seconds=for_,
+            await_broker=await_broker,
+            warm=warm,
+            policies=policies,
+            shared=options,
+        )
+    )
 
 
 @app.command
@@ -61,6 +86,12 @@ def plan(
     memory = plan_memory(load_deployment(target).connectors)
     print(memory.to_json().decode() if json else memory.table())  # noqa: T201 - its result
     return 0 if memory.fits else 2
+
+
+# By its name: nothing of it is imported before its turn.
+app.command(
+    "taktora_trio.chaos.command:chaos", name="chaos", help="Break a split deployment in every way, and see what holds."
+)
 
 
 def main(*first: str) -> NoReturn:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import attrs
@@ -45,6 +45,11 @@ class GatewayChannels:
 
     outbound: Mapping[str, PayloadSource]
     inbound: Mapping[str, PayloadSink]
+    name: str = ""
+    """What to be called at the other end: the same for each incarnation of this gateway, and for nobody else."""
+    duties: list[Callable[[], str | None]] = attrs.field(factory=list)
+    """Each names work that it could do and has not done since it was asked last, or returns `None`. Asked regularly;
+    as long as one answers, the gateway gives no sign of life."""
 
 
 class Connector(ABC):

@@ -83,6 +83,14 @@ class Deployment:
             ],
         )
 
+    def with_policies(self, gateway: str | None, plugin: str | None) -> Deployment:
+        """The same deployment with some fields of its policies changed, each as `RestartPolicy.changed` reads them."""
+        return attrs.evolve(
+            self,
+            gateway_policy=self.gateway_policy.changed(gateway) if gateway else self.gateway_policy,
+            plugin_policy=self.plugin_policy.changed(plugin) if plugin else self.plugin_policy,
+        )
+
     def check_files(self) -> None:
         """Raise `ConfigError` if a file that it names can't be used, before anything is started."""
         for connector in self.connectors:

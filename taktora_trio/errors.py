@@ -15,6 +15,7 @@ __all__ = [
     "ConnectorDown",
     "ConnectorError",
     "DomainInUse",
+    "Escalated",
     "PayloadOverflow",
     "ServiceMismatch",
     "TransportError",
@@ -61,6 +62,10 @@ class BackPressure(ConnectorError, trio.WouldBlock):
 
 class ConnectorDown(ConnectorError):
     """The connector cannot reach its broker and will not try again by itself."""
+
+
+class Escalated(ConnectorError):
+    """What is supervised failed too often, and its policy says that the whole deployment ends with it."""
 
 
 class TransportError(ConnectorError):

@@ -57,6 +57,14 @@ class ConnectorGateway:
             for sink in channels.inbound.values():
                 sink.find_reader()
 
+    def stalled(self) -> str | None:
+        """Work that could be done and has not been since this was asked last, or `None`."""
+        for connector in self._connectors:
+            for duty in self._channels[connector.name].duties:
+                if left_undone := duty():
+                    return f"{connector.name}: {left_undone}"
+        return None
+
     def report_crash(self, exc: Exception) -> None:
         """The last words of a process that is about to end: the plugin, which is not its parent, learns no more."""
         for connector in self._connectors:
@@ -65,11 +73,12 @@ class ConnectorGateway:
 
 @contextlib.asynccontextmanager
 async def open_connector_gateway(
-    node: Node, connectors: Sequence[Connector], *, incarnation: int = 1
+    node: Node, connectors: Sequence[Connector], *, incarnation: int, name: str
 ) -> AsyncIterator[ConnectorGateway]:
     """Open the gateway's end of every channel; the services must exist.
 
-    `incarnation` counts the gateway's starts within one process, so that a report of a crashed one is told apart.
+    `incarnation` counts the gateway's starts, so that a report of a crashed one is told apart. `name` is what its
+    connectors call it at the other end.
     """
     identity = GatewayIdentity.of_this_process(incarnation)
     async with contextlib.AsyncExitStack() as stack:
@@ -81,14 +90,17 @@ async def open_connector_gateway(
         }
         health = HealthBoard(reporters, on_event=lambda event: reporters[event.component].forward(event))
         stack.callback(health.close)
-        channels = {connector.name: await _open_channels(stack, node, connector, health) for connector in connectors}
+        channels = {
+            connector.name: await _open_channels(stack, node, connector, health, f"{name}-{connector.name}")
+            for connector in connectors
+        }
         for reporter in reporters.values():
             reporter.report(Connecting())
         yield ConnectorGateway(connectors, channels, reporters, health)
 
 
 async def _open_channels(
-    stack: contextlib.AsyncExitStack, node: Node, connector: Connector, health: HealthBoard
+    stack: contextlib.AsyncExitStack, node: Node, connector: Connector, health: HealthBoard, name: str
 ) -> GatewayChannels:
     # The same writers and readers as the app's, with the raw codec: the gateway carries payloads unread.
     outbound: dict[str, ChannelReader[bytes]] = {}
@@ -102,4 +114,4 @@ async def _open_channels(
             full = partial(health.degrade, connector.name, f"channel {channel.name} is full", FULL_FOR)
             writer = open_writer(node, spec, bytes, RawCodec(), on_full=full)
             inbound[channel.name] = await stack.enter_async_context(writer)
-    return GatewayChannels(outbound=outbound, inbound=inbound)
+    return GatewayChannels(outbound=outbound, inbound=inbound, name=name)

@@ -2,31 +2,39 @@
 
 A `HealthBoard` holds the state of each component (a connector, by name). What a component reports itself is its
 *base* state; on top of `Up` a *degradation* (a full channel, a dropped message) shows for as long as it lasts. An
-event is emitted when the visible state changes, and only then.
+event is emitted when the visible state changes, and only then; what may follow what is in `TRANSITIONS`.
 """
 
 from __future__ import annotations
 
+import logging
 import math
+import os
 import time
 import weakref
-from collections.abc import Callable, Iterable
-from typing import TypeAlias
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from typing import Literal, TypeAlias
 
 import attrs
 import trio
 
 __all__ = [
+    "TRANSITIONS",
     "Connecting",
     "ConnectorHealth",
     "Degraded",
     "Down",
+    "Failure",
+    "FailureKind",
     "HealthBoard",
     "HealthEvent",
     "HealthEvents",
+    "IllegalTransition",
     "Up",
 ]
 
+log = logging.getLogger(__name__)
 
 FULL_FOR = 1.0  # seconds without a wait after which a channel no longer counts as full
 
@@ -59,18 +67,87 @@ class Degraded:
         return f"Degraded ({self.reason})"
 
 
+FailureKind: TypeAlias = Literal["exception", "exit", "signal", "hang", "start-deadline", "out-of-memory"]
+
+
+@attrs.frozen(kw_only=True)
+class Failure:
+    """How one incarnation of a gateway ended, and what happens next. msgspec encodes and decodes it."""
+
+    kind: FailureKind
+    description: str
+    """In one line and a few words, such as `killed by SIGKILL`."""
+    incarnation: int
+    """Which one it was; the first is 1."""
+    uptime: float
+    """Seconds for which it was ready; 0 if it never was."""
+    at: float = attrs.field(factory=time.time)
+    """Unix time in seconds at which it ended."""
+    delay: float | None
+    """Seconds from `at` to the next attempt; `None` if it is given up."""
+    attempts_left: int
+    """How many more restarts the policy grants after that attempt, should all of them fail at once."""
+    gave_up: str = ""
+    """Why it was given up; empty if it was not."""
+    last_words: tuple[str, ...] = ()
+    """The last lines that it wrote."""
+
+    @property
+    def next_attempt(self) -> float | None:
+        """Unix time in seconds at which it starts again; `None` if it is given up."""
+        return None if self.delay is None else self.at + self.delay
+
+    def __str__(self) -> str:
+        # Read at any later time, so its times count from the end of the incarnation and not from now.
+        when = f"{self.uptime:.1f} s after it was ready" if self.uptime else "before it was ready"
+        if self.delay is None:
+            then = f"given up: {self.gave_up}" if self.gave_up else "given up"
+        else:
+            left = (
+                f"{self.attempts_left} more attempt{'s' * (self.attempts_left != 1)}" if self.attempts_left else "none"
+            )
+            then = f"starts again {self.delay:.2f} s later ({left} after that)"
+        return f"incarnation {self.incarnation} ended {when}: {self.description}; {then}"
+
+
 @attrs.frozen
 class Down:
-    """Not working, and why. `since` is a unix time in seconds; it does not count in comparisons."""
+    """Not working, and why. `since` is a unix time in seconds.
+
+    `failure` says more where a gateway has ended. Neither counts in comparisons.
+    """
 
     reason: str
     since: float = attrs.field(factory=time.time, eq=False)
+    failure: Failure | None = attrs.field(default=None, eq=False)
 
     def __str__(self) -> str:
         return f"Down ({self.reason})"
 
 
 ConnectorHealth: TypeAlias = Up | Connecting | Degraded | Down
+
+TRANSITIONS: frozenset[tuple[type[ConnectorHealth], type[ConnectorHealth]]] = frozenset(
+    {
+        (Connecting, Up),
+        (Connecting, Degraded),
+        (Connecting, Down),
+        (Up, Degraded),
+        (Up, Connecting),
+        (Up, Down),
+        (Degraded, Degraded),  # for another reason
+        (Degraded, Up),
+        (Degraded, Connecting),
+        (Degraded, Down),
+        (Down, Connecting),
+        (Down, Down),  # for another reason
+    }
+)
+"""What may follow what. Not `Down` to `Up` or `Degraded`: the way back leads through `Connecting`."""
+
+
+class IllegalTransition(AssertionError):
+    """A component was to go where `TRANSITIONS` does not let it go: a bug of whoever reported it."""
 
 
 @attrs.frozen
@@ -89,7 +166,11 @@ class HealthEvent:
 class HealthEvents(trio.abc.ReceiveChannel[HealthEvent]):
     """One subscription: every transition since it was opened, in order. Iterate over it, or `await receive()`."""
 
+    initial: Mapping[str, ConnectorHealth]
+    """The state of each component when it was opened: no transition lies between these and the first events."""
+
     def __init__(self, board: HealthBoard) -> None:
+        self.initial = board.states()
         self._board = board
         # Unbounded on purpose: a slow subscriber may neither lose events nor delay the others'. Transitions are rare.
         self._send, self._receive = trio.open_memory_channel[HealthEvent](math.inf)
@@ -121,11 +202,21 @@ class HealthEvents(trio.abc.ReceiveChannel[HealthEvent]):
 class HealthBoard:
     """The health of every component named at the start, which begins as `Connecting`.
 
-    `on_event` is called with each event as it happens; everybody else subscribes with `events()`.
+    `on_event` is called with each event as it happens; everybody else subscribes with `events()`. Both get the events
+    in the order of the transitions: what `on_event` itself reports is told to it once it has returned. If it raises,
+    the transition has taken place, the subscribers have its event, and the exception leaves the call that brought it
+    about (the outermost, of nested ones), after what was still to be told.
+
+    A transition that is not in `TRANSITIONS` raises `IllegalTransition` and does not take place where the environment
+    variable `TAKTORA_STRICT` is set to anything. Else, in production, it is logged as an error and takes place: better
+    an odd sequence than a health that is wrong from then on.
     """
 
     def __init__(self, components: Iterable[str], on_event: Callable[[HealthEvent], None] = lambda event: None) -> None:
         self._on_event = on_event
+        self._untold: deque[HealthEvent] = deque()
+        self._telling = False
+        self._strict = bool(os.environ.get("TAKTORA_STRICT"))
         self._base: dict[str, ConnectorHealth] = {name: Connecting() for name in components}
         self._shown = dict(self._base)
         self._degradations: dict[str, dict[str, float]] = {name: {} for name in self._base}
@@ -154,43 +245,32 @@ class HealthBoard:
 
     async def wait_for(self, component: str, *kinds: type[ConnectorHealth]) -> ConnectorHealth:
         """Wait until the component's state is of one of these kinds, and return it; at once if it is already."""
-        while not isinstance(self._shown[component], kinds):
+        await trio.lowlevel.checkpoint()  # before the look, so that what is returned is so still
+        while not isinstance(state := self._shown[component], kinds):
             await self._changed.wait()
-        await trio.lowlevel.checkpoint()
-        return self._shown[component]
+        return state
 
     def report(self, component: str, state: ConnectorHealth, cause: BaseException | str | None = None) -> None:
         """Set the component's base state; an equal state (reasons included) is not a transition."""
-        self._base[component] = state
-        if not isinstance(state, Up | Degraded):
-            self._degradations[component].clear()  # what was held back went down with the connection
-        self._show(component, cause)
+        # What was held back goes down with the connection.
+        degradations = self._degradations[component] if isinstance(state, Up | Degraded) else {}
+        self._set(component, state, degradations, cause)
 
     def degrade(self, component: str, reason: str, seconds: float) -> None:
         """Show `Degraded(reason)` until it was not renewed for `seconds`, so that a burst is one transition."""
-        if not isinstance(self._base[component], Up | Degraded):
-            return  # that it is not connected says more, and explains it
-        known = reason in self._degradations[component]
-        self._degradations[component][reason] = trio.current_time() + seconds
-        if not known:
-            self._expiry_changed.set()
-            self._show(component, reason)
+        base, degradations = self._base[component], self._degradations[component]
+        if isinstance(base, Up | Degraded):  # else that it is not connected says more, and explains it
+            if reason not in degradations:
+                self._expiry_changed.set()
+            self._set(component, base, {**degradations, reason: trio.current_time() + seconds}, reason)
 
     async def expire(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve: end each degradation when its time is over. Runs until cancelled, in its owner's nursery."""
         task_status.started()
         while True:
             self._expiry_changed = trio.Event()
-            due = min((at for reasons in self._degradations.values() for at in reasons.values()), default=math.inf)
-            with trio.move_on_at(due):
+            with trio.move_on_at(self._end_what_is_over()):
                 await self._expiry_changed.wait()
-            now = trio.current_time()
-            for component, reasons in self._degradations.items():
-                over = [reason for reason, at in reasons.items() if at <= now]
-                for reason in over:
-                    del reasons[reason]
-                if over:
-                    self._show(component, f"over: {', '.join(over)}")
 
     def close(self) -> None:
         """End every subscription: its iteration stops after the events it has not read yet."""
@@ -198,18 +278,63 @@ class HealthBoard:
         for subscription in list(self._subscriptions):
             subscription._end()
 
-    def _show(self, component: str, cause: BaseException | str | None) -> None:
-        base, reasons = self._base[component], list(self._degradations[component])
-        if isinstance(base, Degraded):
-            reasons.insert(0, base.reason)
-        after = Degraded("; ".join(reasons)) if reasons and isinstance(base, Up | Degraded) else base
-        before = self._shown[component]
-        if after == before:
-            return
-        self._shown[component] = after
-        event = HealthEvent(component, before, after, time.time(), cause)
-        self._on_event(event)
+    def _end_what_is_over(self) -> float:
+        """End the degradations whose time is over; return when the next one's is, on trio's clock."""
+        now = trio.current_time()
+        for component, degradations in self._degradations.items():
+            left = {reason: at for reason, at in degradations.items() if at > now}
+            if len(left) < len(degradations):
+                over = ", ".join(reason for reason in degradations if reason not in left)
+                self._set(component, self._base[component], left, f"over: {over}")
+        return min((at for reasons in self._degradations.values() for at in reasons.values()), default=math.inf)
+
+    def _set(
+        self,
+        component: str,
+        base: ConnectorHealth,
+        degradations: dict[str, float],
+        cause: BaseException | str | None,
+    ) -> None:
+        """The one place where a state changes: all of it, or nothing where that would be illegal."""
+        before, after = self._shown[component], _visible(base, degradations)
+        if after != before and (type(before), type(after)) not in TRANSITIONS:
+            illegal = f"{component} can't go from {before} to {after}"
+            if self._strict:
+                raise IllegalTransition(illegal)
+            log.error("%s, but does: a bug of what reported it", illegal, stack_info=True)
+        self._base[component], self._degradations[component] = base, degradations
+        if after != before:
+            self._shown[component] = after
+            self._emit(HealthEvent(component, before, after, time.time(), cause))
+        elif isinstance(before, Down) and isinstance(after, Down) and after.failure:
+            # It is down for the same reason once more: no transition, but what happens next is news.
+            self._shown[component] = attrs.evolve(before, failure=after.failure)
+
+    def _emit(self, event: HealthEvent) -> None:
+        # First what runs nobody else's code, so that nothing which `on_event` does can come between.
         for subscription in list(self._subscriptions):
             subscription._put(event)
         self._changed.set()
         self._changed = trio.Event()
+        self._untold.append(event)
+        if not self._telling:
+            self._telling = True
+            try:
+                self._tell()
+            finally:
+                self._telling = False
+
+    def _tell(self) -> None:
+        try:
+            while self._untold:
+                self._on_event(self._untold.popleft())
+        finally:
+            if self._untold:  # it raised; that must not hold back the other events until the next transition
+                self._tell()
+
+
+def _visible(base: ConnectorHealth, degradations: Iterable[str]) -> ConnectorHealth:
+    if not isinstance(base, Up | Degraded):
+        return base
+    reasons = [base.reason, *degradations] if isinstance(base, Degraded) else list(degradations)
+    return Degraded("; ".join(reasons)) if reasons else base

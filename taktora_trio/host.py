@@ -5,17 +5,31 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
+import attrs
 import trio
 
 from taktora_trio.channel import ChannelDescriptor, Inbound, Outbound
 from taktora_trio.connector import Connector
 from taktora_trio.errors import ConfigError, ConnectorError, summary
-from taktora_trio.health import FULL_FOR, ConnectorHealth, Down, HealthBoard, HealthEvent, HealthEvents
-from taktora_trio.supervision.process import wait_for_exit
+from taktora_trio.health import (
+    FULL_FOR,
+    Connecting,
+    ConnectorHealth,
+    Degraded,
+    Down,
+    Failure,
+    HealthBoard,
+    HealthEvent,
+    HealthEvents,
+    Up,
+)
+from taktora_trio.supervision.link import GatewayFailed, GatewayStarted, ReviveGateway, SupervisorLink
+from taktora_trio.supervision.pidfd import wait_for_exit
 from taktora_trio.transport.domain import Node, clean_up_dead_nodes
 from taktora_trio.transport.health import GatewayIdentity, HealthReport, open_health_reader, start_time
 from taktora_trio.transport.ports import EnvelopePublisher, open_envelope_publisher
@@ -28,13 +42,21 @@ __all__ = ["ConnectorHost", "open_connector_host"]
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
+_WORD = 0.02  # seconds that the supervisor may take to say how a gateway has ended, which we have noticed ourselves
 _FLUSH_TIMEOUT = 1.0  # seconds that the app's end may take for the gateway to take what it sent last
 
 
 class ConnectorHost:
     """The app's view of its connectors, the same in both deployment shapes. The app function is called with it."""
 
-    def __init__(self, node: Node, connectors: Sequence[Connector], board: HealthBoard, nursery: trio.Nursery) -> None:
+    def __init__(
+        self,
+        node: Node,
+        connectors: Sequence[Connector],
+        board: HealthBoard,
+        nursery: trio.Nursery,
+        revive: Callable[[], object] | None,
+    ) -> None:
         self._node = node
         self._board = board
         self._nursery = nursery
@@ -42,7 +64,11 @@ class ConnectorHost:
         self._in_use: set[int] = set()
         self._gateways: dict[str, GatewayIdentity] = {}
         self._watched: set[GatewayIdentity] = set()
-        self._dead: set[GatewayIdentity] = set()
+        self._dead: deque[GatewayIdentity] = deque(maxlen=64)  # of which there may still be reports to read
+        self._revive = revive
+        self._incarnation = 0  # of the gateway that the supervisor has started last
+        self._failures: dict[int, Failure] = {}  # by process id, as the supervisor tells
+        self._told = trio.Event()
         # Ports outlive the writers that the app opens and closes, so that all are flushed at once, at the end.
         self._ports = contextlib.AsyncExitStack()
         self._publishers: dict[int, EnvelopePublisher] = {}
@@ -91,6 +117,15 @@ class ConnectorHost:
         """Wait until the connector's health is of one of these kinds, and return it; at once if it is already."""
         return await self._board.wait_for(self._name_of(connector), *kinds)
 
+    def revive_gateway(self) -> None:
+        """Ask the gateway's supervisor to start it again, which it has given up; nothing happens if it has not.
+
+        Raises `ConfigError` where the supervisor is not ours.
+        """
+        if self._revive is None:
+            raise ConfigError("the gateway's supervisor is not ours: start it there, for example by systemctl start")
+        self._revive()
+
     def _name_of(self, connector: str | None) -> str:
         names = list(self._board.states())
         if connector is None and len(names) == 1:
@@ -130,11 +165,33 @@ class ConnectorHost:
 
     # What the host is told of its gateway
 
-    def gateway_crashed(self, incarnation: int, exc: Exception | None, reason: str) -> None:
+    def gateway_failed(self, failure: Failure, crash: Exception | None) -> None:
         """The gateway task of this process has ended."""
-        self._dead.add(GatewayIdentity.of_this_process(incarnation))
-        for name in self._board.states():
-            self._board.report(name, Down(reason), exc or reason)
+        self._dead.append(GatewayIdentity.of_this_process(failure.incarnation))
+        self._show_failure(failure, crash)
+
+    async def follow_supervisor(self, link: SupervisorLink) -> None:
+        """Serve: hear from the supervisor how the gateway's process fares. Ends with the supervisor."""
+        async for message in link.messages():
+            match message:
+                case GatewayStarted(incarnation=incarnation):
+                    self._incarnation = incarnation
+                case GatewayFailed(pid=pid, failure=failure):
+                    if any(identity.pid == pid for identity in self._watched):
+                        self._failures[pid] = failure
+                        self._told.set()
+                        self._told = trio.Event()
+                    else:  # it did not live to report to us, or we have shown its end already
+                        self._show_failure(failure, None)
+
+    def _show_failure(self, failure: Failure, crash: Exception | None) -> None:
+        for name, state in self._board.states().items():
+            spoken = isinstance(state, Down) and state.failure is None and not failure.gave_up
+            if spoken and isinstance(state, Down) and failure.kind in ("exit", "exception"):
+                shown = attrs.evolve(state, failure=failure)  # its own last words were the event already
+            else:
+                shown = Down(f"the gateway's {failure}", failure=failure)
+            self._board.report(name, shown, crash or str(failure))
 
     async def _follow(self, connector: Connector) -> None:
         async with open_health_reader(self._node, health_spec(connector)) as reports:
@@ -148,29 +205,42 @@ class ConnectorHost:
                     self._take_report(connector.name, received.value)
 
     def _take_report(self, name: str, report: HealthReport) -> None:
-        identity = report.identity
-        if identity in self._dead:
-            return  # what a dead gateway had said is no news
+        identity, state = report.identity, report.health
+        of_us = identity.pid == os.getpid()
+        if identity in self._dead or (not of_us and identity.incarnation < self._incarnation):
+            return  # what a dead gateway had said is no news, nor what a stale one says
         if identity != self._gateways.get(name):
+            if not of_us and start_time(identity.pid) != identity.started:
+                self._dead.append(identity)  # it ended before we came
+                return
             self._gateways[name] = identity
             for port in self._publishers.values():
                 port.update_connections()  # what is waiting is for this one now
-        if identity.pid != os.getpid() and identity not in self._watched:
+        if not of_us and identity not in self._watched:
             self._watched.add(identity)
             self._nursery.start_soon(self._watch, identity)
-        self._board.report(name, report.health, report.cause or None)
+        if isinstance(self._board.state(name), Down) and isinstance(state, Up | Degraded):
+            self._board.report(name, Connecting())  # that came between, before we listened or while we could not
+        self._board.report(name, state, report.cause or None)
 
     async def _watch(self, identity: GatewayIdentity) -> None:
         """Notice the end of a gateway process at once, though it is not our child, and whoever else has died."""
         # The process id may have been given to another program before we looked: then that start time differs.
         if start_time(identity.pid) == identity.started:
             await wait_for_exit(identity.pid)
+        self._dead.append(identity)
+        if self._incarnation:
+            with trio.move_on_after(_WORD):
+                while identity.pid not in self._failures:
+                    await self._told.wait()
         self._watched.discard(identity)
-        self._dead.add(identity)
-        reason = f"the gateway process (pid {identity.pid}) ended"
-        for name, state in self._board.states().items():
-            if not isinstance(state, Down):  # its own last words say more
-                self._board.report(name, Down(reason), reason)
+        if failure := self._failures.pop(identity.pid, None):
+            self._show_failure(failure, None)
+        else:
+            reason = f"the gateway process (pid {identity.pid}) ended"
+            for name, state in self._board.states().items():
+                if not isinstance(state, Down):  # its own last words say more
+                    self._board.report(name, Down(reason), reason)
         await clean_up_dead_nodes(self._node)
 
 
@@ -179,16 +249,29 @@ def _log_event(event: HealthEvent) -> None:
     if isinstance(cause, BaseException):
         cause = summary(cause)  # with its traceback it was logged where it was caught
     told = f" because {cause}" if cause and str(cause) not in str(event.after) else ""
-    log.info("health of %s: %s -> %s%s", event.component, event.before, event.after, told)
+    log.info("health of %s: %s -> %s%s", event.component, type(event.before).__name__, event.after, told)
 
 
 @contextlib.asynccontextmanager
-async def open_connector_host(node: Node, connectors: Sequence[Connector]) -> AsyncIterator[ConnectorHost]:
-    """The host of these connectors; the services must exist. Health is followed while the block lasts."""
+async def open_connector_host(
+    node: Node,
+    connectors: Sequence[Connector],
+    *,
+    link: SupervisorLink | None = None,
+    revive: Callable[[], object] | None = None,
+) -> AsyncIterator[ConnectorHost]:
+    """The host of these connectors; the services must exist. Health is followed while the block lasts.
+
+    `link` leads to the supervisor, if the gateway has one of ours; `revive` is what revives it in this process.
+    """
+    if link is not None:
+        revive = partial(link.send, ReviveGateway())
     board = HealthBoard((connector.name for connector in connectors), on_event=_log_event)
     async with trio.open_nursery() as nursery:
-        host = ConnectorHost(node, connectors, board, nursery)
+        host = ConnectorHost(node, connectors, board, nursery, revive)
         nursery.start_soon(board.expire)
+        if link is not None:
+            nursery.start_soon(host.follow_supervisor, link)
         for connector in connectors:
             nursery.start_soon(host._follow, connector)
         try:

@@ -7,10 +7,13 @@ replaces itself by `python -m taktora_trio.launch OPTIONS`, which has not import
 from __future__ import annotations
 
 import contextlib
+import errno
+import faulthandler
 import logging
 import os
+import signal
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Literal, NoReturn, TypeAlias
@@ -18,10 +21,11 @@ from typing import Literal, NoReturn, TypeAlias
 import attrs
 import msgspec
 import trio
+from trio_util import move_on_when
 
 from taktora_trio.deployment import Deployment, load_deployment
 from taktora_trio.errors import ConfigError, ConnectorError, collapse, leaves, summary
-from taktora_trio.logs import LogFormat, set_up_logging
+from taktora_trio.logs import LogFormat, logging_to, set_up_logging
 from taktora_trio.mqtt.embedded import open_embedded_broker
 from taktora_trio.mqtt.options import BrokerAddress
 from taktora_trio.mqtt.preflight import check_reachable
@@ -30,11 +34,14 @@ from taktora_trio.shapes.gateway import run_gateway
 from taktora_trio.shapes.in_process import run_in_process
 from taktora_trio.shapes.plugin import run_plugin
 from taktora_trio.shapes.split import Halves, run_split
-from taktora_trio.signals import open_stop_signals
+from taktora_trio.signals import open_revive_signal, open_stop_signals
 from taktora_trio.supervision.link import SupervisorLink, inherited_link
+from taktora_trio.supervision.notify import LifeSigns, inherited_life_signs
+from taktora_trio.supervision.output import Stream, open_writer, tag_console, tag_json
+from taktora_trio.supervision.process import spawn
 from taktora_trio.transport.domain import Domain
 
-__all__ = ["Mode", "Options", "RunOptions", "call", "complain", "launch", "launch_gateway", "launch_plugin"]
+__all__ = ["Mode", "Options", "Policies", "RunOptions", "call", "complain", "launch", "launch_gateway", "launch_plugin"]
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +66,16 @@ class Options:
 
 
 @attrs.frozen(kw_only=True)
+class Policies:
+    """Changes to what the deployment says, as `explain-policy` shows them."""
+
+    gateway_policy: str | None = None
+    """Change fields of the gateway's restart policy, such as intensity=3,period=30."""
+    plugin_policy: str | None = None
+    """Change fields of the plugin's restart policy."""
+
+
+@attrs.frozen(kw_only=True)
 class RunOptions:
     """What `run` has been told."""
 
@@ -66,6 +83,8 @@ class RunOptions:
     mode: Mode
     seconds: float | None
     await_broker: bool
+    warm: bool
+    policies: Policies
     shared: Options
 
 
@@ -78,19 +97,37 @@ def launch(run: RunOptions) -> int:
 
 def launch_plugin(target: str, options: Options) -> int:
     """Run the app's half in this process; return the exit code."""
-    link = inherited_link()
-    deployment, domain = _load_half(target, options)
-    set_up_logging(options.log, "plugin")
-    half = partial(run_plugin, deployment, domain, supervised=link is not None)
-    return trio.run(_until_stopped, half, link, None, domain.remove_if_alone if link is None else _nothing)
+    link, life = inherited_link(), inherited_life_signs()
+    with _last_words(life, link):
+        deployment, domain = _load_half(target, options)
+        set_up_logging(options.log, "plugin", tagged=link is not None)
+        half = partial(run_plugin, deployment, domain, life=life, link=link)
+        return trio.run(_until_stopped, half, link, None, domain.remove_if_alone if link is None else _nothing)
 
 
 def launch_gateway(target: str, options: Options) -> int:
     """Run the protocol's half in this process; return the exit code."""
-    link = inherited_link()
-    deployment, domain = _load_half(target, options)
-    set_up_logging(options.log, "gateway")
-    return trio.run(_until_stopped, partial(run_gateway, deployment, domain), link, None, _nothing)
+    link, life = inherited_link(), inherited_life_signs()
+    with _last_words(life, link):
+        deployment, domain = _load_half(target, options)
+        set_up_logging(options.log, "gateway", tagged=link is not None)
+        half = partial(run_gateway, deployment, domain, life=life, incarnation=link.incarnation if link else 1)
+        return trio.run(_until_stopped, half, link, None, _nothing)
+
+
+@contextlib.contextmanager
+def _last_words(life: LifeSigns, link: SupervisorLink | None) -> Iterator[None]:
+    """What is to be known of a half that does not end well; and what it has started does not outlive its supervisor."""
+    faulthandler.enable()  # at SIGBUS, SIGSEGV, and at SIGABRT, by which the supervisor asks a hung one where it hangs
+    try:
+        yield
+    except* MemoryError:
+        life.dying("out of memory", errno.ENOMEM)
+        raise
+    finally:
+        if link is not None and os.getppid() != link.pid and os.getpgrp() == os.getpid():
+            sys.stdout.flush()
+            os.killpg(0, signal.SIGKILL)  # nobody else is left to end our children
 
 
 def _become_supervisor(run: RunOptions) -> NoReturn:
@@ -105,23 +142,40 @@ def _launch_here(run: RunOptions) -> int:
         raise ConfigError(f"--for {run.seconds:g}: give more than 0 seconds")
     password = _password(options)
     deployment, domain = _load(run.target, options, password)
+    deployment = deployment.with_policies(run.policies.gateway_policy, run.policies.plugin_policy)
     set_up_logging(options.log, "supervisor" if run.mode == "split" else "in-process")
     kill_halves: list[Callable[[], None]] = []
 
     async def shape(stop: trio.Event) -> int:
-        async with _with_broker(deployment, options, run.await_broker) as (chosen, broker_url):
-            if run.mode == "in-process":
-                return await run_in_process(chosen, domain, stop)
-            halves = _halves(run.target, options, domain, broker_url, password)
-            kill_halves.append(halves.kill)
-            return await run_split(chosen, domain, stop, halves)
+        with open_revive_signal() as revive:
+            async with _with_broker(deployment, options, run.await_broker) as (chosen, broker_url):
+                if run.mode == "in-process":
+                    return await run_in_process(chosen, domain, stop, revive)
+                async with _relayed(options.log) as write:
+                    halves = _halves(run, domain, broker_url, password, write)
+                    kill_halves.append(halves.kill)
+                    return await run_split(chosen, domain, stop, halves, revive)
 
     def end_at_once() -> None:
         for kill in kill_halves:
             kill()
         domain.remove_if_alone()
 
-    return trio.run(_until_stopped, shape, None, run.seconds, end_at_once)
+    return trio.run(_until_stopped, shape, None, run.seconds, end_at_once, inherited_life_signs())
+
+
+@contextlib.asynccontextmanager
+async def _relayed(log_format: LogFormat) -> AsyncIterator[Callable[[str, Stream, bytes], None]]:
+    """What takes the lines of both halves; our own log goes the same way, so that all are whole, and in order."""
+    tag = tag_json if log_format == "json" else tag_console
+    async with open_writer(1) as stdout, open_writer(2) as stderr:
+        streams = {"stdout": stdout, "stderr": stderr}
+
+        def write(name: str, stream: Stream, line: bytes) -> None:
+            streams[stream].write(tag(name, stream, line))
+
+        with logging_to(partial(write, "supervisor", "stderr"), log_format, "supervisor"):
+            yield write
 
 
 def _load(target: str, options: Options, password: str | None) -> tuple[Deployment, Domain]:
@@ -176,10 +230,18 @@ async def _with_broker(
     yield deployment, None if named is None else str(named)
 
 
-def _halves(target: str, options: Options, domain: Domain, broker_url: str | None, password: str | None) -> Halves:
+def _halves(
+    run: RunOptions,
+    domain: Domain,
+    broker_url: str | None,
+    password: str | None,
+    write: Callable[[str, Stream, bytes], None],
+) -> Halves:
+    options = run.shared
+
     def command(half: str, *more: str) -> list[str]:
         python = [sys.executable, "-m", "taktora_trio"]
-        return [*python, half, target, "--domain", domain.name, "--log", options.log, *more]
+        return [*python, half, run.target, "--domain", domain.name, "--log", options.log, *more]
 
     more: list[str] = []
     fds: list[int] = []
@@ -192,7 +254,7 @@ def _halves(target: str, options: Options, domain: Domain, broker_url: str | Non
         os.environ.pop(PASSWORD_VARIABLE, None)  # the plugin has no use for it
     if options.ca_file is not None:
         more += ["--ca-file", str(options.ca_file.absolute())]
-    return Halves(command("plugin"), command("gateway", *more), fds)
+    return Halves(spawn(command("plugin")), spawn(command("gateway", *more), fds), write)
 
 
 async def _until_stopped(
@@ -200,8 +262,12 @@ async def _until_stopped(
     link: SupervisorLink | None,
     seconds: float | None,
     end_at_once: Callable[[], None],
+    life: LifeSigns | None = None,
 ) -> int:
-    """Run `work`, and set its stop event at a signal, after `seconds`, or when the supervisor is gone."""
+    """Run `work`, and set its stop event at a signal, after `seconds`, or when the supervisor is gone.
+
+    `life` tells a supervisor of ours that it runs; a half tells that itself, when it is ready.
+    """
 
     async def stop_when(wait: Callable[[], Awaitable[None]]) -> None:
         await wait()
@@ -212,9 +278,18 @@ async def _until_stopped(
             nursery.start_soon(stop_when, link.wait_until_gone)
         if seconds is not None:
             nursery.start_soon(stop_when, partial(trio.sleep, seconds))
+        if life is not None:
+            nursery.start_soon(_live, life, stop)
         code = await work(stop)
         nursery.cancel_scope.cancel()
     return code
+
+
+async def _live(life: LifeSigns, stop: trio.Event) -> None:
+    await life.ready("both halves are supervised")
+    async with move_on_when(stop.wait):
+        await life.serve()
+    life.stopping()
 
 
 def _nothing() -> None:

@@ -6,14 +6,17 @@ import contextlib
 import logging
 import os
 import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from types import FrameType
 
 import trio
+from trio_util import RepeatedEvent
 
-__all__ = ["open_stop_signals"]
+__all__ = ["REVIVE", "open_revive_signal", "open_stop_signals"]
 
 log = logging.getLogger(__name__)
+
+REVIVE = signal.SIGUSR1
 
 
 @contextlib.asynccontextmanager
@@ -42,3 +45,15 @@ async def open_stop_signals(on_second: Callable[[], None]) -> AsyncIterator[trio
     finally:
         for signum, handler in before.items():
             signal.signal(signum, handler)
+
+
+@contextlib.contextmanager
+def open_revive_signal() -> Iterator[RepeatedEvent]:
+    """The bell that each SIGUSR1 rings. Must be entered in the main thread, under trio."""
+    bell = RepeatedEvent()
+    token = trio.lowlevel.current_trio_token()
+    before = signal.signal(REVIVE, lambda signum, frame: token.run_sync_soon(bell.set))
+    try:
+        yield bell
+    finally:
+        signal.signal(REVIVE, before)

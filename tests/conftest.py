@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -10,6 +11,8 @@ import pytest
 
 from taktora_trio.transport.domain import Domain
 from tests.mosquitto import Mosquitto, open_mosquitto
+
+os.environ["TAKTORA_STRICT"] = "1"  # an illegal transition of health raises; child processes inherit it
 
 
 @pytest.fixture

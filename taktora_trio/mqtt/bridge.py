@@ -44,6 +44,10 @@ async def serve_bridge(
     Connects again and again, with backoff, unless the broker refuses the client for good.
     """
     options, name = connector.options, connector.name
+    if options.client_id is None and channels.name:
+        # Not made up anew each time: by its name the broker knows an incarnation's successor, and closes the
+        # connection that a stale one may still have (MQTT 3.1.1, section 3.1.4-2).
+        options = attrs.evolve(options, client_id=channels.name)
     inbound = InboundMessages(connector, channels.inbound, health)
     pumps = [
         OutboundPump(channel, channels.outbound[channel.name], options.max_inflight)

@@ -8,37 +8,60 @@ import trio
 from trio_util import move_on_when
 
 from taktora_trio.deployment import Deployment
-from taktora_trio.gateway import open_connector_gateway
+from taktora_trio.gateway import ConnectorGateway, open_connector_gateway
+from taktora_trio.supervision.notify import LifeSigns
 from taktora_trio.transport.domain import Domain, open_node
 
 __all__ = ["run_gateway"]
 
 log = logging.getLogger(__name__)
 
+_WAITING = 10.0  # seconds after which a gateway that waits for its plugin asks its supervisor for more time
 
-async def run_gateway(deployment: Deployment, domain: Domain, stop: trio.Event) -> int:
+
+async def run_gateway(
+    deployment: Deployment, domain: Domain, stop: trio.Event, life: LifeSigns, incarnation: int = 1
+) -> int:
     """Carry messages until `stop` is set, drain, and return the exit code.
 
     The services are created by a supervisor or a plugin; until there is one this says that it waits.
     """
     if not domain.is_ready():
         log.info("domain %s: waiting for its plugin: start `taktora-trio plugin` with the same deployment", domain.name)
-        async with move_on_when(stop.wait):
-            await domain.wait_until_ready()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_ask_for_time, life)
+            async with move_on_when(stop.wait):
+                await domain.wait_until_ready()
+            nursery.cancel_scope.cancel()
         if stop.is_set():
             return 0
     with domain.hold("gateway"):
-        await _carry(deployment, domain, stop)
+        await _carry(deployment, domain, stop, life, incarnation)
     return 0
 
 
-async def _carry(deployment: Deployment, domain: Domain, stop: trio.Event) -> None:
+async def _ask_for_time(life: LifeSigns) -> None:
+    while True:
+        await life.status("waiting for its plugin", extend=3 * _WAITING)
+        await trio.sleep(_WAITING)
+
+
+async def _carry(deployment: Deployment, domain: Domain, stop: trio.Event, life: LifeSigns, incarnation: int) -> None:
     async with (
         open_node(domain, "gateway") as node,
-        open_connector_gateway(node, deployment.connectors) as gateway,
+        open_connector_gateway(node, deployment.connectors, incarnation=incarnation, name=domain.identity) as gateway,
+        trio.open_nursery() as nursery,
     ):
+        nursery.start_soon(_live, gateway, life)
+        nursery.start_soon(life.stopping_when, stop)
         try:
             await gateway.run(stop)
         except Exception as exc:
             gateway.report_crash(exc)
             raise
+        nursery.cancel_scope.cancel()
+
+
+async def _live(gateway: ConnectorGateway, life: LifeSigns) -> None:
+    await life.ready("carrying messages")
+    await life.serve(gateway.stalled)

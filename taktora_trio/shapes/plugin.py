@@ -9,6 +9,8 @@ from trio_util import move_on_when
 
 from taktora_trio.deployment import Deployment
 from taktora_trio.host import open_connector_host
+from taktora_trio.supervision.link import SupervisorLink
+from taktora_trio.supervision.notify import LifeSigns
 from taktora_trio.transport.domain import Domain, open_node
 from taktora_trio.transport.services import open_services, specs_of
 from taktora_trio.transport.sizing import check_plan, plan_memory
@@ -18,36 +20,50 @@ __all__ = ["run_plugin"]
 log = logging.getLogger(__name__)
 
 
-async def run_plugin(deployment: Deployment, domain: Domain, stop: trio.Event, *, supervised: bool) -> int:
+async def run_plugin(
+    deployment: Deployment, domain: Domain, stop: trio.Event, life: LifeSigns, link: SupervisorLink | None
+) -> int:
     """Run the app until it returns or `stop` is set, and return the exit code.
 
-    Under our supervisor the domain and its services are the supervisor's; alone, they are this process's, and it
-    says that it waits for a gateway if there is none.
+    Under our supervisor (with a `link`) the domain and its services are the supervisor's; alone, they are this
+    process's, and it says that it waits for a gateway if there is none.
     """
-    if supervised:
+    if link is not None:
         with domain.hold("plugin"):
-            await _host_app(deployment, domain, stop)
+            await _host_app(deployment, domain, stop, life, link)
     else:
         check_plan(plan_memory(deployment.connectors))
         with domain.hold("owner", "plugin"):
             domain.sweep()
-            await _own_domain(deployment, domain, stop)
+            await _own_domain(deployment, domain, stop, life)
     return 0
 
 
-async def _own_domain(deployment: Deployment, domain: Domain, stop: trio.Event) -> None:
+async def _own_domain(deployment: Deployment, domain: Domain, stop: trio.Event, life: LifeSigns) -> None:
     async with open_node(domain, "owner") as node, open_services(node, specs_of(deployment.connectors)):
         domain.announce_ready()
         if domain.holder("gateway") is None:
             waiting = "domain %s: waiting for its gateway: start `taktora-trio gateway` with the same deployment"
             log.info(waiting, domain.name)
-        await _host_app(deployment, domain, stop)
+        await _host_app(deployment, domain, stop, life, None)
 
 
-async def _host_app(deployment: Deployment, domain: Domain, stop: trio.Event) -> None:
+async def _host_app(
+    deployment: Deployment, domain: Domain, stop: trio.Event, life: LifeSigns, link: SupervisorLink | None
+) -> None:
     async with (
         open_node(domain, "plugin") as node,
-        open_connector_host(node, deployment.connectors) as host,
-        move_on_when(stop.wait),
+        open_connector_host(node, deployment.connectors, link=link) as host,
+        trio.open_nursery() as nursery,
     ):
-        await deployment.app(host)
+        nursery.start_soon(_live, life)
+        nursery.start_soon(life.stopping_when, stop)
+        async with move_on_when(stop.wait):
+            await deployment.app(host)
+        life.stopping()
+        nursery.cancel_scope.cancel()
+
+
+async def _live(life: LifeSigns) -> None:
+    await life.ready("the app runs")
+    await life.serve()

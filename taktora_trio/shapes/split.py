@@ -5,40 +5,39 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable
 
 import attrs
 import trio
-from trio_util import move_on_when
+from trio_util import RepeatedEvent, move_on_when
 
 from taktora_trio.deployment import Deployment
-from taktora_trio.supervision.link import SupervisorLink, open_link
-from taktora_trio.supervision.policy import RestartPolicy
-from taktora_trio.supervision.process import ProcessExit, supervise_process
+from taktora_trio.errors import Escalated
+from taktora_trio.health import Failure
+from taktora_trio.supervision.descendants import become_subreaper
+from taktora_trio.supervision.link import ChildLink, GatewayFailed, GatewayStarted, ReviveGateway
+from taktora_trio.supervision.output import Stream
+from taktora_trio.supervision.process import StartProcess, as_process
+from taktora_trio.supervision.supervisor import Exit, Supervisor
 from taktora_trio.transport.domain import Domain, open_node
 from taktora_trio.transport.services import open_services, specs_of
 from taktora_trio.transport.sizing import check_plan, plan_memory
 
 __all__ = ["Halves", "run_split"]
 
-USAGE_ERROR = 2  # a half that was declared wrongly: starting it again would end the same way
+USAGE_ERROR = 2  # a plugin that was declared wrongly: starting it again would end the same way
 
 
 @attrs.define
 class Halves:
-    """How to start the two halves, and which of them run now."""
+    """How to start the two halves, where their output goes, and which of them run now."""
 
-    plugin_command: Sequence[str]
-    gateway_command: Sequence[str]
-    gateway_fds: Sequence[int] = ()
+    start_plugin: StartProcess
+    start_gateway: StartProcess
+    write: Callable[[str, Stream, bytes], None]
+    """Called with the half's name, the stream, and a line without its end."""
     running: dict[str, int] = attrs.field(factory=dict, init=False)
     """Name to process id, which is also the process group's."""
-
-    def started(self, half: str, pid: int) -> None:
-        self.running[half] = pid
-
-    def ended(self, half: str) -> None:
-        del self.running[half]
 
     def kill(self) -> None:
         """End both at once, and wait for it, for a supervisor that is itself ended by force. Blocks for a moment."""
@@ -50,47 +49,113 @@ class Halves:
                 os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
 
 
-async def run_split(deployment: Deployment, domain: Domain, stop: trio.Event, halves: Halves) -> int:
+async def run_split(
+    deployment: Deployment, domain: Domain, stop: trio.Event, halves: Halves, revive: RepeatedEvent
+) -> int:
     """Run both halves until the plugin has ended for good or `stop` is set; return the exit code.
 
     The supervisor creates every service and holds it, so that either half can be killed at any moment. The plugin
-    is stopped first, then the gateway, which has then still to publish what the plugin sent last.
+    is stopped first, then the gateway, which has then still to publish what the plugin sent last. `revive` starts a
+    gateway again that was given up. Raises `Escalated` if the gateway failed too often, and its policy says so.
     """
     check_plan(plan_memory(deployment.connectors))
     await domain.settle()
-    with domain.hold("owner"), open_link() as link:
+    become_subreaper()
+    with domain.hold("owner"):
         domain.sweep()
-        return await _own_domain(deployment, domain, stop, halves, link)
+        return await _own_domain(deployment, domain, stop, halves, revive)
 
 
 async def _own_domain(
-    deployment: Deployment, domain: Domain, stop: trio.Event, halves: Halves, link: SupervisorLink
+    deployment: Deployment, domain: Domain, stop: trio.Event, halves: Halves, revive: RepeatedEvent
 ) -> int:
     async with open_node(domain, "supervisor") as node, open_services(node, specs_of(deployment.connectors)):
         domain.announce_ready()
-        return await _supervise(deployment, stop, halves, link)
+        async with trio.open_nursery() as nursery:
+            supervision = _Supervision(deployment, halves, nursery)
+            nursery.start_soon(supervision.gateway.revive_at, revive)
+            code = await supervision.run(stop)
+    return code
 
 
-async def _supervise(deployment: Deployment, stop: trio.Event, halves: Halves, link: SupervisorLink) -> int:
-    plugin_exit: ProcessExit | None = None
+class _Supervision:
+    """Both supervisors, and what the one half is told of the other."""
 
-    async def half(name: str, command: Sequence[str], policy: RestartPolicy, fds: Sequence[int] = ()) -> ProcessExit:
-        return await supervise_process(
-            name,
-            command,
-            policy,
-            pass_fds=(link.fd, *fds),
-            env={**os.environ, **link.environment},
-            on_start=lambda pid: halves.started(name, pid),
-            on_exit=lambda exit_, decision: halves.ended(name),
-            never_restart_codes=(USAGE_ERROR,),
+    def __init__(self, deployment: Deployment, halves: Halves, nursery: trio.Nursery) -> None:
+        self._halves = halves
+        self._nursery = nursery
+        self._to_plugin: ChildLink | None = None
+        self._news: GatewayStarted | GatewayFailed | None = None
+        self._gateway_pid = 0
+        self.gateway = Supervisor(
+            "gateway",
+            as_process(
+                "gateway",
+                halves.start_gateway,
+                deployment.gateway_policy,
+                write=lambda stream, line: halves.write("gateway", stream, line),
+                on_start=self._gateway_started,
+                on_end=lambda: self._ended("gateway"),
+            ),
+            deployment.gateway_policy,
+            on_failure=self._gateway_failed,
+        )
+        self.plugin = Supervisor(
+            "plugin",
+            as_process(
+                "plugin",
+                halves.start_plugin,
+                deployment.plugin_policy,
+                write=lambda stream, line: halves.write("plugin", stream, line),
+                on_start=self._plugin_started,
+                on_end=lambda: self._ended("plugin"),
+                hopeless_codes=(USAGE_ERROR,),
+            ),
+            deployment.plugin_policy,
+            revivable=False,  # without its app there is nothing left to run
         )
 
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(half, "gateway", halves.gateway_command, deployment.gateway_policy, halves.gateway_fds)
+    async def run(self, stop: trio.Event) -> int:
+        plugin_exit: Exit | None = None
+        self._nursery.start_soon(self.gateway.run)
         async with move_on_when(stop.wait):
-            plugin_exit = await half("plugin", halves.plugin_command, deployment.plugin_policy)
-        nursery.cancel_scope.cancel()
-    if plugin_exit is None or not plugin_exit.failed:
-        return 0
-    return plugin_exit.returncode if plugin_exit.returncode > 0 else 1
+            plugin_exit = await self._run_plugin()
+        self._nursery.cancel_scope.cancel()
+        if plugin_exit is None or not plugin_exit.failed:
+            return 0
+        return plugin_exit.returncode if plugin_exit.returncode and plugin_exit.returncode > 0 else 1
+
+    async def _run_plugin(self) -> Exit | None:
+        try:
+            return await self.plugin.run()
+        except Escalated:
+            return self.plugin.last_exit
+
+    def _gateway_started(self, incarnation: int, pid: int, link: ChildLink) -> None:
+        self._halves.running["gateway"] = self._gateway_pid = pid
+        self._tell(GatewayStarted(incarnation, pid))
+
+    def _gateway_failed(self, failure: Failure, exit_: Exit) -> None:
+        self._tell(GatewayFailed(self._gateway_pid, failure))
+
+    def _tell(self, news: GatewayStarted | GatewayFailed) -> None:
+        self._news = news
+        if self._to_plugin is not None:
+            self._to_plugin.send(news)
+
+    def _plugin_started(self, incarnation: int, pid: int, link: ChildLink) -> None:
+        self._halves.running["plugin"] = pid
+        self._to_plugin = link
+        if self._news is not None:
+            link.send(self._news)
+        self._nursery.start_soon(self._hear_plugin, link)
+
+    async def _hear_plugin(self, link: ChildLink) -> None:
+        async for message in link.messages():
+            if isinstance(message, ReviveGateway):
+                self.gateway.revive()
+
+    def _ended(self, half: str) -> None:
+        del self._halves.running[half]
+        if half == "plugin":
+            self._to_plugin = None

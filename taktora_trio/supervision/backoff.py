@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 import random as random_module
 from collections.abc import Callable, Iterator
 
@@ -26,18 +28,26 @@ class Backoff:
     jitter: float = 0.1
 
     def __attrs_post_init__(self) -> None:
-        if not self.initial > 0:
+        if not 0 < self.initial < math.inf:
             raise ConfigError(f"backoff initial is {self.initial!r}; it must be more than 0 seconds")
-        if not self.maximum >= self.initial:
+        if not self.initial <= self.maximum < math.inf:
             raise ConfigError(f"backoff maximum is {self.maximum!r}; it must be at least initial ({self.initial!r})")
         if not self.factor >= 1:
             raise ConfigError(f"backoff factor is {self.factor!r}; it must be at least 1")
         if not 0 <= self.jitter <= 1:
             raise ConfigError(f"backoff jitter is {self.jitter!r}; it must be from 0 to 1 (a share of the delay)")
 
+    def delay(self, attempt: int, random: Callable[[], float] = random_module.random) -> float:
+        """The delay in seconds before that attempt, counted from 0; `random` returns from 0 to 1."""
+        try:
+            delay = min(self.initial * self.factor**attempt, self.maximum)
+        except OverflowError:
+            delay = self.maximum
+        return delay * (1 + self.jitter * (2 * random() - 1))
+
     def delays(self, random: Callable[[], float] = random_module.random) -> Iterator[float]:
-        """The endless series of delays in seconds; `random` returns from 0 to 1, as `random.random` does."""
-        delay = self.initial
-        while True:
-            yield delay * (1 + self.jitter * (2 * random() - 1))
-            delay = min(delay * self.factor, self.maximum)
+        """The endless series of delays."""
+        return (self.delay(attempt, random) for attempt in itertools.count())
+
+    def __str__(self) -> str:
+        return f"initial={self.initial:g},maximum={self.maximum:g},factor={self.factor:g},jitter={self.jitter:g}"

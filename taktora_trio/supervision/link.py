@@ -1,54 +1,150 @@
-"""Binding a child's life to its supervisor's: an inherited pipe whose end of file means that the parent is gone.
+"""The link between a child and its supervisor: an inherited socket.
 
-(PR_SET_PDEATHSIG would be bound to the thread that spawned the child, which trio ends when it has been idle.)
+Its end of file means that the supervisor is gone, however it ended. (PR_SET_PDEATHSIG would be bound to the thread that
+spawned the child, which trio ends when it has been idle.) Over it the supervisor tells the plugin of the gateway's
+comings and goings, and the plugin may ask for the gateway to be revived.
 """
 
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
-from collections.abc import Iterator
+import socket
+from collections.abc import AsyncIterator, Iterator
+from typing import TypeAlias
 
-import attrs
+import msgspec
 import trio
 
-from taktora_trio.supervision.process import wait_for_exit
+from taktora_trio.health import Failure
+from taktora_trio.supervision.pidfd import wait_for_exit
 
-__all__ = ["SupervisorLink", "inherited_link", "open_link"]
+__all__ = [
+    "ChildLink",
+    "GatewayFailed",
+    "GatewayStarted",
+    "Message",
+    "ReviveGateway",
+    "SupervisorLink",
+    "inherited_link",
+    "open_link",
+]
+
+log = logging.getLogger(__name__)
 
 _VARIABLE = "TAKTORA_SUPERVISOR"
 _DYING = 2.0  # seconds; more than any process takes to end that has been killed
+_LIMIT = 64 * 1024  # bytes of one message
 
 
-@attrs.frozen
-class SupervisorLink:
-    """The reading end of the pipe, and whose it is."""
+class GatewayStarted(msgspec.Struct, frozen=True, tag=True):
+    """The supervisor has started that incarnation of the gateway; reports of earlier ones no longer count."""
 
-    fd: int
+    incarnation: int
     pid: int
 
+
+class GatewayFailed(msgspec.Struct, frozen=True, tag=True):
+    """That gateway process has ended, and this is how, and what comes next."""
+
+    pid: int
+    failure: Failure
+
+
+class ReviveGateway(msgspec.Struct, frozen=True, tag=True):
+    """The app asks for the gateway to be started again."""
+
+
+Message: TypeAlias = GatewayStarted | GatewayFailed | ReviveGateway
+_decode = msgspec.json.Decoder(Message).decode
+_encode = msgspec.json.Encoder().encode
+
+
+class _End:
+    """One end of the socket. Messages keep their bounds (SOCK_SEQPACKET, unix(7))."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        sock.setblocking(False)
+        self._socket = sock
+
+    def fileno(self) -> int:
+        return self._socket.fileno()
+
+    def send(self, message: Message) -> None:
+        """Send it if that takes no waiting; a peer that reads nothing is about to be ended by its watchdog."""
+        try:
+            self._socket.send(_encode(message))
+        except OSError as exc:
+            log.debug("a message on the link was not taken: %s", exc)
+
+    async def messages(self) -> AsyncIterator[Message]:
+        """What the peer sends, until it is gone, or this end is closed."""
+        while True:
+            try:
+                await trio.lowlevel.wait_readable(self._socket)
+            except trio.ClosedResourceError:
+                return
+            try:
+                data = self._socket.recv(_LIMIT)
+            except BlockingIOError:
+                continue
+            except ConnectionResetError:
+                return
+            if not data:
+                return
+            yield _decode(data)
+
+    def close(self) -> None:
+        trio.lowlevel.notify_closing(self._socket)
+        self._socket.close()
+
+
+class ChildLink(_End):
+    """The supervisor's end, to one incarnation of a child."""
+
+    def __init__(self, ours: socket.socket, theirs: socket.socket) -> None:
+        super().__init__(ours)
+        self._theirs = theirs
+
     @property
-    def environment(self) -> dict[str, str]:
-        """What a child needs besides the inherited descriptor."""
-        return {_VARIABLE: f"{self.fd} {self.pid}"}
+    def fd(self) -> int:
+        """What the child is to inherit."""
+        return self._theirs.fileno()
+
+    def environment(self, incarnation: int) -> dict[str, str]:
+        """What the child needs besides the inherited descriptor."""
+        return {_VARIABLE: f"{self.fd} {os.getpid()} {incarnation}"}
+
+    def child_has_it(self) -> None:
+        """Only the child holds its end now."""
+        self._theirs.close()
+
+
+class SupervisorLink(_End):
+    """The child's end, which tells who its supervisor is, and which incarnation it is itself."""
+
+    def __init__(self, sock: socket.socket, pid: int, incarnation: int) -> None:
+        super().__init__(sock)
+        self.pid = pid
+        self.incarnation = incarnation
 
     async def wait_until_gone(self) -> None:
-        """In the child: wait until the supervisor has ended, however it did."""
-        await trio.lowlevel.wait_readable(self.fd)
-        # The kernel closes a dying process's descriptors one by one: after this one, it may still hold its locks.
-        with trio.move_on_after(_DYING):
+        """Wait until the supervisor has ended, however it did."""
+        if os.getppid() == self.pid:  # else it is gone already, and its number may be another's
             await wait_for_exit(self.pid)
 
 
 @contextlib.contextmanager
-def open_link() -> Iterator[SupervisorLink]:
-    """In the supervisor: pass `fd` and `environment` to each child."""
-    reading, writing = os.pipe()  # not inheritable: only this process ever holds the writing end
+def open_link() -> Iterator[ChildLink]:
+    """In the supervisor, for each incarnation: pass `fd` and `environment` to it, then call `child_has_it`."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    link = ChildLink(ours, theirs)
     try:
-        yield SupervisorLink(reading, os.getpid())
+        yield link
     finally:
-        os.close(writing)
-        os.close(reading)
+        link.child_has_it()
+        link.close()
 
 
 def inherited_link() -> SupervisorLink | None:
@@ -56,6 +152,6 @@ def inherited_link() -> SupervisorLink | None:
     value = os.environ.pop(_VARIABLE, None)
     if value is None:
         return None
-    fd, pid = map(int, value.split())
+    fd, pid, incarnation = map(int, value.split())
     os.set_inheritable(fd, False)
-    return SupervisorLink(fd, pid)
+    return SupervisorLink(socket.socket(fileno=fd), pid, incarnation)

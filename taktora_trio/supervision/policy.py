@@ -1,87 +1,104 @@
-"""When something that ended is started again. Pure: a function of the policy, the history and the time."""
+"""What an operator decides about restarts. One class, for tasks and for processes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Literal, TypeAlias
+from typing import Any, Literal
 
 import attrs
 
 from taktora_trio.errors import ConfigError
 from taktora_trio.supervision.backoff import Backoff
 
-__all__ = ["Decision", "Finish", "GiveUp", "Restart", "RestartHistory", "RestartPolicy"]
+__all__ = ["RestartPolicy"]
+
+_WORDS = {"restart": ("always", "on-failure", "never"), "beyond": ("give_up", "escalate")}
 
 
 @attrs.frozen(kw_only=True)
 class RestartPolicy:
-    """When to restart, how soon, how often, and what a stop may take. The same class for tasks and for processes.
+    """When to restart, how soon, how often, what comes then, and how long a start, a silence and a stop may take.
 
-    `restart` has OTP's meanings under systemd's names: `always` (OTP: permanent), `on-failure` (transient), `never`
-    (temporary). After more than `intensity` restarts within `period` seconds it is given up for good, as an OTP
-    supervisor terminates when its maximum restart intensity is exceeded. The backoff starts over once the last run
-    lasted `period` seconds.
+    Times in seconds. `restart` has OTP's meanings under systemd's names: `always` (OTP: permanent), `on-failure`
+    (transient), `never` (temporary). Raises `ConfigError` naming the field that can't be.
+
+    At most `intensity` restarts are granted within `period` seconds, as to a child of an OTP supervisor; but only
+    uptime counts as time here. What an instance spends waiting and starting gives nothing back, so one that is ready
+    again and again and then fails is given up, too. After a run of `period` seconds the backoff starts over.
     """
 
     restart: Literal["always", "on-failure", "never"] = "on-failure"
     backoff: Backoff = Backoff(initial=0.1, maximum=5.0)
     intensity: int = 10
     period: float = 60.0
+    beyond: Literal["give_up", "escalate"] = "give_up"
+    """One failure more than `intensity`: `give_up` leaves it down and the rest alive until somebody revives it;
+    `escalate` ends the whole deployment with a nonzero exit code."""
+    start_timeout: float = 20.0
+    """A process that is not ready by then is ended as if it had crashed (systemd.service(5), TimeoutStartSec=)."""
+    watchdog: float | None = 10.0
+    """So is a process that gave no sign of life for so long (WatchdogSec=); `None` for never. Tasks have neither."""
     stop_grace: float = 2.0
-    """Seconds between the polite request to stop and the forced end."""
+    """Between the polite request to stop and the forced end (TimeoutStopSec=)."""
 
     def __attrs_post_init__(self) -> None:
-        if self.restart not in ("always", "on-failure", "never"):
-            raise ConfigError(f"restart is {self.restart!r}; use 'always', 'on-failure' or 'never'")
-        if self.intensity < 0:
+        for field, words in _WORDS.items():
+            if getattr(self, field) not in words:
+                raise ConfigError(f"{field} is {getattr(self, field)!r}; use {' or '.join(map(repr, words))}")
+        if not self.intensity >= 0:
             raise ConfigError(f"intensity is {self.intensity!r}; it must be at least 0 restarts")
-        if not self.period > 0:
-            raise ConfigError(f"period is {self.period!r}; it must be more than 0 seconds")
+        for field in ("period", "start_timeout", "watchdog"):
+            value = getattr(self, field)
+            if not (value is None or value > 0):
+                raise ConfigError(f"{field} is {value!r}; it must be more than 0 seconds")
         if not self.stop_grace >= 0:
             raise ConfigError(f"stop_grace is {self.stop_grace!r}; it must be at least 0 seconds")
 
+    def changed(self, text: str) -> RestartPolicy:
+        """The same policy with some fields changed, written as `intensity=3,period=30,maximum=2`.
 
-@attrs.frozen
-class Restart:
-    """Start again after `delay` seconds."""
+        The fields of the backoff go by their own names; `watchdog=off` means none. Raises `ConfigError`.
+        """
+        changes: dict[str, Any] = {}
+        backoff: dict[str, float] = {}
+        for part in text.split(","):
+            name, equals, value = (piece.strip() for piece in part.partition("="))
+            if not equals or not value:
+                raise ConfigError(f"policy {part.strip()!r} is no NAME=VALUE: write for example intensity=3,period=30")
+            if name in _WORDS:
+                changes[name] = value
+            elif name == "intensity":
+                changes[name] = _number(name, value, int)
+            elif name == "watchdog" and value == "off":
+                changes[name] = None
+            elif name in ("period", "start_timeout", "watchdog", "stop_grace"):
+                changes[name] = _number(name, value, float)
+            elif name in BACKOFF_FIELDS:
+                backoff[name] = _number(name, value, float)
+            else:
+                raise ConfigError(f"a policy has no field {name!r}; it has {', '.join(POLICY_FIELDS)}")
+        return attrs.evolve(self, **changes, backoff=attrs.evolve(self.backoff, **backoff))
 
-    delay: float
+    def __str__(self) -> str:
+        """All fields, as `changed` reads them."""
+        watchdog = "off" if self.watchdog is None else f"{self.watchdog:g}"
+        return (
+            f"restart={self.restart},{self.backoff},intensity={self.intensity},period={self.period:g},"
+            f"beyond={self.beyond},start_timeout={self.start_timeout:g},watchdog={watchdog},"
+            f"stop_grace={self.stop_grace:g}"
+        )
 
 
-@attrs.frozen
-class Finish:
-    """It ended as it may; nothing more is to be done."""
+BACKOFF_FIELDS = tuple(field.name for field in attrs.fields(Backoff))
+POLICY_FIELDS = tuple(
+    name
+    for field in attrs.fields(RestartPolicy)
+    for name in (BACKOFF_FIELDS if field.name == "backoff" else (field.name,))
+)
 
 
-@attrs.frozen
-class GiveUp:
-    """It failed too often. Terminal, and never silent."""
-
-    reason: str
-
-
-Decision: TypeAlias = Restart | Finish | GiveUp
-
-
-@attrs.define
-class RestartHistory:
-    """What a decision depends on besides the policy. `now` is any clock in seconds that only goes forward."""
-
-    policy: RestartPolicy
-    _restarts: list[float] = attrs.field(factory=list, init=False)
-    _delays: Iterator[float] | None = attrs.field(default=None, init=False)
-
-    def decide(
-        self, *, failed: bool, started: float, now: float, random: Callable[[], float] | None = None
-    ) -> Decision:
-        """What to do about a run that began at `started` and has just ended."""
-        policy = self.policy
-        if policy.restart == "never" or (policy.restart == "on-failure" and not failed):
-            return Finish() if not failed else GiveUp("its policy is never to restart it")
-        self._restarts = [at for at in self._restarts if now - at < policy.period]
-        if len(self._restarts) >= policy.intensity:
-            return GiveUp(f"it ended {len(self._restarts) + 1} times within {policy.period:g} s")
-        self._restarts.append(now)
-        if self._delays is None or now - started >= policy.period:
-            self._delays = policy.backoff.delays(random) if random else policy.backoff.delays()
-        return Restart(next(self._delays))
+def _number(name: str, value: str, kind: type[int] | type[float]) -> Any:
+    try:
+        return kind(value)
+    except ValueError:
+        what = "whole number" if kind is int else "number"
+        raise ConfigError(f"{name} is {value!r}; it must be a {what}") from None

@@ -1,132 +1,305 @@
-"""Supervise a process: it runs in a process group of its own, is started again by policy, and never left behind."""
+"""A process as something to supervise: with a group of its own, watched for signs of life, and never left behind."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
 import os
+import secrets
 import signal
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Protocol, TypeAlias
 
 import attrs
 import trio
 
-from taktora_trio.supervision.policy import Finish, GiveUp, Restart, RestartHistory, RestartPolicy
+from taktora_trio.health import FailureKind
+from taktora_trio.supervision.descendants import Descendants
+from taktora_trio.supervision.link import ChildLink, open_link
+from taktora_trio.supervision.notify import Notification, NotifySocket, open_notify_socket
+from taktora_trio.supervision.output import LastWords, Stream, read_lines
+from taktora_trio.supervision.policy import RestartPolicy
+from taktora_trio.supervision.supervisor import Exit, Runner
 
-__all__ = ["ProcessExit", "stop_process", "supervise_process", "wait_for_exit"]
+__all__ = ["Child", "Start", "as_process", "spawn", "stop_process"]
 
 log = logging.getLogger(__name__)
 
+_OUT_OF_MEMORY = 12  # ENOMEM, by which a process says that it could not go on
+_DUMP = 0.05  # of the watchdog period: what a hung process has to tell where it hangs
+_DRAIN = 1.0  # seconds for which an ended process's output is still read, should somebody else have its pipe
 
-@attrs.frozen
-class ProcessExit:
-    """How a process ended: `returncode` as `subprocess` has it, negative for a signal."""
 
-    returncode: int
+class Child(Protocol):
+    """A process that was started. Like `trio.Process`, which is one."""
 
     @property
-    def failed(self) -> bool:
-        return self.returncode != 0
+    def pid(self) -> int: ...
 
-    def __str__(self) -> str:
-        if self.returncode >= 0:
-            return f"exit code {self.returncode}"
-        try:
-            return f"killed by {signal.Signals(-self.returncode).name}"
-        except ValueError:
-            return f"killed by signal {-self.returncode}"
+    @property
+    def returncode(self) -> int | None: ...
+
+    async def wait(self) -> int: ...
 
 
-async def supervise_process(
+@attrs.frozen(kw_only=True)
+class Start:
+    """What one incarnation is started with; whoever starts it gives it these, and nothing else of ours."""
+
+    environment: Mapping[str, str]
+    """In addition to our own."""
+    link: ChildLink
+    stdout: int
+    stderr: int
+
+
+StartProcess: TypeAlias = Callable[[Start], Awaitable[Child]]
+
+
+def spawn(command: Sequence[str], pass_fds: Sequence[int] = ()) -> StartProcess:
+    """A fresh program each time."""
+
+    async def start(given: Start) -> Child:
+        # process_group=0: the terminal's Ctrl-C must reach the child once, from its supervisor, and not twice.
+        return await trio.lowlevel.open_process(
+            list(command),
+            stdin=subprocess.DEVNULL,
+            stdout=given.stdout,
+            stderr=given.stderr,
+            pass_fds=[given.link.fd, *pass_fds],
+            env={**os.environ, **given.environment},
+            process_group=0,
+        )
+
+    return start
+
+
+def as_process(
     name: str,
-    command: Sequence[str],
+    start: StartProcess,
     policy: RestartPolicy,
     *,
-    pass_fds: Sequence[int] = (),
-    env: Mapping[str, str] | None = None,
-    on_start: Callable[[int], None] = lambda pid: None,
-    on_exit: Callable[[ProcessExit, Restart | GiveUp | Finish], None] = lambda exit_, decision: None,
-    never_restart_codes: Sequence[int] = (),
-) -> ProcessExit:
-    """Run `command` again and again as the policy says; return how the last run ended when it says no more.
+    write: Callable[[Stream, bytes], None],
+    on_start: Callable[[int, int, ChildLink], None] = lambda incarnation, pid, link: None,
+    on_end: Callable[[], None] = lambda: None,
+    hopeless_codes: Sequence[int] = (),
+) -> Runner:
+    """A runner of one process at a time.
 
-    When cancelled, the process gets SIGTERM, then SIGKILL after `policy.stop_grace` seconds, and has always ended,
-    with all of its group, when this returns. An exit code in `never_restart_codes` means that another try would end
-    the same way. `on_exit` is called at once, before the delay.
+    It is ready when it says `READY=1` (sd_notify(3)). If it does not within `policy.start_timeout` seconds, or gives
+    no sign of life for `policy.watchdog` seconds, it is ended, and that was a failure. When cancelled, it gets
+    SIGTERM, then SIGKILL after `policy.stop_grace` seconds. When the runner returns, the process has ended, with all
+    of its group and all else that it has started. `write` gets each line of its output.
+    `on_start(incarnation, pid, link)` and `on_end()` enclose its life. An exit code in `hopeless_codes` means that
+    another try would end the same way.
     """
-    history = RestartHistory(policy)
-    while True:
-        started = trio.current_time()
-        exit_ = await _run_once(name, command, policy.stop_grace, pass_fds, env, on_start)
-        if exit_.returncode in never_restart_codes:
-            log.critical("%s: %s; starting it again would end the same way", name, exit_)
-            on_exit(exit_, GiveUp(str(exit_)))
-            return exit_
-        decision = history.decide(failed=exit_.failed, started=started, now=trio.current_time())
-        on_exit(exit_, decision)
-        match decision:
-            case Finish():
-                log.info("%s: ended (%s)", name, exit_)
-                return exit_
-            case GiveUp(reason=reason):
-                log.critical("%s: given up (%s): %s", name, exit_, reason)
-                return exit_
-            case Restart(delay=delay):
-                log.warning("%s: ended (%s), starts again in %.2f s", name, exit_, delay)
-                await trio.sleep(delay)
+
+    async def runner(incarnation: int, ready: Callable[[], None]) -> Exit:
+        descendants = Descendants(f"{name}-{incarnation}-{secrets.token_hex(8)}")
+        last_words = LastWords()
+
+        def line(stream: Stream, text: bytes) -> None:
+            if stream == "stderr":
+                last_words.add(text)
+            write(stream, text)
+
+        kills = _out_of_memory_kills()
+        with open_notify_socket() as notify, open_link() as link:
+            async with _open_output(line) as (stdout, stderr):
+                environment = {
+                    **notify.environment(policy.watchdog),
+                    **link.environment(incarnation),
+                    **descendants.environment,
+                    "PYTHONUNBUFFERED": "1",  # nothing that was printed is lost at a crash
+                }
+                with _closed_after(stdout, stderr, link):
+                    child = await start(Start(environment=environment, link=link, stdout=stdout, stderr=stderr))
+                log.info("%s: started, pid %d", name, child.pid)
+                notify.pid = child.pid
+                life = _Life(name, child, policy, notify, ready)
+                try:
+                    on_start(incarnation, child.pid, link)
+                    await life.watch()
+                finally:
+                    await stop_process(name, child, policy.stop_grace)
+                    on_end()
+                    with trio.CancelScope(shield=True, deadline=trio.current_time() + policy.stop_grace + 1):
+                        if left := await descendants.end():
+                            log.warning("%s: killed %d processes that it left behind", name, len(left))
+        assert child.returncode is not None
+        kind, description = life.verdict(child.returncode, _out_of_memory_kills() > kills)
+        return Exit(
+            kind,
+            description,
+            failed=kind != "exit" or child.returncode != 0,
+            hopeless=child.returncode in hopeless_codes,
+            last_words=last_words.lines(),
+            returncode=child.returncode,
+        )
+
+    return runner
 
 
-async def _run_once(
-    name: str,
-    command: Sequence[str],
-    stop_grace: float,
-    pass_fds: Sequence[int],
-    env: Mapping[str, str] | None,
-    on_start: Callable[[int], None],
-) -> ProcessExit:
-    # process_group=0: the terminal's Ctrl-C must reach the child once, from its supervisor, and not twice.
-    process = await trio.lowlevel.open_process(
-        list(command), stdin=subprocess.DEVNULL, pass_fds=pass_fds, env=env, process_group=0
-    )
-    log.info("%s: started, pid %d", name, process.pid)
+class _Life:
+    """One incarnation, from its start to its end."""
+
+    def __init__(
+        self, name: str, child: Child, policy: RestartPolicy, notify: NotifySocket, ready: Callable[[], None]
+    ) -> None:
+        self._name = name
+        self._child = child
+        self._policy = policy
+        self._notify = notify
+        self._ready = ready
+        self._is_ready = False
+        self._is_stopping = False
+        self._errno = 0
+        self._ended_for: str | None = None  # why we have ended it
+
+    async def watch(self) -> None:
+        """Wait for its end, or bring it about."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._watch_signs)
+            await self._child.wait()
+            nursery.cancel_scope.cancel()
+        with contextlib.suppress(trio.WouldBlock):  # its last words
+            while True:
+                self._errno = self._notify.receive_nowait().errno or self._errno
+
+    async def _watch_signs(self) -> None:
+        period = self._policy.start_timeout
+        deadline = trio.current_time() + period
+        while (news := await self._next_sign(deadline, period)) is not None:
+            self._errno = news.errno or self._errno
+            if news.stopping:
+                self._is_stopping = True
+                period = 2 * self._policy.stop_grace
+                deadline = trio.current_time() + period
+                continue
+            if news.ready and not self._is_ready:
+                self._is_ready = True
+                self._ready()
+            if self._is_ready:
+                if self._policy.watchdog is None:
+                    return
+                period = self._policy.watchdog
+                deadline = trio.current_time() + period
+            elif news.extend:
+                period = news.extend
+                deadline = max(deadline, trio.current_time() + period)
+        if self._is_stopping:
+            what = f"no end within {period:g} s after it said that it stops"
+        elif self._is_ready:
+            what = f"no sign of life for {period:g} s"
+        else:
+            what = f"not ready within {period:g} s"
+        self._ended_for = what
+        log.error("%s: pid %d: %s, so it is killed", self._name, self._child.pid, what)
+        # First the signal at which a Python process with faulthandler tells where it is.
+        _signal_group(self._child.pid, signal.SIGABRT)
+        await trio.sleep(min(period * _DUMP, 0.5))
+        _signal_group(self._child.pid, signal.SIGKILL)
+
+    async def _next_sign(self, deadline: float, period: float) -> Notification | None:
+        """The next news that counts; `None` if there is none until the deadline."""
+        while True:
+            with trio.move_on_at(deadline):
+                while True:
+                    news = await self._notify.receive()
+                    if news.stopping or (not self._is_stopping and (news.alive or not self._is_ready)):
+                        return news
+            with contextlib.suppress(trio.WouldBlock):
+                return self._notify.receive_nowait()
+            if trio.current_time() - deadline < period / 2:
+                return None
+            # It was us who did not run, stopped or starved; maybe it was, too: it has another period.
+            deadline = trio.current_time() + period
+
+    def verdict(self, returncode: int, memory_ran_out: bool) -> tuple[FailureKind, str]:
+        """The kind of the end, and its description."""
+        if self._ended_for is not None:
+            return ("hang" if self._is_ready else "start-deadline"), f"{self._ended_for}, so it was killed"
+        if self._errno == _OUT_OF_MEMORY:
+            return "out-of-memory", "out of memory"
+        if returncode == -signal.SIGKILL and memory_ran_out:
+            return "out-of-memory", "killed by the kernel, out of memory"
+        return ("signal" if returncode < 0 else "exit"), describe(returncode)
+
+
+def describe(returncode: int) -> str:
+    """How a process ended, in words; a negative `returncode` is a signal's."""
+    if returncode >= 0:
+        return f"exit code {returncode}"
     try:
-        on_start(process.pid)
-        await process.wait()
+        return f"killed by {signal.Signals(-returncode).name}"
+    except ValueError:
+        return f"killed by signal {-returncode}"
+
+
+def _out_of_memory_kills() -> int:
+    """How many processes the kernel has killed for want of memory, of all there are (proc_vmstat(5))."""
+    try:
+        for line in Path("/proc/vmstat").read_text().splitlines():
+            if line.startswith("oom_kill "):
+                return int(line.split()[1])
+    except OSError:
+        pass
+    return 0
+
+
+@contextlib.asynccontextmanager
+async def _open_output(line: Callable[[Stream, bytes], None]) -> AsyncIterator[tuple[int, int]]:
+    """Descriptors for a child's standard output and error; each of their lines goes to `line`, to the very last."""
+
+    # Not cancelled with the rest: what it says while it is stopped is to be heard, too.
+    scopes: list[trio.CancelScope] = []
+
+    async def read(fd: int, stream: Stream) -> None:
+        with trio.CancelScope(shield=True) as scope:
+            scopes.append(scope)
+            async for text in read_lines(fd):
+                line(stream, text)
+
+    out, err = os.pipe(), os.pipe()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(read, out[0], "stdout")
+        nursery.start_soon(read, err[0], "stderr")
+        try:
+            yield out[1], err[1]
+        finally:
+            for scope in scopes:  # somebody who escaped us may still have the pipe
+                scope.deadline = trio.current_time() + _DRAIN
+
+
+@contextlib.contextmanager
+def _closed_after(stdout: int, stderr: int, link: ChildLink) -> Iterator[None]:
+    """Only the child has these, from when it runs."""
+    try:
+        yield
     finally:
-        await stop_process(name, process, stop_grace)
-    assert process.returncode is not None
-    return ProcessExit(process.returncode)
+        os.close(stdout)
+        os.close(stderr)
+        link.child_has_it()
 
 
-async def stop_process(name: str, process: trio.Process, grace: float) -> None:
+async def stop_process(name: str, child: Child, grace: float) -> None:
     """End a process that leads its own group, and what it left in the group: SIGTERM, `grace` seconds, SIGKILL."""
-    if process.returncode is None:
+    if child.returncode is None:
         # First the act that makes the wait finite, then the shielded wait.
-        _signal_group(process.pid, signal.SIGTERM)
+        _signal_group(child.pid, signal.SIGTERM)
         with trio.CancelScope(shield=True):
             with trio.move_on_after(grace):
-                await process.wait()
-            if process.returncode is None:
+                await child.wait()
+            if child.returncode is None:
                 log.warning("%s: did not stop within %.1f s, so it is killed", name, grace)
-                _signal_group(process.pid, signal.SIGKILL)
-                await process.wait()
-        log.info("%s: stopped (%s)", name, ProcessExit(process.returncode or 0))
-    _signal_group(process.pid, signal.SIGKILL)
+                _signal_group(child.pid, signal.SIGKILL)
+                await child.wait()
+        log.info("%s: stopped (%s)", name, describe(child.returncode or 0))
+    _signal_group(child.pid, signal.SIGKILL)
 
 
 def _signal_group(group: int, signum: signal.Signals) -> None:
     with contextlib.suppress(ProcessLookupError):  # nobody is left in it
         os.killpg(group, signum)
-
-
-async def wait_for_exit(pid: int) -> None:
-    """Wait until the process has ended, whoever's child it is; at once if it doesn't exist (pidfd_open(2))."""
-    try:
-        fd = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return
-    try:
-        await trio.lowlevel.wait_readable(fd)
-    finally:
-        os.close(fd)

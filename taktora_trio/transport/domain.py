@@ -15,6 +15,7 @@ import hashlib
 import logging
 import os
 import re
+import socket
 import stat
 import struct
 from collections.abc import AsyncIterator, Iterator
@@ -26,7 +27,7 @@ import iceoryx2 as iox2
 import trio
 
 from taktora_trio.errors import ConfigError, DomainInUse, TransportError
-from taktora_trio.supervision.process import wait_for_exit
+from taktora_trio.supervision.pidfd import wait_for_exit
 
 __all__ = ["Domain", "Node", "Role", "clean_up_dead_nodes", "open_node"]
 
@@ -58,6 +59,15 @@ class Domain:
     @property
     def _digest(self) -> str:
         return hashlib.sha256(f"{os.getuid()}:{self.name}".encode()).hexdigest()[:10]
+
+    @property
+    def identity(self) -> str:
+        """A name for others to know this deployment by: the same at each start, and unlike that of any other machine.
+
+        MQTT brokers take 23 letters and digits for certain (MQTT 3.1.1, section 3.1.3.1), most of them far more.
+        """
+        here = f"{_machine()}:{socket.gethostname()}:{os.getuid()}:{self.name}"
+        return f"{self.name[:20]}-{hashlib.sha256(here.encode()).hexdigest()[:10]}"
 
     @property
     def root(self) -> Path:
@@ -242,6 +252,14 @@ class Domain:
         config.global_cfg.root_path = iox2.Path.new(str(self.root))
         config.global_cfg.prefix = iox2.FileName.new(self.prefix)
         return config
+
+
+def _machine() -> str:
+    for path in (Path("/etc/machine-id"), Path("/proc/sys/kernel/random/boot_id")):
+        with contextlib.suppress(OSError):
+            if text := path.read_text().strip():
+                return text
+    return ""
 
 
 def _is_lock(path: Path) -> bool:

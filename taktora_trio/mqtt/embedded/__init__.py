@@ -31,7 +31,7 @@ async def open_embedded_broker() -> AsyncIterator[BrokerAddress]:
     if importlib.util.find_spec("amqtt") is None:
         raise ConfigError("--broker embedded needs amqtt: pip install 'taktora-trio[embedded]', or name a broker")
     with open_link() as link:
-        process, port = await _start(link.fd, {**os.environ, **link.environment})
+        process, port = await _start(link.fd, {**os.environ, **link.environment(1)})
         try:
             yield BrokerAddress("127.0.0.1", port)
         finally:

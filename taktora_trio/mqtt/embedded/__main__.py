@@ -19,7 +19,7 @@ async def main(port: int) -> None:
     for signum in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(signum, end.set)
     if link := inherited_link():
-        loop.add_reader(link.fd, end.set)
+        loop.add_reader(link.fileno(), end.set)  # nothing but its end ever comes
     broker = Broker(
         {
             "listeners": {"default": {"type": "tcp", "bind": f"127.0.0.1:{port}"}},

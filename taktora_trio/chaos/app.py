@@ -1,0 +1,126 @@
+"""The app under test: it ticks, publishes numbers, hears them again, and tells its observer what it sees."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import time
+
+import attrs
+import trio
+
+from taktora_trio.channel import Inbound, Outbound
+from taktora_trio.chaos.faulty import FaultyConnector
+from taktora_trio.chaos.telemetry import Health, Hello, Teller, Tick, open_teller
+from taktora_trio.deployment import Deployment
+from taktora_trio.health import HealthEvents
+from taktora_trio.host import ConnectorHost
+from taktora_trio.mqtt.options import MqttOptions
+from taktora_trio.mqtt.routing import MqttRouting
+from taktora_trio.supervision.backoff import Backoff
+from taktora_trio.supervision.policy import RestartPolicy
+from taktora_trio.transport.reader import ChannelReader
+from taktora_trio.transport.writer import ChannelWriter
+
+__all__ = ["KEEPALIVE", "NUMBERS_TOPIC", "TICK", "WATCHDOG", "Numbered", "deployment"]
+
+TICK = 0.01  # seconds between two ticks
+KEEPALIVE = 2  # seconds; less would take a machine that is merely busy for a broker that is gone
+WATCHDOG = 1.0  # seconds
+NUMBERS_TOPIC = "chaos/numbers"
+_PACE = 0.005  # seconds between two messages
+
+
+@attrs.frozen
+class Numbered:
+    """A message of the load. Each process of the app counts from 1 in a series of its own."""
+
+    series: str
+    number: int
+
+
+NUMBERS = Outbound("numbers", Numbered, MqttRouting(NUMBERS_TOPIC, qos=1), max_payload=128)
+# The broker gives them back, so that both directions are at work.
+ECHO = Inbound("echo", Numbered, MqttRouting(NUMBERS_TOPIC, qos=1), max_payload=128, window=256)
+
+
+class _App:
+    """What its tasks share."""
+
+    def __init__(self, teller: Teller) -> None:
+        self._teller = teller
+        self._series = f"{os.getpid()}-{time.time_ns()}"
+        self._sent = 0
+        self._echoed = 0
+        self._flooding = False
+        teller.tell(Hello(os.getpid(), self._series))
+
+    async def tick(self) -> None:
+        while True:
+            self._teller.tell(Tick(time.monotonic(), self._sent, self._echoed))
+            await trio.sleep(TICK)
+
+    async def publish(self, writer: ChannelWriter[Numbered]) -> None:
+        for number in itertools.count(1):
+            await writer.send(Numbered(self._series, number))
+            self._sent = number
+            await (trio.lowlevel.checkpoint() if self._flooding else trio.sleep(_PACE))
+
+    async def hear(self, reader: ChannelReader[Numbered]) -> None:
+        async for received in reader:
+            if received.value.series == self._series:
+                self._echoed = max(self._echoed, received.value.number)
+
+    async def tell_health(self, events: HealthEvents) -> None:
+        async for event in events:
+            cause = str(event.cause or "")
+            self._teller.tell(Health(time.monotonic(), str(event.before), str(event.after), cause))
+
+    async def obey(self) -> None:
+        async for order in self._teller.orders():
+            self._flooding = order.flood
+
+
+async def run(host: ConnectorHost) -> None:
+    """Run until it is cancelled."""
+    events = host.health_events()  # before anything is awaited, so that not even the first is missed
+    with open_teller() as teller:
+        app = _App(teller)
+        async with (
+            host.open_writer(NUMBERS) as writer,
+            host.open_reader(ECHO) as reader,
+            trio.open_nursery() as nursery,
+        ):
+            nursery.start_soon(app.tick)
+            nursery.start_soon(app.tell_health, events)
+            nursery.start_soon(app.obey)
+            nursery.start_soon(app.hear, reader)
+            await app.publish(writer)
+
+
+# Fast, so that many faults fit into a short time.
+_POLICY = RestartPolicy(
+    backoff=Backoff(initial=0.05, maximum=0.5),
+    intensity=10_000,
+    start_timeout=3.0,
+    watchdog=WATCHDOG,
+    stop_grace=1.5,
+)
+
+deployment = Deployment(
+    "chaos",
+    run,
+    [
+        FaultyConnector(
+            [NUMBERS, ECHO],
+            options=MqttOptions(
+                keepalive=KEEPALIVE,
+                connect_timeout=1.0,
+                drain_timeout=0.5,
+                reconnect=Backoff(initial=0.05, maximum=0.5),
+            ),
+        )
+    ],
+    gateway_policy=attrs.evolve(_POLICY, restart="always"),
+    plugin_policy=_POLICY,
+)

@@ -1,0 +1,258 @@
+"""A connector whose gateway half fails on demand: each small fault by name, at its moment, once.
+
+An instruction is a file in a folder that an environment variable names: the file's name is the moment, its text the
+fault. The first gateway that comes to that moment takes the file away and then does what it says.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from enum import Enum
+from pathlib import Path
+from typing import NoReturn
+
+import attrs
+import trio
+
+from taktora_trio.channel import Header, Received
+from taktora_trio.connector import GatewayChannels, PayloadSource
+from taktora_trio.health import HealthBoard, Up
+from taktora_trio.mqtt.connector import MqttConnector
+
+__all__ = ["FOLDER_VARIABLE", "GATEWAY_FAULTS", "FaultyConnector", "GatewayFault", "Instructions", "Moment"]
+
+log = logging.getLogger(__name__)
+
+FOLDER_VARIABLE = "TAKTORA_CHAOS_FOLDER"
+"""The environment variable with the folder of instructions. Without it the connector is an `MqttConnector`."""
+_LOOK = 0.02  # seconds between two looks into the folder
+_LONG = 60.0  # seconds that a blocked gateway and a leaked process last at most, should nobody end them
+_GRANDCHILD = "grandchild"
+_HEADROOM = 64 * 2**20  # bytes of address space that are left to a gateway that is to run out of memory
+
+
+class Moment(Enum):
+    """When a gateway looks whether it is to fail."""
+
+    START = "start"
+    """The process makes the connector, before it has touched shared memory: it was never ready."""
+    CONNECTED = "connected"
+    """As soon as the broker has accepted it."""
+    PUBLISH = "publish"
+    """A message was taken out of shared memory and is not acknowledged."""
+    CLEANUP = "cleanup"
+    """It was asked to stop and has disconnected."""
+    RUNNING = "running"
+    """At any time while it runs: soon after the instruction is there."""
+
+
+@attrs.frozen
+class Instructions:
+    """The folder through which gateways are told to fail."""
+
+    folder: Path
+
+    @staticmethod
+    def of_environment() -> Instructions | None:
+        folder = os.environ.get(FOLDER_VARIABLE)
+        return None if folder is None else Instructions(Path(folder))
+
+    def give(self, name: str) -> None:
+        """Tell the next gateway that comes to the fault's moment."""
+        moment = GATEWAY_FAULTS[name].moment
+        complete = self.folder / f"{moment.value}.new"
+        complete.write_text(name)
+        complete.rename(self._file(moment))  # in one step: nobody finds half a file
+
+    def take(self, moment: Moment) -> GatewayFault | None:
+        """The fault that is asked for at this moment; nobody gets it a second time."""
+        mine = self.folder / f"{moment.value}.{os.getpid()}"
+        try:
+            self._file(moment).rename(mine)
+        except FileNotFoundError:
+            return None
+        return GATEWAY_FAULTS[mine.read_text()]
+
+    def is_waiting(self, name: str) -> bool:
+        """Whether no gateway has taken it yet."""
+        return self._file(GATEWAY_FAULTS[name].moment).exists()
+
+    def clear(self) -> None:
+        """Forget what nobody has taken, and what was left by who has."""
+        for path in self.folder.iterdir():
+            path.unlink()
+
+    def note_grandchild(self, pid: int) -> None:
+        (self.folder / _GRANDCHILD).write_text(str(pid))
+
+    def grandchild(self) -> int | None:
+        """The process that a gateway has leaked."""
+        with contextlib.suppress(FileNotFoundError):
+            return int((self.folder / _GRANDCHILD).read_text())
+        return None
+
+    def _file(self, moment: Moment) -> Path:
+        return self.folder / moment.value
+
+
+# The faults
+
+
+@attrs.frozen
+class GatewayFault:
+    """What a gateway does to fail, and when."""
+
+    moment: Moment
+    act: Callable[[], Awaitable[None] | None]
+    """Raises, blocks, or leaves something behind. At `START` there is no event loop yet: a plain function."""
+    ends_gateway: bool = True
+    """Whether the gateway half is over when `act` is."""
+
+
+class ChaosError(Exception):
+    """An error that nobody expects, so that no handler is meant for it."""
+
+
+def _crash() -> NoReturn:
+    raise ChaosError("a crash on purpose")
+
+
+def _leak_group() -> NoReturn:
+    raise ExceptionGroup("a group on purpose", [ValueError("the first"), ExceptionGroup("inner", [OSError(5, "I/O")])])
+
+
+def _loop() -> NoReturn:
+    while True:
+        pass
+
+
+def _block() -> None:
+    time.sleep(_LONG)
+
+
+def _return() -> None:
+    """Nothing happened, and yet the gateway is over."""
+
+
+def _ignore_sigterm() -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    log.info("deaf to SIGTERM from now on")
+
+
+def _leak_grandchild() -> NoReturn:
+    # In a session of its own, where no signal to the gateway's group reaches it.
+    grandchild = subprocess.Popen(["sleep", f"{_LONG:g}"], stdin=subprocess.DEVNULL, start_new_session=True)  # noqa: S607
+    instructions = Instructions.of_environment()
+    assert instructions is not None
+    instructions.note_grandchild(grandchild.pid)
+    raise ChaosError("a crash that leaves a process behind")
+
+
+async def _flood_stderr() -> None:
+    """8 MB in lines, then 1 MB with no line end."""
+    lines = ("x" * 199 + "\n") * 250
+    for _ in range(160):
+        sys.stderr.write(lines)
+        await trio.lowlevel.checkpoint()
+    sys.stderr.write("y" * 2**20)
+    sys.stderr.flush()
+
+
+def _exhaust_memory() -> NoReturn:
+    """Reach the limit of the address space, with the memory still held when the error goes up."""
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    limit = pages * resource.getpagesize() + _HEADROOM
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    held: list[bytearray] = []
+    while True:
+        held.append(bytearray(2**20))
+
+
+GATEWAY_FAULTS: Mapping[str, GatewayFault] = {
+    "crash-at-start": GatewayFault(Moment.START, _crash),
+    "crash-at-connect": GatewayFault(Moment.CONNECTED, _crash),
+    "crash-in-publish": GatewayFault(Moment.PUBLISH, _crash),
+    "crash-in-cleanup": GatewayFault(Moment.CLEANUP, _crash),
+    "crash-with-group": GatewayFault(Moment.RUNNING, _leak_group),
+    "hang-at-start": GatewayFault(Moment.START, _block),
+    "hang-in-loop": GatewayFault(Moment.RUNNING, _loop),
+    "hang-in-call": GatewayFault(Moment.RUNNING, _block),
+    "exit-early": GatewayFault(Moment.RUNNING, _return),
+    "ignore-sigterm": GatewayFault(Moment.RUNNING, _ignore_sigterm, ends_gateway=False),
+    "leak-grandchild": GatewayFault(Moment.RUNNING, _leak_grandchild),
+    "flood-stderr": GatewayFault(Moment.RUNNING, _flood_stderr, ends_gateway=False),
+    "out-of-memory": GatewayFault(Moment.RUNNING, _exhaust_memory),
+}
+
+
+# The connector
+
+
+class FaultyConnector(MqttConnector):
+    """An `MqttConnector` whose gateway half does what it finds in the folder of instructions."""
+
+    def __attrs_post_init__(self) -> None:
+        super().__attrs_post_init__()
+        if sys.argv[1:2] == ["gateway"] and (instructions := Instructions.of_environment()):
+            if (fault := instructions.take(Moment.START)) is not None:
+                fault.act()
+
+    async def serve_gateway(self, channels: GatewayChannels, health: HealthBoard, stop: trio.Event) -> None:
+        instructions = Instructions.of_environment()
+        if instructions is None:
+            await super().serve_gateway(channels, health, stop)
+            return
+        sources = {name: _FaultySource(source, instructions) for name, source in channels.outbound.items()}
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._act_while_running, instructions, nursery.cancel_scope)
+            nursery.start_soon(self._act_when_connected, instructions, health)
+            await super().serve_gateway(GatewayChannels(sources, channels.inbound), health, stop)
+            nursery.cancel_scope.cancel()
+        if stop.is_set():
+            await _act(instructions, Moment.CLEANUP)
+
+    async def _act_while_running(self, instructions: Instructions, serving: trio.CancelScope) -> None:
+        while True:
+            fault = await _act(instructions, Moment.RUNNING)
+            if fault is not None and fault.ends_gateway:
+                serving.cancel()
+            await trio.sleep(_LOOK)  # a folder announces nothing, and a signal would kill a gateway that just starts
+
+    async def _act_when_connected(self, instructions: Instructions, health: HealthBoard) -> None:
+        events = health.events()
+        await health.wait_for(self.name, Up)
+        await _act(instructions, Moment.CONNECTED)
+        async for event in events:
+            if isinstance(event.after, Up):
+                await _act(instructions, Moment.CONNECTED)
+
+
+class _FaultySource:
+    """An outbound channel that may fail when a message has just been taken from it."""
+
+    def __init__(self, source: PayloadSource, instructions: Instructions) -> None:
+        self._source = source
+        self._instructions = instructions
+        self.wait = source.wait
+        self.acknowledge: Callable[[Header], None] = source.acknowledge
+
+    def receive_nowait(self) -> Received[bytes]:
+        received = self._source.receive_nowait()
+        if self._instructions.take(Moment.PUBLISH) is not None:
+            raise ChaosError(f"a crash on purpose, with message {received.header.sequence_number} in hand")
+        return received
+
+
+async def _act(instructions: Instructions, moment: Moment) -> GatewayFault | None:
+    fault = instructions.take(moment)
+    if fault is not None and (acting := fault.act()) is not None:
+        await acting
+    return fault

@@ -1,0 +1,66 @@
+"""What must hold after every fault. Pure: from what was seen before and after to what is wrong, in words."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+import attrs
+
+from taktora_trio.chaos.faults import Fault
+from taktora_trio.chaos.processes import Process
+from taktora_trio.chaos.subject import Half
+
+__all__ = ["LARGEST_GAP", "Snapshot", "events_match", "states_of", "what_is_wrong"]
+
+LARGEST_GAP = 1.0
+"""Seconds between two ticks of an app that ticks every 10 ms; so generous for a machine that does other things too."""
+_HALVES = 2
+
+
+@attrs.frozen(kw_only=True)
+class Snapshot:
+    """The system at one moment."""
+
+    pids: Mapping[Half, int | None]
+    processes: Sequence[Process]
+    """Below the supervisor."""
+    files: int
+    """How many the domain has in /dev/shm."""
+    gaps: Sequence[str]
+    """What the subscriber has missed so far."""
+    broken_chains: Sequence[str]
+    """Where the health events did not join, so far."""
+    largest_gap: float
+    """Seconds between two ticks since the moment before."""
+
+
+def states_of(texts: Sequence[str]) -> str:
+    """The names of states, each with a space behind it, from their texts: `Down (why)` is `Down `."""
+    return "".join(f"{text.partition(' ')[0]} " for text in texts)
+
+
+def events_match(fault: Fault, states: str) -> bool:
+    """Whether the app has seen what it should."""
+    return re.fullmatch(fault.events, states) is not None
+
+
+def what_is_wrong(fault: Fault, before: Snapshot, after: Snapshot, states: str, helpers: int = 0) -> list[str]:
+    """Every promise that was broken; `helpers` are processes that the supervisor has besides its halves."""
+    wrong = [f"the subscriber has missed something: {gap}" for gap in after.gaps[len(before.gaps) :]]
+    wrong += [f"health events do not join: {link}" for link in after.broken_chains[len(before.broken_chains) :]]
+    if not events_match(fault, states):
+        wrong.append(f"the app saw {states or 'nothing '}and should have seen {fault.events}")
+    for half, pid in before.pids.items():
+        if half in fault.replaces and after.pids[half] == pid:
+            wrong.append(f"the {half} (pid {pid}) should have been replaced")
+        if half not in fault.replaces and after.pids[half] != pid:
+            wrong.append(f"the {half} was replaced (pid {pid}, now {after.pids[half]}) and should have lived on")
+    if "plugin" not in fault.replaces and after.largest_gap > LARGEST_GAP:
+        wrong.append(f"the app did not tick for {after.largest_gap * 1e3:.0f} ms")
+    if len(after.processes) != _HALVES + helpers or any(process.is_zombie for process in after.processes):
+        there = "; ".join(f"{process.pid} {process.state} {process.command}" for process in after.processes)
+        wrong.append(f"the supervisor should have {_HALVES + helpers} processes, and has: {there}")
+    if after.files > before.files + fault.files_left:
+        wrong.append(f"files of the domain: {before.files} before, {after.files} after")
+    return wrong

@@ -1,0 +1,39 @@
+"""What `taktora-trio chaos` can be told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import attrs
+from cyclopts import Parameter
+
+__all__ = ["ChaosOptions"]
+
+
+@attrs.frozen(kw_only=True)
+class ChaosOptions:
+    """The options of the command, with their help."""
+
+    faults: int = 20
+    """How many faults to bring about, one after the other."""
+    seed: int | None = None
+    """Which schedule: the same seed gives the same faults, in the same order, with the same parameters. Drawn if not
+    given, and always shown."""
+    only: Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative="")] = ()
+    """Only faults of these kinds."""
+    keep_going: Annotated[bool, Parameter(negative="")] = False
+    """After a broken promise go on with a new run, instead of stopping there."""
+    json: Path | None = None
+    """Also write every result to this file, as JSON."""
+    markdown: Path | None = None
+    """Also write the table to this file, as Markdown."""
+    warm: Annotated[bool, Parameter(negative="")] = False
+    """Start the deployment with --warm."""
+
+    def replay(self, seed: int, faults: int) -> str:
+        """What to type to see the first `faults` of it again."""
+        words = ["taktora-trio", "chaos", "--seed", str(seed), "--faults", str(faults)]
+        if self.only:
+            words += ["--only", *self.only]
+        return " ".join([*words, *(["--warm"] if self.warm else [])])

@@ -1,0 +1,64 @@
+"""What the kernel says of processes (proc(5))."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import attrs
+import trio
+
+__all__ = ["Process", "descendants", "is_running", "wait_until_gone"]
+
+_PAUSE = 0.02
+
+
+@attrs.frozen
+class Process:
+    """A process as it was when we looked."""
+
+    pid: int
+    parent: int
+    state: str
+    """One letter: `R`, `S`, `D` for a living one, `T` for a stopped one, `Z` for a zombie."""
+    started: int
+    """In clock ticks since boot: with the process id it tells processes apart."""
+    command: str
+
+    @property
+    def is_zombie(self) -> bool:
+        return self.state in "ZX"
+
+
+def look_at(pid: int) -> Process | None:
+    """The process, if it exists."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+        command = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    state, parent, *rest = stat.rpartition(")")[2].split()  # the name in parentheses may itself contain any sign
+    return Process(pid, int(parent), state, int(rest[17]), command)
+
+
+def descendants(pid: int) -> list[Process]:
+    """All below this process, zombies too."""
+    everybody = [found for name in os.listdir("/proc") if name.isdigit() and (found := look_at(int(name)))]
+    family = {pid}
+    while more := {process.pid for process in everybody if process.parent in family} - family:
+        family |= more
+    return [process for process in everybody if process.pid in family - {pid}]
+
+
+def is_running(process: Process) -> bool:
+    """Whether it is still the same process, and no zombie: somebody else's to reap."""
+    now = look_at(process.pid)
+    return now is not None and now.started == process.started and not now.is_zombie
+
+
+async def wait_until_gone(processes: list[Process], seconds: float) -> list[Process]:
+    """Wait for their end; return those that are there after `seconds`."""
+    with trio.move_on_after(seconds):
+        while any(map(is_running, processes)):
+            await trio.sleep(_PAUSE)  # many, and none of them our child: looking is simplest
+    return [process for process in processes if is_running(process)]

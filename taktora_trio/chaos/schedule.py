@@ -1,0 +1,38 @@
+"""Which fault comes when. Pure: the same seed gives the same schedule, and a longer one begins with the shorter."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from typing import TypeAlias
+
+import attrs
+
+__all__ = ["Parameters", "PlannedFault", "Ranges", "plan"]
+
+Parameters: TypeAlias = Mapping[str, float]
+Ranges: TypeAlias = Mapping[str, tuple[float, float]]
+"""Of each parameter the least and the greatest value."""
+
+
+@attrs.frozen
+class PlannedFault:
+    """One fault of a schedule."""
+
+    index: int
+    """From 1."""
+    kind: str
+    parameters: Parameters
+
+
+def plan(seed: int, count: int, kinds: Mapping[str, Ranges]) -> list[PlannedFault]:
+    """`count` faults in rounds: each round has every kind once, in an order and with parameters of its own."""
+    dice = random.Random(seed)  # noqa: S311 - to be repeated, not to be secret
+    planned: list[PlannedFault] = []
+    while len(planned) < count and kinds:
+        order = sorted(kinds)
+        dice.shuffle(order)
+        for kind in order:
+            drawn = {name: round(dice.uniform(*kinds[kind][name]), 3) for name in sorted(kinds[kind])}
+            planned.append(PlannedFault(len(planned) + 1, kind, drawn))
+    return planned[:count]

@@ -1,0 +1,114 @@
+"""The deployment under test: the real command, as a process with halves of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from collections import deque
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Literal, TypeAlias
+
+import trio
+
+from taktora_trio.chaos.processes import Process, descendants, wait_until_gone
+from taktora_trio.transport.domain import Domain
+
+__all__ = ["Half", "Subject", "open_subject"]
+
+Half: TypeAlias = Literal["gateway", "plugin"]
+TARGET = "taktora_trio.chaos.app:deployment"
+_LIFETIME = 3600  # seconds, should whoever watches it be killed
+_STOP_TIMEOUT, _ORPHANS_TIMEOUT = 8.0, 8.0
+_KEPT_LINES, _LINE_LIMIT = 200, 16_000
+
+
+class Subject:
+    """A run of `taktora-trio run --mode split`."""
+
+    def __init__(self, process: trio.Process, domain: Domain) -> None:
+        self.process = process
+        self.domain = domain
+        self.last_lines: deque[str] = deque(maxlen=_KEPT_LINES)
+        """What it has logged last."""
+        self.stderr_bytes = 0
+
+    def pid(self, half: Half) -> int | None:
+        """The process that holds this half's role, if one does."""
+        return self.domain.holder(half)
+
+    def processes(self) -> list[Process]:
+        """All below the supervisor."""
+        return descendants(self.process.pid)
+
+    def starting(self, half: Half) -> int | None:
+        """The newest process of this half, though it may hold nothing yet."""
+        word = f" taktora_trio {half} "
+        mine = [process for process in self.processes() if word in process.command and not process.is_zombie]
+        return max(mine, key=lambda process: process.started).pid if mine else None
+
+    def signal(self, signum: signal.Signals, who: Half | Literal["supervisor"]) -> bool:
+        """Whether there was somebody to send it to."""
+        pid = self.process.pid if who == "supervisor" else self.pid(who)
+        if pid is None:
+            return False
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signum)
+            return True
+        return False
+
+    async def read_log(self) -> None:
+        """Serve: keep the last lines, so that the process is never held up by what it has to say."""
+        assert self.process.stderr is not None
+        rest = b""
+        async for chunk in self.process.stderr:
+            self.stderr_bytes += len(chunk)
+            *lines, rest = (rest + chunk).split(b"\n")
+            self.last_lines.extend(line[:_LINE_LIMIT].decode(errors="replace") for line in lines)
+            rest = rest[:_LINE_LIMIT]
+
+    async def _end(self) -> None:
+        """End it politely, else by force, and what it has started with it."""
+        family = self.processes()
+        with contextlib.suppress(ProcessLookupError):
+            for signum in (signal.SIGCONT, signal.SIGTERM):
+                self.process.send_signal(signum)
+            with trio.move_on_after(_STOP_TIMEOUT):
+                await self.process.wait()
+            self.process.kill()
+        await self.process.wait()
+        for orphan in await wait_until_gone(family, _ORPHANS_TIMEOUT):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(orphan.pid, signal.SIGKILL)
+
+
+@contextlib.asynccontextmanager
+async def open_subject(
+    domain: Domain, broker_url: str, environment: Mapping[str, str], more: Sequence[str] = ()
+) -> AsyncIterator[Subject]:
+    """Start it; `more` are further options of `run`. After the block it has ended, with all it has started."""
+    command = [sys.executable, "-m", "taktora_trio", "run", TARGET, "--mode", "split", "--await-broker"]
+    options = ["--broker", broker_url, "--domain", domain.name, "--log", "json", "--for", str(_LIFETIME), *more]
+    process = await trio.lowlevel.open_process(
+        [*command, *options],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        env={**os.environ, **environment},
+        process_group=0,  # Ctrl-C is for whoever watches
+    )
+    subject = Subject(process, domain)
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(subject.read_log)
+            yield subject
+            if process.returncode is None:
+                process.terminate()
+                with trio.move_on_after(_STOP_TIMEOUT):
+                    await process.wait()
+            nursery.cancel_scope.cancel()
+    finally:
+        with trio.CancelScope(shield=True, deadline=trio.current_time() + _STOP_TIMEOUT + 2 * _ORPHANS_TIMEOUT):
+            await subject._end()

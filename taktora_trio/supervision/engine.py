@@ -1,0 +1,183 @@
+"""The restart decision, as a pure function: `step(policy, state, event, now)` returns the next state and what to do.
+
+It knows no clock, no task and no process; `supervisor` carries out what it says, for both.
+
+    idle --Started--> starting --Ready--> up --Ended--> waiting --Started--> starting ...
+                                           |
+                                           +--> ended | given-up (--Revived--> waiting) | escalated
+"""
+
+from __future__ import annotations
+
+import random as random_module
+from collections.abc import Callable
+from typing import Literal, TypeAlias
+
+import attrs
+
+from taktora_trio.supervision.policy import RestartPolicy
+
+__all__ = [
+    "Action",
+    "Ended",
+    "Escalate",
+    "Event",
+    "Finish",
+    "GiveUp",
+    "Ready",
+    "Restart",
+    "Revived",
+    "Started",
+    "State",
+    "Stopped",
+    "attempts_left",
+    "step",
+]
+
+
+# Events
+
+
+@attrs.frozen
+class Started:
+    """An incarnation has begun."""
+
+
+@attrs.frozen
+class Ready:
+    """It works; from now on its uptime counts."""
+
+
+@attrs.frozen
+class Ended:
+    """It is over. `hopeless` says that another try would end the same way."""
+
+    failed: bool
+    hopeless: bool = False
+
+
+@attrs.frozen
+class Stopped:
+    """Its owner wants it no more."""
+
+
+@attrs.frozen
+class Revived:
+    """Somebody says that the cause is mended: what was given up starts again, with its whole budget."""
+
+
+Event: TypeAlias = Started | Ready | Ended | Stopped | Revived
+
+
+# Actions
+
+
+@attrs.frozen
+class Restart:
+    """Start again after `delay` seconds."""
+
+    delay: float
+
+
+@attrs.frozen
+class Finish:
+    """It ended as it may; nothing more is to be done."""
+
+
+@attrs.frozen
+class GiveUp:
+    """It failed too often, and stays down until it is revived."""
+
+    reason: str
+
+
+@attrs.frozen
+class Escalate:
+    """It failed too often, and all of the deployment goes down with it."""
+
+    reason: str
+
+
+Action: TypeAlias = Restart | Finish | GiveUp | Escalate
+
+
+@attrs.frozen
+class State:
+    """Where a supervised thing stands. `since` is on the clock of the events' `now`."""
+
+    phase: Literal["idle", "starting", "up", "waiting", "stopping", "ended", "given-up", "escalated"] = "idle"
+    incarnation: int = 0
+    since: float = 0.0
+    uptime: float = 0.0
+    """Seconds that all incarnations have been up together: the clock of the budget."""
+    restarts: tuple[float, ...] = ()
+    """That clock at each restart that still counts."""
+    attempt: int = 0
+    """How many restarts came without a stable run between them."""
+
+
+def attempts_left(policy: RestartPolicy, state: State) -> int:
+    """How many restarts would be granted now, if it failed at once again and again."""
+    return max(0, policy.intensity - len(_counting(policy, state)))
+
+
+def step(
+    policy: RestartPolicy,
+    state: State,
+    event: Event,
+    now: float,
+    random: Callable[[], float] = random_module.random,
+) -> tuple[State, Action | None]:
+    """What follows. `now` is any clock in seconds that only goes forward; `random` spreads the delay.
+
+    An event that means nothing in the present phase (a second `Ready`, a `Revived` while it works) changes nothing.
+    """
+    match state.phase, event:
+        case "idle" | "waiting", Started():
+            return attrs.evolve(state, phase="starting", incarnation=state.incarnation + 1, since=now), None
+        case "starting", Ready():
+            return attrs.evolve(state, phase="up", since=now), None
+        case "starting" | "up", Ended():
+            return _after(policy, state, event, now, random)
+        case "starting" | "up", Stopped():
+            return attrs.evolve(state, phase="stopping", since=now), None
+        case "stopping", Ended():
+            return attrs.evolve(state, phase="ended", since=now), Finish()
+        case "idle" | "waiting" | "given-up", Stopped():
+            return attrs.evolve(state, phase="ended", since=now), Finish()
+        case "given-up", Revived():
+            return State("waiting", state.incarnation, now), Restart(0.0)
+        case _:
+            return state, None
+
+
+def _after(
+    policy: RestartPolicy, state: State, ended: Ended, now: float, random: Callable[[], float]
+) -> tuple[State, Action]:
+    ran = now - state.since if state.phase == "up" else 0.0
+    state = attrs.evolve(state, since=now, uptime=state.uptime + ran)
+    if not ended.failed and policy.restart != "always":
+        return attrs.evolve(state, phase="ended"), Finish()
+    if policy.restart == "never":
+        # As OTP's temporary children, it never takes others down with it.
+        return attrs.evolve(state, phase="given-up"), GiveUp("its policy is never to restart it")
+    if ended.hopeless:
+        return _beyond(policy, state, "another try would end the same way")
+    counting = _counting(policy, state)
+    if len(counting) >= policy.intensity:
+        times = f"{len(counting) + 1} times" if counting else "once"
+        return _beyond(policy, state, f"it ended {times} within {policy.period:g} s of uptime")
+    attempt = 0 if ran >= policy.period else state.attempt
+    delay = policy.backoff.delay(attempt, random)
+    restarts = (*counting, state.uptime)
+    return attrs.evolve(state, phase="waiting", restarts=restarts, attempt=attempt + 1), Restart(delay)
+
+
+def _counting(policy: RestartPolicy, state: State) -> tuple[float, ...]:
+    return tuple(at for at in state.restarts if state.uptime - at <= policy.period)
+
+
+def _beyond(policy: RestartPolicy, state: State, reason: str) -> tuple[State, GiveUp | Escalate]:
+    if policy.beyond == "escalate":
+        return attrs.evolve(state, phase="escalated"), Escalate(reason)
+    return attrs.evolve(state, phase="given-up"), GiveUp(reason)

@@ -1,0 +1,194 @@
+"""What a process tells its supervisor, by systemd's protocol (sd_notify(3)): the same under systemd and under ours.
+
+A datagram to the socket named by `NOTIFY_SOCKET` holds lines: `READY=1` once it works, `STATUS=` for people,
+`WATCHDOG=1` as a sign of life at least every `WATCHDOG_USEC` microseconds, `ERRNO=` for what it is about to die of,
+`EXTEND_TIMEOUT_USEC=` where a start takes longer, `STOPPING=1` when it ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import secrets
+import signal
+import socket
+import struct
+from collections.abc import Callable, Iterator, Mapping
+
+import attrs
+import trio
+
+__all__ = ["LifeSigns", "Notification", "NotifySocket", "inherited_life_signs", "open_notify_socket"]
+
+log = logging.getLogger(__name__)
+
+_BEATS = 4  # signs of life in a watchdog period, so that a late one is no hang (systemd recommends two)
+_GRACE = 2  # so many silent periods after which a process ends itself, should its supervisor not do it
+_CREDENTIALS = struct.Struct("3i")  # struct ucred: pid, uid, gid (unix(7))
+
+
+class LifeSigns:
+    """In a supervised process: tells that it is ready, that it lives, and that it ends; else silent."""
+
+    def __init__(self, address: str | None, watchdog: float | None) -> None:
+        self.watchdog = watchdog
+        """Seconds without a sign of life after which the supervisor takes us for hung; `None` if it never does."""
+        self._address = address
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+        self._socket.setblocking(False)
+        self._stalled: str | None = None
+
+    async def ready(self, status: str) -> None:
+        """The services are open, and the loop runs."""
+        await self._send(f"READY=1\nSTATUS={status}")
+
+    async def status(self, status: str, *, extend: float | None = None) -> None:
+        """Tell people what it does now; before it is ready, ask for `extend` seconds more."""
+        more = f"\nEXTEND_TIMEOUT_USEC={int(extend * 1e6)}" if extend else ""
+        await self._send(f"STATUS={status}{more}")
+
+    def stopping(self) -> None:
+        """It ends, of its own accord or as asked; signs of life stop, too."""
+        self._try_send("STOPPING=1")
+
+    async def stopping_when(self, stop: trio.Event) -> None:
+        await stop.wait()
+        self.stopping()
+
+    def dying(self, status: str, errno: int = 0) -> None:
+        """The last words; `errno` where the operating system's name for it says more."""
+        self._try_send(f"STATUS={status}" + (f"\nERRNO={errno}" if errno else ""))
+
+    async def serve(self, stalled: Callable[[], str | None] = lambda: None) -> None:
+        """Serve: give signs of life, from the loop itself, as long as work moves. Runs until cancelled.
+
+        `stalled` names work that could be done and is not; named twice in a row, no sign is given. Should the loop
+        hang and nobody end us (the supervisor was killed, too), the kernel does, by SIGALRM.
+        """
+        if self.watchdog is None:
+            await trio.sleep_forever()
+            return
+        supervised = signal.getsignal(signal.SIGALRM) is signal.SIG_DFL and self._address is not None
+        try:
+            while True:
+                if supervised:
+                    signal.setitimer(signal.ITIMER_REAL, _GRACE * self.watchdog)
+                before, self._stalled = self._stalled, stalled()
+                if before is None or self._stalled is None:
+                    await self._send("WATCHDOG=1")
+                else:
+                    log.error("no sign of life: %s", self._stalled)
+                    await self._send(f"STATUS=stalled: {self._stalled}")
+                await trio.sleep(self.watchdog / _BEATS)
+        finally:
+            if supervised:
+                signal.setitimer(signal.ITIMER_REAL, 0)
+
+    async def _send(self, text: str) -> None:
+        await trio.lowlevel.checkpoint_if_cancelled()
+        while not self._try_send(text):
+            await trio.lowlevel.wait_writable(self._socket)
+
+    def _try_send(self, text: str) -> bool:
+        if self._address is not None:
+            try:
+                self._socket.sendto(text.encode(), self._address)
+            except BlockingIOError:
+                return False
+            except OSError as exc:  # the supervisor is gone: its link tells that, too
+                log.debug("cannot notify the supervisor: %s", exc)
+        return True
+
+
+def inherited_life_signs() -> LifeSigns:
+    """In a process that may be supervised. Ask once: what is started from here is not to speak for us."""
+    address = os.environ.pop("NOTIFY_SOCKET", None)
+    microseconds = os.environ.pop("WATCHDOG_USEC", None)
+    pid = os.environ.pop("WATCHDOG_PID", None)
+    if address is not None and address.startswith("@"):
+        address = "\0" + address[1:]
+    meant = microseconds is not None and (pid is None or int(pid) == os.getpid())
+    return LifeSigns(address, int(microseconds) / 1e6 if meant and microseconds else None)
+
+
+@attrs.frozen
+class Notification:
+    """One datagram, as its assignments."""
+
+    values: Mapping[str, str]
+
+    @property
+    def ready(self) -> bool:
+        return self.values.get("READY") == "1"
+
+    @property
+    def alive(self) -> bool:
+        return self.values.get("WATCHDOG") == "1"
+
+    @property
+    def stopping(self) -> bool:
+        return self.values.get("STOPPING") == "1"
+
+    @property
+    def errno(self) -> int:
+        return self._number("ERRNO")
+
+    @property
+    def extend(self) -> float:
+        """Seconds more that it asks for."""
+        return self._number("EXTEND_TIMEOUT_USEC") / 1e6
+
+    def _number(self, name: str) -> int:
+        value = self.values.get(name, "")
+        return int(value) if value.isdecimal() else 0
+
+
+class NotifySocket:
+    """In the supervisor: the socket of one incarnation, which hears that process and nobody else."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._socket = sock
+        self.pid = 0
+        """Whom to hear, once it is known; what comes earlier waits."""
+
+    def environment(self, watchdog: float | None) -> dict[str, str]:
+        """What the child needs."""
+        address: str = self._socket.getsockname()
+        name = address.decode() if isinstance(address, bytes) else address
+        env = {"NOTIFY_SOCKET": name.replace("\0", "@", 1)}
+        if watchdog is not None:
+            env["WATCHDOG_USEC"] = str(int(watchdog * 1e6))
+        return env
+
+    async def receive(self) -> Notification:
+        while True:
+            await trio.lowlevel.wait_readable(self._socket)
+            with contextlib.suppress(trio.WouldBlock):
+                return self.receive_nowait()
+
+    def receive_nowait(self) -> Notification:
+        """Raises `trio.WouldBlock`."""
+        while True:
+            try:
+                data, ancillary, _, _ = self._socket.recvmsg(4096, socket.CMSG_SPACE(_CREDENTIALS.size))
+            except BlockingIOError:
+                raise trio.WouldBlock from None
+            senders = [
+                _CREDENTIALS.unpack(value)[0]
+                for level, kind, value in ancillary
+                if (level, kind) == (socket.SOL_SOCKET, socket.SCM_CREDENTIALS)
+            ]
+            if senders == [self.pid]:
+                lines = data.decode(errors="replace").splitlines()
+                return Notification(dict(line.split("=", 1) for line in lines if "=" in line))
+
+
+@contextlib.contextmanager
+def open_notify_socket() -> Iterator[NotifySocket]:
+    # An abstract address: it needs no folder, and nothing is left of it.
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
+        sock.setblocking(False)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+        sock.bind(f"\0taktora-{os.getpid()}-{secrets.token_hex(8)}")
+        yield NotifySocket(sock)

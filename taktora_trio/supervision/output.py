@@ -1,0 +1,170 @@
+"""What the halves write comes through their supervisor: whole lines, each with the half's name.
+
+A half must never wait for whoever reads its output, and neither must the supervisor: so its pipes are always read, and
+what a slow reader (a stopped terminal, a stuck pager) does not take is kept up to a limit; beyond it, the oldest lines
+go, and their number is told.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime
+from typing import Literal, TypeAlias
+
+import msgspec
+import trio
+
+__all__ = ["LastWords", "Tag", "Writer", "open_writer", "read_lines", "tag_console", "tag_json"]
+
+_KEPT = 8 * 2**20  # bytes
+_LINE = 64 * 1024  # bytes after which a line without an end is one all the same
+_PIECE = 4096  # PIPE_BUF: a pipe that polls as writable takes so many bytes without blocking (pipe(7))
+
+Stream: TypeAlias = Literal["stdout", "stderr"]
+Tag: TypeAlias = Callable[[str, Stream, bytes], bytes]
+
+
+class Writer:
+    """Lines to one of our own standard streams. `write` never waits."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._lines: deque[bytes] = deque()
+        self._size = 0
+        self._dropped = 0
+        self._rest = b""
+        self._more = trio.Event()
+
+    def write(self, line: bytes) -> None:
+        """One line, with its end."""
+        self._lines.append(line)
+        self._size += len(line)
+        while self._size > _KEPT:
+            self._size -= len(self._lines.popleft())
+            self._dropped += 1
+        self._more.set()
+
+    async def serve(self) -> None:
+        """Serve: write, as fast as it is read. Runs until cancelled."""
+        while True:
+            await self._more.wait()
+            self._more = trio.Event()
+            while self._take():
+                await _wait_writable(self._fd)
+                self._write_piece()
+
+    def flush(self, seconds: float) -> None:
+        """Write what is left, at the end of the loop; give up on a reader that takes nothing for so long."""
+        poll = select.poll()
+        poll.register(self._fd, select.POLLOUT)
+        deadline = time.monotonic() + seconds
+        while self._take() and poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
+            self._write_piece()
+
+    def _write_piece(self) -> None:
+        self._rest = self._rest[os.write(self._fd, self._rest[:_PIECE]) :]
+
+    def _take(self) -> bytes:
+        """What is to be written next: the rest of what was begun, or else some whole lines."""
+        if self._rest:
+            return self._rest
+        taken: list[bytes] = []
+        size = 0
+        if self._dropped:
+            taken.append(b"... %d lines were dropped, since nobody reads them\n" % self._dropped)
+            self._dropped = 0
+        while self._lines and size < _PIECE:
+            line = self._lines.popleft()
+            self._size -= len(line)
+            size += len(line)
+            taken.append(line)
+        self._rest = b"".join(taken)
+        return self._rest
+
+
+async def _wait_writable(fd: int) -> None:
+    try:
+        await trio.lowlevel.wait_writable(fd)
+    except PermissionError:  # a regular file: epoll(7) does not take it, and writing to it does not wait for anybody
+        await trio.lowlevel.checkpoint()
+
+
+@contextlib.asynccontextmanager
+async def open_writer(fd: int) -> AsyncIterator[Writer]:
+    writer = Writer(fd)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_serve_until_closed, writer)
+        try:
+            yield writer
+        finally:
+            nursery.cancel_scope.cancel()
+    with contextlib.suppress(OSError):
+        writer.flush(1.0)
+
+
+async def _serve_until_closed(writer: Writer) -> None:
+    # With nobody to read it any more, there is nothing to serve; the halves are to live all the same.
+    with contextlib.suppress(OSError):
+        await writer.serve()
+
+
+async def read_lines(fd: int) -> AsyncIterator[bytes]:
+    """The lines of a pipe, without their ends, until all writers are gone; the last one may have none. Closes it."""
+    rest = b""
+    async with trio.lowlevel.FdStream(fd) as stream:
+        async for chunk in stream:
+            *lines, rest = (rest + chunk).split(b"\n")
+            for line in lines:
+                yield line
+            if len(rest) >= _LINE:
+                yield rest
+                rest = b""
+    if rest:
+        yield rest
+
+
+class LastWords:
+    """The last lines that a process wrote to standard error, as people read them."""
+
+    def __init__(self) -> None:
+        self._lines: deque[bytes] = deque(maxlen=12)
+
+    def add(self, line: bytes) -> None:
+        if line.strip():
+            self._lines.append(line)
+
+    def lines(self) -> tuple[str, ...]:
+        return tuple(_readable(line)[:400] for line in self._lines)
+
+
+def _readable(line: bytes) -> str:
+    if line.startswith(b"{"):
+        with contextlib.suppress(msgspec.DecodeError):
+            entry = msgspec.json.decode(line)
+            if isinstance(entry, dict) and "message" in entry:
+                exception = str(entry.get("exception") or "").strip().rpartition("\n")[2]
+                return f"{entry['message']}: {exception}" if exception else str(entry["message"])
+    return line.decode(errors="replace")
+
+
+def tag_console(name: str, stream: Stream, line: bytes) -> bytes:
+    return b"%-10s | %s\n" % (name.encode(), line)
+
+
+def tag_json(name: str, stream: Stream, line: bytes) -> bytes:
+    """A log entry says already whose it is; anything else becomes one."""
+    if line.startswith(b"{") and b'"process":"%s"' % name.encode() in line:
+        return line + b"\n"
+    entry = {
+        "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
+        "level": "info",
+        "process": name,
+        "stream": stream,
+        "message": line.decode(errors="replace"),
+    }
+    return msgspec.json.encode(entry) + b"\n"

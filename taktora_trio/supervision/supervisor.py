@@ -1,0 +1,177 @@
+"""Carries out what the engine decides, for anything that can be started and ends: a task, or a process."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from typing import TypeAlias
+
+import attrs
+import trio
+from trio_util import RepeatedEvent, move_on_when
+
+from taktora_trio.errors import Escalated
+from taktora_trio.health import Failure, FailureKind
+from taktora_trio.supervision.engine import (
+    Action,
+    Ended,
+    Escalate,
+    Event,
+    Finish,
+    GiveUp,
+    Ready,
+    Restart,
+    Revived,
+    Started,
+    State,
+    Stopped,
+    attempts_left,
+    step,
+)
+from taktora_trio.supervision.policy import RestartPolicy
+
+__all__ = ["Exit", "Runner", "Supervisor"]
+
+log = logging.getLogger(__name__)
+
+
+@attrs.frozen
+class Exit:
+    """How one incarnation ended. `failed` is what the policy's `on-failure` asks for."""
+
+    kind: FailureKind
+    description: str
+    failed: bool
+    hopeless: bool = False
+    """Another try would end the same way."""
+    last_words: tuple[str, ...] = ()
+    """The last lines that it wrote to standard error."""
+    exception: Exception | None = None
+    """Of a task."""
+    returncode: int | None = None
+    """Of a process, negative for a signal."""
+
+
+Runner: TypeAlias = Callable[[int, Callable[[], None]], Awaitable[Exit]]
+"""Awaited as `runner(incarnation, ready)`: runs one incarnation to its end, and calls `ready` once it works."""
+
+
+def _ignore(failure: Failure, exit_: Exit) -> None:
+    pass
+
+
+class Supervisor:
+    """One supervised thing. Whoever starts `run` in a nursery owns it; cancelled, it ends what it runs."""
+
+    def __init__(
+        self,
+        name: str,
+        runner: Runner,
+        policy: RestartPolicy,
+        *,
+        stop: trio.Event | None = None,
+        on_failure: Callable[[Failure, Exit], None] = _ignore,
+        revivable: bool = True,
+    ) -> None:
+        """`on_failure` is called at once whenever it ended and that was not wanted, before the delay.
+
+        Once `stop` is set (which the runner is expected to watch for) its end is wanted, and nothing is started again.
+        Without `revivable`, `run` returns when it is given up, instead of waiting to be revived.
+        """
+        self.name = name
+        self.state = State()
+        self.last_exit: Exit | None = None
+        """How the last incarnation ended."""
+        self._runner = runner
+        self._policy = policy
+        self._stop = trio.Event() if stop is None else stop
+        self.on_failure = on_failure
+        self._revivable = revivable
+        self._revived = trio.Event()
+
+    def __repr__(self) -> str:
+        return f"<Supervisor of {self.name}: {self.state.phase}, incarnation {self.state.incarnation}>"
+
+    async def run(self) -> Exit | None:
+        """Start it again and again as the policy says; return how the last incarnation ended when it says no more.
+
+        Raises `Escalated` if the policy's `beyond` is `escalate`, and failures were too many.
+        """
+        while not self._stop.is_set():
+            self._step(Started())
+            self.last_exit = exit_ = await self._runner(self.state.incarnation, self._ready)
+            if self._stop.is_set():
+                self._step(Stopped())
+            match self._end(exit_):
+                case Restart(delay=delay):
+                    async with move_on_when(self._stop.wait):
+                        await trio.sleep(delay)
+                case GiveUp() if self._revivable:
+                    self._revived = trio.Event()
+                    async with move_on_when(self._stop.wait):
+                        await self._revived.wait()
+                case Escalate(reason=reason):
+                    raise Escalated(f"{self.name}: {exit_.description}; given up: {reason}")
+                case _:
+                    return exit_
+        return self.last_exit
+
+    def revive(self) -> bool:
+        """Start again what was given up, with its whole budget; `False` if it is not given up."""
+        if self._step(Revived()) is None:
+            return False
+        log.info("%s: revived", self.name)
+        self._revived.set()
+        return True
+
+    async def revive_at(self, bell: RepeatedEvent) -> None:
+        """Serve: revive it whenever the bell is rung, until it is stopped."""
+        async with move_on_when(self._stop.wait):
+            async for _ in bell.events():
+                self.revive()
+
+    def _ready(self) -> None:
+        self._step(Ready())
+
+    def _step(self, event: Event) -> Action | None:
+        self.state, action = step(self._policy, self.state, event, trio.current_time())
+        return action
+
+    def _end(self, exit_: Exit) -> Action | None:
+        before = self.state
+        uptime = trio.current_time() - before.since if before.phase == "up" else 0.0
+        action = self._step(Ended(exit_.failed, exit_.hopeless))
+        match action:
+            case Finish():
+                if before.phase == "stopping" and exit_.exception is not None:
+                    log.error("%s: crashed while stopping", self.name, exc_info=exit_.exception)
+                else:
+                    log.info("%s: ended (%s)", self.name, exit_.description)
+                return action
+            case Restart(delay=delay):
+                verb = "crashed" if exit_.exception else "ended"
+                level = logging.ERROR if exit_.exception else logging.WARNING
+                left = attempts_left(self._policy, self.state)
+                message = "%s: %s (%s), starts again in %.2f s, %d attempts left"
+                log.log(level, message, self.name, verb, exit_.description, delay, left, exc_info=exit_.exception)
+                gave_up = ""
+            case GiveUp(reason=reason) | Escalate(reason=reason):
+                words = "".join(f"\n    {line}" for line in exit_.last_words)
+                last = f"; its last words:{words}" if words else ""
+                message = "%s: given up (%s): %s%s"
+                log.critical(message, self.name, exit_.description, reason, last, exc_info=exit_.exception)
+                gave_up = reason
+            case None:
+                raise AssertionError("an end without a decision")
+        failure = Failure(
+            kind=exit_.kind,
+            description=exit_.description,
+            incarnation=before.incarnation,
+            uptime=uptime,
+            delay=action.delay if isinstance(action, Restart) else None,
+            attempts_left=0 if gave_up else attempts_left(self._policy, self.state),
+            gave_up=gave_up,
+            last_words=exit_.last_words,
+        )
+        self.on_failure(failure, exit_)
+        return action
