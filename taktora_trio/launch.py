@@ -16,7 +16,7 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Literal, NoReturn, TypeAlias
+from typing import TYPE_CHECKING, Literal, NoReturn, TypeAlias
 
 import attrs
 import msgspec
@@ -41,9 +41,14 @@ from taktora_trio.supervision.output import Stream, open_writer, tag_console, ta
 from taktora_trio.supervision.process import spawn
 from taktora_trio.transport.domain import Domain
 
+if TYPE_CHECKING:
+    from taktora_trio.supervision.warm import Zygote
+
 __all__ = ["Mode", "Options", "Policies", "RunOptions", "call", "complain", "launch", "launch_gateway", "launch_plugin"]
 
 log = logging.getLogger(__name__)
+
+_GATEWAY_MODULES = ["taktora_trio.cli", "taktora_trio.mqtt.bridge", "taktora_trio.mqtt.sessions.aiomqtt"]
 
 Mode: TypeAlias = Literal["in-process", "split"]
 
@@ -138,6 +143,8 @@ def _become_supervisor(run: RunOptions) -> NoReturn:
 
 def _launch_here(run: RunOptions) -> int:
     options = run.shared
+    if run.warm and run.mode != "split":
+        raise ConfigError("--warm is for --mode split: in one process the gateway starts at once anyway")
     if run.seconds is not None and not run.seconds > 0:
         raise ConfigError(f"--for {run.seconds:g}: give more than 0 seconds")
     password = _password(options)
@@ -151,8 +158,8 @@ def _launch_here(run: RunOptions) -> int:
             async with _with_broker(deployment, options, run.await_broker) as (chosen, broker_url):
                 if run.mode == "in-process":
                     return await run_in_process(chosen, domain, stop, revive)
-                async with _relayed(options.log) as write:
-                    halves = _halves(run, domain, broker_url, password, write)
+                async with _relayed(options.log) as write, _zygote(run) as zygote:
+                    halves = _halves(run, domain, broker_url, password, write, zygote)
                     kill_halves.append(halves.kill)
                     return await run_split(chosen, domain, stop, halves, revive)
 
@@ -236,12 +243,13 @@ def _halves(
     broker_url: str | None,
     password: str | None,
     write: Callable[[str, Stream, bytes], None],
+    zygote: Zygote | None,
 ) -> Halves:
     options = run.shared
+    program = [sys.executable, "-m", "taktora_trio"]
 
-    def command(half: str, *more: str) -> list[str]:
-        python = [sys.executable, "-m", "taktora_trio"]
-        return [*python, half, run.target, "--domain", domain.name, "--log", options.log, *more]
+    def arguments(half: str, *more: str) -> list[str]:
+        return [half, run.target, "--domain", domain.name, "--log", options.log, *more]
 
     more: list[str] = []
     fds: list[int] = []
@@ -254,7 +262,20 @@ def _halves(
         os.environ.pop(PASSWORD_VARIABLE, None)  # the plugin has no use for it
     if options.ca_file is not None:
         more += ["--ca-file", str(options.ca_file.absolute())]
-    return Halves(spawn(command("plugin")), spawn(command("gateway", *more), fds), write)
+    gateway = arguments("gateway", *more)
+    start_gateway = spawn([*program, *gateway], fds) if zygote is None else zygote.start(gateway, fds)
+    return Halves(spawn([*program, *arguments("plugin")]), start_gateway, write)
+
+
+@contextlib.asynccontextmanager
+async def _zygote(run: RunOptions) -> AsyncIterator[Zygote | None]:
+    if run.warm:
+        from taktora_trio.supervision.warm import open_zygote  # most runs have none, and the supervisor is small
+
+        async with open_zygote("taktora_trio.cli:main", _GATEWAY_MODULES) as zygote:
+            yield zygote
+    else:
+        yield None
 
 
 async def _until_stopped(
