@@ -91,7 +91,7 @@ async def main() -> int:
             async with trio.open_nursery() as readers:
                 assert process.stdout is not None
                 assert process.stderr is not None
-                readers.start_soon(read_lines, process.stdout, story.app_said)
+                readers.start_soon(read_lines, process.stdout, lambda line: story.app_said(json.loads(line)["message"]))
                 readers.start_soon(read_lines, process.stderr, lambda line: story.was_logged(json.loads(line)))
             code = await process.wait()
         finally:

@@ -41,6 +41,11 @@ class Deployment:
     # A gateway never ends of its own accord, so whenever it does, that is a failure.
     gateway_policy: RestartPolicy = attrs.field(default=RestartPolicy(restart="always", stop_grace=2.5), kw_only=True)
     plugin_policy: RestartPolicy = attrs.field(default=RestartPolicy(restart="on-failure"), kw_only=True)
+    gateway_thread: bool = attrs.field(default=False, kw_only=True)
+    """In-process, run the gateway in a thread with a loop of its own: a blocking call in it does not stall the app.
+
+    In the split shape, where it has a process of its own, this changes nothing.
+    """
 
     def __attrs_post_init__(self) -> None:
         check_name("deployment", self.name)

@@ -170,6 +170,11 @@ class ConnectorHost:
         self._dead.append(GatewayIdentity.of_this_process(failure.incarnation))
         self._show_failure(failure, crash)
 
+    def gateway_hangs(self, reason: str, seconds: float) -> None:
+        """The gateway thread of this process gives no sign of life. Shown for `seconds` more, if it is not renewed."""
+        for name in self._board.states():
+            self._board.degrade(name, reason, seconds)
+
     async def follow_supervisor(self, link: SupervisorLink) -> None:
         """Serve: hear from the supervisor how the gateway's process fares. Ends with the supervisor."""
         async for message in link.messages():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Literal
@@ -14,9 +13,10 @@ import trio
 
 from taktora_trio.chaos import private_shm
 from taktora_trio.chaos.faulty import Instructions
+from taktora_trio.chaos.looking import look_until
 from taktora_trio.chaos.mosquitto import Mosquitto
 from taktora_trio.chaos.observer import Observer
-from taktora_trio.chaos.processes import Process, is_running, look_at
+from taktora_trio.chaos.processes import look_at, wait_until_gone
 from taktora_trio.chaos.proxy import Mode, Proxy
 from taktora_trio.chaos.schedule import Parameters, Ranges
 from taktora_trio.chaos.subject import Half, Subject
@@ -24,7 +24,6 @@ from taktora_trio.chaos.subscriber import Subscriber
 
 __all__ = ["FAULTS", "BrokenPromise", "Fault", "System", "heal"]
 
-_LOOK = 0.01  # seconds between two looks at what announces nothing: a lock's holder, a file in a folder
 _SOON = 10.0  # seconds for what should come at once
 
 
@@ -57,7 +56,7 @@ class Fault:
     inject: Inject
     """Brings it about, and heals it where nobody else would."""
     events: str
-    """A regular expression for the states that the app sees, from the fault to being `Up` again: `Down Connecting Up `."""
+    """A regular expression for the states that the app sees until it is `Up` again, such as `Down Connecting Up `."""
     replaces: frozenset[Half] = frozenset()
     """The halves that end and come again by it. All others must live on."""
     exit_code: int | None = None
@@ -93,15 +92,14 @@ async def _signal_half(half: Half, signum: signal.Signals, system: System, param
 async def _kill_starting_gateways(system: System, parameters: Parameters) -> None:
     """Kill it, and then some of its successors while they start."""
     await _signal_half("gateway", signal.SIGKILL, system, parameters)
-    killed = system.subject.pid("gateway")
+    killed = [system.subject.pid("gateway")]
     for _ in range(round(parameters["times"])):
         with trio.fail_after(_SOON):
-            while (pid := system.subject.starting("gateway")) in (None, killed):
-                await trio.sleep(_LOOK)
+            await look_until(lambda: system.subject.starting("gateway") not in (None, *killed))
         await trio.sleep(parameters["age"])
-        if pid is not None and look_at(pid) is not None:
+        if (pid := system.subject.starting("gateway")) is not None:
+            killed.append(pid)
             os.kill(pid, signal.SIGKILL)
-        killed = pid
 
 
 async def _end_run(signum: signal.Signals, who: Literal["plugin", "supervisor"], system: System, _: Parameters) -> None:
@@ -190,10 +188,10 @@ async def _fill_queue(system: System, parameters: Parameters) -> None:
 async def _fill_shm(system: System, parameters: Parameters) -> None:
     with private_shm.fill() as ballast:
         await _signal_half("gateway", signal.SIGKILL, system, parameters)
-        until = time.monotonic() + parameters["seconds"]
-        while time.monotonic() < until:
-            ballast.grow()  # what the dead gateway had is being freed meanwhile
-            await trio.sleep(_LOOK)
+        with trio.move_on_after(parameters["seconds"]):
+            while True:
+                ballast.grow()  # what the dead gateway had is being freed meanwhile
+                await trio.sleep(0.01)
 
 
 # A gateway that is wrong by itself
@@ -201,17 +199,18 @@ async def _fill_shm(system: System, parameters: Parameters) -> None:
 
 async def _tell_gateway(name: str, system: System, parameters: Parameters) -> None:
     system.instructions.give(name)
-    with trio.fail_after(_SOON):
-        while system.instructions.is_waiting(name):
-            await trio.sleep(_LOOK)
+    await _until_taken(name, system)
 
 
 async def _tell_next_gateway(name: str, system: System, parameters: Parameters) -> None:
     system.instructions.give(name)
     await _signal_half("gateway", signal.SIGKILL, system, parameters)
+    await _until_taken(name, system)
+
+
+async def _until_taken(name: str, system: System) -> None:
     with trio.fail_after(_SOON):
-        while system.instructions.is_waiting(name):
-            await trio.sleep(_LOOK)
+        await look_until(lambda: not system.instructions.is_waiting(name))
 
 
 async def _crash_in_cleanup(system: System, parameters: Parameters) -> None:
@@ -228,15 +227,11 @@ async def _ignore_sigterm(system: System, parameters: Parameters) -> None:
 async def _leak_grandchild(system: System, parameters: Parameters) -> None:
     system.instructions.clear()  # what was noted an earlier time
     await _tell_gateway("leak-grandchild", system, parameters)
-    leaked: Process | None = None
-    with trio.move_on_after(_SOON):
-        while (pid := system.instructions.grandchild()) is None:
-            await trio.sleep(_LOOK)
-        leaked = look_at(pid)
-        while leaked is not None and is_running(leaked):
-            await trio.sleep(_LOOK)
-        return
-    raise BrokenPromise(f"what the gateway has started is still there: {leaked}")
+    with trio.fail_after(_SOON):
+        await look_until(lambda: system.instructions.grandchild() is not None)
+    leaked = look_at(system.instructions.grandchild() or 0)
+    if leaked is not None and await wait_until_gone([leaked], _SOON):
+        raise BrokenPromise(f"what the gateway has started is still there: {leaked}")
 
 
 async def _flood_stderr(system: System, parameters: Parameters) -> None:
@@ -334,7 +329,7 @@ FAULTS: Mapping[str, Fault] = {
         ranges={"seconds": (0.1, 0.6)},
     ),
     "shm-full": Fault(
-        what="/dev/shm is full to the last byte while the gateway is killed",
+        what="shared memory is full to the last byte while the gateway is killed",
         inject=_fill_shm,
         events=f"{_CONNECTED}(Down )+({_AGAIN}(Down )*)*{_AGAIN}",
         replaces=_GATEWAY,

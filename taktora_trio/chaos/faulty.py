@@ -201,9 +201,9 @@ class FaultyConnector(MqttConnector):
 
     def __attrs_post_init__(self) -> None:
         super().__attrs_post_init__()
-        if sys.argv[1:2] == ["gateway"] and (instructions := Instructions.of_environment()):
-            if (fault := instructions.take(Moment.START)) is not None:
-                fault.act()
+        instructions = Instructions.of_environment() if sys.argv[1:2] == ["gateway"] else None
+        if instructions is not None and (fault := instructions.take(Moment.START)) is not None:
+            fault.act()
 
     async def serve_gateway(self, channels: GatewayChannels, health: HealthBoard, stop: trio.Event) -> None:
         instructions = Instructions.of_environment()

@@ -63,7 +63,7 @@ class Observer:
                 await self.app.connection.send_all(msgspec.json.encode(Order(flood)) + b"\n")
 
     async def _hear(self, connection: trio.SocketStream) -> None:
-        decode = msgspec.json.Decoder(Line).decode  # type: ignore[arg-type] # a union is no `type` to mypy
+        decode = msgspec.json.Decoder(Line).decode
         app: Incarnation | None = None
         async for text in read_lines(connection):
             line: Line = decode(text)

@@ -30,7 +30,7 @@ def is_private() -> bool:
 
 
 def enter(arguments: Sequence[str]) -> None:
-    """Replace this process by `taktora-trio ARGUMENTS` with such a /dev/shm. Returns if it has one, or can't have it."""
+    """Replace this process by `taktora-trio ARGUMENTS` with such a /dev/shm. Returns if it has one, or can't."""
     if is_private():
         return
     for namespace in (["-m"], ["-Urm"]):  # as root, or as a user who is root in a namespace of their own
@@ -66,7 +66,7 @@ class Ballast:
 
 @contextlib.contextmanager
 def fill() -> Iterator[Ballast]:
-    """/dev/shm is full while the block lasts. Refuses to fill any other than our own."""
+    """Nobody finds room in /dev/shm while the block lasts. Refuses to fill any other than our own."""
     if not is_private():
         raise RuntimeError(f"{SHM} is not ours to fill")
     path = SHM / "chaos-ballast"

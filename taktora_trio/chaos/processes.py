@@ -8,9 +8,9 @@ from pathlib import Path
 import attrs
 import trio
 
-__all__ = ["Process", "descendants", "is_running", "wait_until_gone"]
+from taktora_trio.chaos.looking import look_until
 
-_PAUSE = 0.02
+__all__ = ["Process", "descendants", "is_running", "look_at", "wait_until_gone"]
 
 
 @attrs.frozen
@@ -59,6 +59,5 @@ def is_running(process: Process) -> bool:
 async def wait_until_gone(processes: list[Process], seconds: float) -> list[Process]:
     """Wait for their end; return those that are there after `seconds`."""
     with trio.move_on_after(seconds):
-        while any(map(is_running, processes)):
-            await trio.sleep(_PAUSE)  # many, and none of them our child: looking is simplest
+        await look_until(lambda: not any(map(is_running, processes)))
     return [process for process in processes if is_running(process)]

@@ -59,6 +59,11 @@ class Report:
     def begin(self) -> None:
         self._say(f"seed {self._seed}, {self._count} faults")
 
+    def start(self, index: int, kind: str) -> None:
+        """Show what is being done, where a later line can take its place."""
+        if self._console.is_terminal:
+            self._console.print(f"{index:>4}/{self._count} ...      {kind:<30}", end="\r", highlight=False)
+
     def add(self, result: Result) -> None:
         self.results.append(result)
         colour = _COLOURS[result.verdict]
@@ -77,7 +82,7 @@ class Report:
 
     def finish(self) -> None:
         table = Table(title=f"seed {self._seed}")
-        for heading in ("fault", "times", "recovered in", "longest", "largest tick gap", "repeats", "result"):
+        for heading in ("fault", "times", "recovered", "longest", "tick gap", "repeats", "result"):
             is_word = heading in ("fault", "result")
             table.add_column(heading, justify="left" if is_word else "right", no_wrap=is_word)
         for row in _rows(self.results):
@@ -135,7 +140,7 @@ def to_json(seed: int, results: Sequence[Result]) -> bytes:
 def to_markdown(results: Sequence[Result]) -> str:
     """One line a kind."""
     lines = [
-        "| fault | what happens | times | recovered in (median) | longest | largest tick gap | repeats | result |",
+        "| fault | what happens | times | recovered (median) | longest | largest tick gap | repeats | result |",
         "|---|---|---:|---:|---:|---:|---:|---|",
     ]
     lines += [f"| `{row.kind}` | {row.what} | {' | '.join(row.figures)} | {row.verdict} |" for row in _rows(results)]

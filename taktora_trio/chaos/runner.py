@@ -1,8 +1,9 @@
-"""Puts it together: everything under test is started, each fault of the schedule brought about, each promise checked."""
+"""Puts it together: starts everything, brings about each fault of the schedule, checks each promise."""
 
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import random
 import signal
@@ -20,10 +21,11 @@ from taktora_trio.chaos.app import NUMBERS_TOPIC
 from taktora_trio.chaos.faults import FAULTS, BrokenPromise, System, heal
 from taktora_trio.chaos.faulty import FOLDER_VARIABLE, Instructions
 from taktora_trio.chaos.invariants import Snapshot, events_match, states_of, what_is_wrong
+from taktora_trio.chaos.looking import look_until
 from taktora_trio.chaos.mosquitto import find_mosquitto, open_mosquitto
 from taktora_trio.chaos.observer import Incarnation, open_observer
-from taktora_trio.chaos.processes import Process, wait_until_gone
 from taktora_trio.chaos.options import ChaosOptions
+from taktora_trio.chaos.processes import Process, wait_until_gone
 from taktora_trio.chaos.proxy import open_proxy
 from taktora_trio.chaos.report import Report, Result, to_json, to_markdown
 from taktora_trio.chaos.schedule import PlannedFault, plan
@@ -37,6 +39,7 @@ __all__ = ["list_faults", "run_chaos"]
 
 _RECOVERY_TIMEOUT = 20.0  # seconds from a fault until everything works again
 _QUIET = 0.3  # seconds without a health event after which nothing more is expected to come
+_ROUND_TRIP_TIMEOUT = 1.0  # seconds; then the app may be another one, and it is tried again
 _TRANSIENT = 2.0  # seconds for what may be so for a moment: a process that was not reaped yet, a file being removed
 _END_TIMEOUT = 8.0  # seconds after which an orphan is one
 _SHOWN_LINES = 25
@@ -149,10 +152,8 @@ class _Chaos:
                 finally:
                     self._domain.remove_if_alone()
 
-    async def _run_subject(
-        self, system: System, environment: dict[str, str], ending: _Ending | None
-    ) -> _Ending | None:
-        """Start the deployment and go through the schedule, as far as the run lasts. The fault that ended it, if any."""
+    async def _run_subject(self, system: System, environment: dict[str, str], ending: _Ending | None) -> _Ending | None:
+        """Start the deployment and go through the schedule as far as the run lasts; return the fault that ended it."""
         more = ["--warm"] if self._options.warm else []
         async with open_subject(self._domain, system.proxy.url, environment, more) as subject:
             system.subject = subject
@@ -172,8 +173,10 @@ class _Chaos:
                     continue
                 family = subject.processes()
                 if FAULTS[fault.kind].exit_code is not None:
+                    self._report.start(fault.index, fault.kind)
                     ending = await _end_run(system, fault)
                     break
+                self._report.start(fault.index, fault.kind)
                 result = await _try(system, fault)
                 self._add(result, system)
                 if result.violations:
@@ -244,8 +247,7 @@ async def _try(system: System, planned: PlannedFault) -> Result:
     else:
         wrong.append(f"not everything works again after {_RECOVERY_TIMEOUT:g} s")
     with trio.move_on_after(_TRANSIENT):
-        while what_is_wrong(fault, before, _look(system), states()):
-            await trio.sleep(0.05)
+        await look_until(lambda: not what_is_wrong(fault, before, _look(system), states()), 0.05)
     after = _look(system)
     wrong += what_is_wrong(fault, before, after, states())
     return _result(
@@ -303,25 +305,35 @@ def _look(system: System) -> Snapshot:
 
 async def _is_settled(system: System) -> bool:
     """Wait until health is `Up` and stays so, and a new message has made its way to the subscriber and back."""
-    observer, subscriber = system.observer, system.subscriber
-
-    def app_if_up() -> Incarnation | None:
-        app = observer.app
-        return app if app is not None and app.alive and app.tick is not None and app.health == "Up" else None
-
-    def sent(app: Incarnation) -> int:
-        return app.tick.sent if app.tick is not None else 0
-
+    observer = system.observer
     with trio.move_on_after(_RECOVERY_TIMEOUT):
         while True:
-            await observer.wait_until(lambda: app_if_up() is not None, _RECOVERY_TIMEOUT)
-            app = app_if_up()
+            await observer.wait_until(lambda: _is_up(observer.app), math.inf)
+            app, events = observer.app, len(observer.events)
             assert app is not None
-            events, number = len(observer.events), sent(app) + 1
-            with trio.move_on_after(1.0):  # it may have been replaced meanwhile: then look again
-                await subscriber.wait_until_heard(app.series, number, _RECOVERY_TIMEOUT)
-                await observer.wait_until(lambda: app.tick is not None and app.tick.echoed >= number, _RECOVERY_TIMEOUT)  # noqa: B023
-                await trio.sleep(_QUIET)
-                if app is app_if_up() and len(observer.events) == events:
-                    return True
+            with trio.move_on_after(_ROUND_TRIP_TIMEOUT) as round_trip:
+                await _round_trip(system, app)
+            await trio.sleep(_QUIET)
+            if (
+                not round_trip.cancelled_caught
+                and app is observer.app
+                and _is_up(app)
+                and len(observer.events) == events
+            ):
+                return True
     return False
+
+
+def _is_up(app: Incarnation | None) -> bool:
+    return app is not None and app.alive and app.tick is not None and app.health == "Up"
+
+
+async def _round_trip(system: System, app: Incarnation) -> None:
+    """Wait until a message that is sent from now on was heard by the subscriber, and has come back to the app."""
+
+    def echoed() -> int:
+        return app.tick.echoed if app.tick is not None else 0
+
+    number = app.tick.sent + 1 if app.tick is not None else 1
+    await system.subscriber.wait_until_heard(app.series, number, math.inf)
+    await system.observer.wait_until(lambda: echoed() >= number, math.inf)

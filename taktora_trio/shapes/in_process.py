@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import trio
 from trio_util import RepeatedEvent, move_on_when
 
 from taktora_trio.deployment import Deployment
 from taktora_trio.gateway import open_connector_gateway
-from taktora_trio.host import open_connector_host
+from taktora_trio.host import ConnectorHost, open_connector_host
+from taktora_trio.shapes.gateway_thread import run_in_thread
 from taktora_trio.supervision.supervisor import Supervisor
 from taktora_trio.supervision.task import as_task
 from taktora_trio.transport.domain import Domain, Node, open_node
@@ -35,28 +38,44 @@ async def run_in_process(
 
 async def _run_halves(deployment: Deployment, domain: Domain, stop: trio.Event, revive: RepeatedEvent) -> None:
     app_ended = trio.Event()
-    async with open_node(domain, "in-process") as node, open_services(node, specs_of(deployment.connectors)):
-        gateway = _gateway(deployment, domain, node, app_ended)
-        async with (
-            open_connector_host(node, deployment.connectors, revive=gateway.revive) as host,
-            trio.open_nursery() as nursery,
-        ):
-            gateway.on_failure = lambda failure, exit_: host.gateway_failed(failure, exit_.exception)
-            nursery.start_soon(gateway.run, name="gateway")
-            nursery.start_soon(gateway.revive_at, revive)
-            # The app ends while its gateway still works, so that what it sends last is still carried.
-            try:
-                async with move_on_when(stop.wait):
-                    await deployment.app(host)
-            finally:
-                app_ended.set()
+    async with (
+        open_node(domain, "in-process") as node,
+        open_services(node, specs_of(deployment.connectors)),
+        open_connector_host(node, deployment.connectors, revive=lambda: gateway.revive()) as host,
+        trio.open_nursery() as nursery,
+    ):
+        gateway = _gateway(deployment, domain, node, host, app_ended)
+        nursery.start_soon(gateway.run, name="gateway")
+        nursery.start_soon(gateway.revive_at, revive)
+        # The app ends while its gateway still works, so that what it sends last is still carried.
+        try:
+            async with move_on_when(stop.wait):
+                await deployment.app(host)
+        finally:
+            app_ended.set()
 
 
-def _gateway(deployment: Deployment, domain: Domain, node: Node, stop: trio.Event) -> Supervisor:
-    connectors, name = deployment.connectors, domain.identity
+def _gateway(deployment: Deployment, domain: Domain, node: Node, host: ConnectorHost, stop: trio.Event) -> Supervisor:
+    connectors, policy, name = deployment.connectors, deployment.gateway_policy, domain.identity
 
-    async def run(incarnation: int) -> None:
+    async def carry(node: Node, incarnation: int, stop: trio.Event) -> None:
         async with open_connector_gateway(node, connectors, incarnation=incarnation, name=name) as gateway:
             await gateway.run(stop)
 
-    return Supervisor("gateway", as_task(run), deployment.gateway_policy, stop=stop)
+    async def carry_in_thread(incarnation: int, stop: trio.Event) -> None:
+        async with open_node(domain, "gateway") as node:  # one for each thread, as iceoryx2 advises
+            await carry(node, incarnation, stop)
+
+    async def run(incarnation: int) -> None:
+        if deployment.gateway_thread:
+            await run_in_thread(partial(carry_in_thread, incarnation), stop, policy, host.gateway_hangs)
+        else:
+            await carry(node, incarnation, stop)
+
+    return Supervisor(
+        "gateway",
+        as_task(run),
+        policy,
+        stop=stop,
+        on_failure=lambda failure, exit_: host.gateway_failed(failure, exit_.exception),
+    )

@@ -153,7 +153,7 @@ async def test_the_command_survives_a_crash_too(broker: Mosquitto, domain: Domai
     async with open_run("tests.deployment.apps:crashing", "in-process", broker, domain) as run:
         await run.until_logged("Up -> Down", "crash on purpose")
         await run.until_logged("Connecting -> Up", count=2)
-        crash = await run.until_logged("gateway: crashed, starts again")
+        crash = await run.until_logged("gateway: crashed", "starts again")
         assert "RuntimeError: crash on purpose" in crash["exception"]
         assert len(run.tree()) == 1
         run.signal(signal.SIGTERM)

@@ -1,0 +1,265 @@
+"""How fast the split shape notices that its gateway is gone, has it back, and what of it the app's own work feels.
+
+python -m benchmarks.recovery [--quick] [--json FILE]
+
+The gateway of a real deployment (`taktora-trio run --mode split`, the app of `recovery_app.py`, mosquitto) is killed by
+SIGKILL again and again, and stopped by SIGSTOP; all of it with a fresh process for each incarnation, and then with
+`--warm`. Every time is of the system's monotonic clock: whoever kills notes it right before the signal, the app when it
+has received the health event. The backoff is 1 ms, which the times include. Kills alternate with quiet phases that last
+as long, so that the app's ticks are compared with its own ones of the same minute.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import math
+import os
+import random
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Sequence
+from datetime import datetime
+from pathlib import Path
+
+import attrs
+import msgspec
+import trio
+
+if not __package__:  # started as a file: then this folder is where imports are looked for, not the project's
+    sys.path[0] = str(Path(__file__).parents[1])
+
+from benchmarks.children import open_python
+from benchmarks.mosquitto import find_mosquitto, open_mosquitto
+from benchmarks.recovery_app import SOCKET_VARIABLE, Line, Seen, Ticks
+from benchmarks.report import Figure, report_json, table
+from taktora_trio.chaos.telemetry import read_lines
+from taktora_trio.transport.domain import Domain
+
+__all__ = ["main", "measure_recovery"]
+
+_WATCHDOG = 1.0  # seconds
+_POLICY = f"initial=0.001,maximum=0.001,factor=1,jitter=0,intensity=1000000,watchdog={_WATCHDOG:g}"
+_KILLS_IN_A_PHASE = 10
+_REST = (0.05, 0.35)  # seconds from Up to the next kill, at random, so that no kill keeps time with the ticks
+_SETTLE = 0.3  # seconds after the last Up, in which a tick counts for neither side
+_TIMEOUT, _LIMIT = 20.0, 600
+
+
+@attrs.define
+class _Times:
+    """What was measured, in ms; ticks by how late they were."""
+
+    to_down: list[float] = attrs.field(factory=list)
+    """SIGKILL to `Down` at the app."""
+    to_up: list[float] = attrs.field(factory=list)
+    """`Down` to `Up` at the app."""
+    to_restart: list[float] = attrs.field(factory=list)
+    """SIGSTOP to the start of the next incarnation."""
+    quiet_ticks: list[float] = attrs.field(factory=list)
+    killing_ticks: list[float] = attrs.field(factory=list)
+
+
+async def measure_recovery(kills: int, hangs: int) -> list[Figure]:
+    """So many of each, with fresh processes and then with `--warm`."""
+    fresh = await _measure(kills, hangs, "fresh")
+    warm = await _measure(kills, hangs, "warm", "--warm")
+    return [
+        *_noticing(fresh, "fresh"),
+        *_noticing(warm, "warm"),
+        _returning(fresh, "fresh process", 400),
+        _returning(warm, "--warm", 60),
+        _hanging(fresh, "fresh"),
+        _hanging(warm, "warm"),
+        _ticking(fresh, "fresh"),
+        _ticking(warm, "warm"),
+    ]
+
+
+def _noticing(times: _Times, name: str) -> list[Figure]:
+    what = f"gateway killed to Down at the app, {name}"
+    return [
+        _limit(f"{what}, median", statistics.median(times.to_down), 5, _spread(times.to_down)),
+        _limit(f"{what}, worst", max(times.to_down), 50, f"of {len(times.to_down)} kills"),
+    ]
+
+
+def _returning(times: _Times, name: str, target: float) -> Figure:
+    return _limit(f"Down to Up, {name}, median", statistics.median(times.to_up), target, _spread(times.to_up))
+
+
+def _hanging(times: _Times, name: str) -> Figure:
+    what = f"gateway stopped to its restart, watchdog {_WATCHDOG:g} s, {name}, worst"
+    beside = f"median {statistics.median(times.to_restart):.0f} ms, of {len(times.to_restart)} hangs"
+    return _limit(what, max(times.to_restart), _WATCHDOG * 1e3 * 1.1, beside)
+
+
+def _ticking(times: _Times, name: str) -> Figure:
+    killing, quiet = (_percentiles(ticks) for ticks in (times.killing_ticks, times.quiet_ticks))
+    beside = ", ".join(
+        f"{label} {ours:.2f} / {theirs:.2f}"
+        for label, ours, theirs in zip(("p50", "p99", "p99.9", "worst"), killing, quiet, strict=True)
+    )
+    counts = f"{len(times.killing_ticks):,} / {len(times.quiet_ticks):,} ticks"
+    what = f"app's 10 ms tick, p99.9 while its gateway is killed - without faults, {name}"
+    return _limit(what, killing[2] - quiet[2], 2, f"{beside} ms of {counts}")
+
+
+def _limit(what: str, milliseconds: float, target: float, beside: str) -> Figure:
+    return Figure(what=what, measured=milliseconds, target=target, unit="ms", at_most=True, beside=beside)
+
+
+def _spread(times: Sequence[float]) -> str:
+    _, p99, _, worst = _percentiles(times)
+    return f"best {min(times):.1f}, p99 {p99:.1f}, worst {worst:.1f} ms of {len(times)}"
+
+
+def _percentiles(values: Sequence[float]) -> tuple[float, float, float, float]:
+    """p50, p99, p99.9, worst: of each, the smallest value that so many do not exceed."""
+    ordered = sorted(values)
+    p50, p99, p999 = (ordered[math.ceil(share * len(ordered)) - 1] for share in (0.5, 0.99, 0.999))
+    return p50, p99, p999, ordered[-1]
+
+
+class _Subject:
+    """The running deployment, and what its app and its supervisor have told."""
+
+    def __init__(self, domain: Domain) -> None:
+        self._domain = domain
+        self._send_seen, self._seen = trio.open_memory_channel[Seen](math.inf)
+        self._send_started, self._started = trio.open_memory_channel[float](math.inf)
+        self._ticks: list[tuple[int, int]] = []
+
+    async def next_event(self, state: str) -> Seen:
+        """The next one that leads to this state."""
+        with trio.fail_after(_TIMEOUT):
+            async for seen in self._seen:
+                if seen.state == state:
+                    return seen
+        raise RuntimeError("the app has ended")
+
+    async def kill(self) -> tuple[float, float]:
+        """Kill the gateway, which must be up: milliseconds from then to `Down`, and from there to `Up`."""
+        pid = self._gateway()
+        killed = time.monotonic_ns()
+        os.kill(pid, signal.SIGKILL)
+        down = await self.next_event("Down")
+        up = await self.next_event("Up")
+        return (down.at - killed) / 1e6, (up.at - down.at) / 1e6
+
+    async def hang(self) -> float:
+        """Stop the gateway, which must be up, by SIGSTOP: milliseconds until its successor was started."""
+        with contextlib.suppress(trio.WouldBlock):
+            while True:
+                self._started.receive_nowait()
+        pid = self._gateway()
+        stopped = time.time()  # the log's clock
+        os.kill(pid, signal.SIGSTOP)
+        with trio.fail_after(_TIMEOUT):
+            restarted = await self._started.receive()
+        await self.next_event("Up")
+        return (restarted - stopped) * 1e3
+
+    def ticks(self, begin: int, end: int) -> list[float]:
+        """How late each tick in that time was, in ms."""
+        return [lateness / 1e6 for at, lateness in self._ticks if begin <= at < end]
+
+    def _gateway(self) -> int:
+        pid = self._domain.holder("gateway")
+        assert pid is not None, "a gateway that is up holds its role"
+        return pid
+
+    async def hear_app(self, stream: trio.SocketStream) -> None:
+        decode = msgspec.json.Decoder(Line).decode
+        async for text in read_lines(stream):
+            line: Line = decode(text)
+            if isinstance(line, Ticks):
+                self._ticks += zip(line.at, line.lateness, strict=True)
+            else:
+                self._send_seen.send_nowait(line)
+
+    async def read_log(self, stream: trio.abc.ReceiveStream) -> None:
+        async for line in read_lines(stream):
+            entry = msgspec.json.decode(line)
+            if entry["message"].startswith("gateway: started"):
+                self._send_started.send_nowait(datetime.fromisoformat(entry["time"]).timestamp())
+
+
+@contextlib.asynccontextmanager
+async def _open_subject(port: int, name: str, *more: str) -> AsyncIterator[_Subject]:
+    """The deployment at this broker, once it is up; `more` are options of `run`."""
+    domain = Domain(f"benchmark-recovery-{name}-{os.getpid()}")
+    subject = _Subject(domain)
+    run = ["taktora_trio", "run", "benchmarks.recovery_app:deployment", "--mode", "split", "--domain", domain.name]
+    options = ["--broker", f"mqtt://127.0.0.1:{port}", "--gateway-policy", _POLICY, "--log", "json"]
+    limit = ["--for", str(_LIMIT)]  # it ends by itself should this process be killed
+    with tempfile.TemporaryDirectory() as folder:
+        path = str(Path(folder, "app"))
+        with trio.socket.socket(trio.socket.AF_UNIX) as listener:
+            await listener.bind(path)
+            listener.listen()
+            environment = {**os.environ, SOCKET_VARIABLE: path}
+            async with (
+                open_python(*run, *options, *limit, *more, stderr=subprocess.PIPE, env=environment) as process,
+                trio.open_nursery() as nursery,
+            ):
+                assert process.stderr is not None
+                nursery.start_soon(subject.read_log, process.stderr)
+                with trio.fail_after(_TIMEOUT):
+                    connection, _ = await listener.accept()
+                async with trio.SocketStream(connection) as stream:
+                    nursery.start_soon(subject.hear_app, stream)
+                    await subject.next_event("Up")
+                    yield subject
+                    nursery.cancel_scope.cancel()
+
+
+async def _measure(kills: int, hangs: int, name: str, *more: str) -> _Times:
+    times = _Times()
+    async with open_mosquitto() as port, _open_subject(port, name, *more) as subject:
+        await subject.kill()  # the first one warms up
+        phases: list[tuple[list[float], int, int]] = []
+        for first in range(0, kills, _KILLS_IN_A_PHASE):
+            await trio.sleep(_SETTLE)
+            began = time.monotonic_ns()
+            for _ in range(min(_KILLS_IN_A_PHASE, kills - first)):
+                await trio.sleep(random.uniform(*_REST))
+                to_down, to_up = await subject.kill()
+                times.to_down.append(to_down)
+                times.to_up.append(to_up)
+            ended = time.monotonic_ns()
+            await trio.sleep(_SETTLE)
+            quiet_began = time.monotonic_ns()
+            await trio.sleep(min((ended - began) / 1e9, _TIMEOUT))
+            phases += [(times.killing_ticks, began, ended), (times.quiet_ticks, quiet_began, time.monotonic_ns())]
+        for _ in range(hangs):
+            await trio.sleep(random.uniform(0, _WATCHDOG / 2))  # anywhere between two signs of life
+            times.to_restart.append(await subject.hang())
+        for ticks, began, ended in phases:
+            ticks += subject.ticks(began, ended)
+    return times
+
+
+async def _main(kills: int, hangs: int) -> list[Figure]:
+    find_mosquitto()
+    return await measure_recovery(kills, hangs)
+
+
+def main() -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.recovery", description=__doc__.partition("\n")[0])
+    parser.add_argument("--quick", action="store_true", help="fewer kills: half a minute instead of four")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures there")
+    options = parser.parse_args()
+    figures = trio.run(_main, *(20, 3) if options.quick else (100, 10))
+    print(table(figures))
+    if options.json is not None:
+        options.json.write_bytes(report_json(figures) + b"\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,74 @@
+"""The app of `recovery.py`: it ticks, and tells when it did, and how its connector's health changes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import time
+from typing import TypeAlias
+
+import msgspec
+import trio
+
+from benchmarks import message
+from taktora_trio import BackPressure, ConnectorHost, Deployment, MqttConnector, MqttRouting, Outbound, RawCodec
+
+__all__ = ["SOCKET_VARIABLE", "Line", "Seen", "Ticks"]
+
+SOCKET_VARIABLE = "TAKTORA_BENCHMARK_SOCKET"
+"""The environment variable with the path of the unix socket at which lines of JSON are awaited."""
+_PERIOD, _BATCH = 0.01, 50
+_TICKS = Outbound("ticks", bytes, MqttRouting("benchmark/recovery", qos=1), max_payload=message.LENGTH, window=1000)
+
+
+class Seen(msgspec.Struct, frozen=True, tag=True):
+    """A health event was received. Times are the system's monotonic clock's in ns, which all processes share."""
+
+    state: str
+    at: int
+
+
+class Ticks(msgspec.Struct, frozen=True, tag=True):
+    """Ticks in a row."""
+
+    at: list[int]
+    lateness: list[int]
+    """In ns, against a grid that was fixed at the start, so that being late is never forgiven."""
+
+
+Line: TypeAlias = Seen | Ticks
+
+
+async def run(host: ConnectorHost) -> None:
+    """Run until it is cancelled."""
+    events = host.health_events()  # before anything is awaited, so that not even the first is missed
+    encode = msgspec.json.Encoder().encode
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.connect(os.environ[SOCKET_VARIABLE])
+
+        def tell(line: Line) -> None:
+            connection.sendall(encode(line) + b"\n")  # little, and read at once, so it does not wait
+
+        async def tell_health() -> None:
+            async for event in events:
+                tell(Seen(type(event.after).__name__, time.monotonic_ns()))
+
+        async with trio.open_nursery() as nursery, host.open_writer(_TICKS) as writer:
+            nursery.start_soon(tell_health)
+            begin, number = trio.current_time(), 0
+            at, lateness = list[int](), list[int]()
+            while True:
+                number += 1
+                due = begin + number * _PERIOD
+                await trio.sleep_until(due)
+                lateness.append(int((trio.current_time() - due) * 1e9))
+                at.append(time.monotonic_ns())
+                with contextlib.suppress(BackPressure):
+                    writer.send_nowait(message.pack(number))
+                if len(at) == _BATCH:
+                    tell(Ticks(at, lateness))
+                    at, lateness = [], []
+
+
+deployment = Deployment("benchmark-recovery", run, [MqttConnector([_TICKS], codec=RawCodec())])
