@@ -6,9 +6,11 @@ import sys
 from collections.abc import Sequence
 from typing import Annotated, NoReturn
 
+import attrs
 from cyclopts import App, CycloptsError, Parameter
 
-from taktora_trio.deployment import load_deployment
+from taktora_trio.deployment import Deployment, load_deployment
+from taktora_trio.errors import ConfigError
 from taktora_trio.launch import (
     Mode,
     Options,
@@ -21,6 +23,10 @@ from taktora_trio.launch import (
     launch_plugin,
 )
 from taktora_trio.passwords import hide_password_in_arguments
+from taktora_trio.revival import ask_to_revive
+from taktora_trio.supervision.explain import explain_all, to_json, to_text
+from taktora_trio.supervision.policy import RestartPolicy
+from taktora_trio.transport.domain import Domain
 from taktora_trio.transport.sizing import plan_memory
 
 __all__ = ["main"]
@@ -88,10 +94,62 @@ def plan(
     return 0 if memory.fits else 2
 
 
+@app.command
+def explain_policy(
+    what: Annotated[
+        str | None,
+        Parameter(help="A deployment, as MODULE:DEPLOYMENT, or a policy, as intensity=5,period=60; else the defaults."),
+    ] = None,
+    /,
+    *,
+    policies: Annotated[Policies, Parameter(name="*")] = Policies(),
+    json: Annotated[bool, Parameter(negative="", help="As JSON, with times in seconds.")] = False,
+) -> int:
+    """Show what a restart policy comes to: its delays, when it gives up, the worst hour. Refuse one that can't work."""
+    explained = explain_all(_policies(what, policies))
+    print(to_json(explained).decode() if json else to_text(explained))  # noqa: T201 - its result
+    return 0
+
+
+@app.command
+def revive(
+    target: Annotated[str | None, Parameter(help="The app that runs, as MODULE:DEPLOYMENT.")] = None,
+    /,
+    *,
+    domain: Annotated[str | None, Parameter(help="The domain of the run; by default the deployment's name.")] = None,
+) -> int:
+    """Ask a run to start its gateway again, which it has given up."""
+    if domain is None:
+        if target is None:
+            raise ConfigError("say which run: MODULE:DEPLOYMENT, or --domain NAME")
+        domain = load_deployment(target).name
+    found = Domain(domain)
+    pid = ask_to_revive(found)
+    print(f"asked the run of domain {found.name} (pid {pid}) to start its gateway again")  # noqa: T201 - its result
+    return 0
+
+
 # By its name: nothing of it is imported before its turn.
 app.command(
     "taktora_trio.chaos.command:chaos", name="chaos", help="Break a split deployment in every way, and see what holds."
 )
+
+
+def _policies(what: str | None, changes: Policies) -> dict[str, RestartPolicy]:
+    """The policies that `explain-policy` was asked for, by the half that they are for."""
+    gateway, plugin = changes.gateway_policy, changes.plugin_policy
+    if what is not None and "=" in what:
+        if gateway or plugin:
+            raise ConfigError(f"{what!r} is a policy: give MODULE:DEPLOYMENT with --gateway-policy or --plugin-policy")
+        return {"": RestartPolicy().changed(what)}
+    if what is not None:
+        deployment = load_deployment(what).with_policies(gateway, plugin)
+        return {"gateway": deployment.gateway_policy, "plugin": deployment.plugin_policy}
+    defaults = {half: getattr(attrs.fields(Deployment), f"{half}_policy").default for half in ("gateway", "plugin")}
+    return {
+        "gateway": defaults["gateway"].changed(gateway) if gateway else defaults["gateway"],
+        "plugin": defaults["plugin"].changed(plugin) if plugin else defaults["plugin"],
+    }
 
 
 def main(*first: str) -> NoReturn:

@@ -116,7 +116,7 @@ def launch_gateway(target: str, options: Options) -> int:
     with _last_words(life, link):
         deployment, domain = _load_half(target, options)
         set_up_logging(options.log, "gateway", tagged=link is not None)
-        half = partial(run_gateway, deployment, domain, life=life, incarnation=link.incarnation if link else 1)
+        half = partial(run_gateway, deployment, domain, life=life, link=link)
         return trio.run(_until_stopped, half, link, None, _nothing)
 
 
@@ -130,7 +130,7 @@ def _last_words(life: LifeSigns, link: SupervisorLink | None) -> Iterator[None]:
         life.dying("out of memory", errno.ENOMEM)
         raise
     finally:
-        if link is not None and os.getppid() != link.pid and os.getpgrp() == os.getpid():
+        if link is not None and link.is_gone and os.getpgrp() == os.getpid():
             sys.stdout.flush()
             os.killpg(0, signal.SIGKILL)  # nobody else is left to end our children
 
@@ -296,7 +296,7 @@ async def _until_stopped(
 
     async with open_stop_signals(end_at_once) as stop, trio.open_nursery() as nursery:
         if link is not None:
-            nursery.start_soon(stop_when, link.wait_until_gone)
+            nursery.start_soon(stop_when, partial(_wait_until_alone, link))
         if seconds is not None:
             nursery.start_soon(stop_when, partial(trio.sleep, seconds))
         if life is not None:
@@ -304,6 +304,14 @@ async def _until_stopped(
         code = await work(stop)
         nursery.cancel_scope.cancel()
     return code
+
+
+async def _wait_until_alone(link: SupervisorLink) -> None:
+    await link.wait_until_gone()
+    # It was the supervisor who took our output: what we still say must not fail.
+    with open(os.devnull, "w") as nowhere:  # noqa: ASYNC230, PTH123 - it never waits
+        for fd in (1, 2):
+            os.dup2(nowhere.fileno(), fd)
 
 
 async def _live(life: LifeSigns, stop: trio.Event) -> None:

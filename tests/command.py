@@ -145,10 +145,10 @@ async def open_command(
 
 
 def open_run(
-    target: str, mode: str, broker: Mosquitto, domain: Domain, *more: str
+    target: str, mode: str, broker: Mosquitto, domain: Domain, *more: str, env: dict[str, str] | None = None
 ) -> contextlib.AbstractAsyncContextManager[Command]:
     """Start `taktora-trio run` with what every test of it has to say."""
-    return open_command("run", target, "--mode", mode, "--broker", broker.url, "--domain", domain.name, *more)
+    return open_command("run", target, "--mode", mode, "--broker", broker.url, "--domain", domain.name, *more, env=env)
 
 
 async def run_command(*arguments: str, seconds: float = 15, env: dict[str, str] | None = None) -> tuple[int, str, str]:

@@ -2,6 +2,7 @@
 
 `taktora-trio chaos` starts a mosquitto of its own, a TCP proxy in front of it, and `taktora-trio run --mode split`.
 
+command.py      the command, with options.py: what it can be told
 schedule.py     which fault comes when: pure, the same for the same seed
 faults.py       each fault: how it is brought about, what must be seen of it, whom it may replace
 invariants.py   what must hold after each, pure
@@ -15,4 +16,6 @@ subscriber.py   the independent subscriber
 mosquitto.py    a broker under control
 proxy.py        a TCP proxy that can fail
 private_shm.py  a small /dev/shm of our own, which may be filled
+processes.py    what the kernel says of processes
+looking.py      waiting for what announces nothing
 """

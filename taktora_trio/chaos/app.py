@@ -13,7 +13,7 @@ from taktora_trio.channel import Inbound, Outbound
 from taktora_trio.chaos.faulty import FaultyConnector
 from taktora_trio.chaos.telemetry import Health, Hello, Teller, Tick, open_teller
 from taktora_trio.deployment import Deployment
-from taktora_trio.health import HealthEvents
+from taktora_trio.health import Down, HealthEvents
 from taktora_trio.host import ConnectorHost
 from taktora_trio.mqtt.options import MqttOptions
 from taktora_trio.mqtt.routing import MqttRouting
@@ -55,9 +55,11 @@ class _App:
         self._flooding = False
         teller.tell(Hello(os.getpid(), self._series))
 
-    async def tick(self) -> None:
+    async def tick(self, host: ConnectorHost) -> None:
         while True:
-            self._teller.tell(Tick(time.monotonic(), self._sent, self._echoed))
+            health = host.health()
+            failure = health.failure.kind if isinstance(health, Down) and health.failure is not None else ""
+            self._teller.tell(Tick(time.monotonic(), self._sent, self._echoed, failure))
             await trio.sleep(TICK)
 
     async def publish(self, writer: ChannelWriter[Numbered]) -> None:
@@ -91,7 +93,7 @@ async def run(host: ConnectorHost) -> None:
             host.open_reader(ECHO) as reader,
             trio.open_nursery() as nursery,
         ):
-            nursery.start_soon(app.tick)
+            nursery.start_soon(app.tick, host)
             nursery.start_soon(app.tell_health, events)
             nursery.start_soon(app.obey)
             nursery.start_soon(app.hear, reader)

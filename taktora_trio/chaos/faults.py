@@ -21,6 +21,7 @@ from taktora_trio.chaos.proxy import Mode, Proxy
 from taktora_trio.chaos.schedule import Parameters, Ranges
 from taktora_trio.chaos.subject import Half, Subject
 from taktora_trio.chaos.subscriber import Subscriber
+from taktora_trio.health import FailureKind
 
 __all__ = ["FAULTS", "BrokenPromise", "Fault", "System", "heal"]
 
@@ -59,12 +60,16 @@ class Fault:
     """A regular expression for the states that the app sees until it is `Up` again, such as `Down Connecting Up `."""
     replaces: frozenset[Half] = frozenset()
     """The halves that end and come again by it. All others must live on."""
+    failures: frozenset[FailureKind] = frozenset()
+    """What the app must have been told of as the causes of `Down`."""
     exit_code: int | None = None
     """Set where it ends the whole run, with this exit code; the run is then started again."""
     ranges: Ranges = attrs.field(factory=dict)
     """The parameters of `inject`, in seconds where nothing else is said."""
     files_left: int = 0
     """How many files of the domain it may leave in /dev/shm until the run ends."""
+    of_warm: bool = False
+    """Whether it is one of a run with --warm."""
     fills_shm: bool = False
     """Whether it needs a /dev/shm of its own."""
 
@@ -95,11 +100,20 @@ async def _kill_starting_gateways(system: System, parameters: Parameters) -> Non
     killed = [system.subject.pid("gateway")]
     for _ in range(round(parameters["times"])):
         with trio.fail_after(_SOON):
-            await look_until(lambda: system.subject.starting("gateway") not in (None, *killed))
+            await look_until(lambda: system.subject.newest_gateway() not in (None, *killed))
         await trio.sleep(parameters["age"])
-        if (pid := system.subject.starting("gateway")) is not None:
+        if (pid := system.subject.newest_gateway()) is not None:
             killed.append(pid)
             os.kill(pid, signal.SIGKILL)
+
+
+async def _signal_zygote(signum: signal.Signals, system: System, parameters: Parameters) -> None:
+    """What gateways are forked from fails when the next one is needed."""
+    zygote = system.subject.zygote()
+    if zygote is None:
+        raise BrokenPromise("there is no process that gateways are forked from")
+    os.kill(zygote, signum)
+    await _signal_half("gateway", signal.SIGKILL, system, parameters)
 
 
 async def _end_run(signum: signal.Signals, who: Literal["plugin", "supervisor"], system: System, _: Parameters) -> None:
@@ -265,8 +279,8 @@ _GATEWAY: frozenset[Half] = frozenset({"gateway"})
 _PLUGIN: frozenset[Half] = frozenset({"plugin"})
 
 
-def _of_gateway(what: str, inject: Inject, events: str = _REPLACED) -> Fault:
-    return Fault(what=what, inject=inject, events=events, replaces=_GATEWAY)
+def _of_gateway(what: str, inject: Inject, *failures: FailureKind, events: str = _REPLACED) -> Fault:
+    return Fault(what=what, inject=inject, events=events, replaces=_GATEWAY, failures=frozenset(failures))
 
 
 def _of_plugin(what: str, signum: signal.Signals) -> Fault:
@@ -278,17 +292,34 @@ def _of_run(what: str, inject: Inject, exit_code: int = 0) -> Fault:
 
 
 FAULTS: Mapping[str, Fault] = {
-    "gateway-kill": _of_gateway("SIGKILL of the gateway", partial(_signal_half, "gateway", signal.SIGKILL)),
-    "gateway-hang": _of_gateway("SIGSTOP of the gateway", partial(_signal_half, "gateway", signal.SIGSTOP)),
-    "gateway-term": _of_gateway("SIGTERM of the gateway", partial(_signal_half, "gateway", signal.SIGTERM)),
+    "gateway-kill": _of_gateway("SIGKILL of the gateway", partial(_signal_half, "gateway", signal.SIGKILL), "signal"),
+    "gateway-hang": _of_gateway("SIGSTOP of the gateway", partial(_signal_half, "gateway", signal.SIGSTOP), "hang"),
+    "gateway-term": _of_gateway("SIGTERM of the gateway", partial(_signal_half, "gateway", signal.SIGTERM), "exit"),
     "gateway-kill-starting": Fault(
         what="SIGKILL of the gateway, and of those after it while they start",
         inject=_kill_starting_gateways,
         events=f"{_CONNECTED}(Down )+({_AGAIN}(Down )+)*{_AGAIN}",
         replaces=_GATEWAY,
+        failures=frozenset({"signal"}),
         ranges={"times": (1, 3), "age": (0.0, 0.5)},
         # What iceoryx2 does not clean up of a node that was killed while it was made, at most three times.
         files_left=3 * 4,
+    ),
+    "zygote-kill": Fault(
+        what="SIGKILL of what gateways are forked from, and of the gateway (only with --warm)",
+        inject=partial(_signal_zygote, signal.SIGKILL),
+        events=_REPLACED,
+        replaces=_GATEWAY,
+        failures=frozenset({"signal"}),
+        of_warm=True,
+    ),
+    "zygote-hang": Fault(
+        what="SIGSTOP of what gateways are forked from, and SIGKILL of the gateway (only with --warm)",
+        inject=partial(_signal_zygote, signal.SIGSTOP),
+        events=_REPLACED,
+        replaces=_GATEWAY,
+        failures=frozenset({"signal"}),
+        of_warm=True,
     ),
     "plugin-kill": _of_plugin("SIGKILL of the plugin", signal.SIGKILL),
     "plugin-hang": _of_plugin("SIGSTOP of the plugin", signal.SIGSTOP),
@@ -310,7 +341,10 @@ FAULTS: Mapping[str, Fault] = {
         ranges={"politely": (0, 1), "seconds": (0.0, 1.0)},
     ),
     "broker-refuses": _of_gateway(
-        "the broker refuses the login; healed, and the gateway killed", _refuse_login, f"{_LOST}(Down )+{_AGAIN}"
+        "the broker refuses the login; healed, and the gateway killed",
+        _refuse_login,
+        "signal",
+        events=f"{_LOST}(Down )+{_AGAIN}",
     ),
     "connection-cut": Fault(what="the connection to the broker is reset", inject=_cut, events=f"({_LOST})+"),
     "connection-slow": Fault(
@@ -333,32 +367,41 @@ FAULTS: Mapping[str, Fault] = {
         inject=_fill_shm,
         events=f"{_CONNECTED}(Down )+({_AGAIN}(Down )*)*{_AGAIN}",
         replaces=_GATEWAY,
+        failures=frozenset({"signal"}),
         ranges={"seconds": (0.8, 1.2)},
         # Of each gateway that could not start, a folder with one file, which iceoryx2 takes for no node.
         files_left=16,
         fills_shm=True,
     ),
-    "crash-at-start": _of_gateway("the next gateway crashes at once", partial(_tell_next_gateway, "crash-at-start")),
+    "crash-at-start": _of_gateway(
+        "the next gateway crashes at once", partial(_tell_next_gateway, "crash-at-start"), "signal", "exit"
+    ),
     "crash-at-connect": _of_gateway(
         "the next gateway crashes when it has connected",
         partial(_tell_next_gateway, "crash-at-connect"),
-        f"{_REPLACED}(Down )+{_AGAIN}",
+        "signal",
+        "exit",
+        events=f"{_REPLACED}(Down )+{_AGAIN}",
     ),
     "crash-in-publish": _of_gateway(
-        "the gateway crashes with a message in hand", partial(_tell_gateway, "crash-in-publish")
+        "the gateway crashes with a message in hand", partial(_tell_gateway, "crash-in-publish"), "exit"
     ),
-    "crash-in-cleanup": _of_gateway("SIGTERM of the gateway, and its cleanup crashes", _crash_in_cleanup),
+    "crash-in-cleanup": _of_gateway("SIGTERM of the gateway, and its cleanup crashes", _crash_in_cleanup, "exit"),
     "crash-with-group": _of_gateway(
-        "an exception group leaves the gateway", partial(_tell_gateway, "crash-with-group")
+        "an exception group leaves the gateway", partial(_tell_gateway, "crash-with-group"), "exit"
     ),
-    "hang-at-start": _of_gateway("the next gateway is never ready", partial(_tell_next_gateway, "hang-at-start")),
-    "hang-in-loop": _of_gateway("the gateway loops without end", partial(_tell_gateway, "hang-in-loop")),
-    "hang-in-call": _of_gateway("the gateway blocks in a call", partial(_tell_gateway, "hang-in-call")),
-    "exit-early": _of_gateway("the gateway ends with exit code 0", partial(_tell_gateway, "exit-early")),
+    "hang-at-start": _of_gateway(
+        "the next gateway is never ready", partial(_tell_next_gateway, "hang-at-start"), "signal", "start-deadline"
+    ),
+    "hang-in-loop": _of_gateway("the gateway loops without end", partial(_tell_gateway, "hang-in-loop"), "hang"),
+    "hang-in-call": _of_gateway("the gateway blocks in a call", partial(_tell_gateway, "hang-in-call"), "hang"),
+    "exit-early": _of_gateway("the gateway ends with exit code 0", partial(_tell_gateway, "exit-early"), "exit"),
     "ignore-sigterm": _of_run("the gateway ignores SIGTERM, and the run is stopped", _ignore_sigterm),
-    "leak-grandchild": _of_gateway("the gateway crashes and leaves a process behind", _leak_grandchild),
+    "leak-grandchild": _of_gateway("the gateway crashes and leaves a process behind", _leak_grandchild, "exit"),
     "flood-stderr": Fault(
         what="the gateway writes 9 MB to its standard error", inject=_flood_stderr, events=_CONNECTED
     ),
-    "out-of-memory": _of_gateway("the gateway runs out of memory", partial(_tell_gateway, "out-of-memory")),
+    "out-of-memory": _of_gateway(
+        "the gateway runs out of memory", partial(_tell_gateway, "out-of-memory"), "out-of-memory"
+    ),
 }

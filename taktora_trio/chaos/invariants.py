@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 
 import attrs
 
@@ -33,6 +33,8 @@ class Snapshot:
     """Where the health events did not join, so far."""
     largest_gap: float
     """Seconds between two ticks since the moment before."""
+    failures: Set[str]
+    """The kinds of failure that the app was told of since the moment before."""
 
 
 def states_of(texts: Sequence[str]) -> str:
@@ -51,6 +53,9 @@ def what_is_wrong(fault: Fault, before: Snapshot, after: Snapshot, states: str, 
     wrong += [f"health events do not join: {link}" for link in after.broken_chains[len(before.broken_chains) :]]
     if not events_match(fault, states):
         wrong.append(f"the app saw {states or 'nothing '}and should have seen {fault.events}")
+    if not fault.failures <= after.failures or (after.failures and not fault.failures):
+        named = " and ".join(sorted(fault.failures)) or "none"
+        wrong.append(f"the app was told of the failures {sorted(after.failures)}, and should have been of {named}")
     for half, pid in before.pids.items():
         if half in fault.replaces and after.pids[half] == pid:
             wrong.append(f"the {half} (pid {pid}) should have been replaced")

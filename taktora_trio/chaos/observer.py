@@ -14,8 +14,11 @@ import trio
 from trio_util import AsyncValue
 
 from taktora_trio.chaos.telemetry import Health, Hello, Line, Order, Tick, read_lines
+from taktora_trio.health import TRANSITIONS
 
 __all__ = ["Incarnation", "Observer", "open_observer"]
+
+_LEGAL = {(before.__name__, after.__name__) for before, after in TRANSITIONS}
 
 
 @attrs.define
@@ -47,7 +50,9 @@ class Observer:
         self.events: list[Health] = []
         """Every health event, in the order in which they were told."""
         self.broken_chains: list[str] = []
-        """Where an event did not go on from the state of the one before, in words."""
+        """Where an event did not go on from the state of the one before, or must not be, in words."""
+        self.failures: set[str] = set()
+        """The kinds of failure that were told of, since it was asked to look anew."""
         self.changes = AsyncValue(0)
         """Another value after each line."""
 
@@ -80,11 +85,20 @@ class Observer:
             if app.tick is not None:
                 app.largest_gap = max(app.largest_gap, line.at - app.tick.at)
             app.tick = line
+            if line.failure:
+                self.failures.add(line.failure)
             return
         if line.before != app.health:
             self.broken_chains.append(f"{line.before} -> {line.after} came after a change to {app.health}")
+        if (_state(line.before), _state(line.after)) not in _LEGAL:
+            self.broken_chains.append(f"there is no transition {line.before} -> {line.after}")
         app.health = line.after
         self.events.append(line)
+
+
+def _state(text: str) -> str:
+    """The name of a state, from its text: `Down (why)` is `Down`."""
+    return text.partition(" ")[0]
 
 
 @contextlib.asynccontextmanager

@@ -58,7 +58,7 @@ def run_chaos(options: ChaosOptions, arguments: Sequence[str]) -> int:
     """
     _check(options)
     find_mosquitto()
-    kinds = options.only or tuple(FAULTS)
+    kinds = options.only or tuple(kind for kind, fault in FAULTS.items() if options.warm or not fault.of_warm)
     if any(FAULTS[kind].fills_shm for kind in kinds):
         private_shm.enter(arguments)
     seed = random.SystemRandom().randrange(_MAX_SEED) if options.seed is None else options.seed
@@ -85,6 +85,9 @@ def _check(options: ChaosOptions) -> None:
     unknown = [kind for kind in options.only if kind not in FAULTS]
     if unknown:
         raise ConfigError(f"--only {unknown[0]}: there is no such fault; `taktora-trio chaos --list` shows all of them")
+    for kind in options.only:
+        if FAULTS[kind].of_warm and not options.warm:
+            raise ConfigError(f"--only {kind}: this is a fault of --warm: give that, too")
     for path in (options.json, options.markdown):
         if path is not None and (path.is_dir() or not path.absolute().parent.is_dir()):
             raise ConfigError(f"{path} can't be written: it must be a file in a folder that exists")
@@ -107,6 +110,7 @@ class _Chaos:
         self._options = options
         self._seed = seed
         self._domain = Domain(f"chaos-{os.getpid()}")
+        self._helpers = 1 if options.warm else 0  # processes of the supervisor besides its halves
 
     async def run_until_signal(self) -> int:
         """Run to the end of the schedule, or to the first signal; return that signal's number, or 0."""
@@ -177,7 +181,7 @@ class _Chaos:
                     ending = await _end_run(system, fault)
                     break
                 self._report.start(fault.index, fault.kind)
-                result = await _try(system, fault)
+                result = await _try(system, fault, self._helpers)
                 self._add(result, system)
                 if result.violations:
                     break
@@ -219,13 +223,14 @@ def _result(fault: PlannedFault, **more: object) -> Result:
     return Result(index=fault.index, kind=fault.kind, what=what, parameters=fault.parameters, **more)  # type: ignore[arg-type]
 
 
-async def _try(system: System, planned: PlannedFault) -> Result:
+async def _try(system: System, planned: PlannedFault, helpers: int) -> Result:
     """Bring about a fault that the run outlives, wait until everything works again, and see what was wrong."""
     fault = FAULTS[planned.kind]
     observer, tally = system.observer, system.subscriber.tally
     app = observer.app
     assert app is not None
     app.largest_gap = 0.0
+    observer.failures.clear()
     before, repeats, first_event = _look(system), tally.repeats, len(observer.events)
 
     def states() -> str:
@@ -247,9 +252,9 @@ async def _try(system: System, planned: PlannedFault) -> Result:
     else:
         wrong.append(f"not everything works again after {_RECOVERY_TIMEOUT:g} s")
     with trio.move_on_after(_TRANSIENT):
-        await look_until(lambda: not what_is_wrong(fault, before, _look(system), states()), 0.05)
+        await look_until(lambda: not what_is_wrong(fault, before, _look(system), states(), helpers), 0.05)
     after = _look(system)
-    wrong += what_is_wrong(fault, before, after, states())
+    wrong += what_is_wrong(fault, before, after, states(), helpers)
     return _result(
         planned,
         states=states(),
@@ -300,6 +305,7 @@ def _look(system: System) -> Snapshot:
         gaps=list(system.subscriber.tally.gaps),
         broken_chains=list(system.observer.broken_chains),
         largest_gap=app.gap_now() if app is not None else 0.0,
+        failures=frozenset(system.observer.failures),
     )
 
 

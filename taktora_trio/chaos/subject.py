@@ -20,6 +20,7 @@ __all__ = ["Half", "Subject", "open_subject"]
 
 Half: TypeAlias = Literal["gateway", "plugin"]
 TARGET = "taktora_trio.chaos.app:deployment"
+_GATEWAY, _WARM = " taktora_trio gateway ", " taktora_trio.supervision.warm "  # in command lines
 _LIFETIME = 3600  # seconds, should whoever watches it be killed
 _STOP_TIMEOUT, _ORPHANS_TIMEOUT = 8.0, 8.0
 _KEPT_LINES, _LINE_LIMIT = 200, 16_000
@@ -43,11 +44,21 @@ class Subject:
         """All below the supervisor."""
         return descendants(self.process.pid)
 
-    def starting(self, half: Half) -> int | None:
-        """The newest process of this half, though it may hold nothing yet."""
-        word = f" taktora_trio {half} "
-        mine = [process for process in self.processes() if word in process.command and not process.is_zombie]
-        return max(mine, key=lambda process: process.started).pid if mine else None
+    def newest_gateway(self) -> int | None:
+        """The gateway that was started last, though it may hold nothing yet."""
+        children = sorted(
+            (process for process in self.processes() if process.parent == self.process.pid and not process.is_zombie),
+            key=lambda process: process.started,
+        )
+        # A gateway that was forked has the same command line as the older process that it was forked from.
+        forked = [process for process in children if _WARM in process.command][1:]
+        started = [process for process in children if _GATEWAY in process.command]
+        newest = [*started, *forked][-1:]
+        return newest[0].pid if newest else None
+
+    def zygote(self) -> int | None:
+        """The process that gateways are forked from, where there is one."""
+        return next((process.pid for process in self.processes() if _WARM in process.command), None)
 
     def signal(self, signum: signal.Signals, who: Half | Literal["supervisor"]) -> bool:
         """Whether there was somebody to send it to."""

@@ -34,6 +34,8 @@ class Tick(msgspec.Struct, frozen=True, tag=True):
     """The number that was sent last, 0 before the first."""
     echoed: int
     """The number that came back last."""
+    failure: str
+    """While health is `Down`: the kind of failure that is known by now."""
 
 
 class Health(msgspec.Struct, frozen=True, tag=True):

@@ -9,18 +9,20 @@ from trio_util import move_on_when
 
 from taktora_trio.deployment import Deployment
 from taktora_trio.gateway import ConnectorGateway, open_connector_gateway
+from taktora_trio.supervision.link import SupervisorLink
 from taktora_trio.supervision.notify import LifeSigns
 from taktora_trio.transport.domain import Domain, open_node
+from taktora_trio.transport.reserve import NoRoom
 
 __all__ = ["run_gateway"]
 
 log = logging.getLogger(__name__)
 
-_WAITING = 10.0  # seconds after which a gateway that waits for its plugin asks its supervisor for more time
+_WAITING = 10.0  # seconds after which a gateway that waits asks its supervisor for more time
 
 
 async def run_gateway(
-    deployment: Deployment, domain: Domain, stop: trio.Event, life: LifeSigns, incarnation: int = 1
+    deployment: Deployment, domain: Domain, stop: trio.Event, life: LifeSigns, link: SupervisorLink | None
 ) -> int:
     """Carry messages until `stop` is set, drain, and return the exit code.
 
@@ -36,7 +38,15 @@ async def run_gateway(
         if stop.is_set():
             return 0
     with domain.hold("gateway"):
-        await _carry(deployment, domain, stop, life, incarnation)
+        while not stop.is_set():
+            try:
+                await _carry(deployment, domain, stop, life, link.incarnation if link else 1)
+                break
+            except NoRoom as exc:  # to start again would change nothing, and each start takes a restart of the policy
+                log.error("%s", exc)
+                await life.status(str(exc), extend=3 * _WAITING)
+    if link is not None and link.is_gone:
+        await domain.end_orphan("plugin")
     return 0
 
 

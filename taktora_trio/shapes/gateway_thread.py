@@ -117,7 +117,7 @@ class _Thread:
     def place(self) -> str:
         """Where it is just now."""
         frame = None if self._ident is None else sys._current_frames().get(self._ident)
-        return "".join(traceback.format_stack(frame)[-_STACK:]) if frame else "its start"
+        return "".join(traceback.format_stack(frame)[-_STACK:]).rstrip() if frame else "its start"
 
     def _tell(self) -> None:
         if self._token is not None:  # else it has not begun, and looks for itself when it does

@@ -1,4 +1,7 @@
-"""The in-process shape: one process, in which the host's nursery runs the app and the gateway as a supervised task."""
+"""The in-process shape: one process, in which the host's nursery runs the app and the gateway as a supervised task.
+
+That task may run the gateway in a thread with a loop of its own (`Deployment.gateway_thread`).
+"""
 
 from __future__ import annotations
 

@@ -31,6 +31,8 @@ async def run_plugin(
     if link is not None:
         with domain.hold("plugin"):
             await _host_app(deployment, domain, stop, life, link)
+        if link.is_gone:
+            await domain.end_orphan("gateway")
     else:
         check_plan(plan_memory(deployment.connectors))
         with domain.hold("owner", "plugin"):

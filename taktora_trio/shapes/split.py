@@ -14,7 +14,7 @@ from trio_util import RepeatedEvent, move_on_when
 from taktora_trio.deployment import Deployment
 from taktora_trio.errors import Escalated
 from taktora_trio.health import Failure
-from taktora_trio.supervision.descendants import become_subreaper
+from taktora_trio.supervision.descendants import become_subreaper, children, reap_adopted
 from taktora_trio.supervision.link import ChildLink, GatewayFailed, GatewayStarted, ReviveGateway
 from taktora_trio.supervision.output import Stream
 from taktora_trio.supervision.process import StartProcess, as_process
@@ -87,6 +87,7 @@ class _Supervision:
         self._to_plugin: ChildLink | None = None
         self._news: GatewayStarted | GatewayFailed | None = None
         self._gateway_pid = 0
+        self._before = [pid for pid, _ in children()]  # such as an embedded broker
         self.gateway = Supervisor(
             "gateway",
             as_process(
@@ -157,5 +158,6 @@ class _Supervision:
 
     def _ended(self, half: str) -> None:
         del self._halves.running[half]
+        reap_adopted({*self._before, *self._halves.running.values()})
         if half == "plugin":
             self._to_plugin = None

@@ -10,7 +10,7 @@ import contextlib
 import ctypes
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import attrs
@@ -18,7 +18,7 @@ import trio
 
 from taktora_trio.supervision.pidfd import wait_for_exit
 
-__all__ = ["Descendants", "become_subreaper"]
+__all__ = ["Descendants", "become_subreaper", "children", "reap_adopted"]
 
 _PR_SET_CHILD_SUBREAPER = 36
 _MARK = "TAKTORA_HALF"
@@ -47,34 +47,45 @@ class Descendants:
         """Kill those that are our own children by now, and theirs; return who they were."""
         ended: list[int] = []
         for _ in range(_ROUNDS):
-            found = list(self._children())
+            found = [pid for pid, is_zombie in children() if not is_zombie and self._is_marked(pid)]
             if not found:
                 break
             for pid in found:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
                 await wait_for_exit(pid)
-                with contextlib.suppress(ChildProcessError):
-                    os.waitpid(pid, os.WNOHANG)  # noqa: ASYNC222 - it has ended, so nothing waits
+                _reap(pid)
             ended += found
         await trio.lowlevel.checkpoint()
         return ended
 
-    def _children(self) -> Iterator[int]:
-        wanted = f"{_MARK}={self.mark}".encode()
-        for pid in _children():
-            with contextlib.suppress(OSError):
-                if wanted in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"):
-                    yield pid
+    def _is_marked(self, pid: int) -> bool:
+        try:
+            environment = Path(f"/proc/{pid}/environ").read_bytes()
+        except OSError:
+            return False
+        return f"{_MARK}={self.mark}".encode() in environment.split(b"\0")
 
 
-def _children() -> list[int]:
+def reap_adopted(own: Collection[int]) -> None:
+    """Forget the children that have ended and are not our own, but were left to us."""
+    for pid, is_zombie in children():
+        if is_zombie and pid not in own:
+            _reap(pid)
+
+
+def children() -> Iterator[tuple[int, bool]]:
+    """Our children, each with whether it has ended and is not waited for yet."""
     me = str(os.getpid())
-    found = []
     for name in os.listdir("/proc"):
         if name.isdecimal():
             with contextlib.suppress(OSError):
-                # After the program's name, which may hold any character: state, parent (proc(5)).
-                if Path(f"/proc/{name}/stat").read_text().rpartition(")")[2].split()[1] == me:
-                    found.append(int(name))
-    return found
+                # After the program's name, which may hold any character: state, parent (proc_pid_stat(5)).
+                state, parent = Path(f"/proc/{name}/stat").read_text().rpartition(")")[2].split()[:2]
+                if parent == me:
+                    yield int(name), state == "Z"
+
+
+def _reap(pid: int) -> None:
+    with contextlib.suppress(ChildProcessError):
+        os.waitpid(pid, os.WNOHANG)

@@ -118,6 +118,8 @@ class State:
 
 def attempts_left(policy: RestartPolicy, state: State) -> int:
     """How many restarts would be granted now, if it failed at once again and again."""
+    if policy.restart == "never":
+        return 0
     return max(0, policy.intensity - len(_counting(policy, state)))
 
 
@@ -174,7 +176,7 @@ def _after(
 
 
 def _counting(policy: RestartPolicy, state: State) -> tuple[float, ...]:
-    return tuple(at for at in state.restarts if state.uptime - at <= policy.period)
+    return tuple(at for at in state.restarts if at >= state.uptime - policy.period)
 
 
 def _beyond(policy: RestartPolicy, state: State, reason: str) -> tuple[State, GiveUp | Escalate]:

@@ -8,28 +8,34 @@ they start over. So the most restarts are bursts of at most `intensity` failures
 
 from __future__ import annotations
 
-import bisect
+import itertools
 import math
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NoReturn
 
 import attrs
+import msgspec
 
 from taktora_trio.errors import ConfigError
 from taktora_trio.supervision.backoff import Backoff
 from taktora_trio.supervision.policy import RestartPolicy
 
-__all__ = ["Explanation", "Spread", "explain", "most_restarts"]
+__all__ = ["Explanation", "Spread", "explain", "explain_all", "most_restarts", "to_json", "to_text"]
 
 _HOUR = 3600.0
 _TELLING = 0.5  # seconds at most, in which a hung process may tell where it hangs before it is killed
-_SHOWN = 8  # delays in a line
+_SERIES = 64  # delays at most in an explanation
+_SHOWN = 8  # of them in a line
 _ROUNDING = 1e-9
 
 _MEANING = {
     "always": "Started again whenever it ends, also if it ends well.",
     "on-failure": "Started again when it fails, and not when it ends well (a process: with exit code 0).",
     "never": "Never started again: it is given up at its first failure.",
+}
+_NOT_ONCE = {
+    "always": "Never started again: its first end is one too many.",
+    "on-failure": "Never started again: its first failure is one too many.",
 }
 _BEYOND = {
     "give_up": {
@@ -60,7 +66,7 @@ class Spread:
     def __str__(self) -> str:
         if self.shortest == self.longest:
             return _time(self.nominal)
-        return f"{_time(self.nominal)} ({_number(self.shortest)} to {_time(self.longest)})"
+        return f"{_time(self.nominal)} ({_time(self.shortest)} to {_time(self.longest)})"
 
 
 @attrs.frozen(kw_only=True)
@@ -71,7 +77,7 @@ class Explanation:
     meaning: str
     """Of `restart`, in a sentence."""
     delays: tuple[Spread, ...]
-    """Until they grow no more, or until the last that can come if it fails at once each time."""
+    """Until they grow no more; of a series that grows slowly, its beginning."""
     failures: int
     """So many without uptime between them, and it is given up."""
     until_given_up: Spread
@@ -81,7 +87,7 @@ class Explanation:
     restarts_an_hour: int
     """At most so many, without being given up."""
     burst: int
-    """So many of them at once come between two runs of just over `period` seconds."""
+    """So many of them come one right after the other, between two runs of just over `period` seconds."""
     hang_to_restart: float | None
     """At most so long from where a process hangs to its next start; `None` if that is never noticed, or never done."""
     stall_to_restart: float | None
@@ -108,43 +114,43 @@ class Explanation:
         if waiting > policy.period * (1 + _ROUNDING):
             _refuse(policy, waiting)
 
-    def to_dict(self) -> dict[str, Any]:
-        """For a machine to read."""
-        return attrs.asdict(self)
-
     def table(self, half: str = "") -> str:
         """For people; `half` is `gateway` or `plugin`, where it is known whose policy it is."""
         policy = self.policy
-        rows = [("delays", _series(self.delays, policy.backoff))] if self.delays else []
-        if policy.restart != "never" and policy.intensity > 0:
+        rows = []
+        if self.failures > 1:
+            worst = f"{self.restarts_an_hour} restarts, and still not given up"
+            rows += [("delays", _series(self.delays, policy.backoff))]
+            if policy.period < math.inf:
+                run, uptime = f"a run of just over {_time(policy.period)}", f" within {_time(policy.period)} of uptime"
+                rows += [("", f"from the first again after a run of {_time(policy.period)}")]
+                if self.burst < self.restarts_an_hour:
+                    worst = f"{worst}: {self.burst} failures in a row, {run}, and so on"
+            else:
+                uptime = ""
             rows += [
-                ("", f"from the first again after a run of {_time(policy.period)}"),
-                ("given up", f"at the {_nth(self.failures)} failure, if it fails at once each time"),
-                ("", f"after {self.until_given_up} of delays"),
-                ("", f"at most {_time(self.until_given_up_unready)} after the first start, if it is never ready"),
-                ("worst hour", f"{self.restarts_an_hour} restarts, and still not given up"),
-                ("", f"by {_times(self.burst)} at once after each run of just over {_time(policy.period)}"),
+                ("given up", f"at the {_nth(self.failures)} failure{uptime}"),
+                ("", f"if it fails at once each time, after {self.until_given_up} of delays"),
+                ("", f"if it is never ready, after {_time(self.until_given_up_unready)} at most"),
+                ("worst hour", worst),
             ]
         rows += [
             ("beyond", _BEYOND[policy.beyond if policy.restart != "never" else "give_up"][half]),
             ("start", f"killed if it is not ready within {_time(policy.start_timeout)}"),
             ("hang", self._hang()),
-            ("stop", f"killed if it has not ended {_time(policy.stop_grace)} after SIGTERM"),
         ]
-        lines = [half, f"  {self.meaning}", *(f"    {name:<10}  {what}" for name, what in rows)]
-        lines += [f"  Note: {note}" for note in self.notes]
-        return "\n".join([*(lines if half else lines[1:]), f"  {policy}"])
+        if self.hang_to_restart is not None and self.stall_to_restart is not None:
+            work = f"{_time(self.stall_to_restart)} if its loop goes on and its work does not"
+            rows += [("", f"starts again at most {_time(self.hang_to_restart)} after it hung ({work})")]
+        rows += [("stop", f"killed if it has not ended {_time(policy.stop_grace)} after SIGTERM")]
+        lines = [self.meaning, *(f"  {name:<10}  {what}" for name, what in rows)]
+        lines += [*(f"Note: {note}." for note in self.notes), f"In full: {policy}"]
+        return "\n".join([f"{half}:", *(f"  {line}" for line in lines)] if half else lines)
 
     def _hang(self) -> str:
         if self.policy.watchdog is None:
-            return "not noticed"
-        killed = f"killed after {_time(self.policy.watchdog)} without a sign of life"
-        if self.hang_to_restart is None or self.stall_to_restart is None:
-            return killed
-        return (
-            f"{killed}; it starts again at most {_time(self.hang_to_restart)} after it hung"
-            f" ({_time(self.stall_to_restart)} if only its work hangs)"
-        )
+            return "not noticed, since watchdog=off"
+        return f"killed after {_time(self.policy.watchdog)} without a sign of life"
 
 
 def explain(policy: RestartPolicy) -> Explanation:
@@ -157,8 +163,8 @@ def explain(policy: RestartPolicy) -> Explanation:
     hang = policy.watchdog + _TELLING + longest if policy.watchdog is not None and restarts else None
     return Explanation(
         policy=policy,
-        meaning=_MEANING[policy.restart],
-        delays=tuple(Spread.of(delay, backoff) for delay in _delays(backoff, restarts)),
+        meaning=_MEANING[policy.restart] if restarts or policy.restart == "never" else _NOT_ONCE[policy.restart],
+        delays=tuple(Spread.of(delay, backoff) for delay in _delays(backoff, _SERIES)),
         failures=restarts + 1,
         until_given_up=Spread.of(waits(restarts), backoff),
         until_given_up_unready=waits(restarts) * (1 + backoff.jitter)
@@ -170,6 +176,28 @@ def explain(policy: RestartPolicy) -> Explanation:
         stall_to_restart=None if hang is None or policy.watchdog is None else hang + policy.watchdog / 2,
         notes=tuple(_notes(policy)),
     )
+
+
+def explain_all(policies: Mapping[str, RestartPolicy]) -> dict[str, Explanation]:
+    """Explain each, by the half that it is for (or an empty name). Raises `ConfigError` if one contradicts itself."""
+    explained = {}
+    for half, policy in policies.items():
+        explained[half] = explain(policy)
+        try:
+            explained[half].check()
+        except ConfigError as exc:
+            raise ConfigError(f"the {half}'s policy: {exc}" if half else str(exc)) from exc
+    return explained
+
+
+def to_text(explained: Mapping[str, Explanation]) -> str:
+    """For people."""
+    return "\n\n".join(explanation.table(half) for half, explanation in explained.items())
+
+
+def to_json(explained: Mapping[str, Explanation]) -> bytes:
+    """For machines; times without end are null."""
+    return msgspec.json.format(msgspec.json.encode({half or "policy": e for half, e in explained.items()}), indent=2)
 
 
 def most_restarts(policy: RestartPolicy, seconds: float) -> tuple[int, int]:
@@ -190,14 +218,127 @@ def most_restarts(policy: RestartPolicy, seconds: float) -> tuple[int, int]:
     def best(restarts: int) -> int:
         # `span` is convex in the number of bursts: the first after which it does not fall is the best.
         fewest = -(-restarts // policy.intensity)
-        return bisect.bisect_left(
-            range(restarts), True, lo=fewest, key=lambda bursts: span(restarts, bursts) <= span(restarts, bursts + 1)
-        )
+        return _first(fewest, restarts, lambda bursts: span(restarts, bursts) <= span(restarts, bursts + 1))
+
+    def shortest(restarts: int) -> float:
+        return span(restarts, best(restarts))
 
     too_many = policy.intensity * (int(seconds / policy.period) + 2)
-    most = (
-        bisect.bisect_left(
-            range(1, too_many), True, key=lambda restarts: span(restarts, best(restarts)) >= seconds
-        )
-    )
+    most = _first(1, too_many, lambda restarts: shortest(restarts + 1) >= seconds)
     return most, -(-most // best(most))
+
+
+def _first(low: int, high: int, holds: Callable[[int], bool]) -> int:
+    """The first number from `low` for which it holds, as for all after it; `high` if it does for none before."""
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if holds(middle) else (middle + 1, high)
+    return low
+
+
+def _middle() -> float:
+    return 0.5
+
+
+def _last(backoff: Backoff) -> float:
+    """The delay after which none is longer, without jitter."""
+    return backoff.initial if backoff.factor == 1 else backoff.maximum
+
+
+def _delays(backoff: Backoff, restarts: int) -> list[float]:
+    """So many delays without jitter, up to the first of those that grow no more."""
+    delays: list[float] = []
+    for attempt in range(restarts):
+        delays.append(backoff.delay(attempt, _middle))
+        if delays[-1] == _last(backoff):
+            break
+    return delays
+
+
+def _waits(policy: RestartPolicy) -> Callable[[int], float]:
+    """How long the first so many delays are together, without jitter."""
+    growing = _delays(policy.backoff, policy.intensity)
+    sums = list(itertools.accumulate(growing, initial=0.0))
+
+    def waits(count: int) -> float:
+        return sums[count] if count < len(sums) else sums[-1] + (count - len(growing)) * _last(policy.backoff)
+
+    return waits
+
+
+def _refuse(policy: RestartPolicy, waiting: float) -> NoReturn:
+    backoff, restarts, period = policy.backoff, policy.intensity, policy.period
+
+    def fits(**changes: Any) -> bool:
+        changed = attrs.evolve(policy, backoff=attrs.evolve(backoff, **changes))
+        return _waits(changed)(restarts) <= period
+
+    if fits(maximum=backoff.initial):
+        low, high = backoff.initial, backoff.maximum
+        while high - low > 1e-4 * low:
+            middle = (low + high) / 2
+            low, high = (middle, high) if fits(maximum=middle) else (low, middle)
+        first = f"maximum={backoff.maximum:g}"
+        use = f"maximum={max(_rounded(low, math.floor), backoff.initial):.15g} or less"
+    else:
+        waits = _waits(policy)
+        fewer = _first(0, restarts, lambda count: waits(count + 1) > period)
+        first = f"intensity={restarts}"
+        use = f"intensity={fewer} or less" if fewer else "shorter delays"
+    many = f"the {restarts} delays up to the last restart add up" if restarts > 1 else "the delay comes"
+    raise ConfigError(
+        f"{first} and period={period:g} cancel out: {many} to {_time(waiting)}, so {restarts}"
+        f" restart{'s' * (restarts > 1)} and one failure more never lie within {_time(period)};"
+        f" use {use}, or period={_rounded(waiting, math.ceil):.15g} or more"
+    )
+
+
+def _notes(policy: RestartPolicy) -> Iterator[str]:
+    backoff, watchdog, period = policy.backoff, policy.watchdog, policy.period
+    if policy.restart == "never":
+        yield "restart=never, so the backoff, intensity, period and beyond have no effect"
+        return
+    if policy.intensity == 0:
+        return
+    if backoff.factor == 1 and backoff.maximum > backoff.initial:
+        yield f"factor=1, so the delay stays at {_time(backoff.initial)} and maximum has no effect"
+    if backoff.jitter == 1:
+        yield "jitter=1, so a delay may be next to nothing"
+    if watchdog is not None and policy.intensity * watchdog >= period:
+        yield (
+            "what hangs as soon as it is ready, each time, is never given up: until it is killed it counts as up,"
+            f" and {policy.intensity} x watchdog is no less than period"
+        )
+    if policy.stop_grace == 0:
+        yield "stop_grace=0, so what it has not sent when it is stopped is lost"
+
+
+def _series(delays: Sequence[Spread], backoff: Backoff) -> str:
+    growing = [_time(delay.nominal) for delay in delays if delay.nominal < _last(backoff)]
+    if len(growing) > _SHOWN:
+        growing[_SHOWN - 1 :] = ["..."]
+    then = "then " if growing else ""
+    spread = f", up to {100 * backoff.jitter:g} % shorter or longer" if backoff.jitter else ""
+    return ", ".join([*growing, f"{then}{_time(_last(backoff))} each time"]) + spread
+
+
+def _rounded(value: float, to: Callable[[float], int]) -> float:
+    """To three digits, down or up."""
+    step = 10.0 ** (math.floor(math.log10(value)) - 2)
+    return float(f"{to(value / step) * step:.3g}")
+
+
+def _number(seconds: float) -> str:
+    return f"{seconds:.3g}" if seconds < 1000 else f"{seconds:.0f}"
+
+
+def _time(seconds: float) -> str:
+    for size, unit in ((86400, "days"), (3600, "h"), (60, "min")):
+        if seconds >= 10 * size:
+            return f"{_number(seconds / size)} {unit}"
+    return f"{_number(seconds)} s"
+
+
+def _nth(count: int) -> str:
+    suffix = "th" if 10 <= count % 100 <= 20 else {1: "st", 2: "nd", 3: "rd"}.get(count % 10, "th")
+    return f"{count}{suffix}"

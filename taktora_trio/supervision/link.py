@@ -80,7 +80,7 @@ class _End:
 
     async def messages(self) -> AsyncIterator[Message]:
         """What the peer sends, until it is gone, or this end is closed."""
-        while True:
+        while self._socket.fileno() >= 0:
             try:
                 await trio.lowlevel.wait_readable(self._socket)
             except trio.ClosedResourceError:
@@ -93,7 +93,12 @@ class _End:
                 return
             if not data:
                 return
-            yield _decode(data)
+            try:
+                message = _decode(data)
+            except msgspec.DecodeError as exc:  # what a peer sends must not end us
+                log.warning("a message on the link makes no sense: %s", exc)
+                continue
+            yield message
 
     def close(self) -> None:
         trio.lowlevel.notify_closing(self._socket)
@@ -129,9 +134,14 @@ class SupervisorLink(_End):
         self.pid = pid
         self.incarnation = incarnation
 
+    @property
+    def is_gone(self) -> bool:
+        """Whether the supervisor has ended; its process id may then be another's."""
+        return os.getppid() != self.pid
+
     async def wait_until_gone(self) -> None:
         """Wait until the supervisor has ended, however it did."""
-        if os.getppid() == self.pid:  # else it is gone already, and its number may be another's
+        if not self.is_gone:
             await wait_for_exit(self.pid)
 
 

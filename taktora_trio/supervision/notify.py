@@ -37,6 +37,10 @@ class LifeSigns:
         self._address = address
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
         self._socket.setblocking(False)
+        if address is not None:
+            # Connected, since only then does it poll as writable no sooner than the supervisor has read (unix(7)).
+            with contextlib.suppress(OSError):
+                self._socket.connect(address)
         self._stalled: str | None = None
 
     async def ready(self, status: str) -> None:
@@ -93,7 +97,7 @@ class LifeSigns:
     def _try_send(self, text: str) -> bool:
         if self._address is not None:
             try:
-                self._socket.sendto(text.encode(), self._address)
+                self._socket.send(text.encode())
             except BlockingIOError:
                 return False
             except OSError as exc:  # the supervisor is gone: its link tells that, too
@@ -141,7 +145,7 @@ class Notification:
 
     def _number(self, name: str) -> int:
         value = self.values.get(name, "")
-        return int(value) if value.isdecimal() else 0
+        return int(value) if value.isdecimal() and len(value) < 20 else 0
 
 
 class NotifySocket:

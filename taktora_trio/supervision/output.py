@@ -23,6 +23,7 @@ __all__ = ["LastWords", "Tag", "Writer", "open_writer", "read_lines", "tag_conso
 
 _KEPT = 8 * 2**20  # bytes
 _LINE = 64 * 1024  # bytes after which a line without an end is one all the same
+_REMEMBERED, _SHOWN = 100, 12  # lines
 _PIECE = 4096  # PIPE_BUF: a pipe that polls as writable takes so many bytes without blocking (pipe(7))
 
 Stream: TypeAlias = Literal["stdout", "stderr"]
@@ -97,14 +98,16 @@ async def _wait_writable(fd: int) -> None:
 @contextlib.asynccontextmanager
 async def open_writer(fd: int) -> AsyncIterator[Writer]:
     writer = Writer(fd)
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(_serve_until_closed, writer)
-        try:
-            yield writer
-        finally:
-            nursery.cancel_scope.cancel()
-    with contextlib.suppress(OSError):
-        writer.flush(1.0)
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_serve_until_closed, writer)
+            try:
+                yield writer
+            finally:
+                nursery.cancel_scope.cancel()
+    finally:  # whatever ends the block: its last lines say why
+        with contextlib.suppress(OSError):
+            writer.flush(1.0)
 
 
 async def _serve_until_closed(writer: Writer) -> None:
@@ -129,17 +132,23 @@ async def read_lines(fd: int) -> AsyncIterator[bytes]:
 
 
 class LastWords:
-    """The last lines that a process wrote to standard error, as people read them."""
+    """The last lines that a process wrote to standard error, as people read them.
+
+    Where the interpreter itself has told where it was (faulthandler, the most recent call first), they begin there.
+    """
 
     def __init__(self) -> None:
-        self._lines: deque[bytes] = deque(maxlen=12)
+        self._lines: deque[bytes] = deque(maxlen=_REMEMBERED)
 
     def add(self, line: bytes) -> None:
         if line.strip():
             self._lines.append(line)
 
     def lines(self) -> tuple[str, ...]:
-        return tuple(_readable(line)[:400] for line in self._lines)
+        lines = list(self._lines)
+        fatal = next((index for index, line in enumerate(lines) if line.startswith(b"Fatal Python error")), None)
+        shown = lines[-_SHOWN:] if fatal is None else lines[fatal : fatal + _SHOWN]
+        return tuple(_readable(line)[:400] for line in shown)
 
 
 def _readable(line: bytes) -> str:

@@ -29,6 +29,8 @@ log = logging.getLogger(__name__)
 
 _OUT_OF_MEMORY = 12  # ENOMEM, by which a process says that it could not go on
 _DUMP = 0.05  # of the watchdog period: what a hung process has to tell where it hangs
+_DYING = 2.0  # seconds; more than killed processes take to end
+_LATE = 0.1  # seconds by which we may well wake up too late, so that it says nothing
 _DRAIN = 1.0  # seconds for which an ended process's output is still read, should somebody else have its pipe
 
 
@@ -124,10 +126,10 @@ def as_process(
                     await life.watch()
                 finally:
                     await stop_process(name, child, policy.stop_grace)
-                    on_end()
-                    with trio.CancelScope(shield=True, deadline=trio.current_time() + policy.stop_grace + 1):
+                    with trio.CancelScope(shield=True, deadline=trio.current_time() + _DYING):
                         if left := await descendants.end():
                             log.warning("%s: killed %d processes that it left behind", name, len(left))
+                    on_end()
         assert child.returncode is not None
         kind, description = life.verdict(child.returncode, _out_of_memory_kills() > kills)
         return Exit(
@@ -172,7 +174,6 @@ class _Life:
         period = self._policy.start_timeout
         deadline = trio.current_time() + period
         while (news := await self._next_sign(deadline, period)) is not None:
-            self._errno = news.errno or self._errno
             if news.stopping:
                 self._is_stopping = True
                 period = 2 * self._policy.stop_grace
@@ -207,15 +208,21 @@ class _Life:
         while True:
             with trio.move_on_at(deadline):
                 while True:
-                    news = await self._notify.receive()
-                    if news.stopping or (not self._is_stopping and (news.alive or not self._is_ready)):
+                    if self._counts(news := await self._notify.receive()):
                         return news
             with contextlib.suppress(trio.WouldBlock):
-                return self._notify.receive_nowait()
-            if trio.current_time() - deadline < period / 2:
+                while True:
+                    if self._counts(news := self._notify.receive_nowait()):
+                        return news
+            if trio.current_time() - deadline < max(period / 2, _LATE):
                 return None
             # It was us who did not run, stopped or starved; maybe it was, too: it has another period.
             deadline = trio.current_time() + period
+
+    def _counts(self, news: Notification) -> bool:
+        """Whether it puts the deadline off; once it stops, nothing does."""
+        self._errno = news.errno or self._errno
+        return not self._is_stopping and (news.stopping or news.alive or not self._is_ready)
 
     def verdict(self, returncode: int, memory_ran_out: bool) -> tuple[FailureKind, str]:
         """The kind of the end, and its description."""

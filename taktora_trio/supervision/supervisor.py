@@ -98,6 +98,7 @@ class Supervisor:
         Raises `Escalated` if the policy's `beyond` is `escalate`, and failures were too many.
         """
         while not self._stop.is_set():
+            self._revived = trio.Event()
             self._step(Started())
             self.last_exit = exit_ = await self._runner(self.state.incarnation, self._ready)
             if self._stop.is_set():
@@ -107,18 +108,18 @@ class Supervisor:
                     async with move_on_when(self._stop.wait):
                         await trio.sleep(delay)
                 case GiveUp() if self._revivable:
-                    self._revived = trio.Event()
                     async with move_on_when(self._stop.wait):
                         await self._revived.wait()
                 case Escalate(reason=reason):
                     raise Escalated(f"{self.name}: {exit_.description}; given up: {reason}")
                 case _:
                     return exit_
+        self._step(Stopped())
         return self.last_exit
 
     def revive(self) -> bool:
         """Start again what was given up, with its whole budget; `False` if it is not given up."""
-        if self._step(Revived()) is None:
+        if not self._revivable or self._step(Revived()) is None:
             return False
         log.info("%s: revived", self.name)
         self._revived.set()

@@ -13,21 +13,28 @@ from pathlib import Path
 
 import iceoryx2 as iox2
 
+from taktora_trio.transport.reserve import NoRoom
+
 __all__ = ["Cursor"]
 
 _SENT, _DONE, _SIZE = 0, 1, 16
 
 
 class Cursor:
-    """`sent` is written by the publisher alone, `done` by the subscriber alone: aligned 8-byte stores, never torn."""
+    """`sent` is written by the publisher alone, `done` by the subscriber alone: aligned 8-byte stores, never torn.
+
+    Raises `NoRoom` if /dev/shm has no page for it.
+    """
 
     def __init__(self, node: iox2.Node, service: str) -> None:
         folder = Path(node.config.global_cfg.root_path.to_string()) / "cursors"
         folder.mkdir(mode=0o700, exist_ok=True)
         fd = os.open(folder / service, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            os.ftruncate(fd, _SIZE)
+            os.posix_fallocate(fd, 0, _SIZE)
             self._memory = mmap.mmap(fd, _SIZE)
+        except OSError as exc:
+            raise NoRoom(f"the cursor of {service}") from exc
         finally:
             os.close(fd)
         self._counters = memoryview(self._memory).cast("Q")

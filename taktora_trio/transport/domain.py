@@ -15,6 +15,7 @@ import hashlib
 import logging
 import os
 import re
+import signal
 import socket
 import stat
 import struct
@@ -28,8 +29,9 @@ import trio
 
 from taktora_trio.errors import ConfigError, DomainInUse, TransportError
 from taktora_trio.supervision.pidfd import wait_for_exit
+from taktora_trio.transport.reserve import PAGE, SHM, NoRoom, room
 
-__all__ = ["Domain", "Node", "Role", "clean_up_dead_nodes", "open_node"]
+__all__ = ["SHM", "Domain", "Node", "Role", "clean_up_dead_nodes", "open_node"]
 
 log = logging.getLogger(__name__)
 
@@ -38,10 +40,10 @@ Role: TypeAlias = Literal["owner", "plugin", "gateway"]
 HALVES: tuple[Role, ...] = ("plugin", "gateway")
 ROLES: tuple[Role, ...] = ("owner", *HALVES)
 
-SHM = Path("/dev/shm")  # noqa: S108 - POSIX shared memory on Linux (shm_overview(7))
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _FLOCK = struct.Struct("hhqqi4x")  # Linux's struct flock on 64-bit machines
 _WHOLE_FILE = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+_NODE = 4 * PAGE
 
 iox2.set_log_level(iox2.LogLevel.Error)
 
@@ -155,6 +157,25 @@ class Domain:
                 raise self._in_use(role)
         await trio.lowlevel.checkpoint()
 
+    async def end_orphan(self, role: Role, seconds: float = 5.0) -> None:
+        """As a half that has left, after their supervisor was killed: see to it that the other half ends, too.
+
+        It does by itself, unless it hangs or is stopped; then it is killed, and what it used is removed.
+        """
+        if (pid := self.holder(role)) is None:
+            return
+        with trio.move_on_after(seconds) as waiting:
+            await wait_for_exit(pid)
+        if waiting.cancelled_caught and self.holder(role) == pid:
+            log.error(
+                "domain %s: the %s (pid %d) does not end without its supervisor, so it is killed", self.name, role, pid
+            )
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+            await wait_for_exit(pid)
+        with self._exclusively():
+            self._remove_if_unused()  # it may not have left as it should
+
     def _lock_path(self, name: str) -> Path:
         return self.root / f"{name}.lock"
 
@@ -166,8 +187,11 @@ class Domain:
         except BlockingIOError:
             os.close(fd)
             raise self._in_use(role) from None
-        os.ftruncate(fd, 0)
-        os.pwrite(fd, b"%d" % os.getpid(), 0)
+        try:
+            os.pwrite(fd, b"%-10d" % os.getpid(), 0)  # over the one before, for to cut that off could lose the page
+        except OSError as exc:
+            os.close(fd)
+            raise NoRoom(f"the lock of domain {self.name!r}") from exc
         return fd
 
     @contextlib.contextmanager
@@ -293,16 +317,20 @@ async def open_node(domain: Domain, name: str) -> AsyncIterator[iox2.Node]:
 
     Whoever opens one must hold a role, and hold it for longer than any reference to the node lasts: a local variable
     of the same function outlives the block that it was opened for.
+
+    Raises `TransportError`; `NoRoom` is one.
     """
+    config = domain.config()
     try:
-        node = (
-            iox2.NodeBuilder.new()
-            .name(iox2.NodeName.new(name))
-            .config(domain.config())
-            # By default iceoryx2 takes 13 signals, and trio would never see SIGINT or SIGTERM again.
-            .signal_handling_mode(iox2.SignalHandlingMode.Disabled)
-            .create(iox2.ServiceType.Ipc)
-        )
+        async with room(config, _NODE, f"a node of domain {domain.name!r}"):
+            node = (
+                iox2.NodeBuilder.new()
+                .name(iox2.NodeName.new(name))
+                .config(config)
+                # By default iceoryx2 takes 13 signals, and trio would never see SIGINT or SIGTERM again.
+                .signal_handling_mode(iox2.SignalHandlingMode.Disabled)
+                .create(iox2.ServiceType.Ipc)
+            )
     except iox2.NodeCreationFailure as exc:
         raise TransportError(f"cannot open shared memory under {domain.root}: {exc}; is it writable?") from exc
     await clean_up_dead_nodes(node)

@@ -254,8 +254,11 @@ async def open_envelope_publisher(node: iox2.Node, spec: ServiceSpec) -> AsyncIt
         stack.callback(space.close)
         notifier = await open_notifier(node, spec.event_name)
         stack.callback(notifier.delete)
+        cursor = Cursor(node, spec.name)
+        stack.callback(cursor.close)
+        notifier.notify()  # a reader lets go of the memory of the writer before, which may be what we need
         service, publisher = await open_publisher(node, spec)
-        port = EnvelopePublisher(spec, service, publisher, notifier, space, Cursor(node, spec.name))
+        port = EnvelopePublisher(spec, service, publisher, notifier, space, cursor)
         stack.pop_all()
     try:
         yield port

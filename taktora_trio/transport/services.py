@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator, Callable, Iterable
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
 import attrs
 import iceoryx2 as iox2
@@ -19,15 +19,28 @@ from taktora_trio.connector import Connector
 from taktora_trio.errors import ServiceMismatch, TransportError
 from taktora_trio.transport.domain import clean_up_dead_nodes
 from taktora_trio.transport.envelope import envelope_size, envelope_type
+from taktora_trio.transport.reserve import PAGE, in_pages, room
 
 __all__ = ["ServiceSpec", "channel_spec", "health_spec", "open_services", "specs_of"]
 
-T = TypeVar("T")
+
+class _Port(Protocol):
+    def delete(self) -> None: ...
+
+
+P = TypeVar("P", bound=_Port)
 
 # A killed process stays in a service's list until a survivor has cleaned it up, so there is room for a few of them.
 MAX_NODES = 16
 HEALTH_PAYLOAD = 2048
 _OPEN_TRIES, _OPEN_PAUSE = 100, 0.01
+# Measured with iceoryx2 0.10 (a test compares the plan with what exists): a sample's own header, what a data segment
+# holds besides samples, what connects two ports (for each envelope in the window and the history, and once), and the
+# small files of a publish-subscribe service with its two event services, before any port is opened and after.
+_SAMPLE_HEADER = 48
+_SEGMENT_BASE, _SEGMENT_PER_SAMPLE = 150, 4
+_CONNECTION_PER_ENVELOPE, _CONNECTION_BASE = 17, 280
+SERVICE_FILES, PORT_FILES = 8 * PAGE, 3 * PAGE
 
 
 @attrs.frozen(kw_only=True)
@@ -58,6 +71,17 @@ class ServiceSpec:
     def samples(self) -> int:
         """How many envelopes iceoryx2 sets aside in the publisher's data segment."""
         return self.window + self.borrowed + self.history + self.loaned
+
+    @property
+    def segment_bytes(self) -> int:
+        """What the publisher's data segment takes."""
+        each = self.envelope_size + _SAMPLE_HEADER + _SEGMENT_PER_SAMPLE
+        return in_pages(self.samples * each + _SEGMENT_BASE)
+
+    @property
+    def connection_bytes(self) -> int:
+        """What connects a publisher and a subscriber; the one that is opened later takes it."""
+        return in_pages((self.window + self.history) * _CONNECTION_PER_ENVELOPE + _CONNECTION_BASE)
 
     @property
     def event_name(self) -> str:
@@ -112,9 +136,10 @@ async def open_services(node: iox2.Node, specs: Iterable[ServiceSpec]) -> AsyncI
     held: list[object] = []
     try:
         for spec in specs:
-            held.append(_pubsub(node, spec, create=True))
-            held.append(_event(node, spec.event_name, create=True))
-            held.append(_event(node, spec.space_name, create=True))
+            async with room(node.config, SERVICE_FILES, spec.name):
+                held.append(_pubsub(node, spec, create=True))
+                held.append(_event(node, spec.event_name, create=True))
+                held.append(_event(node, spec.space_name, create=True))
             await trio.lowlevel.checkpoint()
         yield
     finally:
@@ -126,6 +151,7 @@ async def open_publisher(node: iox2.Node, spec: ServiceSpec) -> tuple[iox2.PortF
     return factory, await _open_port(
         node,
         spec.name,
+        spec.segment_bytes + spec.connection_bytes,
         lambda: (
             factory.publisher_builder()
             .max_loaned_samples(spec.loaned)
@@ -142,25 +168,34 @@ async def open_subscriber(node: iox2.Node, spec: ServiceSpec, history: int) -> i
     return await _open_port(
         node,
         spec.name,
+        spec.connection_bytes,
         lambda: factory.subscriber_builder().buffer_size(spec.window).history_request(history).create(),
     )
 
 
 async def open_notifier(node: iox2.Node, name: str) -> iox2.Notifier:
     factory = _event(node, name)
-    return await _open_port(node, name, lambda: factory.notifier_builder().create())
+    return await _open_port(node, name, 0, lambda: factory.notifier_builder().create())
 
 
 async def open_listener(node: iox2.Node, name: str) -> iox2.Listener:
     factory = _event(node, name)
-    return await _open_port(node, name, lambda: factory.listener_builder().create())
+    return await _open_port(node, name, PAGE, lambda: factory.listener_builder().create())
 
 
-async def _open_port(node: iox2.Node, name: str, create: Callable[[], T]) -> T:
-    """Create a port; where a killed predecessor still occupies its place, clean up and try again for a second."""
+async def _open_port(node: iox2.Node, name: str, needed: int, create: Callable[[], P]) -> P:
+    """Create a port and take its memory, `needed` bytes.
+
+    Where a killed predecessor still occupies its place, clean up and try again for a second.
+    """
     for attempt in range(_OPEN_TRIES):
         try:
-            return create()
+            with contextlib.ExitStack() as undo:
+                async with room(node.config, needed, name):
+                    port = create()
+                    undo.callback(port.delete)
+                undo.pop_all()
+                return port
         except (
             iox2.PublisherCreateError,
             iox2.SubscriberCreateError,

@@ -1,12 +1,10 @@
 """How much shared memory a deployment will take, computed from its descriptors before any of it is taken.
 
-iceoryx2 takes memory lazily, and a /dev/shm that runs full ends the writing process with SIGBUS: so it is added up
-first, compared with what is free, and the run refused where it can't fit.
+A run is refused where it can't fit, instead of being stuck half-way when a port finds no room.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 
 import attrs
@@ -14,19 +12,11 @@ import msgspec
 
 from taktora_trio.connector import Connector
 from taktora_trio.errors import ConfigError
-from taktora_trio.transport.domain import SHM
-from taktora_trio.transport.services import ServiceSpec, specs_of
+from taktora_trio.transport.reserve import PAGE, SHM, free_bytes
+from taktora_trio.transport.services import PORT_FILES, SERVICE_FILES, ServiceSpec, specs_of
 
 __all__ = ["ChannelPlan", "MemoryPlan", "check_plan", "plan_memory"]
 
-PAGE = 4096
-# Measured with iceoryx2 0.10 (a test compares the plan with what exists): a sample's own header, what a data segment
-# holds besides samples, and the small files of a publish-subscribe service with its two event services.
-_SAMPLE_HEADER = 48
-_SEGMENT_BASE, _SEGMENT_PER_SAMPLE = 150, 4
-_SMALL_FILES = 11 * PAGE
-# What connects two ports: for each envelope in the window, and once.
-_CONNECTION_PER_ENVELOPE, _CONNECTION_BASE = 17, 280
 # The nodes of owner, plugin and gateway, and the domain's own folder and locks.
 _PER_DOMAIN = 24 * PAGE
 
@@ -85,8 +75,7 @@ class MemoryPlan:
 
 def plan_memory(connectors: Iterable[Connector]) -> MemoryPlan:
     """Add it up. `free_bytes` is what /dev/shm has free now."""
-    stat = os.statvfs(SHM)
-    return MemoryPlan(tuple(map(_plan, specs_of(connectors))), _PER_DOMAIN, stat.f_bavail * stat.f_frsize)
+    return MemoryPlan(tuple(map(_plan, specs_of(connectors))), _PER_DOMAIN, free_bytes())
 
 
 def check_plan(plan: MemoryPlan) -> None:
@@ -100,14 +89,8 @@ def check_plan(plan: MemoryPlan) -> None:
 
 
 def _plan(spec: ServiceSpec) -> ChannelPlan:
-    segment = spec.samples * (spec.envelope_size + _SAMPLE_HEADER + _SEGMENT_PER_SAMPLE) + _SEGMENT_BASE
-    connection = (spec.window + spec.history) * _CONNECTION_PER_ENVELOPE + _CONNECTION_BASE
-    total = _pages(segment) + _pages(connection) + _SMALL_FILES
+    total = spec.segment_bytes + spec.connection_bytes + SERVICE_FILES + PORT_FILES
     return ChannelPlan(spec.name, spec.samples, spec.envelope_size, total)
-
-
-def _pages(count: int) -> int:
-    return -(-count // PAGE) * PAGE
 
 
 def _size(count: int) -> str:

@@ -14,8 +14,9 @@ from taktora_trio import ConfigError, Inbound, MqttConnector, MqttRouting, Outbo
 from taktora_trio.gateway import open_connector_gateway
 from taktora_trio.host import open_connector_host
 from taktora_trio.transport.domain import SHM, Domain, open_node
+from taktora_trio.transport.reserve import PAGE
 from taktora_trio.transport.services import open_services, specs_of
-from taktora_trio.transport.sizing import PAGE, MemoryPlan, check_plan, plan_memory
+from taktora_trio.transport.sizing import MemoryPlan, check_plan, plan_memory
 
 MIB = 2**20
 
@@ -53,7 +54,7 @@ async def measured(domain: Domain, connectors: list[MqttConnector]) -> int:
             await stack.enter_async_context(open_services(owner, specs_of(connectors)))
             domain.announce_ready()
             host = await stack.enter_async_context(open_connector_host(plugin, connectors))
-            await stack.enter_async_context(open_connector_gateway(gateway, connectors))
+            await stack.enter_async_context(open_connector_gateway(gateway, connectors, incarnation=1, name="gateway"))
             for connector in connectors:
                 for channel in connector.channels:
                     if isinstance(channel, Outbound):

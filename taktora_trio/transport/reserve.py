@@ -1,0 +1,100 @@
+"""Room in /dev/shm: everything is taken when something is opened, and one process of a domain opens at a time.
+
+A file in /dev/shm gets a page when that is first written to, and where none is left the kernel ends the writer with
+SIGBUS. So before anything is created this looks whether there is room, and afterwards it has every page of it set
+aside: what is open goes on at full speed however full /dev/shm runs, and only who opens something then gets an error.
+
+iceoryx2 connects two ports in the one that comes second, before the first can see it. As they are opened one at a
+time, sending and receiving never create anything.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import iceoryx2 as iox2
+import trio
+
+from taktora_trio.errors import TransportError
+
+__all__ = ["PAGE", "SHM", "NoRoom", "free_bytes", "in_pages", "room"]
+
+SHM = Path("/dev/shm")  # noqa: S108 - POSIX shared memory on Linux (shm_overview(7))
+PAGE = 4096
+# Nothing announces that there is room again. Shorter than a start may take, so that it is told what was missing.
+PATIENCE, _PAUSE = 2.0, 0.02
+
+
+class NoRoom(TransportError):
+    """Shared memory is too full to open something. What is open goes on, and another try may find room."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(
+            f"no room for {what}: {SHM} has {free_bytes()} bytes free; remove what fills it, or enlarge it"
+            " (docker run --shm-size, mount -o remount,size=)"
+        )
+
+
+def free_bytes() -> int:
+    """What /dev/shm has free now."""
+    stat = os.statvfs(SHM)
+    return stat.f_bavail * stat.f_frsize
+
+
+def in_pages(count: int) -> int:
+    """The bytes that a file of `count` bytes takes."""
+    return -(-count // PAGE) * PAGE
+
+
+@contextlib.asynccontextmanager
+async def room(config: iox2.config.Config, needed: int, what: str) -> AsyncIterator[None]:
+    """Create something in the block: there are `needed` bytes for it when it begins, and they are taken when it ends.
+
+    Waits for up to 2 s, then raises `NoRoom`; so it does if there is no room at the end after all, and the caller has
+    to let go of what was created. Raises `TransportError` if another process is opening something all that time.
+    """
+    root = os.open(config.global_cfg.root_path.to_string(), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        for _ in range(int(PATIENCE / _PAUSE)):
+            if alone := _lock(root):
+                if free_bytes() >= needed:
+                    break
+                fcntl.flock(root, fcntl.LOCK_UN)
+            await trio.sleep(_PAUSE)
+        else:
+            if alone:
+                raise NoRoom(f"{what}, which needs {needed} bytes")
+            raise TransportError(f"cannot open {what}: another process of its domain has not finished opening; end it")
+        yield
+        try:
+            _take(config.global_cfg.prefix.to_string())
+        except OSError as exc:
+            raise NoRoom(what) from exc
+    finally:
+        os.close(root)
+
+
+def _lock(fd: int) -> bool:
+    """Never waits: who has the lock may be stopped. The kernel releases it however a process ends."""
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _take(prefix: str) -> None:
+    """Set aside the pages that segments of the domain do not have yet. Blocks, about 0.1 s for each GiB."""
+    for path in SHM.glob(f"{prefix}*"):
+        with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+            stat = path.stat()
+            if stat.st_blocks * 512 < in_pages(stat.st_size):
+                fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+                try:
+                    os.posix_fallocate(fd, 0, stat.st_size)
+                finally:
+                    os.close(fd)

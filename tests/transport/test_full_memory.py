@@ -1,0 +1,378 @@
+"""A /dev/shm that runs full: what is open goes on, what comes waits or is refused, and nobody is killed by SIGBUS.
+
+Each scenario runs real processes in a mount namespace with a small /dev/shm of its own. This module is also the
+program of these processes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import functools
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+import trio
+
+from taktora_trio import MqttConnector, MqttRouting, Outbound, RawCodec, TransportError
+from taktora_trio.transport import reserve
+from taktora_trio.transport.domain import Domain, open_node
+from taktora_trio.transport.ports import open_envelope_publisher, open_envelope_subscriber
+from taktora_trio.transport.reserve import PAGE, SHM, free_bytes
+from taktora_trio.transport.services import channel_spec, open_services, specs_of
+from taktora_trio.transport.sizing import plan_memory
+from tests.transport.rig import declare, open_domain
+from tests.transport.test_sizing import connectors_of, measured
+
+MIB = 2**20
+WINDOW, PAYLOAD = 16, 64 * 1024
+CONNECTOR = MqttConnector(
+    [Outbound("c", bytes, MqttRouting("t"), window=WINDOW, max_payload=PAYLOAD)], codec=RawCodec()
+)
+SPEC = channel_spec(CONNECTOR, CONNECTOR.channels[0])
+DOMAIN = Domain("full")
+FILLER = SHM / "filler"
+
+
+@functools.cache
+def private_mount() -> list[str] | None:
+    """The command that gives what it runs a mount namespace of its own, as root or else as a user; if one works."""
+    for command in (["unshare", "-m"], ["unshare", "-Urm"]):
+        with contextlib.suppress(FileNotFoundError):
+            mount = [*command, "mount", "-t", "tmpfs", "tmpfs", str(SHM)]
+            if subprocess.run(mount, capture_output=True, timeout=10, check=False).returncode == 0:
+                return command
+    return None
+
+
+def run_scenario(name: str, *arguments: int, size: int = 20 * MIB) -> None:
+    """Run a function of this module in a process that has a /dev/shm of `size` bytes for itself."""
+    command = private_mount()
+    if command is None:
+        pytest.skip("a private /dev/shm is needed, and `unshare -m` and `unshare -Urm` both are refused here")
+    script = f'mount -t tmpfs -o size={size} tmpfs {SHM} && exec "$@"'
+    program = [sys.executable, "-m", __name__, name, *map(str, arguments)]
+    done = subprocess.run([*command, "sh", "-c", script, "sh", *program], capture_output=True, text=True, timeout=80)
+    assert done.returncode == 0, f"{name} ended with {done.returncode}:\n{done.stdout}{done.stderr}"
+
+
+def fill(leave: int = 0) -> None:
+    """Take what is free, but for so many pages."""
+    fd = os.open(FILLER, os.O_RDWR | os.O_CREAT)
+    while (excess := free_bytes() - leave * PAGE) > 0:
+        os.posix_fallocate(fd, os.fstat(fd).st_size, excess)
+    os.close(fd)
+
+
+def make_room() -> None:
+    FILLER.unlink(missing_ok=True)
+
+
+# The processes
+
+
+class End:
+    """A process with one end of the channel: it is told what to do, and answers."""
+
+    def __init__(self, process: trio.Process) -> None:
+        self.process = process
+        self._answers: trio.abc.ReceiveStream = process.stdout  # type: ignore[assignment]
+        self._rest = b""
+
+    async def answer(self) -> Any:
+        with trio.fail_after(20):
+            while b"\n" not in self._rest:
+                chunk = await self._answers.receive_some()
+                assert chunk, f"it ended with {await self.process.wait()}"
+                self._rest += chunk
+        line, _, self._rest = self._rest.partition(b"\n")
+        return json.loads(line)
+
+    async def tell(self, command: str, count: int = 0) -> Any:
+        assert self.process.stdin is not None
+        await self.process.stdin.send_all(f"{command} {count}\n".encode())
+        return await self.answer()
+
+    async def kill(self) -> None:
+        self.process.send_signal(signal.SIGKILL)
+        assert await self.process.wait() == -signal.SIGKILL, "it had ended before"
+
+
+@contextlib.asynccontextmanager
+async def start(end: Callable[[], Any]) -> AsyncIterator[End]:
+    process = await trio.lowlevel.open_process(
+        [sys.executable, "-m", "tests.transport.test_full_memory", end.__name__],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    try:
+        yield End(process)
+    finally:
+        process.kill()
+        with trio.CancelScope(shield=True):
+            await process.wait()
+
+
+def say(answer: object) -> None:
+    sys.stdout.write(json.dumps(answer) + "\n")
+    sys.stdout.flush()
+
+
+async def commands() -> AsyncIterator[tuple[str, int]]:
+    while line := await trio.to_thread.run_sync(sys.stdin.readline):
+        command, count = line.split()
+        yield command, int(count)
+
+
+async def writer() -> None:
+    """Like a plugin. It sends numbers, each in a payload of the largest size."""
+    with DOMAIN.hold("plugin"):
+        async with open_node(DOMAIN, "plugin") as node, open_envelope_publisher(node, SPEC) as port:
+            say("open")
+            slots: set[int] = set()
+            async for command, count in commands():
+                if command == "find_reader":
+                    port.update_connections()
+                for _ in range(count):
+                    while not port.has_room:
+                        port.space.clear()
+                        if not port.has_room:
+                            await port.space.wait()
+                    loan = port.loan(PAYLOAD)
+                    slots.add(loan.sample.payload_ptr)
+                    loan.payload[:] = bytes([port.sent % 256]) * PAYLOAD
+                    assert port.send_loan(loan)
+                say(len(slots))
+
+
+async def reader() -> None:
+    """Like a gateway. It answers with the sequence numbers of what it has received; the last two it keeps to itself."""
+    with DOMAIN.hold("gateway"):
+        async with open_node(DOMAIN, "gateway") as node, open_envelope_subscriber(node, SPEC) as port:
+            say("open")
+            async for command, count in commands():
+                numbers: list[int] = []
+                while len(numbers) < count or command == "wait":
+                    sample = port.take()
+                    if sample is None:
+                        await port.data.wait()
+                        port.data.clear()
+                        continue
+                    header, payload, _ = port.open(sample)
+                    assert payload == payload[:1].tobytes() * PAYLOAD, "torn"
+                    numbers.append(header.sequence_number)
+                    sample.delete()
+                    if command == "acknowledge" and len(numbers) > 2:
+                        port.acknowledge(numbers[-3])
+                say(numbers)
+
+
+@contextlib.asynccontextmanager
+async def owner() -> AsyncIterator[Any]:
+    """Like a supervisor."""
+    with DOMAIN.hold("owner"):
+        async with open_node(DOMAIN, "owner") as node, open_services(node, specs_of([CONNECTOR])):
+            yield node
+
+
+# The scenarios
+
+
+async def ends_that_are_open() -> None:
+    async with owner(), start(writer) as app, start(reader) as gateway:
+        assert [await app.answer(), await gateway.answer()] == ["open", "open"]
+        fill()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(app.tell, "send", 20 * WINDOW)
+            numbers = await gateway.tell("acknowledge", 20 * WINDOW)
+        assert numbers == list(range(1, 1 + 20 * WINDOW))
+        # A window that nobody takes. In use at once are the history and what the writer lends, and no more than that:
+        # iceoryx2 sets aside as many again for a reader's buffer, which here never holds what the history has lost.
+        assert await app.tell("send", WINDOW - 2) >= WINDOW + 1
+        segments = [path.stat() for path in DOMAIN.files() if path.parent == SHM]
+        assert max(stat.st_size for stat in segments) > SPEC.samples * PAYLOAD
+        assert all(stat.st_blocks * 512 >= stat.st_size for stat in segments), "not every page is backed"
+
+
+async def reader_that_is_replaced() -> None:
+    async with owner() as node, start(writer) as app:
+        assert await app.answer() == "open"
+        async with start(reader) as gateway:
+            assert await gateway.answer() == "open"
+            await app.tell("send", 10)
+            assert await gateway.tell("acknowledge", 6) == [1, 2, 3, 4, 5, 6]
+            fill()
+            await gateway.kill()
+        node.try_cleanup_dead_nodes()
+        fill()
+        async with start(reader) as gateway:
+            await app.tell("send", WINDOW - 6)  # all that the window takes: from number 5 on
+            for _ in range(20):
+                await trio.sleep(0.05)
+                assert gateway.process.poll() is None, "it did not wait for room"
+                await app.tell("find_reader")
+            make_room()
+            assert await gateway.answer() == "open"
+            await app.tell("find_reader")
+            assert await gateway.tell("acknowledge", WINDOW) == list(range(5, 5 + WINDOW))
+            await app.tell("send", WINDOW - 2)
+            assert await gateway.tell("acknowledge", WINDOW - 2) == list(range(5 + WINDOW, 3 + 2 * WINDOW))
+
+
+async def writer_that_is_replaced() -> None:
+    async with owner() as node, start(reader) as gateway:
+        assert await gateway.answer() == "open"
+        async with start(writer) as app:
+            assert await app.answer() == "open"
+            await app.tell("send", 10)
+            assert await gateway.tell("receive", 3) == [1, 2, 3]
+            fill()
+            await app.kill()
+        node.try_cleanup_dead_nodes()
+        fill()
+        async with start(writer) as app:
+            await trio.sleep(1)
+            assert app.process.poll() is None, "it did not wait for room"
+            assert await gateway.tell("receive", 7) == [4, 5, 6, 7, 8, 9, 10]
+            make_room()
+            assert await app.answer() == "open"
+            assert await app.tell("send", WINDOW) == WINDOW
+            assert await gateway.tell("acknowledge", WINDOW) == list(range(11, 11 + WINDOW))
+
+
+async def writer_that_is_replaced_where_there_is_room_for_one() -> None:
+    async with owner() as node, start(reader) as gateway:
+        assert await gateway.answer() == "open"
+        async with start(writer) as app:
+            assert await app.answer() == "open"
+            assert free_bytes() < SPEC.segment_bytes
+            await app.tell("send", 3)
+            assert await gateway.tell("acknowledge", 3) == [1, 2, 3]
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(gateway.tell, "receive", 2)
+                await app.kill()
+                node.try_cleanup_dead_nodes()
+                assert free_bytes() < SPEC.segment_bytes, "the reader does not have it any more"
+                async with start(writer) as another:
+                    assert await another.answer() == "open"
+                    await another.tell("send", 2)
+
+
+async def newcomers() -> None:
+    """Whatever is free, from nothing to just too little: refused, and all as before."""
+    reserve.PATIENCE = 0.05
+    enough = (SPEC.segment_bytes + SPEC.connection_bytes) // PAGE + 6  # with a node and the two small files of a port
+    for first, second in (
+        (open_envelope_publisher, open_envelope_subscriber),
+        (open_envelope_subscriber, open_envelope_publisher),
+    ):
+
+        async def come() -> None:
+            async with open_node(DOMAIN, "newcomer") as newcomer, second(newcomer, SPEC):  # noqa: B023 - at once
+                pass
+
+        async with owner() as node, first(node, SPEC):
+            fill()
+            with pytest.raises(TransportError, match="no room for the lock"), DOMAIN.hold("gateway"):
+                pass
+            make_room()
+            assert DOMAIN.holder("gateway") is None
+            with DOMAIN.hold("gateway"):
+                before = DOMAIN.files()
+                for pages in (*range(4), *((7, 100, enough - 4) if second is open_envelope_publisher else ())):
+                    fill(pages)
+                    with pytest.raises(TransportError, match="no room for "):
+                        await come()
+                    make_room()
+                    assert DOMAIN.files() == before
+                fill(enough)
+                await come()
+
+
+async def plan_that_fits_exactly(case: str) -> None:
+    connectors = connectors_of(*CASES[int(case)])
+    plan = plan_memory(connectors)
+    assert plan.total_bytes == plan.free_bytes
+    reserve.PATIENCE = 0.05
+    await measured(DOMAIN, connectors)
+
+
+CASES = [[(1, 1)], [(64, 4096)], [(4, MIB), (1024, 64)]]
+
+
+# The tests
+
+
+@pytest.mark.parametrize(
+    "scenario", ["ends_that_are_open", "reader_that_is_replaced", "writer_that_is_replaced", "newcomers"]
+)
+def test_a_full_dev_shm_kills_nobody_and_loses_nothing(scenario: str) -> None:
+    run_scenario(scenario)
+
+
+def test_a_writer_is_replaced_where_there_is_room_for_one() -> None:
+    run_scenario("writer_that_is_replaced_where_there_is_room_for_one", size=SPEC.segment_bytes * 3 // 2)
+
+
+@pytest.mark.parametrize("case", range(len(CASES)))
+def test_as_much_as_was_planned_is_enough(case: int) -> None:
+    run_scenario("plan_that_fits_exactly", case, size=plan_memory(connectors_of(*CASES[case])).total_bytes)
+
+
+@pytest.mark.parametrize("taken", [0, 1], ids=["cursor", "data segment"])
+async def test_what_cannot_be_taken_after_all_is_let_go_of(
+    domain: Domain, monkeypatch: pytest.MonkeyPatch, taken: int
+) -> None:
+    """Somebody else was faster, between the look and the taking."""
+    connector, spec = declare(bytes, RawCodec(), max_payload=PAYLOAD)
+    take, takes = os.posix_fallocate, itertools.count()
+
+    def full(fd: int, offset: int, length: int) -> None:
+        if next(takes) == taken:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        take(fd, offset, length)
+
+    async with open_domain(domain, connector) as node:
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "posix_fallocate", full)
+            with pytest.raises(TransportError, match="no room for") as caught:
+                async with open_envelope_publisher(node, spec):
+                    pass
+        assert next(takes) == taken + 1
+        async with open_envelope_publisher(node, spec) as port:  # though the traceback still refers to the other
+            assert port.send(b"fine")
+        assert caught.tb is not None
+
+
+async def test_one_opens_at_a_time_and_nobody_waits_for_ever(domain: Domain, monkeypatch: pytest.MonkeyPatch) -> None:
+    connector, spec = declare(bytes, RawCodec())
+    async with open_domain(domain, connector) as node, trio.open_nursery() as nursery:
+        other = os.open(domain.root, os.O_RDONLY)
+        fcntl.flock(other, fcntl.LOCK_EX)
+        with monkeypatch.context() as patch:
+            patch.setattr(reserve, "PATIENCE", 0.05)
+            with pytest.raises(TransportError, match="another process of its domain"):
+                async with open_envelope_publisher(node, spec):
+                    pass
+        opened = trio.Event()
+
+        async def wait_for_the_other() -> None:
+            async with open_envelope_publisher(node, spec):
+                opened.set()
+
+        nursery.start_soon(wait_for_the_other)
+        await trio.sleep(0.05)
+        assert not opened.is_set()
+        os.close(other)
+
+
+if __name__ == "__main__":
+    trio.run(globals()[sys.argv[1]], *sys.argv[2:])
