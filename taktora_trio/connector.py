@@ -20,6 +20,10 @@ __all__ = ["Connector", "GatewayChannels", "PayloadSink", "PayloadSource"]
 class PayloadSource(Protocol):
     """An outbound channel as the gateway sees it: payload bytes that the app has sent."""
 
+    @property
+    def is_behind(self) -> bool:
+        """Whether something was sent that has not been received yet."""
+
     def receive_nowait(self) -> Received[bytes]: ...
 
     async def wait(self) -> None: ...

@@ -54,6 +54,7 @@ async def serve_bridge(
         for channel in connector.channels
         if channel.direction == "out"
     ]
+    channels.duties.extend(pump.stalled for pump in pumps)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(inbound.serve)
         delays = options.reconnect.delays()
@@ -124,19 +125,35 @@ class OutboundPump:
         self._max_inflight = max_inflight
         self._inflight: deque[_InFlight] = deque()
         self._progress = trio.Event()
+        self._has_session = False
+        self._taken = self._taken_before = 0
 
     async def run(self, session: Session) -> None:
         """Publish until cancelled; first of all what an earlier session did not acknowledge."""
         for item in list(self._inflight):  # a copy: `done` may be called while we publish
             if not item.done:
                 self._publish(session, item)
-        while True:
-            if self._take(session, self._max_inflight):
-                await trio.lowlevel.checkpoint()  # once a batch: other channels and the socket have a turn
-            elif len(self._inflight) >= self._max_inflight:
-                await self._wait_for_progress()
-            else:
-                await self._source.wait()
+        self._has_session = True
+        try:
+            while True:
+                if self._take(session, self._max_inflight):
+                    await trio.lowlevel.checkpoint()  # once a batch: other channels and the socket have a turn
+                elif len(self._inflight) >= self._max_inflight:
+                    await self._wait_for_progress()
+                else:
+                    await self._source.wait()
+        finally:
+            self._has_session = False
+
+    def stalled(self) -> str | None:
+        """Said if there is something to publish, nothing in the way, and no progress since this was asked last."""
+        before, self._taken_before = self._taken_before, self._taken
+        able = self._has_session and self._source.is_behind and len(self._inflight) < self._max_inflight
+        return (
+            f"channel {self._channel.name}: messages wait, and none is taken"
+            if able and self._taken == before
+            else None
+        )
 
     async def drain(self, session: Session) -> None:
         """Publish what is queued now, and return when all of it is acknowledged."""
@@ -171,6 +188,7 @@ class OutboundPump:
                 log.error("channel %s: %s", self._channel.name, exc)
                 continue
             taken += 1
+            self._taken += 1
             message = Message(self._routing.topic, received.value, self._routing.qos, self._routing.retain)
             item = _InFlight(message, received.header)
             self._inflight.append(item)

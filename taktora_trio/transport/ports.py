@@ -204,6 +204,7 @@ class EnvelopeSubscriber:
         self.data = data
         """Signalled when something was sent."""
         self.received = 0
+        self._last = 0
         self._subscriber = subscriber
         self._space = space
         self._cursor = cursor
@@ -223,7 +224,13 @@ class EnvelopeSubscriber:
         """Header, payload (a view that is valid until the sample is deleted) and topic. Raises `TransportError`."""
         opened = unpack(self._views.at(sample.payload_ptr), self.spec.max_payload, self.spec.topic_space)
         self.received += 1
+        self._last = opened[0].sequence_number
         return opened
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether something was sent that has not been received yet."""
+        return self._cursor.sent > max(self._last, self._cursor.done)
 
     def acknowledge(self, sequence_number: int) -> None:
         """All up to this one is done with: it makes room, and whoever reads after us goes on behind it."""

@@ -92,6 +92,11 @@ class ChannelReader(trio.abc.ReceiveChannel[Received[T]]):
         finally:
             sample.delete()
 
+    @property
+    def is_behind(self) -> bool:
+        """Whether something was sent that has not been received yet."""
+        return self._port.is_behind
+
     def tell(self) -> None:
         """Wake whoever waits at the other end for somebody to come."""
         self._port.tell()

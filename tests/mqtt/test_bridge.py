@@ -52,6 +52,10 @@ class Source:
         self.queue.extend(payloads)
         self._more.set()
 
+    @property
+    def is_behind(self) -> bool:
+        return bool(self.queue)
+
     def receive_nowait(self) -> Received[bytes]:
         if not self.queue:
             raise trio.WouldBlock
@@ -175,6 +179,7 @@ class Bridge:
     sinks: dict[str, Sink]
     stop: trio.Event
     health: list[tuple[str, float]] = attrs.field(factory=list)
+    duties: list[Callable[[], str | None]] = attrs.field(factory=list)
     ended: trio.Event = attrs.field(factory=trio.Event)
     ended_at: float | None = None
 
@@ -199,7 +204,7 @@ async def open_bridge(
     )
 
     async def serve() -> None:
-        await connector.serve_gateway(GatewayChannels(outbound, inbound), board, running.stop)
+        await connector.serve_gateway(GatewayChannels(outbound, inbound, duties=running.duties), board, running.stop)
         running.ended_at = trio.current_time()
         running.ended.set()
 
@@ -410,6 +415,29 @@ async def test_no_more_than_max_inflight_are_on_their_way(fake: Fake, autojump_c
         session.acknowledge(5, 6, 7)
         await wait_all_tasks_blocked()
         assert session.payloads == numbered(10)
+
+
+async def test_work_that_does_not_move_is_named(fake: Fake, autojump_clock: MockClock) -> None:
+    session = FakeSession(acknowledges=False)
+    fake(ConnectFailed("no route"), session)
+    async with open_bridge(outbound(), max_inflight=4) as running:
+        source, (stalled,) = running.sources["out"], running.duties
+        source.put(b"0")
+        assert [stalled(), stalled()] == [None, None], "without a connection it can do nothing"
+        await trio.sleep(2)
+        assert [stalled(), stalled()] == [None, None], "all is published"
+        source.put(*numbered(100, start=1))
+        await wait_all_tasks_blocked()
+        assert [stalled(), stalled()] == [None, None], "as many are on their way as may be"
+        session.acknowledges = True
+        session.acknowledge(0, 1, 2, 3)
+        await wait_all_tasks_blocked()
+        assert source.queue == deque()
+        source.queue.append(b"of which nobody was told")
+        assert [stalled(), stalled()] == [None, "channel out: messages wait, and none is taken"]
+        source.put()
+        await wait_all_tasks_blocked()
+        assert stalled() is None
 
 
 async def test_a_channel_that_is_not_acknowledged_does_not_hold_up_another(
