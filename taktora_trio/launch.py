@@ -30,10 +30,6 @@ from taktora_trio.mqtt.embedded import open_embedded_broker
 from taktora_trio.mqtt.options import BrokerAddress
 from taktora_trio.mqtt.preflight import check_reachable
 from taktora_trio.passwords import PASSWORD_VARIABLE, password_file, read_password
-from taktora_trio.shapes.gateway import run_gateway
-from taktora_trio.shapes.in_process import run_in_process
-from taktora_trio.shapes.plugin import run_plugin
-from taktora_trio.shapes.split import Halves, run_split
 from taktora_trio.signals import open_revive_signal, open_stop_signals
 from taktora_trio.supervision.link import SupervisorLink, inherited_link
 from taktora_trio.supervision.notify import LifeSigns, inherited_life_signs
@@ -42,6 +38,7 @@ from taktora_trio.supervision.process import spawn
 from taktora_trio.transport.domain import Domain
 
 if TYPE_CHECKING:
+    from taktora_trio.shapes.split import Halves
     from taktora_trio.supervision.warm import Zygote
 
 __all__ = ["Mode", "Options", "Policies", "RunOptions", "call", "complain", "launch", "launch_gateway", "launch_plugin"]
@@ -102,6 +99,8 @@ def launch(run: RunOptions) -> int:
 
 def launch_plugin(target: str, options: Options) -> int:
     """Run the app's half in this process; return the exit code."""
+    from taktora_trio.shapes.plugin import run_plugin  # each process imports the one shape that it runs
+
     link, life = inherited_link(), inherited_life_signs()
     with _last_words(life, link):
         deployment, domain = _load_half(target, options)
@@ -112,6 +111,8 @@ def launch_plugin(target: str, options: Options) -> int:
 
 def launch_gateway(target: str, options: Options) -> int:
     """Run the protocol's half in this process; return the exit code."""
+    from taktora_trio.shapes.gateway import run_gateway
+
     link, life = inherited_link(), inherited_life_signs()
     with _last_words(life, link):
         deployment, domain = _load_half(target, options)
@@ -157,7 +158,11 @@ def _launch_here(run: RunOptions) -> int:
         with open_revive_signal() as revive:
             async with _with_broker(deployment, options, run.await_broker) as (chosen, broker_url):
                 if run.mode == "in-process":
+                    from taktora_trio.shapes.in_process import run_in_process
+
                     return await run_in_process(chosen, domain, stop, revive)
+                from taktora_trio.shapes.split import run_split
+
                 async with _relayed(options.log) as write, _zygote(run) as zygote:
                     halves = _halves(run, domain, broker_url, password, write, zygote)
                     kill_halves.append(halves.kill)
@@ -245,6 +250,8 @@ def _halves(
     write: Callable[[str, Stream, bytes], None],
     zygote: Zygote | None,
 ) -> Halves:
+    from taktora_trio.shapes.split import Halves
+
     options = run.shared
     program = [sys.executable, "-m", "taktora_trio"]
 

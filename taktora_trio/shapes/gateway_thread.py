@@ -53,8 +53,8 @@ async def run_in_thread(
             await trio.to_thread.run_sync(thread.run, abandon_on_cancel=True, limiter=limiter, thread_name="gateway")
         if patience.cancelled_caught:
             log.critical(
-                "the gateway thread has not ended in time and is abandoned: it is stuck in a blocking (or shielded) call,"
-                " and ends with the process; what it has not published is lost; it is at\n%s",
+                "the gateway thread has not ended in time and is abandoned: it is stuck in a blocking (or a shielded)"
+                " call, and ends with the process; what it has not published is lost; it is at\n%s",
                 thread.place(),
             )
         nursery.cancel_scope.cancel()

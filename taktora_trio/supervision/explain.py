@@ -86,8 +86,8 @@ class Explanation:
     """At most so long from the first start, if it is never ready, and each time is killed for that."""
     restarts_an_hour: int
     """At most so many, without being given up."""
-    burst: int
-    """So many of them come one right after the other, between two runs of just over `period` seconds."""
+    bursts: int
+    """In that case they come in so many bursts, with a run of just over `period` seconds between."""
     hang_to_restart: float | None
     """At most so long from where a process hangs to its next start; `None` if that is never noticed, or never done."""
     stall_to_restart: float | None
@@ -122,10 +122,11 @@ class Explanation:
             worst = f"{self.restarts_an_hour} restarts, and still not given up"
             rows += [("delays", _series(self.delays, policy.backoff))]
             if policy.period < math.inf:
-                run, uptime = f"a run of just over {_time(policy.period)}", f" within {_time(policy.period)} of uptime"
+                runs, uptime = f"runs of just over {_time(policy.period)}", f" within {_time(policy.period)} of uptime"
                 rows += [("", f"from the first again after a run of {_time(policy.period)}")]
-                if self.burst < self.restarts_an_hour:
-                    worst = f"{worst}: {self.burst} failures in a row, {run}, and so on"
+                if self.bursts > 1:
+                    most = -(-self.restarts_an_hour // self.bursts)
+                    worst = f"{worst}: in {self.bursts} bursts of {most} at most, with {runs} between"
             else:
                 uptime = ""
             rows += [
@@ -159,7 +160,7 @@ def explain(policy: RestartPolicy) -> Explanation:
     restarts = 0 if policy.restart == "never" else policy.intensity
     waits = _waits(policy)
     longest = _last(backoff) * (1 + backoff.jitter)
-    most, burst = most_restarts(policy, _HOUR)
+    most, bursts = most_restarts(policy, _HOUR)
     hang = policy.watchdog + _TELLING + longest if policy.watchdog is not None and restarts else None
     return Explanation(
         policy=policy,
@@ -170,7 +171,7 @@ def explain(policy: RestartPolicy) -> Explanation:
         until_given_up_unready=waits(restarts) * (1 + backoff.jitter)
         + (restarts + 1) * (policy.start_timeout + _TELLING),
         restarts_an_hour=most,
-        burst=burst,
+        bursts=bursts,
         hang_to_restart=hang,
         # It tells of its work four times in a watchdog period, and is silent once that has stood still twice.
         stall_to_restart=None if hang is None or policy.watchdog is None else hang + policy.watchdog / 2,
@@ -201,7 +202,7 @@ def to_json(explained: Mapping[str, Explanation]) -> bytes:
 
 
 def most_restarts(policy: RestartPolicy, seconds: float) -> tuple[int, int]:
-    """How many restarts there can be in less than so many seconds without its being given up, and in bursts of what.
+    """How many restarts there can be in less than so many seconds without its being given up, and in how many bursts.
 
     Exact, if starting takes no time and every delay is as short as the jitter can make it.
     """
@@ -225,7 +226,7 @@ def most_restarts(policy: RestartPolicy, seconds: float) -> tuple[int, int]:
 
     too_many = policy.intensity * (int(seconds / policy.period) + 2)
     most = _first(1, too_many, lambda restarts: shortest(restarts + 1) >= seconds)
-    return most, -(-most // best(most))
+    return most, best(most)
 
 
 def _first(low: int, high: int, holds: Callable[[int], bool]) -> int:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import secrets
 import signal
 import socket
 import struct
@@ -194,5 +193,5 @@ def open_notify_socket() -> Iterator[NotifySocket]:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
         sock.setblocking(False)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
-        sock.bind(f"\0taktora-{os.getpid()}-{secrets.token_hex(8)}")
+        sock.bind(f"\0taktora-{os.getpid()}-{os.urandom(8).hex()}")
         yield NotifySocket(sock)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Literal
 
 import attrs
@@ -46,10 +47,11 @@ class RestartPolicy:
                 raise ConfigError(f"{field} is {getattr(self, field)!r}; use {' or '.join(map(repr, words))}")
         if not self.intensity >= 0:
             raise ConfigError(f"intensity is {self.intensity!r}; it must be at least 0 restarts")
-        for field in ("period", "start_timeout", "watchdog"):
-            value = getattr(self, field)
-            if not (value is None or value > 0):
-                raise ConfigError(f"{field} is {value!r}; it must be more than 0 seconds")
+        for field in ("period", "start_timeout"):
+            if not getattr(self, field) > 0:
+                raise ConfigError(f"{field} is {getattr(self, field)!r}; it must be more than 0 seconds")
+        if self.watchdog is not None and not 0 < self.watchdog < math.inf:
+            raise ConfigError(f"watchdog is {self.watchdog!r}; it must be more than 0 seconds, or off")
         if not self.stop_grace >= 0:
             raise ConfigError(f"stop_grace is {self.stop_grace!r}; it must be at least 0 seconds")
 

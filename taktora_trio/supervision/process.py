@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import secrets
 import signal
 import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
@@ -99,7 +98,7 @@ def as_process(
     """
 
     async def runner(incarnation: int, ready: Callable[[], None]) -> Exit:
-        descendants = Descendants(f"{name}-{incarnation}-{secrets.token_hex(8)}")
+        descendants = Descendants(f"{name}-{incarnation}-{os.urandom(8).hex()}")
         last_words = LastWords()
 
         def line(stream: Stream, text: bytes) -> None:
