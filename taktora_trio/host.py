@@ -42,7 +42,7 @@ __all__ = ["ConnectorHost", "open_connector_host"]
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
-_WORD = 0.02  # seconds that the supervisor may take to say how a gateway has ended, which we have noticed ourselves
+_WORD = 0.03  # seconds that the supervisor may take to say how a gateway has ended, which we have noticed ourselves
 _FLUSH_TIMEOUT = 1.0  # seconds that the app's end may take for the gateway to take what it sent last
 
 
@@ -67,6 +67,7 @@ class ConnectorHost:
         self._dead: deque[GatewayIdentity] = deque(maxlen=64)  # of which there may still be reports to read
         self._revive = revive
         self._incarnation = 0  # of the gateway that the supervisor has started last
+        self._unexplained = False  # whether an end was shown of which the supervisor has not told
         self._failures: dict[int, Failure] = {}  # by process id, as the supervisor tells
         self._told = trio.Event()
         # Ports outlive the writers that the app opens and closes, so that all are flushed at once, at the end.
@@ -191,12 +192,13 @@ class ConnectorHost:
 
     def _show_failure(self, failure: Failure, crash: Exception | None) -> None:
         for name, state in self._board.states().items():
-            spoken = isinstance(state, Down) and state.failure is None and not failure.gave_up
-            if spoken and isinstance(state, Down) and failure.kind in ("exit", "exception"):
+            by_itself = failure.kind in ("exit", "exception") and not failure.gave_up
+            if by_itself and isinstance(state, Down) and state.failure is None and not self._unexplained:
                 shown = attrs.evolve(state, failure=failure)  # its own last words were the event already
             else:
                 shown = Down(f"the gateway's {failure}", failure=failure)
             self._board.report(name, shown, crash or str(failure))
+        self._unexplained = False
 
     async def _follow(self, connector: Connector) -> None:
         async with open_health_reader(self._node, health_spec(connector)) as reports:
@@ -242,6 +244,7 @@ class ConnectorHost:
         if failure := self._failures.pop(identity.pid, None):
             self._show_failure(failure, None)
         else:
+            self._unexplained = True
             reason = f"the gateway process (pid {identity.pid}) ended"
             for name, state in self._board.states().items():
                 if not isinstance(state, Down):  # its own last words say more

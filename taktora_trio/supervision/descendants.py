@@ -75,15 +75,13 @@ def reap_adopted(own: Collection[int]) -> None:
 
 
 def children() -> Iterator[tuple[int, bool]]:
-    """Our children, each with whether it has ended and is not waited for yet."""
-    me = str(os.getpid())
-    for name in os.listdir("/proc"):
-        if name.isdecimal():
-            with contextlib.suppress(OSError):
-                # After the program's name, which may hold any character: state, parent (proc_pid_stat(5)).
-                state, parent = Path(f"/proc/{name}/stat").read_text().rpartition(")")[2].split()[:2]
-                if parent == me:
-                    yield int(name), state == "Z"
+    """Our children, each with whether it has ended and is not waited for yet (proc_pid_task(5), proc_pid_stat(5))."""
+    for thread in os.listdir("/proc/self/task"):
+        with contextlib.suppress(OSError):
+            for pid in Path(f"/proc/self/task/{thread}/children").read_text().split():
+                # After the program's name, which may hold any character, comes the state.
+                state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+                yield int(pid), state == "Z"
 
 
 def _reap(pid: int) -> None:
