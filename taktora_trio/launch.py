@@ -180,7 +180,10 @@ def _launch_here(run: RunOptions) -> int:
 async def _relayed(log_format: LogFormat) -> AsyncIterator[Callable[[str, Stream, bytes], None]]:
     """What takes the lines of both halves; our own log goes the same way, so that all are whole, and in order."""
     tag = tag_json if log_format == "json" else tag_console
-    async with open_writer(1) as stdout, open_writer(2) as stderr:
+    async with (
+        open_writer(1, partial(tag, "supervisor", "stdout")) as stdout,
+        open_writer(2, partial(tag, "supervisor", "stderr")) as stderr,
+    ):
         streams = {"stdout": stdout, "stderr": stderr}
 
         def write(name: str, stream: Stream, line: bytes) -> None:

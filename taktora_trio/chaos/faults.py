@@ -269,7 +269,8 @@ async def _wait_for_state(system: System, state: str) -> None:
 # What the app sees. Load goes on all the time, so that a channel may be full for a while whenever it is connected.
 
 _CONNECTED = "(Degraded |Up )*"
-_AGAIN = f"Connecting {_CONNECTED}"
+_TRIED = f"Connecting {_CONNECTED}"
+_AGAIN = "Connecting (Degraded |Up )+"
 _LOST = f"{_CONNECTED}{_AGAIN}"
 _REPLACED = f"{_CONNECTED}(Down )+{_AGAIN}"
 _NEW_APP = "(Degraded |Up )+"
@@ -298,7 +299,7 @@ FAULTS: Mapping[str, Fault] = {
     "gateway-kill-starting": Fault(
         what="SIGKILL of the gateway, and of those after it while they start",
         inject=_kill_starting_gateways,
-        events=f"{_CONNECTED}(Down )+({_AGAIN}(Down )+)*{_AGAIN}",
+        events=f"{_CONNECTED}(Down )+({_TRIED}(Down )+)*{_AGAIN}",
         replaces=_GATEWAY,
         failures=frozenset({"signal"}),
         ranges={"times": (1, 3), "age": (0.0, 0.5)},
@@ -344,7 +345,7 @@ FAULTS: Mapping[str, Fault] = {
         "the broker refuses the login; healed, and the gateway killed",
         _refuse_login,
         "signal",
-        events=f"{_LOST}(Down )+{_AGAIN}",
+        events=f"{_CONNECTED}{_TRIED}(Down )+{_AGAIN}",
     ),
     "connection-cut": Fault(what="the connection to the broker is reset", inject=_cut, events=f"({_LOST})+"),
     "connection-slow": Fault(
@@ -365,7 +366,7 @@ FAULTS: Mapping[str, Fault] = {
     "shm-full": Fault(
         what="shared memory is full to the last byte while the gateway is killed",
         inject=_fill_shm,
-        events=f"{_CONNECTED}(Down )+({_AGAIN}(Down )*)*{_AGAIN}",
+        events=f"{_CONNECTED}(Down )+({_TRIED}(Down )+)*{_AGAIN}",
         replaces=_GATEWAY,
         failures=frozenset({"signal"}),
         ranges={"seconds": (0.8, 1.2)},
@@ -381,7 +382,7 @@ FAULTS: Mapping[str, Fault] = {
         partial(_tell_next_gateway, "crash-at-connect"),
         "signal",
         "exit",
-        events=f"{_REPLACED}(Down )+{_AGAIN}",
+        events=f"{_CONNECTED}(Down )+{_TRIED}(Down )+{_AGAIN}",
     ),
     "crash-in-publish": _of_gateway(
         "the gateway crashes with a message in hand", partial(_tell_gateway, "crash-in-publish"), "exit"
@@ -395,6 +396,9 @@ FAULTS: Mapping[str, Fault] = {
     ),
     "hang-in-loop": _of_gateway("the gateway loops without end", partial(_tell_gateway, "hang-in-loop"), "hang"),
     "hang-in-call": _of_gateway("the gateway blocks in a call", partial(_tell_gateway, "hang-in-call"), "hang"),
+    "stall-in-pump": _of_gateway(
+        "the gateway runs on and publishes nothing", partial(_tell_gateway, "stall-in-pump"), "hang"
+    ),
     "exit-early": _of_gateway("the gateway ends with exit code 0", partial(_tell_gateway, "exit-early"), "exit"),
     "ignore-sigterm": _of_run("the gateway ignores SIGTERM, and the run is stopped", _ignore_sigterm),
     "leak-grandchild": _of_gateway("the gateway crashes and leaves a process behind", _leak_grandchild, "exit"),

@@ -46,6 +46,8 @@ class Moment(Enum):
     """The process makes the connector, before it has touched shared memory: it was never ready."""
     CONNECTED = "connected"
     """As soon as the broker has accepted it."""
+    TAKE = "take"
+    """A message could be taken out of shared memory; from then on none is."""
     PUBLISH = "publish"
     """A message was taken out of shared memory and is not acknowledged."""
     CLEANUP = "cleanup"
@@ -185,6 +187,7 @@ GATEWAY_FAULTS: Mapping[str, GatewayFault] = {
     "hang-at-start": GatewayFault(Moment.START, _block),
     "hang-in-loop": GatewayFault(Moment.RUNNING, _loop),
     "hang-in-call": GatewayFault(Moment.RUNNING, _block),
+    "stall-in-pump": GatewayFault(Moment.TAKE, _return, ends_gateway=False),
     "exit-early": GatewayFault(Moment.RUNNING, _return),
     "ignore-sigterm": GatewayFault(Moment.RUNNING, _ignore_sigterm, ends_gateway=False),
     "leak-grandchild": GatewayFault(Moment.RUNNING, _leak_grandchild),
@@ -214,7 +217,7 @@ class FaultyConnector(MqttConnector):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._act_while_running, instructions, nursery.cancel_scope)
             nursery.start_soon(self._act_when_connected, instructions, health)
-            await super().serve_gateway(GatewayChannels(sources, channels.inbound), health, stop)
+            await super().serve_gateway(attrs.evolve(channels, outbound=sources), health, stop)
             nursery.cancel_scope.cancel()
         if stop.is_set():
             await _act(instructions, Moment.CLEANUP)
@@ -236,15 +239,23 @@ class FaultyConnector(MqttConnector):
 
 
 class _FaultySource:
-    """An outbound channel that may fail when a message has just been taken from it."""
+    """An outbound channel that may fail when a message has just been taken from it, or give none any more."""
 
     def __init__(self, source: PayloadSource, instructions: Instructions) -> None:
         self._source = source
         self._instructions = instructions
+        self._stalled = False
         self.wait = source.wait
         self.acknowledge: Callable[[Header], None] = source.acknowledge
 
+    @property
+    def is_behind(self) -> bool:
+        return self._source.is_behind
+
     def receive_nowait(self) -> Received[bytes]:
+        self._stalled = self._stalled or self._instructions.take(Moment.TAKE) is not None
+        if self._stalled:
+            raise trio.WouldBlock
         received = self._source.receive_nowait()
         if self._instructions.take(Moment.PUBLISH) is not None:
             raise ChaosError(f"a crash on purpose, with message {received.header.sequence_number} in hand")

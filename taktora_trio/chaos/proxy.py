@@ -103,7 +103,7 @@ class Proxy:
 
             async def pump(source: trio.SocketStream, sink: trio.SocketStream) -> None:
                 with contextlib.suppress(trio.BrokenResourceError):
-                    while data := await source.receive_some(self._piece):
+                    while data := await source.receive_some(_CHUNK):
                         await self._pass_on(connection, data, sink)
                 # Whatever happens at the other side of a half-open connection, this one does not learn of it.
                 if not (connection.swallows and source is server):
@@ -113,12 +113,13 @@ class Proxy:
             nursery.start_soon(pump, server, connection.client)
 
     async def _pass_on(self, connection: _Connection, data: bytes | bytearray, sink: trio.SocketStream) -> None:
-        if self._mode is Mode.SLOW:
+        while data and not connection.swallows:
+            if self._mode is Mode.STALL:
+                await self._changed.wait()
+                continue
             await trio.sleep(self._delay)
-        while self._mode is Mode.STALL and not connection.swallows:
-            await self._changed.wait()
-        if not connection.swallows:
-            await sink.send_all(data)
+            await sink.send_all(data[: self._piece])
+            data = data[self._piece :]
 
 
 def _reset_on_close(stream: trio.SocketStream) -> None:

@@ -22,6 +22,7 @@ __all__ = ["run_in_thread"]
 log = logging.getLogger(__name__)
 
 _LOOKS = 10  # for a sign of life, within the silence that counts as a hang
+_SHOWN = 1.0  # seconds at least for which a hang is told, so that a busy moment of our own loop does not end it
 _LAST = 0.5  # seconds for the thread to unwind, after it was cancelled because the stop's grace was over
 _STACK = 6  # entries that show where it blocks
 
@@ -85,7 +86,8 @@ async def _watch(thread: _Thread, seconds: float, on_hang: Callable[[str, float]
         if silent == _LOOKS:
             log.error("the gateway thread has not turned its loop for %g s; it is at\n%s", seconds, thread.place())
         if silent >= _LOOKS:
-            on_hang(f"the gateway thread has not turned its loop for {seconds:g} s", 3 * seconds / _LOOKS)
+            shown = max(_SHOWN, 3 * seconds / _LOOKS)
+            on_hang(f"the gateway thread has not turned its loop for {seconds:g} s", shown)
 
 
 class _Thread:

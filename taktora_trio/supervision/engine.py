@@ -54,6 +54,8 @@ class Ended:
 
     failed: bool
     hopeless: bool = False
+    silent: float = 0.0
+    """Seconds before its end for which it gave no sign of life: they are no uptime."""
 
 
 @attrs.frozen
@@ -156,7 +158,7 @@ def step(
 def _after(
     policy: RestartPolicy, state: State, ended: Ended, now: float, random: Callable[[], float]
 ) -> tuple[State, Action]:
-    ran = now - state.since if state.phase == "up" else 0.0
+    ran = max(0.0, now - state.since - ended.silent) if state.phase == "up" else 0.0
     state = attrs.evolve(state, since=now, uptime=state.uptime + ran)
     if not ended.failed and policy.restart != "always":
         return attrs.evolve(state, phase="ended"), Finish()

@@ -295,21 +295,14 @@ def _refuse(policy: RestartPolicy, waiting: float) -> NoReturn:
 
 
 def _notes(policy: RestartPolicy) -> Iterator[str]:
-    backoff, watchdog, period = policy.backoff, policy.watchdog, policy.period
+    backoff = policy.backoff
     if policy.restart == "never":
         yield "restart=never, so the backoff, intensity, period and beyond have no effect"
         return
-    if policy.intensity == 0:
-        return
-    if backoff.factor == 1 and backoff.maximum > backoff.initial:
+    if policy.intensity and backoff.factor == 1 and backoff.maximum > backoff.initial:
         yield f"factor=1, so the delay stays at {_time(backoff.initial)} and maximum has no effect"
-    if backoff.jitter == 1:
+    if policy.intensity and backoff.jitter == 1:
         yield "jitter=1, so a delay may be next to nothing"
-    if watchdog is not None and policy.intensity * watchdog >= period:
-        yield (
-            "what hangs as soon as it is ready, each time, is never given up: until it is killed it counts as up,"
-            f" and {policy.intensity} x watchdog is no less than period"
-        )
     if policy.stop_grace == 0:
         yield "stop_grace=0, so what it has not sent when it is stopped is lost"
 

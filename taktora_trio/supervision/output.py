@@ -12,7 +12,7 @@ import os
 import select
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import UTC, datetime
 from typing import Literal, TypeAlias
 
@@ -30,11 +30,16 @@ Stream: TypeAlias = Literal["stdout", "stderr"]
 Tag: TypeAlias = Callable[[str, Stream, bytes], bytes]
 
 
-class Writer:
-    """Lines to one of our own standard streams. `write` never waits."""
+def _line(text: bytes) -> bytes:
+    return text + b"\n"
 
-    def __init__(self, fd: int) -> None:
+
+class Writer:
+    """Lines to one of our own standard streams. `write` never waits. `tag` makes a line of what it says itself."""
+
+    def __init__(self, fd: int, tag: Callable[[bytes], bytes] = _line) -> None:
         self._fd = fd
+        self._tag = tag
         self._lines: deque[bytes] = deque()
         self._size = 0
         self._dropped = 0
@@ -68,7 +73,8 @@ class Writer:
             self._write_piece()
 
     def _write_piece(self) -> None:
-        self._rest = self._rest[os.write(self._fd, self._rest[:_PIECE]) :]
+        with contextlib.suppress(BlockingIOError):
+            self._rest = self._rest[os.write(self._fd, self._rest[:_PIECE]) :]
 
     def _take(self) -> bytes:
         """What is to be written next: the rest of what was begun, or else some whole lines."""
@@ -77,7 +83,7 @@ class Writer:
         taken: list[bytes] = []
         size = 0
         if self._dropped:
-            taken.append(b"... %d lines were dropped, since nobody reads them\n" % self._dropped)
+            taken.append(self._tag(b"... %d lines were dropped, since nobody reads them" % self._dropped))
             self._dropped = 0
         while self._lines and size < _PIECE:
             line = self._lines.popleft()
@@ -96,18 +102,39 @@ async def _wait_writable(fd: int) -> None:
 
 
 @contextlib.asynccontextmanager
-async def open_writer(fd: int) -> AsyncIterator[Writer]:
-    writer = Writer(fd)
+async def open_writer(fd: int, tag: Callable[[bytes], bytes] = _line) -> AsyncIterator[Writer]:
+    with _never_blocking(fd) as own:
+        writer = Writer(own, tag)
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(_serve_until_closed, writer)
+                try:
+                    yield writer
+                finally:
+                    nursery.cancel_scope.cancel()
+        finally:  # whatever ends the block: its last lines say why
+            with contextlib.suppress(OSError):
+                writer.flush(1.0)
+
+
+@contextlib.contextmanager
+def _never_blocking(fd: int) -> Iterator[int]:
+    """The same terminal, opened once more: what is set here is set for nobody else who has it.
+
+    A terminal polls as writable when it takes a single byte, and a write of more would wait for its reader.
+    """
+    if not os.isatty(fd):
+        yield fd
+        return
     try:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(_serve_until_closed, writer)
-            try:
-                yield writer
-            finally:
-                nursery.cancel_scope.cancel()
-    finally:  # whatever ends the block: its last lines say why
-        with contextlib.suppress(OSError):
-            writer.flush(1.0)
+        own = os.open(f"/proc/self/fd/{fd}", os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    except OSError:  # it is another user's
+        yield fd
+        return
+    try:
+        yield own
+    finally:
+        os.close(own)
 
 
 async def _serve_until_closed(writer: Writer) -> None:

@@ -136,6 +136,7 @@ def as_process(
             description,
             failed=kind != "exit" or child.returncode != 0,
             hopeless=child.returncode in hopeless_codes,
+            silent=(policy.watchdog or 0.0) if kind == "hang" else 0.0,
             last_words=last_words.lines(),
             returncode=child.returncode,
         )

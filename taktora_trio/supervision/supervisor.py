@@ -44,6 +44,8 @@ class Exit:
     failed: bool
     hopeless: bool = False
     """Another try would end the same way."""
+    silent: float = 0.0
+    """Seconds before its end for which it gave no sign of life."""
     last_words: tuple[str, ...] = ()
     """The last lines that it wrote to standard error."""
     exception: Exception | None = None
@@ -140,8 +142,7 @@ class Supervisor:
 
     def _end(self, exit_: Exit) -> Action | None:
         before = self.state
-        uptime = trio.current_time() - before.since if before.phase == "up" else 0.0
-        action = self._step(Ended(exit_.failed, exit_.hopeless))
+        action = self._step(Ended(exit_.failed, exit_.hopeless, exit_.silent))
         match action:
             case Finish():
                 if before.phase == "stopping" and exit_.exception is not None:
@@ -168,7 +169,7 @@ class Supervisor:
             kind=exit_.kind,
             description=exit_.description,
             incarnation=before.incarnation,
-            uptime=uptime,
+            uptime=self.state.uptime - before.uptime,
             delay=action.delay if isinstance(action, Restart) else None,
             attempts_left=0 if gave_up else attempts_left(self._policy, self.state),
             gave_up=gave_up,

@@ -191,6 +191,8 @@ class EnvelopePublisher:
             self.space.close()
             self._notifier.delete()
             self._publisher.delete()
+            # As long as anybody refers to it, the service counts our node; and a traceback may refer to us.
+            del self._service
             self._cursor.close()
 
 

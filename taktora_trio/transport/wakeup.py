@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import threading
 from pathlib import Path
 
 import iceoryx2 as iox2
@@ -13,6 +14,8 @@ from taktora_trio.errors import TransportError
 from taktora_trio.transport.services import open_listener
 
 __all__ = ["Wakeup", "open_wakeup"]
+
+_LOOKING = threading.Lock()
 
 
 class Wakeup:
@@ -49,7 +52,9 @@ async def open_wakeup(node: iox2.Node, name: str) -> Wakeup:
     """Listen to the event service `name`."""
     listener = await open_listener(node, name)
     try:
-        return Wakeup(listener, _socket_of(listener))
+        # One thread at a time: for a moment there are duplicates of every socket, which another would take for its own.
+        with _LOOKING:
+            return Wakeup(listener, _socket_of(listener))
     except BaseException:
         listener.delete()
         raise

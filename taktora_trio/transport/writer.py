@@ -12,6 +12,7 @@ import trio
 
 from taktora_trio.codec import Buffer, PayloadCodec
 from taktora_trio.errors import BackPressure
+from taktora_trio.health import FULL_FOR
 from taktora_trio.transport.envelope import NO_CORRELATION_ID, check_correlation_id
 from taktora_trio.transport.ports import CHECKPOINT_EVERY, EnvelopePublisher, open_envelope_publisher
 from taktora_trio.transport.services import ServiceSpec
@@ -68,7 +69,8 @@ class ChannelWriter(trio.abc.SendChannel[T]):
         """Like `send`, but raises `BackPressure` (a `trio.WouldBlock`) where it would wait."""
         payload = self._payload(value)
         if self._turn.locked() or not self._port.send(payload, self._correlation_id(correlation_id), topic.encode()):
-            self._full()
+            self._waited += 1
+            self._tell_full()
             raise BackPressure(
                 f"{self._port.spec.name} is full: {self._port.spec.window} messages are not acknowledged yet;"
                 " try again later, or use `await send(...)`, which waits"
@@ -124,14 +126,16 @@ class ChannelWriter(trio.abc.SendChannel[T]):
         await trio.lowlevel.checkpoint()
 
     async def _until_sent(self, send: Callable[[], bool]) -> None:
+        self._waited += 1
         async with self._turn:
             while True:
                 self._check_open()
                 self._port.space.clear()
                 if send():
                     return
-                self._full()
-                await self._port.space.wait()
+                self._tell_full()
+                with trio.move_on_after(FULL_FOR / 2):  # for as long as it waits, it is told
+                    await self._port.space.wait()
 
     def _payload(self, value: T) -> Buffer:
         self._check_open()
@@ -144,8 +148,7 @@ class ChannelWriter(trio.abc.SendChannel[T]):
         if self._closed:
             raise trio.ClosedResourceError("this writer was closed")
 
-    def _full(self) -> None:
-        self._waited += 1
+    def _tell_full(self) -> None:
         if self._port.has_reader:
             self._on_full()
 

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any, cast
 
 import aiomqtt
+import paho.mqtt.client as paho
 import trio
 import trio_asyncio
 from aiomqtt.exceptions import MqttConnectError
@@ -50,6 +51,28 @@ class _Inbox(asyncio.Queue[aiomqtt.Message]):
     async def get(self) -> aiomqtt.Message:
         await asyncio.Event().wait()
         raise AssertionError("unreachable")
+
+
+class _Client(aiomqtt.Client):
+    """Does not crash where the connection breaks just as paho wants to write.
+
+    aiomqtt then adds a writer for a socket that paho has closed meanwhile, and the loop ends with EBADF.
+    """
+
+    def _on_socket_register_write(self, client: paho.Client, userdata: object, sock: Any) -> None:
+        def write() -> None:
+            try:
+                client.loop_write()
+            except Exception as exc:  # noqa: BLE001 - whatever it is, the connection is over
+                if not self._disconnected.done():
+                    self._disconnected.set_exception(exc)
+
+        def add_writer() -> None:
+            now = client.socket()
+            if now is not None and now is sock and now.fileno() >= 0:
+                self._loop.add_writer(now.fileno(), write)
+
+        self._loop.call_soon_threadsafe(add_writer)
 
 
 class AiomqttSession(Session):
@@ -120,7 +143,7 @@ async def open_aiomqtt_session(options: MqttOptions, on_message: OnMessage) -> A
     inbox = type("Inbox", (_Inbox,), {"on_message": staticmethod(on_message)})
     broker = options.broker
     async with trio_asyncio.open_loop() as loop:
-        client = aiomqtt.Client(
+        client = _Client(
             broker.host,
             broker.port,
             username=broker.username,

@@ -1,0 +1,118 @@
+"""Each small fault of a gateway, in a real split run: what it comes to, in the words of the log."""
+
+from __future__ import annotations
+
+import re
+import signal
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+
+import psutil
+import pytest
+import trio
+
+from taktora_trio.chaos.faulty import FOLDER_VARIABLE, GATEWAY_FAULTS, Instructions, Moment
+from taktora_trio.chaos.looking import look_until
+from taktora_trio.transport.domain import Domain
+from tests.command import Command, open_run
+from tests.mosquitto import Mosquitto
+
+# What the log says of each that ends the gateway.
+SAID = {
+    "crash-at-start": ["gateway: ended (exit code 1)"],
+    "crash-at-connect": ["-> Down", "ChaosError: a crash on purpose"],
+    "crash-in-publish": ["-> Down", "a crash on purpose, with message"],
+    "crash-in-cleanup": ["-> Down", "ChaosError: a crash on purpose"],
+    "crash-with-group": ["-> Down", "ValueError: the first; OSError: [Errno 5] I/O"],
+    "hang-at-start": ["-> Down", "not ready within 3 s"],
+    "hang-in-loop": ["-> Down", "no sign of life for 1 s"],
+    "hang-in-call": ["-> Down", "no sign of life for 1 s"],
+    "stall-in-pump": ["-> Down", "no sign of life for 1 s"],
+    "exit-early": ["gateway: ended (exit code 0)"],
+    "leak-grandchild": ["killed 1 processes that it left behind"],
+    "out-of-memory": ["-> Down", "MemoryError"],
+}
+
+
+@pytest.fixture
+def instructions(tmp_path: Path) -> Instructions:
+    folder = tmp_path / "instructions"
+    folder.mkdir()
+    return Instructions(folder)
+
+
+def test_every_fault_is_tested() -> None:
+    assert {*SAID, "ignore-sigterm", "flood-stderr"} == set(GATEWAY_FAULTS)
+
+
+@pytest.mark.parametrize("name", SAID)
+async def test_a_gateway_that_fails_is_replaced(
+    name: str, broker: Mosquitto, domain: Domain, instructions: Instructions
+) -> None:
+    async with _run(broker, domain, instructions) as run:
+        await run.until_logged("-> Up")
+        plugin, gateway = domain.holder("plugin"), domain.holder("gateway")
+        instructions.give(name)
+        match GATEWAY_FAULTS[name].moment:
+            case Moment.START | Moment.CONNECTED:  # which are those of the next one
+                run.signal(signal.SIGKILL, gateway)
+            case Moment.CLEANUP:
+                run.signal(signal.SIGTERM, gateway)
+        await run.until_logged(*SAID[name])
+        again = 3 if GATEWAY_FAULTS[name].moment is Moment.CONNECTED else 2
+        await run.until_logged("health of mqtt", "-> Up", count=again)
+        assert domain.holder("gateway") != gateway
+        assert domain.holder("plugin") == plugin
+        assert not instructions.is_waiting(name)
+        if (grandchild := instructions.grandchild()) is not None:
+            assert not psutil.pid_exists(grandchild) or psutil.Process(grandchild).status() == psutil.STATUS_ZOMBIE
+        run.signal(signal.SIGTERM)
+        assert await run.wait() == 0
+
+
+async def test_a_gateway_that_ignores_its_stop_is_killed(
+    broker: Mosquitto, domain: Domain, instructions: Instructions
+) -> None:
+    async with _run(broker, domain, instructions) as run:
+        await run.until_logged("-> Up")
+        instructions.give("ignore-sigterm")
+        await run.until_logged("deaf to SIGTERM")
+        run.signal(signal.SIGTERM)
+        assert await run.wait() == 0
+        await run.until_logged("gateway: did not stop within 1.5 s")
+
+
+async def test_a_gateway_that_floods_its_standard_error_goes_on(
+    broker: Mosquitto, domain: Domain, instructions: Instructions
+) -> None:
+    async with _run(broker, domain, instructions) as run:
+        await run.until_logged("-> Up")
+        gateway = domain.holder("gateway")
+        instructions.give("flood-stderr")
+        with trio.fail_after(20):  # for its last part, a line without an end, which is cut into pieces
+            await look_until(lambda: sum("yyyyyyyy" in line for line in run.stderr[-20:]) >= 10)
+        come = sum("xxxxxxxx" in entry["message"] for entry in run.log)
+        left_out = re.findall(r"\.\.\. (\d+) lines were dropped", "\n".join(run.stderr))
+        assert come + sum(map(int, left_out)) == 40_000  # what this test was too slow for was counted
+        assert domain.holder("gateway") == gateway
+        run.signal(signal.SIGTERM)
+        assert await run.wait() == 0
+
+
+async def test_nobody_takes_an_instruction_twice(instructions: Instructions) -> None:
+    instructions.give("exit-early")
+    assert instructions.is_waiting("exit-early")
+    assert instructions.take(Moment.START) is None
+    assert instructions.take(Moment.RUNNING) is GATEWAY_FAULTS["exit-early"]
+    assert instructions.take(Moment.RUNNING) is None
+    assert not instructions.is_waiting("exit-early")
+
+
+def _run(broker: Mosquitto, domain: Domain, instructions: Instructions) -> AbstractAsyncContextManager[Command]:
+    return open_run(
+        "taktora_trio.chaos.app:deployment",
+        "split",
+        broker,
+        domain,
+        env={FOLDER_VARIABLE: str(instructions.folder)},
+    )
