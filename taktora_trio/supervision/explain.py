@@ -110,6 +110,11 @@ class Explanation:
                 f"restart={policy.restart} and intensity=0 cancel out: not one restart is granted;"
                 " use intensity=1 or more, or restart=never"
             )
+        if policy.restart == "on-failure" and policy.stop_grace == 0:
+            raise ConfigError(
+                "restart=on-failure and stop_grace=0 cancel out: a process that ends by itself gets no time to do so,"
+                " and is killed, which counts as a failure; use stop_grace=2, or restart=always"
+            )
         waiting = self.until_given_up.nominal
         if waiting > policy.period * (1 + _ROUNDING):
             _refuse(policy, waiting)
