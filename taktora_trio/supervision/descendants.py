@@ -47,13 +47,17 @@ class Descendants:
         """Kill those that are our own children by now, and theirs; return who they were."""
         ended: list[int] = []
         for _ in range(_ROUNDS):
-            found = [pid for pid, is_zombie in children() if not is_zombie and self._is_marked(pid)]
-            if not found:
+            living = [pid for pid, is_zombie in children() if not is_zombie]
+            found = [pid for pid in living if self._is_marked(pid)]
+            dying = [pid for pid in living if _is_dying(pid)]  # whose children are about to become ours
+            if not found and not dying:
                 break
             for pid in found:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
+            for pid in (*found, *dying):
                 await wait_for_exit(pid)
+            for pid in found:
                 _reap(pid)
             ended += found
         await trio.lowlevel.checkpoint()
@@ -65,6 +69,14 @@ class Descendants:
         except OSError:
             return False
         return f"{_MARK}={self.mark}".encode() in environment.split(b"\0")
+
+
+def _is_dying(pid: int) -> bool:
+    """Whether it has given up its memory, with its environment, and not ended yet (proc_pid_statm(5))."""
+    try:
+        return Path(f"/proc/{pid}/statm").read_text().startswith("0 ")
+    except OSError:
+        return False
 
 
 def reap_adopted(own: Collection[int]) -> None:

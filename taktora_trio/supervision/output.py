@@ -168,7 +168,7 @@ class LastWords:
         self._lines: deque[bytes] = deque(maxlen=_REMEMBERED)
 
     def add(self, line: bytes) -> None:
-        if line.strip():
+        if line.strip() and b"<frozen importlib" not in line:
             self._lines.append(line)
 
     def lines(self) -> tuple[str, ...]:
@@ -184,7 +184,8 @@ def _readable(line: bytes) -> str:
             entry = msgspec.json.decode(line)
             if isinstance(entry, dict) and "message" in entry:
                 exception = str(entry.get("exception") or "").strip().rpartition("\n")[2]
-                return f"{entry['message']}: {exception}" if exception else str(entry["message"])
+                message = str(entry["message"])
+                return f"{message}: {exception}" if exception and exception not in message else message
     return line.decode(errors="replace")
 
 

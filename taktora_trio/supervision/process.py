@@ -14,6 +14,7 @@ from typing import Protocol, TypeAlias
 import attrs
 import trio
 
+from taktora_trio.errors import TransportError
 from taktora_trio.health import FailureKind
 from taktora_trio.supervision.descendants import Descendants
 from taktora_trio.supervision.link import ChildLink, open_link
@@ -28,6 +29,7 @@ log = logging.getLogger(__name__)
 
 _OUT_OF_MEMORY = 12  # ENOMEM, by which a process says that it could not go on
 _DUMP = 0.05  # of the watchdog period: what a hung process has to tell where it hangs
+_STOPPING = 1.0  # seconds that a process has at least to end, once it says that it stops
 _DYING = 2.0  # seconds; more than killed processes take to end
 _LATE = 0.1  # seconds by which we may well wake up too late, so that it says nothing
 _DRAIN = 1.0  # seconds for which an ended process's output is still read, should somebody else have its pipe
@@ -109,14 +111,17 @@ def as_process(
         kills = _out_of_memory_kills()
         with open_notify_socket() as notify, open_link() as link:
             async with _open_output(line) as (stdout, stderr):
-                environment = {
-                    **notify.environment(policy.watchdog),
-                    **link.environment(incarnation),
-                    **descendants.environment,
-                    "PYTHONUNBUFFERED": "1",  # nothing that was printed is lost at a crash
-                }
                 with _closed_after(stdout, stderr, link):
-                    child = await start(Start(environment=environment, link=link, stdout=stdout, stderr=stderr))
+                    environment = {
+                        **notify.environment(policy.watchdog),
+                        **link.environment(incarnation),
+                        **descendants.environment,
+                        "PYTHONUNBUFFERED": "1",  # nothing that was printed is lost at a crash
+                    }
+                    try:
+                        child = await start(Start(environment=environment, link=link, stdout=stdout, stderr=stderr))
+                    except (OSError, TransportError) as exc:  # too many processes, too little memory, no such program
+                        return Exit("exception", f"it could not be started: {exc}", failed=True)
                 log.info("%s: started, pid %d", name, child.pid)
                 notify.pid = child.pid
                 life = _Life(name, child, policy, notify, ready)
@@ -176,7 +181,7 @@ class _Life:
         while (news := await self._next_sign(deadline, period)) is not None:
             if news.stopping:
                 self._is_stopping = True
-                period = 2 * self._policy.stop_grace
+                period = max(2 * self._policy.stop_grace, _STOPPING)
                 deadline = trio.current_time() + period
                 continue
             if news.ready and not self._is_ready:

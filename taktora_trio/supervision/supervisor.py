@@ -87,7 +87,7 @@ class Supervisor:
         self._runner = runner
         self._policy = policy
         self._stop = trio.Event() if stop is None else stop
-        self.on_failure = on_failure
+        self._on_failure = on_failure
         self._revivable = revivable
         self._revived = trio.Event()
 
@@ -113,7 +113,9 @@ class Supervisor:
                     async with move_on_when(self._stop.wait):
                         await self._revived.wait()
                 case Escalate(reason=reason):
-                    raise Escalated(f"{self.name}: {exit_.description}; given up: {reason}")
+                    raise Escalated(
+                        f"the {self.name} has failed too often, and all ends with it: {exit_.description}; {reason}"
+                    )
                 case _:
                     return exit_
         self._step(Stopped())
@@ -122,6 +124,7 @@ class Supervisor:
     def revive(self) -> bool:
         """Start again what was given up, with its whole budget; `False` if it is not given up."""
         if not self._revivable or self._step(Revived()) is None:
+            log.info("%s: not given up, so there is nothing to revive", self.name)
             return False
         log.info("%s: revived", self.name)
         self._revived.set()
@@ -154,8 +157,9 @@ class Supervisor:
                 verb = "crashed" if exit_.exception else "ended"
                 level = logging.ERROR if exit_.exception else logging.WARNING
                 left = attempts_left(self._policy, self.state)
-                message = "%s: %s (%s), starts again in %.2f s, %d attempts left"
-                log.log(level, message, self.name, verb, exit_.description, delay, left, exc_info=exit_.exception)
+                after = f"{left} more after that" if left else "for the last time"
+                message = "%s: %s (%s), starts again in %.2f s, %s"
+                log.log(level, message, self.name, verb, exit_.description, delay, after, exc_info=exit_.exception)
                 gave_up = ""
             case GiveUp(reason=reason) | Escalate(reason=reason):
                 words = "".join(f"\n    {line}" for line in exit_.last_words)
@@ -175,5 +179,5 @@ class Supervisor:
             gave_up=gave_up,
             last_words=exit_.last_words,
         )
-        self.on_failure(failure, exit_)
+        self._on_failure(failure, exit_)
         return action

@@ -18,7 +18,7 @@ from taktora_trio.supervision import Exit, Supervisor, as_process, spawn
 from taktora_trio.supervision.link import ChildLink
 from taktora_trio.supervision.output import Stream
 
-__all__ = ["BACKOFF", "LONG", "POLICY", "PYTHON", "Children", "open_children", "program", "read_to_the_end"]
+__all__ = ["BACKOFF", "LONG", "POLICY", "PYTHON", "Children", "open_children", "program"]
 
 LONG = 40.0  # seconds after which a test gives up
 BACKOFF = Backoff(initial=0.01, maximum=0.04, factor=2, jitter=0)
@@ -142,11 +142,3 @@ async def open_children() -> AsyncIterator[Children]:
     assert [pid for pid in children.pids if psutil.pid_exists(pid)] == []
     assert children.ends == len(children.pids)
     assert set(os.listdir("/proc/self/fd")) <= before, "left behind: descriptors"
-
-
-async def read_to_the_end(fd: int) -> bytes:
-    data = b""
-    async with trio.lowlevel.FdStream(fd) as stream:
-        async for chunk in stream:
-            data += chunk
-    return data

@@ -73,9 +73,7 @@ class Rig(abc.ABC):
 
         self.acts = acts
         runner = self._recorded(self.runner(policy))
-        self.supervisor = Supervisor(
-            "thing", runner, policy, stop=self.stop, on_failure=failed, revivable=revivable
-        )
+        self.supervisor = Supervisor("thing", runner, policy, stop=self.stop, on_failure=failed, revivable=revivable)
         return self.supervisor
 
     def act(self, incarnation: int) -> Act:
@@ -118,12 +116,12 @@ class TaskRig(Rig):
         async def run(incarnation: int) -> None:
             match self.act(incarnation):
                 case "crash":
-                    await trio.sleep(0)
+                    await trio.lowlevel.checkpoint()
                     raise OSError(f"run {incarnation}")
                 case "crash early":
                     raise OSError(f"run {incarnation}")
                 case "return":
-                    await trio.sleep(0)
+                    await trio.lowlevel.checkpoint()
                 case "run":
                     await self.stop.wait()
 

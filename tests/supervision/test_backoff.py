@@ -66,10 +66,13 @@ def test_two_clients_do_not_come_back_in_step() -> None:
         ("initial", 0),
         ("initial", -1.0),
         ("initial", float("nan")),
+        ("initial", float("inf")),
         ("maximum", 0.05),
         ("maximum", float("nan")),
+        ("maximum", float("inf")),
         ("factor", 0.99),
         ("factor", -2),
+        ("factor", float("nan")),
         ("jitter", -0.1),
         ("jitter", 1.1),
         ("jitter", float("nan")),
@@ -78,3 +81,12 @@ def test_two_clients_do_not_come_back_in_step() -> None:
 def test_each_error_names_its_field(field: str, value: Any) -> None:
     with pytest.raises(ConfigError, match=f"^backoff {field} is {value!r}"):
         Backoff(**{field: value})
+
+
+def test_a_late_attempt_has_a_delay_too() -> None:
+    backoff = Backoff(initial=1, maximum=7, factor=1e300, jitter=0)
+    assert [backoff.delay(attempt) for attempt in (0, 1, 2, 10**6)] == [1, 7, 7, 7]
+
+
+def test_the_maximum_may_be_the_initial_delay() -> None:
+    assert Backoff(initial=2, maximum=2).delay(5, lambda: 0.5) == 2

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 import attrs
 import psutil
 import pytest
 import trio
+from trio.testing import wait_all_tasks_blocked
 
 from taktora_trio import Backoff, RestartPolicy
 from taktora_trio.errors import Escalated
@@ -64,7 +65,7 @@ async def test_always_starts_a_success_again(rig: Rig) -> None:
 @pytest.mark.parametrize("act", ["crash", "crash early"])
 async def test_never_starts_nothing_again(rig: Rig, act: Act) -> None:
     policy = attrs.evolve(POLICY, restart="never", beyond="escalate")
-    assert await run(rig, [act]) is not None if False else await run(rig, [act], policy)
+    assert await run(rig, [act], policy) is not None
     assert rig.started == [1]
     assert record(rig) == [(1, None, 0, "its policy is never to restart it")]
 
@@ -124,11 +125,13 @@ async def test_it_is_told_at_once_and_before_the_delay(rig: Rig) -> None:
 
 async def test_escalation_raises_and_is_told(rig: Rig) -> None:
     policy = attrs.evolve(POLICY, intensity=1, beyond="escalate")
-    reason = "it ended twice within 300 s of uptime"
     with pytest.raises(Escalated) as caught:
         await run(rig, ["crash", "crash"], policy)
     reason = rig.failures[-1].gave_up
-    assert str(caught.value) == f"thing: {rig.failures[-1].description}; given up: {reason}"
+    assert (
+        str(caught.value)
+        == f"the thing has failed too often, and all ends with it: {rig.failures[-1].description}; {reason}"
+    )
     assert record(rig) == [(1, 0.01, 0, ""), (2, None, 0, "it ended 2 times within 300 s of uptime")]
     assert rig.supervisor.last_exit is not None
     assert rig.running == 0
@@ -153,7 +156,8 @@ class GivenUp:
 async def test_revived_it_starts_again_with_its_whole_budget(rig: Rig) -> None:
     policy = attrs.evolve(POLICY, intensity=1)
     given_up = GivenUp()
-    supervisor = rig.supervise(["crash"] * 4 + ["return"], policy, on_failure=given_up, revivable=True)
+    acts: list[Act] = ["crash", "crash", "crash", "crash", "return"]
+    supervisor = rig.supervise(acts, policy, on_failure=given_up, revivable=True)
     with trio.fail_after(LONG):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(supervisor.run)
@@ -201,13 +205,13 @@ async def until_running(rig: Rig, given_up: trio.Event) -> None:
 
 async def until_waiting(rig: Rig, given_up: trio.Event) -> None:
     await given_up.wait()  # it is told before the delay
-    await trio.testing.wait_all_tasks_blocked()
+    await wait_all_tasks_blocked()
     assert rig.supervisor.state.phase == "waiting"
 
 
 async def until_given_up(rig: Rig, given_up: trio.Event) -> None:
     await given_up.wait()
-    await trio.testing.wait_all_tasks_blocked()
+    await wait_all_tasks_blocked()
     assert rig.supervisor.state.phase == "given-up"
 
 
@@ -226,7 +230,7 @@ async def test_its_owner_ends_it(
     acts: Sequence[Act],
     backoff: Backoff,
     intensity: int,
-    until: Callable[[Rig, trio.Event], "trio.abc.Awaitable[None]"],
+    until: Callable[[Rig, trio.Event], Awaitable[None]],
     started: list[int],
     how: str,
 ) -> None:

@@ -179,6 +179,21 @@ def test_waiting_and_starting_give_nothing_back() -> None:
     assert actions == [Restart(1), Restart(2), GiveUp("it ended 3 times within 10 s of uptime")]
 
 
+def test_silence_before_the_end_is_no_uptime() -> None:
+    run = Run()
+    hang = Ended(failed=True, silent=8)
+    # Of 12 seconds each, 4 count: they end at 4, 8 and 12 on the clock of the uptime.
+    assert [run.run(hang, up=12) for _ in range(3)] == [
+        Restart(1),
+        Restart(2),
+        GiveUp("it ended 3 times within 10 s of uptime"),
+    ]
+    assert run.state.uptime == 12
+    run = Run()
+    run.run(hang, up=5)  # no more than it was up
+    assert run.state.uptime == 0
+
+
 def test_the_backoff_starts_over_after_a_run_as_long_as_the_period() -> None:
     run = Run(attrs.evolve(POLICY, intensity=9))
     assert [run.run(up=up) for up in (0, 0, 9.875, 10, 0)] == [
@@ -327,9 +342,11 @@ class EngineMachine(RuleBasedStateMachine):
         assert self.state.phase == "up"
 
     @precondition(lambda self: self.phase() in ("starting", "up"))
-    @rule(failed=st.booleans())
-    def end(self, failed: bool) -> None:
-        action = self.apply(Ended(failed))
+    @rule(failed=st.booleans(), silent=st.just(0.0) | seconds)
+    def end(self, failed: bool, silent: float) -> None:
+        self.uptime -= min(silent, self.ran)
+        self.ran -= min(silent, self.ran)
+        action = self.apply(Ended(failed, silent=silent))
         assert action is not None
         decided = verdict(self.policy, action)
         assert decided == self.by_uptime.ended(failed=failed, now=self.uptime)

@@ -1,93 +1,17 @@
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
+import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from taktora_trio import Backoff, ConfigError, RestartPolicy
-from taktora_trio.supervision.policy import Decision, Finish, GiveUp, Restart, RestartHistory
+from taktora_trio.supervision.policy import BACKOFF_FIELDS, POLICY_FIELDS
 
-BACKOFF = Backoff(initial=1, maximum=8, factor=2, jitter=0)
-
-
-def decisions(policy: RestartPolicy, *runs: tuple[float, float], failed: bool = True) -> list[Decision]:
-    """What is decided about runs that began and ended at these times."""
-    history = RestartHistory(policy)
-    return [history.decide(failed=failed, started=started, now=ended) for started, ended in runs]
-
-
-@pytest.mark.parametrize(
-    ("restart", "failed", "expected"),
-    [
-        ("always", True, Restart(1)),
-        ("always", False, Restart(1)),
-        ("on-failure", True, Restart(1)),
-        ("on-failure", False, Finish()),
-        ("never", True, GiveUp("its policy is never to restart it")),
-        ("never", False, Finish()),
-    ],
-)
-def test_what_each_kind_decides(restart: Any, failed: bool, expected: Decision) -> None:
-    policy = RestartPolicy(restart=restart, backoff=BACKOFF)
-    assert decisions(policy, (0, 0), failed=failed) == [expected]
-
-
-def test_delays_grow_while_it_keeps_crashing() -> None:
-    runs = [(at, at + 1.0) for at in range(5)]
-    assert decisions(RestartPolicy(backoff=BACKOFF), *runs) == [Restart(d) for d in (1, 2, 4, 8, 8)]
-
-
-def test_given_up_after_more_than_intensity_restarts_within_the_period() -> None:
-    policy = RestartPolicy(backoff=BACKOFF, intensity=2, period=10)
-    assert decisions(policy, (0, 0), (1, 1), (3, 3)) == [Restart(1), Restart(2), GiveUp("it ended 3 times within 10 s")]
-
-
-def test_restarts_older_than_the_period_do_not_count() -> None:
-    policy = RestartPolicy(backoff=BACKOFF, intensity=2, period=10)
-    runs = [(0, 0), (1, 5), (6, 10), (11, 15), (16, 19.9)]
-    assert decisions(policy, *runs) == [
-        Restart(1),
-        Restart(2),
-        Restart(4),
-        Restart(8),
-        GiveUp("it ended 3 times within 10 s"),
-    ]
-
-
-def test_intensity_zero_never_restarts() -> None:
-    assert decisions(RestartPolicy(intensity=0, period=5), (0, 99)) == [GiveUp("it ended 1 times within 5 s")]
-
-
-def test_the_backoff_starts_over_after_a_run_as_long_as_the_period() -> None:
-    policy = RestartPolicy(backoff=BACKOFF, period=10)
-    runs = [(0, 0), (1, 1), (3, 12.9), (17, 27), (28, 28)]
-    assert decisions(policy, *runs) == [Restart(1), Restart(2), Restart(4), Restart(1), Restart(2)]
-
-
-@given(st.integers(0, 5), st.floats(0.5, 20), st.lists(st.floats(0, 10), max_size=30))
-def test_never_more_than_intensity_restarts_within_any_period(
-    intensity: int, period: float, waits: list[float]
-) -> None:
-    history = RestartHistory(RestartPolicy(intensity=intensity, period=period))
-    now, restarts = 0.0, list[float]()
-    for wait in waits:
-        now += wait
-        recent = [at for at in restarts if now - at < period]
-        match history.decide(failed=True, started=now - wait, now=now):
-            case Restart():
-                restarts.append(now)
-                assert len(recent) < intensity
-            case GiveUp():
-                assert len(recent) >= intensity
-            case Finish():
-                raise AssertionError("a failure is no end")
-
-
-def test_the_source_of_randomness_can_be_given() -> None:
-    history = RestartHistory(RestartPolicy(backoff=Backoff(initial=1, maximum=8, jitter=0.5)))
-    assert history.decide(failed=True, started=0, now=0, random=lambda: 1.0) == Restart(1.5)
+NAN, INF = float("nan"), float("inf")
 
 
 @pytest.mark.parametrize(
@@ -95,14 +19,129 @@ def test_the_source_of_randomness_can_be_given() -> None:
     [
         ("restart", "sometimes"),
         ("restart", None),
+        ("beyond", "panic"),
+        ("beyond", ""),
         ("intensity", -1),
+        ("intensity", NAN),
         ("period", 0),
         ("period", -5.0),
-        ("period", float("nan")),
+        ("period", NAN),
+        ("start_timeout", 0),
+        ("start_timeout", -1),
+        ("start_timeout", NAN),
+        ("watchdog", 0),
+        ("watchdog", -1),
+        ("watchdog", NAN),
+        ("watchdog", INF),
         ("stop_grace", -0.1),
-        ("stop_grace", float("nan")),
+        ("stop_grace", NAN),
     ],
 )
 def test_each_error_names_its_field(field: str, value: Any) -> None:
     with pytest.raises(ConfigError, match=f"^{field} is {value!r}"):
         RestartPolicy(**{field: value})
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("intensity", 0), ("stop_grace", 0), ("watchdog", None), ("period", INF), ("restart", "never")],
+)
+def test_what_is_at_the_bounds_is_allowed(field: str, value: Any) -> None:
+    assert getattr(RestartPolicy(**{field: value}), field) == value
+
+
+# As people write them: `str` shows six digits.
+numbers = st.builds(lambda digits, places: round(digits / 10**places, 6), st.integers(1, 99999), st.integers(0, 5))
+backoffs = st.builds(
+    lambda initial, more, factor, jitter: Backoff(
+        initial=initial, maximum=max(initial, more), factor=1 + factor, jitter=jitter
+    ),
+    numbers,
+    numbers,
+    st.sampled_from([0, 0.5, 1, 2.25, 9]),
+    st.sampled_from([0, 0.125, 0.5, 1]),
+)
+policies = st.builds(
+    RestartPolicy,
+    restart=st.sampled_from(["always", "on-failure", "never"]),
+    backoff=backoffs,
+    intensity=st.integers(0, 10**9),
+    period=numbers,
+    beyond=st.sampled_from(["give_up", "escalate"]),
+    start_timeout=numbers,
+    watchdog=st.none() | numbers,
+    stop_grace=numbers | st.just(0),
+)
+
+
+@given(policies, policies)
+def test_what_a_policy_is_shown_as_makes_it_of_any_other(policy: RestartPolicy, other: RestartPolicy) -> None:
+    assert other.changed(str(policy)) == policy
+
+
+@given(policies, st.data())
+def test_only_what_is_named_changes(policy: RestartPolicy, data: st.DataObject) -> None:
+    other = data.draw(policies)
+    shown = dict(part.split("=") for part in str(other).split(","))
+    free = [name for name in POLICY_FIELDS if name not in ("initial", "maximum")]  # which depend on each other
+    names = data.draw(st.lists(st.sampled_from(free), min_size=1, unique=True))
+    changed = policy.changed(",".join(f" {name} = {shown[name]} " for name in names))
+    for name in POLICY_FIELDS:
+        source = other if name in names else policy
+        if name in BACKOFF_FIELDS:
+            assert getattr(changed.backoff, name) == getattr(source.backoff, name)
+        else:
+            assert getattr(changed, name) == getattr(source, name)
+
+
+def test_some_fields_changed() -> None:
+    policy = RestartPolicy(restart="always").changed("intensity=3,period=30,watchdog=off,maximum=2")
+    assert policy == RestartPolicy(
+        restart="always",
+        intensity=3,
+        period=30,
+        watchdog=None,
+        backoff=attrs.evolve(RestartPolicy().backoff, maximum=2),
+    )
+
+
+def test_every_field_can_be_changed_and_is_shown() -> None:
+    assert set(POLICY_FIELDS) == {part.split("=")[0] for part in str(RestartPolicy()).split(",")}
+    assert len(POLICY_FIELDS) == len(attrs.fields(RestartPolicy)) - 1 + len(attrs.fields(Backoff))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "policy '' is no NAME=VALUE"),
+        ("intensity", "policy 'intensity' is no NAME=VALUE"),
+        ("intensity=", "policy 'intensity=' is no NAME=VALUE"),
+        ("intensity=3,", "policy '' is no NAME=VALUE"),
+        ("speed=3", "a policy has no field 'speed'; it has restart, initial, maximum, factor, jitter, intensity"),
+        ("=3", "a policy has no field ''"),
+        ("backoff=3", "a policy has no field 'backoff'"),
+        ("intensity=many", "intensity is 'many'; it must be a whole number"),
+        ("intensity=2.5", "intensity is '2.5'; it must be a whole number"),
+        ("intensity=nan", "intensity is 'nan'; it must be a whole number"),
+        ("period=long", "period is 'long'; it must be a number"),
+        ("period=off", "period is 'off'; it must be a number"),
+        ("watchdog=no", "watchdog is 'no'; it must be a number"),
+        ("maximum=x", "maximum is 'x'; it must be a number"),
+        ("restart=sometimes", "restart is 'sometimes'; use 'always' or 'on-failure' or 'never'"),
+        ("beyond=panic", "beyond is 'panic'; use 'give_up' or 'escalate'"),
+        ("period=0", "period is 0.0; it must be more than 0 seconds"),
+        ("period=nan", "period is nan; it must be more than 0 seconds"),
+        ("maximum=0.01", "backoff maximum is 0.01; it must be at least initial (0.1)"),
+        ("intensity=-1", "intensity is -1; it must be at least 0 restarts"),
+    ],
+)
+def test_what_cannot_be_changed_so(text: str, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        RestartPolicy().changed(text)
+    assert str(caught.value).startswith(message)
+
+
+@given(st.text(max_size=40) | st.lists(st.sampled_from([*POLICY_FIELDS, "=", ",", "1", "off", "nan"])).map("".join))
+def test_any_other_text_is_a_config_error(text: str) -> None:
+    with contextlib.suppress(ConfigError):
+        assert isinstance(RestartPolicy().changed(text), RestartPolicy)

@@ -1,0 +1,126 @@
+"""What `process` makes of these is in test_process; here they are alone, in a process that may be a subreaper."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+import trio
+
+from taktora_trio.supervision.descendants import Descendants
+from tests.supervision.children import LONG
+
+ROOT = Path(__file__).parent.parent.parent
+
+# The children tell by a pipe that they are there; at its end of file all that had it have ended.
+PRELUDE = """
+import os, signal, subprocess, sys
+import psutil, trio
+from taktora_trio.supervision.descendants import Descendants, become_subreaper, children, reap_adopted
+
+become_subreaper()
+reading, writing = os.pipe()
+
+def start(descendants, code):
+    prepared = f"import os, signal, time; pipe = {writing}; os.write(pipe, b'.'); {code}"
+    return subprocess.Popen(
+        [sys.executable, "-I", "-S", "-c", prepared],
+        env={**os.environ, **descendants.environment},
+        pass_fds=[writing],
+    )
+
+def until_started(count):
+    heard = 0
+    while heard < count: heard += len(os.read(reading, 100))
+
+def until_all_ended():
+    os.close(writing)
+    while os.read(reading, 100): pass
+
+def left():
+    return sorted(pid for pid, _ in children())
+"""
+
+
+async def run(code: str) -> list[str]:
+    """The words that it prints."""
+    with trio.fail_after(LONG):
+        process = await trio.run_process([sys.executable, "-c", PRELUDE + code], capture_stdout=True, cwd=ROOT)
+    return bytes(process.stdout).decode().split()
+
+
+def test_each_has_a_mark_of_its_own() -> None:
+    assert Descendants("a").environment != Descendants("b").environment
+
+
+async def test_without_any_it_is_over_at_once() -> None:
+    assert await Descendants("nobody-has-this").end() == []
+
+
+async def test_only_those_with_the_mark_are_ended() -> None:
+    code = """
+ours, others = Descendants("ours"), Descendants("ours-too")
+mine = [start(ours, "time.sleep(99)") for _ in range(3)]
+other = start(others, "time.sleep(99)")
+until_started(4)
+ended = trio.run(ours.end)
+print(sorted(ended) == sorted(child.pid for child in mine), left() == [other.pid], other.poll())
+print(trio.run(ours.end), trio.run(others.end) == [other.pid], left())
+"""
+    assert await run(code) == ["True", "True", "None", "[]", "True", "[]"]
+
+
+@pytest.mark.parametrize("ignoring", ["", "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n    "])
+async def test_whole_trees_are_ended_generation_by_generation(ignoring: str) -> None:
+    code = f'''
+tree = """
+for _ in range(2):
+    if os.fork() == 0:
+        os.setsid()
+        os.fork()
+        {ignoring.strip() or "pass"}
+        os.write(pipe, b'.')
+        while True: signal.pause()
+while True: signal.pause()
+"""
+child = start(Descendants("ours"), "exec(%r)" % tree)
+until_started(5)
+ended = trio.run(Descendants("ours").end)
+print(len(ended), child.pid in ended, left())
+until_all_ended()
+'''
+    assert await run(code) == ["5", "True", "[]"]
+
+
+async def test_who_has_lost_its_parent_is_ours() -> None:
+    code = """
+start(Descendants("ours"), "os.fork() or (os.setsid(), os.fork() or (os.write(pipe, b'.'), time.sleep(99)))").wait()
+until_started(2)
+ended = trio.run(Descendants("ours").end)
+until_all_ended()
+reap_adopted(())
+print(len(ended), left())
+"""
+    assert await run(code) == ["1", "[]"]
+
+
+async def test_zombies_that_were_left_to_us_are_forgotten_and_our_own_are_not() -> None:
+    code = """
+own = start(Descendants("a"), "os._exit(7)")
+# Its child outlives it by as long as it takes to read the end of the pipe.
+tell, told = os.pipe()
+orphan = subprocess.Popen(
+    [sys.executable, "-I", "-S", "-c", f"import os; os.fork() or (os.read({tell}, 1), os._exit(0))"], pass_fds=[tell]
+)
+orphan.wait()
+adopted = [pid for pid, _ in children() if pid != own.pid]
+print(len(adopted))
+os.close(told); os.close(tell)
+for pid in (own.pid, *adopted):
+    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+print(sorted(children()) == sorted((pid, True) for pid in (own.pid, *adopted)))
+reap_adopted([own.pid])
+print(left() == [own.pid], own.wait(), left())
+"""
+    assert await run(code) == ["1", "True", "True", "7", "[]"]
