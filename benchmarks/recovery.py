@@ -202,7 +202,9 @@ async def _open_subject(port: int, name: str, *more: str) -> AsyncIterator[_Subj
         with trio.socket.socket(trio.socket.AF_UNIX) as listener:
             await listener.bind(path)
             listener.listen()
-            environment = {**os.environ, SOCKET_VARIABLE: path}
+            # Bytecode is cached, as it is for an installed package.
+            environment = {**os.environ, SOCKET_VARIABLE: path, "PYTHONPYCACHEPREFIX": str(Path(folder, "bytecode"))}
+            environment.pop("PYTHONDONTWRITEBYTECODE", None)
             async with (
                 open_python(*run, *options, *limit, *more, stderr=subprocess.PIPE, env=environment) as process,
                 trio.open_nursery() as nursery,

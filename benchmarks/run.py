@@ -18,6 +18,7 @@ if not __package__:  # started as a file: then this folder is where imports are 
 from benchmarks.memory import measure_memory
 from benchmarks.mosquitto import find_mosquitto
 from benchmarks.one_hop import measure_one_hop
+from benchmarks.recovery import measure_recovery
 from benchmarks.report import Figure, report_json, table
 from benchmarks.to_broker import measure_to_broker
 
@@ -30,13 +31,14 @@ async def _measure(quick: bool) -> list[Figure]:
     figures = await measure_one_hop(5 if quick else 25)
     figures += await measure_to_broker(3 if quick else 9)
     figures += await measure_memory(1 if quick else 5)
+    figures += await measure_recovery(*(20, 3) if quick else (100, 10))
     return figures
 
 
 def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.run", description=__doc__.partition("\n")[0])
-    parser.add_argument("--quick", action="store_true", help="fewer rounds: a quarter of a minute instead of three")
+    parser.add_argument("--quick", action="store_true", help="fewer rounds: one minute instead of seven")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures there")
     options = parser.parse_args()
     figures = trio.run(_measure, options.quick)

@@ -30,8 +30,11 @@ async def test_only_payload_envelopes_travel_on_the_channels(domain: Domain) -> 
                     assert _services(domain) == _declared()
                     seen: list[tuple[Header, bytes, str]] = []
                     for number in range(50):
-                        while not requests.send(b"request %d" % number, topic=b"taktora/echo/request/me"):
+                        payload, topic = b"request %d" % number, b"taktora/echo/request/me"
+                        while not requests.send(payload, topic=topic):
                             requests.space.clear()
+                            if requests.send(payload, topic=topic):  # room may have come before the clear
+                                break
                             await requests.space.wait()
                     while len(seen) < 50:
                         sample = replies.take()
@@ -39,12 +42,12 @@ async def test_only_payload_envelopes_travel_on_the_channels(domain: Domain) -> 
                             await replies.data.wait()
                             replies.data.clear()
                             continue
-                        header, payload, topic = replies.open(sample)
-                        seen.append((header, bytes(payload), topic))
+                        header, view, concrete = replies.open(sample)
+                        seen.append((header, bytes(view), concrete))
                         sample.delete()
-                    assert [payload for _, payload, _ in seen] == [b"request %d" % number for number in range(50)]
+                    assert [got for _, got, _ in seen] == [b"request %d" % number for number in range(50)]
                     assert [header.sequence_number for header, _, _ in seen] == list(range(1, 51))
-                    assert {topic for _, _, topic in seen} == {""}
+                    assert {came_on for _, _, came_on in seen} == {""}
                     plugin.signal(signal.SIGTERM)
                     assert await plugin.wait(5) == 0
                     assert replies.take() is None, "something else was sent"

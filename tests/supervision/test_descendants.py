@@ -95,7 +95,9 @@ until_all_ended()
 
 async def test_who_has_lost_its_parent_is_ours() -> None:
     code = """
-start(Descendants("ours"), "os.fork() or (os.setsid(), os.fork() or (os.write(pipe, b'.'), time.sleep(99)))").wait()
+# Its child, for which it waits, starts another one.
+double_fork = "os.wait() if os.fork() else (os.setsid(), os.fork() or (os.write(pipe, b'.'), time.sleep(99)))"
+start(Descendants("ours"), double_fork).wait()
 until_started(2)
 ended = trio.run(Descendants("ours").end)
 until_all_ended()

@@ -507,6 +507,7 @@ while True:
         await trio.sleep(2.5)  # longer than the watchdog: that nothing comes of it can't be waited for
         for pid in stopped:
             os.kill(pid, signal.SIGCONT)
+            await trio.sleep(0.3)  # the supervisor is to see that there was no sign
         await until_beaten(30)  # for longer than a period
         os.kill(child, signal.SIGTERM)
         assert (await reported(owner)).description == "exit code 0"
@@ -540,7 +541,8 @@ os.write(1, b'no end')
         assert exit_.last_words == ("error",)
 
 
-async def test_nothing_that_was_printed_is_lost_at_a_kill() -> None:
+async def test_nothing_that_was_printed_is_lost_at_a_kill(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
     # Python does not buffer, since the environment says so; with -I it would not look there.
     code = """
 import os
@@ -608,13 +610,14 @@ for _ in range(1000): os.write(2, block)
 
 
 async def test_who_escapes_with_the_output_does_not_hold_us_up() -> None:
-    # Not our child, since this process is no subreaper; so it has the pipe for as long as it lives.
+    # Not our child, since this process is no subreaper; so it has our pipes for as long as it lives.
     code = """
 if os.fork() == 0:
     os.setsid()
     if os.fork() == 0:
-        os.closerange(pipe, pipe + 1)
-        time.sleep(8)
+        write(f'{os.getpid()} ')
+        os.close(pipe)
+        time.sleep(30)
     os._exit(0)
 os.wait()
 print('said', file=sys.stderr)
@@ -622,6 +625,10 @@ print('said', file=sys.stderr)
     async with open_children() as children:
         exit_ = await children.run_once(code)
         assert exit_.last_words == ("said",)
+        await children.until_written(b" ")
+        escaped = psutil.Process(int(children.written))
+        assert escaped.status() == psutil.STATUS_SLEEPING  # we have not waited for its end
+        escaped.kill()
 
 
 async def test_the_end_of_any_process_is_noticed() -> None:

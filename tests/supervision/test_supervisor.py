@@ -155,6 +155,15 @@ async def test_escalation_names_the_cause(autojump_clock: MockClock, caplog: pyt
     assert [level for level, _ in messages(caplog)] == [logging.CRITICAL]
 
 
+async def test_the_last_attempt_is_announced_as_such(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    task = Recorded([OSError("disk"), OSError("disk")])
+    await task.supervisor(attrs.evolve(POLICY, intensity=1), revivable=False).run()
+    text = "worker: crashed (OSError: disk), starts again in 1.00 s, for the last time"
+    assert messages(caplog)[0] == (logging.ERROR, text)
+
+
 async def test_the_backoff_starts_over_after_a_run_of_a_period(autojump_clock: MockClock) -> None:
     starts: list[float] = []
     lasting = iter([0, 0, 29, 30, 0])
