@@ -30,7 +30,7 @@ from taktora_trio.health import (
 )
 from taktora_trio.supervision.link import GatewayFailed, GatewayStarted, ReviveGateway, SupervisorLink
 from taktora_trio.supervision.pidfd import wait_for_exit
-from taktora_trio.transport.domain import Node, clean_up_dead_nodes
+from taktora_trio.transport.domain import Node
 from taktora_trio.transport.health import GatewayIdentity, HealthReport, open_health_reader, start_time
 from taktora_trio.transport.ports import EnvelopePublisher, open_envelope_publisher
 from taktora_trio.transport.reader import ChannelReader, open_reader
@@ -231,7 +231,10 @@ class ConnectorHost:
         self._board.report(name, state, report.cause or None)
 
     async def _watch(self, identity: GatewayIdentity) -> None:
-        """Notice the end of a gateway process at once, though it is not our child, and whoever else has died."""
+        """Notice the end of a gateway process at once, though it is not our child.
+
+        What it has left in shared memory its successor cleans up: iceoryx2 would hold up this process for 5 ms.
+        """
         # The process id may have been given to another program before we looked: then that start time differs.
         if start_time(identity.pid) == identity.started:
             await wait_for_exit(identity.pid)
@@ -249,7 +252,6 @@ class ConnectorHost:
             for name, state in self._board.states().items():
                 if not isinstance(state, Down):  # its own last words say more
                     self._board.report(name, Down(reason), reason)
-        await clean_up_dead_nodes(self._node)
 
 
 def _log_event(event: HealthEvent) -> None:

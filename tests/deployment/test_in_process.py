@@ -94,6 +94,84 @@ async def test_each_crash_is_one_event_with_its_cause_and_the_app_goes_on(
     assert len(tracebacks) == 2, "each crash is logged once, with its traceback"
 
 
+@attrs.frozen
+class CrashingAtStart(MqttConnector):
+    """Its gateway half fails before it has done anything, until it has failed so often."""
+
+    crashes: list[BaseException] = attrs.field(factory=list, kw_only=True)
+
+    async def serve_gateway(self, channels: GatewayChannels, health: HealthBoard, stop: trio.Event) -> None:
+        if self.crashes:
+            raise self.crashes.pop(0)
+        await super().serve_gateway(channels, health, stop)
+
+
+async def test_a_crash_at_the_start_costs_a_restart(domain: Domain) -> None:
+    seen: list[str] = []
+
+    async def app(host: ConnectorHost) -> None:
+        with trio.fail_after(10):
+            async for event in host.health_events():
+                seen.append(type(event.after).__name__)
+                if isinstance(event.after, Up):
+                    return
+
+    connector = CrashingAtStart([OUT], options=_options(), crashes=[OSError("a"), OSError("b")])
+    assert await run_in_process(Deployment("starting", app, [connector]), domain, trio.Event()) == 0
+    # The second crash may come before the first successor was heard of: the reason differs, and is told.
+    assert [state for state in seen if state != "Connecting"] == ["Down", "Down", "Up"]
+
+
+@attrs.frozen
+class CrashingAtStop(MqttConnector):
+    """Its gateway half fails when it has been asked to stop, with everything else done."""
+
+    async def serve_gateway(self, channels: GatewayChannels, health: HealthBoard, stop: trio.Event) -> None:
+        await super().serve_gateway(channels, health, stop)
+        raise RuntimeError("a fault in the cleanup")
+
+
+async def test_a_crash_while_stopping_is_logged_and_the_run_ends_well(
+    domain: Domain, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def app(host: ConnectorHost) -> None:
+        await host.wait_for_health(Up)
+
+    connector = CrashingAtStop([OUT], options=_options())
+    with caplog.at_level(logging.ERROR), trio.fail_after(10):
+        assert await run_in_process(Deployment("stopping", app, [connector]), domain, trio.Event()) == 0
+    [record] = [record for record in caplog.records if "crashed while stopping" in record.getMessage()]
+    assert record.exc_info is not None
+    assert str(record.exc_info[1]) == "a fault in the cleanup"
+
+
+async def test_a_health_subscriber_of_the_app_that_raises_is_the_apps_own_fault(domain: Domain) -> None:
+    """It ends the app, like any other exception of its code; another subscriber has had the event all the same."""
+    heard: list[HealthEvent] = []
+
+    async def listen(host: ConnectorHost, task_status: trio.TaskStatus[None]) -> None:
+        events = host.health_events()
+        task_status.started()
+        async for event in events:
+            heard.append(event)
+
+    async def fail(host: ConnectorHost, task_status: trio.TaskStatus[None]) -> None:
+        events = host.health_events()
+        task_status.started()
+        async for _ in events:
+            raise LookupError("a fault of the subscriber")
+
+    async def app(host: ConnectorHost) -> None:
+        async with trio.open_nursery() as nursery:
+            await nursery.start(listen, host)
+            await nursery.start(fail, host)
+
+    deployment = Deployment("subscribing", app, [MqttConnector([OUT], options=_options())])
+    with pytest.RaisesGroup(LookupError, flatten_subgroups=True), trio.fail_after(10):
+        await run_in_process(deployment, domain, trio.Event())
+    assert isinstance(heard[0].after, Up)
+
+
 async def test_a_gateway_that_crashes_too_often_is_given_up_and_the_app_goes_on(domain: Domain) -> None:
     options = _options()
     crashes: list[BaseException] = [RuntimeError(str(number)) for number in range(9)]

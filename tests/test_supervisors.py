@@ -1,0 +1,61 @@
+"""What an operator deploys: the units and manifests start commands that exist, with options that they take."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from taktora_trio.cli import app
+
+FOLDER = Path(__file__).parent.parent / "supervisors"
+UNITS = sorted(FOLDER.glob("systemd/*.service"))
+MANIFESTS = sorted(FOLDER.glob("kubernetes/*.yaml"))
+
+
+def accepted(words: list[str]) -> bool:
+    """Whether the command takes these arguments; it is not run. Raises what it would complain about."""
+    command, _, _ = app.parse_args(words, exit_on_error=False, print_error=False)
+    return command.__name__ in ("run", "plugin", "gateway")
+
+
+def test_there_are_some() -> None:
+    assert len(UNITS) == 3
+    assert len(MANIFESTS) == 1
+
+
+@pytest.mark.parametrize("unit", UNITS, ids=lambda path: path.stem)
+def test_a_unit_starts_a_command_that_exists(unit: Path) -> None:
+    text = unit.read_text().replace("\\\n", "")
+    [line] = re.findall(r"^ExecStart=(.*)$", text, re.MULTILINE)
+    program, *words = shlex.split(line)
+    assert Path(program).name == "taktora-trio"
+    assert accepted(words)
+    assert "Type=notify" in text
+    assert re.search(r"^WatchdogSec=\d+$", text, re.MULTILINE)
+
+
+@pytest.mark.parametrize("manifest", MANIFESTS, ids=lambda path: path.stem)
+def test_a_manifest_starts_commands_that_exist(manifest: Path) -> None:
+    commands = re.findall(r"command: \[(.*?)\]", manifest.read_text(), re.DOTALL)
+    assert len(commands) == 2
+    for command in commands:
+        program, *words = [word.strip().strip('"') for word in command.split(",")]
+        assert program == "taktora-trio"
+        assert accepted(words)
+
+
+@pytest.mark.parametrize("unit", UNITS, ids=lambda path: path.stem)
+def test_systemd_finds_nothing_wrong_with_a_unit(unit: Path, tmp_path: Path) -> None:
+    if shutil.which("systemd-analyze") is None:
+        pytest.skip("systemd-analyze is not installed")
+    # The program of the example is not installed here, and systemd would say so.
+    here = tmp_path / unit.name
+    here.write_text(unit.read_text().replace("/opt/greenhouse/.venv/bin/taktora-trio", "/bin/true"))
+    verified = subprocess.run(["systemd-analyze", "verify", "--man=no", here], capture_output=True, text=True)
+    # It reads the units that are installed, too, whose faults are not ours.
+    assert [line for line in verified.stderr.splitlines() if unit.name in line] == []
