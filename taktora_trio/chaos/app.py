@@ -104,7 +104,7 @@ async def run(host: ConnectorHost) -> None:
 _POLICY = RestartPolicy(
     backoff=Backoff(initial=0.05, maximum=0.5),
     intensity=10_000,
-    start_timeout=3.0,
+    start_timeout=6.0,  # a machine that is merely busy takes 3 for a start
     watchdog=WATCHDOG,
     stop_grace=1.5,
 )
