@@ -19,6 +19,7 @@ from taktora_trio import (
     BackPressure,
     Header,
     Inbound,
+    Metadata,
     MqttConnector,
     MqttOptions,
     MqttRouting,
@@ -27,7 +28,7 @@ from taktora_trio import (
     RawCodec,
     Received,
 )
-from taktora_trio.channel import ChannelDescriptor
+from taktora_trio.channel import NO_CORRELATION_ID, ChannelDescriptor
 from taktora_trio.connector import GatewayChannels
 from taktora_trio.errors import TransportError
 from taktora_trio.health import HealthBoard, Up
@@ -82,7 +83,14 @@ class Sink:
         self._space = trio.Event()
         self.topics: list[str] = []
 
-    def send_nowait(self, value: bytes, *, topic: str = "") -> None:
+    def send_nowait(
+        self,
+        value: bytes,
+        *,
+        topic: str = "",
+        correlation_id: bytes = NO_CORRELATION_ID,
+        metadata: Metadata | None = None,
+    ) -> None:
         if len(value) > self._max_payload:
             raise PayloadOverflow(f"{len(value)} bytes")
         if len(self._waiting) >= self._window:
@@ -92,7 +100,14 @@ class Sink:
 
     def find_reader(self) -> None: ...
 
-    async def send(self, value: bytes, *, topic: str = "") -> None:
+    async def send(
+        self,
+        value: bytes,
+        *,
+        topic: str = "",
+        correlation_id: bytes = NO_CORRELATION_ID,
+        metadata: Metadata | None = None,
+    ) -> None:
         await trio.lowlevel.checkpoint()
         while True:
             try:
