@@ -24,6 +24,10 @@ class PayloadSource(Protocol):
     def is_behind(self) -> bool:
         """Whether something was sent that has not been received yet."""
 
+    @property
+    def sent_before(self) -> int:
+        """The sequence number of the last message that was sent before this end of the channel was opened."""
+
     def receive_nowait(self) -> Received[bytes]:
         """The next payload, with the concrete topic to publish it on. Raises `trio.WouldBlock` and `TransportError`."""
 

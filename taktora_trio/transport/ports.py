@@ -225,6 +225,8 @@ class EnvelopeSubscriber:
         self.data = data
         """Signalled when something was sent."""
         self.received = 0
+        self.sent_before = cursor.sent
+        """The sequence number of the last envelope that was sent before this was opened."""
         self._last = 0
         self._subscriber = subscriber
         self._space = space

@@ -97,6 +97,11 @@ class ChannelReader(trio.abc.ReceiveChannel[Received[T]]):
         """Whether something was sent that has not been received yet."""
         return self._port.is_behind
 
+    @property
+    def sent_before(self) -> int:
+        """The sequence number of the last message that was sent before this reader was opened."""
+        return self._port.sent_before
+
     def tell(self) -> None:
         """Wake whoever waits at the other end for somebody to come."""
         self._port.tell()
