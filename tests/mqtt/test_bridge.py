@@ -7,6 +7,7 @@ import logging
 import uuid
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, TypeAlias
 
 import attrs
@@ -33,9 +34,19 @@ from taktora_trio.connector import GatewayChannels
 from taktora_trio.errors import TransportError
 from taktora_trio.health import HealthBoard, Up
 from taktora_trio.mqtt import bridge
-from taktora_trio.mqtt.bridge import InboundMessages, OutboundPump
+from taktora_trio.mqtt.inbound import MESSAGE_OVERHEAD, InboundMessages
+from taktora_trio.mqtt.outbound import OutboundPump
 from taktora_trio.mqtt.sessions.memory import MemoryBroker
-from taktora_trio.mqtt.sessions.session import ConnectFailed, ConnectRefused, Message, OnMessage, Session, SessionLost
+from taktora_trio.mqtt.sessions.session import (
+    ConnectFailed,
+    ConnectRefused,
+    Message,
+    OnDone,
+    OnMessage,
+    Session,
+    SessionLost,
+)
+from taktora_trio.mqtt.sessions.state import SessionState
 
 BACKOFF = Backoff(initial=1, maximum=4, factor=2, jitter=0)
 
@@ -46,6 +57,7 @@ class Source:
     def __init__(self, *payloads: bytes | Exception) -> None:
         self.queue: deque[bytes | Exception] = deque(payloads)
         self.acknowledged: list[int] = []
+        self.sent_before = 0
         self._taken = 0
         self._more = trio.Event()
 
@@ -125,10 +137,16 @@ class Sink:
 class FakeSession(Session):
     """Acknowledges when the test says so, or at once."""
 
-    def __init__(self, *, acknowledges: bool = True) -> None:
+    def __init__(self, *, acknowledges: bool = True, refusal: str = "", session_present: bool = False) -> None:
         self.acknowledges = acknowledges
+        self.refusal = refusal
+        self.session_present = session_present
         self.published: list[Message] = []
         self.unacknowledged: list[Callable[[], None]] = []
+        self.ids: list[int] = []
+        self.inbound_acknowledged: list[Message] = []
+        self.released: list[int] = []
+        self.holds: list[bool] = []
         self.subscribed: list[dict[str, int]] = []
         self.closed_at: float | None = None
         self._lost = trio.Event()
@@ -141,16 +159,27 @@ class FakeSession(Session):
         await trio.lowlevel.checkpoint()
         self.subscribed.append(dict(filters))
 
-    def publish(self, message: Message, on_done: Callable[[], None]) -> None:
+    def publish(self, message: Message, packet_id: int, on_done: OnDone) -> None:
         self.published.append(message)
+        self.ids.append(packet_id)
         if self.acknowledges:
-            on_done()
+            on_done(packet_id, self.refusal)
         else:
-            self.unacknowledged.append(on_done)
+            self.unacknowledged.append(partial(on_done, packet_id, self.refusal))
 
-    def acknowledge(self, *indices: int) -> None:
+    def finish(self, *indices: int) -> None:
+        """The broker acknowledges what was published."""
         for on_done in [self.unacknowledged[index] for index in indices]:
             on_done()
+
+    def acknowledge(self, message: Message) -> None:
+        self.inbound_acknowledged.append(message)
+
+    def release(self, packet_id: int) -> None:
+        self.released.append(packet_id)
+
+    def hold(self, reading: bool) -> None:
+        self.holds.append(reading)
 
     def lose(self) -> None:
         self._lost.set()
@@ -169,7 +198,9 @@ class FakeBroker:
     on_message: OnMessage | None = None
 
     @contextlib.asynccontextmanager
-    async def open_session(self, options: MqttOptions, on_message: OnMessage) -> AsyncIterator[Session]:
+    async def open_session(
+        self, options: MqttOptions, on_message: OnMessage, state: SessionState, max_payload: int
+    ) -> AsyncIterator[Session]:
         answer = self.answers[min(len(self.connects), len(self.answers) - 1)]
         self.connects.append(trio.current_time())
         self.on_message = on_message
@@ -417,17 +448,17 @@ async def test_no_more_than_max_inflight_are_on_their_way(fake: Fake, autojump_c
         running.sources["out"].put(*numbered(10))
         await wait_all_tasks_blocked()
         assert session.payloads == numbered(3)
-        session.acknowledge(1)  # what comes after an unacknowledged one still counts: order is kept by a queue
+        session.finish(1)  # what comes after an unacknowledged one still counts: order is kept by a queue
         await wait_all_tasks_blocked()
         assert session.payloads == numbered(3)
-        session.acknowledge(0)
+        session.finish(0)
         await wait_all_tasks_blocked()
         assert session.payloads == numbered(5)
-        session.acknowledge(2, 3, 4)
+        session.finish(2, 3, 4)
         await wait_all_tasks_blocked()
         assert session.payloads == numbered(8)
         session.acknowledges = True
-        session.acknowledge(5, 6, 7)
+        session.finish(5, 6, 7)
         await wait_all_tasks_blocked()
         assert session.payloads == numbered(10)
 
@@ -445,7 +476,7 @@ async def test_work_that_does_not_move_is_named(fake: Fake, autojump_clock: Mock
         await wait_all_tasks_blocked()
         assert [stalled(), stalled()] == [None, None], "as many are on their way as may be"
         session.acknowledges = True
-        session.acknowledge(0, 1, 2, 3)
+        session.finish(0, 1, 2, 3)
         await wait_all_tasks_blocked()
         assert source.queue == deque()
         source.queue.append(b"of which nobody was told")
@@ -459,8 +490,8 @@ async def test_a_channel_that_is_not_acknowledged_does_not_hold_up_another(
     fake: Fake, autojump_clock: MockClock
 ) -> None:
     class Deaf(FakeSession):
-        def publish(self, message: Message, on_done: Callable[[], None]) -> None:
-            super().publish(message, on_done if message.topic == "topic/b" else lambda: None)
+        def publish(self, message: Message, packet_id: int, on_done: OnDone) -> None:
+            super().publish(message, packet_id, on_done if message.topic == "topic/b" else lambda *_: None)
 
     session = Deaf()
     fake(session)
@@ -481,14 +512,14 @@ async def test_what_was_not_acknowledged_is_published_first_on_the_next_session(
     async with open_bridge(outbound()) as running:
         running.sources["out"].put(*numbered(5))
         await wait_all_tasks_blocked()
-        first.acknowledge(0, 1)
+        first.finish(0, 1)
         first.lose()
         await wait_all_tasks_blocked()
         running.sources["out"].put(*numbered(3, start=5))
         await trio.sleep(10)
         assert first.payloads == numbered(5)
         assert second.payloads == numbered(6, start=2)
-        second.acknowledge(*range(len(second.unacknowledged)))
+        second.finish(*range(len(second.unacknowledged)))
 
 
 async def test_what_was_acknowledged_out_of_order_is_not_published_twice(fake: Fake, autojump_clock: MockClock) -> None:
@@ -497,11 +528,11 @@ async def test_what_was_acknowledged_out_of_order_is_not_published_twice(fake: F
     async with open_bridge(outbound()) as running:
         running.sources["out"].put(*numbered(4))
         await wait_all_tasks_blocked()
-        first.acknowledge(1, 3)
+        first.finish(1, 3)
         first.lose()
         await trio.sleep(10)
         assert second.payloads == [b"0", b"2"]
-        second.acknowledge(0, 1)
+        second.finish(0, 1)
 
 
 async def test_nothing_is_taken_from_the_app_without_a_connection(fake: Fake, autojump_clock: MockClock) -> None:
@@ -536,13 +567,13 @@ async def test_a_stop_drains_what_is_queued(fake: Fake, autojump_clock: MockCloc
         assert session.payloads == numbered(2)
         running.stop.set()
         await trio.sleep(1)
-        session.acknowledge(0, 1)
+        session.finish(0, 1)
         await trio.sleep(1)
-        session.acknowledge(2, 3)
+        session.finish(2, 3)
         await trio.sleep(1)
         assert session.payloads == numbered(5)
         assert running.ended_at is None  # what is published is not yet acknowledged
-        session.acknowledge(4)
+        session.finish(4)
         await wait_all_tasks_blocked()
         assert [running.ended_at, session.closed_at] == [3, 3]
 
@@ -577,8 +608,8 @@ async def test_an_app_that_goes_on_sending_does_not_keep_the_drain_going(fake: F
     source = Source()
 
     class Feeding(FakeSession):
-        def publish(self, message: Message, on_done: Callable[[], None]) -> None:
-            super().publish(message, on_done)
+        def publish(self, message: Message, packet_id: int, on_done: OnDone) -> None:
+            super().publish(message, packet_id, on_done)
             source.put(b"more")
 
     session = Feeding()
@@ -668,7 +699,7 @@ async def test_beyond_the_limit_messages_are_discarded_counted_and_shown(
     autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     sink = Sink(window=1)
-    size = 1 + len("topic/x") + bridge._MESSAGE_OVERHEAD
+    size = 1 + len("topic/x") + MESSAGE_OVERHEAD
     async with open_inbound(sink, limit=3 * size) as (messages, health):
         await trio.sleep(1)
         deliver(messages, numbered(9))  # one into the channel, three into the backlog

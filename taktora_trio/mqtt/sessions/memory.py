@@ -102,13 +102,13 @@ class MemorySession(Session):
         self._broker = broker
         self._v5 = options.protocol == "5"
         self._will: LastWill | None = options.will
-        self._held: deque[Message] | None = None
+        self.held: deque[Message] | None = None
         self._lost: SessionLost | None = None
         self._ended = trio.Event()
 
     def deliver(self, message: Message) -> None:
-        if self._held is not None:
-            self._held.append(message)
+        if self.held is not None:
+            self.held.append(message)
         elif message.qos == 0 or self._state.arrived(message):
             self._on_message(message)
         else:
@@ -146,22 +146,18 @@ class MemorySession(Session):
 
     def hold(self, reading: bool) -> None:
         if reading:
-            self._held = deque() if self._held is None else self._held
+            self.held = deque() if self.held is None else self.held
             return
-        held, self._held = self._held or deque(), None
-        while held and self._held is None:
+        held, self.held = self.held or deque(), None
+        while held and self.held is None:
             self.deliver(held.popleft())
-        if self._held is not None:
-            self._held.extendleft(reversed(held))
+        if self.held is not None:
+            self.held.extendleft(reversed(held))
 
     async def wait_until_lost(self) -> SessionLost:
         await self._ended.wait()
         assert self._lost is not None
         return self._lost
-
-    def resend(self) -> None:
-        for message in list(self.client.unacknowledged.values()):
-            self.deliver(msgspec.structs.replace(message, dup=True))
 
     def lose(self, reason: str, *, politely: bool = False) -> None:
         if self._lost is None:
@@ -203,7 +199,9 @@ async def open_memory_session(
     broker.sessions.append(session)
     try:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(_resend, session)
+            if client.unacknowledged:
+                session.held = deque(msgspec.structs.replace(m, dup=True) for m in client.unacknowledged.values())
+                nursery.start_soon(_resend, session)
             yield session
     finally:
         session.lose("disconnected", politely=True)
@@ -212,4 +210,4 @@ async def open_memory_session(
 async def _resend(session: MemorySession) -> None:
     """Not before the caller has the session, as with every other one."""
     await trio.lowlevel.checkpoint()
-    session.resend()
+    session.hold(False)
