@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import traceback
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
@@ -15,12 +16,21 @@ import pytest
 import trio
 import trio.testing
 
-from taktora_trio.mqtt.options import MqttOptions
+from taktora_trio import BrokerAddress, Metadata
+from taktora_trio.mqtt.options import LastWill, MqttOptions
 from taktora_trio.mqtt.sessions import open_session
 from taktora_trio.mqtt.sessions.memory import MemoryBroker
-from taktora_trio.mqtt.sessions.session import ConnectFailed, Message, OnMessage, Session, SessionLost
+from taktora_trio.mqtt.sessions.session import (
+    ConnectFailed,
+    ConnectRefused,
+    Message,
+    SubscriptionRefused,
+    OnMessage,
+    Session,
+    SessionLost,
+)
 from taktora_trio.mqtt.sessions.state import SessionState
-from tests.mosquitto import free_port, open_mosquitto
+from tests.mosquitto import find_mosquitto, free_port, open_mosquitto
 
 
 @attrs.frozen
@@ -85,6 +95,9 @@ class Inbox:
                     self._session.acknowledge(message)
                 taken.append(message)
         return taken
+
+    def count(self) -> int:
+        return self._take.statistics().current_buffer_used
 
     def is_empty(self) -> bool:
         return self._take.statistics().current_buffer_used == 0
@@ -208,3 +221,220 @@ async def test_a_server_that_never_answers(session: Any) -> None:
                 async with open_session(options, lambda message: None):
                     pass
         nursery.cancel_scope.cancel()
+
+
+# Acknowledgements
+
+
+PERSISTENT = {"client_id": "the-client", "persistent": True}
+
+
+def is_refused(rig: Rig, qos: int) -> bool:
+    """Whether the aiomqtt session says honestly that it can't."""
+    return rig.options.session == "aiomqtt" and qos == 2
+
+
+async def publish_numbers(rig: Rig, count: int, qos: int, start: int = 0) -> None:
+    done = trio.Event()
+    left = count
+
+    def finished(packet_id: int, refusal: str) -> None:
+        nonlocal left
+        left -= 1
+        if not left:
+            done.set()
+
+    async with rig.open() as publisher:
+        for number in range(start, start + count):
+            publisher.publish(Message("test/a", b"%d" % number, qos), number + 1, finished)
+        with trio.fail_after(10):
+            await done.wait()
+
+
+def numbers(messages: list[Message]) -> list[int]:
+    return [int(message.payload) for message in messages]
+
+
+@pytest.mark.parametrize("qos", [1, 2])
+async def test_a_persistent_session_keeps_what_was_not_acknowledged(rig: Rig, qos: int) -> None:
+    if is_refused(rig, qos):
+        async with rig.open(**PERSISTENT) as session:
+            with pytest.raises(ConnectRefused, match="use session='native'"):
+                await session.subscribe({"test/+": qos})
+        return
+    first, second = Inbox(), Inbox()
+    async with rig.open(first.put.send_nowait, **PERSISTENT) as session:
+        assert not session.session_present
+        await session.subscribe({"test/+": qos})
+        await publish_numbers(rig, 4, qos)
+        messages = await first.take(4)
+        session.acknowledge(messages[0])
+        session.acknowledge(messages[2])  # waits for the one before it: the order is kept (MQTT-4.6.0-2)
+        if qos == 2:
+            await settle(rig, session)
+    await publish_numbers(rig, 2, qos, start=4)
+    async with rig.open(second.put.send_nowait, **PERSISTENT) as session:
+        second.acknowledge_to(session)
+        assert session.session_present
+        assert numbers(await second.take(5)) == [1, 2, 3, 4, 5]
+        await settle(rig, session)
+    third = Inbox()
+    async with rig.open(third.put.send_nowait, **PERSISTENT) as session:
+        await settle(rig, session)
+    assert third.is_empty()
+
+
+@pytest.mark.parametrize("qos", [1, 2])
+async def test_what_is_still_waiting_here_does_not_come_twice(rig: Rig, qos: int) -> None:
+    """With the same state, a message that the broker sends again is not delivered again."""
+    if is_refused(rig, qos):
+        return
+    inbox, state = Inbox(), SessionState()
+    async with rig.open_with(state, inbox.put.send_nowait, **PERSISTENT) as session:
+        await session.subscribe({"test/+": qos})
+        await publish_numbers(rig, 3, qos)
+        messages = await inbox.take(3)
+    session.acknowledge(messages[1])  # between two connections: kept for the next one
+    async with rig.open_with(state, inbox.put.send_nowait, **PERSISTENT) as session:
+        await publish_numbers(rig, 1, qos, start=3)
+        [newer] = await inbox.take(1)
+        assert numbers([newer]) == [3]
+        for message in (messages[0], messages[2], newer):
+            session.acknowledge(message)
+        await settle(rig, session)
+    async with rig.open_with(SessionState(), inbox.put.send_nowait, **PERSISTENT) as session:
+        await settle(rig, session)
+    assert inbox.is_empty()
+
+
+async def settle(rig: Rig, session: Session) -> None:
+    """All that was sent before has reached the broker, and what it sent before has come."""
+    there = trio.Event()
+    session.publish(Message("elsewhere", b"", 1), 60_000, lambda *_: there.set())
+    with trio.fail_after(10):
+        await there.wait()
+
+
+async def test_without_persistence_nothing_is_kept(rig: Rig) -> None:
+    inbox = Inbox()
+    async with rig.open(client_id="the-client") as session:
+        await session.subscribe({"test/+": 1})
+    await publish_numbers(rig, 2, 1)
+    async with rig.open(inbox.put.send_nowait, client_id="the-client") as session:
+        assert not session.session_present
+        await settle(rig, session)
+    assert inbox.is_empty()
+
+
+async def test_while_it_holds_nothing_comes_and_then_all_does(rig: Rig) -> None:
+    inbox = Inbox()
+    async with rig.open(inbox.put.send_nowait) as session:
+        inbox.acknowledge_to(session)
+        await session.subscribe({"test/+": 1})
+        session.hold(True)
+        await publish_numbers(rig, 40, 1)
+        before = inbox.count()
+        assert before <= 20  # what had been read already
+        session.hold(False)
+        assert numbers(await inbox.take(40)) == list(range(40))
+
+
+# Properties, wills, refusals
+
+
+async def test_properties_travel_with_mqtt_5(rig: Rig) -> None:
+    inbox = Inbox()
+    metadata = Metadata("text/plain", "answers/here", 600, (("a", "1"), ("a", "2"), ("", "")), bytes(range(40)))
+    async with rig.open(inbox.put.send_nowait) as session:
+        await session.subscribe({"test/+": 1})
+        session.publish(Message("test/a", b"with", 1, metadata=metadata), 1, ignore)
+        session.publish(Message("test/a", b"without", 1), 2, ignore)
+        messages = await inbox.take(2)
+    assert [message.payload for message in messages] == [b"with", b"without"]
+    assert messages[0].metadata == (metadata if rig.v5 else None)
+    assert messages[1].metadata is None
+
+
+async def test_the_will_is_published_when_the_connection_breaks_and_not_after_a_farewell(rig: Rig) -> None:
+    inbox = Inbox()
+    will = LastWill("test/will", b"Down")
+    async with rig.open(inbox.put.send_nowait) as watcher:
+        await watcher.subscribe({"test/+": 1})
+        async with rig.open(client_id="one", will=will):
+            pass
+        await settle(rig, watcher)
+        assert inbox.is_empty()
+        async with rig.open(client_id="two", will=will):
+            async with rig.open(client_id="two"):  # the broker closes the older connection
+                [message] = await inbox.take(1)
+        assert (message.topic, message.payload) == ("test/will", b"Down")
+
+
+async def test_taken_over_by_another_with_the_same_id(rig: Rig) -> None:
+    async with rig.open(client_id="one") as older:
+        async with rig.open(client_id="one"):
+            with trio.fail_after(10):
+                assert str(await older.wait_until_lost())
+
+
+@pytest.fixture
+async def strict(rig: Rig, tmp_path: Path) -> AsyncIterator[Rig]:
+    """A broker that lets `bob` publish and subscribe to `open/#` alone."""
+    if rig.options.session == "memory":
+        broker = MemoryBroker.at(rig.options.broker.host, rig.options.broker.port)
+        broker.refused_topics = {"secret": "Not authorized", "secret/#": "Not authorized"}
+        yield rig
+        return
+    folder = tmp_path / "strict"
+    folder.mkdir()
+    (folder / "acl").write_text("user bob\ntopic readwrite open/#\n")
+    await trio.run_process([find_mosquitto("mosquitto_passwd"), "-c", "-b", str(folder / "passwords"), "bob", "s3cret"])
+    # Without a limit mosquitto 2.0.11 ends the connection at the first message after one that it refused.
+    limit = "max_inflight_messages 20"
+    lines = [f"password_file {folder / 'passwords'}", f"acl_file {folder / 'acl'}", limit]
+    async with open_mosquitto(folder, lines, anonymous=False) as server:
+        broker_address = BrokerAddress("127.0.0.1", server.port, username="bob", password="s3cret")
+        yield Rig(attrs.evolve(rig.options, broker=broker_address), server.stop)
+
+
+async def test_a_refused_message_is_told_by_name_with_mqtt_5(strict: Rig) -> None:
+    answers: list[tuple[int, str]] = []
+    async with strict.open() as session:
+        session.publish(Message("secret", b"x", 1), 7, lambda *answer: answers.append(answer))
+        session.publish(Message("open/a", b"x", 1), 8, lambda *answer: answers.append(answer))
+        await settle_at(session, "open/a")
+    assert answers == [(7, "Not authorized" if strict.v5 else ""), (8, "")]
+
+
+async def settle_at(session: Session, topic: str) -> None:
+    there = trio.Event()
+    session.publish(Message(topic, b"", 1), 60_000, lambda *_: there.set())
+    with trio.fail_after(10):
+        await there.wait()
+
+
+async def test_a_refused_subscription_is_told_by_filter_and_name(strict: Rig) -> None:
+    if strict.options.session != "memory" and not strict.v5:
+        return  # mosquitto grants it, and delivers nothing
+    async with strict.open() as session:
+        with pytest.raises(SubscriptionRefused) as caught:
+            await session.subscribe({"open/#": 1, "secret/#": 1})
+    if strict.options.session == "memory":
+        assert caught.value.filters == {"secret/#": "Not authorized"}
+
+
+@pytest.mark.parametrize("password", ["wr0ng", None])
+async def test_a_wrong_password_is_refused_and_never_shown(
+    strict: Rig, password: str | None, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    if strict.options.session == "memory":
+        return
+    caplog.set_level(0)
+    broker = attrs.evolve(strict.options.broker, password=password)
+    with pytest.RaisesGroup(ConnectRefused, allow_unwrapped=True, flatten_subgroups=True) as caught:
+        async with strict.open(broker=broker):
+            pass
+    said = "".join(traceback.format_exception(caught.value)) + caplog.text + "".join(capfd.readouterr())
+    assert "Not authorized" in said or "Bad user name or password" in said
+    assert "wr0ng" not in said
+    assert "s3cret" not in said

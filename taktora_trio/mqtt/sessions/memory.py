@@ -97,6 +97,7 @@ class MemorySession(Session):
     def __init__(self, broker: MemoryBroker, client: _Client, options: MqttOptions, state: SessionState,
                  on_message: OnMessage) -> None:  # fmt: skip
         self.client = client
+        self.client_id = options.client_id
         self._on_message = on_message
         self._state = state
         self._broker = broker
@@ -188,7 +189,7 @@ async def open_memory_session(
         raise ConnectRefused("the broker refused the login: Not authorized")
     name = options.client_id or ""
     kept = broker.kept.pop(name, None)
-    for other in [other for other in broker.sessions if name and other.client is kept]:
+    for other in [other for other in broker.sessions if name and other.client_id == name]:
         other.lose("Session taken over")
     client = kept if kept is not None and options.persistent else _Client()
     if options.persistent and name:

@@ -145,9 +145,9 @@ class NativeSession(Session):
         try:
             engine.receive(b"")  # what came with CONNACK
             while True:
-                if self._holds:
-                    await self._go_on.wait()
                 data = await stream.receive_some(_CHUNK)
+                while self._holds:
+                    await self._go_on.wait()
                 if not data:
                     return self._lose("the broker closed the connection")
                 engine.receive(bytes(data))  # no copy: bytes is what it is
@@ -225,7 +225,7 @@ async def open_native_session(
             session = NativeSession(stream, options, state, on_message, max_payload)
             connack = await session.connect()
         if session is None or scope.cancelled_caught:
-            raise ConnectFailed(f"the broker did not answer within {options.connect_timeout:g} s")
+            raise ConnectFailed(f"timed out: the broker did not answer within {options.connect_timeout:g} s")
         async with trio.open_nursery() as nursery:
             await nursery.start(_serve_writing, session)
             nursery.start_soon(session.read)
