@@ -1,4 +1,4 @@
-"""Inbound: what comes from the broker goes to every channel whose filter matches, and is acknowledged when it is safe."""
+"""Inbound: what comes from the broker goes to every channel whose filter matches, and is acknowledged when safe."""
 
 from __future__ import annotations
 

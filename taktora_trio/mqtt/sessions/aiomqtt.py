@@ -288,9 +288,16 @@ async def open_aiomqtt_session(
 
 
 @contextlib.asynccontextmanager
-async def _connected(client: aiomqtt.Client) -> AsyncIterator[None]:
+async def _connected(client: _Client) -> AsyncIterator[None]:
     try:
-        await aio_as_trio(client.__aenter__)()
+        try:
+            await aio_as_trio(client.__aenter__)()
+        except BaseException:
+            sock = client._client.socket()
+            if sock is not None:  # which aiomqtt leaves open
+                client._on_socket_close(client._client, None, sock)
+                sock.close()
+            raise
     except MqttConnectError as exc:
         code = _value(exc.rc)
         reason = reason_name(code)
