@@ -860,7 +860,7 @@ async def test_the_session_is_persistent_where_that_keeps_messages(
 
 
 async def test_metadata_and_correlation_ids_travel_both_ways(memory: Memory, autojump_clock: MockClock) -> None:
-    broker, options = memory
+    _, options = memory
     metadata = Metadata("text/plain", user_properties=(("a", "b"),))
     sink = Sink()
     channels = [outbound("out"), inbound("in", "topic/#")]
