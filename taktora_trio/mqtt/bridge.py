@@ -189,7 +189,8 @@ class OutboundPump:
                 continue
             taken += 1
             self._taken += 1
-            message = Message(self._routing.topic, received.value, self._routing.qos, self._routing.retain)
+            topic = received.topic if self._routing.is_pattern else self._routing.topic
+            message = Message(topic, received.value, self._routing.qos, self._routing.retain)
             item = _InFlight(message, received.header)
             self._inflight.append(item)
             self._publish(session, item)
@@ -229,7 +230,7 @@ class InboundMessages:
         wanted: dict[str, int] = {}
         for channel in channels:
             routing = cast(MqttRouting, channel.routing)
-            wanted[routing.topic] = max(routing.qos, wanted.get(routing.topic, 0))
+            wanted[routing.subscription] = max(routing.qos, wanted.get(routing.subscription, 0))
         self.filters = minimal_filters(wanted)
 
     def deliver(self, message: Message) -> None:
