@@ -10,7 +10,7 @@ import attrs
 import iceoryx2 as iox2
 import trio
 
-from taktora_trio.channel import Header, Metadata, Received, Routing
+from taktora_trio.channel import Header, Received, Routing
 from taktora_trio.codec import Buffer, PayloadCodec
 from taktora_trio.errors import CodecError, ConfigError, TransportError
 from taktora_trio.transport.ports import CHECKPOINT_EVERY, EnvelopeSubscriber, open_envelope_subscriber
@@ -92,7 +92,7 @@ class ChannelReader(trio.abc.ReceiveChannel[Received[T]]):
         """
         sample = await self._next()
         try:
-            header, payload, topic, metadata = self._open_envelope(sample)
+            header, payload, topic, metadata = self._port.open(sample, acknowledge=self._acknowledge)
             view = payload.toreadonly()
             try:
                 yield Received(view, header, topic or self._topic, metadata)
@@ -143,16 +143,10 @@ class ChannelReader(trio.abc.ReceiveChannel[Received[T]]):
             raise trio.ClosedResourceError("this reader was closed")
         return self._port.take()
 
-    def _open_envelope(self, sample: iox2.Sample) -> tuple[Header, memoryview, str, Metadata | None]:
-        opened = self._port.open(sample)
-        if self._acknowledge:
-            self._port.acknowledge(opened[0].sequence_number)
-        return opened
-
     def _open(self, sample: iox2.Sample) -> Received[T]:
         topic = self._topic
         try:
-            header, payload, concrete, metadata = self._open_envelope(sample)
+            header, payload, concrete, metadata = self._port.open(sample, acknowledge=self._acknowledge)
             if concrete:
                 topic = concrete
                 if self._check_topic is not None:
