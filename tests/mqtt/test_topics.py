@@ -5,6 +5,7 @@ from itertools import product
 from typing import Any, Generic, TypeVar
 
 import pytest
+import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -20,6 +21,7 @@ from taktora_trio.mqtt.topics import (
     minimal_filters,
     split_share,
 )
+from tests.mosquitto import Mosquitto
 
 T = TypeVar("T")
 
@@ -313,6 +315,45 @@ def test_strings_that_are_neither(value: Any, message: str) -> None:
             check(value)
         assert message in str(caught.value)
         assert len(str(caught.value)) < 200
+
+
+CONNECT = b"\x10\x0d\x00\x04MQTT\x05\x02\x00\x3c\x00\x00\x00"
+PING, PONG = b"\xc0\x00", b"\xd0\x00"
+
+
+def publish(topic: str, user_property: str) -> bytes:
+    """A PUBLISH at QoS 0 (MQTT 5, section 3.3)."""
+    encoded, value = topic.encode(), user_property.encode()
+    properties = b"\x26\x00\x01k" + len(value).to_bytes(2, "big") + value
+    body = len(encoded).to_bytes(2, "big") + encoded + bytes([len(properties)]) + properties
+    return bytes([0x30, len(body)]) + body
+
+
+@pytest.mark.parametrize("text", ["ü b", "a\0", "a\x01", "a\n", "a\x7f", "a\x85", "a\ufdd0", "a\uffff", "a\U0001fffe"])
+async def test_what_is_refused_is_what_a_broker_ends_the_connection_for(text: str, broker: Mosquitto) -> None:
+    try:
+        check_topic(text)
+        refused = False
+    except ConfigError:
+        refused = True
+    for topic, user_property in ((text, "fine"), ("fine", text)):
+        stream = await trio.open_tcp_stream("127.0.0.1", broker.port)
+        async with stream:
+            with trio.fail_after(10):
+                await stream.send_all(CONNECT)
+                assert (await stream.receive_some())[:1] == b"\x20", "CONNACK"
+                await stream.send_all(publish(topic, user_property) + PING)
+                received = b""
+                while received != PONG and (more := await receive_or_end(stream)):
+                    received += more
+        assert (received != PONG) == refused
+
+
+async def receive_or_end(stream: trio.SocketStream) -> bytes:
+    try:
+        return bytes(await stream.receive_some())
+    except trio.BrokenResourceError:
+        return b""
 
 
 @pytest.mark.parametrize(
