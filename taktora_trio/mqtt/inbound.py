@@ -56,7 +56,7 @@ class InboundMessages:
         wanted: dict[str, int] = {}
         for channel in channels:
             routing = cast(MqttRouting, channel.routing)
-            wanted[routing.topic] = max(routing.qos, wanted.get(routing.topic, 0))
+            wanted[routing.subscription] = max(routing.qos, wanted.get(routing.subscription, 0))
         self.filters = minimal_filters(wanted)
 
     def attach(self, session: Session) -> None:
