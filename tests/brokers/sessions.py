@@ -1,0 +1,32 @@
+"""Which sessions the suites against brokers run with: the one place that names them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+import pytest
+
+from taktora_trio.mqtt.options import MqttOptions
+
+__all__ = ["SESSIONS", "Kind", "each_session"]
+
+
+@attrs.frozen
+class Kind:
+    """One way for a gateway to talk MQTT."""
+
+    name: str
+    fields: dict[str, Any]
+    """Of `MqttOptions`."""
+
+    def options(self, broker: str, **more: Any) -> MqttOptions:
+        return MqttOptions(broker=broker, **{**self.fields, **more})
+
+    def __str__(self) -> str:
+        return self.name
+
+
+SESSIONS = (Kind("aiomqtt", {"session": "aiomqtt"}),)
+
+each_session = pytest.mark.parametrize("session", SESSIONS, ids=str)
