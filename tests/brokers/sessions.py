@@ -19,6 +19,8 @@ class Kind:
     name: str
     fields: dict[str, Any]
     """Of `MqttOptions`."""
+    downgrades: bool = False
+    """Whether it answers `Unsupported protocol version` by another try with MQTT 3.1 (paho does, unasked)."""
 
     def options(self, broker: str, **more: Any) -> MqttOptions:
         return MqttOptions(broker=broker, **{**self.fields, **more})
@@ -27,6 +29,6 @@ class Kind:
         return self.name
 
 
-SESSIONS = (Kind("aiomqtt", {"session": "aiomqtt"}),)
+SESSIONS = (Kind("aiomqtt", {"session": "aiomqtt"}, downgrades=True),)
 
 each_session = pytest.mark.parametrize("session", SESSIONS, ids=str)
