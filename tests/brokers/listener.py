@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Mapping
 
 import attrs
 import trio
-from trio_util import AsyncValue, RepeatedEvent
+from trio_util import AsyncValue
 
 from tests.brokers.packets import (
     CONNACK,
@@ -139,7 +139,7 @@ class Talker:
 
     def __init__(self) -> None:
         self._queue = deque[tuple[str, bytes, int]]()
-        self._more = RepeatedEvent()
+        self._more = trio.Event()
         self._inflight: dict[int, _Sent] = {}
         self._next_id = 0
         self._client_id = f"talker-{uuid.uuid4().hex[:12]}"
@@ -177,7 +177,8 @@ class Talker:
         ]
         async with turn:
             await stream.send_all(b"".join(again))
-        async for _ in self._more.events(repeat_last=True):
+        while True:
+            self._more = trio.Event()
             while self._queue and len(self._inflight) < _INFLIGHT:
                 batch = b""
                 while self._queue and len(batch) < _CHUNK:
@@ -190,6 +191,7 @@ class Talker:
                     batch += publish(topic, payload, qos, self._next_id)
                 async with turn:
                     await stream.send_all(batch)
+            await self._more.wait()
 
     async def _hear(self, stream: trio.SocketStream, turn: trio.Lock) -> None:
         async for packets in _packets(stream):

@@ -29,6 +29,10 @@ class Kind:
         return self.name
 
 
-SESSIONS = (Kind("aiomqtt", {"session": "aiomqtt"}, downgrades=True),)
+SESSIONS = (
+    Kind("native", {"session": "native"}),
+    Kind("native-5", {"session": "native", "protocol": "5"}),
+    Kind("aiomqtt", {"session": "aiomqtt"}, downgrades=True),
+)
 
 each_session = pytest.mark.parametrize("session", SESSIONS, ids=str)

@@ -7,7 +7,7 @@ import random
 import re
 import signal
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 
 import attrs
@@ -16,7 +16,7 @@ import trio
 from taktora_trio.transport.domain import Domain
 from tests.brokers.listener import Listener, Talker, open_listener, open_talker
 from tests.brokers.sessions import Kind
-from tests.command import Command, open_run
+from tests.command import Command, open_command
 from tests.deployment.lossless_apps import Plan, variable
 from tests.mosquitto import Mosquitto
 
@@ -103,6 +103,27 @@ class UnderFire:
             self.run.signal(signal.SIGKILL, self.run.half("gateway"))
         await self.run.until_logged("gateway: started", count=kills + 1)
 
+    async def restart_broker(self, broker: Mosquitto, times: int, chance: random.Random) -> None:
+        """So that it keeps what it has: sessions, and what waits for their clients."""
+        for _ in range(times):
+            await self.until_connected()
+            await trio.sleep(chance.uniform(0.2, 0.8))
+            before = len(self.run.log)
+            await broker.stop(signal.SIGTERM)
+            await trio.sleep(chance.uniform(0, 0.3))
+            await broker.start()
+            await self.run.until(partial(self._connected_since, before), "connection to the new broker", 30)
+
+    def _connected_since(self, lines: int) -> bool | None:
+        return any("connected to" in entry["message"] for entry in self.run.log[lines:]) or None
+
+    async def during(self, faults: Awaitable[None]) -> None:
+        """Talk while the faults happen."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.talk)
+            await faults
+            nursery.cancel_scope.cancel()
+
     async def until_connected(self) -> None:
         """Wait until the gateway that was started last is connected."""
         await self.run.until_logged("connected to", pid=self.run.half("gateway"), seconds=30)
@@ -151,15 +172,21 @@ class UnderFire:
 
 
 @contextlib.asynccontextmanager
-async def open_under_fire(session: Kind, plan: Plan, broker: Mosquitto, domain: Domain) -> AsyncIterator[UnderFire]:
-    """Everybody is connected when the block begins. At its end the deployment is stopped, and must end well."""
+async def open_under_fire(
+    session: Kind, plan: Plan, broker: Mosquitto, domain: Domain, url: str | None = None
+) -> AsyncIterator[UnderFire]:
+    """Everybody is connected when the block begins, the deployment by this URL if one is given.
+
+    At the end of the block it is stopped, and must end well.
+    """
+    run = ("run", TARGET, "--mode", "split", "--broker", url or broker.url, "--domain", domain.name)
     plan.options = {**session.fields, **plan.options}
     async with (
         open_listener(broker.port, {out_topic(qos): qos for qos in plan.out} or {"nothing": 0}) as listener,
         open_talker(broker.port) as talker,
-        open_run(TARGET, "split", broker, domain, env=variable(plan)) as run,
+        open_command(*run, env=variable(plan)) as command,
     ):
-        await run.until_logged("-> Up")
-        yield UnderFire(plan, run, listener, talker)
-        run.signal(signal.SIGTERM)
-        assert await run.wait(15) == 0
+        await command.until_logged("-> Up")
+        yield UnderFire(plan, command, listener, talker)
+        command.signal(signal.SIGTERM)
+        assert await command.wait(15) == 0

@@ -6,24 +6,75 @@ The same with a hundred kills: `make soak`.
 from __future__ import annotations
 
 import random
+from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
 from taktora_trio.transport.domain import Domain
+from tests.brokers.packets import PUBACK
 from tests.brokers.sessions import Kind, each_session
-from tests.deployment.lossless import open_under_fire
+from tests.brokers.tap import open_tap
+from tests.deployment.lossless import Figures, open_under_fire
 from tests.deployment.lossless_apps import Plan
-from tests.mosquitto import Mosquitto
+from tests.mosquitto import Mosquitto, open_mosquitto
 
 pytestmark = [each_session, pytest.mark.timeout(180)]
 
-KILLS = 12
+KILLS = 10
 
 
-async def test_outbound_while_the_gateway_is_killed(session: Kind, broker: Mosquitto, domain: Domain) -> None:
-    async with open_under_fire(session, Plan(out=(1,)), broker, domain) as fire:
-        await fire.kill_gateways(KILLS, random.Random(4))
-        out, _ = await fire.finish(30)
-    print(out[1])  # noqa: T201 - shown with -s
+@pytest.fixture
+async def broker(tmp_path: Path) -> AsyncIterator[Mosquitto]:
+    """It keeps sessions and messages when it is ended by SIGTERM."""
+    async with open_mosquitto(tmp_path, ["persistence true", f"persistence_location {tmp_path}/"]) as running:
+        yield running
+
+
+@pytest.mark.parametrize("qos", [1, 2])
+async def test_both_directions_while_the_gateway_is_killed(
+    session: Kind, qos: int, broker: Mosquitto, domain: Domain
+) -> None:
+    plan = Plan(out=(qos,), into=(qos,), rate=1000 if qos == 1 else 300)
+    async with open_under_fire(session, plan, broker, domain) as fire:
+        await fire.during(fire.kill_gateways(KILLS if qos == 1 else KILLS // 2, random.Random(qos)))
+        out, into = await fire.finish(40)
+    print(f"out {out[qos]}; in {into[qos]}")  # noqa: T201 - shown with -s
+    assert out[qos].is_lossless, out[qos]
+    assert into[qos].is_lossless, into[qos]
+    assert out[qos].repeated + into[qos].repeated > 0 or qos == 2, "no kill hit anything"
+
+
+async def test_both_directions_while_the_broker_is_restarted(session: Kind, broker: Mosquitto, domain: Domain) -> None:
+    async with open_under_fire(session, Plan(out=(1,), into=(1,)), broker, domain) as fire:
+        await fire.during(fire.restart_broker(broker, 5, random.Random(3)))
+        out, into = await fire.finish(40)
+    print(f"out {out[1]}; in {into[1]}")  # noqa: T201
     assert out[1].is_lossless, out[1]
-    assert out[1].repeated <= KILLS * fire.plan.window
+    assert into[1].is_lossless, into[1]
+
+
+async def test_a_slow_reader_stops_the_acknowledgements_and_loses_nothing(
+    session: Kind, broker: Mosquitto, domain: Domain
+) -> None:
+    """What the gateway has acknowledged is what is in shared memory or was read: never more than a window ahead."""
+    count, window = 2000, 50
+    plan = Plan(into=(1,), window=window, pause=0.002, at_once=1, backlog=20_000)
+    async with open_tap(broker.port) as tap, open_under_fire(session, plan, broker, domain, url=tap.url) as fire:
+        ahead = list[int]()
+
+        def look(kind: int) -> None:
+            if kind == PUBACK:
+                fire.look()
+                ahead.append(tap.upstream[PUBACK] - len(fire.heard[1]))
+
+        tap.on_upstream = look
+        for number in range(count):
+            fire.talker.say("lossless/in/1", b"%d" % number, 1)
+        fire.said = count
+        _, into = await fire.finish(60)
+        assert fire.run.half("gateway"), "it was never started again"
+    assert into[1] == Figures(count, lost=0, reordered=0, repeated=0, most=1)
+    assert tap.upstream[PUBACK] >= count
+    # What the app has read is known here a little later than the gateway knows it.
+    assert max(ahead) <= 2 * window, "acknowledged before the app had room for it"
