@@ -22,6 +22,11 @@ class Kind:
     downgrades: bool = False
     """Whether it answers `Unsupported protocol version` by another try with MQTT 3.1 (paho does, unasked)."""
 
+    lasting_qos: int = 2
+    """The highest QoS that it can do in a persistent session."""
+    pace: float = 1000
+    """Messages a second that it carries both ways at once on a busy machine, with something left to catch up."""
+
     def options(self, broker: str, **more: Any) -> MqttOptions:
         return MqttOptions(broker=broker, **{**self.fields, **more})
 
@@ -32,7 +37,7 @@ class Kind:
 SESSIONS = (
     Kind("native", {"session": "native"}),
     Kind("native-5", {"session": "native", "protocol": "5"}),
-    Kind("aiomqtt", {"session": "aiomqtt"}, downgrades=True),
+    Kind("aiomqtt", {"session": "aiomqtt"}, downgrades=True, lasting_qos=1, pace=200),
 )
 
 each_session = pytest.mark.parametrize("session", SESSIONS, ids=str)
