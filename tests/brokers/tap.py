@@ -1,7 +1,4 @@
-"""A proxy that counts the MQTT packets that pass, and holds back a direction: for a fault at the exact moment.
-
-What it holds back when a connection ends is lost, as in a network.
-"""
+"""A proxy that counts the MQTT packets that pass, and swallows some: for a fault at the exact moment."""
 
 from __future__ import annotations
 
@@ -14,15 +11,18 @@ from typing import Literal, TypeAlias
 
 import attrs
 import trio
-from trio_util import AsyncBool
+from trio_util import AsyncValue
 
-from tests.brokers.packets import split
+from tests.brokers.packets import PUBACK, PUBCOMP, PUBREC, PUBREL, packet, split
 
-__all__ = ["Tap", "Way", "open_tap"]
+__all__ = ["ACKNOWLEDGEMENTS", "EVERYTHING", "LAST_WORDS", "Tap", "Way", "open_tap"]
 
 Way: TypeAlias = Literal["up", "down"]
 """`up` is from the gateway to its broker."""
-_CHUNK = 65_536
+EVERYTHING = frozenset(range(16))
+ACKNOWLEDGEMENTS = frozenset({PUBACK, PUBREC, PUBREL, PUBCOMP})
+LAST_WORDS = frozenset({PUBACK, PUBCOMP})
+"""What ends an exchange: whoever does not get it can't know that the other side is done."""
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER of 0 s: closing sends RST instead of FIN (socket(7))
 
 
@@ -30,40 +30,42 @@ _RESET = struct.pack("ii", 1, 0)  # SO_LINGER of 0 s: closing sends RST instead 
 class Tap:
     port: int
     broker_port: int
-    upstream: Counter[int] = attrs.field(factory=Counter)
-    """Packets that the gateway has sent, by kind, whether they passed or were held back."""
-    downstream: Counter[int] = attrs.field(factory=Counter)
-    on_upstream: Callable[[int], None] = lambda kind: None
+    up: Counter[int] = attrs.field(factory=Counter)
+    """Packets that the gateway has sent, by kind, whether they passed or not."""
+    down: Counter[int] = attrs.field(factory=Counter)
+    packets: AsyncValue[int] = attrs.field(factory=lambda: AsyncValue(0))
+    """How many of any kind and both ways."""
+    on_up: Callable[[int], None] = lambda kind: None
     """Called with the kind of each."""
-    accepted: int = 0
-    _open: dict[Way, AsyncBool] = attrs.field(factory=lambda: {"up": AsyncBool(True), "down": AsyncBool(True)})
+    swallows: frozenset[int] = frozenset()
+    """The kinds that are lost on their way, in either direction, from now on."""
+    refuses: bool = False
+    """Whether new connections are reset at once."""
     _connections: set[trio.CancelScope] = attrs.field(factory=set)
 
     @property
     def url(self) -> str:
         return f"mqtt://127.0.0.1:{self.port}"
 
-    def hold(self, *ways: Way) -> None:
-        """Let nothing through there, from now on."""
-        for way in ways:
-            self._open[way].value = False
-
-    def release(self) -> None:
-        for way in self._open.values():
-            way.value = True
-
     def cut(self) -> None:
-        """Reset every connection there is; what was held back is lost."""
+        """Reset every connection there is."""
         for scope in self._connections:
             scope.cancel()
 
+    async def until_seen(self, way: Way, kind: int, count: int, seconds: float = 20) -> None:
+        """Wait until so many packets of this kind have come from that side."""
+        seen = self.up if way == "up" else self.down
+        with trio.fail_after(seconds):
+            await self.packets.wait_value(lambda _: seen[kind] >= count)
+
     async def serve_connection(self, client: trio.SocketStream) -> None:
         try:
-            server = await trio.open_tcp_stream("127.0.0.1", self.broker_port)
+            server = None if self.refuses else await trio.open_tcp_stream("127.0.0.1", self.broker_port)
         except OSError:
+            server = None
+        if server is None:
             _reset(client)
             return
-        self.accepted += 1
         async with server:
             with trio.CancelScope() as scope:
                 self._connections.add(scope)
@@ -80,16 +82,17 @@ class Tap:
     async def _carry(
         self, source: trio.SocketStream, sink: trio.SocketStream, way: Way, both: trio.CancelScope
     ) -> None:
-        rest, gate = b"", self._open[way]
+        rest, seen = b"", self.up if way == "up" else self.down
         with contextlib.suppress(trio.BrokenResourceError):
             async for data in source:
-                packets, rest = split(rest + data)
-                for found in packets:
-                    (self.upstream if way == "up" else self.downstream)[found.kind] += 1
+                found, rest = split(rest + data)
+                passing = [one for one in found if one.kind not in self.swallows]
+                for one in found:
+                    seen[one.kind] += 1
                     if way == "up":
-                        self.on_upstream(found.kind)
-                await gate.wait_value(True)
-                await sink.send_all(data)
+                        self.on_up(one.kind)
+                self.packets.value += len(found)
+                await sink.send_all(b"".join([packet(one.kind, one.body, flags=one.first & 15) for one in passing]))
         both.cancel()
 
 

@@ -82,15 +82,15 @@ async def test_a_slow_reader_stops_the_acknowledgements_and_loses_nothing(
         def look(kind: int) -> None:
             if kind == PUBACK:
                 fire.look()
-                ahead.append(tap.upstream[PUBACK] - len(fire.heard[1]))
+                ahead.append(tap.up[PUBACK] - len(fire.heard[1]))
 
-        tap.on_upstream = look
+        tap.on_up = look
         for number in range(count):
             fire.talker.say("lossless/in/1", b"%d" % number, 1)
         fire.said = count
         _, into = await fire.finish(60)
         assert fire.run.half("gateway"), "it was never started again"
     assert into[1] == Figures(count, lost=0, reordered=0, repeated=0, most=1)
-    assert tap.upstream[PUBACK] >= count
+    assert tap.up[PUBACK] >= count
     # What the app has read is known here a little later than the gateway knows it.
     assert max(ahead) <= 2 * window, "acknowledged before the app had room for it"
