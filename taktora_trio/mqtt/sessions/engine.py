@@ -376,6 +376,8 @@ class Engine:
         codes, names = data[position:stop], self._subscribing
         if len(codes) != len(names):
             raise Malformed(f"a SUBACK with {len(codes)} answers to {len(names)} filters")
+        if any(2 < code < 0x80 for code in codes):
+            raise Malformed("a SUBACK with an answer that does not exist")
         self._subscribing = None
         self.refused = {name: reason_name(code) for name, code in zip(names, codes, strict=True) if code > 2}
         self.granted = {name: code for name, code in zip(names, codes, strict=True) if code <= 2}
