@@ -53,6 +53,7 @@ class NativeSession(Session):
         self._ended = trio.Event()
         self._closing = False
         self.reading = trio.CancelScope(shield=True)
+        self.entered = trio.Event()
 
     def _wake(self) -> None:
         self._wakened.set()
@@ -144,6 +145,7 @@ class NativeSession(Session):
         """Serve: hand on what comes, until the connection ends."""
         engine, stream = self._engine, self.stream
         try:
+            await self.entered.wait()
             engine.receive(b"")  # what came with CONNACK
             while True:
                 data = await stream.receive_some(_CHUNK)
@@ -232,6 +234,7 @@ async def open_native_session(
             try:
                 await nursery.start(_serve_reading, session)
                 nursery.start_soon(session.watch, connack.keepalive or options.keepalive)
+                session.entered.set()  # and not before: what comes must find somebody who can acknowledge it
                 yield session
             finally:
                 session.close()
