@@ -232,7 +232,7 @@ async def open_native_session(
         async with trio.open_nursery() as nursery:
             await nursery.start(_serve_writing, session)
             try:
-                await nursery.start(_serve_reading, session)
+                nursery.start_soon(_serve_reading, session)  # not before whoever has opened it is ready for messages
                 nursery.start_soon(session.watch, connack.keepalive or options.keepalive)
                 session.entered.set()  # and not before: what comes must find somebody who can acknowledge it
                 yield session
@@ -250,9 +250,8 @@ async def _serve_writing(session: NativeSession, *, task_status: trio.TaskStatus
     await session.write()
 
 
-async def _serve_reading(session: NativeSession, *, task_status: trio.TaskStatus[None]) -> None:
+async def _serve_reading(session: NativeSession) -> None:
     # Whoever is stopped still has to publish what is queued, and hear that it was acknowledged: so until the session
     # is left, not until it is cancelled from outside.
     with session.reading:
-        task_status.started()
         await session.read()
