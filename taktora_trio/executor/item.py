@@ -90,20 +90,17 @@ class ItemRunner:
             self.executor.observers.started(self.name)
         if incarnation > 1:
             self.statistics.skipped += sources.pass_over_all(trio.current_time())
-        waited = True
         while not stopping.is_set():
-            wake = sources.take(now := trio.current_time())
-            if wake is None:
-                if sources.ended:
-                    break
+            if (wake := sources.take(now := trio.current_time())) is not None:
+                await self._cycle(wake, now)
+                # Other tasks have their turn between two cycles, and a cancellation its effect; but not between taking
+                # a message and its cycle, where it would be lost.
+                if not sources.is_asleep(trio.current_time()):
+                    await trio.lowlevel.checkpoint()
+            elif sources.ended:
+                break
+            else:
                 await sources.wait()
-                waited = True
-                continue
-            if not waited:  # other tasks have their turn, and a cancellation its effect, between two cycles
-                await trio.lowlevel.checkpoint()
-                now = trio.current_time()
-            waited = False
-            await self._cycle(wake, now)
 
     async def _cycle(self, wake: Wake, started: float) -> None:
         statistics, observers = self.statistics, self.executor.observers

@@ -311,6 +311,7 @@ class Sources:
     def __init__(self, sources: Sequence[Source]) -> None:
         self._sources = list(sources)
         self._taken = self._sources[-1]
+        self._have_events = any(source.is_event for source in self._sources)
 
     def begin(self, origin: float) -> None:
         for source in self._sources:
@@ -319,6 +320,10 @@ class Sources:
     @property
     def ended(self) -> bool:
         return all(source.ended for source in self._sources)
+
+    def is_asleep(self, now: float) -> bool:
+        """Whether nothing but the time can bring the next cycle, and that has not come yet."""
+        return not self._have_events and all(source.due > now for source in self._sources)
 
     def take(self, now: float) -> Wake | None:
         """What there is to wake for, beginning behind the source that had something last."""
