@@ -99,11 +99,18 @@ class Context(Generic[T]):
         Raises `LookupError` if something else woke it.
         """
         if not isinstance(self.wake, Message):
-            raise LookupError(f"no message: {self.item!r} was woken by {self.wake.trigger!r}; look at ctx.wake first")
+            raise LookupError(f"no message: {self.item!r} was woken by {self.wake.trigger!r}; see ctx.wake")
         if self.wake.error is not None:
             raise self.wake.error
         value: T = self.wake.value
         return value
+
+    @property
+    def transition(self) -> HealthEvent:
+        """The change of health that woke it. Raises `LookupError` if something else did."""
+        if not isinstance(self.wake, Transition):
+            raise LookupError(f"no transition: {self.item!r} was woken by {self.wake.trigger!r}; see ctx.wake")
+        return self.wake.event
 
     def stop(self) -> None:
         """Stop the executor: no cycle begins any more, and those that run may end within its `stop_grace`."""

@@ -224,7 +224,9 @@ async def test_there_is_no_message_where_something_else_woke_it(autojump_clock: 
 
     @executor.item(every(1))
     async def control(ctx: Context) -> None:
-        assert ctx.message
+        with pytest.raises(LookupError, match=r"no transition: 'control' was woken by every\(1\)"):
+            _ = ctx.transition
+        _ = ctx.message
 
     with pytest.raises(LookupError, match=r"'control' was woken by every\(1\)"):
         await executor.run()
