@@ -26,6 +26,8 @@ __all__ = ["ItemRunner", "OnFailure"]
 
 log = logging.getLogger(__name__)
 
+_TIMED = (Tick, Late)  # what has a time at which it is due
+
 OnFailure: TypeAlias = Literal["stop", "skip"] | RestartPolicy
 """What a failed cycle leads to: the executor stops and raises it; the item goes on with its next cycle; or the item
 is out of service for the policy's backoff, and is given up (or ends the executor) when it fails too often."""
@@ -92,17 +94,18 @@ class ItemRunner:
             self.statistics.skipped += sources.pass_over_all(trio.current_time())
         while not stopping.is_set():
             if (wake := sources.take(now := trio.current_time())) is not None:
-                await self._cycle(wake, now)
+                ended = await self._cycle(wake, now)
                 # Other tasks have their turn between two cycles, and a cancellation its effect; but not between taking
                 # a message and its cycle, where it would be lost.
-                if not sources.is_asleep(trio.current_time()):
+                if not sources.is_asleep(ended):
                     await trio.lowlevel.checkpoint()
             elif sources.ended:
                 break
             else:
                 await sources.wait()
 
-    async def _cycle(self, wake: Wake, started: float) -> None:
+    async def _cycle(self, wake: Wake, started: float) -> float:
+        """Returns when it ended."""
         statistics, observers = self.statistics, self.executor.observers
         error: Exception | None = None
         self.is_busy = True
@@ -114,7 +117,7 @@ class ItemRunner:
             self.is_busy = False
         ended = trio.current_time()
         duration = ended - started
-        statistics.record(duration, started - wake.due if isinstance(wake, Tick | Late) else math.nan)
+        statistics.record(duration, started - wake.due if isinstance(wake, _TIMED) else math.nan)
         statistics.skipped += self.sources.pass_over(ended)
         overrun = self.budget is not None and duration > self.budget
         if overrun:
@@ -132,6 +135,7 @@ class ItemRunner:
         elif self._failed_in_a_row:
             self._failed_in_a_row = 0
             self.executor.board.report(self.name, Up(), "a cycle has ended well")
+        return ended
 
     def _failed(self, error: Exception, wake: Wake) -> None:
         self.statistics.failures += 1
