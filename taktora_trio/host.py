@@ -92,7 +92,8 @@ class ConnectorHost:
                 port = open_envelope_publisher(self._node, channel_spec(connector, channel))
                 self._publishers[id(channel)] = await self._ports.enter_async_context(port)
             encode = connector.codec.encoder(channel.message_type)
-            async with ChannelWriter(self._publishers[id(channel)], encode, full) as writer:
+            routing, topic_of = channel.routing, channel.routing.topic_of(channel.message_type)
+            async with ChannelWriter(self._publishers[id(channel)], encode, full, routing, topic_of) as writer:
                 yield writer
 
     @contextlib.asynccontextmanager

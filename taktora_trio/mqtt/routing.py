@@ -33,6 +33,11 @@ class MqttRouting(Routing):
         return self.topic
 
     @property
+    def subscription(self) -> str:
+        """The filter that the broker is asked for, of an inbound channel; `address` is what it stands for locally."""
+        return self.topic
+
+    @property
     def is_pattern(self) -> bool:
         return is_pattern(self.topic)
 

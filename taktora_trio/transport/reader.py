@@ -10,7 +10,7 @@ import attrs
 import iceoryx2 as iox2
 import trio
 
-from taktora_trio.channel import Header, Received
+from taktora_trio.channel import Header, Metadata, Received
 from taktora_trio.codec import Buffer, PayloadCodec
 from taktora_trio.errors import CodecError
 from taktora_trio.transport.ports import CHECKPOINT_EVERY, EnvelopeSubscriber, open_envelope_subscriber
@@ -83,10 +83,10 @@ class ChannelReader(trio.abc.ReceiveChannel[Received[T]]):
         """
         sample = await self._next()
         try:
-            header, payload, topic = self._open_envelope(sample)
+            header, payload, topic, metadata = self._open_envelope(sample)
             view = payload.toreadonly()
             try:
-                yield Received(view, header, topic or self._topic)
+                yield Received(view, header, topic or self._topic, metadata)
             finally:
                 view.release()
         finally:
@@ -101,6 +101,11 @@ class ChannelReader(trio.abc.ReceiveChannel[Received[T]]):
     def is_behind(self) -> bool:
         """Whether something was sent that has not been received yet."""
         return self._port.is_behind
+
+    @property
+    def sent_before(self) -> int:
+        """The sequence number of the last message that was sent before this reader was opened."""
+        return self._port.sent_before
 
     def tell(self) -> None:
         """Wake whoever waits at the other end for somebody to come."""
@@ -139,7 +144,7 @@ class ChannelReader(trio.abc.ReceiveChannel[Received[T]]):
             raise trio.ClosedResourceError("this reader was closed")
         return self._port.take()
 
-    def _open_envelope(self, sample: iox2.Sample) -> tuple[Header, memoryview, str]:
+    def _open_envelope(self, sample: iox2.Sample) -> tuple[Header, memoryview, str, Metadata | None]:
         opened = self._port.open(sample)
         if self._acknowledge:
             self._port.acknowledge(opened[0].sequence_number)
@@ -148,9 +153,9 @@ class ChannelReader(trio.abc.ReceiveChannel[Received[T]]):
     def _open(self, sample: iox2.Sample) -> Received[T]:
         topic = self._topic
         try:
-            header, payload, concrete = self._open_envelope(sample)
+            header, payload, concrete, metadata = self._open_envelope(sample)
             topic = concrete or topic
-            return Received(self._decode(payload), header, topic)
+            return Received(self._decode(payload), header, topic, metadata)
         except CodecError as exc:
             raise CodecError(f"a message on {topic!r} can't be decoded: {exc}", topic=topic) from exc
         finally:

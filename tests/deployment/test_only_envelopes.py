@@ -42,7 +42,7 @@ async def test_only_payload_envelopes_travel_on_the_channels(domain: Domain) -> 
                             await replies.data.wait()
                             replies.data.clear()
                             continue
-                        header, view, concrete = replies.open(sample)
+                        header, view, concrete, _ = replies.open(sample)
                         seen.append((header, bytes(view), concrete))
                         sample.delete()
                     assert [got for _, got, _ in seen] == [b"request %d" % number for number in range(50)]
