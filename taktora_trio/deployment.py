@@ -13,6 +13,7 @@ import attrs
 from taktora_trio.channel import check_name
 from taktora_trio.connector import Connector
 from taktora_trio.errors import ConfigError
+from taktora_trio.executor import Observer
 from taktora_trio.host import ConnectorHost
 from taktora_trio.mqtt.connector import MqttConnector
 from taktora_trio.mqtt.options import BrokerAddress, MqttOptions
@@ -26,6 +27,10 @@ App: TypeAlias = Callable[[ConnectorHost], Awaitable[None]]
 def _connectors(value: Iterable[Connector]) -> tuple[Connector, ...]:
     if isinstance(value, Connector):
         raise ConfigError("a deployment's connectors are a list: write [connector]")
+    return tuple(value)
+
+
+def _observers(value: Iterable[Observer]) -> tuple[Observer, ...]:
     return tuple(value)
 
 
@@ -47,10 +52,20 @@ class Deployment:
     In the split shape, where it has a process of its own, this changes nothing.
     """
 
+    observers: tuple[Observer, ...] = attrs.field(default=(), kw_only=True, converter=_observers)
+    """Told of the gateway's pumps, and of the app's items where it says `Executor(observers=host.observers)`.
+
+    In the split shape each half has its own, for each process imports the module that makes them; with
+    `gateway_thread` they are called from two threads.
+    """
+
     def __attrs_post_init__(self) -> None:
         check_name("deployment", self.name)
         if not callable(self.app):
             raise ConfigError(f"deployment {self.name!r}: its app is {self.app!r}; it must be an async function")
+        for observer in self.observers:
+            if not isinstance(observer, Observer):
+                raise ConfigError(f"deployment {self.name!r}: {observer!r} is no observer: derive it from Observer")
         if not self.connectors:
             raise ConfigError(f"deployment {self.name!r} has no connectors: give it at least one")
         names = [connector.name for connector in self.connectors]

@@ -16,6 +16,7 @@ import trio
 from taktora_trio.channel import ChannelDescriptor, Inbound, Outbound
 from taktora_trio.connector import Connector
 from taktora_trio.errors import ConfigError, ConnectorError, summary
+from taktora_trio.executor import Observer
 from taktora_trio.health import (
     FULL_FOR,
     Connecting,
@@ -56,7 +57,10 @@ class ConnectorHost:
         board: HealthBoard,
         nursery: trio.Nursery,
         revive: Callable[[], object] | None,
+        observers: Sequence[Observer] = (),
     ) -> None:
+        self.observers = observers
+        """The deployment's, for the app's executors: `Executor(observers=host.observers)`."""
         self._node = node
         self._board = board
         self._nursery = nursery
@@ -268,6 +272,7 @@ async def open_connector_host(
     *,
     link: SupervisorLink | None = None,
     revive: Callable[[], object] | None = None,
+    observers: Sequence[Observer] = (),
 ) -> AsyncIterator[ConnectorHost]:
     """The host of these connectors; the services must exist. Health is followed while the block lasts.
 
@@ -277,7 +282,7 @@ async def open_connector_host(
         revive = partial(link.send, ReviveGateway())
     board = HealthBoard((connector.name for connector in connectors), on_event=_log_event)
     async with trio.open_nursery() as nursery:
-        host = ConnectorHost(node, connectors, board, nursery, revive)
+        host = ConnectorHost(node, connectors, board, nursery, revive, observers)
         nursery.start_soon(board.expire)
         if link is not None:
             nursery.start_soon(host.follow_supervisor, link)

@@ -343,8 +343,12 @@ class Sources:
         if not events:
             await trio.sleep_until(due)
             return
-        with trio.move_on_at(due):
-            await (events[0]() if len(events) == 1 else wait_any(*events))
+        waiting = events[0]() if len(events) == 1 else wait_any(*events)
+        if due == math.inf:
+            await waiting
+        else:
+            with trio.move_on_at(due):
+                await waiting
 
     def pass_over(self, now: float) -> int:
         """The cycle that was taken is over."""
