@@ -6,18 +6,20 @@ import importlib
 import sys
 from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import attrs
 
 from taktora_trio.channel import check_name
 from taktora_trio.connector import Connector
 from taktora_trio.errors import ConfigError
-from taktora_trio.executor import Observer
 from taktora_trio.host import ConnectorHost
 from taktora_trio.mqtt.connector import MqttConnector
 from taktora_trio.mqtt.options import BrokerAddress, MqttOptions
 from taktora_trio.supervision.policy import RestartPolicy
+
+if TYPE_CHECKING:  # a supervisor imports this module too, and is to be small
+    from taktora_trio.executor import Observer
 
 __all__ = ["App", "Deployment", "load_deployment"]
 
@@ -63,9 +65,8 @@ class Deployment:
         check_name("deployment", self.name)
         if not callable(self.app):
             raise ConfigError(f"deployment {self.name!r}: its app is {self.app!r}; it must be an async function")
-        for observer in self.observers:
-            if not isinstance(observer, Observer):
-                raise ConfigError(f"deployment {self.name!r}: {observer!r} is no observer: derive it from Observer")
+        if self.observers:
+            _check_observers(self.name, self.observers)
         if not self.connectors:
             raise ConfigError(f"deployment {self.name!r} has no connectors: give it at least one")
         names = [connector.name for connector in self.connectors]
@@ -124,6 +125,14 @@ class Deployment:
             for connector in self.connectors
             if isinstance(connector, MqttConnector) and connector.options.session != "memory"
         ]
+
+
+def _check_observers(name: str, observers: Iterable[object]) -> None:
+    from taktora_trio.executor import Observer
+
+    for observer in observers:
+        if not isinstance(observer, Observer):
+            raise ConfigError(f"deployment {name!r}: {observer!r} is no observer: derive it from Observer")
 
 
 def load_deployment(target: str) -> Deployment:

@@ -5,19 +5,22 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncIterator, Iterable, Sequence
 from functools import partial
+from typing import TYPE_CHECKING
 
 import trio
 
 from taktora_trio.codec import RawCodec
 from taktora_trio.connector import Connector, GatewayChannels
 from taktora_trio.errors import summary
-from taktora_trio.executor import Executor, ItemStats, Observer
 from taktora_trio.health import FULL_FOR, Connecting, Down, HealthBoard
 from taktora_trio.transport.domain import Node
 from taktora_trio.transport.health import GatewayIdentity, HealthReporter, open_health_reporter
 from taktora_trio.transport.reader import ChannelReader, open_reader
 from taktora_trio.transport.services import channel_spec, health_spec
 from taktora_trio.transport.writer import ChannelWriter, open_writer
+
+if TYPE_CHECKING:
+    from taktora_trio.executor import Executor, ItemStats, Observer
 
 __all__ = ["ConnectorGateway", "open_connector_gateway"]
 
@@ -91,6 +94,8 @@ async def open_connector_gateway(
     `incarnation` counts the gateway's starts, so that a report of a crashed one is told apart. `name` is what its
     connectors call it at the other end. `observers` are told of its pumps, which are items of an executor.
     """
+    from taktora_trio.executor import Executor  # here, for a supervisor imports this module too, and is to be small
+
     identity = GatewayIdentity.of_this_process(incarnation)
     async with contextlib.AsyncExitStack() as stack:
         reporters = {

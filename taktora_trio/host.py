@@ -8,7 +8,7 @@ import os
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from functools import partial
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import attrs
 import trio
@@ -16,7 +16,6 @@ import trio
 from taktora_trio.channel import ChannelDescriptor, Inbound, Outbound
 from taktora_trio.connector import Connector
 from taktora_trio.errors import ConfigError, ConnectorError, summary
-from taktora_trio.executor import Observer
 from taktora_trio.health import (
     FULL_FOR,
     Connecting,
@@ -37,6 +36,9 @@ from taktora_trio.transport.ports import EnvelopePublisher, open_envelope_publis
 from taktora_trio.transport.reader import ChannelReader, open_reader
 from taktora_trio.transport.services import channel_spec, health_spec
 from taktora_trio.transport.writer import ChannelWriter
+
+if TYPE_CHECKING:  # a supervisor imports this module too, and is to be small
+    from taktora_trio.executor import Observer
 
 __all__ = ["ConnectorHost", "open_connector_host"]
 
