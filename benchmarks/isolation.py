@@ -50,6 +50,12 @@ FAULTS: dict[Fault, str] = {
     "burning": "(e) burns CPU",
     "blocked": "(f) blocks in a call",
 }
+# iceoryx2 imports numpy where it is installed, which doubles the time of a start. It is there for the plot alone.
+_NO_NUMPY = """
+from importlib.machinery import PathFinder
+find = PathFinder.find_spec
+PathFinder.find_spec = lambda name, *rest: None if name == "numpy" else find(name, *rest)
+"""
 _POLICY = "initial=0.001,maximum=0.001,factor=1,jitter=0,intensity=1000000"
 _WARM_UP = 1.0  # seconds
 _EXTRA = 60.0  # seconds that a run may take longer than it measures
@@ -92,27 +98,30 @@ class _Collected:
 # Running
 
 
-async def _measure(rounds: int, seconds: float, setups: Sequence[Setup], faults: Sequence[Fault]) -> list[Figures]:
+async def _measure(
+    rounds: int, seconds: float, setups: Sequence[Setup], faults: Sequence[Fault], warm: bool
+) -> list[Figures]:
     collected = {(setup, fault): _Collected() for setup in setups for fault in faults}
     async with open_mosquitto() as port:
         for number in range(rounds):
             for (setup, fault), so_far in collected.items():
                 print(f"round {number + 1} of {rounds}: {SETUPS[setup]}, {FAULTS[fault]}", file=sys.stderr, flush=True)
-                await _run(setup, fault, port, seconds, so_far)
+                await _run(setup, fault, port, seconds, warm, so_far)
     return [so_far.figures(setup, fault) for (setup, fault), so_far in collected.items()]
 
 
-async def _run(setup: Setup, fault: Fault, port: int, seconds: float, so_far: _Collected) -> None:
+async def _run(setup: Setup, fault: Fault, port: int, seconds: float, warm: bool, so_far: _Collected) -> None:
     with tempfile.TemporaryDirectory() as folder:
         result = Path(folder) / "result.json"
+        (Path(folder) / "sitecustomize.py").write_text(_NO_NUMPY)
         order = Order(setup, fault, _nobodys_port() if fault == "dead" else port, _WARM_UP, seconds, str(result))
-        env = {**os.environ, VARIABLE: msgspec.json.encode(order).decode()}
+        env = {**os.environ, "PYTHONPATH": folder, VARIABLE: msgspec.json.encode(order).decode()}
         program = ["benchmarks.isolation_app"]
         if setup != "plain":
             mode = "split" if setup == "split" else "in-process"
             program = ["taktora_trio", "run", "benchmarks.isolation_app:deployment", "--mode", mode]
             program += ["--broker", f"mqtt://127.0.0.1:{order.port}", "--gateway-policy", _POLICY, "--await-broker"]
-            program += ["--domain", f"isolation-{os.getpid()}"]
+            program += ["--domain", f"isolation-{os.getpid()}", *(["--warm"] if warm and setup == "split" else [])]
         async with contextlib.AsyncExitStack() as stack:
             count = await stack.enter_async_context(_load(port)) if fault == "busy" else None
             process = await trio.lowlevel.open_process(
@@ -269,6 +278,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=10.0, help="measured in each round")
     parser.add_argument("--setups", default=",".join(get_args(Setup)), help="some of %(default)s")
     parser.add_argument("--faults", default=",".join(get_args(Fault)), help="some of %(default)s")
+    parser.add_argument("--warm", action="store_true", help="split: start gateways by a fork")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "isolation", help="of the files, without suffix")
     parser.add_argument("--from", dest="earlier", type=Path, metavar="FILE", help="figures of an earlier run")
     options = parser.parse_args()
@@ -277,7 +287,7 @@ def main() -> None:
     else:
         rounds, seconds = (1, 2.0) if options.quick else (options.rounds, options.seconds)
         setups, faults = _known(SETUPS, options.setups), _known(FAULTS, options.faults)
-        figures = trio.run(_measure, rounds, seconds, setups, faults)
+        figures = trio.run(_measure, rounds, seconds, setups, faults, options.warm)
     print(_table(figures))
     print(_verdict(figures))
     if not options.quick:
