@@ -8,6 +8,8 @@ bare.py        the same hop by bare iceoryx2 calls
 to_broker.py   app to broker through both halves (the app: `flood.py`), against `sequential.py`
 sequential.py  one aiomqtt publish after the other
 memory.py      what idle processes hold
+cycle.py       what the executor costs a cycle, against a loop by hand
+isolation.py   how late a 10 ms item is while its gateway fares badly (the app: `isolation_app.py`), in four set-ups
 mosquitto.py   a broker for the time of a benchmark
 children.py    processes for the time of a benchmark
 message.py     the 100 bytes that are sent, numbered

@@ -1,31 +1,29 @@
 """A thermostat: a control loop that must not stop, whatever becomes of the network.
 
-Twenty times a second it reads a (simulated) room and switches its heating. It publishes what it measures, and takes
-its setpoint from whoever publishes one; here a small schedule does, through the broker as anybody else would.
+Twenty times a second an item reads a (simulated) room and switches its heating. It publishes what it measures. Another
+takes the setpoint from whoever publishes one; here a small schedule does, through the broker as anybody else would.
 
     taktora-trio run examples.thermostat:deployment --mode split --broker embedded --for 15
 """
 
 import itertools
-import time
 
 import attrs
-import trio
-from trio.abc import ReceiveChannel
-from trio_util import periodic
 
 from taktora_trio import (
     BackPressure,
     ConnectorHost,
     Deployment,
-    HealthEvent,
     Inbound,
     MqttConnector,
     MqttRouting,
     Outbound,
+    Received,
 )
+from taktora_trio.executor import Context, Executor, Late, any_of, every, on_deadline, on_health, on_message
 
 PERIOD = 0.05  # seconds
+FALLBACK = 18.0  # degrees, when nobody has published a setpoint for long
 
 
 @attrs.frozen
@@ -53,54 +51,57 @@ class Room:
         self.celsius += seconds * (1.5 * self.heating - 0.05 * (self.celsius - 12.0))
 
 
-async def control(host: ConnectorHost) -> None:
-    room = Room()
-    events = host.health_events()  # before anything is awaited, so that not even the first is missed
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(follow_setpoints, host, room)
-        nursery.start_soon(publish_schedule, host)
-        nursery.start_soon(tell_health, events)
-        await control_loop(host, room)
+async def thermostat(host: ConnectorHost) -> None:
+    room, executor, left_out = Room(), Executor(), 0
+
+    async with (
+        host.open_writer(READINGS) as readings,
+        host.open_writer(SCHEDULE) as schedule,
+        host.open_reader(SETPOINTS) as setpoints,
+    ):
+        planned = itertools.cycle([21.0, 19.5])
+
+        @executor.item(every(PERIOD), budget=PERIOD / 2)
+        async def control(ctx: Context) -> None:
+            nonlocal left_out
+            room.step(PERIOD)
+            try:
+                readings.send_nowait(Reading(round(room.celsius, 2), room.heating, room.setpoint))
+            except BackPressure:
+                left_out += 1  # a reading may be left out, a tick may not
+
+        @executor.item(every(1))
+        async def show(ctx: Context) -> None:
+            flame = "heating" if room.heating else "       "
+            print(f"{room.celsius:5.1f} °C  {flame}  setpoint {room.setpoint:.1f} °C", flush=True)
+
+        @executor.item(any_of(on_message(setpoints), on_deadline(setpoints, within=20)))
+        async def follow(ctx: Context[Received[float]]) -> None:
+            if isinstance(ctx.wake, Late):
+                room.setpoint = FALLBACK
+                print(f"no setpoint for 20 s: back to {FALLBACK} °C", flush=True)
+            else:
+                room.setpoint = ctx.message.value
+                print(f"new setpoint from {ctx.message.topic}: {room.setpoint} °C", flush=True)
+
+        @executor.item(every(4))
+        async def publish_schedule(ctx: Context) -> None:
+            await schedule.send(next(planned))
+
+        @executor.item(on_health(host))
+        async def tell_health(ctx: Context) -> None:
+            print(f"health: {ctx.transition.before} -> {ctx.transition.after}", flush=True)
+
+        try:
+            await executor.run()
+        finally:
+            stats = executor.stats()["control"]
+            latest = stats.lateness.maximum * 1e3 if stats.lateness else 0
+            print(
+                f"control loop: {stats.count} ticks, at most {latest:.0f} ms late, {stats.skipped} skipped,"
+                f" {left_out} readings left out",
+                flush=True,
+            )
 
 
-async def control_loop(host: ConnectorHost, room: Room) -> None:
-    ticks, skipped, longest, last = 0, 0, 0.0, time.perf_counter()
-    try:
-        async with host.open_writer(READINGS) as readings:
-            async for _ in periodic(PERIOD):
-                now = time.perf_counter()
-                longest, last, ticks = max(longest, now - last), now, ticks + 1
-                room.step(PERIOD)
-                try:
-                    readings.send_nowait(Reading(round(room.celsius, 2), room.heating, room.setpoint))
-                except BackPressure:
-                    skipped += 1  # a reading may be left out, a tick may not
-                if ticks % 20 == 1:
-                    flame = "heating" if room.heating else "       "
-                    print(f"{room.celsius:5.1f} °C  {flame}  setpoint {room.setpoint:.1f} °C", flush=True)
-    finally:
-        print(
-            f"control loop: {ticks} ticks, the longest {longest * 1e3:.0f} ms, {skipped} readings left out", flush=True
-        )
-
-
-async def follow_setpoints(host: ConnectorHost, room: Room) -> None:
-    async with host.open_reader(SETPOINTS) as setpoints:
-        async for received in setpoints:
-            room.setpoint = received.value
-            print(f"new setpoint from {received.topic}: {received.value} °C", flush=True)
-
-
-async def publish_schedule(host: ConnectorHost) -> None:
-    async with host.open_writer(SCHEDULE) as schedule:
-        for setpoint in itertools.cycle([21.0, 19.5]):
-            await trio.sleep(4)
-            await schedule.send(setpoint)
-
-
-async def tell_health(events: ReceiveChannel[HealthEvent]) -> None:
-    async for event in events:
-        print(f"health: {event.before} -> {event.after}", flush=True)
-
-
-deployment = Deployment("thermostat", control, [MqttConnector([READINGS, SCHEDULE, SETPOINTS])])
+deployment = Deployment("thermostat", thermostat, [MqttConnector([READINGS, SCHEDULE, SETPOINTS])])

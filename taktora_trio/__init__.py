@@ -8,6 +8,7 @@ The layers, each importing only those above it (checked by import-linter):
     errors, channel, codec, health, connector    the contracts: no shared memory, no protocol
     supervision/                                 restart policy; supervise a task or a process
     transport/                                   shared memory: the only package that imports iceoryx2
+    executor/                                    items on triggers; exports its own names
     mqtt/                                        the MQTT connector; `sessions/` alone imports a protocol stack
     host, gateway                                the two halves
     deployment                                   an app plus its connectors

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import attrs
 import trio
@@ -13,6 +13,9 @@ from taktora_trio.channel import NO_CORRELATION_ID, ChannelDescriptor, Header, M
 from taktora_trio.codec import PayloadCodec
 from taktora_trio.errors import ConfigError
 from taktora_trio.health import HealthBoard
+
+if TYPE_CHECKING:
+    from taktora_trio.executor import Executor
 
 __all__ = ["Connector", "GatewayChannels", "PayloadSink", "PayloadSource"]
 
@@ -76,6 +79,9 @@ class GatewayChannels:
     inbound: Mapping[str, PayloadSink]
     name: str = ""
     """What to be called at the other end: the same for each incarnation of this gateway, and for nobody else."""
+    executor: Executor | None = None
+    """What the connector's pumps are to be items of, so that the deployment's observers see them. The connector adds
+    them and runs it; `None` leaves it to make one."""
     duties: list[Callable[[], str | None]] = attrs.field(factory=list)
     """Each names work that it could do and has not done since it was asked last, or returns `None`. Asked regularly;
     as long as one answers, the gateway gives no sign of life."""

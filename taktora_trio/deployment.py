@@ -6,7 +6,7 @@ import importlib
 import sys
 from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import attrs
 
@@ -18,6 +18,9 @@ from taktora_trio.mqtt.connector import MqttConnector
 from taktora_trio.mqtt.options import BrokerAddress, MqttOptions
 from taktora_trio.supervision.policy import RestartPolicy
 
+if TYPE_CHECKING:  # a supervisor imports this module too, and is to be small
+    from taktora_trio.executor import Observer
+
 __all__ = ["App", "Deployment", "load_deployment"]
 
 App: TypeAlias = Callable[[ConnectorHost], Awaitable[None]]
@@ -26,6 +29,10 @@ App: TypeAlias = Callable[[ConnectorHost], Awaitable[None]]
 def _connectors(value: Iterable[Connector]) -> tuple[Connector, ...]:
     if isinstance(value, Connector):
         raise ConfigError("a deployment's connectors are a list: write [connector]")
+    return tuple(value)
+
+
+def _observers(value: Iterable[Observer]) -> tuple[Observer, ...]:
     return tuple(value)
 
 
@@ -47,10 +54,19 @@ class Deployment:
     In the split shape, where it has a process of its own, this changes nothing.
     """
 
+    observers: tuple[Observer, ...] = attrs.field(default=(), kw_only=True, converter=_observers)
+    """Told of the gateway's pumps, and of the app's items where it says `Executor(observers=host.observers)`.
+
+    In the split shape each half has its own, for each process imports the module that makes them; with
+    `gateway_thread` they are called from two threads.
+    """
+
     def __attrs_post_init__(self) -> None:
         check_name("deployment", self.name)
         if not callable(self.app):
             raise ConfigError(f"deployment {self.name!r}: its app is {self.app!r}; it must be an async function")
+        if self.observers:
+            _check_observers(self.name, self.observers)
         if not self.connectors:
             raise ConfigError(f"deployment {self.name!r} has no connectors: give it at least one")
         names = [connector.name for connector in self.connectors]
@@ -109,6 +125,14 @@ class Deployment:
             for connector in self.connectors
             if isinstance(connector, MqttConnector) and connector.options.session != "memory"
         ]
+
+
+def _check_observers(name: str, observers: Iterable[object]) -> None:
+    from taktora_trio.executor import Observer
+
+    for observer in observers:
+        if not isinstance(observer, Observer):
+            raise ConfigError(f"deployment {name!r}: {observer!r} is no observer: derive it from Observer")
 
 
 def load_deployment(target: str) -> Deployment:

@@ -16,6 +16,7 @@ __all__ = [
     "ConnectorError",
     "DomainInUse",
     "Escalated",
+    "Overrun",
     "PayloadOverflow",
     "ServiceMismatch",
     "TransportError",
@@ -67,6 +68,10 @@ class ConnectorDown(ConnectorError):
 
 class Escalated(ConnectorError):
     """What is supervised failed too often, and its policy says that the whole deployment ends with it."""
+
+
+class Overrun(ConnectorError):
+    """A cycle of an item took longer than its budget, and the item counts that as a failure."""
 
 
 class TransportError(ConnectorError):

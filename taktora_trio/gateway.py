@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from functools import partial
+from typing import TYPE_CHECKING
 
 import trio
 
@@ -17,6 +18,9 @@ from taktora_trio.transport.health import GatewayIdentity, HealthReporter, open_
 from taktora_trio.transport.reader import ChannelReader, open_reader
 from taktora_trio.transport.services import channel_spec, health_spec
 from taktora_trio.transport.writer import ChannelWriter, open_writer
+
+if TYPE_CHECKING:
+    from taktora_trio.executor import Executor, ItemStats, Observer
 
 __all__ = ["ConnectorGateway", "open_connector_gateway"]
 
@@ -65,6 +69,11 @@ class ConnectorGateway:
                     return f"{connector.name}: {left_undone}"
         return None
 
+    def stats(self) -> dict[str, ItemStats]:
+        """The figures of its pumps, each `gateway.CONNECTOR.CHANNEL`."""
+        executors = (channels.executor for channels in self._channels.values())
+        return {name: stats for executor in executors if executor for name, stats in executor.stats().items()}
+
     def report_crash(self, exc: Exception) -> None:
         """The last words of a process that is about to end: the plugin, which is not its parent, learns no more."""
         for connector in self._connectors:
@@ -73,13 +82,20 @@ class ConnectorGateway:
 
 @contextlib.asynccontextmanager
 async def open_connector_gateway(
-    node: Node, connectors: Sequence[Connector], *, incarnation: int, name: str
+    node: Node,
+    connectors: Sequence[Connector],
+    *,
+    incarnation: int,
+    name: str,
+    observers: Iterable[Observer] = (),
 ) -> AsyncIterator[ConnectorGateway]:
     """Open the gateway's end of every channel; the services must exist.
 
     `incarnation` counts the gateway's starts, so that a report of a crashed one is told apart. `name` is what its
-    connectors call it at the other end.
+    connectors call it at the other end. `observers` are told of its pumps, which are items of an executor.
     """
+    from taktora_trio.executor import Executor  # here, for a supervisor imports this module too, and is to be small
+
     identity = GatewayIdentity.of_this_process(incarnation)
     async with contextlib.AsyncExitStack() as stack:
         reporters = {
@@ -91,7 +107,9 @@ async def open_connector_gateway(
         health = HealthBoard(reporters, on_event=lambda event: reporters[event.component].forward(event))
         stack.callback(health.close)
         channels = {
-            connector.name: await _open_channels(stack, node, connector, health, f"{name}-{connector.name}")
+            connector.name: await _open_channels(
+                stack, node, connector, health, f"{name}-{connector.name}", Executor(observers=observers)
+            )
             for connector in connectors
         }
         for reporter in reporters.values():
@@ -100,7 +118,12 @@ async def open_connector_gateway(
 
 
 async def _open_channels(
-    stack: contextlib.AsyncExitStack, node: Node, connector: Connector, health: HealthBoard, name: str
+    stack: contextlib.AsyncExitStack,
+    node: Node,
+    connector: Connector,
+    health: HealthBoard,
+    name: str,
+    executor: Executor,
 ) -> GatewayChannels:
     # The same writers and readers as the app's, with the raw codec: the gateway carries payloads unread.
     outbound: dict[str, ChannelReader[bytes]] = {}
@@ -119,4 +142,4 @@ async def _open_channels(
             full = partial(health.degrade, connector.name, f"channel {channel.name} is full", FULL_FOR)
             writer = open_writer(node, spec, bytes, RawCodec(), on_full=full)
             inbound[channel.name] = await stack.enter_async_context(writer)
-    return GatewayChannels(outbound=outbound, inbound=inbound, name=name)
+    return GatewayChannels(outbound=outbound, inbound=inbound, name=name, executor=executor)

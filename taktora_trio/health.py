@@ -236,6 +236,11 @@ class HealthBoard:
     def states(self) -> dict[str, ConnectorHealth]:
         return dict(self._shown)
 
+    def add(self, component: str) -> None:
+        """Hold the health of one more component, which begins as `Connecting`."""
+        self._base[component] = self._shown[component] = Connecting()
+        self._degradations[component] = {}
+
     def events(self) -> HealthEvents:
         """Subscribe: every transition from this call on."""
         subscription = HealthEvents(self)

@@ -8,7 +8,7 @@ import os
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from functools import partial
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import attrs
 import trio
@@ -37,6 +37,9 @@ from taktora_trio.transport.reader import ChannelReader, open_reader
 from taktora_trio.transport.services import channel_spec, health_spec
 from taktora_trio.transport.writer import ChannelWriter
 
+if TYPE_CHECKING:  # a supervisor imports this module too, and is to be small
+    from taktora_trio.executor import Observer
+
 __all__ = ["ConnectorHost", "open_connector_host"]
 
 T = TypeVar("T")
@@ -56,7 +59,10 @@ class ConnectorHost:
         board: HealthBoard,
         nursery: trio.Nursery,
         revive: Callable[[], object] | None,
+        observers: Sequence[Observer] = (),
     ) -> None:
+        self.observers = observers
+        """The deployment's, for the app's executors: `Executor(observers=host.observers)`."""
         self._node = node
         self._board = board
         self._nursery = nursery
@@ -273,6 +279,7 @@ async def open_connector_host(
     *,
     link: SupervisorLink | None = None,
     revive: Callable[[], object] | None = None,
+    observers: Sequence[Observer] = (),
 ) -> AsyncIterator[ConnectorHost]:
     """The host of these connectors; the services must exist. Health is followed while the block lasts.
 
@@ -282,7 +289,7 @@ async def open_connector_host(
         revive = partial(link.send, ReviveGateway())
     board = HealthBoard((connector.name for connector in connectors), on_event=_log_event)
     async with trio.open_nursery() as nursery:
-        host = ConnectorHost(node, connectors, board, nursery, revive)
+        host = ConnectorHost(node, connectors, board, nursery, revive, observers)
         nursery.start_soon(board.expire)
         if link is not None:
             nursery.start_soon(host.follow_supervisor, link)

@@ -25,6 +25,18 @@ async def test_the_thermostat_on_the_embedded_broker(mode: str, domain: Domain) 
         assert "ticks" in await run.until_printed("control loop:")
 
 
+@pytest.mark.parametrize("mode", MODES)
+async def test_the_analysis_and_its_worker_process(mode: str, domain: Domain) -> None:
+    async with open_command(
+        *("run", "examples.analysis:deployment", "--mode", mode, "--broker", "embedded"),
+        *("--domain", domain.name),
+    ) as run:
+        assert "12.5 Hz" in await run.until_printed(" Hz, level", 40)
+        run.signal(signal.SIGTERM)
+        assert await run.wait(10) == 0
+    assert "Traceback" not in "".join(run.stderr)
+
+
 @pytest.mark.parametrize("script", ["supervisors/in_process.py", "supervisors/split.py"])
 async def test_the_runner_scripts(script: str, domain: Domain) -> None:
     arguments = ("examples.echo:deployment", "--broker", "embedded", "--domain", domain.name)

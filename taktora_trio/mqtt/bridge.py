@@ -7,16 +7,19 @@ did not acknowledge (`outbound.py`). Inbound, a message is acknowledged when eve
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import attrs
 import trio
 from trio_util import move_on_when
 
+from taktora_trio.channel import ChannelDescriptor
 from taktora_trio.connector import GatewayChannels
 from taktora_trio.errors import ConnectorError, leaves
+from taktora_trio.executor import Executor, on_message
 from taktora_trio.health import Connecting, Down, HealthBoard, Up
 from taktora_trio.mqtt.inbound import DEGRADED_FOR, InboundMessages
 from taktora_trio.mqtt.options import MqttOptions
@@ -50,8 +53,10 @@ async def serve_bridge(
     pumps = _pumps(connector, channels, health)
     state = SessionState()
     channels.duties.extend(pump.stalled for pump in pumps)
+    executor = channels.executor or Executor()
+    _add_items(executor, connector, pumps, inbound)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(inbound.serve)
+        nursery.start_soon(executor.run)
         delays = options.reconnect.delays()
         while not stop.is_set():
             health.report(name, Connecting())
@@ -125,17 +130,28 @@ def _pumps(connector: MqttConnector, channels: GatewayChannels, health: HealthBo
     ]
 
 
+def _add_items(
+    executor: Executor, connector: MqttConnector, pumps: list[OutboundPump], inbound: InboundMessages
+) -> None:
+    """An item for each channel, in one cycle a batch of messages: by these the observers see what the gateway does."""
+
+    def name(channel: ChannelDescriptor[Any]) -> str:
+        return f"gateway.{connector.name}.{channel.name}"
+
+    for pump in pumps:
+        executor.add(pump.publish_batch, on_message(pump), name=name(pump.channel))
+    inbound.add_items(executor, name)
+
+
 async def _carry(
     session: Session, pumps: list[OutboundPump], presence: Presence, stop: trio.Event, drain_timeout: float
 ) -> SessionLost:
-    """Run the pumps until the session is lost. When cancelled by a stop, drain them first."""
+    """Let the pumps publish until the session is lost. When cancelled by a stop, drain them first."""
     try:
-        async with trio.open_nursery() as nursery:
+        with contextlib.ExitStack() as lent:
             for pump in pumps:
-                nursery.start_soon(pump.run, session)
-            lost = await session.wait_until_lost()
-            nursery.cancel_scope.cancel()
-        return lost
+                lent.enter_context(pump.publishing(session))
+            return await session.wait_until_lost()
     finally:
         if stop.is_set():
             # What the app has sent before it stopped is still to be published, and this is the last chance.

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 import trio
@@ -12,6 +13,7 @@ import trio
 from taktora_trio.channel import ChannelDescriptor
 from taktora_trio.connector import PayloadSink
 from taktora_trio.errors import BackPressure, PayloadOverflow
+from taktora_trio.executor import Context, Executor, on_message
 from taktora_trio.health import HealthBoard
 from taktora_trio.mqtt.properties import from_properties
 from taktora_trio.mqtt.routing import MqttRouting
@@ -79,11 +81,10 @@ class InboundMessages:
         elif message.qos:
             self._acknowledge(message)
 
-    async def serve(self) -> None:
-        """Serve: bring each channel's backlog into shared memory as the app makes room. Runs until cancelled."""
-        async with trio.open_nursery() as nursery:
-            for delivery in self._deliveries:
-                nursery.start_soon(self._serve_backlog, delivery)
+    def add_items(self, executor: Executor, name: Callable[[ChannelDescriptor[Any]], str]) -> None:
+        """For each channel one that brings its backlog into shared memory, as the app makes room."""
+        for delivery in self._deliveries:
+            executor.add(partial(self._serve_backlog, delivery), on_message(delivery), name=name(delivery.channel))
 
     def log_undelivered(self) -> None:
         for delivery in self._deliveries:
@@ -126,26 +127,23 @@ class InboundMessages:
             delivery.backlog.append(kept)
             delivery.more.set()
 
-    async def _serve_backlog(self, delivery: _Delivery) -> None:
-        while True:
-            await delivery.more.wait()
-            delivery.more = trio.Event()
-            count = 0
-            while delivery.backlog:
-                kept = delivery.backlog[0]
-                if not self._send_nowait(delivery, kept.message):
-                    await self._send(delivery, kept.message)
-                count += 1
-                if count % _AT_ONCE == 0:
-                    await trio.lowlevel.checkpoint()
-                # Only now: while the backlog is not empty, newer messages queue behind it.
-                delivery.backlog.popleft()
-                kept.left -= 1
-                if not kept.left and kept.message.qos:
-                    self._acknowledge(kept.message)
-                self._backlog_bytes -= kept.size
-                if self._holds and self._backlog_bytes <= self._limit // 2:
-                    self._go_on()
+    async def _serve_backlog(self, delivery: _Delivery, ctx: Context[None]) -> None:
+        count = 0
+        while delivery.backlog:
+            kept = delivery.backlog[0]
+            if not self._send_nowait(delivery, kept.message):
+                await self._send(delivery, kept.message)
+            # Only now: while the backlog is not empty, newer messages queue behind it.
+            delivery.backlog.popleft()
+            kept.left -= 1
+            if not kept.left and kept.message.qos:
+                self._acknowledge(kept.message)
+            self._backlog_bytes -= kept.size
+            if self._holds and self._backlog_bytes <= self._limit // 2:
+                self._go_on()
+            count += 1
+            if count % _AT_ONCE == 0:
+                await trio.lowlevel.checkpoint()
 
     async def _send(self, delivery: _Delivery, message: Message) -> None:
         topic = message.topic if delivery.is_pattern else ""
@@ -198,7 +196,9 @@ class _Kept:
         self.message, self.size, self.left = message, size, left
 
 
-class _Delivery:
+class _Delivery(trio.abc.ReceiveChannel[None]):
+    """One channel. As the trigger of its item it tells when there is a backlog."""
+
     def __init__(self, channel: ChannelDescriptor[Any], sink: PayloadSink) -> None:
         self.channel = channel
         self.sink = sink
@@ -206,3 +206,10 @@ class _Delivery:
         self.more = trio.Event()
         self.discarded = 0
         self.is_pattern = channel.routing.is_pattern
+
+    async def receive(self) -> None:
+        await self.more.wait()
+        self.more = trio.Event()
+
+    async def aclose(self) -> None:
+        await trio.lowlevel.checkpoint()

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, cast
 
 import msgspec
@@ -13,6 +14,7 @@ import trio
 from taktora_trio.channel import NO_CORRELATION_ID, ChannelDescriptor, Header
 from taktora_trio.connector import PayloadSource
 from taktora_trio.errors import TransportError
+from taktora_trio.executor import Context
 from taktora_trio.mqtt.properties import to_properties
 from taktora_trio.mqtt.routing import MqttRouting
 from taktora_trio.mqtt.sessions.session import Message, Session
@@ -22,8 +24,10 @@ __all__ = ["OutboundPump"]
 log = logging.getLogger(__name__)
 
 
-class OutboundPump:
-    """Publishes one channel, in order. Lives as long as the gateway; a session is lent to it.
+class OutboundPump(trio.abc.ReceiveChannel[Session]):
+    """Publishes one channel, in order. Lives as long as the gateway, as an item of its executor; a session is lent it.
+
+    The item's trigger is the pump itself, as a channel of the sessions to publish the next batch by.
 
     It has `max_inflight` packet identifiers of its own, from `first_id` on, and a message's follows from its sequence
     number: the next gateway publishes what this one had not finished under the same identifiers, by which the broker
@@ -38,7 +42,7 @@ class OutboundPump:
         first_id: int = 1,
         on_refused: Callable[[str], None] = lambda reason: None,
     ) -> None:
-        self._channel = channel
+        self.channel = channel
         self._routing = cast(MqttRouting, channel.routing)
         self._source = source
         self._max_inflight = max_inflight
@@ -50,40 +54,58 @@ class OutboundPump:
         self._waits = False
         self._progress = trio.Event()
         self._session: Session | None = None
+        self._lent = trio.Event()
+        self._more = False  # whether another batch may be there without any waiting
         self._unknown: set[int] = set()
         self._connected_before = False
         self._taken = self._taken_before = 0
         self.refused = 0
         """How many messages the broker has refused."""
 
-    async def run(self, session: Session) -> None:
-        """Publish until cancelled; first of all what an earlier session did not acknowledge."""
+    @contextlib.contextmanager
+    def publishing(self, session: Session) -> Iterator[None]:
+        """Lend it this session for the block; first it publishes what an earlier one did not acknowledge."""
         self._begin(session)
         self._session = session
+        self._more = True
+        self._lent.set()
         try:
-            while True:
-                if self._take(session, self._max_inflight):
-                    await trio.lowlevel.checkpoint()  # once a batch: other channels and the socket have a turn
-                elif self._is_full():
-                    await self._wait_for_progress()
-                else:
-                    await self._source.wait()
+            yield
         finally:
             self._session = None
+            self._lent = trio.Event()
+
+    async def receive(self) -> Session:
+        """Wait until there may be something to publish, and the session to publish it by."""
+        while True:
+            session = self._session
+            if session is None:
+                await self._lent.wait()
+            elif self._more:
+                return session
+            else:
+                await (self._wait_for_progress() if self._is_full() else self._source.wait())
+                self._more = True
+
+    async def publish_batch(self, ctx: Context[Session]) -> None:
+        """The item, a cycle a batch: between two of them other channels and the socket have a turn."""
+        if self._session is ctx.message:  # else it was lost before this had its turn
+            self._more = self._take(ctx.message, self._max_inflight) > 0
+
+    async def aclose(self) -> None:
+        await trio.lowlevel.checkpoint()
 
     def stalled(self) -> str | None:
         """Said if there is something to publish, nothing in the way, and no progress since this was asked last."""
         before, self._taken_before = self._taken_before, self._taken
         able = self._session is not None and self._source.is_behind and not self._is_full()
         return (
-            f"channel {self._channel.name}: messages wait, and none is taken"
-            if able and self._taken == before
-            else None
+            f"channel {self.channel.name}: messages wait, and none is taken" if able and self._taken == before else None
         )
 
     async def drain(self, session: Session) -> None:
         """Publish what is queued now, and return when all of it is acknowledged."""
-        left = self._channel.window  # an app that goes on sending must not keep us here
+        left = self.channel.window  # an app that goes on sending must not keep us here
         while left > 0:
             taken = self._take(session, left)
             left -= taken
@@ -98,7 +120,7 @@ class OutboundPump:
         if self._inflight:
             log.warning(
                 "channel %s: stopped with %d messages not acknowledged by the broker",
-                self._channel.name,
+                self.channel.name,
                 len(self._inflight),
             )
 
@@ -127,7 +149,7 @@ class OutboundPump:
             except trio.WouldBlock:
                 break
             except TransportError as exc:
-                log.error("channel %s: %s", self._channel.name, exc)
+                log.error("channel %s: %s", self.channel.name, exc)
                 self._lost += bool(inflight)
                 continue
             taken += 1
@@ -172,7 +194,7 @@ class OutboundPump:
         self.refused += 1
         if self.refused & (self.refused - 1) == 0:  # the 1st, 2nd, 4th, 8th, ...: a flood must not flood the log
             log.error(
-                "channel %s: the broker has refused %d messages so far: %s", self._channel.name, self.refused, refusal
+                "channel %s: the broker has refused %d messages so far: %s", self.channel.name, self.refused, refusal
             )
         self._on_refused(refusal)
 

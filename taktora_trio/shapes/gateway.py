@@ -59,7 +59,13 @@ async def _ask_for_time(life: LifeSigns) -> None:
 async def _carry(deployment: Deployment, domain: Domain, stop: trio.Event, life: LifeSigns, incarnation: int) -> None:
     async with (
         open_node(domain, "gateway") as node,
-        open_connector_gateway(node, deployment.connectors, incarnation=incarnation, name=domain.identity) as gateway,
+        open_connector_gateway(
+            node,
+            deployment.connectors,
+            incarnation=incarnation,
+            name=domain.identity,
+            observers=deployment.observers,
+        ) as gateway,
         trio.open_nursery() as nursery,
     ):
         nursery.start_soon(_live, gateway, life)

@@ -44,7 +44,9 @@ async def _run_halves(deployment: Deployment, domain: Domain, stop: trio.Event, 
     async with (
         open_node(domain, "in-process") as node,
         open_services(node, specs_of(deployment.connectors)),
-        open_connector_host(node, deployment.connectors, revive=lambda: gateway.revive()) as host,
+        open_connector_host(
+            node, deployment.connectors, revive=lambda: gateway.revive(), observers=deployment.observers
+        ) as host,
         trio.open_nursery() as nursery,
     ):
         gateway = _gateway(deployment, domain, node, host, app_ended)
@@ -62,7 +64,9 @@ def _gateway(deployment: Deployment, domain: Domain, node: Node, host: Connector
     connectors, policy, name = deployment.connectors, deployment.gateway_policy, domain.identity
 
     async def carry(node: Node, incarnation: int, stop: trio.Event) -> None:
-        async with open_connector_gateway(node, connectors, incarnation=incarnation, name=name) as gateway:
+        async with open_connector_gateway(
+            node, connectors, incarnation=incarnation, name=name, observers=deployment.observers
+        ) as gateway:
             await gateway.run(stop)
 
     async def carry_in_thread(incarnation: int, stop: trio.Event) -> None:

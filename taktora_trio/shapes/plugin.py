@@ -55,7 +55,7 @@ async def _host_app(
 ) -> None:
     async with (
         open_node(domain, "plugin") as node,
-        open_connector_host(node, deployment.connectors, link=link) as host,
+        open_connector_host(node, deployment.connectors, link=link, observers=deployment.observers) as host,
         trio.open_nursery() as nursery,
     ):
         nursery.start_soon(_live, life)

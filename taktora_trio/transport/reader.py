@@ -102,6 +102,11 @@ class ChannelReader(trio.abc.ReceiveChannel[Received[T]]):
             sample.delete()
 
     @property
+    def is_closed(self) -> bool:
+        """Whether it can no longer be received from."""
+        return self._closed
+
+    @property
     def is_behind(self) -> bool:
         """Whether something was sent that has not been received yet."""
         return self._port.is_behind

@@ -32,6 +32,7 @@ from taktora_trio import (
 from taktora_trio.channel import NO_CORRELATION_ID, ChannelDescriptor
 from taktora_trio.connector import GatewayChannels
 from taktora_trio.errors import TransportError
+from taktora_trio.executor import Executor
 from taktora_trio.health import HealthBoard, Up
 from taktora_trio.mqtt import bridge
 from taktora_trio.mqtt.inbound import MESSAGE_OVERHEAD, InboundMessages
@@ -656,7 +657,9 @@ async def open_inbound(
     messages = InboundMessages(connector, {f"in{number}": sink for number, sink in enumerate(sinks)}, board)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(board.expire)
-        nursery.start_soon(messages.serve)
+        executor = Executor()
+        messages.add_items(executor, lambda channel: channel.name)
+        nursery.start_soon(executor.run)
         await wait_all_tasks_blocked()
         yield messages, record
         nursery.cancel_scope.cancel()

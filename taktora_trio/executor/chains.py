@@ -1,0 +1,84 @@
+"""Items made of items: one after the other, or only if."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from taktora_trio.errors import ConfigError
+from taktora_trio.executor.context import Context, Step
+
+__all__ = ["chain", "check_step", "name_of", "run_step", "when"]
+
+T = TypeVar("T")
+
+
+class _Chain:
+    def __init__(self, steps: tuple[Step[Any], ...]) -> None:
+        self._steps = steps
+        self.__name__ = "-".join(name_of(step) or "step" for step in steps)
+
+    def __repr__(self) -> str:
+        return f"chain({', '.join(name_of(step) or repr(step) for step in self._steps)})"
+
+    async def __call__(self, ctx: Context[Any]) -> None:
+        ctx = ctx.for_step()
+        for step in self._steps:
+            await run_step(step, ctx)
+            if ctx.rest_is_skipped:
+                break
+
+
+def chain(*steps: Step[T]) -> Step[T]:
+    """An item that runs these in order, each with the same context; one that calls `ctx.skip_rest()` is the last."""
+    if not steps:
+        raise ConfigError("chain(): give it at least one item")
+    for step in steps:
+        check_step("chain", step)
+    return _Chain(steps)
+
+
+class _When:
+    def __init__(self, step: Step[Any], predicate: Callable[[Context[Any]], bool]) -> None:
+        self._step = step
+        self._predicate = predicate
+        self.__name__ = name_of(step)
+
+    def __repr__(self) -> str:
+        return f"when({name_of(self._step) or repr(self._step)}, {self._predicate!r})"
+
+    async def __call__(self, ctx: Context[Any]) -> None:
+        if self._predicate(ctx):
+            await self._step(ctx)
+
+
+def when(item: Step[T], predicate: Callable[[Context[T]], bool]) -> Step[T]:
+    """An item that runs `item` in those cycles in which `predicate(ctx)`, a plain function, is true."""
+    check_step("when", item)
+    if not callable(predicate):
+        raise ConfigError(f"when: the predicate is {predicate!r}; it must be a function that takes a context")
+    return _When(item, predicate)
+
+
+async def run_step(step: Step[Any], ctx: Context[Any]) -> None:
+    """With a note of which it was, for the traceback, if it fails."""
+    try:
+        await step(ctx)
+    except Exception as exc:
+        exc.add_note(f"in step {name_of(step) or repr(step)} of item {ctx.item!r}")
+        raise
+
+
+def name_of(step: object) -> str:
+    """What it is called by itself; empty if it has no name."""
+    name = getattr(step, "__name__", "")
+    return name if isinstance(name, str) else ""
+
+
+def check_step(where: str, step: object) -> None:
+    """Raise `ConfigError` for what can't be awaited with a context."""
+    from inspect import iscoroutinefunction
+
+    if not iscoroutinefunction(step) and not iscoroutinefunction(getattr(step, "__call__", None)):  # noqa: B004 - it may be async
+        hint = "use in_thread(...) for it, or make it an async function" if callable(step) else "it can't be called"
+        raise ConfigError(f"{where}: {step!r} is no async function: {hint}")

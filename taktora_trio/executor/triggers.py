@@ -1,0 +1,363 @@
+"""What wakes an item. A trigger is a declaration; for each item that has it, it makes sources, which are its state."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Sequence
+from typing import Any, Generic, Protocol, TypeVar
+
+import trio
+from trio_util import wait_any
+
+from taktora_trio.errors import ConfigError, ConnectorError
+from taktora_trio.executor.context import Late, Message, Tick, Transition, Wake
+from taktora_trio.executor.feed import Feed, Feeds, Readable, as_readable
+from taktora_trio.executor.grid import Grid
+from taktora_trio.health import Connecting, ConnectorHealth, Degraded, Down, HealthEvent, HealthEvents, Up
+
+__all__ = ["HasHealth", "Source", "Sources", "Trigger", "any_of", "every", "on_deadline", "on_health", "on_message"]
+
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+
+
+class HasHealth(Protocol):
+    """A `ConnectorHost`, or an `Executor`."""
+
+    def health_events(self) -> HealthEvents: ...
+
+
+class Source(ABC):
+    """One trigger of one item. Waiting takes nothing, taking never waits: so nothing is lost to a cancellation."""
+
+    due: float = math.inf
+    """When `take` will have something by the clock alone, on trio's clock."""
+    is_event = False
+    """Whether `wait` is worth calling."""
+    ended = False
+    """Whether it will never have anything again."""
+
+    def begin(self, origin: float) -> None:  # noqa: B027 - most have nothing to do
+        """The executor starts, at this time."""
+
+    @abstractmethod
+    def take(self, now: float) -> Wake | None:
+        """What there is to wake for."""
+
+    async def wait(self) -> None:
+        """Until `take` may have something for another reason than the time."""
+        await trio.sleep_forever()
+
+    def pass_over(self, now: float) -> int:
+        """A cycle that this has woken is over: miss what was due meanwhile, and return how much."""
+        return 0
+
+    def close(self) -> None:  # noqa: B027 - most have nothing to do
+        """The executor has ended."""
+
+
+class Trigger(ABC, Generic[T_co]):
+    """What wakes an item: made by `every`, `on_message`, `on_health`, `on_deadline` or `any_of`.
+
+    `T_co` is what the messages are which it wakes for.
+    """
+
+    @abstractmethod
+    def sources(self, item: str, feeds: Feeds) -> list[Source]:
+        """For one item, when it is added. Raises `ConfigError`."""
+
+
+# Times
+
+
+class _Every(Trigger[T_co]):
+    def __init__(self, period: float) -> None:
+        self.period = period
+
+    def __repr__(self) -> str:
+        return f"every({self.period:g})"
+
+    def sources(self, item: str, feeds: Feeds) -> list[Source]:
+        return [_Slots(self)]
+
+
+class _Slots(Source):
+    def __init__(self, trigger: _Every[Any]) -> None:
+        self._trigger = trigger
+
+    def begin(self, origin: float) -> None:
+        self._grid = Grid(origin, self._trigger.period)
+        self.due = self._grid.due
+
+    def take(self, now: float) -> Tick | None:
+        if now < self.due:
+            return None
+        tick = Tick(self._trigger, self.due, self._grid.slot, self._grid.skipped)
+        self._grid.take()
+        self.due = self._grid.due
+        return tick
+
+    def pass_over(self, now: float) -> int:
+        if now <= self.due:
+            return 0
+        missed = self._grid.pass_over(now)
+        self.due = self._grid.due
+        return missed
+
+
+def every(period: float) -> Trigger[Any]:
+    """Wake at the slots `0, period, 2 * period, ...` seconds after the executor's start.
+
+    A slot that comes while the item's last cycle still runs is skipped and counted, never made up for. One for which
+    the item is merely woken late is run late. All items of an executor have the same start, so `every(0.1)` and
+    `every(0.2)` coincide at every second slot.
+    """
+    if isinstance(period, bool) or not isinstance(period, int | float) or not 0 < period < math.inf:
+        raise ConfigError(f"every({period!r}): the period must be more than 0 seconds")
+    return _Every(period)
+
+
+# Messages
+
+
+class _OnMessage(Trigger[T]):
+    def __init__(self, reader: Readable[T] | trio.abc.ReceiveChannel[T]) -> None:
+        self._reader = reader
+        self._readable = as_readable(reader)
+
+    def __repr__(self) -> str:
+        return f"on_message({self._reader!r})"
+
+    def sources(self, item: str, feeds: Feeds) -> list[Source]:
+        as_readable(self._reader)  # it may have been closed since
+        feed = feeds.of(self._reader)
+        if feed.receiver:
+            raise ConfigError(f"item {item!r}: {self._reader!r} is received by {feed.receiver!r} already")
+        feed.receiver, feed.readable = item, self._readable
+        return [_Messages(self, self._readable, feed)]
+
+
+class _Messages(Source):
+    is_event = True
+
+    def __init__(self, trigger: _OnMessage[Any], readable: Readable[Any], feed: Feed) -> None:
+        self._trigger = trigger
+        self._readable = readable
+        self._feed = feed
+
+    def take(self, now: float) -> Message | None:
+        try:
+            message = Message(self._trigger, now, self._readable.receive_nowait())
+        except trio.WouldBlock:
+            return None
+        except trio.EndOfChannel:
+            self.ended = True
+            return None
+        except ConnectorError as exc:  # one that can't be decoded: the item is told by `ctx.message`
+            message = Message(self._trigger, now, error=exc)
+        self._feed.last = now
+        return message
+
+    async def wait(self) -> None:
+        await self._readable.wait()
+
+
+def on_message(reader: Readable[T] | trio.abc.ReceiveChannel[T]) -> Trigger[T]:
+    """Wake for each message of this reader, in order; the item finds it in `ctx.message`.
+
+    A message is taken from the reader right before its cycle: what waits for a busy item waits in the channel. Any
+    `trio.abc.ReceiveChannel` will do; when one ends, its items have ended. Raises `ConfigError` if it is closed.
+    """
+    return _OnMessage(reader)
+
+
+class _OnDeadline(Trigger[T_co]):
+    def __init__(self, reader: Readable[Any] | trio.abc.ReceiveChannel[Any], within: float) -> None:
+        as_readable(reader)
+        self._reader = reader
+        self.within = within
+
+    def __repr__(self) -> str:
+        return f"on_deadline({self._reader!r}, within={self.within:g})"
+
+    def sources(self, item: str, feeds: Feeds) -> list[Source]:
+        as_readable(self._reader)
+        feed = feeds.of(self._reader)
+        feed.watchers.append(item)
+        return [_Deadline(self, feed)]
+
+
+class _Deadline(Source):
+    def __init__(self, trigger: _OnDeadline[Any], feed: Feed) -> None:
+        self._trigger = trigger
+        self._feed = feed
+        self._told = math.nan  # since when, at what was told last
+
+    def begin(self, origin: float) -> None:
+        self.due = origin + self._trigger.within
+
+    def take(self, now: float) -> Late | None:
+        if now < self.due:
+            return None
+        since, within = self._feed.last, self._trigger.within
+        if since == self._told:
+            self.due = now + within  # nothing more to tell before something comes; which this notices in good time
+        elif since + within > now:
+            self.due = since + within
+        elif self._feed.readable is not None and self._feed.readable.is_behind:
+            self.due = now + within  # there is data, and an item that has no time for it
+        else:
+            self._told = since
+            return Late(self._trigger, self.due, since)
+        return None
+
+
+def on_deadline(reader: Readable[Any] | trio.abc.ReceiveChannel[Any], within: float) -> Trigger[Any]:
+    """Wake when no message has come for `within` seconds: once, and again only after one has come.
+
+    It receives nothing: `on_message` does, for an item of the same executor (this one, by `any_of`, or another), and
+    the time counts from what that has taken last, or from the executor's start. What waits unread is not late.
+    """
+    if isinstance(within, bool) or not isinstance(within, int | float) or not 0 < within < math.inf:
+        raise ConfigError(f"on_deadline: within is {within!r}; it must be more than 0 seconds")
+    return _OnDeadline(reader, within)
+
+
+# Health
+
+
+class _OnHealth(Trigger[T_co]):
+    def __init__(self, source: HasHealth, kinds: tuple[type[ConnectorHealth], ...]) -> None:
+        self._source = source
+        self.kinds = kinds
+
+    def __repr__(self) -> str:
+        return f"on_health({', '.join([type(self._source).__name__, *(kind.__name__ for kind in self.kinds)])})"
+
+    def sources(self, item: str, feeds: Feeds) -> list[Source]:
+        return [_Transitions(self, self._source.health_events())]
+
+
+class _Transitions(Source):
+    is_event = True
+
+    def __init__(self, trigger: _OnHealth[Any], events: HealthEvents) -> None:
+        self._trigger = trigger
+        self._events = events
+        self._waiting: deque[HealthEvent] = deque()
+
+    def take(self, now: float) -> Transition | None:
+        while self._waiting:
+            event = self._waiting.popleft()
+            if not self._trigger.kinds or isinstance(event.after, self._trigger.kinds):
+                return Transition(self._trigger, now, event)
+        return None
+
+    async def wait(self) -> None:
+        try:
+            self._waiting.append(await self._events.receive())
+        except trio.EndOfChannel:
+            self.ended = True
+
+    def close(self) -> None:
+        self._events.close()
+
+
+def on_health(source: HasHealth, *kinds: type[ConnectorHealth]) -> Trigger[Any]:
+    """Wake for each change of health from the moment the item is added; with kinds, only for changes to one of them.
+
+    `source` is the host, or an executor (for the health of its items). The item finds the event in `ctx.wake.event`.
+    """
+    for kind in kinds:
+        if kind not in (Up, Connecting, Degraded, Down):
+            raise ConfigError(f"on_health: {kind!r} is no kind of health; use Up, Connecting, Degraded or Down")
+    if not callable(getattr(source, "health_events", None)):
+        raise ConfigError(f"on_health: {source!r} has no health_events(); give it the host, or an executor")
+    return _OnHealth(source, kinds)
+
+
+# Combinations
+
+
+class _AnyOf(Trigger[T]):
+    def __init__(self, triggers: tuple[Trigger[T], ...]) -> None:
+        self._triggers = triggers
+
+    def __repr__(self) -> str:
+        return f"any_of({', '.join(map(repr, self._triggers))})"
+
+    def sources(self, item: str, feeds: Feeds) -> list[Source]:
+        return [source for trigger in self._triggers for source in trigger.sources(item, feeds)]
+
+
+def any_of(*triggers: Trigger[T]) -> Trigger[T]:
+    """Wake for each of these; `ctx.wake` says for which. They take turns when several have something.
+
+    A slot of `every` that comes while the item is busy for another of them is run late, not skipped.
+    """
+    if not triggers:
+        raise ConfigError("any_of(): give it at least one trigger")
+    for trigger in triggers:
+        if not isinstance(trigger, Trigger):
+            raise ConfigError(f"any_of: {trigger!r} is no trigger; use every(...), on_message(...) and so on")
+    return _AnyOf(triggers)
+
+
+class Sources:
+    """All sources of one item, in turn."""
+
+    def __init__(self, sources: Sequence[Source]) -> None:
+        self._sources = list(sources)
+        self._taken = self._sources[-1]
+        self._have_events = any(source.is_event for source in self._sources)
+
+    def begin(self, origin: float) -> None:
+        for source in self._sources:
+            source.begin(origin)
+
+    @property
+    def ended(self) -> bool:
+        return all(source.ended for source in self._sources)
+
+    def is_asleep(self, now: float) -> bool:
+        """Whether nothing but the time can bring the next cycle, and that has not come yet."""
+        return not self._have_events and all(source.due > now for source in self._sources)
+
+    def take(self, now: float) -> Wake | None:
+        """What there is to wake for, beginning behind the source that had something last."""
+        if len(self._sources) == 1:
+            return self._taken.take(now)
+        first = self._sources.index(self._taken) + 1
+        for source in (*self._sources[first:], *self._sources[:first]):
+            if not source.ended and (wake := source.take(now)) is not None:
+                self._taken = source
+                return wake
+        return None
+
+    async def wait(self) -> None:
+        """Until `take` may have something."""
+        due = min(source.due for source in self._sources)
+        events = [source.wait for source in self._sources if source.is_event and not source.ended]
+        if not events:
+            await trio.sleep_until(due)
+            return
+        waiting = events[0]() if len(events) == 1 else wait_any(*events)
+        if due == math.inf:
+            await waiting
+        else:
+            with trio.move_on_at(due):
+                await waiting
+
+    def pass_over(self, now: float) -> int:
+        """The cycle that was taken is over."""
+        return self._taken.pass_over(now)
+
+    def pass_over_all(self, now: float) -> int:
+        """The item was out of service until now."""
+        return sum(source.pass_over(now) for source in self._sources)
+
+    def close(self) -> None:
+        for source in self._sources:
+            source.close()

@@ -1,0 +1,27 @@
+"""What runs in a worker process of `in_process`, besides the work."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from multiprocessing.connection import wait
+from multiprocessing.process import parent_process
+
+__all__ = ["end_with_parent"]
+
+
+def end_with_parent() -> None:
+    """From now on this process ends when its parent does, however that comes about, also in the middle of its work.
+
+    An idle worker would notice by its pipe; one that computes reads no pipe.
+    """
+    parent = parent_process()
+    assert parent is not None
+    # A thread, for there is no loop here; and PR_SET_PDEATHSIG goes by the parent's thread, which soon retires.
+    threading.Thread(target=_watch, args=(parent.sentinel,), daemon=True).start()
+
+
+def _watch(sentinel: int) -> None:
+    wait([sentinel])
+    os.kill(os.getpid(), signal.SIGKILL)

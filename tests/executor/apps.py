@@ -1,0 +1,42 @@
+"""An app whose observer tells on standard output what both halves do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from taktora_trio import ConnectorHost, Deployment, Inbound, MqttConnector, MqttRouting, Outbound, Received, Up
+from taktora_trio.executor import Context, Cycle, Executor, Observer, any_of, every, on_health, on_message
+
+OUT = Outbound("out", int, MqttRouting("test/numbers", qos=1))
+BACK = Inbound("back", int, MqttRouting("test/numbers", qos=1))
+
+
+class Tell(Observer):
+    def started(self, item: str) -> None:
+        print("started", item, flush=True)  # noqa: T201 - what the test waits for
+
+    def cycle(self, item: str, cycle: Cycle) -> None:
+        print("cycle", item, type(cycle.wake).__name__, flush=True)  # noqa: T201
+
+    def event(self, item: str, name: str, fields: Mapping[str, Any]) -> None:
+        print("event", item, name, dict(fields), flush=True)  # noqa: T201
+
+
+async def app(host: ConnectorHost) -> None:
+    executor = Executor(observers=host.observers)
+    async with host.open_writer(OUT) as out, host.open_reader(BACK) as back:
+
+        @executor.item(any_of(on_health(host, Up), every(0.2)))
+        async def send(ctx: Context) -> None:
+            await out.send(7)
+
+        @executor.item(on_message(back))
+        async def receive(ctx: Context[Received[int]]) -> None:
+            ctx.observe("received", value=ctx.message.value)
+
+        await executor.run()
+
+
+observed = Deployment("observed", app, [MqttConnector([OUT, BACK])], observers=[Tell()])
+observed_in_thread = Deployment("observed", app, [MqttConnector([OUT, BACK])], observers=[Tell()], gateway_thread=True)

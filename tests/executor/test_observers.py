@@ -1,0 +1,181 @@
+"""Observers: the contract, and the ready ones with the real libraries."""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import prometheus_client
+import pytest
+import structlog
+import trio
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from trio.testing import MockClock
+
+from taktora_trio.executor import Context, Cycle, Executor, Observer, Tick, every
+from taktora_trio.executor.observers.opentelemetry import SpanObserver
+from taktora_trio.executor.observers.prometheus import PrometheusObserver
+from taktora_trio.executor.observers.structlog import StructlogObserver
+
+
+async def run_the_plant(*observers: Observer) -> Executor:
+    """Five cycles: one overruns, and misses the slot behind it, one tells something and then fails."""
+    executor = Executor(observers=observers)
+
+    @executor.item(every(1), budget=0.5, on_failure="skip")
+    async def control(ctx: Context) -> None:
+        assert isinstance(ctx.wake, Tick)
+        if ctx.wake.slot == 1:
+            await trio.sleep(1.25)
+        if ctx.wake.slot == 4:
+            ctx.observe("valve", opened=0.5, by=OSError)
+            raise OSError("valve")
+        if ctx.wake.slot == 5:
+            ctx.stop()
+
+    await executor.run()
+    return executor
+
+
+class All(Observer):
+    def __init__(self) -> None:
+        self.record: list[tuple[Any, ...]] = []
+
+    def started(self, item: str) -> None:
+        self.record.append(("started", item))
+
+    def stopped(self, item: str) -> None:
+        self.record.append(("stopped", item))
+
+    def crashed(self, item: str, error: Exception, then: str) -> None:
+        self.record.append(("crashed", item, str(error), then))
+
+    def cycle(self, item: str, cycle: Cycle) -> None:
+        assert isinstance(cycle.wake, Tick)
+        self.record.append(("cycle", item, cycle.started, cycle.duration, cycle.lateness, cycle.wake.skipped))
+
+    def overrun(self, item: str, cycle: Cycle) -> None:
+        self.record.append(("overrun", item, cycle.duration, cycle.budget))
+
+    def event(self, item: str, name: str, fields: Mapping[str, Any]) -> None:
+        self.record.append(("event", item, name, dict(fields)))
+
+
+EVERYTHING = [
+    ("started", "control"),
+    ("cycle", "control", 0, 0, 0, 0),
+    ("cycle", "control", 1, 1.25, 0, 0),
+    ("overrun", "control", 1.25, 0.5),
+    ("cycle", "control", 3, 0, 0, 1),
+    ("event", "control", "valve", {"opened": 0.5, "by": OSError}),
+    ("cycle", "control", 4, 0, 0, 0),
+    ("crashed", "control", "valve", "skips this cycle"),
+    ("cycle", "control", 5, 0, 0, 0),
+    ("stopped", "control"),
+]
+
+
+async def test_all_that_happens_in_order(autojump_clock: MockClock) -> None:
+    observer = All()
+    await run_the_plant(observer, Observer())  # that one overrides nothing
+    assert observer.record == EVERYTHING
+
+
+@pytest.mark.parametrize("hook", ["started", "stopped", "crashed", "cycle", "overrun", "event"])
+async def test_one_that_raises_is_detached_and_reported(
+    hook: str, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    calls: list[str] = []
+
+    def fail(self: Observer, *arguments: Any) -> None:
+        calls.append(hook)
+        raise RuntimeError("a bug of mine")
+
+    bad = type("Bad", (All,), {hook: fail})()
+    before, after = All(), All()
+    executor = await run_the_plant(before, bad, after)
+    assert before.record == after.record == EVERYTHING
+    assert calls == [hook]
+    assert bad.record == EVERYTHING[: [entry[0] for entry in EVERYTHING].index(hook)]
+    assert executor.stats()["control"].count == 5
+    reports = [record for record in caplog.records if "told nothing more" in record.getMessage()]
+    assert [(report.levelno, f"raised in {hook}" in report.getMessage()) for report in reports] == [
+        (logging.ERROR, True)
+    ]
+    assert reports[0].exc_info is not None
+    assert isinstance(reports[0].exc_info[1], RuntimeError)
+
+
+async def test_structlog(autojump_clock: MockClock) -> None:
+    with structlog.testing.capture_logs() as entries:
+        await run_the_plant(StructlogObserver())
+    told = [(entry["log_level"], entry["event"], entry["item"]) for entry in entries if entry["event"] != "cycle"]
+    assert told == [
+        ("info", "item started", "control"),
+        ("warning", "overrun", "control"),
+        ("info", "valve", "control"),
+        ("error", "item crashed", "control"),
+        ("info", "item stopped", "control"),
+    ]
+    cycles = [entry for entry in entries if entry["event"] == "cycle"]
+    assert [entry["duration"] for entry in cycles] == [0, 1.25, 0, 0, 0]
+    assert {entry["log_level"] for entry in cycles} == {"debug"}
+    assert [entry.get("error") for entry in cycles] == [None, None, None, "OSError: valve", None]
+    assert next(entry["opened"] for entry in entries if entry["event"] == "valve") == 0.5
+
+
+async def test_prometheus(autojump_clock: MockClock) -> None:
+    registry = prometheus_client.CollectorRegistry()
+    observer = PrometheusObserver(registry)
+    await run_the_plant(observer)
+    await run_the_plant(observer)  # one observer may serve several executors
+    text = prometheus_client.generate_latest(registry).decode()
+    for line in (
+        'taktora_cycle_seconds_count{item="control"} 10.0',
+        'taktora_cycle_seconds_sum{item="control"} 2.5',
+        'taktora_cycle_seconds_bucket{item="control",le="1.0"} 8.0',
+        'taktora_lateness_seconds_count{item="control"} 10.0',
+        'taktora_overruns_total{item="control"} 2.0',
+        'taktora_skipped_slots_total{item="control"} 2.0',
+        'taktora_failures_total{item="control"} 2.0',
+        'taktora_events_total{item="control",name="valve"} 2.0',
+        'taktora_item_running{item="control"} 0.0',
+    ):
+        assert line in text.splitlines()
+
+
+def spans_of(exporter: InMemorySpanExporter) -> list[ReadableSpan]:
+    return list(exporter.get_finished_spans())
+
+
+async def test_opentelemetry(autojump_clock: MockClock) -> None:
+    exporter = InMemorySpanExporter()
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    tracer = provider.get_tracer("test")
+    with tracer.start_as_current_span("the app"):
+        await run_the_plant(SpanObserver(tracer))
+    *cycles, _ = spans_of(exporter)
+    assert [span.name for span in cycles] == ["control"] * 5
+    assert all(span.parent is None for span in cycles)
+    durations = [span.end_time - span.start_time for span in cycles if span.end_time and span.start_time]
+    assert durations == [0, 1_250_000_000, 0, 0, 0]
+    attributes = [dict(span.attributes or {}) for span in cycles]
+    assert [entry["taktora.overrun"] for entry in attributes] == [False, True, False, False, False]
+    assert [entry["taktora.skipped"] for entry in attributes] == [0, 0, 1, 0, 0]
+    assert [span.status.is_ok for span in cycles] == [True, True, True, False, True]
+    told, exception = cycles[3].events
+    assert (told.name, dict(told.attributes or {})) == ("valve", {"opened": 0.5, "by": "<class 'OSError'>"})
+    assert exception.name == "exception"
+
+
+def test_the_libraries_are_imported_by_their_observers_alone() -> None:
+    code = "import sys, taktora_trio, taktora_trio.executor; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True)
+    imported = {name.partition(".")[0] for name in done.stdout.split()}
+    assert imported & {"structlog", "prometheus_client", "opentelemetry", "trio_parallel"} == set()
