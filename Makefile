@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 WORKERS ?= 3
 
-.PHONY: demo test check bench mosquitto clean help
+.PHONY: demo test check bench throughput scaling mosquitto clean help
 
 help:  ## Show what can be made
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/:/' | awk -F: '{printf "make %-10s%s\n", $$1, $$2}'
@@ -20,8 +20,14 @@ check: .venv/check  ## Lint, format, types and import rules
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: .venv/test mosquitto  ## Measure against the targets, side by side
+bench: .venv/bench mosquitto  ## Measure against the targets, side by side
 	$(BIN)/python -m benchmarks.run
+
+throughput: .venv/bench mosquitto  ## Only throughput, round trips and CPU time, against other clients
+	$(BIN)/python -m benchmarks.throughput
+
+scaling: .venv/bench mosquitto  ## Cost as work grows, drawn into docs/
+	$(BIN)/python -m benchmarks.scaling --plot docs
 
 .venv/pip:
 	$(PYTHON) -m venv .venv
@@ -35,6 +41,10 @@ bench: .venv/test mosquitto  ## Measure against the targets, side by side
 
 .venv/test: .venv/demo
 	$(BIN)/python -m pip install --quiet --group test
+	@touch $@
+
+.venv/bench: .venv/test
+	$(BIN)/python -m pip install --quiet --group bench
 	@touch $@
 
 .venv/check: .venv/test

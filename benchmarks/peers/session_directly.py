@@ -1,0 +1,81 @@
+"""The gateway's session, used directly by a trio program: no shared memory, no second process, no envelope."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+
+import trio
+
+from benchmarks import message
+from benchmarks.peers.control import Done, Flood, Hello, Setting, Times, Trips, decode_order, encode, setting
+from taktora_trio import MqttOptions
+from taktora_trio.chaos.telemetry import read_lines
+from taktora_trio.mqtt.options import BrokerAddress
+from taktora_trio.mqtt.sessions import open_session
+from taktora_trio.mqtt.sessions.session import Message, Session
+
+__all__: list[str] = []
+
+
+class _Window:
+    """Publishes up to so many messages that are not acknowledged."""
+
+    def __init__(self, session: Session, size: int) -> None:
+        self._session = session
+        self._size = size
+        self._free = size
+        self._changed = trio.Event()
+
+    async def publish(self, item: Message) -> None:
+        if not self._free:
+            await self._wait()
+        self._free -= 1
+        self._session.publish(item, self._done)
+
+    async def wait_until_empty(self) -> None:
+        while self._free < self._size:
+            await self._wait()
+
+    async def _wait(self) -> None:
+        self._changed = trio.Event()
+        await self._changed.wait()
+
+    def _done(self) -> None:
+        self._free += 1
+        self._changed.set()
+
+
+async def run(told: Setting) -> None:
+    """Follow orders until there are no more."""
+    send, answers = trio.open_memory_channel[bytes](math.inf)
+    options = MqttOptions(broker=BrokerAddress("127.0.0.1", told.port), session=told.session, client_id=told.name)
+    async with open_session(options, lambda item: send.send_nowait(item.payload)) as session:
+        await session.subscribe({told.pong: 1})
+        window = _Window(session, told.window)
+        async with await trio.open_unix_socket(told.socket) as control:
+            await control.send_all(encode(Hello([os.getpid()])))
+            async for line in read_lines(control):
+                match decode_order(line):
+                    case Flood(qos, first, count, length):
+                        topic, end = told.topic(qos), first + count - 1
+                        for number in range(first, end + 1):
+                            payload = message.text(number, last=number == end, length=length)
+                            await window.publish(Message(topic, payload, qos))
+                        await window.wait_until_empty()
+                        await control.send_all(encode(Done()))
+                    case Trips(count, length):
+                        times = []
+                        for number in range(count):
+                            payload = message.text(number, length=length)
+                            start = time.perf_counter_ns()
+                            await window.publish(Message(told.ping, payload, 1))
+                            answer = await answers.receive()
+                            times.append(time.perf_counter_ns() - start)
+                            message.check_answer(answer, payload)
+                        await control.send_all(encode(Times(times)))
+
+
+if __name__ == "__main__":
+    trio.run(run, setting())
