@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import socket
 import threading
-from pathlib import Path
 
 import iceoryx2 as iox2
 import trio
@@ -66,17 +65,18 @@ def _socket_of(listener: iox2.Listener) -> int:
     iceoryx2 does not give it out. Comparing the open descriptors before and after would mistake another thread's.
     """
     ending = f"_{listener.id.value}.event"
-    for entry in os.listdir("/proc/self/fd"):
+    # The newest first, which as a rule has the highest number: a deployment of 200 channels has thousands of them.
+    for entry in sorted(map(int, os.listdir("/proc/self/fd")), reverse=True):
         try:
-            if not str(Path(f"/proc/self/fd/{entry}").readlink()).startswith("socket:"):
+            if not os.readlink(f"/proc/self/fd/{entry}").startswith("socket:"):  # noqa: PTH115 - Path takes 3 x as long
                 continue
             # A duplicate, for the object closes what it is given; the original belongs to the listener.
-            with socket.socket(fileno=os.dup(int(entry))) as candidate:
+            with socket.socket(fileno=os.dup(entry)) as candidate:
                 name = candidate.getsockname() if candidate.family == socket.AF_UNIX else ""
         except OSError:
             continue  # closed meanwhile
         if isinstance(name, str) and name.endswith(ending):
-            return int(entry)
+            return entry
     raise TransportError(
         "the socket of an iceoryx2 listener was not found in /proc/self/fd: is this Linux, with /proc?"
     )
