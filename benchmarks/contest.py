@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -20,9 +21,9 @@ import psutil
 import trio
 
 from benchmarks import counter, message
-from benchmarks.children import open_python
+from benchmarks.children import ROOT, open_python
 from benchmarks.peers import control
-from benchmarks.peers.control import Done, Flood, Hello, QoS, Setting, Times, Trips
+from benchmarks.peers.control import Came, Done, Flood, Hello, Inflow, QoS, Setting, Times, Trips
 from taktora_trio.chaos.mosquitto import open_mosquitto
 from taktora_trio.chaos.telemetry import read_lines
 from taktora_trio.transport.domain import Domain
@@ -68,12 +69,17 @@ class Contestant:
         answers: AsyncIterator[bytes],
         pids: Mapping[str, Sequence[int]],
         counted: trio.MemoryReceiveChannel[counter.Counted],
+        domain: Domain | None,
     ) -> None:
         self.pids = pids
+        """By half, and the broker's."""
+        self.domain = domain
+        """Of what runs through a gateway."""
         self._setting = told
         self._stream = stream
         self._answers = answers
         self._counted = counted
+        self._received = 0
         self._sent = dict.fromkeys(told.qos, 0)
 
     async def flood(self, qos: QoS, count: int, length: int = message.LENGTH) -> Flooded:
@@ -95,6 +101,23 @@ class Contestant:
         total = count * self._setting.channels
         spent = {name: (after[name] - before[name]) / total * 1e6 for name in before}
         return Flooded(total / (end - start) * 1e9, spent)
+
+    async def inflow(self, count: int) -> Flooded:
+        """Have `count` messages come in, on each filter in turn, from a process that sends as fast as it can."""
+        name, filters = self._setting.name, self._setting.filters
+        self._received += count
+        with trio.fail_after(_TIMEOUT):
+            before = self._cpu()
+            await self._stream.send_all(control.encode(Inflow(self._received)))
+            arguments = [str(self._setting.port), name, str(filters), str(count)]
+            began = await trio.run_process(
+                [sys.executable, "-m", "benchmarks.source", *arguments], capture_stdout=True, cwd=ROOT
+            )
+            came = await self._answer(Came)
+            await trio.sleep(_SETTLE)
+            after = self._cpu()
+        spent = {half: (after[half] - before[half]) / count * 1e6 for half in before}
+        return Flooded(count / (came.at - int(began.stdout)) * 1e9, spent)
 
     async def trips(self, count: int, length: int = message.LENGTH) -> list[float]:
         """Round trips through broker, echo and broker, in us."""
@@ -123,7 +146,7 @@ class Contest:
     async def open(self, entry: Entry) -> AsyncIterator[Contestant]:
         """Start it, and wait until it is connected. One at a time."""
         told = Setting(name=entry.name, port=self.port, socket=self._path, **entry.options)  # type: ignore[arg-type]
-        send, counted = trio.open_memory_channel[counter.Counted](told.channels)
+        send, counted = trio.open_memory_channel[counter.Counted](max(told.channels, 1))
         for qos in told.qos:
             for channel in range(told.channels):
                 self._arrivals[told.topic(qos, channel)] = send
@@ -142,7 +165,7 @@ class Contest:
                 pids = {"app": hello.pids, "broker": [self._broker_pid]}
                 if entry.mode == "split":
                     pids["gateway"] = [_gateway_of(process.pid)]
-                yield Contestant(told, stream, answers, pids, counted)
+                yield Contestant(told, stream, answers, pids, counted, domain)
 
     async def _take_counts(self, lines: AsyncIterator[bytes]) -> None:
         async for line in lines:

@@ -12,14 +12,16 @@ from typing import Any, Literal, TypeAlias, TypeVar
 
 import msgspec
 
-from benchmarks import counter, echo
+from benchmarks import counter, echo, source
 
 __all__ = [
     "A",
     "Answer",
+    "Came",
     "Done",
     "Flood",
     "Hello",
+    "Inflow",
     "Order",
     "QoS",
     "Setting",
@@ -50,6 +52,8 @@ class Setting(msgspec.Struct, frozen=True, kw_only=True):
     qos: tuple[QoS, ...] = (0, 1)
     channels: int = 1
     """How many for each QoS."""
+    filters: int = 0
+    """To how many topic filters it subscribes, besides `pong`."""
     max_payload: int = 128
     window: int = 64
 
@@ -59,6 +63,13 @@ class Setting(msgspec.Struct, frozen=True, kw_only=True):
 
     def topic(self, qos: int, channel: int = 0) -> str:
         return f"{counter.ROOT}{self.name}/{qos}/{channel}"
+
+    def inflow_topic(self, number: int) -> str:
+        """What filter `number` matches, and no other does."""
+        return f"{source.ROOT}{self.name}/{number}/unit/value"
+
+    def inflow_filter(self, number: int) -> str:
+        return f"{source.ROOT}{self.name}/{number}/+/value"
 
     @property
     def ping(self) -> str:
@@ -87,7 +98,13 @@ class Trips(msgspec.Struct, frozen=True, tag=True):
     length: int
 
 
-Order: TypeAlias = Flood | Trips
+class Inflow(msgspec.Struct, frozen=True, tag=True):
+    """Tell when so many messages have come in, counted from the start, on all filters together."""
+
+    count: int
+
+
+Order: TypeAlias = Flood | Trips | Inflow
 
 
 class Hello(msgspec.Struct, frozen=True, tag=True):
@@ -101,14 +118,21 @@ class Done(msgspec.Struct, frozen=True, tag=True):
     """All was published; at QoS 1 acknowledged, as far as the publisher is told."""
 
 
+class Came(msgspec.Struct, frozen=True, tag=True):
+    """The last of an `Inflow` has come."""
+
+    at: int
+    """The system's monotonic clock in ns."""
+
+
 class Times(msgspec.Struct, frozen=True, tag=True):
     """The round trips, in ns."""
 
     ns: list[int]
 
 
-Answer: TypeAlias = Hello | Done | Times
-A = TypeVar("A", Hello, Done, Times)
+Answer: TypeAlias = Hello | Done | Came | Times
+A = TypeVar("A", Hello, Done, Came, Times)
 
 decode_order = msgspec.json.Decoder(Order).decode
 
