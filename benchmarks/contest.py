@@ -7,6 +7,7 @@ Around them: mosquitto, the independent subscriber of `counter.py`, the other si
 from __future__ import annotations
 
 import contextlib
+import signal
 import subprocess
 import sys
 import tempfile
@@ -192,8 +193,16 @@ async def open_contest() -> AsyncIterator[Contest]:
         ):
             contest = Contest(broker.port, broker.pid, listener, path)
             nursery.start_soon(contest._take_counts, counts)
+            nursery.start_soon(_end_at_signal)
             yield contest
             nursery.cancel_scope.cancel()
+
+
+async def _end_at_signal() -> None:
+    """A SIGTERM ends what was started, too."""
+    with trio.open_signal_receiver(signal.SIGTERM) as signals:
+        async for _ in signals:
+            raise SystemExit("ended by SIGTERM")
 
 
 @contextlib.asynccontextmanager

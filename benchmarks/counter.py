@@ -8,6 +8,7 @@ and so on; the first that is missing, doubled or out of order is told instead. A
 
 from __future__ import annotations
 
+import signal
 import sys
 import time
 
@@ -76,5 +77,8 @@ def main(port: int) -> None:
                 print(msgspec.json.encode(told).decode(), flush=True)
 
 
+_LIMIT = 3600  # seconds, should nobody end it
+
 if __name__ == "__main__":
+    signal.alarm(_LIMIT)
     main(int(sys.argv[1]))

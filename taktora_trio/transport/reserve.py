@@ -26,9 +26,9 @@ __all__ = ["PAGE", "SHM", "NoRoom", "free_bytes", "in_pages", "room"]
 SHM = Path("/dev/shm")  # noqa: S108 - POSIX shared memory on Linux (shm_overview(7))
 PAGE = 4096
 # Nothing announces that there is room again. Shorter than a start may take, so that it is told what was missing.
-PATIENCE, _PAUSE = 2.0, 0.02
+PATIENCE = 2.0
 # The other half, which opens its end of the same channels at the same time, is done after 1 to 3 ms.
-_SHORTEST_PAUSE = 0.001
+_PAUSES = 0.001, 0.01
 # By prefix, the files that have all their pages, by name and inode: no later file is the same. To look at each again at
 # every opening took a deployment of 200 channels two minutes to start.
 _complete: dict[str, set[tuple[str, int]]] = {}
@@ -60,19 +60,23 @@ async def room(config: iox2.config.Config, needed: int, what: str) -> AsyncItera
     """Create something in the block: there are `needed` bytes for it when it begins, and they are taken when it ends.
 
     Waits for up to 2 s, then raises `NoRoom`; so it does if there is no room at the end after all, and the caller has
-    to let go of what was created. Raises `TransportError` if another process is opening something all that time.
+    to let go of what was created. Raises `TransportError` if another process is opening one thing all that time.
     """
     root = os.open(config.global_cfg.root_path.to_string(), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        deadline, pause = trio.current_time() + PATIENCE, _SHORTEST_PAUSE
+        pause, longest_pause = _PAUSES
+        deadline, turn = trio.current_time() + PATIENCE, os.fstat(root).st_mtime_ns
         while True:
             if alone := _lock(root):
+                os.utime(root)  # that others see that there is progress, for who opens many is hard to get past
                 if free_bytes() >= needed:
                     break
                 fcntl.flock(root, fcntl.LOCK_UN)
+            elif turn != (turn := os.fstat(root).st_mtime_ns):
+                deadline = trio.current_time() + PATIENCE
             if trio.current_time() < deadline:
                 await trio.sleep(pause)
-                pause = min(2 * pause, _PAUSE)
+                pause = min(2 * pause, longest_pause)
             elif alone:
                 raise NoRoom(f"{what}, which needs {needed} bytes")
             else:
