@@ -14,6 +14,7 @@ import contextlib
 import fcntl
 import os
 from collections.abc import AsyncIterator
+from contextvars import ContextVar
 from pathlib import Path
 
 import iceoryx2 as iox2
@@ -21,7 +22,7 @@ import trio
 
 from taktora_trio.errors import TransportError
 
-__all__ = ["PAGE", "SHM", "NoRoom", "free_bytes", "in_pages", "room"]
+__all__ = ["GIVE_WAY", "PAGE", "SHM", "NoRoom", "free_bytes", "in_pages", "room"]
 
 SHM = Path("/dev/shm")  # noqa: S108 - POSIX shared memory on Linux (shm_overview(7))
 PAGE = 4096
@@ -29,9 +30,13 @@ PAGE = 4096
 PATIENCE = 2.0
 # The other half, which opens its end of the same channels at the same time, is done after 1 to 3 ms.
 _PAUSES = 0.001, 0.01
+GIVE_WAY = 0.015
+"""Who opens many things in several rooms waits so long in between, in seconds, so that others have a turn."""
 # By prefix, the files that have all their pages, by name and inode: no later file is the same. To look at each again at
 # every opening took a deployment of 200 channels two minutes to start.
 _complete: dict[str, set[tuple[str, int]]] = {}
+# The folder of the domain in whose room this task is.
+_inside: ContextVar[str | None] = ContextVar("_inside", default=None)
 
 
 class NoRoom(TransportError):
@@ -59,10 +64,18 @@ def in_pages(count: int) -> int:
 async def room(config: iox2.config.Config, needed: int, what: str) -> AsyncIterator[None]:
     """Create something in the block: there are `needed` bytes for it when it begins, and they are taken when it ends.
 
+    In a block for many things at once, a room for one of them has nothing more to do, and the domain's files are looked
+    through once and not for each.
+
     Waits for up to 2 s, then raises `NoRoom`; so it does if there is no room at the end after all, and the caller has
     to let go of what was created. Raises `TransportError` if another process is opening one thing all that time.
     """
-    root = os.open(config.global_cfg.root_path.to_string(), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    folder = config.global_cfg.root_path.to_string()
+    if _inside.get() == folder:
+        os.utime(folder)
+        yield
+        return
+    root = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         pause, longest_pause = _PAUSES
         deadline, turn = trio.current_time() + PATIENCE, os.fstat(root).st_mtime_ns
@@ -83,7 +96,11 @@ async def room(config: iox2.config.Config, needed: int, what: str) -> AsyncItera
                 raise TransportError(
                     f"cannot open {what}: another process of its domain has not finished opening; end it"
                 )
-        yield
+        outside = _inside.set(folder)
+        try:
+            yield
+        finally:
+            _inside.reset(outside)
         try:
             if needed:  # a notifier brings no file of its own
                 _take(config.global_cfg.prefix.to_string())
