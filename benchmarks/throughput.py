@@ -35,7 +35,7 @@ from benchmarks.report import Figure, as_documents, grid, machine, median_of_rat
 
 __all__ = ["Results", "entries", "main", "measure_throughput"]
 
-SESSIONS = ("aiomqtt",)
+SESSIONS = ("native", "aiomqtt")
 """The gateway's sessions; the first is the fast one, which the targets are for."""
 QOS: tuple[QoS, ...] = (0, 1)
 _WARM_UP = 1_000

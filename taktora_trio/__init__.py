@@ -15,7 +15,7 @@ The layers, each importing only those above it (checked by import-linter):
     cli                                          the `taktora-trio` command
 """
 
-from taktora_trio.channel import ChannelDescriptor, Header, Inbound, Outbound, Received, Routing
+from taktora_trio.channel import ChannelDescriptor, Header, Inbound, Metadata, Outbound, Received, Routing
 from taktora_trio.codec import JsonCodec, MsgpackCodec, PayloadCodec, RawCodec
 from taktora_trio.connector import Connector
 from taktora_trio.deployment import Deployment
@@ -63,6 +63,7 @@ __all__ = [
     "HealthEvent",
     "Inbound",
     "JsonCodec",
+    "Metadata",
     "MqttConnector",
     "MqttOptions",
     "MqttRouting",

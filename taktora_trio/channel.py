@@ -4,18 +4,31 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar, Generic, Literal, TypeVar
+from collections.abc import Callable
+from typing import Annotated, Any, ClassVar, Generic, Literal, TypeVar
 
 import attrs
 import msgspec
 
 from taktora_trio.errors import ConfigError
 
-__all__ = ["ChannelDescriptor", "Header", "Inbound", "Outbound", "Received", "Routing", "check_name"]
+__all__ = [
+    "NO_CORRELATION_ID",
+    "ChannelDescriptor",
+    "Header",
+    "Inbound",
+    "Metadata",
+    "Outbound",
+    "Received",
+    "Routing",
+    "check_name",
+]
 
 T = TypeVar("T")
 
 CORRELATION_ID_LENGTH = 32
+NO_CORRELATION_ID = b"\0" * CORRELATION_ID_LENGTH
+_MAX_U16 = 65_535  # the largest length that an envelope has room to write down, and MQTT's limit too
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
 
@@ -42,6 +55,25 @@ class Routing(ABC):
     def check(self, direction: Literal["out", "in"]) -> None:
         """Raise `ConfigError` if a channel of that direction can't use this routing."""
 
+    def topic_of(self, message_type: type[T]) -> Callable[[T], str] | None:
+        """What makes the concrete topic of an outbound message from its own fields; `None` if nothing does.
+
+        Raises `ConfigError` for a type whose messages don't have them. What it returns raises `CodecError`.
+        """
+        return None
+
+    def fields_of(self, message_type: type) -> Callable[[str], dict[str, object]] | None:
+        """What reads fields of an inbound message from its concrete topic; `None` if there are none. As `topic_of`."""
+        return None
+
+    def check_topic(self, topic: str) -> None:
+        """Raise `ConfigError` unless an outbound message can go to this concrete topic."""
+        if not self.is_pattern:
+            raise ConfigError(f"all messages of this channel go to {self.address!r}: leave topic={topic!r} out")
+
+    def check_metadata(self, metadata: Metadata) -> None:  # noqa: B027 - a protocol may carry whatever it is
+        """Raise `ConfigError` for what the protocol can't carry."""
+
 
 class Header(msgspec.Struct, frozen=True, gc=False):
     """What the envelope says about a message."""
@@ -50,16 +82,42 @@ class Header(msgspec.Struct, frozen=True, gc=False):
     """Counts the channel's messages from 1 since its writer was opened."""
     timestamp_ns: int
     """When it was sent, in nanoseconds since the unix epoch."""
-    correlation_id: bytes = b"\0" * CORRELATION_ID_LENGTH
+    correlation_id: bytes = NO_CORRELATION_ID
     """32 bytes that the framework carries and never reads."""
 
 
+class Metadata(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """What a protocol says about a message besides its payload; in MQTT 5 the PUBLISH properties (section 3.3.2.3).
+
+    Carried only by a channel that sets room aside for it: see `ChannelDescriptor.max_metadata`.
+    """
+
+    content_type: str = ""
+    response_topic: str = ""
+    """Where an answer is expected."""
+    message_expiry: Annotated[int, msgspec.Meta(ge=0, le=2**32 - 1)] | None = None
+    """Seconds after which the message is worth nothing; `None` for never."""
+    user_properties: tuple[tuple[str, str], ...] = ()
+    """In order; a name may come more than once."""
+    correlation_data: bytes = b""
+    """Only what does not fit the header's correlation id: longer than 32 bytes, or ending in the zero byte that an id
+    is padded with."""
+
+
 class Received(msgspec.Struct, Generic[T], frozen=True):
-    """An inbound message: its value, its header, and the concrete topic it was published on."""
+    """An inbound message: its value, its header, the concrete topic it was published on, and its metadata if any."""
 
     value: T
     header: Header
     topic: str
+    metadata: Metadata | None = None
+
+
+def _length(instance: Any, attribute: attrs.Attribute[int], value: object) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= _MAX_U16:
+        raise ConfigError(
+            f"channel {instance.name!r}: {attribute.name} is {value!r}; it must be a whole number from 0 to {_MAX_U16}"
+        )
 
 
 def _positive(instance: Any, attribute: attrs.Attribute[int], value: object) -> None:
@@ -80,8 +138,11 @@ class ChannelDescriptor(Generic[T]):
     """The largest encoded payload, in bytes. Shared memory is set aside for `window` of them."""
     window: int = attrs.field(default=64, kw_only=True, validator=_positive)
     """How many messages may wait in shared memory before the channel is full."""
-    max_topic: int = attrs.field(default=512, kw_only=True, validator=_positive)
+    max_topic: int = attrs.field(default=512, kw_only=True, validator=[_positive, _length])
     """The longest concrete topic in UTF-8 bytes; set aside only where the routing is a pattern."""
+    max_metadata: int = attrs.field(default=0, kw_only=True, validator=_length)
+    """The largest `Metadata`, in bytes as MessagePack: its texts, and 1 to 5 bytes for each. With 0 the channel carries
+    none: sending some is a `PayloadOverflow`, and what an inbound message has is left out."""
 
     direction: ClassVar[Literal["out", "in"]] = "out"
 
@@ -95,6 +156,8 @@ class ChannelDescriptor(Generic[T]):
             raise ConfigError(f"channel {self.name!r}: max_payload is {self.max_payload}; MQTT ends at 268435455 bytes")
         try:
             self.routing.check(self.direction)
+            fields = self.routing.topic_of if self.direction == "out" else self.routing.fields_of
+            fields(self.message_type)
         except ConfigError as exc:
             raise ConfigError(f"channel {self.name!r}: {exc}") from None
 

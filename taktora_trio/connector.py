@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import attrs
 import trio
 
-from taktora_trio.channel import ChannelDescriptor, Header, Received, check_name
+from taktora_trio.channel import NO_CORRELATION_ID, ChannelDescriptor, Header, Metadata, Received, check_name
 from taktora_trio.codec import PayloadCodec
 from taktora_trio.errors import ConfigError
 from taktora_trio.health import HealthBoard
@@ -24,7 +24,12 @@ class PayloadSource(Protocol):
     def is_behind(self) -> bool:
         """Whether something was sent that has not been received yet."""
 
-    def receive_nowait(self) -> Received[bytes]: ...
+    @property
+    def sent_before(self) -> int:
+        """The sequence number of the last message that was sent before this end of the channel was opened."""
+
+    def receive_nowait(self) -> Received[bytes]:
+        """The next payload, with the concrete topic to publish it on. Raises `trio.WouldBlock` and `TransportError`."""
 
     async def wait(self) -> None: ...
 
@@ -35,9 +40,29 @@ class PayloadSource(Protocol):
 class PayloadSink(Protocol):
     """An inbound channel as the gateway sees it: payload bytes for the app."""
 
-    def send_nowait(self, value: bytes, *, topic: str = "") -> None: ...
+    def send_nowait(
+        self,
+        value: bytes,
+        *,
+        topic: str = "",
+        correlation_id: bytes = NO_CORRELATION_ID,
+        metadata: Metadata | None = None,
+    ) -> None:
+        """Hand over a payload, its topic where the routing is a pattern, and what was said about it.
 
-    async def send(self, value: bytes, *, topic: str = "") -> None: ...
+        Metadata is left out where the channel sets no room aside for it. Raises `BackPressure`, and `PayloadOverflow`
+        where payload, topic or metadata are larger than the channel's limits.
+        """
+
+    async def send(
+        self,
+        value: bytes,
+        *,
+        topic: str = "",
+        correlation_id: bytes = NO_CORRELATION_ID,
+        metadata: Metadata | None = None,
+    ) -> None:
+        """Like `send_nowait`, but waits for room."""
 
     def find_reader(self) -> None:
         """Hand what is waiting to a reader that has come."""
@@ -86,3 +111,5 @@ class Connector(ABC):
             seen.add(channel.name)
             self.codec.decoder(channel.message_type)  # raises ConfigError for a type it can't carry
             self.codec.encoder(channel.message_type)
+            if channel.direction == "in" and channel.routing.fields_of(channel.message_type):
+                self.codec.filling_decoder(channel.message_type)

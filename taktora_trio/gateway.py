@@ -115,7 +115,10 @@ async def _open_channels(
             for channel in batch:
                 spec = specs[channel.name]
                 if channel.direction == "out":
-                    reader = open_reader(node, spec, bytes, RawCodec(), channel.routing.address, acknowledge=False)
+                    # Who writes there is no other than the app; but one bad topic would end the connection, again and
+                    # again.
+                    check, address = channel.routing.check_topic, channel.routing.address
+                    reader = open_reader(node, spec, bytes, RawCodec(), address, acknowledge=False, check_topic=check)
                     outbound[channel.name] = await stack.enter_async_context(reader)
                 else:
                     full = partial(health.degrade, connector.name, f"channel {channel.name} is full", FULL_FOR)

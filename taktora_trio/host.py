@@ -92,7 +92,8 @@ class ConnectorHost:
                 port = open_envelope_publisher(self._node, channel_spec(connector, channel))
                 self._publishers[id(channel)] = await self._ports.enter_async_context(port)
             encode = connector.codec.encoder(channel.message_type)
-            async with ChannelWriter(self._publishers[id(channel)], encode, full) as writer:
+            routing, topic_of = channel.routing, channel.routing.topic_of(channel.message_type)
+            async with ChannelWriter(self._publishers[id(channel)], encode, full, routing, topic_of) as writer:
                 yield writer
 
     @contextlib.asynccontextmanager
@@ -101,7 +102,10 @@ class ConnectorHost:
         connector = self._connector_of(channel, Inbound, "open_writer")
         with self._reserve(channel):
             spec, topic = channel_spec(connector, channel), channel.routing.address
-            async with open_reader(self._node, spec, channel.message_type, connector.codec, topic) as reader:
+            opening = open_reader(
+                self._node, spec, channel.message_type, connector.codec, topic, routing=channel.routing
+            )
+            async with opening as reader:
                 if reports := self._reports.get(connector.name):
                     reports.tell()  # by this the gateway learns that somebody is there
                 yield reader

@@ -23,6 +23,15 @@ def test_space_for_a_topic_is_set_aside_only_where_the_routing_is_a_pattern() ->
     assert Inbound("many", float, PATTERN, max_topic=100).topic_space == 100
 
 
+@pytest.mark.parametrize(("name", "lowest"), [("max_topic", 1), ("max_metadata", 0)])
+def test_an_envelope_has_two_bytes_for_each_of_these_lengths(name: str, lowest: int) -> None:
+    for value in (lowest, 65_535):
+        assert getattr(Inbound("a", float, PATTERN, **{name: value}), name) == value
+    for wrong in (lowest - 1, 65_536, 1.5, "64", True, None):
+        with pytest.raises(ConfigError, match=f"channel 'a': {name} is {wrong!r}"):
+            Inbound("a", float, PATTERN, **{name: wrong})  # type: ignore[arg-type]
+
+
 def test_descriptors_are_frozen_and_compare_by_what_they_say() -> None:
     assert Outbound("a", int, TOPIC) == Outbound("a", int, TOPIC)
     pair: list[ChannelDescriptor[int]] = [Outbound("a", int, TOPIC), Inbound("a", int, TOPIC)]
@@ -72,8 +81,8 @@ def test_a_routing_must_be_typed() -> None:
 @pytest.mark.parametrize(
     ("kind", "routing"),
     [
-        (Outbound, PATTERN),
-        (Outbound, MqttRouting("plant/#")),
+        (Outbound, MqttRouting("$share/group/plant")),
+        (Outbound, MqttRouting("plant/{unit}")),
         (Inbound, MqttRouting("plant/temperature", retain=True)),
         (Inbound, MqttRouting("plant/#/temperature")),
         (Inbound, MqttRouting("")),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 import time
@@ -38,6 +39,7 @@ class _Window:
     def __init__(self, session: Session, size: int) -> None:
         self._session = session
         self._size = size
+        self._packet_ids = itertools.cycle(range(1, 2 * size + 1))  # acknowledgements come in order
         self._free = size
         self._changed = trio.Event()
 
@@ -45,7 +47,7 @@ class _Window:
         if not self._free:
             await self._wait()
         self._free -= 1
-        self._session.publish(item, self._done)
+        self._session.publish(item, next(self._packet_ids), self._done)
 
     async def wait_until_empty(self) -> None:
         while self._free < self._size:
@@ -55,7 +57,7 @@ class _Window:
         self._changed = trio.Event()
         await self._changed.wait()
 
-    def _done(self) -> None:
+    def _done(self, packet_id: int, refusal: str) -> None:
         self._free += 1
         self._changed.set()
 
@@ -88,7 +90,9 @@ class _Inflow:
 async def run(told: Setting) -> None:
     """Follow orders until there are no more."""
     send, answers = trio.open_memory_channel[bytes](math.inf)
-    options = MqttOptions(broker=BrokerAddress("127.0.0.1", told.port), session=told.session, client_id=told.name)
+    options = MqttOptions(
+        broker=BrokerAddress("127.0.0.1", told.port), session=told.session, client_id=told.name, persistent=False
+    )
     inflow = _Inflow(told)
 
     def take(item: Message) -> None:
@@ -96,6 +100,7 @@ async def run(told: Setting) -> None:
             send.send_nowait(item.payload)
         else:
             inflow.take(item.topic)
+        session.acknowledge(item)
 
     async with open_session(options, take) as session:
         await session.subscribe({told.pong: 1, **{told.inflow_filter(number): 1 for number in range(told.filters)}})

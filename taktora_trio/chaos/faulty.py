@@ -247,6 +247,7 @@ class _FaultySource:
         self._stalled = False
         self.wait = source.wait
         self.acknowledge: Callable[[Header], None] = source.acknowledge
+        self.sent_before = source.sent_before
 
     @property
     def is_behind(self) -> bool:

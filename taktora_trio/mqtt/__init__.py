@@ -2,6 +2,7 @@
 
 connector.py   MqttConnector: what an app declares
 routing.py     MqttRouting: topic, QoS, retain
+templates.py   topics with fields of the message in them
 options.py     the broker's address, and how to talk to it
 topics.py      topic names and filters: valid, matching, covering
 bridge.py      the gateway half: channels on one side, a session on the other

@@ -12,11 +12,11 @@ import attrs
 import iceoryx2 as iox2
 import trio
 
-from taktora_trio.channel import Header
+from taktora_trio.channel import NO_CORRELATION_ID, Header, Metadata
 from taktora_trio.codec import Buffer
 from taktora_trio.errors import PayloadOverflow, TransportError
 from taktora_trio.transport.cursor import Cursor
-from taktora_trio.transport.envelope import HEADER, NO_CORRELATION_ID, unpack
+from taktora_trio.transport.envelope import HEADER, unpack
 from taktora_trio.transport.services import ServiceSpec, open_notifier, open_publisher, open_subscriber
 from taktora_trio.transport.wakeup import Wakeup, open_wakeup
 
@@ -94,38 +94,45 @@ class EnvelopePublisher:
         self._cursor = cursor
         self._max_payload = spec.max_payload
         self._topic_space = spec.topic_space
+        self._metadata_space = spec.metadata_space
+        self._window, self._overflow = spec.window, spec.overflow
         self._first = self._sequence_number = cursor.sent
         self._views = _Views(spec.envelope_size, spec.samples)
         self._closed = False
 
-    def send(self, payload: Buffer, correlation_id: bytes = NO_CORRELATION_ID, topic: bytes = b"") -> bool:
+    def send(
+        self, payload: Buffer, correlation_id: bytes = NO_CORRELATION_ID, topic: bytes = b"", metadata: bytes = b""
+    ) -> bool:
         """Copy the payload into shared memory and send it; `False`, and nothing done, if there is no room.
 
         Raises `PayloadOverflow`.
         """
         length = len(payload)
         if not self.has_room:
-            self._check_size(length, len(topic))
+            self._check_size(length, topic, metadata)
             return False
-        sample, buffer = self._lend(length, len(topic))
+        sample, buffer = self._lend(length, topic, metadata)
         buffer[_START : _START + length] = payload
-        self._send(sample, buffer, length, correlation_id, topic)
+        self._send(sample, buffer, length, correlation_id, topic, metadata)
         return True
 
-    def loan(self, length: int, topic_length: int = 0) -> Loan:
-        """Shared memory for a payload of `length` bytes. Raises `PayloadOverflow`."""
-        sample, buffer = self._lend(length, topic_length)
+    def loan(self, length: int, topic: bytes = b"", metadata: bytes = b"") -> Loan:
+        """Shared memory for a payload of `length` bytes and what is sent with it. Raises `PayloadOverflow`."""
+        sample, buffer = self._lend(length, topic, metadata)
         return Loan(sample, buffer, length)
 
-    def send_loan(self, loan: Loan, correlation_id: bytes = NO_CORRELATION_ID, topic: bytes = b"") -> bool:
+    def send_loan(
+        self, loan: Loan, correlation_id: bytes = NO_CORRELATION_ID, topic: bytes = b"", metadata: bytes = b""
+    ) -> bool:
         """Send what was written; `False` if there is no room, and then the loan is as it was, for another try."""
         if not self.has_room:
             return False
-        self._send(loan.sample, loan.buffer, loan.length, correlation_id, topic)
+        self._send(loan.sample, loan.buffer, loan.length, correlation_id, topic, metadata)
         return True
 
-    def _lend(self, length: int, topic_length: int) -> tuple[SampleMutUninit, memoryview]:
-        self._check_size(length, topic_length)
+    def _lend(self, length: int, topic: bytes, metadata: bytes) -> tuple[SampleMutUninit, memoryview]:
+        if length > self._max_payload or topic or metadata:
+            self._check_size(length, topic, metadata)
         try:
             sample = self._publisher.loan_uninit()
         except iox2.LoanError as exc:
@@ -134,20 +141,30 @@ class EnvelopePublisher:
             ) from exc
         return sample, self._views.at(sample.payload_ptr)
 
-    def _check_size(self, length: int, topic_length: int) -> None:
-        if length > self._max_payload or topic_length > self._topic_space:
+    def _check_size(self, length: int, topic: bytes, metadata: bytes) -> None:
+        if length > self._max_payload or len(topic) > self._topic_space or len(metadata) > self._metadata_space:
             raise PayloadOverflow(
-                f"a payload of {length} bytes and a topic of {topic_length}, where {self.spec.name} takes"
-                f" {self._max_payload} and {self._topic_space}: send less, or raise its max_payload or max_topic"
+                f"a payload of {length} bytes, a topic of {len(topic)} and metadata of {len(metadata)}, where"
+                f" {self.spec.name} takes {self._max_payload}, {self._topic_space} and {self._metadata_space}:"
+                " send less, or raise its max_payload, max_topic or max_metadata"
             )
 
     def _send(
-        self, sample: SampleMutUninit, buffer: memoryview, length: int, correlation_id: bytes, topic: bytes
+        self,
+        sample: SampleMutUninit,
+        buffer: memoryview,
+        length: int,
+        correlation_id: bytes,
+        topic: bytes,
+        metadata: bytes,
     ) -> None:
         number = self._sequence_number + 1
-        HEADER.pack_into(buffer, 0, number, time.time_ns(), length, len(topic), correlation_id)
-        if topic:
-            buffer[_START + length : _START + length + len(topic)] = topic
+        if topic or metadata:
+            HEADER.pack_into(buffer, 0, number, time.time_ns(), length, len(topic), len(metadata), correlation_id)
+            end = _START + length
+            buffer[end : end + len(topic) + len(metadata)] = topic + metadata
+        else:
+            HEADER.pack_into(buffer, 0, number, time.time_ns(), length, 0, 0, correlation_id)
         sample.assume_init().send()  # to the history alone, where nobody is there now
         self.sent += 1
         self._sequence_number = self._cursor.sent = number
@@ -160,7 +177,7 @@ class EnvelopePublisher:
         The window is no larger than the history and the reader's buffer, so whatever is sent within it can neither be
         refused by the one nor fall out of the other before it is acknowledged.
         """
-        return self.spec.overflow or self.waiting < self.spec.window
+        return self._overflow or self.waiting < self._window
 
     @property
     def has_reader(self) -> bool:
@@ -206,12 +223,17 @@ class EnvelopeSubscriber:
         self.data = data
         """Signalled when something was sent."""
         self.received = 0
+        self.sent_before = cursor.sent
+        """The sequence number of the last envelope that was sent before this was opened."""
         self._last = 0
         self._subscriber = subscriber
         self._space = space
         self._cursor = cursor
         self._told = cursor.done
         self._batch = max(1, spec.window // 2)
+        self._max_payload = spec.max_payload
+        self._topic_space = spec.topic_space
+        self._metadata_space = spec.metadata_space
         self._views = _Views(spec.envelope_size, spec.samples)
         self._closed = False
 
@@ -222,11 +244,16 @@ class EnvelopeSubscriber:
             self.tell()
         return sample
 
-    def open(self, sample: Sample) -> tuple[Header, memoryview, str]:
-        """Header, payload (a view that is valid until the sample is deleted) and topic. Raises `TransportError`."""
-        opened = unpack(self._views.at(sample.payload_ptr), self.spec.max_payload, self.spec.topic_space)
+    def open(self, sample: Sample, *, acknowledge: bool = False) -> tuple[Header, memoryview, str, Metadata | None]:
+        """Header, payload (a view that is valid until the sample is deleted), topic, metadata.
+
+        Raises `TransportError`.
+        """
+        opened = unpack(self._views.at(sample.payload_ptr), self._max_payload, self._topic_space, self._metadata_space)
         self.received += 1
-        self._last = opened[0].sequence_number
+        self._last = number = opened[0].sequence_number
+        if acknowledge:
+            self.acknowledge(number)
         return opened
 
     @property

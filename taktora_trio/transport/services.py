@@ -53,6 +53,7 @@ class ServiceSpec:
     name: str
     max_payload: int
     topic_space: int = 0
+    metadata_space: int = 0
     window: int
     """How many envelopes may be on their way: sent, and not acknowledged yet."""
     borrowed: int = 2
@@ -68,7 +69,7 @@ class ServiceSpec:
 
     @property
     def envelope_size(self) -> int:
-        return envelope_size(self.max_payload, self.topic_space)
+        return envelope_size(self.max_payload, self.topic_space, self.metadata_space)
 
     @property
     def samples(self) -> int:
@@ -106,12 +107,13 @@ def channel_spec(connector: Connector, channel: ChannelDescriptor[Any]) -> Servi
         name=f"taktora.connector.{connector.name}.{channel.name}.{channel.direction}",
         max_payload=channel.max_payload,
         topic_space=channel.topic_space,
+        metadata_space=channel.max_metadata,
         window=channel.window,
         # All that is not acknowledged yet, so that a gateway goes on where the one before has stopped.
         history=channel.window,
         description=(
             f"codec {connector.codec.name}, max_payload {channel.max_payload} bytes,"
-            f" topic {channel.topic_space} bytes, window {channel.window}"
+            f" topic {channel.topic_space} bytes, metadata {channel.max_metadata} bytes, window {channel.window}"
         ),
     )
 

@@ -10,10 +10,11 @@ import attrs
 import iceoryx2 as iox2
 import trio
 
+from taktora_trio.channel import NO_CORRELATION_ID, Metadata, Routing
 from taktora_trio.codec import Buffer, PayloadCodec
-from taktora_trio.errors import BackPressure
+from taktora_trio.errors import BackPressure, ConfigError
 from taktora_trio.health import FULL_FOR
-from taktora_trio.transport.envelope import NO_CORRELATION_ID, check_correlation_id
+from taktora_trio.transport.envelope import check_correlation_id, pack_metadata
 from taktora_trio.transport.ports import CHECKPOINT_EVERY, EnvelopePublisher, open_envelope_publisher
 from taktora_trio.transport.services import ServiceSpec
 
@@ -38,10 +39,20 @@ class ChannelWriter(trio.abc.SendChannel[T]):
     The port below it stays open as long as its owner wants, for what was sent to be taken.
     """
 
-    def __init__(self, port: EnvelopePublisher, encode: Callable[[T], Buffer], on_full: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        port: EnvelopePublisher,
+        encode: Callable[[T], Buffer],
+        on_full: Callable[[], None],
+        routing: Routing | None = None,
+        topic_of: Callable[[T], str] | None = None,
+    ) -> None:
         self._port = port
         self._encode = encode
         self._on_full = on_full
+        self._routing = routing
+        self._topic_of = topic_of
+        self._has_topics = port.spec.topic_space > 0
         self._turn = trio.StrictFIFOLock()
         self._waited = 0
         self._closed = False
@@ -49,26 +60,46 @@ class ChannelWriter(trio.abc.SendChannel[T]):
     def __repr__(self) -> str:
         return f"ChannelWriter({self._port.spec.name!r}, sent={self._port.sent}{', closed' if self._closed else ''})"
 
-    async def send(self, value: T, *, correlation_id: bytes = NO_CORRELATION_ID, topic: str = "") -> None:
+    async def send(
+        self,
+        value: T,
+        *,
+        correlation_id: bytes = NO_CORRELATION_ID,
+        topic: str = "",
+        metadata: Metadata | None = None,
+    ) -> None:
         """Send a message; wait while the channel is full: while a whole window is not acknowledged. Order is kept.
 
-        `correlation_id` is carried along (at most 32 bytes), `topic` only where the routing is a pattern. Raises
-        `CodecError` and `PayloadOverflow` at once, with nothing sent, and `trio.ClosedResourceError`.
+        `correlation_id` is carried along (at most 32 bytes), `metadata` where the channel has room for it. A `topic`
+        belongs to a routing that is a pattern; where the routing fills it in from the message it can be left out.
+        Raises `CodecError`, `ConfigError` and `PayloadOverflow` at once, with nothing sent, and
+        `trio.ClosedResourceError`.
         """
         await trio.lowlevel.checkpoint_if_cancelled()
         payload = self._payload(value)
         correlation_id = self._correlation_id(correlation_id)
-        encoded_topic = topic.encode()
-        if not self._turn.locked() and self._port.send(payload, correlation_id, encoded_topic):
+        encoded_topic = self._topic(topic, value) if topic or self._has_topics else b""
+        packed = b"" if metadata is None else self._metadata(metadata)
+        if not self._turn.locked() and self._port.send(payload, correlation_id, encoded_topic, packed):
             if self._port.sent % CHECKPOINT_EVERY == 0:
                 await trio.lowlevel.cancel_shielded_checkpoint()
             return
-        await self._until_sent(lambda: self._port.send(payload, correlation_id, encoded_topic))
+        await self._until_sent(lambda: self._port.send(payload, correlation_id, encoded_topic, packed))
 
-    def send_nowait(self, value: T, *, correlation_id: bytes = NO_CORRELATION_ID, topic: str = "") -> None:
+    def send_nowait(
+        self,
+        value: T,
+        *,
+        correlation_id: bytes = NO_CORRELATION_ID,
+        topic: str = "",
+        metadata: Metadata | None = None,
+    ) -> None:
         """Like `send`, but raises `BackPressure` (a `trio.WouldBlock`) where it would wait."""
         payload = self._payload(value)
-        if self._turn.locked() or not self._port.send(payload, self._correlation_id(correlation_id), topic.encode()):
+        correlation_id = self._correlation_id(correlation_id)
+        encoded_topic = self._topic(topic, value) if topic or self._has_topics else b""
+        packed = b"" if metadata is None else self._metadata(metadata)
+        if self._turn.locked() or not self._port.send(payload, correlation_id, encoded_topic, packed):
             self._waited += 1
             self._tell_full()
             raise BackPressure(
@@ -78,20 +109,27 @@ class ChannelWriter(trio.abc.SendChannel[T]):
 
     @contextlib.asynccontextmanager
     async def loan(
-        self, length: int, *, correlation_id: bytes = NO_CORRELATION_ID, topic: str = ""
+        self,
+        length: int,
+        *,
+        correlation_id: bytes = NO_CORRELATION_ID,
+        topic: str = "",
+        metadata: Metadata | None = None,
     ) -> AsyncIterator[memoryview]:
         """Write a payload of `length` bytes straight into shared memory, with no copy and no codec.
 
             async with writer.loan(len(frame)) as view:
                 camera.read_into(view)
 
-        It is sent when the block ends, and given back unsent if the block raises. Do not keep the view.
+        It is sent when the block ends, and given back unsent if the block raises. Do not keep the view. There is no
+        message to fill the topic in from, so where the routing is a pattern it must be given.
         """
         await trio.lowlevel.checkpoint_if_cancelled()
         self._check_open()
         correlation_id = self._correlation_id(correlation_id)
-        encoded_topic = topic.encode()
-        loan = self._port.loan(length, len(encoded_topic))
+        encoded_topic = self._topic(topic) if topic or self._has_topics else b""
+        packed = b"" if metadata is None else self._metadata(metadata)
+        loan = self._port.loan(length, encoded_topic, packed)
         view = loan.payload
         try:
             yield view
@@ -101,8 +139,8 @@ class ChannelWriter(trio.abc.SendChannel[T]):
             raise
         view.release()
         try:
-            if self._turn.locked() or not self._port.send_loan(loan, correlation_id, encoded_topic):
-                await self._until_sent(lambda: self._port.send_loan(loan, correlation_id, encoded_topic))
+            if self._turn.locked() or not self._port.send_loan(loan, correlation_id, encoded_topic, packed):
+                await self._until_sent(lambda: self._port.send_loan(loan, correlation_id, encoded_topic, packed))
         except (trio.Cancelled, trio.ClosedResourceError):
             loan.sample.delete()
             raise
@@ -144,6 +182,25 @@ class ChannelWriter(trio.abc.SendChannel[T]):
     def _correlation_id(self, value: bytes) -> bytes:
         return value if value is NO_CORRELATION_ID else check_correlation_id(value)
 
+    def _topic(self, topic: str, value: T | None = None) -> bytes:
+        if self._routing is None:
+            return topic.encode()
+        if topic:
+            self._routing.check_topic(topic)
+        elif self._topic_of is not None and value is not None:
+            topic = self._topic_of(value)
+        else:
+            raise ConfigError(f"{self._port.spec.name} has no topic of its own: give each message one with topic=...")
+        return topic.encode()
+
+    def _metadata(self, metadata: Metadata) -> bytes:
+        if self._routing is None:
+            if not self._port.spec.metadata_space:
+                return b""
+        else:
+            self._routing.check_metadata(metadata)
+        return pack_metadata(metadata)
+
     def _check_open(self) -> None:
         if self._closed:
             raise trio.ClosedResourceError("this writer was closed")
@@ -162,7 +219,11 @@ async def open_writer(
     *,
     on_full: Callable[[], None] = lambda: None,
 ) -> AsyncIterator[ChannelWriter[T]]:
-    """The writer of a channel; `on_full` is called whenever its reader has no room for a message."""
+    """The gateway's writer of a channel; `on_full` is called whenever its reader has no room for a message.
+
+    Topics are taken as they are, and metadata is left out where the channel has no room for any: both come from
+    outside, and it is the app that has declared what it wants of it.
+    """
     encode = codec.encoder(message_type)
     async with open_envelope_publisher(node, spec) as port, ChannelWriter(port, encode, on_full) as writer:
         yield writer

@@ -7,6 +7,7 @@ import logging
 import uuid
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, TypeAlias
 
 import attrs
@@ -19,6 +20,7 @@ from taktora_trio import (
     BackPressure,
     Header,
     Inbound,
+    Metadata,
     MqttConnector,
     MqttOptions,
     MqttRouting,
@@ -27,14 +29,25 @@ from taktora_trio import (
     RawCodec,
     Received,
 )
-from taktora_trio.channel import ChannelDescriptor
+from taktora_trio.channel import NO_CORRELATION_ID, ChannelDescriptor
 from taktora_trio.connector import GatewayChannels
 from taktora_trio.errors import TransportError
 from taktora_trio.health import HealthBoard, Up
 from taktora_trio.mqtt import bridge
-from taktora_trio.mqtt.bridge import InboundMessages, OutboundPump
+from taktora_trio.mqtt.inbound import MESSAGE_OVERHEAD, InboundMessages
+from taktora_trio.mqtt.options import LastWill
+from taktora_trio.mqtt.outbound import OutboundPump
 from taktora_trio.mqtt.sessions.memory import MemoryBroker
-from taktora_trio.mqtt.sessions.session import ConnectFailed, ConnectRefused, Message, OnMessage, Session, SessionLost
+from taktora_trio.mqtt.sessions.session import (
+    ConnectFailed,
+    ConnectRefused,
+    Message,
+    OnDone,
+    OnMessage,
+    Session,
+    SessionLost,
+)
+from taktora_trio.mqtt.sessions.state import SessionState
 
 BACKOFF = Backoff(initial=1, maximum=4, factor=2, jitter=0)
 
@@ -42,13 +55,14 @@ BACKOFF = Backoff(initial=1, maximum=4, factor=2, jitter=0)
 class Source:
     """What the app has sent; an exception in the queue is what reading it raises."""
 
-    def __init__(self, *payloads: bytes | Exception) -> None:
-        self.queue: deque[bytes | Exception] = deque(payloads)
+    def __init__(self, *payloads: bytes | Received[bytes] | Exception) -> None:
+        self.queue: deque[bytes | Received[bytes] | Exception] = deque(payloads)
         self.acknowledged: list[int] = []
+        self.sent_before = 0
         self._taken = 0
         self._more = trio.Event()
 
-    def put(self, *payloads: bytes | Exception) -> None:
+    def put(self, *payloads: bytes | Received[bytes] | Exception) -> None:
         self.queue.extend(payloads)
         self._more.set()
 
@@ -63,6 +77,8 @@ class Source:
         if isinstance(payload, Exception):
             raise payload
         self._taken += 1
+        if isinstance(payload, Received):
+            return payload
         return Received(payload, Header(self._taken, 0), "")
 
     def acknowledge(self, header: Header) -> None:
@@ -81,22 +97,38 @@ class Sink:
         self._waiting: deque[tuple[bytes, str]] = deque()
         self._space = trio.Event()
         self.topics: list[str] = []
+        self.said: list[tuple[bytes, Metadata | None]] = []
 
-    def send_nowait(self, value: bytes, *, topic: str = "") -> None:
+    def send_nowait(
+        self,
+        value: bytes,
+        *,
+        topic: str = "",
+        correlation_id: bytes = NO_CORRELATION_ID,
+        metadata: Metadata | None = None,
+    ) -> None:
         if len(value) > self._max_payload:
             raise PayloadOverflow(f"{len(value)} bytes")
         if len(self._waiting) >= self._window:
             raise BackPressure("full")
         self._waiting.append((value, topic))
         self.topics.append(topic)
+        self.said.append((correlation_id, metadata))
 
     def find_reader(self) -> None: ...
 
-    async def send(self, value: bytes, *, topic: str = "") -> None:
+    async def send(
+        self,
+        value: bytes,
+        *,
+        topic: str = "",
+        correlation_id: bytes = NO_CORRELATION_ID,
+        metadata: Metadata | None = None,
+    ) -> None:
         await trio.lowlevel.checkpoint()
         while True:
             try:
-                return self.send_nowait(value, topic=topic)
+                return self.send_nowait(value, topic=topic, correlation_id=correlation_id, metadata=metadata)
             except BackPressure:
                 self._space = trio.Event()
                 await self._space.wait()
@@ -110,10 +142,16 @@ class Sink:
 class FakeSession(Session):
     """Acknowledges when the test says so, or at once."""
 
-    def __init__(self, *, acknowledges: bool = True) -> None:
+    def __init__(self, *, acknowledges: bool = True, refusal: str = "", session_present: bool = False) -> None:
         self.acknowledges = acknowledges
+        self.refusal = refusal
+        self.session_present = session_present
         self.published: list[Message] = []
         self.unacknowledged: list[Callable[[], None]] = []
+        self.ids: list[int] = []
+        self.inbound_acknowledged: list[Message] = []
+        self.released: list[int] = []
+        self.holds: list[bool] = []
         self.subscribed: list[dict[str, int]] = []
         self.closed_at: float | None = None
         self._lost = trio.Event()
@@ -126,16 +164,27 @@ class FakeSession(Session):
         await trio.lowlevel.checkpoint()
         self.subscribed.append(dict(filters))
 
-    def publish(self, message: Message, on_done: Callable[[], None]) -> None:
+    def publish(self, message: Message, packet_id: int, on_done: OnDone) -> None:
         self.published.append(message)
+        self.ids.append(packet_id)
         if self.acknowledges:
-            on_done()
+            on_done(packet_id, self.refusal)
         else:
-            self.unacknowledged.append(on_done)
+            self.unacknowledged.append(partial(on_done, packet_id, self.refusal))
 
-    def acknowledge(self, *indices: int) -> None:
+    def finish(self, *indices: int) -> None:
+        """The broker acknowledges what was published."""
         for on_done in [self.unacknowledged[index] for index in indices]:
             on_done()
+
+    def acknowledge(self, message: Message) -> None:
+        self.inbound_acknowledged.append(message)
+
+    def release(self, packet_id: int) -> None:
+        self.released.append(packet_id)
+
+    def hold(self, reading: bool) -> None:
+        self.holds.append(reading)
 
     def lose(self) -> None:
         self._lost.set()
@@ -152,12 +201,15 @@ class FakeBroker:
     answers: Sequence[Session | Exception | None]
     connects: list[float] = attrs.field(factory=list)
     on_message: OnMessage | None = None
+    options: MqttOptions | None = None
 
     @contextlib.asynccontextmanager
-    async def open_session(self, options: MqttOptions, on_message: OnMessage) -> AsyncIterator[Session]:
+    async def open_session(
+        self, options: MqttOptions, on_message: OnMessage, state: SessionState, max_payload: int
+    ) -> AsyncIterator[Session]:
         answer = self.answers[min(len(self.connects), len(self.answers) - 1)]
         self.connects.append(trio.current_time())
-        self.on_message = on_message
+        self.on_message, self.options = on_message, options
         await trio.lowlevel.checkpoint()
         if answer is None:
             await trio.sleep_forever()
@@ -402,17 +454,17 @@ async def test_no_more_than_max_inflight_are_on_their_way(fake: Fake, autojump_c
         running.sources["out"].put(*numbered(10))
         await wait_all_tasks_blocked()
         assert session.payloads == numbered(3)
-        session.acknowledge(1)  # what comes after an unacknowledged one still counts: order is kept by a queue
+        session.finish(1)  # what comes after an unacknowledged one still counts: order is kept by a queue
         await wait_all_tasks_blocked()
         assert session.payloads == numbered(3)
-        session.acknowledge(0)
+        session.finish(0)
         await wait_all_tasks_blocked()
         assert session.payloads == numbered(5)
-        session.acknowledge(2, 3, 4)
+        session.finish(2, 3, 4)
         await wait_all_tasks_blocked()
         assert session.payloads == numbered(8)
         session.acknowledges = True
-        session.acknowledge(5, 6, 7)
+        session.finish(5, 6, 7)
         await wait_all_tasks_blocked()
         assert session.payloads == numbered(10)
 
@@ -430,7 +482,7 @@ async def test_work_that_does_not_move_is_named(fake: Fake, autojump_clock: Mock
         await wait_all_tasks_blocked()
         assert [stalled(), stalled()] == [None, None], "as many are on their way as may be"
         session.acknowledges = True
-        session.acknowledge(0, 1, 2, 3)
+        session.finish(0, 1, 2, 3)
         await wait_all_tasks_blocked()
         assert source.queue == deque()
         source.queue.append(b"of which nobody was told")
@@ -444,8 +496,8 @@ async def test_a_channel_that_is_not_acknowledged_does_not_hold_up_another(
     fake: Fake, autojump_clock: MockClock
 ) -> None:
     class Deaf(FakeSession):
-        def publish(self, message: Message, on_done: Callable[[], None]) -> None:
-            super().publish(message, on_done if message.topic == "topic/b" else lambda: None)
+        def publish(self, message: Message, packet_id: int, on_done: OnDone) -> None:
+            super().publish(message, packet_id, on_done if message.topic == "topic/b" else lambda *_: None)
 
     session = Deaf()
     fake(session)
@@ -466,14 +518,14 @@ async def test_what_was_not_acknowledged_is_published_first_on_the_next_session(
     async with open_bridge(outbound()) as running:
         running.sources["out"].put(*numbered(5))
         await wait_all_tasks_blocked()
-        first.acknowledge(0, 1)
+        first.finish(0, 1)
         first.lose()
         await wait_all_tasks_blocked()
         running.sources["out"].put(*numbered(3, start=5))
         await trio.sleep(10)
         assert first.payloads == numbered(5)
         assert second.payloads == numbered(6, start=2)
-        second.acknowledge(*range(len(second.unacknowledged)))
+        second.finish(*range(len(second.unacknowledged)))
 
 
 async def test_what_was_acknowledged_out_of_order_is_not_published_twice(fake: Fake, autojump_clock: MockClock) -> None:
@@ -482,11 +534,11 @@ async def test_what_was_acknowledged_out_of_order_is_not_published_twice(fake: F
     async with open_bridge(outbound()) as running:
         running.sources["out"].put(*numbered(4))
         await wait_all_tasks_blocked()
-        first.acknowledge(1, 3)
+        first.finish(1, 3)
         first.lose()
         await trio.sleep(10)
         assert second.payloads == [b"0", b"2"]
-        second.acknowledge(0, 1)
+        second.finish(0, 1)
 
 
 async def test_nothing_is_taken_from_the_app_without_a_connection(fake: Fake, autojump_clock: MockClock) -> None:
@@ -521,13 +573,13 @@ async def test_a_stop_drains_what_is_queued(fake: Fake, autojump_clock: MockCloc
         assert session.payloads == numbered(2)
         running.stop.set()
         await trio.sleep(1)
-        session.acknowledge(0, 1)
+        session.finish(0, 1)
         await trio.sleep(1)
-        session.acknowledge(2, 3)
+        session.finish(2, 3)
         await trio.sleep(1)
         assert session.payloads == numbered(5)
         assert running.ended_at is None  # what is published is not yet acknowledged
-        session.acknowledge(4)
+        session.finish(4)
         await wait_all_tasks_blocked()
         assert [running.ended_at, session.closed_at] == [3, 3]
 
@@ -562,8 +614,8 @@ async def test_an_app_that_goes_on_sending_does_not_keep_the_drain_going(fake: F
     source = Source()
 
     class Feeding(FakeSession):
-        def publish(self, message: Message, on_done: Callable[[], None]) -> None:
-            super().publish(message, on_done)
+        def publish(self, message: Message, packet_id: int, on_done: OnDone) -> None:
+            super().publish(message, packet_id, on_done)
             source.put(b"more")
 
     session = Feeding()
@@ -653,7 +705,7 @@ async def test_beyond_the_limit_messages_are_discarded_counted_and_shown(
     autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     sink = Sink(window=1)
-    size = 1 + len("topic/x") + bridge._MESSAGE_OVERHEAD
+    size = 1 + len("topic/x") + MESSAGE_OVERHEAD
     async with open_inbound(sink, limit=3 * size) as (messages, health):
         await trio.sleep(1)
         deliver(messages, numbered(9))  # one into the channel, three into the backlog
@@ -711,3 +763,238 @@ async def test_a_stop_says_what_the_app_had_no_room_for(
         for payload in numbered(4):
             broker.deliver(Message("a/b", payload))
     assert "channel in: stopped with 3 inbound messages that the app had no room for" in caplog.text
+
+
+# Inbound at QoS 1 and 2: acknowledged when safe, and never discarded for want of room
+
+
+async def test_a_message_is_acknowledged_when_every_channel_has_it(autojump_clock: MockClock) -> None:
+    fast, slow = Sink(), Sink(window=1)
+    session = FakeSession()
+    async with open_inbound(fast, slow) as (messages, _):
+        messages.attach(session)
+        arrived = [Message("topic/x", payload, 1, packet_id=number + 1) for number, payload in enumerate(numbered(4))]
+        for message in arrived:
+            messages.deliver(message)
+        assert fast.take() == numbered(4)
+        assert session.inbound_acknowledged == arrived[:1]
+        for count in (2, 3, 4):
+            slow.take(1)
+            await wait_all_tasks_blocked()
+            assert session.inbound_acknowledged == arrived[:count]
+        messages.deliver(Message("nobody/wants", b"", 2, packet_id=9))
+        assert session.inbound_acknowledged[-1].packet_id == 9, "else the broker would send it for ever"
+
+
+async def test_an_oversized_message_is_acknowledged_too(autojump_clock: MockClock) -> None:
+    session = FakeSession()
+    async with open_inbound(Sink()) as (messages, _):
+        messages.attach(session)
+        messages.deliver(Message("topic/x", b"x" * 101, 1, packet_id=1))
+        messages.deliver(Message("topic/x", b"", 1, packet_id=2, skipped=2**28))
+        assert [message.packet_id for message in session.inbound_acknowledged] == [1, 2]
+        assert messages.discarded == 2
+
+
+async def test_with_a_full_backlog_nothing_more_is_read_and_nothing_lost(autojump_clock: MockClock) -> None:
+    sink, first, second = Sink(window=1), FakeSession(), FakeSession()
+    size = 1 + len("topic/x") + MESSAGE_OVERHEAD
+    async with open_inbound(sink, limit=4 * size) as (messages, health):
+        messages.attach(first)
+        for number in range(8):  # what was read with the one that was too much still comes
+            messages.deliver(Message("topic/x", b"%d" % number, 1, packet_id=number + 1))
+        assert first.holds == [True]
+        assert messages.discarded == 0
+        assert health == [("Degraded (channel in0 is not read: no more is taken from the broker)", 0.0)]
+        messages.deliver(Message("topic/x", b"a QoS 0 message is discarded"))
+        assert messages.discarded == 1
+        messages.attach(second)  # a new connection is no reason to read again
+        assert second.holds == [True]
+        arrived = []
+        while taken := sink.take():
+            arrived += taken
+            await wait_all_tasks_blocked()
+        assert arrived == numbered(8)
+        assert second.holds == [True, False]
+        assert [message.packet_id for message in second.inbound_acknowledged] == list(range(2, 9))
+
+
+async def test_nothing_is_lost_or_comes_twice_over_broken_connections(
+    memory: Memory, autojump_clock: MockClock
+) -> None:
+    broker, options = memory
+    sink = Sink(window=2)
+    async with open_bridge(inbound("in", "a/#", qos=1), sinks={"in": sink}, client_id="one", **options):
+        arrived: list[bytes] = []
+        for round_ in range(5):
+            for payload in numbered(4, start=4 * round_):
+                broker.deliver(Message("a/b", payload, 1))
+            arrived += sink.take(3)
+            await wait_all_tasks_blocked()
+            broker.drop_all()
+            broker.deliver(Message("a/b", b"while away %d" % round_, 1))
+            await trio.sleep(10)
+        while taken := sink.take():
+            arrived += taken
+            await wait_all_tasks_blocked()
+        expected = []
+        for round_ in range(5):
+            expected += [*numbered(4, start=4 * round_), b"while away %d" % round_]
+        assert arrived == expected
+        await wait_all_tasks_blocked()
+        assert broker.kept["one"].unacknowledged == {}
+
+
+@pytest.mark.parametrize(
+    ("qos", "persistent", "kept"), [(0, None, 0), (1, None, 1), (2, None, 1), (1, False, 0), (0, True, 1)]
+)
+async def test_the_session_is_persistent_where_that_keeps_messages(
+    qos: Any, persistent: bool | None, kept: int, memory: Memory, autojump_clock: MockClock
+) -> None:
+    broker, options = memory
+    async with open_bridge(inbound("in", "a/#", qos=qos), client_id="one", persistent=persistent, **options):
+        assert len(broker.kept) == kept
+
+
+# Properties
+
+
+async def test_metadata_and_correlation_ids_travel_both_ways(memory: Memory, autojump_clock: MockClock) -> None:
+    _, options = memory
+    metadata = Metadata("text/plain", user_properties=(("a", "b"),))
+    sink = Sink()
+    channels = [outbound("out"), inbound("in", "topic/#")]
+    async with open_bridge(*channels, sinks={"in": sink}, protocol="5", **options) as running:
+        running.sources["out"].put(Received(b"x", Header(1, 0, b"id".ljust(32, b"\0")), "", metadata))
+        await wait_all_tasks_blocked()
+        assert sink.take() == [b"x"]
+        assert sink.said == [(b"id".ljust(32, b"\0"), metadata)]
+
+
+# Refusals
+
+
+async def test_what_the_broker_refuses_is_counted_and_shown_and_not_tried_again(
+    fake: Fake, caplog: pytest.LogCaptureFixture, autojump_clock: MockClock
+) -> None:
+    first, second = FakeSession(refusal="Quota exceeded"), FakeSession()
+    fake(first, second)
+    async with open_bridge(outbound()) as running:
+        running.sources["out"].put(*numbered(5))
+        await trio.sleep(1)
+        assert running.sources["out"].acknowledged == [1, 2, 3, 4, 5]
+        first.lose()
+        await trio.sleep(10)
+        assert second.published == []
+    shown = "Degraded (channel out: the broker refuses messages: Quota exceeded)"
+    assert running.health[:2] == [("Up", 0), (shown, 0)]
+    counts = [record.args[1] for record in caplog.records if isinstance(record.args, tuple) and "refused" in record.msg]
+    assert counts == [1, 2, 4]
+
+
+# Packet identifiers
+
+
+async def test_identifiers_follow_from_the_sequence_number_and_never_meet(
+    fake: Fake, autojump_clock: MockClock
+) -> None:
+    first, second = FakeSession(acknowledges=False), FakeSession(session_present=True)
+    fake(first, second)
+    async with open_bridge(outbound("a"), outbound("b"), max_inflight=4) as running:
+        for name in ("a", "b"):
+            running.sources[name].put(*numbered(6))
+        await wait_all_tasks_blocked()
+        ids = {
+            (message.topic, message.payload): number for message, number in zip(first.published, first.ids, strict=True)
+        }
+        assert len(set(ids.values())) == 8
+        assert all(1 <= number < 65_533 for number in ids.values())
+        first.lose()
+        await trio.sleep(10)
+        again = {(m.topic, m.payload): number for m, number in zip(second.published, second.ids, strict=True) if m.dup}
+        assert again == ids
+
+
+async def test_with_very_many_channels_the_identifiers_still_suffice(fake: Fake, autojump_clock: MockClock) -> None:
+    session = FakeSession()
+    fake(session)
+    channels = [outbound(f"c{number}", window=1) for number in range(1200)]
+    async with open_bridge(*channels) as running:
+        for source in running.sources.values():
+            source.put(b"x")
+        await wait_all_tasks_blocked()
+    assert len(set(session.ids)) == 1200
+    assert max(session.ids) < 65_533
+
+
+async def test_identifiers_of_an_app_that_is_gone_are_released_before_they_are_used(
+    fake: Fake, autojump_clock: MockClock
+) -> None:
+    session = FakeSession(session_present=True)
+    fake(session)
+    channel = Outbound("out", bytes, MqttRouting("a/b", qos=2))
+    async with open_bridge(channel, max_inflight=4) as running:
+        source = running.sources["out"]
+        source.sent_before = 2  # the first two were perhaps sent by a gateway that was killed: the broker knows them
+        source.put(*numbered(7))
+        await wait_all_tasks_blocked()
+        assert session.released == session.ids[2:4]
+        assert len(session.published) == 7
+
+
+# Presence
+
+
+def presence(session: FakeSession) -> list[tuple[bytes, int, bool]]:
+    return [(m.payload, m.qos, m.retain) for m in session.published if m.topic.startswith("taktora/")]
+
+
+async def test_presence_is_up_when_connected_and_down_after_the_last_message(
+    fake: Fake, autojump_clock: MockClock
+) -> None:
+    session = FakeSession()
+    broker = fake(session)
+    async with open_bridge(outbound(), client_id="one") as running:
+        await wait_all_tasks_blocked()
+        assert presence(session) == [(b"Up", 1, True)]
+        assert broker.options is not None
+        assert broker.options.will == LastWill("taktora/one/health", b"Down")
+        running.sources["out"].put(b"last")
+        await running.stopped()
+    assert [message.payload for message in session.published] == [b"Up", b"last", b"Down"]
+
+
+@pytest.mark.parametrize(
+    "options", [{"presence": None, "client_id": "one"}, {"will": LastWill("a", b""), "client_id": "one"}, {}]
+)
+async def test_there_may_be_no_presence(fake: Fake, options: dict[str, Any], autojump_clock: MockClock) -> None:
+    session = FakeSession()
+    broker = fake(session)
+    async with open_bridge(outbound(), **options):
+        await wait_all_tasks_blocked()
+        assert broker.options is not None
+        assert broker.options.will == options.get("will")
+    assert session.published == []
+
+
+async def test_a_broker_that_does_not_take_the_presence_is_no_reason_to_fail(
+    fake: Fake, caplog: pytest.LogCaptureFixture, autojump_clock: MockClock
+) -> None:
+    caplog.set_level(logging.INFO)
+    session = FakeSession(refusal="Not authorized")
+    fake(session)
+    async with open_bridge(outbound(), client_id="one") as running:
+        await trio.sleep(1)
+        assert running.health == [("Up", 0)]
+    assert presence(session) == [(b"Up", 1, True)]
+    assert "the broker does not take the presence on 'taktora/one/health': Not authorized" in caplog.text
+
+
+async def test_a_broker_that_never_acknowledges_the_presence_does_not_hold_up_a_stop(
+    fake: Fake, autojump_clock: MockClock
+) -> None:
+    session = FakeSession(acknowledges=False)
+    fake(session)
+    async with open_bridge(outbound(), client_id="one") as running:
+        await trio.sleep(1)
+        assert await running.stopped() == 1.5

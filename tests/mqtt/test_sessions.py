@@ -3,22 +3,34 @@
 from __future__ import annotations
 
 import math
+import traceback
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import attrs
 import pytest
 import trio
 import trio.testing
 
-from taktora_trio.mqtt.options import MqttOptions
+from taktora_trio import BrokerAddress, Metadata
+from taktora_trio.mqtt.options import LastWill, MqttOptions
 from taktora_trio.mqtt.sessions import open_session
 from taktora_trio.mqtt.sessions.memory import MemoryBroker
-from taktora_trio.mqtt.sessions.session import ConnectFailed, Message, OnMessage, Session, SessionLost
-from tests.mosquitto import free_port, open_mosquitto
+from taktora_trio.mqtt.sessions.session import (
+    ConnectFailed,
+    ConnectRefused,
+    Message,
+    OnMessage,
+    Session,
+    SessionLost,
+    SubscriptionRefused,
+)
+from taktora_trio.mqtt.sessions.state import SessionState
+from tests.mosquitto import find_mosquitto, free_port, open_mosquitto
 
 
 @attrs.frozen
@@ -28,14 +40,29 @@ class Rig:
     options: MqttOptions
     cut: Callable[[], Awaitable[None]]
 
-    def open(self, on_message: OnMessage = lambda message: None) -> AbstractAsyncContextManager[Session]:
-        return open_session(self.options, on_message)
+    def open(
+        self, on_message: OnMessage = lambda message: None, **options: Any
+    ) -> AbstractAsyncContextManager[Session]:
+        return self.open_with(SessionState(), on_message, **options)
+
+    def open_with(
+        self, state: SessionState, on_message: OnMessage, max_payload: int = 2**28 - 1, **options: Any
+    ) -> AbstractAsyncContextManager[Session]:
+        return open_session(attrs.evolve(self.options, **options), on_message, state, max_payload)
+
+    @property
+    def v5(self) -> bool:
+        return self.options.protocol == "5"
 
 
-@pytest.fixture(params=["aiomqtt", "memory"])
+SESSIONS = [f"{session} {protocol}" for session in ("native", "aiomqtt", "memory") for protocol in ("3.1.1", "5")]
+
+
+@pytest.fixture(params=SESSIONS)
 async def rig(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Rig]:
-    if request.param == "memory":
-        options = MqttOptions(session="memory", broker=f"mqtt://{uuid.uuid4().hex}")
+    session, protocol = request.param.split()
+    if session == "memory":
+        options = MqttOptions(session="memory", protocol=protocol, broker=f"mqtt://{uuid.uuid4().hex}")
         broker = MemoryBroker.at(options.broker.host, options.broker.port)
 
         async def drop() -> None:
@@ -45,7 +72,7 @@ async def rig(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[R
         yield Rig(options, drop)
     else:
         async with open_mosquitto(tmp_path) as server:
-            yield Rig(MqttOptions(session="aiomqtt", broker=server.url), server.stop)
+            yield Rig(MqttOptions(session=session, protocol=protocol, broker=server.url), server.stop)
 
 
 class Inbox:
@@ -53,13 +80,30 @@ class Inbox:
 
     def __init__(self) -> None:
         self.put, self._take = trio.open_memory_channel[Message](math.inf)
+        self._session: Session | None = None
+
+    def acknowledge_to(self, session: Session) -> None:
+        """From now on, whatever is taken."""
+        self._session = session
 
     async def take(self, count: int) -> list[Message]:
+        taken = []
         with trio.fail_after(10):
-            return [await self._take.receive() for _ in range(count)]
+            for _ in range(count):
+                message = await self._take.receive()
+                if self._session is not None and message.qos:
+                    self._session.acknowledge(message)
+                taken.append(message)
+        return taken
+
+    def count(self) -> int:
+        return self._take.statistics().current_buffer_used
 
     def is_empty(self) -> bool:
         return self._take.statistics().current_buffer_used == 0
+
+
+def ignore(packet_id: int, refusal: str) -> None: ...
 
 
 @pytest.mark.parametrize("qos", [0, 1, 2])
@@ -68,21 +112,23 @@ async def test_messages_arrive_once_and_in_order_with_many_in_flight(rig: Rig, q
     all_done = trio.Event()
     count = 300
 
-    def finished(number: int) -> None:
-        done.append(number)
+    def finished(packet_id: int, refusal: str) -> None:
+        assert not refusal
+        done.append(packet_id)
         if len(done) == count:
             all_done.set()
 
     async with rig.open(inbox.put.send_nowait) as subscriber, rig.open() as publisher:
+        inbox.acknowledge_to(subscriber)
         await subscriber.subscribe({"test/+": qos})
         for number in range(count):
-            publisher.publish(Message("test/a", b"%d" % number, qos), partial(finished, number))
+            publisher.publish(Message("test/a", b"%d" % number, qos), number + 1, finished)
         messages = await inbox.take(count)
         with trio.fail_after(10):
             await all_done.wait()
     assert [int(message.payload) for message in messages] == list(range(count))
     assert {message.topic for message in messages} == {"test/a"}
-    assert sorted(done) == list(range(count))
+    assert sorted(done) == list(range(1, count + 1))
     assert inbox.is_empty()
 
 
@@ -91,16 +137,16 @@ async def test_payloads_are_any_bytes(rig: Rig) -> None:
     payloads = [b"", b"\0", bytes(range(256)), b"x" * 100_000]
     async with rig.open(inbox.put.send_nowait) as session:
         await session.subscribe({"test": 1})
-        for payload in payloads:
-            session.publish(Message("test", payload, 1), lambda: None)
+        for number, payload in enumerate(payloads):
+            session.publish(Message("test", payload, 1), number + 1, ignore)
         assert [message.payload for message in await inbox.take(len(payloads))] == payloads
 
 
 async def test_retained_messages_come_with_the_subscription(rig: Rig) -> None:
     inbox, published = Inbox(), trio.Event()
     async with rig.open() as publisher:
-        publisher.publish(Message("test/kept", b"kept", 1, retain=True), published.set)
-        publisher.publish(Message("test/passing", b"passing", 1), lambda: None)
+        publisher.publish(Message("test/kept", b"kept", 1, retain=True), 1, lambda *_: published.set())
+        publisher.publish(Message("test/passing", b"passing", 1), 2, ignore)
         with trio.fail_after(10):
             await published.wait()
     async with rig.open(inbox.put.send_nowait) as subscriber:
@@ -113,8 +159,8 @@ async def test_what_was_not_subscribed_does_not_come(rig: Rig) -> None:
     inbox = Inbox()
     async with rig.open(inbox.put.send_nowait) as session:
         await session.subscribe({"test/+/b": 1, "test/c": 0})
-        for topic in ("test/a", "test/x/b", "test/x/y/b", "test/c"):
-            session.publish(Message(topic, b"", 1), lambda: None)
+        for number, topic in enumerate(("test/a", "test/x/b", "test/x/y/b", "test/c")):
+            session.publish(Message(topic, b"", 1), number + 1, ignore)
         assert [message.topic for message in await inbox.take(2)] == ["test/x/b", "test/c"]
         assert inbox.is_empty()
 
@@ -130,7 +176,7 @@ async def test_a_lost_connection_is_told_and_nothing_is_done_on_it(rig: Rig) -> 
             lost = await session.wait_until_lost()
         assert isinstance(lost, SessionLost)
         assert str(lost)
-        session.publish(Message("test", b"", 1), lambda: done.append("published on a dead connection"))
+        session.publish(Message("test", b"", 1), 1, lambda *_: done.append("published on a dead connection"))
         await trio.testing.wait_all_tasks_blocked(0.05)
         assert (await session.wait_until_lost()) is lost
     assert done == []
@@ -139,8 +185,8 @@ async def test_a_lost_connection_is_told_and_nothing_is_done_on_it(rig: Rig) -> 
 async def test_leaving_with_messages_unacknowledged_does_not_hang(rig: Rig) -> None:
     with trio.fail_after(5):
         async with rig.open() as session:
-            for _ in range(1000):
-                session.publish(Message("test", b"x" * 1000, 1), lambda: None)
+            for number in range(1000):
+                session.publish(Message("test", b"x" * 1000, 1), number + 1, ignore)
 
 
 async def test_cancelled_while_open(rig: Rig) -> None:
@@ -151,8 +197,9 @@ async def test_cancelled_while_open(rig: Rig) -> None:
     assert scope.cancelled_caught
 
 
-async def test_nobody_there() -> None:
-    options = MqttOptions(broker=f"mqtt://127.0.0.1:{free_port()}")
+@pytest.mark.parametrize("session", ["native", "aiomqtt"])
+async def test_nobody_there(session: Any) -> None:
+    options = MqttOptions(session=session, broker=f"mqtt://127.0.0.1:{free_port()}")
     with pytest.RaisesGroup(
         pytest.RaisesExc(ConnectFailed, match="refused"), allow_unwrapped=True, flatten_subgroups=True
     ):
@@ -160,16 +207,232 @@ async def test_nobody_there() -> None:
             pass
 
 
-async def test_a_server_that_never_answers() -> None:
+@pytest.mark.parametrize("session", ["native", "aiomqtt"])
+async def test_a_server_that_never_answers(session: Any) -> None:
     async def swallow(stream: trio.SocketStream) -> None:
         await trio.sleep_forever()
 
     async with trio.open_nursery() as nursery:
         [listener] = await nursery.start(partial(trio.serve_tcp, swallow, 0, host="127.0.0.1"))
         port = listener.socket.getsockname()[1]
-        options = MqttOptions(broker=f"mqtt://127.0.0.1:{port}", connect_timeout=0.3)
+        options = MqttOptions(session=session, broker=f"mqtt://127.0.0.1:{port}", connect_timeout=0.3)
         with trio.fail_after(5):
             with pytest.RaisesGroup(ConnectFailed, allow_unwrapped=True, flatten_subgroups=True):
                 async with open_session(options, lambda message: None):
                     pass
         nursery.cancel_scope.cancel()
+
+
+# Acknowledgements
+
+
+PERSISTENT: dict[str, Any] = {"client_id": "the-client", "persistent": True}
+
+
+def is_refused(rig: Rig, qos: int) -> bool:
+    """Whether the aiomqtt session says honestly that it can't."""
+    return rig.options.session == "aiomqtt" and qos == 2
+
+
+async def publish_numbers(rig: Rig, count: int, qos: int, start: int = 0) -> None:
+    done = trio.Event()
+    left = count
+
+    def finished(packet_id: int, refusal: str) -> None:
+        nonlocal left
+        left -= 1
+        if not left:
+            done.set()
+
+    async with rig.open() as publisher:
+        for number in range(start, start + count):
+            publisher.publish(Message("test/a", b"%d" % number, qos), number + 1, finished)
+        with trio.fail_after(10):
+            await done.wait()
+
+
+def numbers(messages: list[Message]) -> list[int]:
+    return [int(message.payload) for message in messages]
+
+
+@pytest.mark.parametrize("qos", [1, 2])
+async def test_a_persistent_session_keeps_what_was_not_acknowledged(rig: Rig, qos: int) -> None:
+    if is_refused(rig, qos):
+        async with rig.open(**PERSISTENT) as session:
+            with pytest.raises(ConnectRefused, match="use session='native'"):
+                await session.subscribe({"test/+": qos})
+        return
+    first, second = Inbox(), Inbox()
+    async with rig.open(first.put.send_nowait, **PERSISTENT) as session:
+        assert not session.session_present
+        await session.subscribe({"test/+": qos})
+        await publish_numbers(rig, 4, qos)
+        messages = await first.take(4)
+        session.acknowledge(messages[0])
+        session.acknowledge(messages[2])  # waits for the one before it: the order is kept (MQTT-4.6.0-2)
+        if qos == 2:
+            await settle(rig, session)
+    await publish_numbers(rig, 2, qos, start=4)
+    async with rig.open(second.put.send_nowait, **PERSISTENT) as session:
+        second.acknowledge_to(session)
+        assert session.session_present
+        assert numbers(await second.take(5)) == [1, 2, 3, 4, 5]
+        await settle(rig, session)
+    third = Inbox()
+    async with rig.open(third.put.send_nowait, **PERSISTENT) as session:
+        await settle(rig, session)
+    assert third.is_empty()
+
+
+@pytest.mark.parametrize("qos", [1, 2])
+async def test_what_is_still_waiting_here_does_not_come_twice(rig: Rig, qos: int) -> None:
+    """With the same state, a message that the broker sends again is not delivered again."""
+    if is_refused(rig, qos):
+        return
+    inbox, state = Inbox(), SessionState()
+    async with rig.open_with(state, inbox.put.send_nowait, **PERSISTENT) as session:
+        await session.subscribe({"test/+": qos})
+        await publish_numbers(rig, 3, qos)
+        messages = await inbox.take(3)
+    session.acknowledge(messages[1])  # between two connections: kept for the next one
+    async with rig.open_with(state, inbox.put.send_nowait, **PERSISTENT) as session:
+        await publish_numbers(rig, 1, qos, start=3)
+        [newer] = await inbox.take(1)
+        assert numbers([newer]) == [3]
+        for message in (messages[0], messages[2], newer):
+            session.acknowledge(message)
+        await settle(rig, session)
+    async with rig.open_with(SessionState(), inbox.put.send_nowait, **PERSISTENT) as session:
+        await settle(rig, session)
+    assert inbox.is_empty()
+
+
+async def settle(rig: Rig, session: Session) -> None:
+    """All that was sent before has reached the broker, and what it sent before has come."""
+    there = trio.Event()
+    session.publish(Message("elsewhere", b"", 1), 60_000, lambda *_: there.set())
+    with trio.fail_after(10):
+        await there.wait()
+
+
+async def test_without_persistence_nothing_is_kept(rig: Rig) -> None:
+    inbox = Inbox()
+    async with rig.open(client_id="the-client") as session:
+        await session.subscribe({"test/+": 1})
+    await publish_numbers(rig, 2, 1)
+    async with rig.open(inbox.put.send_nowait, client_id="the-client") as session:
+        assert not session.session_present
+        await settle(rig, session)
+    assert inbox.is_empty()
+
+
+async def test_while_it_holds_nothing_comes_and_then_all_does(rig: Rig) -> None:
+    inbox = Inbox()
+    async with rig.open(inbox.put.send_nowait) as session:
+        inbox.acknowledge_to(session)
+        await session.subscribe({"test/+": 1})
+        session.hold(True)
+        await publish_numbers(rig, 40, 1)
+        before = inbox.count()
+        assert before <= 20  # what had been read already
+        session.hold(False)
+        assert numbers(await inbox.take(40)) == list(range(40))
+
+
+# Properties, wills, refusals
+
+
+async def test_properties_travel_with_mqtt_5(rig: Rig) -> None:
+    inbox = Inbox()
+    metadata = Metadata("text/plain", "answers/here", 600, (("a", "1"), ("a", "2"), ("", "")), bytes(range(40)))
+    async with rig.open(inbox.put.send_nowait) as session:
+        await session.subscribe({"test/+": 1})
+        session.publish(Message("test/a", b"with", 1, metadata=metadata), 1, ignore)
+        session.publish(Message("test/a", b"without", 1), 2, ignore)
+        messages = await inbox.take(2)
+    assert [message.payload for message in messages] == [b"with", b"without"]
+    assert messages[0].metadata == (metadata if rig.v5 else None)
+    assert messages[1].metadata is None
+
+
+async def test_the_will_is_published_when_the_connection_breaks_and_not_after_a_farewell(rig: Rig) -> None:
+    inbox = Inbox()
+    will = LastWill("test/will", b"Down")
+    async with rig.open(inbox.put.send_nowait) as watcher:
+        await watcher.subscribe({"test/+": 1})
+        async with rig.open(client_id="one", will=will):
+            pass
+        await settle(rig, watcher)
+        assert inbox.is_empty()
+        # The broker closes the older connection.
+        async with rig.open(client_id="two", will=will), rig.open(client_id="two"):
+            [message] = await inbox.take(1)
+        assert (message.topic, message.payload) == ("test/will", b"Down")
+
+
+async def test_taken_over_by_another_with_the_same_id(rig: Rig) -> None:
+    async with rig.open(client_id="one") as older, rig.open(client_id="one"):
+        with trio.fail_after(10):
+            assert str(await older.wait_until_lost())
+
+
+@pytest.fixture
+async def strict(rig: Rig, tmp_path: Path) -> AsyncIterator[Rig]:
+    """A broker that lets `bob` publish and subscribe to `open/#` alone."""
+    if rig.options.session == "memory":
+        broker = MemoryBroker.at(rig.options.broker.host, rig.options.broker.port)
+        broker.refused_topics = {"secret": "Not authorized", "secret/#": "Not authorized"}
+        yield rig
+        return
+    folder = tmp_path / "strict"
+    folder.mkdir()
+    (folder / "acl").write_text("user bob\ntopic readwrite open/#\n")
+    await trio.run_process([find_mosquitto("mosquitto_passwd"), "-c", "-b", str(folder / "passwords"), "bob", "s3cret"])
+    # Without a limit mosquitto 2.0.11 ends the connection at the first message after one that it refused.
+    limits = ["max_inflight_messages 20", "max_queued_messages 1000"]
+    lines = [f"password_file {folder / 'passwords'}", f"acl_file {folder / 'acl'}", *limits]
+    async with open_mosquitto(folder, lines, anonymous=False) as server:
+        broker_address = BrokerAddress("127.0.0.1", server.port, username="bob", password="s3cret")
+        yield Rig(attrs.evolve(rig.options, broker=broker_address), server.stop)
+
+
+async def test_a_refused_message_is_told_by_name_with_mqtt_5(strict: Rig) -> None:
+    answers: list[tuple[int, str]] = []
+    async with strict.open() as session:
+        session.publish(Message("secret", b"x", 1), 7, lambda *answer: answers.append(answer))
+        session.publish(Message("open/a", b"x", 1), 8, lambda *answer: answers.append(answer))
+        await settle_at(session, "open/a")
+    assert answers == [(7, "Not authorized" if strict.v5 else ""), (8, "")]
+
+
+async def settle_at(session: Session, topic: str) -> None:
+    there = trio.Event()
+    session.publish(Message(topic, b"", 1), 60_000, lambda *_: there.set())
+    with trio.fail_after(10):
+        await there.wait()
+
+
+async def test_a_refused_subscription_is_told_by_filter_and_name(strict: Rig) -> None:
+    if strict.options.session != "memory":
+        return  # mosquitto grants whatever is asked for, and delivers what is allowed; see test_engine.py
+    async with strict.open() as session:
+        with pytest.raises(SubscriptionRefused) as caught:
+            await session.subscribe({"open/#": 1, "secret/#": 1})
+    assert caught.value.filters == {"secret/#": "Not authorized"}
+
+
+@pytest.mark.parametrize("password", ["wr0ng", None])
+async def test_a_wrong_password_is_refused_and_never_shown(
+    strict: Rig, password: str | None, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    if strict.options.session == "memory":
+        return
+    caplog.set_level(0)
+    broker = attrs.evolve(strict.options.broker, password=password)
+    with pytest.RaisesGroup(ConnectRefused, allow_unwrapped=True, flatten_subgroups=True) as caught:
+        async with strict.open(broker=broker):
+            pass
+    said = "".join(traceback.format_exception(caught.value)) + caplog.text + "".join(capfd.readouterr())
+    assert "Not authorized" in said or "Bad user name or password" in said
+    assert "wr0ng" not in said
+    assert "s3cret" not in said

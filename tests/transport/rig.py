@@ -18,9 +18,11 @@ T = TypeVar("T")
 
 
 def declare(
-    message_type: type[Any], codec: PayloadCodec, *, max_payload: int = 100, window: int = 4
+    message_type: type[Any], codec: PayloadCodec, *, max_payload: int = 100, window: int = 4, max_metadata: int = 0
 ) -> tuple[MqttConnector, ServiceSpec]:
-    channel = Outbound("c", message_type, MqttRouting("t"), max_payload=max_payload, window=window)
+    channel = Outbound(
+        "c", message_type, MqttRouting("t"), max_payload=max_payload, window=window, max_metadata=max_metadata
+    )
     connector = MqttConnector([channel], codec=codec)
     return connector, channel_spec(connector, channel)
 
@@ -34,10 +36,16 @@ async def open_domain(domain: Domain, connector: MqttConnector) -> AsyncIterator
 
 @contextlib.asynccontextmanager
 async def open_channel(
-    domain: Domain, message_type: type[T], codec: PayloadCodec | None = None, *, max_payload: int = 100, window: int = 4
+    domain: Domain,
+    message_type: type[T],
+    codec: PayloadCodec | None = None,
+    *,
+    max_payload: int = 100,
+    window: int = 4,
+    max_metadata: int = 0,
 ) -> AsyncIterator[tuple[ChannelWriter[T], ChannelReader[T]]]:
     codec = codec or JsonCodec()
-    connector, spec = declare(message_type, codec, max_payload=max_payload, window=window)
+    connector, spec = declare(message_type, codec, max_payload=max_payload, window=window, max_metadata=max_metadata)
     async with (
         open_domain(domain, connector) as node,
         open_writer(node, spec, message_type, codec) as writer,

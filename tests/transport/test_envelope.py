@@ -1,42 +1,54 @@
 from __future__ import annotations
 
 import ctypes
+import struct
 from typing import Any, cast
 
+import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from taktora_trio import ConfigError, Header, TransportError
+from taktora_trio import CodecError, ConfigError, Header, Metadata, TransportError
+from taktora_trio.channel import NO_CORRELATION_ID
 from taktora_trio.transport.envelope import (
     HEADER,
-    NO_CORRELATION_ID,
     check_correlation_id,
     envelope_size,
     envelope_type,
+    pack_metadata,
     unpack,
 )
 
-U32, U64 = st.integers(0, 2**32 - 1), st.integers(0, 2**64 - 1)
+U16, U32, U64 = (st.integers(0, 2**bits - 1) for bits in (16, 32, 64))
+TEXT = st.text(max_size=20)
+METADATA = st.builds(
+    Metadata,
+    content_type=TEXT,
+    response_topic=TEXT,
+    message_expiry=st.none() | U32,
+    user_properties=st.lists(st.tuples(TEXT, TEXT), max_size=5).map(tuple),
+    correlation_data=st.binary(max_size=50),
+)
 
 
-def envelope(header: bytes, body: bytes, max_payload: int, topic_space: int) -> memoryview:
+def envelope(header: bytes, body: bytes, max_payload: int, topic_space: int, metadata_space: int = 0) -> memoryview:
     """As it lies in shared memory: in a sample of full size."""
-    return memoryview((header + body).ljust(envelope_size(max_payload, topic_space), b"\xee"))
+    return memoryview((header + body).ljust(envelope_size(max_payload, topic_space, metadata_space), b"\xee"))
 
 
 def test_the_layout_is_the_documented_one() -> None:
     correlation_id = bytes(range(32))
-    assert HEADER.pack(1, 2, 3, 4, correlation_id) == (
-        b"\x01" + bytes(7) + b"\x02" + bytes(7) + b"\x03\0\0\0" + b"\x04\0\0\0" + correlation_id
+    assert HEADER.pack(1, 2, 3, 4, 5, correlation_id) == (
+        b"\x01" + bytes(7) + b"\x02" + bytes(7) + b"\x03\0\0\0" + b"\x04\0\x05\0" + correlation_id
     )
 
 
-@given(st.integers(1, 10**6), st.integers(0, 1000))
-def test_the_size_holds_everything_and_is_aligned(max_payload: int, topic_space: int) -> None:
-    size = envelope_size(max_payload, topic_space)
+@given(st.integers(1, 10**6), st.integers(0, 1000), U16)
+def test_the_size_holds_everything_and_is_aligned(max_payload: int, topic_space: int, metadata_space: int) -> None:
+    size = envelope_size(max_payload, topic_space, metadata_space)
     assert size % 8 == 0
-    assert 56 + max_payload + topic_space <= size < 56 + max_payload + topic_space + 8
+    assert 0 <= size - (56 + max_payload + topic_space + metadata_space) < 8
 
 
 def test_iceoryx2_knows_an_envelope_by_its_size() -> None:
@@ -47,71 +59,201 @@ def test_iceoryx2_knows_an_envelope_by_its_size() -> None:
     assert envelope_type(72) is not kind
 
 
-@given(U64, U64, st.binary(min_size=32, max_size=32), st.binary(max_size=100), st.text(max_size=20), st.integers(0, 9))
+def test_an_envelope_without_metadata_is_what_it_was_before_there_was_any() -> None:
+    """The length of the topic had four bytes; a topic has at most 65,535 (MQTT 3.1.1, section 1.5.3)."""
+    before = struct.Struct("<QQII32s")
+    assert before.size == HEADER.size
+    for length in (0, 1, 512, 65_535):
+        assert HEADER.pack(1, 2, 3, length, 0, bytes(32)) == before.pack(1, 2, 3, length, bytes(32))
+
+
+@given(
+    U64,
+    U64,
+    st.binary(min_size=32, max_size=32),
+    st.binary(max_size=100),
+    TEXT,
+    st.none() | METADATA,
+    st.integers(0, 9),
+)
 def test_round_trip(
-    sequence_number: int, timestamp_ns: int, correlation_id: bytes, payload: bytes, topic: str, spare: int
+    sequence_number: int,
+    timestamp_ns: int,
+    correlation_id: bytes,
+    payload: bytes,
+    topic: str,
+    metadata: Metadata | None,
+    spare: int,
 ) -> None:
     encoded = topic.encode()
-    max_payload, topic_space = len(payload) + spare, len(encoded) + spare
-    header = HEADER.pack(sequence_number, timestamp_ns, len(payload), len(encoded), correlation_id)
-    buffer = envelope(header, payload + encoded, max_payload, topic_space)
-    unpacked, view, unpacked_topic = unpack(buffer, max_payload, topic_space)
+    packed = pack_metadata(metadata) if metadata else b""
+    spaces = len(payload) + spare, len(encoded) + (spare if topic else 0), len(packed) + spare
+    header = HEADER.pack(sequence_number, timestamp_ns, len(payload), len(encoded), len(packed), correlation_id)
+    buffer = envelope(header, payload + encoded + packed, *spaces)
+    unpacked, view, unpacked_topic, unpacked_metadata = unpack(buffer, *spaces)
     assert unpacked == Header(sequence_number, timestamp_ns, correlation_id)
-    assert (bytes(view), unpacked_topic) == (payload, topic)
+    assert (bytes(view), unpacked_topic, unpacked_metadata) == (payload, topic, metadata)
     assert view.obj is buffer.obj  # a view, not a copy
 
 
-LENGTHS = st.one_of(U32, st.integers(0, 60))
-
-
-@given(LENGTHS, LENGTHS, st.integers(1, 50), st.integers(0, 50), st.binary(max_size=120))
-def test_whatever_a_header_claims_nothing_outside_of_its_bounds_is_followed(
-    payload_length: int, topic_length: int, max_payload: int, topic_space: int, body: bytes
-) -> None:
-    size = envelope_size(max_payload, topic_space)
-    header = HEADER.pack(1, 2, payload_length, topic_length, NO_CORRELATION_ID)
-    buffer = envelope(header, body[: size - HEADER.size], max_payload, topic_space)
+def is_text(encoded: bytes) -> bool:
     try:
-        _, view, topic = unpack(buffer, max_payload, topic_space)
+        encoded.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def is_metadata(block: bytes) -> bool:
+    try:
+        msgspec.msgpack.decode(block, type=Metadata)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return False
+    return True
+
+
+LENGTHS = st.one_of(U32, st.integers(0, 60))
+SHORT_LENGTHS = st.one_of(U16, st.integers(0, 60))
+SPACES = st.tuples(st.integers(1, 50), st.integers(0, 50), st.integers(0, 50))
+
+
+@given(st.tuples(LENGTHS, SHORT_LENGTHS, SHORT_LENGTHS), SPACES, st.binary(max_size=180))
+def test_whatever_a_header_claims_nothing_outside_of_its_bounds_is_followed(
+    lengths: tuple[int, int, int], spaces: tuple[int, int, int], body: bytes
+) -> None:
+    size = envelope_size(*spaces)
+    header = HEADER.pack(1, 2, *lengths, NO_CORRELATION_ID)
+    buffer = envelope(header, body[: size - HEADER.size], *spaces)
+    payload_length, topic_length, metadata_length = lengths
+    start = HEADER.size + payload_length
+    end = start + topic_length
+    try:
+        _, view, topic, metadata = unpack(buffer, *spaces)
     except TransportError:
-        fits = payload_length <= max_payload and topic_length <= topic_space
-        if fits:  # then it was the topic
-            end = HEADER.size + payload_length
-            with pytest.raises(UnicodeDecodeError):
-                bytes(buffer[end : end + topic_length]).decode()
+        within = all(length <= space for length, space in zip(lengths, spaces, strict=True))
+        missing = spaces[1] > 0 and topic_length == 0
+        block = bytes(buffer[end : end + metadata_length])
+        assert not (within and not missing and is_text(bytes(buffer[start:end])) and (not block or is_metadata(block)))
         return
-    assert len(view) == payload_length <= max_payload
-    assert len(topic.encode()) == topic_length <= topic_space
-    assert HEADER.size + len(view) + topic_length <= size
+    assert len(view) == payload_length <= spaces[0]
+    assert topic.encode() == bytes(buffer[start:end])
+    assert topic_length <= spaces[1]
+    assert (metadata is not None) == (metadata_length > 0)
+    assert end + metadata_length <= size
 
 
-@given(st.integers(1, 50), st.integers(0, 50), st.data())
-def test_arbitrary_bytes_are_an_envelope_or_an_error(max_payload: int, topic_space: int, data: st.DataObject) -> None:
-    size = envelope_size(max_payload, topic_space)
+@settings(max_examples=500)
+@given(SPACES, st.data())
+def test_arbitrary_bytes_are_an_envelope_or_an_error(spaces: tuple[int, int, int], data: st.DataObject) -> None:
+    size = envelope_size(*spaces)
     buffer = memoryview(data.draw(st.binary(min_size=size, max_size=size)))
     try:
-        _, view, topic = unpack(buffer, max_payload, topic_space)
+        _, view, topic, _ = unpack(buffer, *spaces)
     except TransportError:
         return
-    assert len(view) <= max_payload
-    assert len(topic.encode()) <= topic_space
+    assert len(view) <= spaces[0]
+    assert len(topic.encode()) <= spaces[1]
+
+
+@settings(max_examples=500)
+@given(
+    st.binary(min_size=1, max_size=60)
+    | st.recursive(
+        st.none() | st.integers(-(2**63), 2**64 - 1) | st.text(max_size=5) | st.binary(max_size=5),
+        lambda children: st.lists(children, max_size=6),
+        max_leaves=20,
+    ).map(msgspec.msgpack.encode)
+)
+def test_whatever_lies_where_the_metadata_is_it_is_metadata_or_an_error(block: bytes) -> None:
+    header = HEADER.pack(1, 2, 0, 0, len(block), NO_CORRELATION_ID)
+    try:
+        metadata = unpack(envelope(header, block, 1, 0, len(block)), 1, 0, len(block))[3]
+    except TransportError:
+        assert not is_metadata(block)
+        return
+    assert metadata is not None
+    assert unpack(envelope(header, block, 1, 0, len(block)), 1, 0, len(block))[3] == metadata
+    pack_metadata(metadata)  # it is whole: what can be read can be written again
 
 
 @pytest.mark.parametrize(
-    ("payload_length", "topic_length"),
-    [(11, 0), (2**32 - 1, 0), (0, 6), (0, 2**32 - 1), (2**32 - 1, 2**32 - 1), (16, 0)],
+    "block",
+    [
+        b"\x95\xa0\xa0\xc0\xdd\xff\xff\xff\xff",
+        b"\x91\xdb\xff\xff\xff\xff",
+        b"\x95\xa0\xa0\xc0\x90\xc6\xff\xff\xff\xff",
+        b"\xdd\xff\xff\xff\xff",
+        pack_metadata(Metadata("a")).replace(b"\x95", b"\x96") + b"\x91" * 60_000,
+    ],
+    ids=["properties", "a text", "bytes", "fields", "deeply nested"],
 )
-def test_a_lying_header_is_named_with_its_limits(payload_length: int, topic_length: int) -> None:
-    buffer = envelope(HEADER.pack(1, 2, payload_length, topic_length, NO_CORRELATION_ID), b"", 10, 5)
+def test_metadata_that_claims_more_than_there_is(block: bytes) -> None:
+    header = HEADER.pack(1, 2, 0, 0, len(block), NO_CORRELATION_ID)
+    with pytest.raises(TransportError, match="metadata can't be read"):
+        unpack(envelope(header, block, 1, 0, len(block)), 1, 0, len(block))
+
+
+@pytest.mark.parametrize(
+    "lengths",
+    [
+        (11, 0, 0),
+        (2**32 - 1, 0, 0),
+        (0, 6, 0),
+        (0, 2**16 - 1, 0),
+        (2**32 - 1, 2**16 - 1, 2**16 - 1),
+        (16, 0, 0),
+        (0, 5, 4),
+    ],
+)
+def test_a_lying_header_is_named_with_its_limits(lengths: tuple[int, int, int]) -> None:
+    buffer = envelope(HEADER.pack(1, 2, *lengths, NO_CORRELATION_ID), b"", 10, 5, 3)
     with pytest.raises(TransportError) as caught:
-        unpack(buffer, 10, 5)
-    assert f"claims {payload_length} bytes of payload and {topic_length} of topic" in str(caught.value)
-    assert "at most 10 and 5 fit" in str(caught.value)
+        unpack(buffer, 10, 5, 3)
+    claim = "claims {} bytes of payload, {} of topic and {} of metadata where at most 10, 5 and 3 fit"
+    assert claim.format(*lengths) in str(caught.value)
 
 
 def test_a_topic_that_is_not_utf_8() -> None:
     with pytest.raises(TransportError, match="topic is not UTF-8"):
-        unpack(envelope(HEADER.pack(1, 2, 0, 2, NO_CORRELATION_ID), b"\xff\xfe", 10, 5), 10, 5)
+        unpack(envelope(HEADER.pack(1, 2, 0, 2, 0, NO_CORRELATION_ID), b"\xff\xfe", 10, 5), 10, 5, 0)
+
+
+def test_a_topic_that_is_missing() -> None:
+    with pytest.raises(TransportError, match="names no topic, where each must"):
+        unpack(envelope(HEADER.pack(1, 2, 3, 0, 0, NO_CORRELATION_ID), b"abc", 10, 5), 10, 5, 0)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"content_type": 5},
+        {"content_type": "a\ud800"},
+        {"message_expiry": -1},
+        {"message_expiry": 2**32},
+        {"message_expiry": 2**70},
+        {"message_expiry": 1.5},
+        {"user_properties": (("a",),)},
+        {"user_properties": (("a", None),)},
+        {"user_properties": {"a": "b"}},
+        {"correlation_data": "text"},
+        {"response_topic": object()},
+    ],
+)
+def test_metadata_that_the_peer_could_not_read_is_refused_before_it_is_sent(fields: dict[str, Any]) -> None:
+    with pytest.raises(CodecError, match="metadata can't be encoded"):
+        pack_metadata(Metadata(**fields))
+
+
+@given(METADATA)
+def test_metadata_takes_its_texts_and_a_few_bytes_for_each(metadata: Metadata) -> None:
+    texts = [
+        metadata.content_type,
+        metadata.response_topic,
+        *(text for pair in metadata.user_properties for text in pair),
+    ]
+    content = sum(len(text.encode()) for text in texts) + len(metadata.correlation_data)
+    others = 3 + len(metadata.user_properties)  # the arrays and the number
+    assert len(pack_metadata(metadata)) <= content + 5 * (len(texts) + 1 + others)
 
 
 def test_correlation_ids_are_padded_and_never_cut() -> None:

@@ -166,7 +166,7 @@ async def reader() -> None:
                         await port.data.wait()
                         port.data.clear()
                         continue
-                    header, payload, _ = port.open(sample)
+                    header, payload, _, _ = port.open(sample)
                     assert payload == payload[:1].tobytes() * PAYLOAD, "torn"
                     numbers.append(header.sequence_number)
                     sample.delete()

@@ -21,7 +21,7 @@ from taktora_trio.transport.sizing import MemoryPlan, check_plan, plan_memory
 MIB = 2**20
 
 
-def connectors_of(*sizes: tuple[int, int], pairs: int = 1) -> list[MqttConnector]:
+def connectors_of(*sizes: tuple[int, int], pairs: int = 1, metadata: int = 0) -> list[MqttConnector]:
     """A connector for each (window, max_payload), with so many channels in each direction."""
     return [
         MqttConnector(
@@ -29,8 +29,22 @@ def connectors_of(*sizes: tuple[int, int], pairs: int = 1) -> list[MqttConnector
                 channel
                 for pair in range(pairs)
                 for channel in (
-                    Outbound(f"out{pair}", bytes, MqttRouting("a/out"), window=window, max_payload=max_payload),
-                    Inbound(f"in{pair}", bytes, MqttRouting("a/in/#"), window=window, max_payload=max_payload),
+                    Outbound(
+                        f"out{pair}",
+                        bytes,
+                        MqttRouting("a/out"),
+                        window=window,
+                        max_payload=max_payload,
+                        max_metadata=metadata,
+                    ),
+                    Inbound(
+                        f"in{pair}",
+                        bytes,
+                        MqttRouting("a/in/#"),
+                        window=window,
+                        max_payload=max_payload,
+                        max_metadata=metadata,
+                    ),
                 )
             ],
             codec=RawCodec(),
@@ -75,8 +89,9 @@ async def measured(domain: Domain, connectors: list[MqttConnector]) -> int:
         connectors_of((64, 100), (16, 65_536)),
         connectors_of((20_000, 8)),
         connectors_of((1, 1), pairs=12),
+        connectors_of((64, 100), metadata=2000),
     ],
-    ids=["smallest", "default", "images", "many small", "two connectors", "a long window", "many channels"],
+    ids=["smallest", "default", "images", "many small", "two connectors", "a long window", "many channels", "metadata"],
 )
 async def test_the_plan_is_what_exists_with_a_little_to_spare(domain: Domain, connectors: list[MqttConnector]) -> None:
     planned = plan_memory(connectors).total_bytes
@@ -101,6 +116,7 @@ def test_every_service_is_in_the_plan() -> None:
     assert out.envelopes == 2 * 64 + 2 + 2
     assert out.envelope_bytes == 56 + 4096
     assert inbound.envelope_bytes == 56 + 4096 + 512  # and the concrete topic
+    assert plan_memory(connectors_of((1, 1000), metadata=600)).services[0].envelope_bytes == 56 + 1000 + 600
     assert plan.total_bytes == sum(service.total_bytes for service in plan.services) + plan.overhead_bytes
     assert all(service.total_bytes > service.envelopes * service.envelope_bytes for service in plan.services)
 

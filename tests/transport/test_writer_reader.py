@@ -12,6 +12,7 @@ from taktora_trio import (
     BackPressure,
     CodecError,
     ConfigError,
+    Metadata,
     PayloadOverflow,
     RawCodec,
     ServiceMismatch,
@@ -19,7 +20,7 @@ from taktora_trio import (
 )
 from taktora_trio.codec import JsonCodec, MsgpackCodec
 from taktora_trio.transport.domain import Domain, open_node
-from taktora_trio.transport.envelope import HEADER
+from taktora_trio.transport.envelope import HEADER, pack_metadata
 from taktora_trio.transport.ports import open_envelope_publisher
 from taktora_trio.transport.reader import open_reader
 from taktora_trio.transport.services import open_services
@@ -220,7 +221,7 @@ async def test_closing_wakes_who_waits(domain: Domain) -> None:
 
 async def test_errors_are_at_the_caller_and_the_channel_goes_on(domain: Domain) -> None:
     async with open_channel(domain, str, max_payload=20) as (writer, reader):
-        with pytest.raises(PayloadOverflow, match=r"1002 bytes.* takes 20 and 0"):
+        with pytest.raises(PayloadOverflow, match=r"1002 bytes.* takes 20, 0 and 0"):
             await writer.send("x" * 1000)
         with pytest.raises(PayloadOverflow):
             writer.send_nowait("x" * 1000)
@@ -233,6 +234,55 @@ async def test_errors_are_at_the_caller_and_the_channel_goes_on(domain: Domain) 
                 await writer.send("x", topic="too/long")
         await writer.send("fine")
         assert (await reader.receive()).value == "fine"
+
+
+METADATA = Metadata(
+    content_type="text/plain",
+    response_topic="answers/7",
+    message_expiry=60,
+    user_properties=(("trace", "a"), ("trace", "b")),
+    correlation_data=bytes(40),
+)
+
+
+async def test_metadata_comes_along_where_there_is_room_and_then_only_with_the_message_it_is_of(domain: Domain) -> None:
+    async with open_channel(domain, bytes, RawCodec(), max_metadata=200) as (writer, reader):
+        await writer.send(b"first", metadata=METADATA)
+        writer.send_nowait(b"second", correlation_id=b"id")
+        async with writer.loan(5, metadata=Metadata(content_type="x")) as view:
+            view[:] = b"third"
+        writer.send_nowait(b"fourth", metadata=METADATA)
+        assert (await reader.receive()).metadata == METADATA
+        assert reader.receive_nowait().metadata is None
+        async with reader.borrow() as received:
+            assert (bytes(received.value), received.metadata) == (b"third", Metadata(content_type="x"))
+        fourth = reader.receive_nowait()
+        assert (fourth.value, fourth.metadata) == (b"fourth", METADATA)
+
+
+@pytest.mark.parametrize("room", [1, len(pack_metadata(METADATA)) - 1])
+async def test_metadata_without_room_is_an_error_at_the_caller(domain: Domain, room: int) -> None:
+    async with open_channel(domain, bytes, RawCodec(), window=2, max_metadata=room) as (writer, reader):
+        for _ in range(3):  # with room in the window, and a loan for each: none is lost
+            with pytest.raises(PayloadOverflow, match=rf"takes 100, 0 and {room}: .* max_metadata"):
+                await writer.send(b"x", metadata=METADATA)
+            with pytest.raises(PayloadOverflow):
+                writer.send_nowait(b"x", metadata=METADATA)
+            with pytest.raises(PayloadOverflow):
+                async with writer.loan(1, metadata=METADATA):
+                    pass
+        with pytest.raises(CodecError, match="metadata can't be encoded"):
+            await writer.send(b"x", metadata=Metadata(content_type=5))  # type: ignore[arg-type]
+        await writer.send(b"fine")
+        assert (await reader.receive()).value == b"fine"
+        with pytest.raises(trio.WouldBlock):
+            reader.receive_nowait()
+
+
+async def test_the_gateway_leaves_out_what_a_channel_wants_none_of(domain: Domain) -> None:
+    async with open_channel(domain, bytes, RawCodec()) as (writer, reader):
+        await writer.send(b"x", metadata=METADATA)
+        assert (await reader.receive()).metadata is None
 
 
 async def test_what_cannot_be_decoded_is_an_error_and_the_next_one_arrives(domain: Domain) -> None:
@@ -252,10 +302,8 @@ async def test_what_cannot_be_decoded_is_an_error_and_the_next_one_arrives(domai
         assert (await reader.receive()).value == 2
 
 
-@pytest.mark.parametrize(("payload_length", "topic_length"), [(101, 0), (2**32 - 1, 0), (0, 1), (100, 2**31)])
-async def test_a_length_beyond_the_buffer_is_never_followed(
-    domain: Domain, payload_length: int, topic_length: int
-) -> None:
+@pytest.mark.parametrize("lengths", [(101, 0, 0), (2**32 - 1, 0, 0), (0, 1, 0), (100, 2**15, 0), (0, 0, 1)])
+async def test_a_length_beyond_the_buffer_is_never_followed(domain: Domain, lengths: tuple[int, int, int]) -> None:
     connector, spec = declare(bytes, RawCodec())
     async with (
         open_domain(domain, connector) as node,
@@ -263,7 +311,7 @@ async def test_a_length_beyond_the_buffer_is_never_followed(
         open_reader(node, spec, bytes, RawCodec(), "t") as reader,
     ):
         loan = port.loan(5)
-        HEADER.pack_into(loan.buffer, 0, 1, 2, payload_length, topic_length, bytes(32))
+        HEADER.pack_into(loan.buffer, 0, 1, 2, *lengths, bytes(32))
         assert loan.sample.assume_init().send() == 1
         with pytest.raises(TransportError, match="claims"):
             reader.receive_nowait()
@@ -327,8 +375,13 @@ async def test_codecs_over_shared_memory(domain: Domain, codec: JsonCodec | Msgp
 async def test_a_peer_with_another_format_is_refused_with_both_descriptions(domain: Domain) -> None:
     connector, spec = declare(int, JsonCodec(), max_payload=100)
     async with open_domain(domain, connector) as node:
-        for codec, max_payload, window in ((JsonCodec(), 200, 4), (MsgpackCodec(), 100, 4), (JsonCodec(), 100, 8)):
-            _, other = declare(int, codec, max_payload=max_payload, window=window)
+        for codec, max_payload, window, metadata in (
+            (JsonCodec(), 200, 4, 0),
+            (MsgpackCodec(), 100, 4, 0),
+            (JsonCodec(), 100, 8, 0),
+            (JsonCodec(), 100, 4, 1),
+        ):
+            _, other = declare(int, codec, max_payload=max_payload, window=window, max_metadata=metadata)
             for opened in (open_writer(node, other, int, codec), open_reader(node, other, int, codec, "t")):
                 with pytest.raises(ServiceMismatch) as caught:
                     async with opened:

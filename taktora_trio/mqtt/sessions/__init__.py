@@ -6,19 +6,32 @@ from contextlib import AbstractAsyncContextManager
 
 from taktora_trio.mqtt.options import MqttOptions
 from taktora_trio.mqtt.sessions.session import OnMessage, Session
+from taktora_trio.mqtt.sessions.state import SessionState
 
 __all__ = ["open_session"]
 
+_LARGEST = 268_435_455
 
-def open_session(options: MqttOptions, on_message: OnMessage) -> AbstractAsyncContextManager[Session]:
+
+def open_session(
+    options: MqttOptions, on_message: OnMessage, state: SessionState | None = None, max_payload: int = _LARGEST
+) -> AbstractAsyncContextManager[Session]:
     """Connect by the implementation that the options name; see `Session` for what it promises.
+
+    `state` is the same for each connection of one client. What comes with more than `max_payload` bytes may be handed
+    on without its payload (`Message.skipped`). `options.persistent` of `None` is no.
 
     Raises `ConnectFailed` (try again later) or `ConnectRefused` (trying again would end the same way).
     """
+    state = SessionState() if state is None else state
     if options.session == "memory":
         from taktora_trio.mqtt.sessions.memory import open_memory_session
 
-        return open_memory_session(options, on_message)
-    from taktora_trio.mqtt.sessions.aiomqtt import open_aiomqtt_session
+        return open_memory_session(options, on_message, state)
+    if options.session == "aiomqtt":
+        from taktora_trio.mqtt.sessions.aiomqtt import open_aiomqtt_session
 
-    return open_aiomqtt_session(options, on_message)
+        return open_aiomqtt_session(options, on_message, state)
+    from taktora_trio.mqtt.sessions.native import open_native_session
+
+    return open_native_session(options, on_message, state, max_payload)

@@ -2,62 +2,103 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import math
 import socket
 import ssl
+import uuid
 from collections.abc import AsyncIterator, Callable, Mapping
-from typing import Any, cast
+from typing import Any, Literal
 
 import aiomqtt
 import paho.mqtt.client as paho
 import trio
 import trio_asyncio
 from aiomqtt.exceptions import MqttConnectError
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from trio_asyncio import aio_as_trio
 
+from taktora_trio.channel import Metadata
 from taktora_trio.mqtt.options import MqttOptions
-from taktora_trio.mqtt.sessions.session import ConnectFailed, ConnectRefused, Message, OnMessage, Session, SessionLost
+from taktora_trio.mqtt.sessions.reasons import PERMANENT, reason_name
+from taktora_trio.mqtt.sessions.session import (
+    ConnectFailed,
+    ConnectRefused,
+    Message,
+    OnDone,
+    OnMessage,
+    Session,
+    SessionLost,
+    SubscriptionRefused,
+)
+from taktora_trio.mqtt.sessions.state import SessionState
 
 __all__ = ["open_aiomqtt_session"]
 
-# CONNACK reasons that another attempt would meet again (MQTT 3.1.1, section 3.2.2.3; paho maps them to MQTT 5 names).
-_PERMANENT = {
-    "Unsupported protocol version",
-    "Client identifier not valid",
-    "Bad user name or password",
-    "Not authorized",
-    "Banned",
-}
+_NO_QOS_2 = "the aiomqtt session can't do QoS 2 in a persistent session: use session='native', or persistent=False"
 # Without it a QoS 1 round trip takes 88 ms: Nagle's algorithm waits for an acknowledgement that the peer delays.
 _SOCKET_OPTIONS = [(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)]
 
 
-class _Inbox(asyncio.Queue[aiomqtt.Message]):
-    """Hands each message on at once, in the callback that parsed it, instead of through two tasks a message.
-
-    `get` never returns: the one caller of `client.messages` waits only for the exception that ends it.
-    """
-
-    on_message: OnMessage
-
-    def put_nowait(self, item: aiomqtt.Message) -> None:
-        payload = item.payload
-        assert isinstance(payload, bytes)
-        self.on_message(Message(item.topic.value, payload, item.qos, item.retain))
-
-    async def get(self) -> aiomqtt.Message:
-        await asyncio.Event().wait()
-        raise AssertionError("unreachable")
-
-
 class _Client(aiomqtt.Client):
-    """Does not crash where the connection breaks just as paho wants to write.
+    """aiomqtt's client with the session's own way for messages: straight from and to paho, without a task for each.
 
-    aiomqtt then adds a writer for a socket that paho has closed meanwhile, and the loop ends with EBADF.
+    And it does not crash where the connection breaks just as paho wants to write: aiomqtt then adds a writer for a
+    socket that paho has closed meanwhile, and the loop ends with EBADF.
     """
+
+    deliver: Callable[[paho.MQTTMessage], None]
+    finish: Callable[[int, str], None]
+    session_present = False
+    farewell = ""
+    """Why the broker ended the connection, by name, if it said so (MQTT 5)."""
+    _read: Callable[[], None]
+
+    def hold(self, reading: bool) -> None:
+        sock = self._client.socket()
+        if sock is not None and sock.fileno() >= 0:
+            if reading:
+                self._loop.remove_reader(sock.fileno())
+            else:
+                self._loop.add_reader(sock.fileno(), self._read)
+
+    def _on_connect(
+        self, client: paho.Client, userdata: Any, flags: Any, reason_code: Any, properties: Any = None
+    ) -> None:
+        self.session_present = bool(flags.session_present)
+        super()._on_connect(client, userdata, flags, reason_code, properties)
+
+    def _on_disconnect(
+        self, client: paho.Client, userdata: Any, flags: Any, reason_code: Any, properties: Any = None
+    ) -> None:
+        if flags.is_disconnect_packet_from_server:
+            self.farewell = reason_name(_value(reason_code))
+        super()._on_disconnect(client, userdata, flags, reason_code, properties)
+
+    def _on_message(self, client: paho.Client, userdata: Any, message: paho.MQTTMessage) -> None:
+        self.deliver(message)
+
+    def _on_publish(self, client: paho.Client, userdata: Any, mid: int, reason_code: Any, properties: Any) -> None:
+        code = _value(reason_code)
+        self.finish(mid, reason_name(code) if code >= 0x80 else "")
+
+    def _on_socket_open(self, client: paho.Client, userdata: Any, sock: Any) -> None:
+        def read() -> None:
+            try:
+                client.loop_read()
+                while getattr(client.socket(), "pending", int)() > 0:  # decoded by TLS already
+                    client.loop_read()
+            except Exception as exc:  # noqa: BLE001 - whatever it is, the connection is over
+                if not self._disconnected.done():
+                    self._disconnected.set_exception(exc)
+
+        def start() -> None:
+            self._misc_task = self._loop.create_task(self._misc_loop())
+
+        self._read = read
+        self._loop.call_soon_threadsafe(self._loop.add_reader, sock.fileno(), read)
+        self._loop.call_soon_threadsafe(start)
 
     def _on_socket_register_write(self, client: paho.Client, userdata: object, sock: Any) -> None:
         def write() -> None:
@@ -76,108 +117,191 @@ class _Client(aiomqtt.Client):
 
 
 class AiomqttSession(Session):
-    """See `Session`. Each publish is an asyncio task, started in order, so that many are in flight at once."""
+    """See `Session`. paho numbers what is published as it likes; `packet_id` only comes back."""
 
-    def __init__(self, client: aiomqtt.Client, loop: trio_asyncio.TrioEventLoop) -> None:
+    def __init__(self, client: _Client, options: MqttOptions, state: SessionState, on_message: OnMessage) -> None:
         self._client = client
-        self._loop = loop
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._paho = client._client
+        self._persistent = bool(options.persistent)
+        self._v5 = options.protocol == "5"
+        self._state = state
+        self._on_message = on_message
+        self._early: list[paho.MQTTMessage] | None = []  # what comes before anybody has the session
+        self._pending: dict[int, tuple[OnDone, int]] = {}
+        self._finished: dict[int, str] = {}  # paho may say so before it says by which number
+        self._publishing = False
         self._lost: SessionLost | None = None
         self._ended = trio.Event()
+        client.deliver = self._deliver
+        client.finish = self._finish
 
     async def subscribe(self, filters: Mapping[str, int]) -> None:
         if not filters:
             return
         names = list(filters)
+        if self._persistent and 2 in filters.values():
+            raise ConnectRefused(_NO_QOS_2)
         try:
             codes = await aio_as_trio(self._client.subscribe)([(name, filters[name]) for name in names])
         except aiomqtt.MqttError as exc:
             raise SessionLost(f"subscribing failed: {exc}") from exc
-        refused = [name for name, code in zip(names, codes, strict=False) if _value(code) >= 0x80]
+        answers = dict(zip(names, map(_value, codes), strict=False))
+        refused = {name: reason_name(code) for name, code in answers.items() if code >= 0x80}
         if refused:
-            raise ConnectRefused(f"the broker refused the subscription to {', '.join(refused)}: check its access rules")
+            raise SubscriptionRefused(refused)
 
-    def publish(self, message: Message, on_done: Callable[[], None]) -> None:
-        task = self._loop.create_task(self._publish(message, on_done))
-        self._tasks.add(task)  # the loop itself keeps only a weak reference
-
-    async def _publish(self, message: Message, on_done: Callable[[], None]) -> None:
-        try:
-            # No timeout of its own: keepalive notices a broker that fell silent, for all messages at once.
-            await self._client.publish(message.topic, message.payload, message.qos, message.retain, timeout=math.inf)
-        except aiomqtt.MqttError as exc:
-            self._lose(f"publishing failed: {exc}")
+    def publish(self, message: Message, packet_id: int, on_done: OnDone) -> None:
+        if self._lost is not None:
+            return
+        if self._persistent and message.qos == 2:
+            on_done(packet_id, _NO_QOS_2)
+            return
+        properties = _properties_of(message.metadata) if self._v5 and message.metadata is not None else None
+        self._publishing = True
+        info = self._paho.publish(message.topic, message.payload, message.qos, message.retain, properties)
+        self._publishing = False
+        if info.rc != paho.MQTT_ERR_SUCCESS:
+            self.lose(f"publishing failed: {paho.error_string(info.rc)}")
+        elif info.mid in self._finished:
+            on_done(packet_id, self._finished.pop(info.mid))
         else:
-            on_done()
-        finally:
-            self._tasks.discard(cast("asyncio.Task[None]", asyncio.current_task()))
+            self._pending[info.mid] = (on_done, packet_id)
+
+    def acknowledge(self, message: Message) -> None:
+        self._state.acknowledge(message)
+        if self._lost is None:
+            self._acknowledge_due()
+
+    def hold(self, reading: bool) -> None:
+        self._client.hold(reading)
 
     async def wait_until_lost(self) -> SessionLost:
         await self._ended.wait()
         assert self._lost is not None
         return self._lost
 
-    def _lose(self, reason: str) -> None:
+    def lose(self, reason: str) -> None:
         if self._lost is None:
             self._lost = SessionLost(reason)
             self._ended.set()
 
     async def watch(self) -> None:
-        """Serve: notice the end of the connection."""
+        """Serve: hand on what has come early, then notice the end of the connection."""
+        early, self._early = self._early or [], None
+        for message in early:
+            self._deliver(message)
         try:
             await aio_as_trio(self._client.messages.__anext__)()
         except aiomqtt.MqttError as exc:
-            self._lose(str(exc.__cause__ or exc))
+            farewell = self._client.farewell
+            self.lose(f"the broker ended the connection: {farewell}" if farewell else str(exc.__cause__ or exc))
 
-    async def end_publishing(self) -> None:
-        """Give up what was not acknowledged."""
-        for task in list(self._tasks):
-            task.cancel()
-        if self._tasks:
-            await aio_as_trio(asyncio.wait)(list(self._tasks))
+    def connected(self) -> None:
+        self.session_present = self._client.session_present
+        self._state.connected(self.session_present)
+
+    def _deliver(self, arrived: paho.MQTTMessage) -> None:
+        if self._early is not None:
+            self._early.append(arrived)
+            return
+        try:
+            topic = arrived.topic
+        except UnicodeDecodeError:
+            self.lose("the broker broke the rules of MQTT: a topic is not UTF-8")
+            return
+        metadata = _metadata_of(arrived.properties) if self._v5 else None
+        message = Message(
+            topic, bytes(arrived.payload), arrived.qos, arrived.retain, metadata, arrived.mid, arrived.dup
+        )
+        if not message.qos:
+            self._on_message(message)
+            return
+        try:
+            new = self._state.arrived(message)
+        except ValueError as exc:
+            self.lose(f"the broker broke the rules of MQTT: {exc}")
+            return
+        if new:
+            self._on_message(message)
+        else:
+            self._acknowledge_due()
+
+    def _acknowledge_due(self) -> None:
+        for packet_id, qos in self._state.due():
+            self._state.complete(packet_id)  # paho hands on a message of QoS 2 when PUBREL has come
+            self._paho.ack(packet_id, qos)
+
+    def _finish(self, mid: int, refusal: str) -> None:
+        pending = self._pending.pop(mid, None)
+        if pending is not None:
+            pending[0](pending[1], refusal)
+        elif self._publishing:
+            self._finished[mid] = refusal
 
 
 @contextlib.asynccontextmanager
-async def open_aiomqtt_session(options: MqttOptions, on_message: OnMessage) -> AsyncIterator[AiomqttSession]:
+async def open_aiomqtt_session(
+    options: MqttOptions, on_message: OnMessage, state: SessionState
+) -> AsyncIterator[AiomqttSession]:
     """Connect. Needs `trio_asyncio.open_loop()` around it no further than this: it opens its own."""
-    inbox = type("Inbox", (_Inbox,), {"on_message": staticmethod(on_message)})
     broker = options.broker
-    async with trio_asyncio.open_loop() as loop:
+    v5, clean = options.protocol == "5", not options.persistent
+    transports: dict[str, Literal["tcp", "websockets", "unix"]] = {
+        "tcp": "tcp",
+        "websocket": "websockets",
+        "unix": "unix",
+    }
+    async with trio_asyncio.open_loop():
         client = _Client(
-            broker.host,
-            broker.port,
+            broker.path if broker.transport == "unix" else broker.host,
+            broker.port or 1,
             username=broker.username,
             password=broker.password,
-            identifier=options.client_id,
-            clean_session=True,
+            identifier=options.client_id or f"taktora-{uuid.uuid4().hex[:15]}",
+            protocol=aiomqtt.ProtocolVersion.V5 if v5 else aiomqtt.ProtocolVersion.V311,
+            clean_session=None if v5 else clean,
+            clean_start=clean if v5 else paho.MQTT_CLEAN_START_FIRST_ONLY,
+            properties=_connect_properties(options) if v5 else None,
+            will=aiomqtt.Will(options.will.topic, options.will.payload, options.will.qos, options.will.retain)
+            if options.will
+            else None,
+            transport=transports[broker.transport],
+            websocket_path=(broker.path or "/") if broker.transport == "websocket" else None,
             keepalive=options.keepalive,
             timeout=options.connect_timeout,
             max_inflight_messages=options.max_inflight,
-            queue_type=inbox,
             tls_context=options.tls_context(),
-            socket_options=_SOCKET_OPTIONS,
+            socket_options=_SOCKET_OPTIONS if broker.transport == "tcp" else (),
         )
         client._client.connect_timeout = options.connect_timeout
+        client._client.manual_ack_set(True)
         client.pending_calls_threshold = 2**31  # many in flight is the point
-        async with contextlib.AsyncExitStack() as stack:
-            await stack.enter_async_context(_connected(client))
-            session = AiomqttSession(client, loop)
-            stack.push_async_callback(session.end_publishing)
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(session.watch)
-                try:
-                    yield session
-                finally:
-                    nursery.cancel_scope.cancel()
+        session = AiomqttSession(client, options, state, on_message)
+        async with _connected(client), trio.open_nursery() as nursery:
+            session.connected()
+            nursery.start_soon(session.watch)
+            try:
+                yield session
+            finally:
+                session.lose("disconnected")
+                nursery.cancel_scope.cancel()
 
 
 @contextlib.asynccontextmanager
-async def _connected(client: aiomqtt.Client) -> AsyncIterator[None]:
+async def _connected(client: _Client) -> AsyncIterator[None]:
     try:
-        await aio_as_trio(client.__aenter__)()
+        try:
+            await aio_as_trio(client.__aenter__)()
+        except BaseException:
+            sock = client._client.socket()
+            if sock is not None:  # which aiomqtt leaves open
+                client._on_socket_close(client._client, None, sock)
+                sock.close()
+            raise
     except MqttConnectError as exc:
-        reason = exc.rc.getName() if isinstance(exc.rc, ReasonCode) else str(exc)
-        if reason in _PERMANENT:
+        code = _value(exc.rc)
+        reason = reason_name(code)
+        if code in PERMANENT:
             raise ConnectRefused(f"the broker refused the login: {reason}") from exc
         raise ConnectFailed(f"the broker refused the connection for now: {reason}") from exc
     except ssl.SSLError as exc:
@@ -194,4 +318,40 @@ async def _connected(client: aiomqtt.Client) -> AsyncIterator[None]:
 
 
 def _value(code: Any) -> int:
+    """paho gives MQTT 3.1.1's codes as MQTT 5's too."""
     return code.value if isinstance(code, ReasonCode) else int(code)
+
+
+def _connect_properties(options: MqttOptions) -> Properties:
+    properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+    properties.ReceiveMaximum = options.receive_maximum
+    if options.persistent:
+        properties.SessionExpiryInterval = options.session_expiry
+    return properties
+
+
+def _properties_of(metadata: Metadata) -> Properties:
+    properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
+    if metadata.message_expiry is not None:
+        properties.MessageExpiryInterval = metadata.message_expiry
+    if metadata.content_type:
+        properties.ContentType = metadata.content_type
+    if metadata.response_topic:
+        properties.ResponseTopic = metadata.response_topic
+    if metadata.correlation_data:
+        properties.CorrelationData = metadata.correlation_data
+    if metadata.user_properties:
+        properties.UserProperty = list(metadata.user_properties)
+    return properties
+
+
+def _metadata_of(properties: Any) -> Metadata | None:
+    if properties is None or properties.isEmpty():
+        return None
+    return Metadata(
+        getattr(properties, "ContentType", ""),
+        getattr(properties, "ResponseTopic", ""),
+        getattr(properties, "MessageExpiryInterval", None),
+        tuple(getattr(properties, "UserProperty", ())),
+        getattr(properties, "CorrelationData", b""),
+    )

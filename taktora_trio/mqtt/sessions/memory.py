@@ -3,16 +3,52 @@
 from __future__ import annotations
 
 import contextlib
-from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections import defaultdict, deque
+from collections.abc import AsyncIterator, Mapping
 
+import attrs
+import msgspec
 import trio
 
-from taktora_trio.mqtt.options import MqttOptions
-from taktora_trio.mqtt.sessions.session import ConnectFailed, ConnectRefused, Message, OnMessage, Session, SessionLost
+from taktora_trio.mqtt.options import LastWill, MqttOptions
+from taktora_trio.mqtt.sessions.session import (
+    ConnectFailed,
+    ConnectRefused,
+    Message,
+    OnDone,
+    OnMessage,
+    Session,
+    SessionLost,
+    SubscriptionRefused,
+)
+from taktora_trio.mqtt.sessions.state import SessionState
 from taktora_trio.mqtt.topics import FilterTree
 
 __all__ = ["MemoryBroker", "open_memory_session"]
+
+
+@attrs.define
+class _Client:
+    """What the broker keeps of a client: its subscriptions, and what it has not acknowledged."""
+
+    filters: FilterTree[int] = attrs.field(factory=FilterTree)
+    unacknowledged: dict[int, Message] = attrs.field(factory=dict)
+    next_id: int = 0
+
+    def take(self, message: Message) -> Message | None:
+        """The message as this client gets it, or `None` if it has not subscribed to it."""
+        granted = self.filters.match(message.topic)
+        if not granted:
+            return None
+        qos = min(message.qos, max(granted))
+        packet_id = 0
+        if qos:
+            self.next_id = self.next_id % 65_535 + 1
+            packet_id = self.next_id
+        message = msgspec.structs.replace(message, qos=qos, packet_id=packet_id, dup=False)
+        if qos:
+            self.unacknowledged[packet_id] = message
+        return message
 
 
 class MemoryBroker:
@@ -27,7 +63,11 @@ class MemoryBroker:
         """Every SUBSCRIBE that came, for tests to look at."""
         self.unreachable = False
         self.refuses_login = False
+        self.refused_topics: dict[str, str] = {}
+        """Topics and filters that nobody may publish or subscribe to, with the reason that is given."""
         self.retained: dict[str, Message] = {}
+        self.kept: dict[str, _Client] = {}
+        """The state of persistent sessions, by client id, connected or not."""
 
     @classmethod
     def at(cls, host: str, port: int) -> MemoryBroker:
@@ -36,9 +76,13 @@ class MemoryBroker:
     def deliver(self, message: Message) -> None:
         if message.retain:
             self.retained[message.topic] = message
-        for session in list(self.sessions):
-            for _ in session.filters.match(message.topic)[:1]:
-                session.on_message(message)
+        connected = {id(session.client): session for session in self.sessions}
+        for client in [session.client for session in self.sessions] + [
+            client for client in self.kept.values() if id(client) not in connected
+        ]:
+            taken = client.take(message)
+            if taken is not None and id(client) in connected:
+                connected[id(client)].deliver(taken)
 
     def drop_all(self, reason: str = "connection reset") -> None:
         """Cut every connection."""
@@ -50,12 +94,26 @@ MemoryBroker._brokers = defaultdict(MemoryBroker)
 
 
 class MemorySession(Session):
-    def __init__(self, broker: MemoryBroker, on_message: OnMessage) -> None:
-        self.filters = FilterTree[int]()
-        self.on_message = on_message
+    def __init__(self, broker: MemoryBroker, client: _Client, options: MqttOptions, state: SessionState,
+                 on_message: OnMessage) -> None:  # fmt: skip
+        self.client = client
+        self.client_id = options.client_id
+        self._on_message = on_message
+        self._state = state
         self._broker = broker
+        self._v5 = options.protocol == "5"
+        self._will: LastWill | None = options.will
+        self.held: deque[Message] | None = None
         self._lost: SessionLost | None = None
         self._ended = trio.Event()
+
+    def deliver(self, message: Message) -> None:
+        if self.held is not None:
+            self.held.append(message)
+        elif message.qos == 0 or self._state.arrived(message):
+            self._on_message(message)
+        else:
+            self._acknowledge_due()
 
     async def subscribe(self, filters: Mapping[str, int]) -> None:
         await trio.lowlevel.checkpoint()
@@ -63,31 +121,65 @@ class MemorySession(Session):
             raise self._lost
         self._broker.subscribed.append(dict(filters))
         for topic_filter, qos in filters.items():
-            self.filters.add(topic_filter, qos)
+            if topic_filter in self._broker.refused_topics:
+                continue
+            self.client.filters.add(topic_filter, qos)
             only = FilterTree([(topic_filter, qos)])
             for message in list(self._broker.retained.values()):
-                if only.match(message.topic):
-                    self.on_message(message)
+                if only.match(message.topic) and (taken := self.client.take(message)):
+                    self.deliver(taken)
+        refused = {name: self._broker.refused_topics[name] for name in filters if name in self._broker.refused_topics}
+        if refused:
+            raise SubscriptionRefused(refused)
 
-    def publish(self, message: Message, on_done: Callable[[], None]) -> None:
+    def publish(self, message: Message, packet_id: int, on_done: OnDone) -> None:
         if self._lost is None:
-            self._broker.deliver(message)
-            on_done()
+            refusal = self._broker.refused_topics.get(message.topic, "")
+            if not refusal:
+                sent = message if self._v5 else msgspec.structs.replace(message, metadata=None)
+                self._broker.deliver(sent)
+            on_done(packet_id, refusal if self._v5 and message.qos else "")
+
+    def acknowledge(self, message: Message) -> None:
+        self._state.acknowledge(message)
+        if self._lost is None:
+            self._acknowledge_due()
+
+    def hold(self, reading: bool) -> None:
+        if reading:
+            self.held = deque() if self.held is None else self.held
+            return
+        held, self.held = self.held or deque(), None
+        while held and self.held is None:
+            self.deliver(held.popleft())
+        if self.held is not None:
+            self.held.extendleft(reversed(held))
 
     async def wait_until_lost(self) -> SessionLost:
         await self._ended.wait()
         assert self._lost is not None
         return self._lost
 
-    def lose(self, reason: str) -> None:
+    def lose(self, reason: str, *, politely: bool = False) -> None:
         if self._lost is None:
             self._lost = SessionLost(reason)
             self._broker.sessions.remove(self)
             self._ended.set()
+            if self._will is not None and not politely:
+                will = self._will
+                self._broker.deliver(Message(will.topic, will.payload, will.qos, will.retain))
+
+    def _acknowledge_due(self) -> None:
+        for packet_id, _ in self._state.due():
+            self.client.unacknowledged.pop(packet_id, None)
+            self._state.complete(packet_id)
 
 
 @contextlib.asynccontextmanager
-async def open_memory_session(options: MqttOptions, on_message: OnMessage) -> AsyncIterator[MemorySession]:
+async def open_memory_session(
+    options: MqttOptions, on_message: OnMessage, state: SessionState
+) -> AsyncIterator[MemorySession]:
+    """Connect to the broker in this process; see `open_session`."""
     await trio.lowlevel.checkpoint()
     broker = MemoryBroker.at(options.broker.host, options.broker.port)
     broker.connects += 1
@@ -95,9 +187,28 @@ async def open_memory_session(options: MqttOptions, on_message: OnMessage) -> As
         raise ConnectFailed("the broker is unreachable")
     if broker.refuses_login:
         raise ConnectRefused("the broker refused the login: Not authorized")
-    session = MemorySession(broker, on_message)
+    name = options.client_id or ""
+    kept = broker.kept.pop(name, None)
+    for other in [other for other in broker.sessions if name and other.client_id == name]:
+        other.lose("Session taken over")
+    client = kept if kept is not None and options.persistent else _Client()
+    if options.persistent and name:
+        broker.kept[name] = client
+    session = MemorySession(broker, client, options, state, on_message)
+    session.session_present = client is kept
+    state.connected(session.session_present)
     broker.sessions.append(session)
     try:
-        yield session
+        async with trio.open_nursery() as nursery:
+            if client.unacknowledged:
+                session.held = deque(msgspec.structs.replace(m, dup=True) for m in client.unacknowledged.values())
+                nursery.start_soon(_resend, session)
+            yield session
     finally:
-        session.lose("disconnected")
+        session.lose("disconnected", politely=True)
+
+
+async def _resend(session: MemorySession) -> None:
+    """Not before the caller has the session, as with every other one."""
+    await trio.lowlevel.checkpoint()
+    session.hold(False)

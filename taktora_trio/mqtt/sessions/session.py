@@ -6,24 +6,47 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import TypeAlias
 
-import attrs
+import msgspec
 
+from taktora_trio.channel import Metadata
 from taktora_trio.errors import ConnectorDown, ConnectorError
 
-__all__ = ["ConnectFailed", "ConnectRefused", "Message", "OnMessage", "Session", "SessionLost"]
+__all__ = [
+    "OWN_PACKET_IDS",
+    "ConnectFailed",
+    "ConnectRefused",
+    "Message",
+    "OnDone",
+    "OnMessage",
+    "Session",
+    "SessionLost",
+    "SubscriptionRefused",
+]
+
+OWN_PACKET_IDS = 65_533
+"""From here on packet identifiers are not for channels: 65533 and 65534 for presence, 65535 for the session itself."""
 
 
-@attrs.frozen
-class Message:
+class Message(msgspec.Struct, frozen=True, gc=False):
     """An application message, to or from the broker."""
 
     topic: str
     payload: bytes
     qos: int = 0
     retain: bool = False
+    metadata: Metadata | None = None
+    """MQTT 5 properties, all of the correlation data among them; 3.1.1 has none, and does not send them."""
+    packet_id: int = 0
+    """Inbound at QoS 1 and 2: the broker's identifier, by which it is acknowledged."""
+    dup: bool = False
+    """Perhaps sent before (section 3.3.1.1)."""
+    skipped: int = 0
+    """Inbound: bytes of a payload that is larger than any channel takes; they were not kept, `payload` is empty."""
 
 
 OnMessage: TypeAlias = Callable[[Message], None]
+OnDone: TypeAlias = Callable[[int, str], None]
+"""Called with the packet identifier, and why the broker refused the message, by name; empty if it did not."""
 
 
 class ConnectFailed(ConnectorError):
@@ -34,6 +57,15 @@ class ConnectRefused(ConnectorDown):
     """The broker refused the client for a reason that does not pass: its login, its id, its protocol version."""
 
 
+class SubscriptionRefused(ConnectRefused):
+    """The broker refused to subscribe the client to some filters; `filters` has the reason of each, by name."""
+
+    def __init__(self, filters: Mapping[str, str]) -> None:
+        self.filters = dict(filters)
+        said = ", ".join(f"{name!r} ({reason})" for name, reason in filters.items())
+        super().__init__(f"the broker refused the subscription to {said}: check its access rules")
+
+
 class SessionLost(ConnectorError):
     """The connection has ended. What was not acknowledged must be published again on the next one."""
 
@@ -42,23 +74,47 @@ class Session(ABC):
     """One connection, from CONNACK to its end. Entering it connects, leaving it sends DISCONNECT.
 
     `on_message`, given when it is opened, is called for each message in the order of arrival, in the trio thread; it
-    must not block nor raise.
+    must not block nor raise. A message with QoS 1 or 2 is acknowledged to the broker when `acknowledge` is called, and
+    not before.
     """
+
+    session_present: bool = False
+    """Whether the broker still had the state of an earlier connection of this client (MQTT 3.1.1, section 3.2.2.2)."""
 
     @abstractmethod
     async def subscribe(self, filters: Mapping[str, int]) -> None:
         """Subscribe to each filter at its QoS and wait for the broker's answer.
 
-        Raises `SessionLost`, and `ConnectRefused` naming the filters the broker refused.
+        Raises `SessionLost`, and `SubscriptionRefused` naming the filters the broker refused, with its reasons.
         """
 
     @abstractmethod
-    def publish(self, message: Message, on_done: Callable[[], None]) -> None:
-        """Send after everything published before, without waiting.
+    def publish(self, message: Message, packet_id: int, on_done: OnDone) -> None:
+        """Send after everything of the same QoS published before, without waiting.
 
-        `on_done` is called when nothing more is to be done for the message: it was written to the socket (QoS 0) or
-        acknowledged by the broker (QoS 1, 2). It is never called for a message that was lost with the session.
+        `packet_id` (1 to 65535) must not be in use on this connection; at QoS 0 it only comes back. What is published
+        again on a later connection takes the same one as before: by it the broker knows the message
+        (MQTT-4.4.0-1), and does not deliver it twice at QoS 2.
+
+        `on_done(packet_id, refusal)` is called when nothing more is to be done for the message: it was written to the
+        socket (QoS 0), or acknowledged or refused by the broker (QoS 1, 2). It is never called for a message that was
+        lost with the session.
         """
+
+    @abstractmethod
+    def acknowledge(self, message: Message) -> None:
+        """The inbound message is safe: the broker may forget it.
+
+        Acknowledgements go out in the order in which the messages came (MQTT-4.6.0-2), so this one may still wait for
+        those before it. On a session that is lost it is kept for the next one with the same `SessionState`.
+        """
+
+    def release(self, packet_id: int) -> None:  # noqa: B027 - most have nothing to do
+        """What the broker may still hold under this identifier, from before this process, is complete (QoS 2)."""
+
+    @abstractmethod
+    def hold(self, reading: bool) -> None:
+        """Stop taking anything from the broker, or go on: the last resort against more than there is room for."""
 
     @abstractmethod
     async def wait_until_lost(self) -> SessionLost:

@@ -1,0 +1,202 @@
+"""Inbound: what comes from the broker goes to every channel whose filter matches, and is acknowledged when safe."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, cast
+
+import trio
+
+from taktora_trio.channel import ChannelDescriptor
+from taktora_trio.connector import PayloadSink
+from taktora_trio.errors import BackPressure, PayloadOverflow
+from taktora_trio.health import HealthBoard
+from taktora_trio.mqtt.properties import from_properties
+from taktora_trio.mqtt.routing import MqttRouting
+from taktora_trio.mqtt.sessions.session import Message, Session
+from taktora_trio.mqtt.topics import FilterTree, minimal_filters
+
+if TYPE_CHECKING:
+    from taktora_trio.mqtt.connector import MqttConnector
+
+__all__ = ["MESSAGE_OVERHEAD", "InboundMessages"]
+
+log = logging.getLogger(__name__)
+
+DEGRADED_FOR = 5.0  # seconds for which a discarded message shows in the health
+MESSAGE_OVERHEAD = 256  # bytes that a message in the backlog costs besides its payload and topic
+_TOPICS = 4096  # for so many topics it is remembered which channels they go to
+
+
+class InboundMessages:
+    """Delivers what comes from the broker to every channel whose filter matches.
+
+    A message goes into shared memory at once, or through a bounded backlog while the app is slow. One with QoS 1 or 2
+    is acknowledged when it is in shared memory for every channel, and never discarded for want of room: when the
+    backlog is full, no more is taken from the broker.
+    """
+
+    def __init__(self, connector: MqttConnector, sinks: Mapping[str, PayloadSink], health: HealthBoard) -> None:
+        self._name = connector.name
+        self._health = health
+        self._limit = connector.options.inbound_backlog
+        self._backlog_bytes = 0
+        self._session: Session | None = None
+        self._holds = False
+        self.discarded = 0
+        channels = [channel for channel in connector.channels if channel.direction == "in"]
+        self.max_payload = max((channel.max_payload for channel in channels), default=0)
+        self._deliveries = [_Delivery(channel, sinks[channel.name]) for channel in channels]
+        self._tree = FilterTree(
+            (channel.routing.address, d) for channel, d in zip(channels, self._deliveries, strict=True)
+        )
+        self._matching: dict[str, list[_Delivery]] = {}
+        wanted: dict[str, int] = {}
+        for channel in channels:
+            routing = cast(MqttRouting, channel.routing)
+            wanted[routing.subscription] = max(routing.qos, wanted.get(routing.subscription, 0))
+        self.filters = minimal_filters(wanted)
+
+    def attach(self, session: Session) -> None:
+        """From now on this is where acknowledgements go."""
+        self._session = session
+        if self._holds:
+            session.hold(True)
+
+    def deliver(self, message: Message) -> None:
+        """Called by the session for each message, in order; never waits."""
+        deliveries = self._matching.get(message.topic)
+        if deliveries is None:
+            if len(self._matching) >= _TOPICS:
+                self._matching.clear()
+            deliveries = self._matching[message.topic] = self._tree.match(message.topic)
+        waiting = [d for d in deliveries if d.backlog or not self._send_nowait(d, message)]
+        if waiting:
+            self._keep(message, waiting)
+        elif message.qos:
+            self._acknowledge(message)
+
+    async def serve(self) -> None:
+        """Serve: bring each channel's backlog into shared memory as the app makes room. Runs until cancelled."""
+        async with trio.open_nursery() as nursery:
+            for delivery in self._deliveries:
+                nursery.start_soon(self._serve_backlog, delivery)
+
+    def log_undelivered(self) -> None:
+        for delivery in self._deliveries:
+            if delivery.backlog:
+                log.warning(
+                    "channel %s: stopped with %d inbound messages that the app had no room for",
+                    delivery.channel.name,
+                    len(delivery.backlog),
+                )
+
+    def _send_nowait(self, delivery: _Delivery, message: Message) -> bool:
+        """Whether nothing more is to be done for it: it is in shared memory, or can never be."""
+        topic = message.topic if delivery.is_pattern else ""
+        try:
+            if message.skipped:
+                raise PayloadOverflow(f"{message.skipped} bytes")
+            if message.metadata is None:
+                delivery.sink.send_nowait(message.payload, topic=topic)
+            else:
+                correlation_id, metadata = from_properties(message.metadata)
+                delivery.sink.send_nowait(
+                    message.payload, topic=topic, correlation_id=correlation_id, metadata=metadata
+                )
+        except BackPressure:
+            return False
+        except PayloadOverflow as exc:
+            self._discard_oversized(delivery, message, exc)
+        return True
+
+    def _keep(self, message: Message, waiting: list[_Delivery]) -> None:
+        size = len(message.payload) + len(message.topic) + MESSAGE_OVERHEAD
+        kept = _Kept(message, size, len(waiting))
+        for delivery in waiting:
+            if self._backlog_bytes + size > self._limit:
+                if message.qos == 0:
+                    self._discard(delivery, f"the app is too slow, and the backlog of {self._limit} bytes is full")
+                    continue
+                self._hold(delivery)
+            self._backlog_bytes += size
+            delivery.backlog.append(kept)
+            delivery.more.set()
+
+    async def _serve_backlog(self, delivery: _Delivery) -> None:
+        while True:
+            await delivery.more.wait()
+            delivery.more = trio.Event()
+            while delivery.backlog:
+                kept = delivery.backlog[0]
+                await self._send(delivery, kept.message)
+                # Only now: while the backlog is not empty, newer messages queue behind it.
+                delivery.backlog.popleft()
+                kept.left -= 1
+                if not kept.left and kept.message.qos:
+                    self._acknowledge(kept.message)
+                self._backlog_bytes -= kept.size
+                if self._holds and self._backlog_bytes <= self._limit // 2:
+                    self._go_on()
+
+    async def _send(self, delivery: _Delivery, message: Message) -> None:
+        topic = message.topic if delivery.is_pattern else ""
+        try:
+            if message.skipped:
+                raise PayloadOverflow(f"{message.skipped} bytes")
+            if message.metadata is None:
+                await delivery.sink.send(message.payload, topic=topic)
+            else:
+                correlation_id, metadata = from_properties(message.metadata)
+                await delivery.sink.send(message.payload, topic=topic, correlation_id=correlation_id, metadata=metadata)
+        except PayloadOverflow as exc:
+            self._discard_oversized(delivery, message, exc)
+
+    def _acknowledge(self, message: Message) -> None:
+        if self._session is not None:
+            self._session.acknowledge(message)
+
+    def _hold(self, delivery: _Delivery) -> None:
+        if not self._holds and self._session is not None:
+            self._holds = True
+            self._session.hold(True)
+            reason = f"channel {delivery.channel.name} is not read: no more is taken from the broker"
+            log.warning("%s: %s", self._name, reason)
+            self._health.degrade(self._name, reason, DEGRADED_FOR)
+
+    def _go_on(self) -> None:
+        self._holds = False
+        if self._session is not None:
+            self._session.hold(False)
+
+    def _discard_oversized(self, delivery: _Delivery, message: Message, exc: PayloadOverflow) -> None:
+        self._discard(delivery, f"a message on {message.topic!r} is too large: {exc}")
+
+    def _discard(self, delivery: _Delivery, reason: str) -> None:
+        self.discarded += 1
+        delivery.discarded += 1
+        count = delivery.discarded
+        if count & (count - 1) == 0:  # the 1st, 2nd, 4th, 8th, ...: a flood must not flood the log
+            log.error("channel %s: discarded %d inbound messages so far: %s", delivery.channel.name, count, reason)
+        self._health.degrade(self._name, f"channel {delivery.channel.name} discards inbound messages", DEGRADED_FOR)
+
+
+class _Kept:
+    """A message in the backlog of `left` channels."""
+
+    __slots__ = ("left", "message", "size")
+
+    def __init__(self, message: Message, size: int, left: int) -> None:
+        self.message, self.size, self.left = message, size, left
+
+
+class _Delivery:
+    def __init__(self, channel: ChannelDescriptor[Any], sink: PayloadSink) -> None:
+        self.channel = channel
+        self.sink = sink
+        self.backlog: deque[_Kept] = deque()
+        self.more = trio.Event()
+        self.discarded = 0
+        self.is_pattern = channel.routing.is_pattern

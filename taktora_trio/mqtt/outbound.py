@@ -1,0 +1,183 @@
+"""Outbound: one channel's messages from shared memory to the broker, in order, none of them forgotten."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable
+from typing import Any, cast
+
+import msgspec
+import trio
+
+from taktora_trio.channel import NO_CORRELATION_ID, ChannelDescriptor, Header
+from taktora_trio.connector import PayloadSource
+from taktora_trio.errors import TransportError
+from taktora_trio.mqtt.properties import to_properties
+from taktora_trio.mqtt.routing import MqttRouting
+from taktora_trio.mqtt.sessions.session import Message, Session
+
+__all__ = ["OutboundPump"]
+
+log = logging.getLogger(__name__)
+
+
+class OutboundPump:
+    """Publishes one channel, in order. Lives as long as the gateway; a session is lent to it.
+
+    It has `max_inflight` packet identifiers of its own, from `first_id` on, and a message's follows from its sequence
+    number: the next gateway publishes what this one had not finished under the same identifiers, by which the broker
+    of a persistent session knows them (MQTT-4.4.0-1). `on_refused` is called with each reason why the broker refused.
+    """
+
+    def __init__(
+        self,
+        channel: ChannelDescriptor[Any],
+        source: PayloadSource,
+        max_inflight: int,
+        first_id: int = 1,
+        on_refused: Callable[[str], None] = lambda reason: None,
+    ) -> None:
+        self._channel = channel
+        self._routing = cast(MqttRouting, channel.routing)
+        self._source = source
+        self._max_inflight = max_inflight
+        self._first_id = first_id
+        self._on_refused = on_refused
+        self._inflight: deque[tuple[int, Message, Header]] = deque()
+        self._done: set[int] = set()  # packet identifiers that are done before one that came before them
+        self._lost = 0  # numbers among those in flight that belong to no message
+        self._waits = False
+        self._progress = trio.Event()
+        self._session: Session | None = None
+        self._unknown: set[int] = set()
+        self._connected_before = False
+        self._taken = self._taken_before = 0
+        self.refused = 0
+        """How many messages the broker has refused."""
+
+    async def run(self, session: Session) -> None:
+        """Publish until cancelled; first of all what an earlier session did not acknowledge."""
+        self._begin(session)
+        self._session = session
+        try:
+            while True:
+                if self._take(session, self._max_inflight):
+                    await trio.lowlevel.checkpoint()  # once a batch: other channels and the socket have a turn
+                elif self._is_full():
+                    await self._wait_for_progress()
+                else:
+                    await self._source.wait()
+        finally:
+            self._session = None
+
+    def stalled(self) -> str | None:
+        """Said if there is something to publish, nothing in the way, and no progress since this was asked last."""
+        before, self._taken_before = self._taken_before, self._taken
+        able = self._session is not None and self._source.is_behind and not self._is_full()
+        return (
+            f"channel {self._channel.name}: messages wait, and none is taken"
+            if able and self._taken == before
+            else None
+        )
+
+    async def drain(self, session: Session) -> None:
+        """Publish what is queued now, and return when all of it is acknowledged."""
+        left = self._channel.window  # an app that goes on sending must not keep us here
+        while left > 0:
+            taken = self._take(session, left)
+            left -= taken
+            if not taken:
+                if not self._is_full():
+                    break  # nothing more is queued
+                await self._wait_for_progress()
+        while self._inflight:
+            await self._wait_for_progress()
+
+    def log_unpublished(self) -> None:
+        if self._inflight:
+            log.warning(
+                "channel %s: stopped with %d messages not acknowledged by the broker",
+                self._channel.name,
+                len(self._inflight),
+            )
+
+    def _begin(self, session: Session) -> None:
+        if session.session_present and not self._connected_before and self._routing.qos == 2:
+            # Messages of an app that is gone may be half done under our identifiers, and the broker would take ours
+            # for theirs. An identifier is released before its first use, unless the message itself is known to it.
+            self._unknown = set(range(self._max_inflight))
+        self._connected_before = True
+        for packet_id, message, _ in list(self._inflight):  # a copy: `done` may be called while we publish
+            if packet_id not in self._done:
+                session.publish(msgspec.structs.replace(message, dup=message.qos > 0), packet_id, self._finished)
+
+    def _is_full(self) -> bool:
+        return len(self._inflight) + self._lost >= self._max_inflight
+
+    def _take(self, session: Session, limit: int) -> int:
+        """Publish up to `limit` queued messages, as many as may be in flight; no await, so none gets lost."""
+        taken = 0
+        receive, routing, inflight = self._source.receive_nowait, self._routing, self._inflight
+        qos, retain = routing.qos, routing.retain
+        fixed = "" if routing.is_pattern else routing.topic
+        while taken < limit and len(inflight) + self._lost < self._max_inflight:
+            try:
+                received = receive()
+            except trio.WouldBlock:
+                break
+            except TransportError as exc:
+                log.error("channel %s: %s", self._channel.name, exc)
+                self._lost += bool(inflight)
+                continue
+            taken += 1
+            header, metadata = received.header, received.metadata
+            if metadata is not None or header.correlation_id != NO_CORRELATION_ID:
+                metadata = to_properties(header.correlation_id, metadata)
+            message = Message(fixed or received.topic, received.value, qos, retain, metadata)
+            packet_id = self._first_id + header.sequence_number % self._max_inflight
+            if self._unknown:
+                self._release(session, packet_id, header)
+            inflight.append((packet_id, message, header))
+            session.publish(message, packet_id, self._finished)
+        self._taken += taken
+        return taken
+
+    def _release(self, session: Session, packet_id: int, header: Header) -> None:
+        number = packet_id - self._first_id
+        if number in self._unknown:
+            self._unknown.discard(number)
+            if header.sequence_number > self._source.sent_before:
+                session.release(packet_id)
+
+    def _finished(self, packet_id: int, refusal: str) -> None:
+        """Nothing more is to be done for this message: acknowledge all up to the first that is not done."""
+        if refusal:
+            self._refuse(refusal)
+        inflight, done = self._inflight, self._done
+        if not inflight or inflight[0][0] != packet_id:
+            done.add(packet_id)
+            return
+        header = inflight.popleft()[2]
+        while done and inflight and inflight[0][0] in done:
+            packet_id, _, header = inflight.popleft()
+            done.discard(packet_id)
+        if not inflight:
+            self._lost = 0
+        self._source.acknowledge(header)
+        if self._waits:
+            self._progress.set()
+
+    def _refuse(self, refusal: str) -> None:
+        self.refused += 1
+        if self.refused & (self.refused - 1) == 0:  # the 1st, 2nd, 4th, 8th, ...: a flood must not flood the log
+            log.error(
+                "channel %s: the broker has refused %d messages so far: %s", self._channel.name, self.refused, refusal
+            )
+        self._on_refused(refusal)
+
+    async def _wait_for_progress(self) -> None:
+        self._progress = trio.Event()
+        self._waits = True
+        await self._progress.wait()
+        self._waits = False

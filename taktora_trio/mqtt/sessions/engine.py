@@ -1,0 +1,385 @@
+"""MQTT's client side without I/O: bytes in and bytes out, for the native session.
+
+The path of a message is kept lean, for it decides what a gateway costs: no object but the message itself, and what goes
+out is gathered, to be written at once.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import attrs
+
+from taktora_trio.mqtt.sessions import packets
+from taktora_trio.mqtt.sessions.packets import Malformed, decode_properties, decode_publish, unpack_u16
+from taktora_trio.mqtt.sessions.reasons import CONNECT_RETURN_CODES, reason_name
+from taktora_trio.mqtt.sessions.session import OWN_PACKET_IDS, Message, OnDone, OnMessage
+from taktora_trio.mqtt.sessions.state import SessionState
+
+__all__ = ["Connack", "Disconnected", "Engine"]
+
+SUBSCRIBE_ID = 65_535
+_CONTROL_LIMIT = 2**18  # bytes: what a packet may have besides a payload (a topic, properties), and more than any has
+_TOPICS = 1024  # encoded topics that are kept
+
+
+class Disconnected(Exception):
+    """The broker has said goodbye; the argument is why, by name."""
+
+
+@attrs.frozen
+class Connack:
+    """The broker's answer to CONNECT; the limits are MQTT 5's, and none in 3.1.1."""
+
+    code: int
+    """A reason code of MQTT 5."""
+    name: str
+    session_present: bool
+    receive_maximum: int = 65_535
+    maximum_qos: int = 2
+    retain_available: bool = True
+    maximum_packet_size: int | None = None
+    keepalive: int | None = None
+
+
+class Engine:
+    """One connection. `wake` is called when there is something to `take`."""
+
+    def __init__(
+        self, version: int, state: SessionState, on_message: OnMessage, wake: Callable[[], None], max_payload: int
+    ) -> None:
+        self.connack: Connack | None = None
+        self.refused: dict[str, str] | None = None
+        """The answer to the last `subscribe`: refused filters with the reason."""
+        self.granted: dict[str, int] = {}
+        self.received = 0
+        """Counts what came, to tell a silent broker from one that is busy."""
+        self._version = version
+        self._state = state
+        self._on_message = on_message
+        self._wake = wake
+        self._idle = True
+        self._limit = max_payload + _CONTROL_LIMIT
+        self._rest = bytearray()
+        self._needed = 0
+        self._skip = 0
+        self._out: list[bytes] = []
+        self._unwritten: list[tuple[OnDone, int]] = []
+        self._topics: dict[str, bytes] = {}
+        self._quota = 65_535
+        self._queued: deque[tuple[Message, int, OnDone]] = deque()
+        self._acks: dict[int, OnDone] = {}  # QoS 1: PUBACK is to come
+        self._recs: dict[int, OnDone] = {}  # QoS 2: PUBREC is to come
+        self._comps: dict[int, OnDone] = {}  # QoS 2: PUBCOMP is to come
+        self._subscribing: list[str] | None = None
+
+    # What goes out
+
+    def publish(self, message: Message, packet_id: int, on_done: OnDone) -> None:
+        """See `Session.publish`."""
+        if message.qos:
+            if self._quota <= 0 or self._queued:
+                self._queued.append((message, packet_id, on_done))
+                return
+            if packet_id in self._state.released:
+                self._quota -= 1
+                self._comps[packet_id] = on_done
+                self._send(b"\x62\x02" + packet_id.to_bytes(2, "big"))
+                return
+        topic = self._topics.get(message.topic)
+        if topic is None:
+            if len(self._topics) >= _TOPICS:
+                self._topics.clear()
+            topic = self._topics[message.topic] = packets.string(message.topic)
+        payload, qos = message.payload, message.qos
+        properties = b""
+        if self._version == 5:
+            properties = b"\0" if message.metadata is None else packets.encode_metadata(message.metadata)
+        length = len(topic) + len(properties) + len(payload) + (2 if qos else 0)
+        connack = self.connack
+        assert connack is not None
+        if length > 268_435_455 or (connack.maximum_packet_size or 2**32) < length + 5:
+            on_done(packet_id, reason_name(0x95))
+            return
+        if qos > connack.maximum_qos or (message.retain and not connack.retain_available):
+            on_done(packet_id, reason_name(0x9B if qos > connack.maximum_qos else 0x9A))
+            return
+        first = 0x30 | qos << 1 | message.retain | message.dup << 3
+        head = bytes((first, length)) if length < 0x80 else bytes((first,)) + packets.varint(length)
+        out = self._out
+        if qos:
+            self._quota -= 1
+            if qos == 1:
+                self._acks[packet_id] = on_done
+            else:
+                self._recs[packet_id] = on_done
+            out += (head, topic, packet_id.to_bytes(2, "big"), properties, payload)
+        else:
+            self._unwritten.append((on_done, packet_id))
+            out += (head, topic, properties, payload)
+        if self._idle:
+            self._idle = False
+            self._wake()
+
+    def acknowledge(self, message: Message) -> None:
+        """See `Session.acknowledge`."""
+        self._state.acknowledge(message)
+        self._send_due()
+
+    def release(self, packet_id: int) -> None:
+        self._send(b"\x62\x02" + packet_id.to_bytes(2, "big"))
+
+    def subscribe(self, filters: list[tuple[str, int]]) -> None:
+        """Ask; `refused` is set when the answer has come."""
+        self.refused = None
+        self._subscribing = [name for name, _ in filters]
+        self._send(packets.subscribe(self._version, SUBSCRIBE_ID, filters))
+
+    def ping(self) -> None:
+        self._send(packets.PINGREQ)
+
+    def disconnect(self) -> None:
+        self._send(b"\xe0\x00")
+
+    def take(self) -> tuple[bytes, list[tuple[OnDone, int]]]:
+        """All that is to be written, and what to call when it was; empty if there is nothing: then `wake` will be."""
+        data = b"".join(self._out)
+        self._out.clear()
+        unwritten, self._unwritten = self._unwritten, []
+        if not data:
+            self._idle = True
+        return data, unwritten
+
+    def _send(self, data: bytes) -> None:
+        self._out.append(data)
+        if self._idle:
+            self._idle = False
+            self._wake()
+
+    def _send_due(self) -> None:
+        for packet_id, qos in self._state.due():
+            self._send((b"\x40\x02" if qos == 1 else b"\x50\x02") + packet_id.to_bytes(2, "big"))
+
+    # What comes in
+
+    def receive(self, data: bytes) -> None:
+        """Work off what came. Raises `Malformed` and `Disconnected`; the connection is then over.
+
+        What follows CONNACK waits for the next call, for which somebody must be ready.
+        """
+        self.received += 1
+        if self._skip:
+            if len(data) <= self._skip:
+                self._skip -= len(data)
+                return
+            data = data[self._skip :]
+            self._skip = 0
+        if self._rest:
+            self._rest += data
+            if len(self._rest) < self._needed:
+                return
+            data = bytes(self._rest)
+            self._rest.clear()
+        position = self._parse(data)
+        if position < len(data):
+            self._rest += memoryview(data)[position:]
+
+    def _parse(self, data: bytes) -> int:
+        """Whole packets; returns where the first one begins that is not."""
+        position, available = 0, len(data)
+        version, on_message, arrived = self._version, self._on_message, self._state.arrived
+        if self.connack is None:
+            position = self._connack_at(data)
+            self._needed = 0
+            return position
+        self._needed = 0
+        while available - position >= 2:
+            first, length, start = data[position], data[position + 1], position + 2
+            if length >= 0x80:
+                length, start = self._length_at(data, position)
+                if not start:
+                    return position
+            stop = start + length
+            if stop > available:
+                if length > self._limit:
+                    if first >> 4 != packets.PUBLISH:
+                        raise Malformed(f"a packet of type {first >> 4} with {length} bytes")
+                    if available - start >= _CONTROL_LIMIT:
+                        self._skip = stop - available
+                        self._deliver_oversized(data, first, start, length)
+                        return available
+                    stop = start + _CONTROL_LIMIT
+                self._needed = stop - position
+                return position
+            kind = first >> 4
+            if kind == packets.PUBLISH:
+                message = decode_publish(data, first, start, stop, version)
+                if message.qos:
+                    try:
+                        new = arrived(message)
+                    except ValueError as exc:
+                        raise Malformed(str(exc)) from None
+                    if not new:
+                        self._send_due()
+                        position = stop
+                        continue
+                on_message(message)
+            elif kind == packets.PUBACK and length == 2:
+                on_done = self._acks.pop(data[start] << 8 | data[start + 1], None)
+                if on_done is not None:
+                    self._quota += 1
+                    on_done(data[start] << 8 | data[start + 1], "")
+                    if self._queued:
+                        self._publish_queued()
+            else:
+                self._control(kind, first, data, start, stop)
+            position = stop
+        return position
+
+    def _length_at(self, data: bytes, position: int) -> tuple[int, int]:
+        """The remaining length of the packet at `position` and where it begins; (0, 0) if more must come first."""
+        length = 0
+        for shift in (0, 7, 14, 21):
+            position += 1
+            if position >= len(data):
+                self._needed = 0
+                return 0, 0
+            byte = data[position]
+            length |= (byte & 0x7F) << shift
+            if byte < 0x80:
+                return length, position + 1
+        raise Malformed("a length of more than four bytes")
+
+    def _connack_at(self, data: bytes) -> int:
+        if len(data) < 2:
+            return 0
+        if data[0] != 0x20:
+            raise Malformed(f"an answer to CONNECT that begins with 0x{data[0]:02x}: is it an MQTT broker?")
+        length, start = self._length_at(data, 0)
+        if length > _CONTROL_LIMIT:
+            raise Malformed("a CONNACK that is too large")
+        stop = start + length
+        if not start or stop > len(data):
+            return 0
+        if length < 2 or data[start] > 1 or (self._version != 5 and length != 2):
+            raise Malformed("a CONNACK with wrong flags or a wrong length")
+        code = data[start + 1]
+        name = reason_name(code)
+        properties: dict[int, Any] = {}
+        if self._version == 5:
+            if length > 2:
+                properties, end = decode_properties(data, start + 2, stop)
+                if end != stop:
+                    raise Malformed("a CONNACK with something behind its properties")
+        elif code:
+            name = f"return code {code}" if code not in CONNECT_RETURN_CODES else name
+            code = CONNECT_RETURN_CODES.get(code, 0x80)
+            name = reason_name(code) if name.startswith("reason") else name
+        self.connack = Connack(
+            code,
+            name,
+            bool(data[start]),
+            properties.get(0x21, 65_535),
+            properties.get(0x24, 2),
+            bool(properties.get(0x25, 1)),
+            properties.get(0x27),
+            properties.get(0x13),
+        )
+        if not self.connack.receive_maximum:
+            raise Malformed("a receive maximum of 0")
+        self._quota = self.connack.receive_maximum
+        if not code:
+            self._state.connected(self.connack.session_present)
+        return stop
+
+    def _deliver_oversized(self, data: bytes, first: int, start: int, length: int) -> None:
+        message = decode_publish(data, first, start, len(data), self._version)
+        size = length - (len(data) - start) + len(message.payload)
+        shell = Message(
+            message.topic,
+            b"",
+            message.qos,
+            message.retain,
+            packet_id=message.packet_id,
+            dup=message.dup,
+            skipped=size,
+        )
+        try:
+            new = not message.qos or self._state.arrived(shell)
+        except ValueError as exc:
+            raise Malformed(str(exc)) from None
+        if new:
+            self._on_message(shell)
+        else:
+            self._send_due()
+
+    def _control(self, kind: int, first: int, data: bytes, start: int, stop: int) -> None:
+        if kind == packets.PINGRESP:
+            return
+        if kind == packets.DISCONNECT and self._version == 5:
+            raise Disconnected(reason_name(data[start]) if stop > start else "normal disconnection")
+        if kind == packets.SUBACK:
+            self._suback(data, start, stop)
+            return
+        if kind not in (packets.PUBACK, packets.PUBREC, packets.PUBREL, packets.PUBCOMP):
+            raise Malformed(f"a packet of type {kind}, which is not for clients")
+        if stop - start < 2 or (self._version != 5 and stop - start != 2):
+            raise Malformed(f"a packet of type {kind} with {stop - start} bytes")
+        packet_id: int = unpack_u16(data, start)[0]
+        code = data[start + 2] if stop - start > 2 else 0
+        if kind == packets.PUBREL:
+            if first & 0x0F != 2:
+                raise Malformed("a PUBREL with wrong flags")
+            self._state.complete(packet_id)
+            self._send(b"\x70\x02" + packet_id.to_bytes(2, "big"))
+        elif kind == packets.PUBACK:
+            self._finish(self._acks.pop(packet_id, None), packet_id, code)
+        elif kind == packets.PUBREC:
+            on_done = self._recs.pop(packet_id, None)
+            if code >= 0x80:
+                self._finish(on_done, packet_id, code)
+                return
+            if on_done is not None:
+                self._state.released.add(packet_id)
+                self._comps[packet_id] = on_done
+            self._send(b"\x62\x02" + packet_id.to_bytes(2, "big"))  # also for an unknown one, so that it can end
+        else:
+            on_done = self._comps.pop(packet_id, None)
+            if on_done is not None:
+                self._state.released.discard(packet_id)
+                # "Packet identifier not found": the exchange was complete already.
+                self._finish(on_done, packet_id, 0 if code == 0x92 else code)
+
+    def _finish(self, on_done: OnDone | None, packet_id: int, code: int) -> None:
+        if on_done is None:
+            return
+        self._quota += 1
+        on_done(packet_id, reason_name(code) if code >= 0x80 else "")
+        if self._queued:
+            self._publish_queued()
+
+    def _publish_queued(self) -> None:
+        queued, self._queued = self._queued, deque()
+        while queued and self._quota > 0 and not self._queued:
+            self.publish(*queued.popleft())
+        queued.extend(self._queued)
+        self._queued = queued
+
+    def _suback(self, data: bytes, start: int, stop: int) -> None:
+        if stop - start < 3 or unpack_u16(data, start)[0] != SUBSCRIBE_ID or self._subscribing is None:
+            raise Malformed("a SUBACK that answers no SUBSCRIBE")
+        position = start + 2
+        if self._version == 5:
+            _, position = decode_properties(data, position, stop)
+        codes, names = data[position:stop], self._subscribing
+        if len(codes) != len(names):
+            raise Malformed(f"a SUBACK with {len(codes)} answers to {len(names)} filters")
+        self._subscribing = None
+        self.refused = {name: reason_name(code) for name, code in zip(names, codes, strict=True) if code > 2}
+        self.granted = {name: code for name, code in zip(names, codes, strict=True) if code <= 2}
+        self._wake()
+
+
+assert OWN_PACKET_IDS <= SUBSCRIBE_ID

@@ -1,0 +1,245 @@
+"""The session of our own, straight on a trio stream: many messages with each read and each write."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import uuid
+from collections.abc import AsyncIterator, Mapping
+
+import trio
+
+from taktora_trio.mqtt.options import MqttOptions
+from taktora_trio.mqtt.sessions import packets
+from taktora_trio.mqtt.sessions.engine import Connack, Disconnected, Engine
+from taktora_trio.mqtt.sessions.packets import Malformed
+from taktora_trio.mqtt.sessions.reasons import PERMANENT
+from taktora_trio.mqtt.sessions.session import (
+    ConnectFailed,
+    ConnectRefused,
+    Message,
+    OnDone,
+    OnMessage,
+    Session,
+    SessionLost,
+    SubscriptionRefused,
+)
+from taktora_trio.mqtt.sessions.state import SessionState
+from taktora_trio.mqtt.sessions.streams import open_stream, why
+
+__all__ = ["open_native_session"]
+
+log = logging.getLogger(__name__)
+
+_CHUNK = 65_536  # bytes of a read: some hundred small messages, then the other tasks have their turn
+_FAREWELL = 1.0  # seconds for what is still to be written, and DISCONNECT; a dead peer must not hold us up
+_FILTERS_AT_ONCE = 100
+
+
+class NativeSession(Session):
+    """See `Session`. One task reads, one writes, one watches the silence."""
+
+    def __init__(self, stream: trio.abc.Stream, options: MqttOptions, state: SessionState, on_message: OnMessage,
+                 max_payload: int) -> None:  # fmt: skip
+        self.stream = stream
+        self._state = state
+        self._wakened = trio.Event()
+        self._engine = Engine(5 if options.protocol == "5" else 4, state, on_message, self._wake, max_payload)
+        self._options = options
+        self._answered = trio.Event()
+        self._go_on = trio.Event()
+        self._holds = False
+        self._lost: SessionLost | None = None
+        self._ended = trio.Event()
+        self._closing = False
+
+    def _wake(self) -> None:
+        self._wakened.set()
+        if self._engine.refused is not None:
+            self._answered.set()
+
+    # Session
+
+    async def subscribe(self, filters: Mapping[str, int]) -> None:
+        wanted = list(filters.items())
+        refused: dict[str, str] = {}
+        for start in range(0, len(wanted), _FILTERS_AT_ONCE):
+            some = wanted[start : start + _FILTERS_AT_ONCE]
+            self._answered = trio.Event()
+            self._engine.subscribe(some)
+            await self._wait_for_suback()
+            assert self._engine.refused is not None
+            refused |= self._engine.refused
+            for name, qos in some:
+                if self._engine.granted.get(name, qos) < qos:
+                    log.warning("%r: the broker grants QoS %d, not %d", name, self._engine.granted[name], qos)
+        if refused:
+            raise SubscriptionRefused(refused)
+
+    def publish(self, message: Message, packet_id: int, on_done: OnDone) -> None:
+        if self._lost is None:
+            self._engine.publish(message, packet_id, on_done)
+
+    def acknowledge(self, message: Message) -> None:
+        if self._lost is None:
+            self._engine.acknowledge(message)
+        else:
+            self._state.acknowledge(message)
+
+    def release(self, packet_id: int) -> None:
+        self._engine.release(packet_id)
+
+    def hold(self, reading: bool) -> None:
+        if reading and not self._holds:
+            self._go_on = trio.Event()
+        elif not reading:
+            self._go_on.set()
+        self._holds = reading
+
+    async def wait_until_lost(self) -> SessionLost:
+        await self._ended.wait()
+        assert self._lost is not None
+        return self._lost
+
+    # Connecting
+
+    async def connect(self) -> Connack:
+        """Say CONNECT and wait for the answer. Raises `ConnectFailed` and `ConnectRefused`."""
+        options = self._options
+        broker, clean = options.broker, not options.persistent
+        request = packets.connect(
+            version=5 if options.protocol == "5" else 4,
+            client_id=options.client_id or f"taktora-{uuid.uuid4().hex[:15]}",
+            username=broker.username,
+            password=broker.password,
+            keepalive=options.keepalive,
+            clean=clean,
+            session_expiry=0 if clean else options.session_expiry,
+            receive_maximum=options.receive_maximum,
+            will=options.will,
+        )
+        try:
+            await self.stream.send_all(request)
+            while self._engine.connack is None:
+                data = await self.stream.receive_some(_CHUNK)
+                if not data:
+                    raise ConnectFailed("the broker closed the connection before it answered")
+                self._engine.receive(bytes(data))
+        except (trio.BrokenResourceError, trio.ClosedResourceError) as exc:
+            raise ConnectFailed(f"the connection broke before the broker answered: {why(exc)}") from exc
+        except Malformed as exc:
+            raise ConnectFailed(f"the broker broke the rules of MQTT: {exc}") from exc
+        connack = self._engine.connack
+        if connack.code >= 0x80:
+            if connack.code in PERMANENT:
+                raise ConnectRefused(f"the broker refused the login: {connack.name}")
+            raise ConnectFailed(f"the broker refused the connection for now: {connack.name}")
+        self.session_present = connack.session_present
+        return connack
+
+    # Tasks
+
+    async def read(self) -> None:
+        """Serve: hand on what comes, until the connection ends."""
+        engine, stream = self._engine, self.stream
+        try:
+            engine.receive(b"")  # what came with CONNACK
+            while True:
+                data = await stream.receive_some(_CHUNK)
+                while self._holds:
+                    await self._go_on.wait()
+                if not data:
+                    return self._lose("the broker closed the connection")
+                engine.receive(bytes(data))  # no copy: bytes is what it is
+        except Malformed as exc:
+            self._lose(f"the broker broke the rules of MQTT: {exc}")
+        except Disconnected as exc:
+            self._lose(f"the broker ended the connection: {exc}")
+        except (trio.BrokenResourceError, trio.ClosedResourceError) as exc:
+            self._lose(f"the connection broke: {why(exc)}")
+
+    async def write(self) -> None:
+        """Serve: write what has gathered, all at once; when the session is closed, the last of it."""
+        engine = self._engine
+        # A write that is cut off in the middle would leave a broken packet in front of DISCONNECT. `close` bounds it.
+        with trio.CancelScope(shield=True) as self._writing:
+            try:
+                while self._lost is None:
+                    data, unwritten = engine.take()
+                    if data:
+                        await self.stream.send_all(data)
+                        for on_done, packet_id in unwritten:
+                            on_done(packet_id, "")
+                    elif self._closing:
+                        return
+                    else:
+                        self._wakened = trio.Event()
+                        await self._wakened.wait()
+            except (trio.BrokenResourceError, trio.ClosedResourceError) as exc:
+                self._lose(f"the connection broke: {why(exc)}")
+
+    async def watch(self, keepalive: int) -> None:
+        """Serve: ask for a sign of life every half of the keepalive, and miss it if there is none in another half."""
+        while True:
+            before = self._engine.received
+            self._engine.ping()
+            await trio.sleep(keepalive / 2)
+            if self._engine.received == before and not self._holds:
+                return self._lose(f"the broker has been silent for {keepalive / 2:g} s")
+
+    def close(self) -> None:
+        """Let what is still to be written be written, and say goodbye; not for long."""
+        if self._lost is None:
+            self._engine.disconnect()
+        self._closing = True
+        self._wakened.set()
+        self._writing.deadline = trio.current_time() + _FAREWELL
+
+    def _lose(self, reason: str) -> None:
+        if self._lost is None:
+            self._lost = SessionLost(reason)
+            self._ended.set()
+            self._answered.set()
+            self._wakened.set()
+
+    async def _wait_for_suback(self) -> None:
+        while not self._answered.is_set():
+            before = self._engine.received
+            with trio.move_on_after(self._options.connect_timeout) as scope:
+                await self._answered.wait()
+            if scope.cancelled_caught and self._engine.received == before and not self._holds:
+                self._lose("the broker does not answer a subscription")
+        if self._lost is not None:
+            raise self._lost
+
+
+@contextlib.asynccontextmanager
+async def open_native_session(
+    options: MqttOptions, on_message: OnMessage, state: SessionState, max_payload: int
+) -> AsyncIterator[NativeSession]:
+    """Connect; see `open_session`."""
+    session: NativeSession | None = None
+    try:
+        with trio.move_on_after(options.connect_timeout) as scope:
+            stream = await open_stream(options)
+            session = NativeSession(stream, options, state, on_message, max_payload)
+            connack = await session.connect()
+        if session is None or scope.cancelled_caught:
+            raise ConnectFailed(f"timed out: the broker did not answer within {options.connect_timeout:g} s")
+        async with trio.open_nursery() as nursery:
+            await nursery.start(_serve_writing, session)
+            nursery.start_soon(session.read)
+            nursery.start_soon(session.watch, connack.keepalive or options.keepalive)
+            try:
+                yield session
+            finally:
+                session.close()
+                nursery.cancel_scope.cancel()
+    finally:
+        if session is not None:
+            await trio.aclose_forcefully(session.stream)
+
+
+async def _serve_writing(session: NativeSession, *, task_status: trio.TaskStatus[None]) -> None:
+    task_status.started()  # so that `close` finds it in its shield
+    await session.write()

@@ -1,0 +1,258 @@
+"""MQTT control packets as bytes, both versions: pure functions, no state, no I/O.
+
+Written from MQTT 3.1.1 and MQTT 5, sections 2 and 3. What a client sends is encoded, what a broker sends is decoded.
+Decoding raises `Malformed` for whatever the standard does not allow, and nothing else.
+"""
+
+from __future__ import annotations
+
+from struct import Struct
+from typing import Any
+
+from taktora_trio.channel import Metadata
+from taktora_trio.errors import ConnectorError
+from taktora_trio.mqtt.options import LastWill
+from taktora_trio.mqtt.sessions.session import Message
+
+__all__ = [
+    "CONNACK",
+    "DISCONNECT",
+    "PINGREQ",
+    "PINGRESP",
+    "PUBACK",
+    "PUBCOMP",
+    "PUBLISH",
+    "PUBREC",
+    "PUBREL",
+    "SUBACK",
+    "Malformed",
+    "connect",
+    "decode_properties",
+    "decode_publish",
+    "encode_metadata",
+    "packet",
+    "string",
+    "subscribe",
+    "unpack_u16",
+    "varint",
+]
+
+CONNACK, PUBLISH, PUBACK, PUBREC, PUBREL, PUBCOMP, SUBACK, PINGRESP, DISCONNECT = 2, 3, 4, 5, 6, 7, 9, 13, 14
+PINGREQ = b"\xc0\x00"
+_U16, _U32 = Struct(">H"), Struct(">I")
+unpack_u16 = _U16.unpack_from
+
+
+class Malformed(ConnectorError):
+    """The peer sent what MQTT does not allow."""
+
+
+def varint(value: int) -> bytes:
+    """A variable byte integer (MQTT 5, section 1.5.5)."""
+    if value < 0x80:
+        return bytes((value,))
+    encoded = bytearray()
+    while value >= 0x80:
+        encoded.append(value & 0x7F | 0x80)
+        value >>= 7
+    encoded.append(value)
+    return bytes(encoded)
+
+
+def string(value: str) -> bytes:
+    """A UTF-8 string with its length in front (section 1.5.4)."""
+    return binary(value.encode())
+
+
+def binary(value: bytes) -> bytes:
+    return _U16.pack(len(value)) + value
+
+
+def packet(first: int, *parts: bytes) -> bytes:
+    """A whole packet: its first byte, its remaining length, and its parts."""
+    body = b"".join(parts)
+    return bytes((first,)) + varint(len(body)) + body
+
+
+def connect(
+    *,
+    version: int,
+    client_id: str,
+    username: str | None,
+    password: str | None,
+    keepalive: int,
+    clean: bool,
+    session_expiry: int,
+    receive_maximum: int,
+    will: LastWill | None,
+) -> bytes:
+    """CONNECT (section 3.1). `session_expiry` (seconds) and `receive_maximum` are for MQTT 5."""
+    flags = 0x02 if clean else 0
+    payload = [string(client_id)]
+    if will is not None:
+        flags |= 0x04 | will.qos << 3 | (0x20 if will.retain else 0)
+        payload += [b"\0"] if version == 5 else []
+        payload += [string(will.topic), binary(will.payload)]
+    if username is not None:
+        flags |= 0x80
+        payload.append(string(username))
+    if password is not None:
+        flags |= 0x40
+        payload.append(string(password))
+    properties = b""
+    if version == 5:
+        given = b"\x21" + _U16.pack(receive_maximum)
+        if session_expiry:
+            given += b"\x11" + _U32.pack(session_expiry)
+        properties = varint(len(given)) + given
+    head = string("MQTT") + bytes((version, flags)) + _U16.pack(keepalive)
+    return packet(0x10, head, properties, *payload)
+
+
+def subscribe(version: int, packet_id: int, filters: list[tuple[str, int]]) -> bytes:
+    """SUBSCRIBE (section 3.8)."""
+    parts = [_U16.pack(packet_id), b"\0" if version == 5 else b""]
+    for topic_filter, qos in filters:
+        parts += [string(topic_filter), bytes((qos,))]
+    return packet(0x82, *parts)
+
+
+def encode_metadata(metadata: Metadata) -> bytes:
+    """The properties of a PUBLISH, with their length in front (section 3.3.2.3)."""
+    parts = []
+    if metadata.message_expiry is not None:
+        parts.append(b"\x02" + _U32.pack(metadata.message_expiry))
+    if metadata.content_type:
+        parts.append(b"\x03" + string(metadata.content_type))
+    if metadata.response_topic:
+        parts.append(b"\x08" + string(metadata.response_topic))
+    if metadata.correlation_data:
+        parts.append(b"\x09" + binary(metadata.correlation_data))
+    for name, value in metadata.user_properties:
+        parts.append(b"\x26" + string(name) + string(value))
+    encoded = b"".join(parts)
+    return varint(len(encoded)) + encoded
+
+
+def decode_publish(data: bytes, first: int, start: int, end: int, version: int) -> Message:
+    """The PUBLISH whose variable header is at `start` (section 3.3)."""
+    if start + 2 > end:
+        raise Malformed("a PUBLISH without a topic")
+    topic_start = start + 2
+    position = topic_start + (data[start] << 8 | data[start + 1])
+    qos = first >> 1 & 3
+    packet_id = 0
+    if qos:
+        if qos == 3 or position + 2 > end:
+            raise Malformed("a PUBLISH with QoS 3 or without its packet identifier")
+        packet_id = data[position] << 8 | data[position + 1]
+        if not packet_id:
+            raise Malformed("a PUBLISH with packet identifier 0")
+    elif position > end:
+        raise Malformed("a PUBLISH with a topic longer than itself")
+    try:
+        topic = str(data[topic_start:position], "utf-8")
+    except UnicodeDecodeError as exc:
+        raise Malformed(f"a topic is not UTF-8: {exc}") from exc
+    if qos:
+        position += 2
+    metadata = None
+    if version == 5:
+        if position < end and data[position] == 0:
+            position += 1
+        else:
+            properties, position = decode_properties(data, position, end)
+            metadata = _metadata_of(properties)
+            if 0x23 in properties:
+                raise Malformed("a topic alias, though none was allowed")
+    if not topic:
+        raise Malformed("a PUBLISH with an empty topic")
+    return Message(topic, data[position:end], qos, first & 1 == 1, metadata, packet_id, first & 8 == 8)
+
+
+def _metadata_of(properties: dict[int, Any]) -> Metadata:
+    return Metadata(
+        properties.get(0x03, ""),
+        properties.get(0x08, ""),
+        properties.get(0x02),
+        tuple(properties.get(0x26, ())),
+        properties.get(0x09, b""),
+    )
+
+
+# Identifiers of properties by the form of their values (section 2.2.2.2).
+_BYTE = frozenset({0x01, 0x17, 0x19, 0x24, 0x25, 0x28, 0x29, 0x2A})
+_TWO_BYTES = frozenset({0x13, 0x21, 0x22, 0x23})
+_FOUR_BYTES = frozenset({0x02, 0x11, 0x18, 0x27})
+_STRING = frozenset({0x03, 0x08, 0x12, 0x15, 0x1A, 0x1C, 0x1F})
+_BINARY = frozenset({0x09, 0x16})
+_VARINT, _PAIR = 0x0B, 0x26
+
+
+def decode_properties(data: bytes, position: int, end: int) -> tuple[dict[int, Any], int]:
+    """Properties by identifier, and where they end. User properties and subscription identifiers are lists."""
+    length, position = _varint_at(data, position, end)
+    stop = position + length
+    if stop > end:
+        raise Malformed("properties longer than their packet")
+    found: dict[int, Any] = {}
+    while position < stop:
+        identifier = data[position]
+        position += 1
+        value: Any
+        if identifier == _PAIR:
+            name, position = _string_at(data, position, stop)
+            value, position = _string_at(data, position, stop)
+            found.setdefault(identifier, []).append((name, value))
+            continue
+        if identifier == _VARINT:
+            value, position = _varint_at(data, position, stop)
+            found.setdefault(identifier, []).append(value)
+            continue
+        if identifier in _STRING:
+            value, position = _string_at(data, position, stop)
+        elif identifier in _BINARY:
+            value, position = _binary_at(data, position, stop)
+        else:
+            size = 1 if identifier in _BYTE else 2 if identifier in _TWO_BYTES else 4
+            if size == 4 and identifier not in _FOUR_BYTES:
+                raise Malformed(f"an unknown property 0x{identifier:02x}")
+            if position + size > stop:
+                raise Malformed("a property longer than its packet")
+            value = int.from_bytes(data[position : position + size], "big")
+            position += size
+        if identifier in found:
+            raise Malformed(f"property 0x{identifier:02x} twice")
+        found[identifier] = value
+    return found, stop
+
+
+def _varint_at(data: bytes, position: int, end: int) -> tuple[int, int]:
+    value = 0
+    for shift in (0, 7, 14, 21):
+        if position >= end:
+            raise Malformed("a length is cut off")
+        byte = data[position]
+        position += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, position
+    raise Malformed("a length of more than four bytes")
+
+
+def _binary_at(data: bytes, position: int, end: int) -> tuple[bytes, int]:
+    if position + 2 > end:
+        raise Malformed("a length is cut off")
+    start = position + 2
+    stop = start + (data[position] << 8 | data[position + 1])
+    if stop > end:
+        raise Malformed("a string longer than its packet")
+    return data[start:stop], stop
+
+
+def _string_at(data: bytes, position: int, end: int) -> tuple[str, int]:
+    encoded, position = _binary_at(data, position, end)
+    try:
+        return str(encoded, "utf-8"), position
+    except UnicodeDecodeError as exc:
+        raise Malformed(f"a string is not UTF-8: {exc}") from exc
