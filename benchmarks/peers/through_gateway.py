@@ -114,5 +114,5 @@ async def _trips(ping: ChannelWriter[bytes], pong: ChannelReader[bytes], count: 
 
 
 _CHANNELS = [*(channel for channels in _OUT.values() for channel in channels), *_IN, _PING, _PONG]
-_OPTIONS = MqttOptions(session=_SETTING.session)
+_OPTIONS = MqttOptions(session=_SETTING.session, max_inflight=_SETTING.window)
 deployment = Deployment(_SETTING.name, run, [MqttConnector(_CHANNELS, codec=RawCodec(), options=_OPTIONS)])
