@@ -5,7 +5,7 @@ WORKERS ?= 3
 # The tests start hundreds of interpreters, which are to find their bytecode, whatever the environment says.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test soak check bench mosquitto nats clean help
+.PHONY: demo test soak check bench throughput scaling mosquitto nats clean help
 
 help:  ## Show what can be made
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/:/' | awk -F: '{printf "make %-10s%s\n", $$1, $$2}'
@@ -22,8 +22,14 @@ check: .venv/check  ## Lint, format, types and import rules
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: .venv/test mosquitto  ## Measure against the targets, side by side
+bench: .venv/bench mosquitto  ## Measure against the targets, side by side
 	$(BIN)/python -m benchmarks.run
+
+throughput: .venv/bench mosquitto  ## Only throughput, round trips and CPU time, against other clients
+	$(BIN)/python -m benchmarks.throughput
+
+scaling: .venv/bench mosquitto  ## Cost as work grows, drawn into docs/
+	$(BIN)/python -m benchmarks.scaling --plot docs
 
 .venv/pip:
 	$(PYTHON) -m venv .venv
@@ -37,6 +43,10 @@ bench: .venv/test mosquitto  ## Measure against the targets, side by side
 
 .venv/test: .venv/demo
 	$(BIN)/python -m pip install --quiet --group test
+	@touch $@
+
+.venv/bench: .venv/test
+	$(BIN)/python -m pip install --quiet --group bench
 	@touch $@
 
 .venv/check: .venv/test

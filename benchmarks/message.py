@@ -1,19 +1,36 @@
-"""The 100 bytes that every benchmark sends: numbered, so that a lost or doubled message is noticed."""
+"""What every benchmark sends, 100 bytes or more: numbered, so that a lost or doubled message is noticed."""
 
 from __future__ import annotations
 
 from struct import Struct
 
-__all__ = ["LENGTH", "Tally", "pack"]
+__all__ = ["LENGTH", "Tally", "check_answer", "pack", "read_text", "text"]
 
 LENGTH = 100
 _MARK = Struct("<QQ")
 _REST = bytes(LENGTH - _MARK.size)
+_DIGITS = 20
+_LAST, _NOT_LAST = b"!", b"."
 
 
 def pack(number: int, *, answer: bool = False) -> bytes:
     """Message `number`, from 1 up; `answer` asks the receiver to send it back."""
     return _MARK.pack(number, answer) + _REST
+
+
+def text(number: int, *, last: bool = False, length: int = LENGTH) -> bytes:
+    """Message `number` as printable characters, for `mosquitto_pub -l` takes lines; `last` asks for it to be told."""
+    return (b"%020d" % number + (_LAST if last else _NOT_LAST)).ljust(length, b"-")
+
+
+def read_text(message: bytes) -> tuple[int, bool]:
+    """The number, and whether it is the last."""
+    return int(message[:_DIGITS]), message[_DIGITS : _DIGITS + 1] == _LAST
+
+
+def check_answer(answer: object, sent: bytes) -> None:
+    if answer != sent:
+        raise RuntimeError("the answer is not what was sent last")
 
 
 class Tally:

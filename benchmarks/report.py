@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import math
+import os
+import platform
+import re
 import statistics
 from collections.abc import Sequence
+from importlib.metadata import version
 
 import attrs
 import msgspec
 
-__all__ = ["Figure", "median_of_ratios", "report_json", "table"]
+__all__ = ["Figure", "as_documents", "grid", "machine", "median_of_ratios", "percentile", "report_json", "table"]
+
+
+_NUMBER = re.compile(r"[\d,.]*|-")
 
 
 @attrs.frozen(kw_only=True)
@@ -34,6 +42,11 @@ def median_of_ratios(ours: Sequence[float], theirs: Sequence[float]) -> float:
     return statistics.median(our / their for our, their in zip(ours, theirs, strict=True))
 
 
+def percentile(values: Sequence[float], share: float) -> float:
+    """The smallest value that so large a share (0 to 1) of them do not exceed."""
+    return sorted(values)[max(math.ceil(share * len(values)), 1) - 1]
+
+
 def table(figures: Sequence[Figure]) -> str:
     rows = [("what", "measured", "target", "", "medians side by side")]
     rows += [
@@ -46,12 +59,37 @@ def table(figures: Sequence[Figure]) -> str:
         )
         for figure in figures
     ]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return grid(rows)
+
+
+def grid(rows: Sequence[Sequence[str]]) -> str:
+    """Rows under a headline, in columns; those of numbers are set to the right."""
+    columns = list(zip(*rows, strict=True))
+    widths = [max(map(len, column)) for column in columns]
+    amounts = [all(map(_NUMBER.fullmatch, column[1:])) for column in columns]
+    lines = [
+        "  ".join(
+            cell.rjust(width) if amount else cell.ljust(width)
+            for cell, width, amount in zip(row, widths, amounts, strict=True)
+        ).rstrip()
+        for row in rows
+    ]
     return "\n".join([lines[0], "-" * max(map(len, lines)), *lines[1:]])
 
 
-def report_json(figures: Sequence[Figure]) -> bytes:
-    return msgspec.json.format(
-        msgspec.json.encode([{**attrs.asdict(figure), "ok": figure.ok} for figure in figures]), indent=2
+def machine() -> str:
+    """What the figures depend on, for people."""
+    packages = ", ".join(f"{name} {version(name)}" for name in ("trio", "iceoryx2", "aiomqtt", "paho-mqtt"))
+    load = os.getloadavg()[0]
+    return (
+        f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()},"
+        f" {packages}; load average at the start {load:.1f}"
     )
+
+
+def report_json(figures: Sequence[Figure]) -> bytes:
+    return msgspec.json.format(msgspec.json.encode(as_documents(figures)), indent=2)
+
+
+def as_documents(figures: Sequence[Figure]) -> list[dict[str, object]]:
+    return [{**attrs.asdict(figure), "ok": figure.ok} for figure in figures]

@@ -20,6 +20,7 @@ from benchmarks.mosquitto import find_mosquitto
 from benchmarks.one_hop import measure_one_hop
 from benchmarks.recovery import measure_recovery
 from benchmarks.report import Figure, report_json, table
+from benchmarks.throughput import throughput_figures
 from benchmarks.to_broker import measure_to_broker
 
 __all__ = ["main"]
@@ -30,6 +31,7 @@ async def _measure(quick: bool) -> list[Figure]:
     # One after the other: they must not disturb each other.
     figures = await measure_one_hop(5 if quick else 25)
     figures += await measure_to_broker(3 if quick else 9)
+    figures += await throughput_figures(quick, print)
     figures += await measure_memory(1 if quick else 5)
     figures += await measure_recovery(*(20, 3) if quick else (100, 10))
     return figures
@@ -38,7 +40,7 @@ async def _measure(quick: bool) -> list[Figure]:
 def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.run", description=__doc__.partition("\n")[0])
-    parser.add_argument("--quick", action="store_true", help="fewer rounds: one minute instead of seven")
+    parser.add_argument("--quick", action="store_true", help="fewer rounds: one and a half minutes instead of ten")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures there")
     options = parser.parse_args()
     figures = trio.run(_measure, options.quick)

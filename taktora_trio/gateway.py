@@ -16,7 +16,8 @@ from taktora_trio.health import FULL_FOR, Connecting, Down, HealthBoard
 from taktora_trio.transport.domain import Node
 from taktora_trio.transport.health import GatewayIdentity, HealthReporter, open_health_reporter
 from taktora_trio.transport.reader import ChannelReader, open_reader
-from taktora_trio.transport.services import channel_spec, health_spec
+from taktora_trio.transport.reserve import GIVE_WAY, room
+from taktora_trio.transport.services import batches, channel_spec, health_spec
 from taktora_trio.transport.writer import ChannelWriter, open_writer
 
 if TYPE_CHECKING:
@@ -128,18 +129,24 @@ async def _open_channels(
     # The same writers and readers as the app's, with the raw codec: the gateway carries payloads unread.
     outbound: dict[str, ChannelReader[bytes]] = {}
     inbound: dict[str, ChannelWriter[bytes]] = {}
-    for channel in connector.channels:
-        spec = channel_spec(connector, channel)
-        if channel.direction == "out":
-            # The app's writer lets nothing else through; but what the broker doesn't take would end the connection,
-            # again and again.
-            routing = channel.routing
-            reader = open_reader(
-                node, spec, bytes, RawCodec(), routing.address, acknowledge=False, published_by=routing
-            )
-            outbound[channel.name] = await stack.enter_async_context(reader)
-        else:
-            full = partial(health.degrade, connector.name, f"channel {channel.name} is full", FULL_FOR)
-            writer = open_writer(node, spec, bytes, RawCodec(), on_full=full)
-            inbound[channel.name] = await stack.enter_async_context(writer)
+    for batch in batches(connector.channels):
+        specs = {channel.name: channel_spec(connector, channel) for channel in batch}
+        needed = sum(specs[channel.name].end_bytes(writes=channel.direction == "in") for channel in batch)
+        if len(outbound) + len(inbound) > 0:
+            await trio.sleep(GIVE_WAY)
+        async with room(node.config, needed, specs[batch[0].name].name):
+            for channel in batch:
+                spec = specs[channel.name]
+                if channel.direction == "out":
+                    # The app's writer lets nothing else through; but what the broker doesn't take would end the
+                    # connection, again and again.
+                    routing = channel.routing
+                    reader = open_reader(
+                        node, spec, bytes, RawCodec(), routing.address, acknowledge=False, published_by=routing
+                    )
+                    outbound[channel.name] = await stack.enter_async_context(reader)
+                else:
+                    full = partial(health.degrade, connector.name, f"channel {channel.name} is full", FULL_FOR)
+                    writer = open_writer(node, spec, bytes, RawCodec(), on_full=full)
+                    inbound[channel.name] = await stack.enter_async_context(writer)
     return GatewayChannels(outbound=outbound, inbound=inbound, name=name, executor=executor)

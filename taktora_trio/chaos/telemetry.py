@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from typing import TypeAlias
 
 import msgspec
@@ -101,7 +101,7 @@ def open_teller() -> Iterator[Teller]:
         yield Teller(connection)
 
 
-async def read_lines(stream: trio.abc.ReceiveStream) -> AsyncIterator[bytes]:
+async def read_lines(stream: trio.abc.ReceiveStream) -> AsyncGenerator[bytes]:
     """The lines of a stream, without their ends, until its end; a last line that was not finished is left out."""
     rest = b""
     with contextlib.suppress(trio.BrokenResourceError):  # whoever wrote was killed

@@ -7,7 +7,8 @@ longest-lived process creates every service and the half that may crash only ope
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from itertools import islice
 from typing import Any, Literal, Protocol, TypeVar
 
 import attrs
@@ -21,7 +22,7 @@ from taktora_trio.transport.domain import clean_up_dead_nodes
 from taktora_trio.transport.envelope import envelope_size, envelope_type
 from taktora_trio.transport.reserve import PAGE, in_pages, room
 
-__all__ = ["ServiceSpec", "channel_spec", "health_spec", "open_services", "specs_of"]
+__all__ = ["ServiceSpec", "batches", "channel_spec", "health_spec", "open_services", "specs_of"]
 
 
 class _Port(Protocol):
@@ -29,11 +30,13 @@ class _Port(Protocol):
 
 
 P = TypeVar("P", bound=_Port)
+T = TypeVar("T")
 
 # A killed process stays in a service's list until a survivor has cleaned it up, so there is room for a few of them.
 MAX_NODES = 16
 HEALTH_PAYLOAD = 2048
 _OPEN_TRIES, _OPEN_PAUSE = 100, 0.01
+_BATCH = 32
 # Measured with iceoryx2 0.10 (a test compares the plan with what exists): a sample's own header, what a data segment
 # holds besides samples, what connects two ports (for each envelope in the window and the history, and once), and the
 # small files of a publish-subscribe service with its two event services, before any port is opened and after.
@@ -83,6 +86,10 @@ class ServiceSpec:
     def connection_bytes(self) -> int:
         """What connects a publisher and a subscriber; the one that is opened later takes it."""
         return in_pages((self.window + self.history) * _CONNECTION_PER_ENVELOPE + _CONNECTION_BASE)
+
+    def end_bytes(self, *, writes: bool) -> int:
+        """What the ports at one end take: of the writer, or of the reader."""
+        return (self.segment_bytes if writes else 0) + self.connection_bytes + PAGE
 
     @property
     def event_name(self) -> str:
@@ -137,15 +144,23 @@ async def open_services(node: iox2.Node, specs: Iterable[ServiceSpec]) -> AsyncI
     """Create every service (or open it, where a surviving half still has it) and keep it in existence."""
     held: list[object] = []
     try:
-        for spec in specs:
-            async with room(node.config, SERVICE_FILES, spec.name):
-                held.append(_pubsub(node, spec, create=True))
-                held.append(_event(node, spec.event_name, create=True))
-                held.append(_event(node, spec.space_name, create=True))
+        for batch in batches(specs):
+            async with room(node.config, SERVICE_FILES * len(batch), batch[0].name):
+                for spec in batch:
+                    held.append(_pubsub(node, spec, create=True))
+                    held.append(_event(node, spec.event_name, create=True))
+                    held.append(_event(node, spec.space_name, create=True))
             await trio.lowlevel.checkpoint()
         yield
     finally:
         held.clear()
+
+
+def batches(things: Iterable[T]) -> Iterator[tuple[T, ...]]:
+    """As many as are opened in one go: no longer than another process waits, and few enough looks at all files."""
+    things = iter(things)
+    while batch := tuple(islice(things, _BATCH)):
+        yield batch
 
 
 async def open_publisher(node: iox2.Node, spec: ServiceSpec) -> tuple[iox2.PortFactoryPublishSubscribe, iox2.Publisher]:

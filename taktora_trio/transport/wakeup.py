@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import threading
-from pathlib import Path
+from collections.abc import Iterator
 
 import iceoryx2 as iox2
 import trio
@@ -16,6 +16,7 @@ from taktora_trio.transport.services import open_listener
 __all__ = ["Wakeup", "open_wakeup"]
 
 _LOOKING = threading.Lock()
+_NEWEST = 16
 
 
 class Wakeup:
@@ -60,23 +61,34 @@ async def open_wakeup(node: iox2.Node, name: str) -> Wakeup:
         raise
 
 
+def _descriptors() -> Iterator[int]:
+    """All open ones, but first those right below the lowest that is free, where the newest are as a rule.
+
+    A deployment of 200 channels has thousands, and to list them all for each listener took most of its start.
+    """
+    free = os.open("/proc/self/fd", os.O_RDONLY | os.O_CLOEXEC)
+    os.close(free)
+    yield from range(free - 1, max(free - _NEWEST, -1), -1)
+    yield from map(int, os.listdir("/proc/self/fd"))
+
+
 def _socket_of(listener: iox2.Listener) -> int:
     """The descriptor of the listener's unix datagram socket, found by the name that it is bound to.
 
     iceoryx2 does not give it out. Comparing the open descriptors before and after would mistake another thread's.
     """
     ending = f"_{listener.id.value}.event"
-    for entry in os.listdir("/proc/self/fd"):
+    for entry in _descriptors():
         try:
-            if not str(Path(f"/proc/self/fd/{entry}").readlink()).startswith("socket:"):
+            if not os.readlink(f"/proc/self/fd/{entry}").startswith("socket:"):  # noqa: PTH115 - Path takes 3 x as long
                 continue
             # A duplicate, for the object closes what it is given; the original belongs to the listener.
-            with socket.socket(fileno=os.dup(int(entry))) as candidate:
+            with socket.socket(fileno=os.dup(entry)) as candidate:
                 name = candidate.getsockname() if candidate.family == socket.AF_UNIX else ""
         except OSError:
             continue  # closed meanwhile
         if isinstance(name, str) and name.endswith(ending):
-            return int(entry)
+            return entry
     raise TransportError(
         "the socket of an iceoryx2 listener was not found in /proc/self/fd: is this Linux, with /proc?"
     )

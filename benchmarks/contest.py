@@ -1,0 +1,231 @@
+"""Contestants that publish through one broker, in turn: how many a second come out of it, how long a round trip takes,
+and how much CPU time each process spends on a message.
+
+Around them: mosquitto, the independent subscriber of `counter.py`, the other side of `echo.py`; each a process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+import attrs
+import msgspec
+import psutil
+import trio
+
+from benchmarks import counter, message
+from benchmarks.children import ROOT, open_python
+from benchmarks.peers import control
+from benchmarks.peers.control import Came, Done, Flood, Hello, Inflow, QoS, Setting, Times, Trips
+from taktora_trio.chaos.mosquitto import open_mosquitto
+from taktora_trio.chaos.telemetry import read_lines
+from taktora_trio.transport.domain import Domain
+
+__all__ = ["Contest", "Contestant", "Entry", "Flooded", "open_contest"]
+
+_TIMEOUT = 60.0  # seconds for one order
+_SETTLE = 0.05  # seconds in which the last acknowledgements are dealt with, of which nobody tells us
+_LIMIT = 3000  # seconds after which a deployment ends by itself, should this process be killed
+
+
+@attrs.frozen
+class Entry:
+    """Who takes part."""
+
+    name: str
+    """Unique; letters, digits and dashes."""
+    module: str
+    """Of `benchmarks.peers`."""
+    mode: Literal["in-process", "split"] | None = None
+    """The shape, of what runs through a gateway."""
+    options: Mapping[str, object] = attrs.field(factory=dict)
+    """Fields of `control.Setting`."""
+
+
+@attrs.frozen
+class Flooded:
+    """What came of an order."""
+
+    rate: float
+    """Messages a second, from the order to the arrival of the last at the independent subscriber."""
+    cpu: Mapping[str, float]
+    """By process (`app`, `gateway`, `broker`): user and system time in us for each message."""
+
+
+class Contestant:
+    """One that runs, connected, and waits for orders."""
+
+    def __init__(
+        self,
+        told: Setting,
+        stream: trio.SocketStream,
+        answers: AsyncIterator[bytes],
+        pids: Mapping[str, Sequence[int]],
+        counted: trio.MemoryReceiveChannel[counter.Counted],
+        domain: Domain | None,
+    ) -> None:
+        self.pids = pids
+        """By half, and the broker's."""
+        self.domain = domain
+        """Of what runs through a gateway."""
+        self._setting = told
+        self._stream = stream
+        self._answers = answers
+        self._counted = counted
+        self._received = 0
+        self._sent = dict.fromkeys(told.qos, 0)
+
+    async def flood(self, qos: QoS, count: int, length: int = message.LENGTH) -> Flooded:
+        """Have `count` messages sent, on each channel, and wait until all have come out of the broker."""
+        order = Flood(qos, self._sent[qos] + 1, count, length)
+        self._sent[qos] += count
+        due = {self._setting.topic(qos, channel) for channel in range(self._setting.channels)}
+        with trio.fail_after(_TIMEOUT):
+            before = self._cpu()
+            start = end = time.monotonic_ns()
+            await self._stream.send_all(control.encode(order))
+            while due:
+                counted = await self._counted.receive()
+                due.remove(counted.topic)
+                end = max(end, counted.at)
+            await self._answer(Done)
+            await trio.sleep(_SETTLE)
+            after = self._cpu()
+        total = count * self._setting.channels
+        spent = {name: (after[name] - before[name]) / total * 1e6 for name in before}
+        return Flooded(total / (end - start) * 1e9, spent)
+
+    async def inflow(self, count: int) -> Flooded:
+        """Have `count` messages come in, on each filter in turn, from a process that sends as fast as it can."""
+        name, filters = self._setting.name, self._setting.filters
+        self._received += count
+        with trio.fail_after(_TIMEOUT):
+            before = self._cpu()
+            await self._stream.send_all(control.encode(Inflow(self._received)))
+            arguments = [str(self._setting.port), name, str(filters), str(count)]
+            began = await trio.run_process(
+                [sys.executable, "-m", "benchmarks.source", *arguments], capture_stdout=True, cwd=ROOT
+            )
+            came = await self._answer(Came)
+            await trio.sleep(_SETTLE)
+            after = self._cpu()
+        spent = {half: (after[half] - before[half]) / count * 1e6 for half in before}
+        return Flooded(count / (came.at - int(began.stdout)) * 1e9, spent)
+
+    async def trips(self, count: int, length: int = message.LENGTH) -> list[float]:
+        """Round trips through broker, echo and broker, in us."""
+        with trio.fail_after(_TIMEOUT):
+            await self._stream.send_all(control.encode(Trips(count, length)))
+            return [ns / 1e3 for ns in (await self._answer(Times)).ns]
+
+    async def _answer(self, kind: type[control.A]) -> control.A:
+        return msgspec.json.decode(await anext(self._answers), type=kind)
+
+    def _cpu(self) -> dict[str, float]:
+        return {name: sum(map(_cpu_time, pids)) for name, pids in self.pids.items()}
+
+
+class Contest:
+    """The broker and what is around it. `open` brings a contestant to it."""
+
+    def __init__(self, port: int, broker_pid: int, listener: trio.SocketListener, path: str) -> None:
+        self.port = port
+        self._broker_pid = broker_pid
+        self._listener = listener
+        self._path = path
+        self._arrivals: dict[str, trio.MemorySendChannel[counter.Counted]] = {}
+
+    @contextlib.asynccontextmanager
+    async def open(self, entry: Entry) -> AsyncIterator[Contestant]:
+        """Start it, and wait until it is connected. One at a time."""
+        told = Setting(name=entry.name, port=self.port, socket=self._path, **entry.options)  # type: ignore[arg-type]
+        send, counted = trio.open_memory_channel[counter.Counted](max(told.channels, 1))
+        for qos in told.qos:
+            for channel in range(told.channels):
+                self._arrivals[told.topic(qos, channel)] = send
+        command, domain = [f"benchmarks.peers.{entry.module}"], None
+        if entry.mode is not None:
+            domain = Domain(f"{entry.name}-{self.port}")
+            command = ["taktora_trio", "run", f"{command[0]}:deployment", "--mode", entry.mode]
+            command += ["--broker", f"mqtt://127.0.0.1:{self.port}", "--domain", domain.name, "--for", f"{_LIMIT}"]
+        log = subprocess.DEVNULL if entry.mode else None
+        async with open_python(*command, stderr=log, env=told.environment()) as process:
+            with trio.fail_after(_TIMEOUT):
+                stream = await self._listener.accept()
+            async with stream, contextlib.aclosing(read_lines(stream)) as answers:
+                with trio.fail_after(_TIMEOUT):
+                    hello = msgspec.json.decode(await anext(answers), type=Hello)
+                pids = {"app": hello.pids, "broker": [self._broker_pid]}
+                if entry.mode == "split":
+                    pids["gateway"] = [_gateway_of(process.pid)]
+                yield Contestant(told, stream, answers, pids, counted, domain)
+
+    async def _take_counts(self, lines: AsyncIterator[bytes]) -> None:
+        async for line in lines:
+            told = msgspec.json.decode(line, type=counter.Counted | counter.Wrong)
+            if isinstance(told, counter.Wrong):
+                raise RuntimeError(f"message {told.number} of {told.topic} came where {told.expected} was to come")
+            self._arrivals[told.topic].send_nowait(told)
+
+
+@contextlib.asynccontextmanager
+async def open_contest() -> AsyncIterator[Contest]:
+    """Start what every contestant needs. TCP_NODELAY is set everywhere, and the broker drops nothing."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = str(Path(folder) / "control")
+        listening = trio.socket.socket(trio.socket.AF_UNIX)
+        await listening.bind(path)
+        listening.listen()
+        async with (
+            trio.SocketListener(listening) as listener,
+            open_mosquitto(Path(folder), ["set_tcp_nodelay true"]) as broker,
+            _open_ready("benchmarks.counter", str(broker.port)) as counts,
+            _open_ready("benchmarks.echo", str(broker.port)),
+            trio.open_nursery() as nursery,
+        ):
+            contest = Contest(broker.port, broker.pid, listener, path)
+            nursery.start_soon(contest._take_counts, counts)
+            nursery.start_soon(_end_at_signal)
+            yield contest
+            nursery.cancel_scope.cancel()
+
+
+async def _end_at_signal() -> None:
+    """A SIGTERM ends what was started, too."""
+    with trio.open_signal_receiver(signal.SIGTERM) as signals:
+        async for _ in signals:
+            raise SystemExit("ended by SIGTERM")
+
+
+@contextlib.asynccontextmanager
+async def _open_ready(*command: str) -> AsyncIterator[AsyncIterator[bytes]]:
+    """A Python process that has said it is ready: the lines that it says after that."""
+    async with open_python(*command, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        async with contextlib.aclosing(read_lines(process.stdout)) as lines:
+            with trio.fail_after(_TIMEOUT):
+                await anext(lines)
+            yield lines
+
+
+def _gateway_of(supervisor: int) -> int:
+    for child in psutil.Process(supervisor).children():
+        if child.cmdline()[3] == "gateway":
+            return child.pid
+    raise RuntimeError("the deployment has no gateway process")
+
+
+def _cpu_time(pid: int) -> float:
+    """User and system time of a process and all its threads, in seconds, to the ns: /proc/PID/stat ticks in 10 ms.
+
+    That is its clock of `clock_getcpuclockid(3)`, which on Linux is a function of the process id.
+    """
+    return time.clock_gettime((~pid << 3) | 2)

@@ -1,0 +1,12 @@
+"""The contestants of `throughput.py`, each a process of its own, given orders by `control.py`.
+
+through_gateway.py    ours: the app, in either shape, with either session
+session_directly.py   the gateway's session without the gateway: what the gateway adds to it
+with_aiomqtt.py       aiomqtt under asyncio, one publish after the other, or several at once
+with_gmqtt.py         gmqtt under asyncio
+with_paho.py          paho's threaded loop
+with_mosquitto.py     mosquitto_pub and mosquitto_sub, in C
+control.py            what they are told, and what they answer
+
+Each is written as its library's documentation invites to, with TCP_NODELAY set.
+"""

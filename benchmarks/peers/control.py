@@ -1,0 +1,153 @@
+"""How a contestant is told what to do: lines of JSON over a unix socket, whatever its library and its loop.
+
+It says `Hello` when it is connected to the broker, then answers each order when all of it is done.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+from typing import Any, Literal, TypeAlias, TypeVar
+
+import msgspec
+
+from benchmarks import counter, echo, source
+
+__all__ = [
+    "A",
+    "Answer",
+    "Came",
+    "Done",
+    "Flood",
+    "Hello",
+    "Inflow",
+    "Order",
+    "QoS",
+    "Setting",
+    "Times",
+    "Trips",
+    "decode_order",
+    "encode",
+    "orders",
+    "setting",
+]
+
+_VARIABLE = "TAKTORA_BENCHMARK"
+
+QoS: TypeAlias = Literal[0, 1]
+
+
+class Setting(msgspec.Struct, frozen=True, kw_only=True):
+    """What a contestant is started with."""
+
+    name: str
+    port: int
+    """The broker's, of 127.0.0.1."""
+    socket: str
+    at_once: int = 1
+    """How many publish calls it may await at the same time."""
+    session: Any = "aiomqtt"
+    """The name of one of the gateway's, as `MqttOptions` takes it."""
+    qos: tuple[QoS, ...] = (0, 1)
+    channels: int = 1
+    """How many for each QoS."""
+    filters: int = 0
+    """To how many topic filters it subscribes, besides `pong`."""
+    max_payload: int = 128
+    window: int = 64
+
+    def environment(self) -> dict[str, str]:
+        """By which `setting` finds it in the contestant, and in the processes that it starts."""
+        return {**os.environ, _VARIABLE: msgspec.json.encode(self).decode()}
+
+    def topic(self, qos: int, channel: int = 0) -> str:
+        return f"{counter.ROOT}{self.name}/{qos}/{channel}"
+
+    def inflow_topic(self, number: int) -> str:
+        """What filter `number` matches, and no other does."""
+        return f"{source.ROOT}{self.name}/{number}/unit/value"
+
+    def inflow_filter(self, number: int) -> str:
+        return f"{source.ROOT}{self.name}/{number}/+/value"
+
+    @property
+    def ping(self) -> str:
+        return f"{echo.PING}{self.name}"
+
+    @property
+    def pong(self) -> str:
+        return f"{echo.PONG}{self.name}"
+
+
+class Flood(msgspec.Struct, frozen=True, tag=True):
+    """Publish `count` numbered messages (`message.text`) as fast as you can, on each channel in turn."""
+
+    qos: QoS
+    first: int
+    """The first number, of each channel."""
+    count: int
+    """How many on each channel."""
+    length: int
+
+
+class Trips(msgspec.Struct, frozen=True, tag=True):
+    """Send `count` messages to the echo at QoS 1, each when the answer to the one before has come."""
+
+    count: int
+    length: int
+
+
+class Inflow(msgspec.Struct, frozen=True, tag=True):
+    """Tell when so many messages have come in, counted from the start, on all filters together."""
+
+    count: int
+
+
+Order: TypeAlias = Flood | Trips | Inflow
+
+
+class Hello(msgspec.Struct, frozen=True, tag=True):
+    """A contestant is connected."""
+
+    pids: list[int]
+    """Of the processes in which its library runs."""
+
+
+class Done(msgspec.Struct, frozen=True, tag=True):
+    """All was published; at QoS 1 acknowledged, as far as the publisher is told."""
+
+
+class Came(msgspec.Struct, frozen=True, tag=True):
+    """The last of an `Inflow` has come."""
+
+    at: int
+    """The system's monotonic clock in ns."""
+
+
+class Times(msgspec.Struct, frozen=True, tag=True):
+    """The round trips, in ns."""
+
+    ns: list[int]
+
+
+Answer: TypeAlias = Hello | Done | Came | Times
+A = TypeVar("A", Hello, Done, Came, Times)
+
+decode_order = msgspec.json.Decoder(Order).decode
+
+
+def setting() -> Setting:
+    """What this process was started with."""
+    return msgspec.json.decode(os.environ[_VARIABLE], type=Setting)
+
+
+def encode(answer: Answer | Order) -> bytes:
+    return msgspec.json.encode(answer) + b"\n"
+
+
+def orders(connection: socket.socket) -> Iterator[Order]:
+    """For a contestant that may block: each order, until whoever gives them is gone."""
+    with connection.makefile("rb") as lines:
+        for line in lines:
+            yield decode_order(line)

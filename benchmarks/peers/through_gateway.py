@@ -1,0 +1,118 @@
+"""Ours: an app that sends through its gateway, in whichever shape it is run."""
+
+from __future__ import annotations
+
+import os
+import time
+from contextlib import AsyncExitStack
+
+import trio
+
+from benchmarks import message
+from benchmarks.peers.control import Came, Done, Flood, Hello, Inflow, Times, Trips, decode_order, encode, setting
+from taktora_trio import (
+    ChannelReader,
+    ChannelWriter,
+    ConnectorHost,
+    Deployment,
+    Inbound,
+    MqttConnector,
+    MqttOptions,
+    MqttRouting,
+    Outbound,
+    RawCodec,
+    Up,
+)
+from taktora_trio.chaos.telemetry import read_lines
+
+__all__ = ["deployment"]
+
+_SETTING = setting()
+_SIZE = {"max_payload": _SETTING.max_payload, "window": _SETTING.window}
+_OUT = {
+    qos: [
+        Outbound(f"qos{qos}-{channel}", bytes, MqttRouting(_SETTING.topic(qos, channel), qos=qos), **_SIZE)
+        for channel in range(_SETTING.channels)
+    ]
+    for qos in _SETTING.qos
+}
+_PING = Outbound("ping", bytes, MqttRouting(_SETTING.ping, qos=1), **_SIZE)
+_IN = [
+    Inbound(f"in-{number}", bytes, MqttRouting(_SETTING.inflow_filter(number), qos=1), **_SIZE)
+    for number in range(_SETTING.filters)
+]
+_PONG = Inbound("pong", bytes, MqttRouting(_SETTING.pong, qos=1), **_SIZE)
+
+
+async def run(host: ConnectorHost) -> None:
+    """Follow orders until there are no more."""
+    async with AsyncExitStack() as stack:
+        writers = {qos: [await stack.enter_async_context(host.open_writer(c)) for c in _OUT[qos]] for qos in _OUT}
+        ping = await stack.enter_async_context(host.open_writer(_PING))
+        pong = await stack.enter_async_context(host.open_reader(_PONG))
+        inflow = _Inflow()
+        nursery = await stack.enter_async_context(trio.open_nursery())
+        for channel in _IN:
+            reader = await stack.enter_async_context(host.open_reader(channel))
+            nursery.start_soon(inflow.count, reader)
+        await host.wait_for_health(Up)
+        control = await stack.enter_async_context(await trio.open_unix_socket(_SETTING.socket))
+        await control.send_all(encode(Hello([os.getpid()])))
+        async for line in read_lines(control):
+            match decode_order(line):
+                case Flood(qos, first, count, length):
+                    await _flood(writers[qos], first, count, length)
+                    await control.send_all(encode(Done()))
+                case Inflow(count):
+                    await control.send_all(encode(Came(await inflow.wait_for(count))))
+                case Trips(count, length):
+                    await control.send_all(encode(Times(await _trips(ping, pong, count, length))))
+        nursery.cancel_scope.cancel()
+
+
+class _Inflow:
+    """What comes in on all filters together."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._due = 0
+        self._came = trio.Event()
+        self._at = 0
+
+    async def count(self, reader: ChannelReader[bytes]) -> None:
+        async for _ in reader:
+            self._count += 1
+            if self._count == self._due:
+                self._at = time.monotonic_ns()
+                self._came.set()
+
+    async def wait_for(self, count: int) -> int:
+        """When the message of that number came."""
+        self._due, self._came = count, trio.Event()
+        await self._came.wait()
+        return self._at
+
+
+async def _flood(writers: list[ChannelWriter[bytes]], first: int, count: int, length: int) -> None:
+    end = first + count - 1
+    for number in range(first, end + 1):
+        payload = message.text(number, last=number == end, length=length)
+        for writer in writers:
+            await writer.send(payload)
+
+
+async def _trips(ping: ChannelWriter[bytes], pong: ChannelReader[bytes], count: int, length: int) -> list[int]:
+    times = []
+    for number in range(count):
+        payload = message.text(number, length=length)
+        start = time.perf_counter_ns()
+        await ping.send(payload)
+        answer = await pong.receive()
+        times.append(time.perf_counter_ns() - start)
+        message.check_answer(answer.value, payload)
+    return times
+
+
+_CHANNELS = [*(channel for channels in _OUT.values() for channel in channels), *_IN, _PING, _PONG]
+_OPTIONS = MqttOptions(session=_SETTING.session, max_inflight=_SETTING.window)
+deployment = Deployment(_SETTING.name, run, [MqttConnector(_CHANNELS, codec=RawCodec(), options=_OPTIONS)])

@@ -1,0 +1,67 @@
+"""aiomqtt under asyncio: each of `at_once` tasks awaits one publish after the other."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import time
+from collections.abc import AsyncIterator
+
+import aiomqtt
+
+from benchmarks import message
+from benchmarks.peers.control import Done, Flood, Hello, Setting, Times, Trips, decode_order, encode, setting
+
+__all__: list[str] = []
+
+# aiomqtt does not set it, and without it each acknowledgement would take 40 ms or more.
+_SOCKET_OPTIONS = [(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)]
+
+
+async def run(told: Setting) -> None:
+    """Follow orders until there are no more."""
+    async with aiomqtt.Client("127.0.0.1", told.port, identifier=told.name, socket_options=_SOCKET_OPTIONS) as client:
+        client.pending_calls_threshold = told.at_once  # more would be logged
+        await client.subscribe(told.pong, qos=1)
+        answers = aiter(client.messages)
+        reader, writer = await asyncio.open_unix_connection(told.socket)
+        writer.write(encode(Hello([os.getpid()])))
+        async for line in reader:
+            match decode_order(line):
+                case Flood():
+                    await _flood(client, told, decode_order(line))
+                    writer.write(encode(Done()))
+                case Trips(count, length):
+                    writer.write(encode(Times(await _trips(client, answers, told.ping, count, length))))
+
+
+async def _flood(client: aiomqtt.Client, told: Setting, order: Flood) -> None:
+    topic, end = told.topic(order.qos), order.first + order.count - 1
+    numbers = iter(range(order.first, end + 1))
+
+    async def publish() -> None:
+        for number in numbers:  # of all tasks together
+            await client.publish(topic, message.text(number, last=number == end, length=order.length), order.qos)
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(told.at_once):
+            group.create_task(publish())
+
+
+async def _trips(
+    client: aiomqtt.Client, answers: AsyncIterator[aiomqtt.Message], topic: str, count: int, length: int
+) -> list[int]:
+    times = []
+    for number in range(count):
+        payload = message.text(number, length=length)
+        start = time.perf_counter_ns()
+        await client.publish(topic, payload, 1)
+        answer = await anext(answers)
+        times.append(time.perf_counter_ns() - start)
+        message.check_answer(answer.payload, payload)
+    return times
+
+
+if __name__ == "__main__":
+    asyncio.run(run(setting()))

@@ -1,0 +1,53 @@
+"""gmqtt under asyncio. Its publish does not wait, so the loop has a turn after every so many messages."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+
+import gmqtt
+
+from benchmarks import message
+from benchmarks.peers.control import Done, Flood, Hello, Setting, Times, Trips, decode_order, encode, setting
+
+__all__: list[str] = []
+
+
+async def run(told: Setting) -> None:
+    """Follow orders until there are no more."""
+    answers, subscribed = asyncio.Queue[bytes](), asyncio.Event()
+    unacknowledged = gmqtt.storage.PersistentStorage()
+    client = gmqtt.Client(told.name, persistent_storage=unacknowledged)
+    client.on_message = lambda client, topic, payload, qos, properties: answers.put_nowait(payload)
+    client.on_subscribe = lambda client, mid, qos, properties: subscribed.set()
+    await client.connect("127.0.0.1", told.port)
+    client.subscribe(told.pong, qos=1)
+    await subscribed.wait()
+    reader, writer = await asyncio.open_unix_connection(told.socket)
+    writer.write(encode(Hello([os.getpid()])))
+    async for line in reader:
+        match decode_order(line):
+            case Flood(qos, first, count, length):
+                topic, end = told.topic(qos), first + count - 1
+                for number in range(first, end + 1):
+                    client.publish(topic, message.text(number, last=number == end, length=length), qos=qos)
+                    if number % told.window == 0:
+                        await asyncio.sleep(0)
+                await unacknowledged.wait_empty()
+                writer.write(encode(Done()))
+            case Trips(count, length):
+                times = []
+                for number in range(count):
+                    payload = message.text(number, length=length)
+                    start = time.perf_counter_ns()
+                    client.publish(told.ping, payload, qos=1)
+                    answer = await answers.get()
+                    times.append(time.perf_counter_ns() - start)
+                    message.check_answer(answer, payload)
+                writer.write(encode(Times(times)))
+    await client.disconnect()
+
+
+if __name__ == "__main__":
+    asyncio.run(run(setting()))
