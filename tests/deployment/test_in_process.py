@@ -152,8 +152,7 @@ async def test_a_health_subscriber_of_the_app_that_raises_is_the_apps_own_fault(
     async def listen(host: ConnectorHost, task_status: trio.TaskStatus[None]) -> None:
         events = host.health_events()
         task_status.started()
-        async for event in events:
-            heard.append(event)
+        heard.append(await events.receive())
 
     async def fail(host: ConnectorHost, task_status: trio.TaskStatus[None]) -> None:
         events = host.health_events()
