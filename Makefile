@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 WORKERS ?= 3
 
-.PHONY: demo test check bench mosquitto clean help
+.PHONY: demo test check bench isolation mosquitto clean help
 
 help:  ## Show what can be made
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/:/' | awk -F: '{printf "make %-10s%s\n", $$1, $$2}'
@@ -22,6 +22,10 @@ check: .venv/check  ## Lint, format, types and import rules
 
 bench: .venv/test mosquitto  ## Measure against the targets, side by side
 	$(BIN)/python -m benchmarks.run
+
+isolation: .venv/test mosquitto  ## How late a control item runs while its gateway fares badly (25 minutes)
+	$(BIN)/python -m pip install --quiet --group bench
+	$(BIN)/python -m benchmarks.isolation
 
 .venv/pip:
 	$(PYTHON) -m venv .venv
