@@ -125,6 +125,9 @@ class Engine:
 
     def acknowledge(self, message: Message) -> None:
         """See `Session.acknowledge`."""
+        if self._state.acknowledge_next(message):
+            self._send((b"\x40\x02" if message.qos == 1 else b"\x50\x02") + message.packet_id.to_bytes(2, "big"))
+            return
         self._state.acknowledge(message)
         self._send_due()
 
