@@ -19,7 +19,7 @@ import trio
 
 from taktora_trio.transport.domain import Domain
 from tests.brokers.listener import Listener, Talker, open_listener, open_talker
-from tests.brokers.packets import PUBLISH
+from tests.brokers.packets import PUBACK, PUBCOMP, PUBLISH
 from tests.brokers.sessions import Kind
 from tests.brokers.tap import ACKNOWLEDGEMENTS, EVERYTHING, LAST_WORDS, Tap, open_tap
 from tests.command import ROOT, Command, open_command
@@ -30,7 +30,7 @@ __all__ = ["Direction", "Outcome", "Rig", "Row", "open_rig", "outcome_of", "read
 
 Direction: TypeAlias = Literal["out", "in"]
 Outcome: TypeAlias = str
-"""`once`, `lost`, `twice`, or `lost, twice`: what may happen to a message."""
+"""`once`, `lost`, `twice`, or `lost, twice`: what becomes of messages at the worst."""
 TARGET = "tests.deployment.delivery_apps:deployment"
 PAGE = ROOT / "docs" / "delivery.md"
 _PRINTED = re.compile(r"\b(heard|sent|overflow|opened|ready|paused) (\d)(?: (\d+))?")
@@ -156,11 +156,20 @@ class Rig:
         assert not scope.cancelled_caught, f"outside was heard {dict(self.listener.heard)}"
 
     async def exchange(self, first: int, end: int) -> None:
-        """Numbers both ways, until all have arrived."""
-        self.say(first, end)
-        await self.send(first, end)
-        await self.until_app_heard(end - 1)
-        await self.until_outside_heard(end - 1)
+        """Numbers both ways, until all have arrived, and the gateway has acknowledged those for the app."""
+        async with self.acknowledging(end - first, end - first):
+            self.say(first, end)
+            await self.send(first, end)
+            await self.until_app_heard(end - 1)
+            await self.until_outside_heard(end - 1)
+
+    @contextlib.asynccontextmanager
+    async def acknowledging(self, at_qos_1: int, at_qos_2: int) -> AsyncIterator[None]:
+        """At the end of the block wait until the gateway has acknowledged so many more, whether or not that arrives."""
+        puback, pubcomp = self.tap.up[PUBACK], self.tap.up[PUBCOMP]
+        yield
+        await self.tap.until_seen("up", PUBACK, puback + at_qos_1)
+        await self.tap.until_seen("up", PUBCOMP, pubcomp + at_qos_2)
 
     async def have_much_on_the_way(self) -> None:
         """Numbers 0 to 39, of which the connection is about to lose all that it can lose."""
@@ -170,10 +179,11 @@ class Rig:
         await self.exchange(10, 20)
         # Then each answer: an exchange of QoS 2 gets no further than its first step.
         self.tap.swallows = ACKNOWLEDGEMENTS
-        self.say(20, 30)
-        await self.send(20, 30)
-        await self.until_app_heard(29)
-        await self.until_outside_heard(29, (0, 1))
+        async with self.acknowledging(10, 0):
+            self.say(20, 30)
+            await self.send(20, 30)
+            await self.until_app_heard(29)
+            await self.until_outside_heard(29, (0, 1))
         # And then the messages too.
         self.tap.swallows = EVERYTHING
         up, down = self.tap.up[PUBLISH], self.tap.down[PUBLISH]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import sys
 
 import attrs
@@ -53,15 +54,13 @@ IN = [Inbound(f"in{qos}", bytes, _routing("in", qos), window=WINDOW, max_payload
 
 
 class CrashesWhenTold(MqttConnector):
-    """Its gateway half raises, in the in-process shape, when the app says so."""
-
-    crash = trio.Event()
+    """Its gateway half raises at SIGUSR2."""
 
     async def serve_gateway(self, channels: GatewayChannels, health: HealthBoard, stop: trio.Event) -> None:
         async def crash() -> None:
-            await self.crash.wait()
-            type(self).crash = trio.Event()
-            raise RuntimeError("crash on purpose")
+            with trio.open_signal_receiver(signal.SIGUSR2) as signals:
+                async for _ in signals:
+                    raise RuntimeError("crash on purpose")
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(crash)
@@ -116,8 +115,6 @@ class _App:
         elif what == "too-much":
             for qos in LEVELS:
                 self.nursery.start_soon(self.send_too_much, qos)
-        elif what == "crash":
-            CrashesWhenTold.crash.set()
         else:
             self.reading.value = what == "read"
             tell("paused 0" if what == "pause" else "reading 0")

@@ -15,7 +15,6 @@ from pathlib import Path
 import pytest
 
 from taktora_trio.transport.domain import Domain
-from tests.brokers.packets import PUBACK, PUBCOMP, PUBREL
 from tests.brokers.sessions import SESSIONS
 from tests.command import MODES
 from tests.deployment.delivery import Direction, Outcome, Rig, open_rig, read_table
@@ -24,7 +23,6 @@ from tests.deployment.delivery_apps import WINDOW
 TABLE = read_table()
 in_both_shapes = pytest.mark.parametrize("mode", MODES)
 only_split = pytest.mark.parametrize("mode", ["split"])
-only_in_process = pytest.mark.parametrize("mode", ["in-process"])
 
 
 @pytest.fixture
@@ -39,7 +37,10 @@ def check(request: pytest.FixtureRequest, rig: Rig, outcomes: dict[Direction, li
     rows = [row for row in TABLE if row.test == name and row.shape == rig.mode]
     assert rows, f"docs/delivery.md has no row of {name} for {rig.mode}; found: {outcomes}"
     for row in rows:
-        assert tuple(outcomes[row.direction]) == row.outcomes, f"{row}; found: {outcomes}"
+        for found, wanted in zip(outcomes[row.direction], row.outcomes, strict=True):
+            # Whether it is seldom depends on the broker alone.
+            allowed = {"once", "twice"} if wanted == "seldom twice" else {wanted}
+            assert found in allowed, f"{row}; found: {outcomes}"
 
 
 @in_both_shapes
@@ -74,13 +75,13 @@ async def test_gateway_killed(rig: Rig, request: pytest.FixtureRequest) -> None:
         check(request, rig, rig.outcomes(range(60)))
 
 
-@only_in_process
+@in_both_shapes
 async def test_gateway_crashes(rig: Rig, request: pytest.FixtureRequest) -> None:
-    """By an exception; a kill of its process is a kill of everything here."""
+    """By an exception."""
     async with rig.running() as run:
         await rig.have_much_on_the_way()
         since = len(run.log)
-        rig.order("crash")
+        run.signal(signal.SIGUSR2, run.half("gateway") if rig.mode == "split" else run.pid)
         await run.until_logged("crash on purpose")
         await _meanwhile_and_afterwards(rig, since)
         check(request, rig, rig.outcomes(range(60)))
@@ -111,14 +112,32 @@ async def test_gateway_stopped(rig: Rig, request: pytest.FixtureRequest) -> None
         check(request, rig, rig.outcomes(inbound, sent=range(60)))
 
 
+@in_both_shapes
+async def test_everything_stopped(rig: Rig, request: pytest.FixtureRequest) -> None:
+    """Politely, with messages in shared memory that the app has not read; then started again."""
+    async with rig.running() as run:
+        await rig.exchange(0, 10)
+        await rig.pause()
+        async with rig.acknowledging(10, 10):
+            rig.say(10, 20)
+        await rig.send(10, 40)
+        run.signal(signal.SIGTERM)
+        assert await run.wait(10) == 0
+    rig.say(40, 50)
+    await rig.talker.until_acknowledged()
+    async with rig.running():
+        await rig.exchange(50, 60)
+        check(request, rig, rig.outcomes([*range(20), *range(40, 60)], sent=[*range(40), *range(50, 60)]))
+
+
 @only_split
 async def test_plugin_killed(rig: Rig, request: pytest.FixtureRequest) -> None:
     """While it has one message in hand and others wait for it, and its gateway has not taken what it sent last."""
     async with rig.running() as run:
         await rig.exchange(0, 10)
         await rig.pause()
-        rig.say(10, 30)
-        await rig.talker.until_acknowledged()
+        async with rig.acknowledging(20, 20):
+            rig.say(10, 30)
         os.kill(run.half("gateway"), signal.SIGSTOP)
         try:
             await rig.send(10, 20)
@@ -138,9 +157,8 @@ async def test_both_halves_killed(rig: Rig, request: pytest.FixtureRequest) -> N
         await rig.have_much_on_the_way()
         rig.mend()
         await rig.pause()
-        acknowledged = rig.tap.up[PUBACK]
-        rig.say(40, 50)
-        await rig.tap.until_seen("up", PUBACK, acknowledged + 10)
+        async with rig.acknowledging(10, 10):
+            rig.say(40, 50)
         before, since = rig.counts["opened"], len(run.log)
         for half in ("plugin", "gateway"):
             os.kill(run.half(half), signal.SIGSTOP)
@@ -159,10 +177,8 @@ async def test_everything_killed(rig: Rig, request: pytest.FixtureRequest) -> No
         rig.mend()
         # And some that have been acknowledged to the broker, and wait for an app that is busy.
         await rig.pause()
-        acknowledged = rig.tap.up[PUBACK]
-        rig.say(40, 50)
-        await rig.tap.until_seen("up", PUBACK, acknowledged + 10)
-        await rig.tap.until_seen("up", PUBCOMP, rig.tap.down[PUBREL])
+        async with rig.acknowledging(10, 10):
+            rig.say(40, 50)
         tree = run.tree()
         for process in tree:
             os.kill(process.pid, signal.SIGSTOP)  # so that none can clean up after another
@@ -239,7 +255,7 @@ def test_the_table_names_a_test_for_every_fault_and_has_every_cell() -> None:
     for fault in faults:
         cells = {(row.shape, row.direction) for row in TABLE if row.fault == fault}
         assert cells == {(shape, direction) for shape in MODES for direction in ("out", "in")}, fault
-    words = {"once", "lost", "twice", "lost, twice"}
+    words = {"once", "lost", "twice", "lost, twice", "seldom twice"}
     for row in TABLE:
         assert set(row.outcomes) <= words, row
         assert len(row.outcomes) == 3, row
