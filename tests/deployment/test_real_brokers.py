@@ -21,19 +21,16 @@ from taktora_trio.mqtt.routing import MqttRouting
 from taktora_trio.supervision.backoff import Backoff
 from taktora_trio.transport.domain import Domain
 from tests.brokers.live import open_live
+from tests.brokers.packets import CONNECT, packet, text
 from tests.brokers.real import BROKERS, Broker, Traits, open_broker
-from tests.brokers.sessions import Kind, each_session
+from tests.brokers.sessions import SESSIONS, Kind
 from tests.client import open_client
 
-pytestmark = each_session
+SPOKEN = [(kind, session) for kind in BROKERS for session in SESSIONS if session.level in kind.protocols]
+
+pytestmark = pytest.mark.parametrize(("kind", "session"), SPOKEN, ids=[f"{kind}-{session}" for kind, session in SPOKEN])
 
 FAST = Backoff(initial=0.05, maximum=0.2, jitter=0)
-
-
-@pytest.fixture(params=BROKERS, ids=str)
-def kind(request: pytest.FixtureRequest) -> Traits:
-    chosen: Traits = request.param
-    return chosen
 
 
 @pytest.fixture
@@ -271,3 +268,93 @@ async def test_a_second_client_of_the_same_name_takes_over(
             ups = [event.at for event in live.events if isinstance(event.after, Up)]
             assert all(later - earlier >= FAST.initial for earlier, later in itertools.pairwise(ups))
     assert other.files() == []
+
+
+async def test_a_session_that_lasts(session: Kind, kind: Traits, broker: Broker, domain: Domain) -> None:
+    """What is published while no gateway is there waits at the broker, also over a restart of it."""
+    back = into("in", "test/#", min(session.lasting_qos, kind.highest_qos))
+    options = session.options(broker.url, client_id="lasting", reconnect=FAST)
+    async with open_client(broker.port) as client:
+        async with open_live([back], options, domain) as live, live.host.open_reader(back) as reader:
+            await live.until_up()
+            client.publish("test/before", b"before")
+            with trio.fail_after(10):
+                assert (await reader.receive()).value == b"before"
+        for number in range(10):
+            client.publish("test/while", b"%d" % number)
+        client.publish("test/while", b"not kept", qos=0)
+        client.publish("test/last", b"last")
+        async with open_client(broker.port, "sync") as other:  # the broker has all of it when this one comes
+            client.publish("sync", b"")
+            await other.receive()
+    await broker.stop(signal.SIGTERM)
+    await broker.start()
+    async with open_live([back], options, domain) as live, live.host.open_reader(back) as reader:
+        with trio.fail_after(10):
+            came = [(await reader.receive()).value for _ in range(11)]
+        assert came == [*(b"%d" % number for number in range(10)), b"last"]
+        # A broker that sends again what it does not know to be acknowledged would do so now.
+        await trio.sleep(1.5 if kind.redelivers_after else 0.1)
+        with pytest.raises(trio.WouldBlock):
+            reader.receive_nowait()
+
+
+async def test_a_reader_that_is_slower_than_the_brokers_patience(
+    session: Kind, kind: Traits, broker: Broker, domain: Domain
+) -> None:
+    """The gateway acknowledges what is in shared memory, and holds back the rest: some brokers then send that again."""
+    back = Inbound("in", bytes, MqttRouting("test/in", qos=1), window=4, max_payload=100)
+    async with (
+        open_client(broker.port) as client,
+        open_live([back], session.options(broker.url), domain) as live,
+        live.host.open_reader(back) as reader,
+    ):
+        await live.until_up()
+        for number in range(12):
+            client.publish("test/in", b"%d" % number)
+        await trio.sleep(1.5)  # three times the patience of the one that has so little
+        came: list[int] = []
+        with trio.move_on_after(3):
+            while len(came) < 12 or kind.redelivers_after:
+                came.append(int((await reader.receive()).value))
+    assert list(dict.fromkeys(came)) == list(range(12)), "lost, or out of order"
+    if not kind.redelivers_after:
+        assert len(came) == 12
+
+
+async def test_the_last_will_and_the_farewell(session: Kind, kind: Traits, broker: Broker, domain: Domain) -> None:
+    """Of the connector's own presence: `Up` while it is connected, `Down` after a farewell and after none, retained."""
+    there = out("out", "test/out")
+    topic = "presence/of-it"
+    options = session.options(broker.url, presence=topic, client_id="present", reconnect=FAST)
+    async with open_client(broker.port, topic) as client:
+        async with open_live([there], options, domain) as live:
+            await live.until_up()
+            assert (await client.receive()).payload == b"Up"
+            # Another of the same name, which leaves without a word: the broker says `Down` for the first.
+            async with await trio.open_tcp_stream("127.0.0.1", broker.port) as stream:
+                await stream.send_all(packet(CONNECT, text("MQTT") + bytes([4, 2, 0, 30]) + text("present")))
+                while (await client.receive()).payload != b"Down":
+                    pass
+            while (await client.receive()).payload != b"Up":
+                pass
+        while (await client.receive()).payload != b"Down":
+            pass
+    async with open_client(broker.port, topic) as late:
+        message = await late.receive()
+        assert (message.payload, message.retain) == (b"Down", True)
+
+
+async def test_a_protocol_that_the_broker_does_not_speak(
+    session: Kind, kind: Traits, broker: Broker, domain: Domain
+) -> None:
+    if session.downgrades:  # paho tries again with an older one by itself, and says nothing of it
+        return
+    there = out("out", "test/out")
+    async with open_live([there], session.options(broker.url, protocol="5", reconnect=FAST), domain) as live:
+        [event] = await live.until_transitions(1)
+        if 5 in kind.protocols:
+            assert isinstance(event.after, Up)
+        else:
+            assert isinstance(event.after, Down)
+            assert "Unsupported protocol version" in event.after.reason
