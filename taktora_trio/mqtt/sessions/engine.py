@@ -272,6 +272,11 @@ class Engine:
         name = reason_name(code)
         properties: dict[int, Any] = {}
         if self._version == 5:
+            if length == 2 and code in CONNECT_RETURN_CODES:
+                code = CONNECT_RETURN_CODES[code]  # a broker that knows no MQTT 5 says so in its own way
+                name = reason_name(code)
+            elif 0 < code < 0x80:
+                raise Malformed(f"a CONNACK with the code {code}, which does not exist")
             if length > 2:
                 properties, end = decode_properties(data, start + 2, stop)
                 if end != stop:
