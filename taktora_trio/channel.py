@@ -156,6 +156,8 @@ class ChannelDescriptor(Generic[T]):
             raise ConfigError(f"channel {self.name!r}: max_payload is {self.max_payload}; MQTT ends at 268435455 bytes")
         try:
             self.routing.check(self.direction)
+            fields = self.routing.topic_of if self.direction == "out" else self.routing.fields_of
+            fields(self.message_type)
         except ConfigError as exc:
             raise ConfigError(f"channel {self.name!r}: {exc}") from None
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias, TypeVar, cast, get_origin, is_typeddict
 
 import msgspec
@@ -31,6 +31,13 @@ class PayloadCodec(ABC):
 
     @abstractmethod
     def decoder(self, message_type: type[T]) -> Callable[[Buffer], T]: ...
+
+    def filling_decoder(self, message_type: type[T]) -> Callable[[Buffer, Mapping[str, object]], T]:
+        """A decoder for payloads that lack some fields of the message, which are given by name and have precedence.
+
+        Raises `ConfigError` where payloads have no fields.
+        """
+        raise ConfigError(f"payloads of the {self.name} codec have no fields that a topic could fill in: use JsonCodec")
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"
@@ -106,6 +113,28 @@ class _MsgspecCodec(PayloadCodec):
                 raise CodecError(f"not a {self.name} {message_type!r}: {exc}") from exc
 
         return decode_message
+
+    def filling_decoder(self, message_type: type[T]) -> Callable[[Buffer, Mapping[str, object]], T]:
+        info = msgspec.inspect.type_info(message_type)
+        by_position = isinstance(info, msgspec.inspect.StructType) and info.array_like
+        if by_position or not isinstance(info, msgspec.inspect.StructType | msgspec.inspect.DataclassType):
+            raise ConfigError(f"messages of type {message_type!r} are not written with the names of their fields")
+        names = {field.name: field.encode_name for field in info.fields}
+        # Written together before they are read: so the message's own type has the last word on all of it.
+        split = self._decoder_type(dict[str, msgspec.Raw]).decode
+        encode = self._encoder.encode
+        decode = self.decoder(message_type)
+
+        def decode_filled(payload: Buffer, fields: Mapping[str, object]) -> T:
+            try:
+                parts = split(payload)
+            except (msgspec.MsgspecError, ValueError, RecursionError) as exc:
+                raise CodecError(f"not a {self.name} {message_type!r}: {exc}") from exc
+            for name, value in fields.items():
+                parts[names[name]] = msgspec.Raw(encode(value))
+            return decode(encode(parts))
+
+        return decode_filled
 
 
 class JsonCodec(_MsgspecCodec):

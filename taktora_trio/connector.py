@@ -117,3 +117,5 @@ class Connector(ABC):
             seen.add(channel.name)
             self.codec.decoder(channel.message_type)  # raises ConfigError for a type it can't carry
             self.codec.encoder(channel.message_type)
+            if channel.direction == "in" and channel.routing.fields_of(channel.message_type):
+                self.codec.filling_decoder(channel.message_type)

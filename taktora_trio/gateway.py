@@ -131,7 +131,12 @@ async def _open_channels(
     for channel in connector.channels:
         spec = channel_spec(connector, channel)
         if channel.direction == "out":
-            reader = open_reader(node, spec, bytes, RawCodec(), channel.routing.address, acknowledge=False)
+            # The app's writer lets nothing else through; but what the broker doesn't take would end the connection,
+            # again and again.
+            routing = channel.routing
+            reader = open_reader(
+                node, spec, bytes, RawCodec(), routing.address, acknowledge=False, published_by=routing
+            )
             outbound[channel.name] = await stack.enter_async_context(reader)
         else:
             full = partial(health.degrade, connector.name, f"channel {channel.name} is full", FULL_FOR)

@@ -108,7 +108,10 @@ class ConnectorHost:
         connector = self._connector_of(channel, Inbound, "open_writer")
         with self._reserve(channel):
             spec, topic = channel_spec(connector, channel), channel.routing.address
-            async with open_reader(self._node, spec, channel.message_type, connector.codec, topic) as reader:
+            opening = open_reader(
+                self._node, spec, channel.message_type, connector.codec, topic, routing=channel.routing
+            )
+            async with opening as reader:
                 if reports := self._reports.get(connector.name):
                     reports.tell()  # by this the gateway learns that somebody is there
                 yield reader

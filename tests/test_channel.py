@@ -81,8 +81,8 @@ def test_a_routing_must_be_typed() -> None:
 @pytest.mark.parametrize(
     ("kind", "routing"),
     [
-        (Outbound, PATTERN),
-        (Outbound, MqttRouting("plant/#")),
+        (Outbound, MqttRouting("$share/group/plant")),
+        (Outbound, MqttRouting("plant/{unit}")),
         (Inbound, MqttRouting("plant/temperature", retain=True)),
         (Inbound, MqttRouting("plant/#/temperature")),
         (Inbound, MqttRouting("")),

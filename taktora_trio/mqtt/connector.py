@@ -15,6 +15,7 @@ from taktora_trio.errors import ConfigError
 from taktora_trio.health import HealthBoard
 from taktora_trio.mqtt.options import MqttOptions
 from taktora_trio.mqtt.routing import MqttRouting
+from taktora_trio.mqtt.topics import check_shares
 
 __all__ = ["MqttConnector"]
 
@@ -39,6 +40,8 @@ class MqttConnector(Connector):
                 raise ConfigError(
                     f"channel {channel.name!r}: its routing must be an MqttRouting, not {channel.routing!r}"
                 )
+        inbound = [channel.routing for channel in self.channels if channel.direction == "in"]
+        check_shares(routing.subscription for routing in inbound if isinstance(routing, MqttRouting))
 
     async def serve_gateway(self, channels: GatewayChannels, health: HealthBoard, stop: trio.Event) -> None:
         from taktora_trio.mqtt.bridge import serve_bridge  # the protocol stack begins here

@@ -142,6 +142,7 @@ class OutboundPump(trio.abc.ReceiveChannel[Session]):
         taken = 0
         receive, routing, inflight = self._source.receive_nowait, self._routing, self._inflight
         qos, retain = routing.qos, routing.retain
+        fixed = "" if routing.is_pattern else routing.topic
         while taken < limit and len(inflight) + self._lost < self._max_inflight:
             try:
                 received = receive()
@@ -155,7 +156,7 @@ class OutboundPump(trio.abc.ReceiveChannel[Session]):
             header, metadata = received.header, received.metadata
             if metadata is not None or header.correlation_id != NO_CORRELATION_ID:
                 metadata = to_properties(header.correlation_id, metadata)
-            message = Message(received.topic or routing.topic, received.value, qos, retain, metadata)
+            message = Message(fixed or received.topic, received.value, qos, retain, metadata)
             packet_id = self._first_id + header.sequence_number % self._max_inflight
             if self._unknown:
                 self._release(session, packet_id, header)

@@ -65,25 +65,33 @@ def unpack(
 ) -> tuple[Header, memoryview, str, Metadata | None]:
     """The header, a view of the payload, topic and metadata. Raises `TransportError` for what can't be true."""
     number, timestamp_ns, payload_length, topic_length, metadata_length, correlation_id = HEADER.unpack_from(buffer)
-    if payload_length > max_payload or topic_length > topic_space or metadata_length > metadata_space:
-        raise TransportError(
-            f"an envelope claims {payload_length} bytes of payload, {topic_length} of topic and {metadata_length} of"
-            f" metadata where at most {max_payload}, {topic_space} and {metadata_space} fit; it was discarded: is"
-            " another program writing to this service?"
-        )
-    end = HEADER.size + payload_length
     topic, metadata = "", None
-    if topic_length:
-        try:
-            topic = str(buffer[end : end + topic_length], "utf-8")
-        except UnicodeDecodeError as exc:
-            raise TransportError(f"an envelope's topic is not UTF-8; it was discarded: {exc}") from exc
-    elif topic_space:
-        raise TransportError("an envelope names no topic, where each must; it was discarded")
-    if metadata_length:
-        start = end + topic_length
-        try:
-            metadata = _decode_metadata(buffer[start : start + metadata_length])
-        except (msgspec.MsgspecError, ValueError, RecursionError) as exc:
-            raise TransportError(f"an envelope's metadata can't be read; it was discarded: {exc}") from exc
-    return Header(number, timestamp_ns, correlation_id), buffer[HEADER.size : end], topic, metadata
+    if payload_length > max_payload or topic_length or topic_space or metadata_length:  # else there is no more to it
+        if payload_length > max_payload or topic_length > topic_space or metadata_length > metadata_space:
+            raise TransportError(
+                f"an envelope claims {payload_length} bytes of payload, {topic_length} of topic and {metadata_length}"
+                f" of metadata where at most {max_payload}, {topic_space} and {metadata_space} fit; it was discarded:"
+                " is another program writing to this service?"
+            )
+        start = HEADER.size + payload_length + topic_length
+        topic = _unpack_topic(buffer[start - topic_length : start])
+        if topic_space and not topic:
+            raise TransportError("an envelope names no topic, where each must; it was discarded")
+        if metadata_length:
+            metadata = _unpack_metadata(buffer[start : start + metadata_length])
+    payload = buffer[HEADER.size : HEADER.size + payload_length]
+    return Header(number, timestamp_ns, correlation_id), payload, topic, metadata
+
+
+def _unpack_topic(encoded: memoryview) -> str:
+    try:
+        return str(encoded, "utf-8")
+    except UnicodeDecodeError as exc:
+        raise TransportError(f"an envelope's topic is not UTF-8; it was discarded: {exc}") from exc
+
+
+def _unpack_metadata(packed: memoryview) -> Metadata:
+    try:
+        return _decode_metadata(packed)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as exc:
+        raise TransportError(f"an envelope's metadata can't be read; it was discarded: {exc}") from exc

@@ -95,6 +95,7 @@ class EnvelopePublisher:
         self._max_payload = spec.max_payload
         self._topic_space = spec.topic_space
         self._metadata_space = spec.metadata_space
+        self._window, self._overflow = spec.window, spec.overflow
         self._first = self._sequence_number = cursor.sent
         self._views = _Views(spec.envelope_size, spec.samples)
         self._closed = False
@@ -130,7 +131,8 @@ class EnvelopePublisher:
         return True
 
     def _lend(self, length: int, topic: bytes, metadata: bytes) -> tuple[SampleMutUninit, memoryview]:
-        self._check_size(length, topic, metadata)
+        if length > self._max_payload or topic or metadata:
+            self._check_size(length, topic, metadata)
         try:
             sample = self._publisher.loan_uninit()
         except iox2.LoanError as exc:
@@ -140,11 +142,7 @@ class EnvelopePublisher:
         return sample, self._views.at(sample.payload_ptr)
 
     def _check_size(self, length: int, topic: bytes, metadata: bytes) -> None:
-        if (
-            length > self._max_payload
-            or (topic and len(topic) > self._topic_space)
-            or (metadata and len(metadata) > self._metadata_space)
-        ):
+        if length > self._max_payload or len(topic) > self._topic_space or len(metadata) > self._metadata_space:
             raise PayloadOverflow(
                 f"a payload of {length} bytes, a topic of {len(topic)} and metadata of {len(metadata)}, where"
                 f" {self.spec.name} takes {self._max_payload}, {self._topic_space} and {self._metadata_space}:"
@@ -179,7 +177,7 @@ class EnvelopePublisher:
         The window is no larger than the history and the reader's buffer, so whatever is sent within it can neither be
         refused by the one nor fall out of the other before it is acknowledged.
         """
-        return self.spec.overflow or self.waiting < self.spec.window
+        return self._overflow or self.waiting < self._window
 
     @property
     def has_reader(self) -> bool:
@@ -246,14 +244,16 @@ class EnvelopeSubscriber:
             self.tell()
         return sample
 
-    def open(self, sample: Sample) -> tuple[Header, memoryview, str, Metadata | None]:
+    def open(self, sample: Sample, *, acknowledge: bool = False) -> tuple[Header, memoryview, str, Metadata | None]:
         """Header, payload (a view that is valid until the sample is deleted), topic, metadata.
 
         Raises `TransportError`.
         """
         opened = unpack(self._views.at(sample.payload_ptr), self._max_payload, self._topic_space, self._metadata_space)
         self.received += 1
-        self._last = opened[0].sequence_number
+        self._last = number = opened[0].sequence_number
+        if acknowledge:
+            self.acknowledge(number)
         return opened
 
     @property

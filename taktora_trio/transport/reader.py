@@ -10,9 +10,9 @@ import attrs
 import iceoryx2 as iox2
 import trio
 
-from taktora_trio.channel import Header, Metadata, Received
+from taktora_trio.channel import Header, Received, Routing
 from taktora_trio.codec import Buffer, PayloadCodec
-from taktora_trio.errors import CodecError
+from taktora_trio.errors import CodecError, ConfigError, TransportError
 from taktora_trio.transport.ports import CHECKPOINT_EVERY, EnvelopeSubscriber, open_envelope_subscriber
 from taktora_trio.transport.services import ServiceSpec
 
@@ -37,11 +37,20 @@ class ChannelReader(trio.abc.ReceiveChannel[Received[T]]):
     """
 
     def __init__(
-        self, port: EnvelopeSubscriber, decode: Callable[[Buffer], T], topic: str, *, acknowledge: bool = True
+        self,
+        port: EnvelopeSubscriber,
+        decode: Callable[[Buffer], T],
+        topic: str,
+        *,
+        acknowledge: bool = True,
+        decode_on: Callable[[Buffer, str], T] | None = None,
+        published_by: Routing | None = None,
     ) -> None:
         self._port = port
         self._acknowledge = acknowledge
         self._decode = decode
+        self._decode_on = decode_on
+        self._published_by = published_by
         self._topic = topic
         self._closed = False
 
@@ -83,7 +92,7 @@ class ChannelReader(trio.abc.ReceiveChannel[Received[T]]):
         """
         sample = await self._next()
         try:
-            header, payload, topic, metadata = self._open_envelope(sample)
+            header, payload, topic, metadata = self._port.open(sample, acknowledge=self._acknowledge)
             view = payload.toreadonly()
             try:
                 yield Received(view, header, topic or self._topic, metadata)
@@ -144,18 +153,21 @@ class ChannelReader(trio.abc.ReceiveChannel[Received[T]]):
             raise trio.ClosedResourceError("this reader was closed")
         return self._port.take()
 
-    def _open_envelope(self, sample: iox2.Sample) -> tuple[Header, memoryview, str, Metadata | None]:
-        opened = self._port.open(sample)
-        if self._acknowledge:
-            self._port.acknowledge(opened[0].sequence_number)
-        return opened
-
     def _open(self, sample: iox2.Sample) -> Received[T]:
         topic = self._topic
         try:
-            header, payload, concrete, metadata = self._open_envelope(sample)
-            topic = concrete or topic
+            header, payload, concrete, metadata = self._port.open(sample, acknowledge=self._acknowledge)
+            if concrete:
+                topic = concrete
+                if self._published_by is not None:
+                    self._published_by.check_topic(concrete)
+                if self._decode_on is not None:
+                    return Received(self._decode_on(payload, concrete), header, topic, metadata)
+            if metadata is not None and self._published_by is not None:
+                self._published_by.check_metadata(metadata)
             return Received(self._decode(payload), header, topic, metadata)
+        except ConfigError as exc:
+            raise TransportError(f"an envelope was discarded: {exc}") from exc
         except CodecError as exc:
             raise CodecError(f"a message on {topic!r} can't be decoded: {exc}", topic=topic) from exc
         finally:
@@ -171,15 +183,29 @@ async def open_reader(
     topic: str,
     *,
     acknowledge: bool = True,
+    routing: Routing | None = None,
+    published_by: Routing | None = None,
 ) -> AsyncIterator[ChannelReader[T]]:
     """The reader of a channel; `topic` is what an envelope without one was published on.
 
     A message is acknowledged when it is received, or, with `acknowledge=False`, when the reader is told: until then it
-    takes up room in the window, and a reader that is opened later receives it again.
+    takes up room in the window, and a reader that is opened later receives it again. By its `routing` a message may
+    have fields from its topic. What can't be published by the routing `published_by` is a `TransportError`.
     """
     decode = codec.decoder(message_type)
+    decode_on = _filling_decoder(routing, message_type, codec) if routing is not None else None
     async with (
         open_envelope_subscriber(node, spec) as port,
-        ChannelReader(port, decode, topic, acknowledge=acknowledge) as reader,
+        ChannelReader(
+            port, decode, topic, acknowledge=acknowledge, decode_on=decode_on, published_by=published_by
+        ) as reader,
     ):
         yield reader
+
+
+def _filling_decoder(routing: Routing, message_type: type[T], codec: PayloadCodec) -> Callable[[Buffer, str], T] | None:
+    fields_of = routing.fields_of(message_type)
+    if fields_of is None:
+        return None
+    decode = codec.filling_decoder(message_type)
+    return lambda payload, topic: decode(payload, fields_of(topic))

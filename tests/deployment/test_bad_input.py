@@ -19,9 +19,13 @@ DECLARATIONS = {
         "MqttConnector([Outbound('a', int, MqttRouting('x')), Inbound('a', int, MqttRouting('y'))])",
         ["two channels named 'a'", "rename"],
     ),
-    "a wildcard on an outbound channel": (
-        "MqttConnector([Outbound('a', int, MqttRouting('x/+/y'))])",
-        ["channel 'a'", "'x/+/y'", "wildcard"],
+    "a shared subscription on an outbound channel": (
+        "MqttConnector([Outbound('a', int, MqttRouting('$share/x/y'))])",
+        ["channel 'a'", "'$share/x/y'", "shared subscription"],
+    ),
+    "a template without its field": (
+        "MqttConnector([Inbound('a', int, MqttRouting('x/{unit}'))])",
+        ["channel 'a'", "no fields for the topic"],
     ),
     "a filter that MQTT forbids": (
         "MqttConnector([Inbound('a', int, MqttRouting('x/#/y'))])",

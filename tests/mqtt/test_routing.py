@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from taktora_trio import ConfigError, MqttRouting, Routing
+from taktora_trio import ConfigError, Metadata, MqttRouting, Routing
 
 
 def test_defaults() -> None:
@@ -13,13 +13,52 @@ def test_defaults() -> None:
     assert (routing.qos, routing.retain, routing.address, routing.is_pattern) == (0, False, "plant/temperature", False)
 
 
-@pytest.mark.parametrize("topic", ["plant/+", "plant/#", "#", "+/temperature"])
-def test_a_pattern_is_for_inbound_channels(topic: str) -> None:
+@pytest.mark.parametrize(
+    ("topic", "good"),
+    [("plant/+", "plant/a"), ("plant/#", "plant"), ("#", "a/b"), ("+/temperature", "/temperature")],
+)
+def test_on_a_pattern_each_outbound_message_names_a_topic_of_it(topic: str, good: str) -> None:
     routing = MqttRouting(topic, qos=2)
     assert routing.is_pattern
     routing.check("in")
+    routing.check("out")
+    routing.check_topic(good)
     with pytest.raises(ConfigError, match="has a wildcard"):
+        routing.check_topic(topic)
+    with pytest.raises(ConfigError, match="which the channel is declared for"):
+        routing.check_topic("$SYS/temperature")
+    with pytest.raises(ConfigError, match="all messages of this channel go to 'plant': leave topic='plant' out"):
+        MqttRouting("plant").check_topic("plant")
+
+
+def test_a_shared_subscription_is_for_inbound_channels_and_matches_what_is_behind_its_group() -> None:
+    routing = MqttRouting("$share/workers/plant/+")
+    assert (routing.subscription, routing.address, routing.is_pattern) == ("$share/workers/plant/+", "plant/+", True)
+    assert not MqttRouting("$share/workers/plant").is_pattern
+    routing.check("in")
+    with pytest.raises(ConfigError, match="a shared subscription is for inbound channels"):
         routing.check("out")
+
+
+@pytest.mark.parametrize(
+    ("metadata", "part"),
+    [
+        (Metadata(response_topic="answers/+"), "has a wildcard"),
+        (Metadata(response_topic="a\0"), "null character"),
+        (Metadata(content_type="text\n"), r"content type .* U\+000A, for which brokers end a connection"),
+        (Metadata(user_properties=(("a\uffff", ""),)), r"name of a user property .* U\+FFFF"),
+        (Metadata(user_properties=(("", ""), ("a", "\x85"))), r"user property 'a' .* U\+0085"),
+        (Metadata(user_properties=(("a", "\ud800"),)), r"U\+D800"),
+    ],
+)
+def test_metadata_that_would_end_the_connection_is_refused(metadata: Metadata, part: str) -> None:
+    with pytest.raises(ConfigError, match=part):
+        MqttRouting("a").check_metadata(metadata)
+
+
+def test_metadata_that_mqtt_can_carry() -> None:
+    properties = (("", ""), ("ü", "+/#"), ("ü", "x" * 1000))
+    MqttRouting("a").check_metadata(Metadata("text/plain", "answers/7", 0, properties, bytes(100)))
 
 
 def test_retain_is_for_outbound_channels() -> None:

@@ -177,6 +177,23 @@ def test_whatever_lies_where_the_metadata_is_it_is_metadata_or_an_error(block: b
 
 
 @pytest.mark.parametrize(
+    "block",
+    [
+        b"\x95\xa0\xa0\xc0\xdd\xff\xff\xff\xff",
+        b"\x91\xdb\xff\xff\xff\xff",
+        b"\x95\xa0\xa0\xc0\x90\xc6\xff\xff\xff\xff",
+        b"\xdd\xff\xff\xff\xff",
+        pack_metadata(Metadata("a")).replace(b"\x95", b"\x96") + b"\x91" * 60_000,
+    ],
+    ids=["properties", "a text", "bytes", "fields", "deeply nested"],
+)
+def test_metadata_that_claims_more_than_there_is(block: bytes) -> None:
+    header = HEADER.pack(1, 2, 0, 0, len(block), NO_CORRELATION_ID)
+    with pytest.raises(TransportError, match="metadata can't be read"):
+        unpack(envelope(header, block, 1, 0, len(block)), 1, 0, len(block))
+
+
+@pytest.mark.parametrize(
     "lengths",
     [
         (11, 0, 0),
