@@ -5,7 +5,7 @@ WORKERS ?= 3
 # The tests start hundreds of interpreters, which are to find their bytecode, whatever the environment says.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test soak check bench throughput scaling mosquitto nats clean help
+.PHONY: demo test soak check bench throughput scaling isolation mosquitto nats clean help
 
 help:  ## Show what can be made
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/:/' | awk -F: '{printf "make %-10s%s\n", $$1, $$2}'
@@ -15,6 +15,9 @@ demo: .venv/demo  ## A thermostat in the split shape, its gateway killed halfway
 
 test: .venv/test mosquitto nats  ## All tests, against a real mosquitto, and a NATS server where there is one
 	$(BIN)/python -m pytest -n $(WORKERS)
+
+soak: .venv/test mosquitto  ## A hundred killed gateways and some broker restarts under load (about four minutes)
+	$(BIN)/python -m tests.deployment.soak
 
 check: .venv/check  ## Lint, format, types and import rules
 	$(BIN)/ruff check .
@@ -30,6 +33,9 @@ throughput: .venv/bench mosquitto  ## Only throughput, round trips and CPU time,
 
 scaling: .venv/bench mosquitto  ## Cost as work grows, drawn into docs/
 	$(BIN)/python -m benchmarks.scaling --plot docs
+
+isolation: .venv/bench mosquitto  ## How late a control item runs while its gateway fares badly (25 minutes)
+	$(BIN)/python -m benchmarks.isolation
 
 .venv/pip:
 	$(PYTHON) -m venv .venv

@@ -57,6 +57,7 @@ find = PathFinder.find_spec
 PathFinder.find_spec = lambda name, *rest: None if name == "numpy" else find(name, *rest)
 """
 _POLICY = "initial=0.001,maximum=0.001,factor=1,jitter=0,intensity=1000000"
+_TABLE_START, _TABLE_END = "<!-- figures -->", "<!-- end of figures -->"
 _WARM_UP = 1.0  # seconds
 _EXTRA = 60.0  # seconds that a run may take longer than it measures
 _WITHIN = 2.0  # times its own p99 while idle: what the split shape is to keep
@@ -227,6 +228,16 @@ def _verdict(figures: Sequence[Figures]) -> str:
     return f"split keeps the p99 of (a) within {_WITHIN:g} x {kept}"
 
 
+def _write_table(figures: Sequence[Figures], page: Path) -> None:
+    """Into the page, where it has a place for it."""
+    if page.exists():
+        before, start, rest = page.read_text().partition(_TABLE_START)
+        _, end, after = rest.partition(_TABLE_END)
+        if end:
+            block = f"\n```text\n{_table(figures)}\n```\n\nOf this run: {_verdict(figures)}.\n"
+            page.write_text(before + start + block + end + after)
+
+
 def _plot(figures: Sequence[Figures], stem: Path) -> None:
     """Each combination as a line from its p50 to its worst, with its p99 as a dot and its p99.9 as a tick."""
     import matplotlib as mpl
@@ -237,28 +248,28 @@ def _plot(figures: Sequence[Figures], stem: Path) -> None:
 
     colours = dict(zip(SETUPS, ("#767676", "#d1495b", "#edae49", "#00798c"), strict=True))
     faults = [fault for fault in FAULTS if any(one.fault == fault for one in figures)]
-    figure, axes = pyplot.subplots(figsize=(11, 5.5), layout="constrained")
+    figure, axes = pyplot.subplots(figsize=(12, 5.5), layout="constrained")
     for one in figures:
-        place = faults.index(one.fault) + 0.17 * (list(SETUPS).index(one.setup) - 1.5)
+        place = faults.index(one.fault) + 0.22 * (list(SETUPS).index(one.setup) - 1.6)
         p50, p99, p999, worst = (max(s, 1e-5) * 1e3 for s in (one.p50, one.p99, one.p999, one.worst))
         colour = colours[one.setup]
         axes.plot([place, place], [p50, worst], color=colour, linewidth=3, alpha=0.45, solid_capstyle="butt")
         axes.plot(place, p50, marker="_", markersize=9, color=colour)
         axes.plot(place, p999, marker="_", markersize=9, color=colour)
         axes.plot(place, p99, marker="o", markersize=7, color=colour)
-        axes.annotate(f"{p99:.3g}", (place, p99), (7, 0), textcoords="offset points", fontsize=7, va="center")
+        axes.annotate(f"{p99:.3g}", (place, p99), (5, 0), textcoords="offset points", fontsize=6.5, va="center")
     for setup, name in SETUPS.items():
         axes.plot([], [], marker="o", linewidth=3, color=colours[setup], label=name)
     axes.set_yscale("log")
     axes.yaxis.set_major_formatter("{x:g}")
     axes.axhline(PERIOD * 1e3, color="black", linewidth=0.8, linestyle=":")
-    axes.annotate("one period", (1, PERIOD * 1e3), (-3, 3), xycoords=("axes fraction", "data"),
-                  textcoords="offset points", fontsize=8, ha="right")  # fmt: skip
+    axes.annotate("one period", (0, PERIOD * 1e3), (3, 3), xycoords=("axes fraction", "data"),
+                  textcoords="offset points", fontsize=8)  # fmt: skip
     axes.set_xticks(range(len(faults)), [FAULTS[fault] for fault in faults])
     axes.set_ylabel("lateness, ms")
     axes.set_title("How late a 10 ms control item runs: p50, p99 (dot, labelled), p99.9, worst", fontsize=11)
     axes.grid(axis="y", alpha=0.3)
-    axes.legend(loc="upper left", fontsize=9)
+    figure.legend(loc="outside lower center", ncols=len(SETUPS), fontsize=9, frameon=False)
     figure.savefig(stem.with_suffix(".png"), dpi=130)
     figure.savefig(stem.with_suffix(".svg"), metadata={"Date": None})
 
@@ -291,6 +302,7 @@ def main() -> None:
     print(_table(figures))
     print(_verdict(figures))
     if not options.quick:
+        _write_table(figures, options.out.with_suffix(".md"))
         options.out.with_suffix(".json").write_bytes(msgspec.json.format(msgspec.json.encode(figures)) + b"\n")
         _plot(figures, options.out)
 

@@ -59,7 +59,7 @@ class Command:
             matching = [
                 entry
                 for entry in self.log
-                if pid in (None, entry["pid"]) and all(part in entry["message"] for part in parts)
+                if pid in (None, entry.get("pid")) and all(part in entry["message"] for part in parts)
             ]
             return matching[count - 1] if len(matching) >= count else None
 

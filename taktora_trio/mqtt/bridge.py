@@ -51,7 +51,7 @@ async def serve_bridge(
     options, presence = _complete(connector, channels.name)
     inbound = InboundMessages(connector, channels.inbound, health)
     pumps = _pumps(connector, channels, health)
-    state = SessionState()
+    state, connected = SessionState(), False
     channels.duties.extend(pump.stalled for pump in pumps)
     executor = channels.executor or Executor()
     _add_items(executor, connector, pumps, inbound)
@@ -66,6 +66,7 @@ async def serve_bridge(
                     move_on_when(stop.wait),
                     open_session(options, inbound.deliver, state, inbound.max_payload) as session,
                 ):
+                    connected = True
                     inbound.attach(session)  # before anything can come
                     await session.subscribe(inbound.filters)
                     presence.up(session)
@@ -76,6 +77,11 @@ async def serve_bridge(
             except* (ConnectFailed, ConnectRefused, SessionLost) as group:
                 failure = cast(ConnectorError, leaves(group)[0])
             if stop.is_set() or failure is None:
+                continue
+            if isinstance(failure, ConnectRefused) and not connected and presence.topic is not None:
+                # It may be our will that the broker does not allow, of which the app has never heard.
+                presence.give_up(f"{failure}; trying again without it")
+                options = attrs.evolve(options, will=None)
                 continue
             if isinstance(failure, ConnectRefused):
                 log.error("%s: %s: %s; it is not tried again", name, options.broker, failure)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -36,12 +36,12 @@ class Traits:
     name: str
     highest_qos: int
     """A PUBLISH above it ends the connection; a subscription above it is granted this."""
+    copies_for_overlapping_filters: Mapping[int, int]
+    """How often a message comes that two filters of one client match, by protocol level (section 3.3.5)."""
     protocols: frozenset[int] = frozenset({4})
     """Protocol levels (section 3.1.2.2): 4 is MQTT 3.1.1, 5 is MQTT 5."""
     forbidden_in_topics: str = ""
     """Characters that MQTT allows in a topic, and for which this broker ends the connection."""
-    copies_for_overlapping_filters: int = 1
-    """How often a message comes that two filters of one client match (section 3.3.5)."""
     redelivers_after: bool = False
     """Whether what was not acknowledged comes again after a time, also without a new connection, and not at once with
     a new one (section 4.4 says the opposite)."""
@@ -50,8 +50,10 @@ class Traits:
         return self.name
 
 
-MOSQUITTO = Traits("mosquitto", highest_qos=2, protocols=frozenset({4, 5}))
-NATS = Traits("nats", highest_qos=1, forbidden_in_topics=". ", copies_for_overlapping_filters=2, redelivers_after=True)
+MOSQUITTO = Traits("mosquitto", highest_qos=2, protocols=frozenset({4, 5}), copies_for_overlapping_filters={4: 1, 5: 2})
+NATS = Traits(
+    "nats", highest_qos=1, forbidden_in_topics=". ", copies_for_overlapping_filters={4: 2}, redelivers_after=True
+)
 BROKERS = (MOSQUITTO, NATS)
 
 each_broker = pytest.mark.parametrize("kind", BROKERS, ids=str)

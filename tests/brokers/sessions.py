@@ -27,6 +27,11 @@ class Kind:
     pace: float = 1000
     """Messages a second that it carries both ways at once on a busy machine, with something left to catch up."""
 
+    @property
+    def level(self) -> int:
+        """Of the protocol (section 3.1.2.2)."""
+        return 5 if self.fields.get("protocol") == "5" else 4
+
     def options(self, broker: str, **more: Any) -> MqttOptions:
         return MqttOptions(broker=broker, **{**self.fields, **more})
 

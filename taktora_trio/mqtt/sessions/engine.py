@@ -125,6 +125,9 @@ class Engine:
 
     def acknowledge(self, message: Message) -> None:
         """See `Session.acknowledge`."""
+        if self._state.acknowledge_next(message):
+            self._send((b"\x40\x02" if message.qos == 1 else b"\x50\x02") + message.packet_id.to_bytes(2, "big"))
+            return
         self._state.acknowledge(message)
         self._send_due()
 
@@ -269,6 +272,11 @@ class Engine:
         name = reason_name(code)
         properties: dict[int, Any] = {}
         if self._version == 5:
+            if length == 2 and code in CONNECT_RETURN_CODES:
+                code = CONNECT_RETURN_CODES[code]  # a broker that knows no MQTT 5 says so in its own way
+                name = reason_name(code)
+            elif 0 < code < 0x80:
+                raise Malformed(f"a CONNACK with the code {code}, which does not exist")
             if length > 2:
                 properties, end = decode_properties(data, start + 2, stop)
                 if end != stop:
