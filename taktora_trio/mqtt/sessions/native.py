@@ -39,8 +39,14 @@ _FILTERS_AT_ONCE = 100
 class NativeSession(Session):
     """See `Session`. One task reads, one writes, one watches the silence."""
 
-    def __init__(self, stream: trio.abc.Stream, options: MqttOptions, state: SessionState, on_message: OnMessage,
-                 max_payload: int) -> None:  # fmt: skip
+    def __init__(
+        self,
+        stream: trio.abc.Stream,
+        options: MqttOptions,
+        state: SessionState,
+        on_message: OnMessage,
+        max_payload: int,
+    ) -> None:
         self.stream = stream
         self._state = state
         self._wakened = trio.Event()
