@@ -140,7 +140,7 @@ class NativeSession(Session):
         connack = self._engine.connack
         if connack.code >= 0x80:
             if connack.code in PERMANENT:
-                raise ConnectRefused(f"the broker refused the login: {connack.name}")
+                raise ConnectRefused(f"the broker refused the login: {connack.name}", connack.name)
             raise ConnectFailed(f"the broker refused the connection for now: {connack.name}")
         self.session_present = connack.session_present
         return connack
