@@ -78,8 +78,7 @@ async def serve_bridge(
                 failure = cast(ConnectorError, leaves(group)[0])
             if stop.is_set() or failure is None:
                 continue
-            if isinstance(failure, ConnectRefused) and not connected and presence.topic is not None:
-                # It may be our will that the broker does not allow, of which the app has never heard.
+            if isinstance(failure, ConnectRefused) and not connected and presence.may_be_why(failure):
                 presence.give_up(f"{failure}; trying again without it")
                 options = attrs.evolve(options, will=None)
                 continue

@@ -9,13 +9,14 @@ import trio
 from trio_util import move_on_when
 
 from taktora_trio.mqtt.options import LastWill, MqttOptions
-from taktora_trio.mqtt.sessions.session import OWN_PACKET_IDS, Message, OnDone, Session
+from taktora_trio.mqtt.sessions.session import OWN_PACKET_IDS, ConnectRefused, Message, OnDone, Session
 
 __all__ = ["Presence", "with_presence"]
 
 log = logging.getLogger(__name__)
 
 UP, DOWN = b"Up", b"Down"
+_OF_A_WILL = {"Not authorized", "QoS not supported", "Retain not supported", "Topic name invalid"}
 _UNANSWERED = 2  # connections that ended without an answer to it, after which it is given up
 
 
@@ -48,6 +49,10 @@ class Presence:
         self._publish(session, DOWN, OWN_PACKET_IDS + 1, lambda packet_id, refusal: told.set())
         async with move_on_when(session.wait_until_lost):
             await told.wait()
+
+    def may_be_why(self, refusal: ConnectRefused) -> bool:
+        """Whether a login may have been refused because of the will, of which the app has never heard."""
+        return self.topic is not None and refusal.reason in _OF_A_WILL
 
     def give_up(self, reason: str) -> None:
         """From now on nothing is published."""

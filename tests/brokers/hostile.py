@@ -36,7 +36,18 @@ from tests.brokers.packets import (
     text,
 )
 
-__all__ = ["INBOUND", "OUTBOUND", "SCRIPTS", "HostileBroker", "Peer", "Script", "open_hostile_broker"]
+__all__ = [
+    "INBOUND",
+    "OUTBOUND",
+    "SCRIPTS",
+    "HostileBroker",
+    "Peer",
+    "Script",
+    "echo_connect",
+    "open_hostile_broker",
+    "refuse_with_its_own_words",
+    "relay",
+]
 
 INBOUND = "hostile/in"
 """The topic that the gateway under test is to subscribe to, at QoS 2."""
@@ -320,7 +331,7 @@ class HostileBroker:
         self.connects.append(time.monotonic())
         self.count.value += 1
         if number >= len(self.scripts) and self.real_port is not None:
-            await _relay(stream, self.real_port)
+            await relay(stream, self.real_port)
             return
         peer = Peer(stream)
         with contextlib.suppress(Gone):
@@ -328,10 +339,11 @@ class HostileBroker:
         self.falsely_acknowledged += peer.falsely_acknowledged
 
 
-async def _relay(client: trio.SocketStream, port: int) -> None:
+async def relay(client: trio.abc.Stream, port: int) -> None:
+    """Be the server on this port, until either side has closed."""
     async with await trio.open_tcp_stream("127.0.0.1", port) as server, trio.open_nursery() as nursery:
 
-        async def pump(source: trio.SocketStream, sink: trio.SocketStream) -> None:
+        async def pump(source: trio.abc.ReceiveStream, sink: trio.abc.SendStream) -> None:
             with contextlib.suppress(trio.BrokenResourceError):
                 async for data in source:
                     await sink.send_all(data)
@@ -350,3 +362,22 @@ async def open_hostile_broker(scripts: Sequence[Script], real_port: int | None =
         nursery.start_soon(trio.serve_listeners, broker.serve_connection, listeners)
         yield broker
         nursery.cancel_scope.cancel()
+
+
+async def echo_connect(peer: Peer) -> None:
+    """Answer with what the client has said, its password among it."""
+    asked = await peer.read(CONNECT)
+    await peer.send(packet(asked.kind, asked.body))
+    await _linger(peer)
+
+
+async def refuse_with_its_own_words(peer: Peer) -> None:
+    """Refuse, with what the client has said as the reason (MQTT 5, section 3.2.2.3.9), or behind the code."""
+    asked = await peer.read(CONNECT)
+    said = asked.body[-60:]
+    if asked.body[6] == 5:
+        properties = b"\x1f" + len(said).to_bytes(2) + said
+        await peer.send(packet(CONNACK, b"\0\x88" + length_of(len(properties)) + properties))
+    else:
+        await peer.send(packet(CONNACK, b"\0\x03" + said))
+    await _linger(peer)

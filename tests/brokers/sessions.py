@@ -7,7 +7,7 @@ from typing import Any
 import attrs
 import pytest
 
-from taktora_trio.mqtt.options import MqttOptions
+from taktora_trio.mqtt.options import BrokerAddress, MqttOptions
 
 __all__ = ["SESSIONS", "Kind", "each_session"]
 
@@ -32,7 +32,7 @@ class Kind:
         """Of the protocol (section 3.1.2.2)."""
         return 5 if self.fields.get("protocol") == "5" else 4
 
-    def options(self, broker: str, **more: Any) -> MqttOptions:
+    def options(self, broker: str | BrokerAddress, **more: Any) -> MqttOptions:
         return MqttOptions(broker=broker, **{**self.fields, **more})
 
     def __str__(self) -> str:

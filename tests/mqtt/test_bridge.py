@@ -1010,7 +1010,7 @@ async def test_nor_is_one_that_ends_the_connection_because_of_it(fake: Fake, aut
 
 async def test_nor_one_that_refuses_the_will_with_the_login(fake: Fake, autojump_clock: MockClock) -> None:
     session = FakeSession()
-    broker = fake(ConnectRefused("Not authorized"), session)
+    broker = fake(ConnectRefused("refused", "Not authorized"), session)
     async with open_bridge(outbound(), client_id="one") as running:
         await trio.sleep(1)
         assert broker.connects == [0, 0]

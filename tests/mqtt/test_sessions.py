@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 import traceback
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -459,3 +460,13 @@ async def test_what_comes_together_with_the_connack_can_be_acknowledged() -> Non
             with trio.fail_after(10):
                 await acknowledged.wait()
         nursery.cancel_scope.cancel()
+
+
+async def test_the_native_session_brings_no_other_protocol_stack_with_it() -> None:
+    program = """
+import sys
+import taktora_trio.mqtt.bridge, taktora_trio.mqtt.sessions.native
+print(sorted({"aiomqtt", "paho", "asyncio", "trio_asyncio", "wsproto"} & set(sys.modules)))
+"""
+    done = await trio.run_process([sys.executable, "-c", program], capture_stdout=True)
+    assert done.stdout == b"[]\n"

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -25,8 +26,8 @@ def test_acknowledgements_go_out_in_the_order_of_arrival_each_once(order: list[i
     for number in order:
         if fast and state.acknowledge_next(messages[number]):
             sent.append(number)
-            continue
-        state.acknowledge(messages[number])
+        else:
+            state.acknowledge(messages[number])
         for packet_id, qos in state.due():
             assert qos == messages[packet_id].qos
             sent.append(packet_id)
@@ -45,9 +46,30 @@ def test_what_waits_here_is_known_when_it_comes_again() -> None:
     assert not state.arrived(message(1))
     assert not state.arrived(message(2))
     assert state.due() == []
-    assert state.acknowledge_next(first) is False, "others wait for it"
-    state.acknowledge(first)
-    assert state.due() == [(1, 1), (2, 1)]
+    assert state.acknowledge_next(first)
+    assert state.has_more
+    assert state.due() == [(2, 1)]
+    assert not state.has_more
+
+
+def test_a_broker_that_does_not_wait_for_another_connection() -> None:
+    state = connected()
+    first = message(1)
+    assert state.arrived(first)
+    assert not state.arrived(Message("t", b"x", 1, packet_id=1, dup=True))
+    with pytest.raises(ValueError, match="in use"):
+        state.arrived(Message("t", b"another", 1, packet_id=1, dup=True))
+    assert state.acknowledge_next(first)
+    assert state.due() == []
+
+
+def test_very_many_that_come_again_take_no_time() -> None:
+    state = connected()
+    messages = [message(number) for number in range(1, 65_536)]
+    assert all(map(state.arrived, messages))
+    state.connected(True)
+    assert not any(map(state.arrived, messages))  # minutes, if each were looked for among the others
+    assert all(map(state.acknowledge_next, messages))
 
 
 def test_an_identifier_that_the_broker_has_given_to_another_message() -> None:

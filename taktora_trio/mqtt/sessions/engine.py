@@ -127,6 +127,8 @@ class Engine:
         """See `Session.acknowledge`."""
         if self._state.acknowledge_next(message):
             self._send((b"\x40\x02" if message.qos == 1 else b"\x50\x02") + message.packet_id.to_bytes(2, "big"))
+            if self._state.has_more:
+                self._send_due()
             return
         self._state.acknowledge(message)
         self._send_due()

@@ -39,8 +39,14 @@ _FILTERS_AT_ONCE = 100
 class NativeSession(Session):
     """See `Session`. One task reads, one writes, one watches the silence."""
 
-    def __init__(self, stream: trio.abc.Stream, options: MqttOptions, state: SessionState, on_message: OnMessage,
-                 max_payload: int) -> None:  # fmt: skip
+    def __init__(
+        self,
+        stream: trio.abc.Stream,
+        options: MqttOptions,
+        state: SessionState,
+        on_message: OnMessage,
+        max_payload: int,
+    ) -> None:
         self.stream = stream
         self._state = state
         self._wakened = trio.Event()
@@ -134,7 +140,7 @@ class NativeSession(Session):
         connack = self._engine.connack
         if connack.code >= 0x80:
             if connack.code in PERMANENT:
-                raise ConnectRefused(f"the broker refused the login: {connack.name}")
+                raise ConnectRefused(f"the broker refused the login: {connack.name}", connack.name)
             raise ConnectFailed(f"the broker refused the connection for now: {connack.name}")
         self.session_present = connack.session_present
         return connack
