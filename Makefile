@@ -26,8 +26,9 @@ bench: .venv/bench mosquitto  ## Measure against the targets, side by side
 throughput: .venv/bench mosquitto  ## Only throughput, round trips and CPU time, against other clients
 	$(BIN)/python -m benchmarks.throughput
 
-scaling: .venv/bench mosquitto  ## Cost as work grows, drawn into docs/
-	$(BIN)/python -m benchmarks.scaling --plot docs
+scaling: .venv/bench .venv/drawing mosquitto  ## Cost as work grows, drawn into docs/
+	$(BIN)/python -m benchmarks.scaling --json .venv/scaling.json
+	.venv/drawing/bin/python -m benchmarks.scaling_plot .venv/scaling.json docs
 
 .venv/pip:
 	$(PYTHON) -m venv .venv
@@ -45,6 +46,12 @@ scaling: .venv/bench mosquitto  ## Cost as work grows, drawn into docs/
 
 .venv/bench: .venv/test
 	$(BIN)/python -m pip install --quiet --group bench
+	@touch $@
+
+.venv/drawing: pyproject.toml
+	$(PYTHON) -m venv $@
+	$@/bin/python -m pip install --quiet --upgrade pip
+	$@/bin/python -m pip install --quiet --group plot
 	@touch $@
 
 .venv/check: .venv/test
