@@ -31,8 +31,9 @@ bench: .venv/bench mosquitto  ## Measure against the targets, side by side
 throughput: .venv/bench mosquitto  ## Only throughput, round trips and CPU time, against other clients
 	$(BIN)/python -m benchmarks.throughput
 
-scaling: .venv/bench mosquitto  ## Cost as work grows, drawn into docs/
-	$(BIN)/python -m benchmarks.scaling --plot docs
+scaling: .venv/bench .venv/drawing mosquitto  ## Cost as work grows, drawn into docs/
+	$(BIN)/python -m benchmarks.scaling --json .venv/scaling.json
+	.venv/drawing/bin/python -m benchmarks.scaling_plot .venv/scaling.json docs
 
 isolation: .venv/bench mosquitto  ## How late a control item runs while its gateway fares badly (25 minutes)
 	$(BIN)/python -m benchmarks.isolation
@@ -53,6 +54,12 @@ isolation: .venv/bench mosquitto  ## How late a control item runs while its gate
 
 .venv/bench: .venv/test
 	$(BIN)/python -m pip install --quiet --group bench
+	@touch $@
+
+.venv/drawing: pyproject.toml
+	$(PYTHON) -m venv $@
+	$@/bin/python -m pip install --quiet --upgrade pip
+	$@/bin/python -m pip install --quiet --group plot
 	@touch $@
 
 .venv/check: .venv/test

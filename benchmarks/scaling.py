@@ -1,7 +1,6 @@
 """What grows with the work, and how: channels, payloads and topic filters, through the split shape.
 
-python -m benchmarks.scaling [--quick] [--session NAME] [--json FILE] [--plot FOLDER]
-python -m benchmarks.scaling --from FILE --plot FOLDER
+python -m benchmarks.scaling [--quick] [--session NAME] [--json FILE]
 
 Channels: how long a deployment takes to start, what it takes of shared memory and descriptors, and what it carries at
 QoS 1, the messages spread over all of them. Payloads: what it carries, and a round trip. Filters: what matching a topic
@@ -325,22 +324,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.scaling", description=__doc__.partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help="less of it: half a minute instead of four")
     parser.add_argument("--session", default=SESSIONS[0], choices=SESSIONS, help="the gateway's (%(default)s)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write what was measured there")
-    parser.add_argument("--plot", type=Path, metavar="FOLDER", help="draw scaling.png and scaling.svg there")
-    parser.add_argument("--from", dest="source", type=Path, metavar="FILE", help="measure nothing: read --json's FILE")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write what was measured, for `scaling_plot`")
     options = parser.parse_args()
-    if options.source is not None:
-        scaling = msgspec.json.decode(options.source.read_bytes(), type=Scaling)
-    else:
-        find_mosquitto()
-        scaling = trio.run(measure_scaling, QUICK if options.quick else FULL, options.session, machine())
+    find_mosquitto()
+    scaling = trio.run(measure_scaling, QUICK if options.quick else FULL, options.session, machine())
     print(tables(scaling))
     if options.json is not None:
         options.json.write_bytes(msgspec.json.format(msgspec.json.encode(scaling)) + b"\n")
-    if options.plot is not None:
-        from benchmarks.scaling_plot import draw  # matplotlib is for those who want a picture
-
-        draw(scaling, options.plot)
 
 
 if __name__ == "__main__":
