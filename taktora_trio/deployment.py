@@ -141,7 +141,7 @@ def load_deployment(target: str) -> Deployment:
     if not colon or not attribute or not all(module_name.split(".")):
         raise ConfigError(f"{target!r} is no MODULE:DEPLOYMENT: write for example examples.echo:deployment")
     folder = str(Path.cwd())
-    if folder not in sys.path and "" not in sys.path:
+    if sys.path[:1] not in ([folder], [""]):  # first of all, for a package may bring a module of the same name
         sys.path.insert(0, folder)
     try:
         module = importlib.import_module(module_name)
