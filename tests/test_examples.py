@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import sys
 
 import pytest
 import trio
 
+from examples.analysis import PERIOD, SAMPLES, strongest
 from taktora_trio.transport.domain import Domain
 from tests.command import MODES, ROOT, open_command
 
@@ -31,10 +33,18 @@ async def test_the_analysis_and_its_worker_process(mode: str, domain: Domain) ->
         *("run", "examples.analysis:deployment", "--mode", mode, "--broker", "embedded"),
         *("--domain", domain.name),
     ) as run:
-        assert "12.5 Hz" in await run.until_printed(" Hz, level", 40)
+        # Not which frequency it finds: on a busy machine samples are missed, and that is what the line tells.
+        assert not (await run.until_printed(" Hz, level", 40)).startswith("0.0 Hz")
         run.signal(signal.SIGTERM)
         assert await run.wait(10) == 0
     assert "Traceback" not in "".join(run.stderr)
+
+
+def test_the_analysis_finds_the_strongest_frequency() -> None:
+    times = [number * PERIOD for number in range(SAMPLES)]
+    assert (
+        strongest([math.sin(2 * math.pi * 12.5 * t) + 0.2 * math.sin(2 * math.pi * 31.25 * t) for t in times]) == 12.5
+    )
 
 
 @pytest.mark.parametrize("script", ["supervisors/in_process.py", "supervisors/split.py"])
