@@ -17,6 +17,7 @@ __all__ = ["REVIVE", "open_revive_signal", "open_stop_signals"]
 log = logging.getLogger(__name__)
 
 REVIVE = signal.SIGUSR1
+_LOOK = 0.05  # seconds of our own computing after which a second signal is noticed for certain
 
 
 @contextlib.asynccontextmanager
@@ -36,13 +37,18 @@ async def open_stop_signals(on_second: Callable[[], None]) -> AsyncIterator[trio
             on_second()
             os._exit(128 + signum)
         asked = True
+        # The kernel may hand a second signal that follows at once to another thread, and Python then does not interrupt
+        # what the main thread computes to look for it. It does at the next signal that the main thread gets itself.
+        signal.setitimer(signal.ITIMER_VIRTUAL, _LOOK, _LOOK)
         token.run_sync_soon(log.info, "%s: stopping", signal.Signals(signum).name)
         token.run_sync_soon(stop.set)
 
     before = {signum: signal.signal(signum, handle) for signum in (signal.SIGINT, signal.SIGTERM)}
+    before[signal.SIGVTALRM] = signal.signal(signal.SIGVTALRM, lambda signum, frame: None)
     try:
         yield stop
     finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
         for signum, handler in before.items():
             signal.signal(signum, handler)
 
