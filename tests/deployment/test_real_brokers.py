@@ -21,14 +21,12 @@ from taktora_trio.mqtt.routing import MqttRouting
 from taktora_trio.supervision.backoff import Backoff
 from taktora_trio.transport.domain import Domain
 from tests.brokers.live import open_live
-from tests.brokers.real import BROKERS, Broker, Traits, open_broker
+from tests.brokers.real import Broker, Traits, each_broker, open_broker
 from tests.brokers.sessions import SESSIONS, Kind
 from tests.brokers.tap import open_tap
 from tests.client import open_client
 
-SPOKEN = [(kind, session) for kind in BROKERS for session in SESSIONS if session.level in kind.protocols]
-
-pytestmark = pytest.mark.parametrize(("kind", "session"), SPOKEN, ids=[f"{kind}-{session}" for kind, session in SPOKEN])
+pytestmark = each_broker(SESSIONS)
 
 FAST = Backoff(initial=0.05, maximum=0.2, jitter=0)
 
