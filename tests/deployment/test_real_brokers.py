@@ -264,7 +264,7 @@ async def test_a_second_client_of_the_same_name_takes_over(
         async with open_live([there], options, domain) as first:
             await first.until_up()
             async with open_live([there], options, other) as second:
-                await first.until_transitions(5)
+                await first.until_transitions(3)
         for live in (first, second):
             assert not any(isinstance(event.after, Down) for event in live.events[:-1])
             ups = [event.at for event in live.events if isinstance(event.after, Up)]
