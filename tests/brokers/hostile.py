@@ -110,8 +110,12 @@ class Peer:
         return packet(CONNACK, bytes([present, code]) + self.no_properties)
 
     def suback(self, asked: Packet) -> bytes:
-        """For the one filter that was asked for."""
-        return packet(SUBACK, asked.body[:2] + self.no_properties + b"\2")
+        """QoS 2 for each filter that was asked for."""
+        start, filters = 2 + len(self.no_properties), 0
+        while start < len(asked.body):
+            start += 2 + int.from_bytes(asked.body[start : start + 2]) + 1
+            filters += 1
+        return packet(SUBACK, asked.body[:2] + self.no_properties + b"\2" * filters)
 
     def publish(
         self, topic: bytes, payload: bytes, qos: int = 0, packet_id: int = 1, flags: int | None = None

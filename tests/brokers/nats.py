@@ -16,7 +16,7 @@ import trio
 
 from tests.mosquitto import free_port
 
-__all__ = ["Nats", "find_nats", "open_nats"]
+__all__ = ["Nats", "find_nats", "needs_nats", "open_nats"]
 
 _PACKAGE = "nats-server is not installed, and this test needs it: apt-get install nats-server"
 _START_TIMEOUT, _PAUSE = 20.0, 0.01
@@ -25,12 +25,14 @@ _LIFETIME = 3600  # seconds
 _LIMITED = "import os, signal, sys; signal.alarm(int(sys.argv[1])); os.execv(sys.argv[2], sys.argv[2:])"
 
 
+_FOUND = shutil.which("nats-server") or shutil.which("nats-server", path="/usr/sbin:/usr/local/sbin")
+needs_nats = pytest.mark.skipif(_FOUND is None, reason=_PACKAGE)
+
+
 def find_nats() -> str:
-    """The path of the server; the test is skipped where there is none."""
-    found = shutil.which("nats-server") or shutil.which("nats-server", path="/usr/sbin:/usr/local/sbin")
-    if found is None:
-        pytest.skip(_PACKAGE)
-    return found
+    """The path of the server. A test that needs it is marked by `needs_nats`, and skipped where there is none."""
+    assert _FOUND is not None, _PACKAGE
+    return _FOUND
 
 
 @attrs.define

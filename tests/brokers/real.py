@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import signal
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from pathlib import Path
 from typing import Protocol
 
 import attrs
 import pytest
 
-from tests.brokers.nats import find_nats, open_nats
+from tests.brokers.nats import needs_nats, open_nats
+from tests.brokers.sessions import Kind
 from tests.mosquitto import open_mosquitto
 
-__all__ = ["BROKERS", "Broker", "Traits", "each_broker", "open_broker"]
+__all__ = ["Broker", "Traits", "each_broker", "open_broker"]
 
 
 class Broker(Protocol):
@@ -54,16 +55,23 @@ MOSQUITTO = Traits("mosquitto", highest_qos=2, protocols=frozenset({4, 5}), copi
 NATS = Traits(
     "nats", highest_qos=1, forbidden_in_topics=". ", copies_for_overlapping_filters={4: 2}, redelivers_after=True
 )
-BROKERS = (MOSQUITTO, NATS)
 
-each_broker = pytest.mark.parametrize("kind", BROKERS, ids=str)
+
+def each_broker(sessions: Iterable[Kind]) -> pytest.MarkDecorator:
+    """Run a test with each broker and each of these sessions that it understands, as `kind` and `session`."""
+    cases = [
+        pytest.param(kind, session, id=f"{kind}-{session}", marks=[needs_nats] if kind is NATS else [])
+        for kind in (MOSQUITTO, NATS)
+        for session in sessions
+        if session.level in kind.protocols
+    ]
+    return pytest.mark.parametrize(("kind", "session"), cases)
 
 
 @contextlib.asynccontextmanager
 async def open_broker(kind: Traits, folder: Path) -> AsyncIterator[Broker]:
     """It keeps sessions, retained messages and what waits for a subscriber over a restart by SIGTERM."""
     if kind is NATS:
-        find_nats()
         async with open_nats(folder, mqtt_lines=['ack_wait: "500ms"']) as nats:
             yield nats
     else:

@@ -32,7 +32,7 @@ from taktora_trio.supervision.backoff import Backoff
 from taktora_trio.transport.domain import Domain
 from tests.brokers.hostile import SCRIPTS, echo_connect, open_hostile_broker, refuse_with_its_own_words, relay
 from tests.brokers.live import open_live
-from tests.brokers.nats import find_nats, open_nats
+from tests.brokers.nats import needs_nats, open_nats
 from tests.brokers.sessions import Kind, each_session
 from tests.client import open_client
 from tests.command import MODES, open_command
@@ -396,12 +396,12 @@ async def test_a_unix_socket(mode: str, tmp_path: Path, domain: Domain) -> None:
         assert await run.wait(10) == 0
 
 
+@needs_nats
 @each_session
 async def test_a_websocket_of_a_real_broker(session: Kind, tmp_path: Path, domain: Domain) -> None:
     """NATS server's, since Debian's mosquitto has none."""
     if session.level == 5:
         return  # it speaks MQTT 3.1.1
-    find_nats()
     port = free_port()
     lines = [f'websocket {{ host: "127.0.0.1", port: {port}, no_tls: true }}']
     back = Inbound("in", bytes, MqttRouting("test/in", qos=1), max_payload=200_000)

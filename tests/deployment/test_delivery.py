@@ -12,13 +12,15 @@ from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
 
+import attrs
 import pytest
 
 from taktora_trio.transport.domain import Domain
 from tests.brokers.sessions import SESSIONS
 from tests.command import MODES
-from tests.deployment.delivery import Direction, Outcome, Rig, open_rig, read_table
+from tests.deployment.delivery import Direction, Outcome, Rig, open_rig, outcome_of, read_table
 from tests.deployment.delivery_apps import WINDOW
+from tests.deployment.lossless import Figures, figures_of
 
 TABLE = read_table()
 in_both_shapes = pytest.mark.parametrize("mode", MODES)
@@ -51,6 +53,19 @@ async def test_connection_cut(rig: Rig, request: pytest.FixtureRequest) -> None:
         rig.tap.cut()
         await _meanwhile_and_afterwards(rig, since)
         check(request, rig, rig.outcomes(range(60)))
+
+
+async def test_connection_cut_without_a_persistent_session(tmp_path: Path, domain: Domain) -> None:
+    """The page's section of that name: the broker keeps nothing, neither messages nor half an exchange."""
+    clean = attrs.evolve(SESSIONS[0], fields={**SESSIONS[0].fields, "persistent": False})
+    async with open_rig("in-process", clean, tmp_path, domain) as rig, rig.running() as run:
+        await rig.have_much_on_the_way()
+        since = len(run.log)
+        rig.tap.cut()
+        await _meanwhile_and_afterwards(rig, since)
+        outcomes = rig.outcomes(range(60))
+        assert outcomes["in"] == ["lost", "lost", "lost"]
+        assert outcomes["out"] == ["lost", "twice", "twice"]
 
 
 @in_both_shapes
@@ -263,3 +278,17 @@ def test_the_table_names_a_test_for_every_fault_and_has_every_cell() -> None:
         assert callable(test), f"{row.test} is not here"
         [shapes] = [mark.args[1] for mark in test.pytestmark if mark.name == "parametrize"]
         assert row.shape in shapes, f"{row.test} does not run in the {row.shape} shape"
+
+
+def test_what_the_figures_see() -> None:
+    """So that no test of losslessness is one that can't fail."""
+    assert outcome_of([0, 1, 2], range(3)) == "once"
+    assert outcome_of([0, 2], range(3)) == "lost"
+    assert outcome_of([0, 1, 1, 2], range(3)) == "twice"
+    assert outcome_of([0, 0, 2], range(3)) == "lost, twice"
+    with pytest.raises(AssertionError, match="never sent"):
+        outcome_of([7], range(3))
+    assert figures_of([0, 1, 1, 2, 0], 3) == Figures(3, lost=0, reordered=0, repeated=2, most=2)
+    assert figures_of([0, 2, 1], 3) == Figures(3, lost=0, reordered=1, repeated=0, most=1)
+    assert not figures_of([0, 2], 3).is_lossless
+    assert not figures_of([1, 0], 2).is_lossless

@@ -21,14 +21,12 @@ from taktora_trio.mqtt.routing import MqttRouting
 from taktora_trio.supervision.backoff import Backoff
 from taktora_trio.transport.domain import Domain
 from tests.brokers.live import open_live
-from tests.brokers.real import BROKERS, Broker, Traits, open_broker
+from tests.brokers.real import Broker, Traits, each_broker, open_broker
 from tests.brokers.sessions import SESSIONS, Kind
 from tests.brokers.tap import open_tap
 from tests.client import open_client
 
-SPOKEN = [(kind, session) for kind in BROKERS for session in SESSIONS if session.level in kind.protocols]
-
-pytestmark = pytest.mark.parametrize(("kind", "session"), SPOKEN, ids=[f"{kind}-{session}" for kind, session in SPOKEN])
+pytestmark = each_broker(SESSIONS)
 
 FAST = Backoff(initial=0.05, maximum=0.2, jitter=0)
 
@@ -266,7 +264,7 @@ async def test_a_second_client_of_the_same_name_takes_over(
         async with open_live([there], options, domain) as first:
             await first.until_up()
             async with open_live([there], options, other) as second:
-                await first.until_transitions(5)
+                await first.until_transitions(3)
         for live in (first, second):
             assert not any(isinstance(event.after, Down) for event in live.events[:-1])
             ups = [event.at for event in live.events if isinstance(event.after, Up)]
