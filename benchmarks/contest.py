@@ -32,6 +32,7 @@ from taktora_trio.transport.domain import Domain
 __all__ = ["Contest", "Contestant", "Entry", "Flooded", "open_contest"]
 
 _TIMEOUT = 60.0  # seconds for one order
+_START_OF_ONE = 0.15  # more seconds for each channel until a deployment is connected
 _SETTLE = 0.05  # seconds in which the last acknowledgements are dealt with, of which nobody tells us
 _LIMIT = 3000  # seconds after which a deployment ends by itself, should this process be killed
 
@@ -158,7 +159,7 @@ class Contest:
             command += ["--broker", f"mqtt://127.0.0.1:{self.port}", "--domain", domain.name, "--for", f"{_LIMIT}"]
         log = subprocess.DEVNULL if entry.mode else None
         async with open_python(*command, stderr=log, env=told.environment()) as process:
-            with trio.fail_after(_TIMEOUT):
+            with trio.fail_after(_TIMEOUT + _START_OF_ONE * (told.channels + told.filters)):
                 stream = await self._listener.accept()
             async with stream, contextlib.aclosing(read_lines(stream)) as answers:
                 with trio.fail_after(_TIMEOUT):

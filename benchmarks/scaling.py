@@ -57,7 +57,7 @@ class Effort:
 
 
 QUICK = Effort(channels=(1, 10, 100), filter_channels=(1, 100), rounds=1, messages=2_000, megabytes=32, trips=50)
-FULL = Effort(channels=CHANNELS, filter_channels=(1, 100, 1_000), rounds=5, messages=8_000, megabytes=128, trips=200)
+FULL = Effort(channels=CHANNELS, filter_channels=(1, 100, 1_000), rounds=3, messages=8_000, megabytes=128, trips=200)
 
 
 @attrs.frozen(kw_only=True)

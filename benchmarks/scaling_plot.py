@@ -86,7 +86,7 @@ def _line(panel: Axes, points: list[dict[str, Any]], x: str, y: str, label: str,
         panel.set_ylim(0, max(panel.get_ylim()[1], 1.3 * highest))
     else:  # whole decades: of a line that is nearly flat, a scale of its own range would make a mountain
         lowest, highest = panel.dataLim.intervaly
-        panel.set_ylim(10 ** floor(log10(lowest)), 10 ** ceil(log10(highest * 1.01)))
+        panel.set_ylim(10 ** floor(log10(lowest)), 10 ** ceil(log10(1.3 * highest)))
 
 
 def _bytes(count: int) -> str:

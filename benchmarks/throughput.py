@@ -38,6 +38,8 @@ __all__ = ["Results", "entries", "main", "measure_throughput"]
 SESSIONS = ("native", "aiomqtt")
 """The gateway's sessions; the first is the fast one, which the targets are for."""
 QOS: tuple[QoS, ...] = (0, 1)
+_WINDOW = 256
+"""Messages of ours that may be on their way at once (`window`, `max_inflight`; by default 64). gmqtt has no limit."""
 _WARM_UP = 1_000
 _COUNTS = (1_000, 40_000)
 _HALVES = ("app", "gateway", "broker")
@@ -83,7 +85,7 @@ def entries() -> tuple[list[Entry], list[str]]:
     """Who takes part on this machine; and, for people, who does not, and what to install for it."""
     taking_part, missing = [], []
     for session in SESSIONS:
-        options = {"session": session}
+        options = {"session": session, "window": _WINDOW}
         modes: tuple[Literal["split", "in-process"], ...] = ("split", "in-process")
         taking_part += [Entry(f"{mode}-{session}", "through_gateway", mode, options) for mode in modes]
         taking_part.append(Entry(f"session-{session}", "session_directly", None, options))

@@ -16,7 +16,7 @@ from taktora_trio.health import FULL_FOR, Connecting, Down, HealthBoard
 from taktora_trio.transport.domain import Node
 from taktora_trio.transport.health import GatewayIdentity, HealthReporter, open_health_reporter
 from taktora_trio.transport.reader import ChannelReader, open_reader
-from taktora_trio.transport.reserve import GIVE_WAY, room
+from taktora_trio.transport.reserve import GIVE_WAY, free_bytes, room
 from taktora_trio.transport.services import batches, channel_spec, health_spec
 from taktora_trio.transport.writer import ChannelWriter, open_writer
 
@@ -134,7 +134,9 @@ async def _open_channels(
         needed = sum(specs[channel.name].end_bytes(writes=channel.direction == "in") for channel in batch)
         if len(outbound) + len(inbound) > 0:
             await trio.sleep(GIVE_WAY)
-        async with room(node.config, needed, specs[batch[0].name].name):
+        # Where memory is short, one at a time: what is to be opened may first have to be given back by the other half.
+        enough = free_bytes() > 2 * needed
+        async with room(node.config, needed, connector.name) if enough else contextlib.nullcontext():
             for channel in batch:
                 spec = specs[channel.name]
                 if channel.direction == "out":

@@ -75,6 +75,7 @@ async def room(config: iox2.config.Config, needed: int, what: str) -> AsyncItera
         os.utime(folder)
         yield
         return
+    await trio.lowlevel.checkpoint()  # who opens a thousand things still gives signs of life
     root = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         pause, longest_pause = _PAUSES

@@ -16,7 +16,8 @@ from taktora_trio.transport.services import open_listener
 __all__ = ["Wakeup", "open_wakeup"]
 
 _LOOKING = threading.Lock()
-_NEWEST = 16
+_NEAR = 32
+_found = 0
 
 
 class Wakeup:
@@ -62,14 +63,12 @@ async def open_wakeup(node: iox2.Node, name: str) -> Wakeup:
 
 
 def _descriptors() -> Iterator[int]:
-    """All open ones, but first those right below the lowest that is free, where the newest are as a rule.
+    """All open ones; first those behind the one that was found last, where as a rule the next one is.
 
-    A deployment of 200 channels has thousands, and to list them all for each listener took most of its start.
+    A deployment of 200 channels has thousands, and to go through all of them for each listener took most of its start.
     """
-    free = os.open("/proc/self/fd", os.O_RDONLY | os.O_CLOEXEC)
-    os.close(free)
-    yield from range(free - 1, max(free - _NEWEST, -1), -1)
-    yield from map(int, os.listdir("/proc/self/fd"))
+    yield from range(_found, _found + _NEAR)
+    yield from sorted(map(int, os.listdir("/proc/self/fd")), reverse=True)
 
 
 def _socket_of(listener: iox2.Listener) -> int:
@@ -77,6 +76,7 @@ def _socket_of(listener: iox2.Listener) -> int:
 
     iceoryx2 does not give it out. Comparing the open descriptors before and after would mistake another thread's.
     """
+    global _found  # only a hint
     ending = f"_{listener.id.value}.event"
     for entry in _descriptors():
         try:
@@ -88,6 +88,7 @@ def _socket_of(listener: iox2.Listener) -> int:
         except OSError:
             continue  # closed meanwhile
         if isinstance(name, str) and name.endswith(ending):
+            _found = entry
             return entry
     raise TransportError(
         "the socket of an iceoryx2 listener was not found in /proc/self/fd: is this Linux, with /proc?"
