@@ -114,6 +114,7 @@ async def kill_again_and_again(port: int, kills: int, *, warm: bool, seed: int =
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_read, process, run)
             await run.until_up()
+            await trio.sleep(1)  # for the app, which opens its channels by itself, and may be later than its gateway
             plugin = psutil.Process(run.plugin)
             before = (plugin.num_fds(), plugin.num_threads(), len(domain.files()))
             for number in range(kills):
@@ -127,7 +128,7 @@ async def kill_again_and_again(port: int, kills: int, *, warm: bool, seed: int =
                 _kill(victim)
                 await run.until_started(victim)
             await run.until_up()
-            await trio.sleep(1)  # for the worker threads of the last clean-up
+            await trio.sleep(1)  # for the same
             after = (plugin.num_fds(), plugin.num_threads(), len(domain.files()))
             family = psutil.Process(process.pid).children(recursive=True)
             zombies = sum(child.status() == psutil.STATUS_ZOMBIE for child in family)

@@ -24,7 +24,7 @@ SAID = {
     "crash-in-publish": ["-> Down", "a crash on purpose, with message"],
     "crash-in-cleanup": ["-> Down", "ChaosError: a crash on purpose"],
     "crash-with-group": ["-> Down", "ValueError: the first; OSError: [Errno 5] I/O"],
-    "hang-at-start": ["-> Down", "not ready within 3 s"],
+    "hang-at-start": ["-> Down", "not ready within 6 s"],
     "hang-in-loop": ["-> Down", "no sign of life for 1 s"],
     "hang-in-call": ["-> Down", "no sign of life for 1 s"],
     "stall-in-pump": ["-> Down", "no sign of life for 1 s"],

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from taktora_trio import ConnectorHost, Deployment, Inbound, MqttConnector, MqttRouting, Outbound, Received, Up
-from taktora_trio.executor import Context, Cycle, Executor, Observer, any_of, every, on_health, on_message
+from taktora_trio.executor import Context, Cycle, Executor, Observer, every, on_health, on_message
 
 OUT = Outbound("out", int, MqttRouting("test/numbers", qos=1))
 BACK = Inbound("back", int, MqttRouting("test/numbers", qos=1))
@@ -25,9 +25,14 @@ class Tell(Observer):
 
 async def app(host: ConnectorHost) -> None:
     executor = Executor(observers=host.observers)
+
+    @executor.item(on_health(host, Up))  # added before anything is awaited, so that it is not missed
+    async def notice(ctx: Context) -> None:
+        ctx.observe("connected")
+
     async with host.open_writer(OUT) as out, host.open_reader(BACK) as back:
 
-        @executor.item(any_of(on_health(host, Up), every(0.2)))
+        @executor.item(every(0.2))
         async def send(ctx: Context) -> None:
             await out.send(7)
 

@@ -26,7 +26,7 @@ async def test_observers_see_both_halves(target: str, mode: str, broker: Mosquit
             "started gateway.mqtt.out",
             "started gateway.mqtt.back",
             "cycle send Tick",
-            "cycle send Transition",
+            "cycle notice Transition",
             "cycle gateway.mqtt.out Message",
             "event receive received {'value': 7}",
         ):
