@@ -54,6 +54,10 @@ class Room:
 async def thermostat(host: ConnectorHost) -> None:
     room, executor, left_out = Room(), Executor(), 0
 
+    @executor.item(on_health(host))  # before anything is awaited, so that not even the first is missed
+    async def tell_health(ctx: Context) -> None:
+        print(f"health: {ctx.transition.before} -> {ctx.transition.after}", flush=True)
+
     async with (
         host.open_writer(READINGS) as readings,
         host.open_writer(SCHEDULE) as schedule,
@@ -87,10 +91,6 @@ async def thermostat(host: ConnectorHost) -> None:
         @executor.item(every(4))
         async def publish_schedule(ctx: Context) -> None:
             await schedule.send(next(planned))
-
-        @executor.item(on_health(host))
-        async def tell_health(ctx: Context) -> None:
-            print(f"health: {ctx.transition.before} -> {ctx.transition.after}", flush=True)
 
         try:
             await executor.run()

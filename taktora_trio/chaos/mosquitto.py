@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pwd
+import random
 import shutil
 import signal
 import socket
@@ -23,6 +24,7 @@ __all__ = ["Mosquitto", "find_mosquitto", "free_port", "open_mosquitto"]
 _SYSTEM_FOLDERS = "/usr/sbin:/usr/local/sbin"  # often not on the PATH
 _START_TIMEOUT, _PAUSE = 10.0, 0.01
 _LIFETIME = 3600  # seconds
+_DRAWS = 100
 # mosquitto cannot notice that whoever started it was killed. An alarm outlives exec (alarm(2)) and then ends it.
 _LIMITED = "import os, signal, sys; signal.alarm(int(sys.argv[1])); os.execv(sys.argv[2], sys.argv[2:])"
 
@@ -36,10 +38,18 @@ def find_mosquitto(program: str = "mosquitto") -> str:
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 that nobody uses now."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-        return port
+    """A port of 127.0.0.1 that nobody uses now.
+
+    It is below those that the kernel gives to connections (ip(7), ip_local_port_range): else some other program's might
+    have it before the server is there, or while it is stopped. Raises `ConfigError`.
+    """
+    above = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    dice = random.SystemRandom()  # unlike the global one, nobody has seeded it to draw the same in every process
+    for _ in range(_DRAWS):
+        port = dice.randrange(max(1024, above - 20_000), above)
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
+    raise ConfigError("no port of 127.0.0.1 is free")
 
 
 @attrs.define
