@@ -81,16 +81,19 @@ class OutboundPump(trio.abc.ReceiveChannel[Session]):
             session = self._session
             if session is None:
                 await self._lent.wait()
+            elif self._is_full():
+                await self._wait_for_progress()
             elif self._more:
                 return session
             else:
-                await (self._wait_for_progress() if self._is_full() else self._source.wait())
+                await self._source.wait()
                 self._more = True
 
     async def publish_batch(self, ctx: Context[Session]) -> None:
         """The item, a cycle a batch: between two of them other channels and the socket have a turn."""
         if self._session is ctx.message:  # else it was lost before this had its turn
-            self._more = self._take(ctx.message, self._max_inflight) > 0
+            # Looked at here, where nothing comes between: if room comes later, what waits is not announced again.
+            self._more = self._take(ctx.message, self._max_inflight) > 0 or self._is_full()
 
     async def aclose(self) -> None:
         await trio.lowlevel.checkpoint()

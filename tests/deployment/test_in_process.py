@@ -90,7 +90,8 @@ async def test_each_crash_is_one_event_with_its_cause_and_the_app_goes_on(
     assert causes[0] is wanted[0]
     assert isinstance(causes[1], ExceptionGroup)
     assert causes[1].exceptions == group.exceptions, "a group keeps all its causes"
-    tracebacks = [record for record in caplog.records if record.exc_info]
+    # asyncio's are of futures that an earlier test's aiomqtt has left, whenever they are collected.
+    tracebacks = [record for record in caplog.records if record.exc_info and record.name != "asyncio"]
     assert len(tracebacks) == 2, "each crash is logged once, with its traceback"
 
 

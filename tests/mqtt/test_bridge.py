@@ -32,7 +32,8 @@ from taktora_trio import (
 from taktora_trio.channel import NO_CORRELATION_ID, ChannelDescriptor
 from taktora_trio.connector import GatewayChannels
 from taktora_trio.errors import TransportError
-from taktora_trio.executor import Executor
+from taktora_trio.executor import Context, Executor, on_message
+from taktora_trio.executor.context import Message as Woken
 from taktora_trio.health import HealthBoard, Up
 from taktora_trio.mqtt import bridge
 from taktora_trio.mqtt.inbound import MESSAGE_OVERHEAD, InboundMessages
@@ -625,6 +626,20 @@ async def test_an_app_that_goes_on_sending_does_not_keep_the_drain_going(fake: F
     with trio.fail_after(10):
         await pump.drain(session)
     assert len(session.published) == 7
+
+
+async def test_room_that_comes_just_before_the_pump_looks_again_is_not_missed(autojump_clock: MockClock) -> None:
+    """What waits in shared memory then was announced before, and is not announced again."""
+    source, session = Source(*numbered(4)), FakeSession(acknowledges=False)
+    pump = OutboundPump(outbound(), source, max_inflight=2)
+    woken = Context("out", Woken(on_message(pump), 0.0, session), Executor())
+    with pump.publishing(session), trio.fail_after(1):
+        for _ in range(2):  # two are on their way, and the second time it finds itself full
+            await pump.publish_batch(woken)
+        session.finish(0, 1)
+        assert await pump.receive() is session
+        await pump.publish_batch(woken)
+    assert session.payloads == numbered(4)
 
 
 async def test_a_drain_ends_when_its_session_is_lost(fake: Fake, autojump_clock: MockClock) -> None:
