@@ -43,13 +43,16 @@ def _options() -> MqttOptions:
 
 @attrs.frozen
 class Crashing(MqttConnector):
-    """Its gateway half raises `crashes` in turn, each as soon as it is connected."""
+    """Its gateway half raises `crashes` in turn, each as soon as it is connected, and told to if there is who tells."""
 
     crashes: list[BaseException] = attrs.field(factory=list, kw_only=True)
+    told: trio.MemoryReceiveChannel[None] | None = attrs.field(default=None, kw_only=True)
 
     async def serve_gateway(self, channels: GatewayChannels, health: HealthBoard, stop: trio.Event) -> None:
         async def crash() -> None:
             await health.wait_for(self.name, Up)
+            if self.told is not None:
+                await self.told.receive()
             raise self.crashes.pop(0)
 
         async with trio.open_nursery() as nursery:
@@ -68,6 +71,7 @@ async def test_each_crash_is_one_event_with_its_cause_and_the_app_goes_on(
     events: list[HealthEvent] = []
     options = _options()
     broker = MemoryBroker.at(options.broker.host, options.broker.port)
+    tell, told = trio.open_memory_channel[None](1)
 
     async def app(host: ConnectorHost) -> None:
         transitions = host.health_events()  # before anything is awaited, so that not even the first is missed
@@ -81,8 +85,9 @@ async def test_each_crash_is_one_event_with_its_cause_and_the_app_goes_on(
                         await writer.send("pong")
                         if len(events) >= 7:
                             return
+                        tell.send_nowait(None)
 
-    deployment = Deployment("crashing", app, [Crashing([OUT, IN], options=options, crashes=crashes)])
+    deployment = Deployment("crashing", app, [Crashing([OUT, IN], options=options, crashes=crashes, told=told)])
     with caplog.at_level(logging.ERROR):
         assert await run_in_process(deployment, domain, trio.Event()) == 0
     assert [type(event.after).__name__ for event in events] == ["Up", *["Down", "Connecting", "Up"] * 2]
