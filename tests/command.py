@@ -31,6 +31,8 @@ class Command:
         self.log: list[dict[str, Any]] = []
         self.stderr: list[str] = []
         self.output: list[str] = []
+        self.orphans: list[psutil.Process] = []
+        """What it had started when it was killed, and is to end by itself."""
         self._news = trio.Event()
 
     @property
@@ -43,6 +45,8 @@ class Command:
         return int(started[-1].rpartition(" ")[2])
 
     def signal(self, signum: signal.Signals, pid: int | None = None) -> None:
+        if signum == signal.SIGKILL and pid in (None, self.pid):
+            self.orphans = self.tree()[1:]
         os.kill(pid or self.pid, signum)
 
     def tree(self) -> list[psutil.Process]:
@@ -145,7 +149,9 @@ async def open_command(
                     process.kill()
                 await process.wait()
                 # What it had started ends by itself, since its supervisor is gone.
-                _, alive = await trio.to_thread.run_sync(lambda: psutil.wait_procs(tree[1:], timeout=8))
+                _, alive = await trio.to_thread.run_sync(
+                    lambda: psutil.wait_procs([*tree[1:], *command.orphans], timeout=8)
+                )
                 for orphan in alive:
                     orphan.kill()
             assert alive == [], "left behind: processes"
