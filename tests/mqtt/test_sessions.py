@@ -198,6 +198,23 @@ async def test_cancelled_while_open(rig: Rig) -> None:
     assert scope.cancelled_caught
 
 
+async def test_cancelled_at_any_moment_it_ends(rig: Rig) -> None:
+    """While it connects, when it has just connected, and later."""
+
+    async def cancel_after(turns: int) -> None:
+        for _ in range(turns):
+            await trio.lowlevel.checkpoint()
+        scope.cancel()
+
+    for turns in range(150):
+        with trio.fail_after(5), trio.CancelScope() as scope:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(cancel_after, turns)
+                async with rig.open():
+                    await trio.sleep_forever()
+        assert scope.cancelled_caught
+
+
 @pytest.mark.parametrize("session", ["native", "aiomqtt"])
 async def test_nobody_there(session: Any) -> None:
     options = MqttOptions(session=session, broker=f"mqtt://127.0.0.1:{free_port()}")

@@ -58,6 +58,7 @@ class NativeSession(Session):
         self._lost: SessionLost | None = None
         self._ended = trio.Event()
         self._closing = False
+        self._writing = trio.CancelScope(shield=True)
         self.reading = trio.CancelScope(shield=True)
         self.entered = trio.Event()
 
@@ -171,7 +172,7 @@ class NativeSession(Session):
         """Serve: write what has gathered, all at once; when the session is closed, the last of it."""
         engine = self._engine
         # A write that is cut off in the middle would leave a broken packet in front of DISCONNECT. `close` bounds it.
-        with trio.CancelScope(shield=True) as self._writing:
+        with self._writing:
             try:
                 while self._lost is None:
                     data, unwritten = engine.take()
@@ -236,8 +237,9 @@ async def open_native_session(
         if session is None or scope.cancelled_caught:
             raise ConnectFailed(f"timed out: the broker did not answer within {options.connect_timeout:g} s")
         async with trio.open_nursery() as nursery:
-            await nursery.start(_serve_writing, session)
+            # Nothing is awaited before the `try`: whoever is cancelled there would leave a task in its shield.
             try:
+                nursery.start_soon(session.write)
                 nursery.start_soon(_serve_reading, session)  # not before whoever has opened it is ready for messages
                 nursery.start_soon(session.watch, connack.keepalive or options.keepalive)
                 session.entered.set()  # and not before: what comes must find somebody who can acknowledge it
@@ -249,11 +251,6 @@ async def open_native_session(
     finally:
         if session is not None:
             await trio.aclose_forcefully(session.stream)
-
-
-async def _serve_writing(session: NativeSession, *, task_status: trio.TaskStatus[None]) -> None:
-    task_status.started()  # so that `close` finds it in its shield
-    await session.write()
 
 
 async def _serve_reading(session: NativeSession) -> None:
