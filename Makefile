@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 WORKERS ?= 3
 
-.PHONY: demo test check bench throughput scaling mosquitto clean help
+.PHONY: demo test soak check bench throughput scaling mosquitto nats clean help
 
 help:  ## Show what can be made
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/:/' | awk -F: '{printf "make %-10s%s\n", $$1, $$2}'
@@ -11,8 +11,11 @@ help:  ## Show what can be made
 demo: .venv/demo  ## A thermostat in the split shape, its gateway killed halfway (about 15 seconds)
 	@$(BIN)/python -m examples.demo
 
-test: .venv/test mosquitto  ## All tests, against a real mosquitto
+test: .venv/test mosquitto nats  ## All tests, against a real mosquitto, and a NATS server where there is one
 	$(BIN)/python -m pytest -n $(WORKERS)
+
+soak: .venv/test mosquitto  ## A hundred killed gateways and some broker restarts under load (about four minutes)
+	$(BIN)/python -m tests.deployment.soak
 
 check: .venv/check  ## Lint, format, types and import rules
 	$(BIN)/ruff check .
@@ -64,6 +67,13 @@ mosquitto:
 	  command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ] && apt-get update -qq && \
 	  DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends mosquitto >/dev/null; } || { \
 	  echo "The tests need a real MQTT broker: install mosquitto (Debian, Ubuntu: sudo apt-get install mosquitto)"; exit 1; }
+
+# A second broker. Where it can't be had its tests are skipped, and say so.
+nats:
+	@PATH="$$PATH:/usr/sbin" command -v nats-server >/dev/null || { \
+	  command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ] && apt-get update -qq && \
+	  DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends nats-server >/dev/null; } || \
+	  echo "Without nats-server (Debian: apt-get install nats-server) the tests of a second broker are skipped"
 
 clean:  ## Remove .venv and caches
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -33,7 +33,7 @@ from taktora_trio.errors import (
 from taktora_trio.gateway import ConnectorGateway
 from taktora_trio.health import Connecting, ConnectorHealth, Degraded, Down, Failure, HealthEvent, Up
 from taktora_trio.host import ConnectorHost
-from taktora_trio.mqtt import BrokerAddress, MqttConnector, MqttOptions, MqttRouting
+from taktora_trio.mqtt import BrokerAddress, LastWill, MqttConnector, MqttOptions, MqttRouting
 from taktora_trio.supervision import Backoff, RestartPolicy
 from taktora_trio.transport.reader import ChannelReader
 from taktora_trio.transport.writer import ChannelWriter
@@ -63,6 +63,7 @@ __all__ = [
     "HealthEvent",
     "Inbound",
     "JsonCodec",
+    "LastWill",
     "Metadata",
     "MqttConnector",
     "MqttOptions",

@@ -42,7 +42,8 @@ class ServiceMismatch(ConfigError):
 
 
 class PayloadOverflow(ConnectorError):
-    """A message is larger than its channel's `max_payload` (or its topic than `max_topic`). Nothing was sent."""
+    """A message is larger than its channel's `max_payload` (or its topic than `max_topic`, or its metadata than
+    `max_metadata`). Nothing was sent."""
 
 
 class CodecError(ConnectorError):

@@ -45,7 +45,7 @@ __all__ = ["Mode", "Options", "Policies", "RunOptions", "call", "complain", "lau
 
 log = logging.getLogger(__name__)
 
-_GATEWAY_MODULES = ["taktora_trio.cli", "taktora_trio.mqtt.bridge", "taktora_trio.mqtt.sessions.aiomqtt"]
+_GATEWAY_MODULES = ["taktora_trio.cli", "taktora_trio.mqtt.bridge", "taktora_trio.mqtt.sessions.native"]
 
 Mode: TypeAlias = Literal["in-process", "split"]
 

@@ -50,24 +50,31 @@ class Command:
         root = psutil.Process(self.pid)
         return [root, *root.children(recursive=True)]
 
-    async def until_logged(self, *parts: str, count: int = 1, seconds: float = 20) -> dict[str, Any]:
-        """Wait for the `count`-th log line that contains all of `parts`, and return it."""
+    async def until_logged(
+        self, *parts: str, count: int = 1, seconds: float = 20, pid: int | None = None
+    ) -> dict[str, Any]:
+        """Wait for the `count`-th log line that contains all of `parts`, of this process if one is given; return it."""
 
         def found() -> dict[str, Any] | None:
-            matching = [entry for entry in self.log if all(part in entry["message"] for part in parts)]
+            matching = [
+                entry
+                for entry in self.log
+                if pid in (None, entry.get("pid")) and all(part in entry["message"] for part in parts)
+            ]
             return matching[count - 1] if len(matching) >= count else None
 
-        return await self._until(found, f"log line with {parts}", seconds)
+        return await self.until(found, f"log line with {parts}", seconds)
 
     async def until_printed(self, part: str, seconds: float = 20) -> str:
-        return await self._until(lambda: next((line for line in self.output if part in line), None), part, seconds)
+        return await self.until(lambda: next((line for line in self.output if part in line), None), part, seconds)
 
     async def wait(self, seconds: float = 10) -> int:
         """The exit code."""
         with trio.fail_after(seconds):
             return await self.process.wait()
 
-    async def _until(self, look: Callable[[], T | None], what: str, seconds: float) -> T:
+    async def until(self, look: Callable[[], T | None], what: str, seconds: float) -> T:
+        """Wait until this returns something, which is asked after every line."""
         with trio.move_on_after(seconds):
             while (found := look()) is None:
                 await self._news.wait()

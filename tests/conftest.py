@@ -7,11 +7,14 @@ import uuid
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from taktora_trio.transport.domain import Domain
 from tests.mosquitto import Mosquitto, open_mosquitto
 
+hypothesis.settings.register_profile("any machine", deadline=None)  # nothing depends on how fast it is
+hypothesis.settings.load_profile("any machine")
 os.environ["TAKTORA_STRICT"] = "1"  # an illegal transition of health raises; child processes inherit it
 
 

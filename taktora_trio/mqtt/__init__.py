@@ -5,13 +5,17 @@ routing.py     MqttRouting: topic, QoS, retain
 templates.py   topics with fields of the message in them
 options.py     the broker's address, and how to talk to it
 topics.py      topic names and filters: valid, matching, covering
-bridge.py      the gateway half: channels on one side, a session on the other
+properties.py  correlation ids and MQTT 5's correlation data
+bridge.py      the gateway half: channels on one side, a session on the other; the connection, again and again
+outbound.py    a channel's messages to the broker
+inbound.py     the broker's messages to the channels, and their acknowledgements
+presence.py    a retained `Up` or `Down` for whoever else is at the broker
 sessions/      one connection to a broker, behind one interface
 embedded.py    a broker of our own, for demos
 """
 
 from taktora_trio.mqtt.connector import MqttConnector
-from taktora_trio.mqtt.options import BrokerAddress, MqttOptions
+from taktora_trio.mqtt.options import BrokerAddress, LastWill, MqttOptions
 from taktora_trio.mqtt.routing import MqttRouting
 
-__all__ = ["BrokerAddress", "MqttConnector", "MqttOptions", "MqttRouting"]
+__all__ = ["BrokerAddress", "LastWill", "MqttConnector", "MqttOptions", "MqttRouting"]

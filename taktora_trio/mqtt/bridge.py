@@ -48,7 +48,7 @@ async def serve_bridge(
     options, presence = _complete(connector, channels.name)
     inbound = InboundMessages(connector, channels.inbound, health)
     pumps = _pumps(connector, channels, health)
-    state = SessionState()
+    state, connected = SessionState(), False
     channels.duties.extend(pump.stalled for pump in pumps)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(inbound.serve)
@@ -61,6 +61,7 @@ async def serve_bridge(
                     move_on_when(stop.wait),
                     open_session(options, inbound.deliver, state, inbound.max_payload) as session,
                 ):
+                    connected = True
                     inbound.attach(session)  # before anything can come
                     await session.subscribe(inbound.filters)
                     presence.up(session)
@@ -71,6 +72,10 @@ async def serve_bridge(
             except* (ConnectFailed, ConnectRefused, SessionLost) as group:
                 failure = cast(ConnectorError, leaves(group)[0])
             if stop.is_set() or failure is None:
+                continue
+            if isinstance(failure, ConnectRefused) and not connected and presence.may_be_why(failure):
+                presence.give_up(f"{failure}; trying again without it")
+                options = attrs.evolve(options, will=None)
                 continue
             if isinstance(failure, ConnectRefused):
                 log.error("%s: %s: %s; it is not tried again", name, options.broker, failure)

@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 
 DEGRADED_FOR = 5.0  # seconds for which a discarded message shows in the health
 MESSAGE_OVERHEAD = 256  # bytes that a message in the backlog costs besides its payload and topic
+_AT_ONCE = 64  # messages out of the backlog, before other tasks have their turn
 _TOPICS = 4096  # for so many topics it is remembered which channels they go to
 
 
@@ -129,9 +130,14 @@ class InboundMessages:
         while True:
             await delivery.more.wait()
             delivery.more = trio.Event()
+            count = 0
             while delivery.backlog:
                 kept = delivery.backlog[0]
-                await self._send(delivery, kept.message)
+                if not self._send_nowait(delivery, kept.message):
+                    await self._send(delivery, kept.message)
+                count += 1
+                if count % _AT_ONCE == 0:
+                    await trio.lowlevel.checkpoint()
                 # Only now: while the backlog is not empty, newer messages queue behind it.
                 delivery.backlog.popleft()
                 kept.left -= 1

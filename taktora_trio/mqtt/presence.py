@@ -9,42 +9,64 @@ import trio
 from trio_util import move_on_when
 
 from taktora_trio.mqtt.options import LastWill, MqttOptions
-from taktora_trio.mqtt.sessions.session import OWN_PACKET_IDS, Message, Session
+from taktora_trio.mqtt.sessions.session import OWN_PACKET_IDS, ConnectRefused, Message, OnDone, Session
 
 __all__ = ["Presence", "with_presence"]
 
 log = logging.getLogger(__name__)
 
 UP, DOWN = b"Up", b"Down"
+_OF_A_WILL = {"Not authorized", "QoS not supported", "Retain not supported", "Topic name invalid"}
+_UNANSWERED = 2  # connections that ended without an answer to it, after which it is given up
 
 
 @attrs.define
 class Presence:
-    """Says at the broker whether the gateway is there. Nobody fails because a broker does not allow it."""
+    """Says at the broker whether the gateway is there.
+
+    It is there by default, so no broker's access rules may make it a reason to fail: not if the broker refuses the
+    message, nor if it ends the connection instead (MQTT 3.1.1, section 3.3.5), nor if it refuses the will and with it
+    the login.
+    """
 
     topic: str | None
-    _refused: bool = False
+    _unanswered: int = 0
 
     def up(self, session: Session) -> None:
-        self._publish(session, UP, OWN_PACKET_IDS, self._told)
+        if self.topic is None:
+            return
+        if self._unanswered >= _UNANSWERED:
+            self.give_up("the broker has ended the connection each time")
+            return
+        self._unanswered += 1
+        self._publish(session, UP, OWN_PACKET_IDS, self._answered)
 
     async def down(self, session: Session) -> None:
         """Say so before a polite end, at which there is no last will, and wait until the broker has it."""
-        if self.topic is None or self._refused:
+        if self.topic is None:
             return
         told = trio.Event()
         self._publish(session, DOWN, OWN_PACKET_IDS + 1, lambda packet_id, refusal: told.set())
         async with move_on_when(session.wait_until_lost):
             await told.wait()
 
-    def _publish(self, session: Session, payload: bytes, packet_id: int, on_done: object) -> None:
-        if self.topic is not None and callable(on_done):
-            session.publish(Message(self.topic, payload, 1, retain=True), packet_id, on_done)
+    def may_be_why(self, refusal: ConnectRefused) -> bool:
+        """Whether a login may have been refused because of the will, of which the app has never heard."""
+        return self.topic is not None and refusal.reason in _OF_A_WILL
 
-    def _told(self, packet_id: int, refusal: str) -> None:
-        if refusal and not self._refused:
-            self._refused = True
-            log.info("the broker does not take the presence on %r: %s; presence=None is without", self.topic, refusal)
+    def give_up(self, reason: str) -> None:
+        """From now on nothing is published."""
+        log.warning("no presence on %r: %s; MqttOptions(presence=None) is without", self.topic, reason)
+        self.topic = None
+
+    def _publish(self, session: Session, payload: bytes, packet_id: int, on_done: OnDone) -> None:
+        assert self.topic is not None
+        session.publish(Message(self.topic, payload, 1, retain=True), packet_id, on_done)
+
+    def _answered(self, packet_id: int, refusal: str) -> None:
+        self._unanswered = 0
+        if refusal:
+            self.give_up(f"the broker does not take it: {refusal}")
 
 
 def with_presence(options: MqttOptions) -> tuple[MqttOptions, Presence]:

@@ -44,13 +44,13 @@ class ChannelReader(trio.abc.ReceiveChannel[Received[T]]):
         *,
         acknowledge: bool = True,
         decode_on: Callable[[Buffer, str], T] | None = None,
-        check_topic: Callable[[str], None] | None = None,
+        published_by: Routing | None = None,
     ) -> None:
         self._port = port
         self._acknowledge = acknowledge
         self._decode = decode
         self._decode_on = decode_on
-        self._check_topic = check_topic
+        self._published_by = published_by
         self._topic = topic
         self._closed = False
 
@@ -154,10 +154,12 @@ class ChannelReader(trio.abc.ReceiveChannel[Received[T]]):
             header, payload, concrete, metadata = self._port.open(sample, acknowledge=self._acknowledge)
             if concrete:
                 topic = concrete
-                if self._check_topic is not None:
-                    self._check_topic(concrete)
+                if self._published_by is not None:
+                    self._published_by.check_topic(concrete)
                 if self._decode_on is not None:
                     return Received(self._decode_on(payload, concrete), header, topic, metadata)
+            if metadata is not None and self._published_by is not None:
+                self._published_by.check_metadata(metadata)
             return Received(self._decode(payload), header, topic, metadata)
         except ConfigError as exc:
             raise TransportError(f"an envelope was discarded: {exc}") from exc
@@ -177,20 +179,20 @@ async def open_reader(
     *,
     acknowledge: bool = True,
     routing: Routing | None = None,
-    check_topic: Callable[[str], None] | None = None,
+    published_by: Routing | None = None,
 ) -> AsyncIterator[ChannelReader[T]]:
     """The reader of a channel; `topic` is what an envelope without one was published on.
 
     A message is acknowledged when it is received, or, with `acknowledge=False`, when the reader is told: until then it
     takes up room in the window, and a reader that is opened later receives it again. By its `routing` a message may
-    have fields from its topic. A topic for which `check_topic` raises `ConfigError` is a `TransportError`.
+    have fields from its topic. What can't be published by the routing `published_by` is a `TransportError`.
     """
     decode = codec.decoder(message_type)
     decode_on = _filling_decoder(routing, message_type, codec) if routing is not None else None
     async with (
         open_envelope_subscriber(node, spec) as port,
         ChannelReader(
-            port, decode, topic, acknowledge=acknowledge, decode_on=decode_on, check_topic=check_topic
+            port, decode, topic, acknowledge=acknowledge, decode_on=decode_on, published_by=published_by
         ) as reader,
     ):
         yield reader

@@ -2,23 +2,58 @@
 
 from __future__ import annotations
 
+import base64
+import contextlib
+import gc
 import os
+import random
 import signal
 import ssl
+import string
 import subprocess
+import traceback
+import uuid
+import warnings
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from urllib.parse import quote
 
+import attrs
+import msgspec
 import pytest
 import trio
 import trustme
 
+from taktora_trio.channel import Inbound, Outbound
+from taktora_trio.health import Down, Up
+from taktora_trio.mqtt.options import BrokerAddress
+from taktora_trio.mqtt.routing import MqttRouting
+from taktora_trio.supervision.backoff import Backoff
 from taktora_trio.transport.domain import Domain
+from tests.brokers.hostile import SCRIPTS, echo_connect, open_hostile_broker, refuse_with_its_own_words, relay
+from tests.brokers.live import open_live
+from tests.brokers.nats import find_nats, open_nats
+from tests.brokers.sessions import Kind, each_session
+from tests.client import open_client
 from tests.command import MODES, open_command
-from tests.mosquitto import Mosquitto, find_mosquitto, open_mosquitto
+from tests.deployment.delivery_apps import VARIABLE as DELIVERY_VARIABLE
+from tests.deployment.delivery_apps import Setting
+from tests.mosquitto import Mosquitto, find_mosquitto, free_port, open_mosquitto
 
+CHANNEL = Outbound("out", bytes, MqttRouting("test/out", qos=1), max_payload=200_000)
+DELIVERY = "tests.deployment.delivery_apps:deployment"
 SECRET = "s3cr3t-p@ss/word"
 QUOTED = "s3cr3t-p%40ss%2Fword"
 ECHO = "examples.echo:deployment"
+
+
+@pytest.fixture(autouse=True)
+def no_word_of_sockets_that_paho_forgets() -> Iterator[None]:
+    """It does not close the socket of a TLS handshake that failed; the collector does, and warns, in any later test."""
+    yield
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
 
 
 @pytest.fixture
@@ -136,3 +171,248 @@ async def test_a_bad_ca_file(tmp_path: Path, broker: Mosquitto) -> None:
         [line] = run.stderr
         assert str(path) in line
     assert ssl.HAS_TLSv1_2
+
+
+def traces_of(secret: str) -> list[str]:
+    """How it might be written, and pieces of it."""
+    ways = {
+        secret,
+        quote(secret, safe=""),
+        repr(secret)[1:-1],
+        repr(secret.encode())[2:-1],
+        secret.encode().hex(),
+        base64.b64encode(secret.encode()).decode().rstrip("="),
+    }
+    return sorted(ways | {secret[:10], secret[-10:]})
+
+
+@pytest.mark.parametrize("mode", MODES)
+@each_session
+async def test_no_hostile_broker_gets_a_password_out_of_it(
+    mode: str, session: Kind, domain: Domain, tmp_path: Path
+) -> None:
+    """A random one, looked for in all that the run has printed, and in what every process shows of itself."""
+    secret = "pw-" + "".join(random.choices(string.ascii_letters + string.digits + "%@/:#\\\"'é ", k=24)) + "-end"
+    scripts = [
+        echo_connect,
+        refuse_with_its_own_words,
+        *(
+            SCRIPTS[name]
+            for name in (
+                "closes at once",
+                "closes after CONNECT",
+                "CONNACK is garbage",
+                "CONNACK is text",
+                "SUBACK has no codes",
+                "PUBLISH with a topic that is not UTF-8",
+                "garbage",
+            )
+        ),
+    ]
+    (tmp_path / "password").write_text(secret)
+    async with open_hostile_broker(scripts) as hostile:
+        url = f"mqtt://some-user@127.0.0.1:{hostile.port}"
+        setting = Setting(str(tmp_path / "orders"), {**session.fields, "connect_timeout": 0.3, "persistent": False})
+        os.mkfifo(tmp_path / "orders")
+        async with open_command(
+            *("run", DELIVERY, "--mode", mode, "--broker", url, "--domain", domain.name),
+            *("--broker-password-file", str(tmp_path / "password"), "--await-broker"),
+            env={DELIVERY_VARIABLE: msgspec.json.encode(setting).decode()},
+        ) as run:
+            await hostile.until_connected(len(scripts) + 1)
+            shown = shown_anywhere([process.pid for process in run.tree()])
+            shown += environments([process.pid for process in run.tree()])
+            run.signal(signal.SIGTERM)
+            assert await run.wait(10) == 0
+        said = shown + "\n".join(run.stderr + run.output)
+    assert "some-user" in said
+    assert said.count("trying again in") >= len(scripts)
+    for trace in traces_of(secret):
+        assert trace not in said
+
+
+@each_session
+async def test_a_random_wrong_password_is_in_no_health_event(
+    session: Kind, tmp_path: Path, password_lines: list[str], domain: Domain, caplog: pytest.LogCaptureFixture
+) -> None:
+    secret = f"wrong-{uuid.uuid4().hex}"
+    async with open_mosquitto(tmp_path, password_lines, anonymous=False) as broker:
+        address = attrs.evolve(BrokerAddress.parse(broker.url), username="app", password=secret)
+        with caplog.at_level("DEBUG"):
+            async with open_live([CHANNEL], session.options(address), domain) as live:
+                [event] = await live.until_transitions(1)
+                assert isinstance(event.after, Down)
+        cause = event.cause
+        told = repr(event) + str(event.after) + str(cause) + caplog.text
+        if isinstance(cause, BaseException):
+            told += "".join(traceback.format_exception(cause))
+        assert "refused the login" in told
+        assert secret not in told
+
+
+@attrs.frozen
+class Authority:
+    """A certificate authority, and files of what it has issued."""
+
+    folder: Path
+    ca: trustme.CA
+
+    @property
+    def file(self) -> Path:
+        path = self.folder / "ca.pem"
+        self.ca.cert_pem.write_to_path(str(path))
+        return path
+
+    def issue(self, name: str) -> Path:
+        path = self.folder / f"{name}.pem"
+        self.ca.issue_cert(name).private_key_and_cert_chain_pem.write_to_path(str(path))
+        return path
+
+    def server_context(self) -> ssl.SSLContext:
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        self.ca.issue_cert("localhost").configure_cert(context)
+        return context
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Authority:
+    folder = tmp_path / "ours"
+    folder.mkdir()
+    return Authority(folder, trustme.CA())
+
+
+@pytest.fixture
+def stranger(tmp_path: Path) -> Authority:
+    folder = tmp_path / "theirs"
+    folder.mkdir()
+    return Authority(folder, trustme.CA())
+
+
+@contextlib.asynccontextmanager
+async def open_tls_front(context: ssl.SSLContext, port: int) -> AsyncIterator[tuple[int, list[str | None]]]:
+    """Speaks TLS by this context, and passes on to that port: its own port, and the ALPN protocol of each handshake."""
+    chosen: list[str | None] = []
+
+    async def serve(stream: trio.SSLStream[trio.SocketStream]) -> None:
+        with contextlib.suppress(trio.BrokenResourceError, OSError):
+            await stream.do_handshake()
+            chosen.append(stream.selected_alpn_protocol())
+            await relay(stream, port)
+
+    async with trio.open_nursery() as nursery:
+        listeners = await trio.open_ssl_over_tcp_listeners(0, context, host="127.0.0.1", https_compatible=True)
+        nursery.start_soon(trio.serve_listeners, serve, listeners)
+        [listener] = listeners
+        yield listener.transport_listener.socket.getsockname()[1], chosen  # type: ignore[attr-defined]
+        nursery.cancel_scope.cancel()
+
+
+async def until_tried_again(caplog: pytest.LogCaptureFixture, times: int) -> None:
+    with trio.fail_after(20):
+        while sum("trying again in" in message for message in caplog.messages) < times:  # noqa: ASYNC110 - a log only grows
+            await trio.sleep(0.01)
+
+
+CASES: dict[str, tuple[dict[str, str | None], str | None]] = {
+    "everything right": ({}, None),
+    "another authority": ({"ca_file": "theirs"}, "certificate verify failed"),
+    "another host name": ({"host": "127.0.0.1"}, "certificate verify failed"),
+    "no certificate of its own": ({"cert_file": None}, ""),
+    "a certificate of another authority": ({"cert_file": "theirs"}, ""),
+}
+
+
+@each_session
+@pytest.mark.parametrize("case", CASES)
+async def test_tls_with_client_certificates(
+    session: Kind,
+    case: str,
+    tmp_path: Path,
+    authority: Authority,
+    stranger: Authority,
+    domain: Domain,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """mosquitto asks for a certificate; what is wrong with either side's is said, and tried again."""
+    changed, reason = CASES[case]
+    host = changed.get("host") or "localhost"
+    server = authority.issue("localhost")
+    lines = [f"cafile {authority.file}", f"certfile {server}", f"keyfile {server}", "require_certificate true"]
+    whose = {"ours": authority, "theirs": stranger}
+    async with open_mosquitto(tmp_path, [*lines, "user root"]) as broker:
+        own = changed.get("cert_file", "ours")
+        options = session.options(
+            f"mqtts://{host}:{broker.port}",
+            ca_file=whose[changed.get("ca_file") or "ours"].file,
+            cert_file=whose[own].issue("client") if own else None,
+            reconnect=Backoff(initial=0.05, maximum=0.1),
+        )
+        async with open_live([CHANNEL], options, domain) as live:
+            if reason is None:
+                await live.until_up()
+                return
+            await until_tried_again(caplog, 2)
+            assert not any(isinstance(event.after, Up | Down) for event in live.events)
+    told = [message for message in caplog.messages if "trying again in" in message]
+    assert any(reason in message for message in told), told
+
+
+@each_session
+async def test_the_lowest_version_of_tls_and_the_protocol_within_it(
+    session: Kind, broker: Mosquitto, authority: Authority, domain: Domain, caplog: pytest.LogCaptureFixture
+) -> None:
+    context = authority.server_context()
+    context.set_alpn_protocols(["http/1.1", "mqtt"])
+    async with open_tls_front(context, broker.port) as (port, chosen):
+        url = f"mqtts://localhost:{port}"
+        common = {"ca_file": authority.file, "reconnect": Backoff(initial=0.05, maximum=0.1)}
+        options = session.options(url, alpn="mqtt", tls_minimum="1.3", **common)
+        async with open_live([CHANNEL], options, domain) as live:
+            await live.until_up()
+        assert chosen == ["mqtt"]
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    async with open_tls_front(context, broker.port) as (port, chosen):
+        url = f"mqtts://localhost:{port}"
+        async with open_live([CHANNEL], session.options(url, **common), domain) as live:
+            await live.until_up()  # 1.2 is enough, if nobody asks for more
+        async with open_live([CHANNEL], session.options(url, tls_minimum="1.3", **common), domain) as live:
+            await until_tried_again(caplog, 1)
+            assert live.events == []
+        assert chosen == [None]
+
+
+@pytest.mark.parametrize("mode", MODES)
+async def test_a_unix_socket(mode: str, tmp_path: Path, domain: Domain) -> None:
+    path = tmp_path / "broker.sock"
+    async with (
+        open_mosquitto(tmp_path, [f"listener 0 {path}", "user root"]) as broker,
+        open_client(broker.port, "taktora/echo/reply") as client,
+        open_command("run", ECHO, "--mode", mode, "--broker", f"unix://{path}", "--domain", domain.name) as run,
+    ):
+        await run.until_logged("-> Up")
+        client.publish("taktora/echo/request/me", b"through a socket of the file system")
+        assert (await client.receive()).payload == b"through a socket of the file system"
+        run.signal(signal.SIGTERM)
+        assert await run.wait(10) == 0
+
+
+@each_session
+async def test_a_websocket_of_a_real_broker(session: Kind, tmp_path: Path, domain: Domain) -> None:
+    """NATS server's, since Debian's mosquitto has none."""
+    if session.level == 5:
+        return  # it speaks MQTT 3.1.1
+    find_nats()
+    port = free_port()
+    lines = [f'websocket {{ host: "127.0.0.1", port: {port}, no_tls: true }}']
+    back = Inbound("in", bytes, MqttRouting("test/in", qos=1), max_payload=200_000)
+    async with open_nats(tmp_path, lines) as broker, open_client(broker.port, "test/out") as client:
+        options = session.options(f"ws://127.0.0.1:{port}/mqtt")
+        async with open_live([CHANNEL, back], options, domain) as live:
+            await live.until_up()
+            async with live.host.open_writer(CHANNEL) as writer, live.host.open_reader(back) as reader:
+                for size in (0, 1, 125, 126, 65_535, 65_536, 150_000):  # where the frames' lengths change their form
+                    await writer.send(b"x" * size)
+                    assert (await client.receive()).payload == b"x" * size
+                    client.publish("test/in", b"y" * size)
+                    with trio.fail_after(10):
+                        assert (await reader.receive()).value == b"y" * size

@@ -987,7 +987,34 @@ async def test_a_broker_that_does_not_take_the_presence_is_no_reason_to_fail(
         await trio.sleep(1)
         assert running.health == [("Up", 0)]
     assert presence(session) == [(b"Up", 1, True)]
-    assert "the broker does not take the presence on 'taktora/one/health': Not authorized" in caplog.text
+    assert "no presence on 'taktora/one/health': the broker does not take it: Not authorized" in caplog.text
+
+
+async def test_nor_is_one_that_ends_the_connection_because_of_it(fake: Fake, autojump_clock: MockClock) -> None:
+    class Touchy(FakeSession):
+        def publish(self, message: Message, packet_id: int, on_done: OnDone) -> None:
+            self.published.append(message)
+            self.lose()
+
+    sessions = [Touchy() for _ in range(3)]
+    broker = fake(*sessions)
+    async with open_bridge(outbound(), client_id="one") as running:
+        await trio.sleep(100)
+        assert running.health[-1][0] == "Up"
+        assert broker.connects == [0, 1, 2]
+    assert [len(session.published) for session in sessions] == [1, 1, 0]
+
+
+async def test_nor_one_that_refuses_the_will_with_the_login(fake: Fake, autojump_clock: MockClock) -> None:
+    session = FakeSession()
+    broker = fake(ConnectRefused("refused", "Not authorized"), session)
+    async with open_bridge(outbound(), client_id="one") as running:
+        await trio.sleep(1)
+        assert broker.connects == [0, 0]
+        assert broker.options is not None
+        assert broker.options.will is None
+        assert running.health == [("Up", 0)]
+    assert session.published == []
 
 
 async def test_a_broker_that_never_acknowledges_the_presence_does_not_hold_up_a_stop(

@@ -10,10 +10,11 @@ import pytest
 import trio
 import trio.testing
 import trustme
+from cryptography.hazmat.primitives import serialization
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taktora_trio import BrokerAddress, ConfigError, MqttOptions
+from taktora_trio import BrokerAddress, ConfigError, LastWill, MqttOptions
 
 
 @pytest.mark.parametrize(
@@ -30,6 +31,10 @@ from taktora_trio import BrokerAddress, ConfigError, MqttOptions
         ("mqtt://[::1]", BrokerAddress("::1", 1883)),
         ("mqtts://me:s3cret@[fe80::1]:2000", BrokerAddress("fe80::1", 2000, True, "me", "s3cret")),
         ("mqtt://192.0.2.1:65535", BrokerAddress("192.0.2.1", 65535)),
+        ("ws://host", BrokerAddress("host", 80, transport="websocket")),
+        ("wss://me:s3cret@host:9001/mqtt", BrokerAddress("host", 9001, True, "me", "s3cret", "websocket", "/mqtt")),
+        ("unix:///run/broker.sock", BrokerAddress("", 0, transport="unix", path="/run/broker.sock")),
+        ("unix://me:s3cret@/a%20b", BrokerAddress("", 0, False, "me", "s3cret", "unix", "/a b")),
     ],
 )
 def test_parse(url: str, expected: BrokerAddress) -> None:
@@ -59,6 +64,10 @@ def test_parse(url: str, expected: BrokerAddress) -> None:
         ("mqtt://me:s3cret@host?x=1", "goes on after the port"),
         ("mqtt://me:s3cret@host#x", "goes on after the port"),
         # A character that must be quoted ends the address early, and the password stands where a port would.
+        ("unix://me:s3cret@host/socket", "must name a socket as unix:///path"),
+        ("unix:///", "must name a socket"),
+        ("unix://me:s3cret@", "must name a socket"),
+        ("ws://me:s3cret@host/mqtt?token=s3cret", "goes on after the port"),
         ("mqtt://me:s3cret#x@host", "the broker URL"),
         ("mqtt://me:s3cret/x@host", "the broker URL"),
         ("mqtt://me:s3cret?x@host", "the broker URL"),
@@ -84,12 +93,20 @@ def test_its_text_never_shows_the_password() -> None:
         assert "me" in text
 
 
-addresses = st.builds(
-    BrokerAddress,
-    host=st.sampled_from(["host", "a.example", "192.0.2.1", "::1"]),
-    port=st.integers(1, 65535),
-    tls=st.booleans(),
-    username=st.none() | st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1),
+names = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1)
+places: dict[str, Any] = {
+    "host": st.sampled_from(["host", "a.example", "192.0.2.1", "::1"]),
+    "port": st.integers(1, 65535),
+    "tls": st.booleans(),
+    "username": st.none() | names,
+}
+paths = names.map(lambda name: f"/{name}")
+addresses = (
+    st.builds(BrokerAddress, **places)
+    | st.builds(BrokerAddress, **places, transport=st.just("websocket"), path=st.just("") | paths)
+    | st.builds(
+        BrokerAddress, st.just(""), st.just(0), username=places["username"], transport=st.just("unix"), path=paths
+    )
 )
 
 
@@ -120,9 +137,30 @@ def test_keepalive_is_what_mqtt_has_two_bytes_for() -> None:
         MqttOptions(keepalive=65_536)
 
 
-def test_an_unknown_session_is_refused() -> None:
-    with pytest.raises(ConfigError, match="session is 'memroy'"):
-        MqttOptions(session="memroy")  # type: ignore[arg-type]
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("session", "memroy", "session is 'memroy'; use 'native', 'aiomqtt' or 'memory'"),
+        ("protocol", "3.1", "protocol is '3.1'; use '3.1.1' or '5'"),
+        ("tls_minimum", "1.1", "tls_minimum is '1.1'; use '1.2' or '1.3'"),
+        ("receive_maximum", 0, "receive_maximum is 0"),
+        ("receive_maximum", 65_536, "receive_maximum is 65536"),
+        ("session_expiry", -1, "session_expiry is -1"),
+        ("session_expiry", 2**32, "session_expiry is 4294967296"),
+        ("presence", "a/#", "wildcard"),
+        ("presence", "", "at least one character"),
+    ],
+)
+def test_what_can_not_be_is_refused(field: str, value: Any, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        MqttOptions(**{field: value})
+    assert message in str(caught.value)
+
+
+def test_a_last_will_has_one_concrete_topic() -> None:
+    assert LastWill("a/b", b"gone") == LastWill("a/b", b"gone", 1, True)
+    with pytest.raises(ConfigError, match="wildcard"):
+        LastWill("a/+", b"gone")
 
 
 def test_without_tls_there_is_no_context() -> None:
@@ -190,3 +228,36 @@ def test_a_ca_file_that_cannot_be_used_is_named(tmp_path: Path, content: Any) ->
     with pytest.raises(ConfigError) as caught:
         context_of(ca_file=file)
     assert f"the CA file {file} can't be used" in str(caught.value)
+
+
+def test_a_client_certificate_is_loaded_and_what_is_wrong_with_it_is_said(certificates: Certificates) -> None:
+    folder = certificates.file.parent
+    issued = certificates.ca.issue_cert("client@example.org")
+    cert, key, both = folder / "cert.pem", folder / "key.pem", folder / "both.pem"
+    issued.cert_chain_pems[0].write_to_path(str(cert))
+    issued.private_key_pem.write_to_path(str(key))
+    issued.private_key_and_cert_chain_pem.write_to_path(str(both))
+    context_of(cert_file=cert, key_file=key)
+    context_of(cert_file=str(both))
+    for options in ({"cert_file": cert}, {"cert_file": cert, "key_file": cert}, {"cert_file": folder / "none.pem"}):
+        with pytest.raises(ConfigError, match=r"the client certificate .* can't be used"):
+            context_of(**options)
+    with pytest.raises(ConfigError, match="but no cert_file"):
+        context_of(key_file=key)
+
+
+def test_a_key_with_a_password_is_refused_instead_of_asked_for(certificates: Certificates) -> None:
+    key, cert = certificates.file.parent / "key.pem", certificates.file.parent / "cert.pem"
+    issued = certificates.ca.issue_cert("client@example.org")
+    issued.cert_chain_pems[0].write_to_path(str(cert))
+    private = serialization.load_pem_private_key(issued.private_key_pem.bytes(), None)
+    pem = serialization.PrivateFormat.PKCS8
+    locked = serialization.BestAvailableEncryption(b"s3cret")
+    key.write_bytes(private.private_bytes(serialization.Encoding.PEM, pem, locked))
+    with pytest.raises(ConfigError, match="can't be used"):
+        context_of(cert_file=cert, key_file=key)
+
+
+def test_the_lowest_version_of_tls() -> None:
+    assert context_of().minimum_version == ssl.TLSVersion.TLSv1_2
+    assert context_of(tls_minimum="1.3").minimum_version == ssl.TLSVersion.TLSv1_3

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 import traceback
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -436,3 +437,36 @@ async def test_a_wrong_password_is_refused_and_never_shown(
     assert "Not authorized" in said or "Bad user name or password" in said
     assert "wr0ng" not in said
     assert "s3cret" not in said
+
+
+async def test_what_comes_together_with_the_connack_can_be_acknowledged() -> None:
+    answers: list[bytes] = []
+    acknowledged = trio.Event()
+
+    async def serve(stream: trio.SocketStream) -> None:
+        await stream.receive_some(1000)
+        await stream.send_all(b"\x20\x02\x01\x00" + b"\x32\x06\x00\x01t\x00\x07x")
+        while data := await stream.receive_some(1000):
+            answers.append(bytes(data))
+            if b"\x40\x02\x00\x07" in b"".join(answers):
+                acknowledged.set()
+
+    attached: list[Session] = []
+    async with trio.open_nursery() as nursery:
+        [listener] = await nursery.start(partial(trio.serve_tcp, serve, 0, host="127.0.0.1"))
+        options = MqttOptions(broker=f"mqtt://127.0.0.1:{listener.socket.getsockname()[1]}")
+        async with open_session(options, lambda message: attached[0].acknowledge(message)) as session:
+            attached.append(session)
+            with trio.fail_after(10):
+                await acknowledged.wait()
+        nursery.cancel_scope.cancel()
+
+
+async def test_the_native_session_brings_no_other_protocol_stack_with_it() -> None:
+    program = """
+import sys
+import taktora_trio.mqtt.bridge, taktora_trio.mqtt.sessions.native
+print(sorted({"aiomqtt", "paho", "asyncio", "trio_asyncio", "wsproto"} & set(sys.modules)))
+"""
+    done = await trio.run_process([sys.executable, "-c", program], capture_stdout=True)
+    assert done.stdout == b"[]\n"

@@ -18,6 +18,7 @@ from taktora_trio import (
     ConfigError,
     Inbound,
     JsonCodec,
+    Metadata,
     MqttConnector,
     MqttRouting,
     MsgpackCodec,
@@ -27,6 +28,7 @@ from taktora_trio import (
     RawCodec,
     TransportError,
 )
+from taktora_trio.gateway import open_connector_gateway
 from taktora_trio.host import open_connector_host
 from taktora_trio.mqtt.templates import parse_template
 from taktora_trio.mqtt.topics import check_filter, check_topic, covers
@@ -331,11 +333,9 @@ async def test_what_the_topic_says_is_in_the_message(domain: Domain, codec: Payl
             assert reader.receive_nowait().value == AttrsSetpoint(*FIELDS, value=1.5)
 
 
-async def test_the_gateway_takes_no_topic_that_would_end_its_connection(domain: Domain) -> None:
+async def test_the_gateway_takes_nothing_that_would_end_its_connection(domain: Domain) -> None:
     """It would be published again after each reconnect; only a broken plugin can have written it."""
-    from taktora_trio.gateway import open_connector_gateway
-
-    outbound = Outbound("out", Named, MqttRouting("plant/{name}"))
+    outbound = Outbound("out", Named, MqttRouting("plant/{name}"), max_metadata=100)
     connector = MqttConnector([outbound])
     with domain.hold("owner"):
         async with (
@@ -349,5 +349,9 @@ async def test_the_gateway_takes_no_topic_that_would_end_its_connection(domain: 
                 plugin.send_nowait(b"x", topic=topic)
                 with pytest.raises(TransportError, match="an envelope was discarded: topic"):
                     source.receive_nowait()
-            plugin.send_nowait(b"x", topic="plant/a")
-            assert source.receive_nowait().topic == "plant/a"
+            plugin.send_nowait(b"x", topic="plant/a", metadata=Metadata(content_type="a\n"))
+            with pytest.raises(TransportError, match="an envelope was discarded: content type"):
+                source.receive_nowait()
+            plugin.send_nowait(b"x", topic="plant/a", metadata=Metadata(content_type="a"))
+            received = source.receive_nowait()
+            assert (received.topic, received.metadata) == ("plant/a", Metadata(content_type="a"))

@@ -302,7 +302,7 @@ async def _connected(client: _Client) -> AsyncIterator[None]:
         code = _value(exc.rc)
         reason = reason_name(code)
         if code in PERMANENT:
-            raise ConnectRefused(f"the broker refused the login: {reason}") from exc
+            raise ConnectRefused(f"the broker refused the login: {reason}", reason) from exc
         raise ConnectFailed(f"the broker refused the connection for now: {reason}") from exc
     except ssl.SSLError as exc:
         raise ConnectFailed(f"TLS failed: {exc}; check the CA file and the broker's certificate") from exc

@@ -125,6 +125,11 @@ class Engine:
 
     def acknowledge(self, message: Message) -> None:
         """See `Session.acknowledge`."""
+        if self._state.acknowledge_next(message):
+            self._send((b"\x40\x02" if message.qos == 1 else b"\x50\x02") + message.packet_id.to_bytes(2, "big"))
+            if self._state.has_more:
+                self._send_due()
+            return
         self._state.acknowledge(message)
         self._send_due()
 
@@ -269,6 +274,11 @@ class Engine:
         name = reason_name(code)
         properties: dict[int, Any] = {}
         if self._version == 5:
+            if length == 2 and code in CONNECT_RETURN_CODES:
+                code = CONNECT_RETURN_CODES[code]  # a broker that knows no MQTT 5 says so in its own way
+                name = reason_name(code)
+            elif 0 < code < 0x80:
+                raise Malformed(f"a CONNACK with the code {code}, which does not exist")
             if length > 2:
                 properties, end = decode_properties(data, start + 2, stop)
                 if end != stop:
@@ -376,6 +386,8 @@ class Engine:
         codes, names = data[position:stop], self._subscribing
         if len(codes) != len(names):
             raise Malformed(f"a SUBACK with {len(codes)} answers to {len(names)} filters")
+        if any(2 < code < 0x80 for code in codes):
+            raise Malformed("a SUBACK with an answer that does not exist")
         self._subscribing = None
         self.refused = {name: reason_name(code) for name, code in zip(names, codes, strict=True) if code > 2}
         self.granted = {name: code for name, code in zip(names, codes, strict=True) if code <= 2}

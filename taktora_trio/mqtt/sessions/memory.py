@@ -94,8 +94,14 @@ MemoryBroker._brokers = defaultdict(MemoryBroker)
 
 
 class MemorySession(Session):
-    def __init__(self, broker: MemoryBroker, client: _Client, options: MqttOptions, state: SessionState,
-                 on_message: OnMessage) -> None:  # fmt: skip
+    def __init__(
+        self,
+        broker: MemoryBroker,
+        client: _Client,
+        options: MqttOptions,
+        state: SessionState,
+        on_message: OnMessage,
+    ) -> None:
         self.client = client
         self.client_id = options.client_id
         self._on_message = on_message

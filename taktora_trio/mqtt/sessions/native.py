@@ -39,8 +39,14 @@ _FILTERS_AT_ONCE = 100
 class NativeSession(Session):
     """See `Session`. One task reads, one writes, one watches the silence."""
 
-    def __init__(self, stream: trio.abc.Stream, options: MqttOptions, state: SessionState, on_message: OnMessage,
-                 max_payload: int) -> None:  # fmt: skip
+    def __init__(
+        self,
+        stream: trio.abc.Stream,
+        options: MqttOptions,
+        state: SessionState,
+        on_message: OnMessage,
+        max_payload: int,
+    ) -> None:
         self.stream = stream
         self._state = state
         self._wakened = trio.Event()
@@ -52,6 +58,8 @@ class NativeSession(Session):
         self._lost: SessionLost | None = None
         self._ended = trio.Event()
         self._closing = False
+        self.reading = trio.CancelScope(shield=True)
+        self.entered = trio.Event()
 
     def _wake(self) -> None:
         self._wakened.set()
@@ -132,7 +140,7 @@ class NativeSession(Session):
         connack = self._engine.connack
         if connack.code >= 0x80:
             if connack.code in PERMANENT:
-                raise ConnectRefused(f"the broker refused the login: {connack.name}")
+                raise ConnectRefused(f"the broker refused the login: {connack.name}", connack.name)
             raise ConnectFailed(f"the broker refused the connection for now: {connack.name}")
         self.session_present = connack.session_present
         return connack
@@ -143,6 +151,7 @@ class NativeSession(Session):
         """Serve: hand on what comes, until the connection ends."""
         engine, stream = self._engine, self.stream
         try:
+            await self.entered.wait()
             engine.receive(b"")  # what came with CONNACK
             while True:
                 data = await stream.receive_some(_CHUNK)
@@ -228,12 +237,14 @@ async def open_native_session(
             raise ConnectFailed(f"timed out: the broker did not answer within {options.connect_timeout:g} s")
         async with trio.open_nursery() as nursery:
             await nursery.start(_serve_writing, session)
-            nursery.start_soon(session.read)
-            nursery.start_soon(session.watch, connack.keepalive or options.keepalive)
             try:
+                await nursery.start(_serve_reading, session)
+                nursery.start_soon(session.watch, connack.keepalive or options.keepalive)
+                session.entered.set()  # and not before: what comes must find somebody who can acknowledge it
                 yield session
             finally:
                 session.close()
+                session.reading.cancel()
                 nursery.cancel_scope.cancel()
     finally:
         if session is not None:
@@ -243,3 +254,11 @@ async def open_native_session(
 async def _serve_writing(session: NativeSession, *, task_status: trio.TaskStatus[None]) -> None:
     task_status.started()  # so that `close` finds it in its shield
     await session.write()
+
+
+async def _serve_reading(session: NativeSession, *, task_status: trio.TaskStatus[None]) -> None:
+    # Whoever is stopped still has to publish what is queued, and hear that it was acknowledged: so until the session
+    # is left, not until it is cancelled from outside.
+    with session.reading:
+        task_status.started()
+        await session.read()

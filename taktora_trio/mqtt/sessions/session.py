@@ -54,7 +54,14 @@ class ConnectFailed(ConnectorError):
 
 
 class ConnectRefused(ConnectorDown):
-    """The broker refused the client for a reason that does not pass: its login, its id, its protocol version."""
+    """The broker refused the client for a reason that does not pass: its login, its id, its protocol version.
+
+    `reason` is the broker's, by name.
+    """
+
+    def __init__(self, message: str, reason: str = "") -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class SubscriptionRefused(ConnectRefused):

@@ -19,17 +19,20 @@ class SessionState:
     def __init__(self) -> None:
         self.released: set[int] = set()
         """Outbound QoS 2: for these PUBREC has come, so that PUBREL is what is to be sent (MQTT-4.3.3-1)."""
-        self._waiting: dict[int, Message] = {}
-        self._acknowledged: set[int] = set()
         self._order: deque[int] = deque()  # those of this connection, in which they are to be acknowledged
+        self._waiting: dict[int, Message] = {}  # the same, as messages
+        self._before: dict[int, Message] = {}  # came on an earlier connection, and not on this one yet
+        self._acknowledged: set[int] = set()  # of both
         self._received: set[int] = set()  # inbound QoS 2: PUBREC was sent, PUBREL has not come yet
 
     def connected(self, session_present: bool) -> None:
         """A new connection begins."""
+        self._before.update(self._waiting)
+        self._waiting.clear()
         self._order.clear()
         if not session_present:
             self.released.clear()
-            self._waiting.clear()
+            self._before.clear()
             self._acknowledged.clear()
             self._received.clear()
 
@@ -39,27 +42,47 @@ class SessionState:
         Raises `ValueError` if its packet identifier is in use by another one.
         """
         packet_id = message.packet_id
-        held = self._waiting.get(packet_id)
+        if packet_id in self._waiting:
+            if message.dup and _same(message, self._waiting[packet_id]):
+                return False  # some brokers, against the rules, do not wait for another connection
+            raise ValueError(f"packet identifier {packet_id} is in use")
+        self._order.append(packet_id)
+        held = self._before.pop(packet_id, None) if self._before else None
         if held is not None:
-            if packet_id in self._order:
-                raise ValueError(f"packet identifier {packet_id} is in use")
-            self._order.append(packet_id)
-            if held.topic == message.topic and held.payload == message.payload and held.qos == message.qos:
+            if _same(message, held):
+                self._waiting[packet_id] = held
                 return False
             self._acknowledged.discard(packet_id)  # the broker gave up the one that we know
-        else:
-            self._order.append(packet_id)
+        self._waiting[packet_id] = message
         if message.qos == 2 and packet_id in self._received:
-            self._waiting[packet_id] = message
             self._acknowledged.add(packet_id)
             return False
-        self._waiting[packet_id] = message
         return True
 
     def acknowledge(self, message: Message) -> None:
         """This one is safe; `due()` says what may be sent now."""
-        if self._waiting.get(message.packet_id) is message:
-            self._acknowledged.add(message.packet_id)
+        packet_id = message.packet_id
+        if self._waiting.get(packet_id) is message or self._before.get(packet_id) is message:
+            self._acknowledged.add(packet_id)
+
+    def acknowledge_next(self, message: Message) -> bool:
+        """Whether this one may be acknowledged to the broker at once, as it mostly may: then that is done with.
+
+        Else nothing has changed. What it costs is a fifth of `acknowledge` and `due`, of which `due` may still be due.
+        """
+        packet_id, order = message.packet_id, self._order
+        if not order or order[0] != packet_id or self._waiting[packet_id] is not message:
+            return False
+        order.popleft()
+        del self._waiting[packet_id]
+        if message.qos == 2:
+            self._received.add(packet_id)
+        return True
+
+    @property
+    def has_more(self) -> bool:
+        """Whether others are safe too, so that `due()` is worth asking."""
+        return bool(self._acknowledged)
 
     def due(self) -> list[tuple[int, int]]:
         """Packet identifier and QoS of what is to be acknowledged to the broker now, in order; each once."""
@@ -77,3 +100,7 @@ class SessionState:
     def complete(self, packet_id: int) -> None:
         """PUBREL has come: the broker may use the identifier for another message."""
         self._received.discard(packet_id)
+
+
+def _same(message: Message, other: Message) -> bool:
+    return message.topic == other.topic and message.qos == other.qos and message.payload == other.payload

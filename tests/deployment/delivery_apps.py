@@ -1,0 +1,150 @@
+"""The app of the table in docs/delivery.md: it does what a test tells it through a pipe, and prints what it hears."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+
+import attrs
+import msgspec
+import trio
+from trio_util import AsyncBool
+
+from taktora_trio import (
+    ConnectorHost,
+    Deployment,
+    Inbound,
+    MqttConnector,
+    MqttOptions,
+    MqttRouting,
+    Outbound,
+    PayloadOverflow,
+    RawCodec,
+)
+from taktora_trio.connector import GatewayChannels
+from taktora_trio.health import HealthBoard
+from taktora_trio.supervision.backoff import Backoff
+from taktora_trio.supervision.policy import RestartPolicy
+
+VARIABLE = "TAKTORA_TEST_DELIVERY"
+WINDOW = 50
+MAX_PAYLOAD = 64
+BACKLOG = 20_000
+LEVELS = (0, 1, 2)
+
+
+class Setting(msgspec.Struct):
+    pipe: str = ""
+    """The path of the pipe that its orders come from, one a line."""
+    options: dict[str, object] = {}
+    """Of `MqttOptions`."""
+
+
+setting = msgspec.json.decode(os.environ.get(VARIABLE, "{}"), type=Setting)
+
+
+def _routing(name: str, qos: int) -> MqttRouting:
+    return MqttRouting(f"delivery/{name}/{qos}", qos=qos)  # type: ignore[arg-type]
+
+
+OUT = [Outbound(f"out{qos}", bytes, _routing("out", qos), window=WINDOW, max_payload=MAX_PAYLOAD) for qos in LEVELS]
+IN = [Inbound(f"in{qos}", bytes, _routing("in", qos), window=WINDOW, max_payload=MAX_PAYLOAD) for qos in LEVELS]
+
+
+class CrashesWhenTold(MqttConnector):
+    """Its gateway half raises at SIGUSR2."""
+
+    async def serve_gateway(self, channels: GatewayChannels, health: HealthBoard, stop: trio.Event) -> None:
+        async def crash() -> None:
+            with trio.open_signal_receiver(signal.SIGUSR2) as signals:
+                async for _ in signals:
+                    raise RuntimeError("crash on purpose")
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(crash)
+            await super().serve_gateway(channels, health, stop)
+            nursery.cancel_scope.cancel()
+
+
+def tell(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+@attrs.define
+class _App:
+    host: ConnectorHost
+    nursery: trio.Nursery
+    reading: AsyncBool = attrs.field(factory=lambda: AsyncBool(True))
+    writers: dict[int, trio.abc.SendChannel[bytes]] = attrs.field(factory=dict)
+
+    async def hear(self, qos: int) -> None:
+        async with self.host.open_reader(IN[qos]) as reader:
+            tell(f"opened {qos}")
+            async for received in reader:
+                await self.reading.wait_value(True)  # it has this one, and does nothing with it yet
+                tell(f"heard {qos} {received.value.decode()}")
+
+    async def send(self, qos: int, first: int, end: int) -> None:
+        for number in range(first, end):
+            await self.writers[qos].send(b"%d" % number)
+        tell(f"sent {qos} {end - 1}")
+
+    async def send_too_much(self, qos: int) -> None:
+        try:
+            await self.writers[qos].send(b"x" * (MAX_PAYLOAD + 1))
+        except PayloadOverflow:
+            tell(f"overflow {qos} 0")
+
+    async def obey(self) -> None:
+        fd = os.open(setting.pipe, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+        async with trio.lowlevel.FdStream(fd) as orders:
+            tell("ready 0 0")
+            rest = b""
+            async for data in orders:
+                *lines, rest = (rest + data).split(b"\n")
+                for line in lines:
+                    self.do(*line.decode().split())
+
+    def do(self, what: str, *numbers: str) -> None:
+        if what == "send":
+            for qos in LEVELS:
+                self.nursery.start_soon(self.send, qos, int(numbers[0]), int(numbers[1]))
+        elif what == "too-much":
+            for qos in LEVELS:
+                self.nursery.start_soon(self.send_too_much, qos)
+        else:
+            self.reading.value = what == "read"
+            tell("paused 0" if what == "pause" else "reading 0")
+
+
+async def run(host: ConnectorHost) -> None:
+    async with contextlib.AsyncExitStack() as stack, trio.open_nursery() as nursery:
+        app = _App(host, nursery)
+        for qos in LEVELS:
+            app.writers[qos] = await stack.enter_async_context(host.open_writer(OUT[qos]))
+            nursery.start_soon(app.hear, qos)
+        await app.obey()
+
+
+_POLICY = RestartPolicy(backoff=Backoff(initial=0.02, maximum=0.1), intensity=1000, start_timeout=10.0)
+
+deployment = Deployment(
+    "delivery",
+    run,
+    [
+        CrashesWhenTold(
+            [*OUT, *IN],
+            options=MqttOptions(
+                reconnect=Backoff(initial=0.02, maximum=0.1),
+                inbound_backlog=BACKLOG,
+                **setting.options,  # type: ignore[arg-type]
+            ),
+            codec=RawCodec(),
+        )
+    ],
+    gateway_policy=attrs.evolve(_POLICY, restart="always", stop_grace=2.5),
+    plugin_policy=attrs.evolve(_POLICY, restart="on-failure"),
+)

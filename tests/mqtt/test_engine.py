@@ -1,0 +1,340 @@
+"""The native session's protocol, byte by byte: what a broker may do, and whatever a hostile one does."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from taktora_trio.channel import Metadata
+from taktora_trio.mqtt.sessions import packets
+from taktora_trio.mqtt.sessions.engine import Disconnected, Engine
+from taktora_trio.mqtt.sessions.packets import Malformed
+from taktora_trio.mqtt.sessions.session import Message
+from taktora_trio.mqtt.sessions.state import SessionState
+
+VERSIONS = pytest.mark.parametrize("version", [4, 5])
+CONNACK = {4: b"\x20\x02\x00\x00", 5: b"\x20\x03\x00\x00\x00"}
+
+
+class Client:
+    """An engine, what it has delivered, and what became of what it published."""
+
+    def __init__(self, version: int = 4, state: SessionState | None = None, max_payload: int = 1000) -> None:
+        self.messages: list[Message] = []
+        self.done: list[tuple[int, str]] = []
+        self.acknowledges = True
+        self.engine = Engine(version, state or SessionState(), self._deliver, lambda: None, max_payload)
+        self._version = version
+
+    def connect(self, connack: bytes | None = None) -> Client:
+        self.engine.receive(CONNACK[self._version] if connack is None else connack)
+        return self
+
+    def receive(self, *parts: bytes) -> bytes:
+        """What goes out in answer."""
+        self.engine.receive(b"".join(parts))
+        return self.engine.take()[0]
+
+    def publish(self, packet_id: int, qos: int = 1, payload: bytes = b"x", retain: bool = False) -> bytes:
+        self.engine.publish(Message("t", payload, qos, retain), packet_id, lambda *answer: self.done.append(answer))
+        return self.engine.take()[0]
+
+    def _deliver(self, message: Message) -> None:
+        self.messages.append(message)
+        if self.acknowledges and message.qos:
+            self.engine.acknowledge(message)
+
+
+def publish(
+    version: int, topic: bytes, payload: bytes, qos: int = 0, packet_id: int = 1, properties: bytes = b"\0"
+) -> bytes:
+    variable = len(topic).to_bytes(2, "big") + topic + (packet_id.to_bytes(2, "big") if qos else b"")
+    return packets.packet(0x30 | qos << 1, variable, properties if version == 5 else b"", payload)
+
+
+# What is allowed
+
+
+@VERSIONS
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 1000])
+def test_packets_may_come_in_any_pieces(version: int, size: int) -> None:
+    client = Client(version)
+    wire = CONNACK[version] + b"".join(publish(version, b"t", b"x" * n, 1, n + 1) for n in (0, 1, 100, 200, 900))
+    for start in range(0, len(wire), size):
+        client.engine.receive(wire[start : start + size])
+    client.engine.receive(b"")
+    assert [len(message.payload) for message in client.messages] == [0, 1, 100, 200, 900]
+    assert client.engine.take()[0] == b"".join(b"\x40\x02" + (n + 1).to_bytes(2, "big") for n in (0, 1, 100, 200, 900))
+
+
+names = st.text(st.characters(codec="utf-8"), max_size=20)
+metadata = st.builds(
+    Metadata,
+    content_type=names,
+    response_topic=names,
+    message_expiry=st.none() | st.integers(0, 2**32 - 1),
+    user_properties=st.lists(st.tuples(names, names), max_size=3).map(tuple),
+    correlation_data=st.binary(max_size=40),
+)
+
+
+@given(metadata, names.filter(bool), st.binary(max_size=300), st.integers(0, 2), st.integers(1, 65_535))
+def test_what_is_encoded_is_decoded(said: Metadata, topic: str, payload: bytes, qos: int, packet_id: int) -> None:
+    sender, receiver = Client(5).connect(), Client(5).connect()
+    sender.engine.publish(Message(topic, payload, qos, metadata=said), packet_id, lambda *_: None)
+    receiver.receive(sender.engine.take()[0])
+    expected = said if said != Metadata() else None
+    assert receiver.messages == [Message(topic, payload, qos, False, expected, packet_id if qos else 0)]
+
+
+@VERSIONS
+def test_qos_2_comes_once_however_often_it_is_sent(version: int) -> None:
+    client = Client(version).connect()
+    again = publish(version, b"t", b"x", 2, 7)
+    assert client.receive(again) == b"\x50\x02\x00\x07"
+    assert client.receive(again) == b"\x50\x02\x00\x07"
+    assert len(client.messages) == 1
+    assert client.receive(b"\x62\x02\x00\x07") == b"\x70\x02\x00\x07"
+    assert client.receive(publish(version, b"t", b"another", 2, 7)) == b"\x50\x02\x00\x07"
+    assert len(client.messages) == 2
+
+
+def test_a_half_done_exchange_goes_on_with_the_next_connection() -> None:
+    state = SessionState()
+    first = Client(4, state).connect()
+    assert first.publish(9, 2) == b"\x34\x06\x00\x01t\x00\x09x"
+    assert first.receive(b"\x50\x02\x00\x09") == b"\x62\x02\x00\x09"
+    second = Client(4, state).connect(b"\x20\x02\x01\x00")
+    assert second.publish(9, 2) == b"\x62\x02\x00\x09", "the broker has the message (MQTT-4.3.3-1)"
+    second.receive(b"\x70\x02\x00\x09")
+    assert second.done == [(9, "")]
+    third = Client(4, state).connect()
+    assert third.publish(9, 2)[0] == 0x34
+
+
+def test_a_broker_that_kept_nothing_gets_all_of_it_again() -> None:
+    state = SessionState()
+    first = Client(4, state).connect()
+    first.publish(9, 2)
+    first.receive(b"\x50\x02\x00\x09")
+    assert Client(4, state).connect(b"\x20\x02\x00\x00").publish(9, 2)[0] == 0x34
+
+
+def test_the_receive_maximum_is_kept_and_the_order_with_it() -> None:
+    client = Client(5).connect(b"\x20\x06\x00\x00\x03\x21\x00\x02")
+    sent = [client.publish(number) for number in range(1, 6)]
+    assert [bool(data) for data in sent] == [True, True, False, False, False]
+    assert client.receive(b"\x40\x02\x00\x01")[-4:-2] == b"\x00\x03"
+    client.receive(b"\x40\x02\x00\x02\x40\x02\x00\x03")
+    client.receive(b"\x40\x02\x00\x04\x40\x02\x00\x05")
+    assert client.done == [(number, "") for number in range(1, 6)]
+
+
+@pytest.mark.parametrize(
+    ("properties", "message", "refusal"),
+    [
+        (b"\x24\x01", {"qos": 2}, "QoS not supported"),
+        (b"\x25\x00", {"retain": True}, "Retain not supported"),
+        (b"\x27\x00\x00\x00\x20", {"payload": b"x" * 40}, "Packet too large"),
+    ],
+)
+def test_what_the_broker_has_said_it_does_not_take_is_not_sent(
+    properties: bytes, message: dict[str, object], refusal: str
+) -> None:
+    client = Client(5).connect(packets.packet(0x20, b"\0\0", packets.varint(len(properties)), properties))
+    assert client.publish(1, **message) == b""  # type: ignore[arg-type]
+    assert client.done == [(1, refusal)]
+    assert client.publish(2) != b""
+
+
+def test_refusals_have_names() -> None:
+    client = Client(5).connect()
+    client.publish(1, 1)
+    client.publish(2, 2)
+    client.publish(3, 2)
+    client.publish(4, 1)
+    client.receive(b"\x40\x03\x00\x01\x97")
+    client.receive(b"\x50\x03\x00\x02\x87")
+    client.receive(b"\x50\x02\x00\x03", b"\x70\x03\x00\x03\x92")
+    client.receive(b"\x40\x03\x00\x04\x10")
+    assert client.done == [(1, "Quota exceeded"), (2, "Not authorized"), (3, ""), (4, "")]
+
+
+def test_a_farewell_has_a_name() -> None:
+    with pytest.raises(Disconnected, match="Session taken over"):
+        Client(5).connect().receive(b"\xe0\x02\x8e\x00")
+    with pytest.raises(Disconnected, match="normal disconnection"):
+        Client(5).connect().receive(b"\xe0\x00")
+
+
+@VERSIONS
+def test_subscriptions_are_refused_by_name(version: int) -> None:
+    client = Client(version).connect()
+    client.engine.subscribe([("a", 1), ("b", 2), ("c", 0)])
+    codes = b"\x01\x80\x87" if version == 5 else b"\x01\x80\x00"
+    client.receive(packets.packet(0x90, b"\xff\xff", b"\0" if version == 5 else b"", codes))
+    assert client.engine.refused == ({"b": "Unspecified error"} | ({"c": "Not authorized"} if version == 5 else {}))
+    assert client.engine.granted["a"] == 1
+
+
+@VERSIONS
+@pytest.mark.parametrize("qos", [0, 1])
+def test_a_payload_that_no_channel_takes_is_not_kept(version: int, qos: int) -> None:
+    client = Client(version, max_payload=1000).connect()
+    size = 5_000_000
+    wire = publish(version, b"big", b"x" * size, qos) + publish(version, b"small", b"y")
+    most = 0
+    for start in range(0, len(wire), 60_000):
+        client.engine.receive(wire[start : start + 60_000])
+        most = max(most, len(client.engine._rest))
+    assert most < 400_000
+    assert [(m.topic, len(m.payload), m.skipped) for m in client.messages] == [("big", 0, size), ("small", 1, 0)]
+    assert client.engine.take()[0] == (b"\x40\x02\x00\x01" if qos else b"")
+
+
+# What is not
+
+
+MALFORMED = [
+    b"\x00\x00",  # no type
+    b"\x10\x00",  # CONNECT, from a broker
+    b"\x20\x02\x00\x00",  # CONNACK a second time
+    b"\x30\x80\x80\x80\x80\x01",  # a length of five bytes
+    b"\x30\xff\xff\xff\xff",
+    b"\xd0\xff\xff\xff\x7f",  # PINGRESP with 268,435,455 bytes
+    b"\x30\x00",
+    b"\x30\x01\x00",
+    b"\x30\x02\x00\x01",  # a topic longer than its packet
+    b"\x30\x02\x00\x00",  # an empty topic
+    b"\x30\x03\x00\x01\xff",  # no UTF-8
+    b"\x36\x05\x00\x01t\x00\x01",  # QoS 3
+    b"\x32\x05\x00\x01t\x00\x00",  # packet identifier 0
+    b"\x32\x04\x00\x01t\x00",
+    b"\x40\x00",
+    b"\x40\x01\x00",
+    b"\x60\x02\x00\x01",  # PUBREL with the wrong flags
+    b"\x90\x03\x00\x01\x00",  # a SUBACK that nobody waits for
+    b"\xb0\x02\x00\x01",
+    b"\xf0\x00",
+]
+
+
+@VERSIONS
+@pytest.mark.parametrize("data", MALFORMED)
+def test_what_mqtt_does_not_allow_ends_the_session(version: int, data: bytes) -> None:
+    with pytest.raises(Malformed):
+        Client(version).connect().receive(data)
+
+
+@pytest.mark.parametrize(
+    "properties",
+    [
+        b"\x05\x03\x00\x01x",  # longer than the packet
+        b"\x01\x7f",  # unknown
+        b"\x06\x03\x00\x00\x03\x00\x00",  # twice
+        b"\x02\x09\x00",
+        b"\x03\x23\x00\x01",  # a topic alias, which was not allowed
+        b"\x04\x03\x00\x01\xff",  # no UTF-8
+        b"\xff\xff\xff\xff\x01",
+    ],
+)
+def test_properties_that_mqtt_5_does_not_allow_end_the_session(properties: bytes) -> None:
+    with pytest.raises(Malformed):
+        Client(5).connect().receive(packets.packet(0x30, b"\0\x01t", properties))
+
+
+@pytest.mark.parametrize(
+    "connack",
+    [b"HTTP/1.1 400 Bad Request\r\n", b"\x30\x03\x00\x01t", b"\x20\x00", b"\x20\x01\x00", b"\x20\x02\x02\x00"],
+)
+@VERSIONS
+def test_an_answer_to_connect_that_is_none(version: int, connack: bytes) -> None:
+    with pytest.raises(Malformed):
+        Client(version).connect(connack)
+
+
+@VERSIONS
+def test_acknowledgements_that_nobody_waits_for_do_no_harm(version: int) -> None:
+    client = Client(version).connect()
+    client.publish(1, 1)
+    client.publish(2, 2)
+    client.receive(b"\x40\x02\x00\x09", b"\x70\x02\x00\x09", b"\x40\x02\x00\x02", b"\x70\x02\x00\x02")
+    assert client.receive(b"\x50\x02\x00\x09") == b"\x62\x02\x00\x09"
+    assert client.receive(b"\x62\x02\x00\x09") == b"\x70\x02\x00\x09"
+    assert client.done == []
+    client.receive(b"\x40\x02\x00\x01\x40\x02\x00\x01", b"\x50\x02\x00\x02", b"\x70\x02\x00\x02\x70\x02\x00\x02")
+    assert client.done == [(1, ""), (2, "")]
+
+
+@VERSIONS
+@pytest.mark.parametrize("qos", [1, 2])
+def test_an_identifier_that_is_in_use_ends_the_session(version: int, qos: int) -> None:
+    client = Client(version).connect()
+    client.acknowledges = False
+    client.receive(publish(version, b"t", b"x", qos, 5))
+    with pytest.raises(Malformed, match="packet identifier 5 is in use"):
+        client.receive(publish(version, b"t", b"x", qos, 5))
+
+
+def pieces() -> st.SearchStrategy[bytes]:
+    """Bytes that are nearly packets, so that a fuzzer comes deep into the parser."""
+    body = st.binary(max_size=30) | st.builds(
+        lambda topic, rest: len(topic).to_bytes(2, "big") + topic + rest, st.binary(max_size=4), st.binary(max_size=20)
+    )
+    whole = st.builds(lambda first, data: packets.packet(first, data), st.integers(0, 255), body)
+    acks = st.builds(
+        lambda first, number, rest: packets.packet(first, number.to_bytes(2, "big"), rest),
+        st.sampled_from([0x40, 0x50, 0x62, 0x70, 0x90]),
+        st.integers(0, 9) | st.just(65_535),
+        st.binary(max_size=3),
+    )
+    truncated = st.builds(lambda data, cut: data[:cut], whole, st.integers(0, 10))
+    oversized = st.builds(
+        lambda first, n: bytes((first,)) + packets.varint(n), st.integers(0, 255), st.integers(0, 2**28 - 1)
+    )
+    return whole | acks | truncated | oversized | st.binary(max_size=20)
+
+
+def feed(client: Client, chunks: Iterable[bytes]) -> None:
+    """The only ways out are the two that the session turns into `SessionLost` and `ConnectFailed`."""
+    fed = 0
+    with contextlib.suppress(Malformed, Disconnected):
+        for chunk in chunks:
+            client.engine.receive(chunk)
+            client.engine.take()
+            fed += len(chunk)
+    assert len(client.engine._rest) <= fed + 30
+
+
+@settings(max_examples=300)
+@given(st.sampled_from([4, 5]), st.booleans(), st.lists(pieces(), max_size=12))
+@example(5, True, [b"\x30\x04\x00\x01t\x80", b"\x01"])
+def test_whatever_comes_it_ends_with_a_typed_error_or_goes_on(
+    version: int, connected: bool, chunks: list[bytes]
+) -> None:
+    client = Client(version, max_payload=50)
+    if connected:
+        client.connect()
+        client.engine.subscribe([("a", 1), ("b", 2)])
+        for number in range(1, 9):
+            client.publish(number, number % 3)
+    feed(client, chunks)
+    assert len({number for number, _ in client.done}) == len(client.done), "nothing is done twice"
+
+
+@settings(max_examples=100)
+@given(st.lists(st.integers(0, 5), max_size=40), st.integers(0, 2**16))
+def test_any_order_of_acknowledgements_finishes_each_message_once(kinds: list[int], seed: int) -> None:
+    client = Client(5).connect(b"\x20\x06\x00\x00\x03\x21\x00\x03")
+    for number in range(1, 7):
+        client.publish(number, 1 + number % 2)
+    first = [0x40, 0x50, 0x70, 0x62, 0x40, 0x70]
+    feed(client, (packets.packet(first[kind], (1 + (seed >> kind) % 6).to_bytes(2, "big")) for kind in kinds))
+    for _ in range(6):  # then a broker that behaves
+        for number in range(1, 7):
+            client.receive(*(bytes((kind, 2, 0, number)) for kind in (0x40, 0x50, 0x70)))
+    assert sorted(client.done) == [(number, "") for number in range(1, 7)]
