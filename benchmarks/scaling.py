@@ -322,7 +322,7 @@ def _or_dash(value: float | None, form: str) -> str:
 def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.scaling", description=__doc__.partition("\n")[0])
-    parser.add_argument("--quick", action="store_true", help="less of it: half a minute instead of four")
+    parser.add_argument("--quick", action="store_true", help="less of it: a minute instead of eight")
     parser.add_argument("--session", default=SESSIONS[0], choices=SESSIONS, help="the gateway's (%(default)s)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write what was measured, for `scaling_plot`")
     options = parser.parse_args()
