@@ -36,6 +36,7 @@ scaling: .venv/bench .venv/drawing mosquitto  ## Cost as work grows, drawn into 
 	.venv/drawing/bin/python -m benchmarks.scaling_plot .venv/scaling.json docs
 
 isolation: .venv/bench mosquitto  ## How late a control item runs while its gateway fares badly (25 minutes)
+	$(BIN)/python -m pip install --quiet --group plot  # it brings numpy, which is kept out of what is measured
 	$(BIN)/python -m benchmarks.isolation
 
 .venv/pip:

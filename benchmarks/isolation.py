@@ -5,7 +5,7 @@
     python -m benchmarks.isolation --from FILE.json  table and plot of an earlier run
 
 Each combination runs in a process of its own, several times, in turn with all others, so that a busy minute of the
-machine hurts all of them. It needs mosquitto, and matplotlib for the plot (dependency group `bench`).
+machine hurts all of them. It needs mosquitto, and matplotlib for the plot (dependency group `plot`).
 """
 
 from __future__ import annotations
