@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
@@ -25,7 +26,7 @@ R = TypeVar("R")
 _GRACE = 5.0  # seconds in which an idle worker process ends, once it is told to; else it is killed
 
 
-class _Offloaded:
+class _Offloaded(ABC):
     """What both kinds have in common: arguments in, a result out, and a limit of time."""
 
     def __init__(
@@ -67,8 +68,9 @@ class _Offloaded:
         if self._then is not None:
             await self._then(ctx, result)
 
+    @abstractmethod
     async def _run(self, ctx: Context[Any], arguments: tuple[Any, ...], limiter: trio.CapacityLimiter) -> Any:
-        raise NotImplementedError
+        """Call the function where it belongs, and return what it returns."""
 
 
 class _InThread(_Offloaded):
