@@ -178,7 +178,7 @@ class ConnectorHost:
 
     def gateway_failed(self, failure: Failure, crash: Exception | None) -> None:
         """The gateway task of this process has ended."""
-        self._dead.append(GatewayIdentity.of_this_process(failure.incarnation))
+        self._has_ended(GatewayIdentity.of_this_process(failure.incarnation))
         self._show_failure(failure, crash)
 
     def gateway_hangs(self, reason: str, seconds: float) -> None:
@@ -214,12 +214,24 @@ class ConnectorHost:
         async with open_health_reader(self._node, health_spec(connector)) as reports:
             self._reports[connector.name] = reports
             while True:
+                self._take_reports(connector.name, reports)
+                await reports.wait()
+
+    def _take_reports(self, name: str, reports: ChannelReader[HealthReport]) -> None:
+        with contextlib.suppress(trio.WouldBlock):
+            while True:
                 try:
-                    received = await reports.receive()
+                    received = reports.receive_nowait()
                 except ConnectorError:  # whatever a gateway may write there, the app goes on
-                    log.exception("%s: a health report of the gateway can't be read", connector.name)
+                    log.exception("%s: a health report of the gateway can't be read", name)
                 else:
-                    self._take_report(connector.name, received.value)
+                    self._take_report(name, received.value)
+
+    def _has_ended(self, identity: GatewayIdentity) -> None:
+        """What it reported up to its end counts, though we come to read it only now; nothing found later does."""
+        for name, reports in self._reports.items():
+            self._take_reports(name, reports)
+        self._dead.append(identity)
 
     def _take_report(self, name: str, report: HealthReport) -> None:
         identity, state = report.identity, report.health
@@ -248,7 +260,7 @@ class ConnectorHost:
         # The process id may have been given to another program before we looked: then that start time differs.
         if start_time(identity.pid) == identity.started:
             await wait_for_exit(identity.pid)
-        self._dead.append(identity)
+        self._has_ended(identity)
         if self._incarnation:
             with trio.move_on_after(_WORD):
                 while identity.pid not in self._failures:
