@@ -15,13 +15,17 @@ import iceoryx2 as iox2
 
 from taktora_trio.transport.reserve import NoRoom
 
-__all__ = ["Cursor"]
+__all__ = ["DONE", "SENT", "Cursor"]
 
-_SENT, _DONE, _SIZE = 0, 1, 16
+SENT, DONE, _SIZE = 0, 1, 16
 
 
 class Cursor:
-    """`sent` is written by the publisher alone, `done` by the subscriber alone: aligned 8-byte stores, never torn.
+    """Two counters in shared memory: aligned 8-byte stores, never torn, each written by one end alone.
+
+    `counters[SENT]`, the publisher's, is the sequence number of the last envelope that was sent; `counters[DONE]`, the
+    subscriber's, the one up to which every envelope is acknowledged: nobody needs it any more. They are a plain view,
+    for they are looked at for every message.
 
     Raises `NoRoom` if /dev/shm has no page for it.
     """
@@ -37,26 +41,8 @@ class Cursor:
             raise NoRoom(f"the cursor of {service}") from exc
         finally:
             os.close(fd)
-        self._counters = memoryview(self._memory).cast("Q")
-
-    @property
-    def sent(self) -> int:
-        """The sequence number of the last envelope that was sent."""
-        return self._counters[_SENT]
-
-    @sent.setter
-    def sent(self, sequence_number: int) -> None:
-        self._counters[_SENT] = sequence_number
-
-    @property
-    def done(self) -> int:
-        """The sequence number up to which every envelope is acknowledged: nobody needs it any more."""
-        return self._counters[_DONE]
-
-    @done.setter
-    def done(self, sequence_number: int) -> None:
-        self._counters[_DONE] = sequence_number
+        self.counters = memoryview(self._memory).cast("Q")
 
     def close(self) -> None:
-        self._counters.release()
+        self.counters.release()
         self._memory.close()

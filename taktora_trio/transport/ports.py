@@ -15,7 +15,7 @@ import trio
 from taktora_trio.channel import NO_CORRELATION_ID, Header, Metadata
 from taktora_trio.codec import Buffer
 from taktora_trio.errors import PayloadOverflow, TransportError
-from taktora_trio.transport.cursor import Cursor
+from taktora_trio.transport.cursor import DONE, SENT, Cursor
 from taktora_trio.transport.envelope import HEADER, unpack
 from taktora_trio.transport.services import ServiceSpec, open_notifier, open_publisher, open_subscriber
 from taktora_trio.transport.wakeup import Wakeup, open_wakeup
@@ -39,23 +39,21 @@ CHECKPOINT_EVERY = 32
 _START = HEADER.size
 
 
-class _Views:
+class _Views(dict[int, memoryview]):
     """Views of sample memory, kept by address: making one costs more than the rest of a small message.
 
     A port's samples live at a fixed set of addresses; a view of one is only used while its sample is held.
     """
 
     def __init__(self, size: int, samples: int) -> None:
+        super().__init__()
         self._array = ctypes.c_ubyte * size
         self._limit = 4 * samples  # a peer that was restarted maps its samples elsewhere
-        self._views: dict[int, memoryview] = {}
 
-    def at(self, address: int) -> memoryview:
-        view = self._views.get(address)
-        if view is None:
-            if len(self._views) >= self._limit:
-                self._views.clear()
-            view = self._views[address] = memoryview(self._array.from_address(address)).cast("B")
+    def __missing__(self, address: int) -> memoryview:
+        if len(self) >= self._limit:
+            self.clear()
+        view = self[address] = memoryview(self._array.from_address(address)).cast("B")
         return view
 
 
@@ -92,11 +90,12 @@ class EnvelopePublisher:
         self._publisher = publisher
         self._notifier = notifier
         self._cursor = cursor
+        self._counters = cursor.counters
         self._max_payload = spec.max_payload
         self._topic_space = spec.topic_space
         self._metadata_space = spec.metadata_space
         self._window, self._overflow = spec.window, spec.overflow
-        self._first = self._sequence_number = cursor.sent
+        self._first = self._sequence_number = self._room_until = self._counters[SENT]
         self._views = _Views(spec.envelope_size, spec.samples)
         self._closed = False
 
@@ -108,7 +107,7 @@ class EnvelopePublisher:
         Raises `PayloadOverflow`.
         """
         length = len(payload)
-        if not self.has_room:
+        if self._sequence_number >= self._room_until and not self.has_room:
             self._check_size(length, topic, metadata)
             return False
         sample, buffer = self._lend(length, topic, metadata)
@@ -139,7 +138,7 @@ class EnvelopePublisher:
             raise TransportError(
                 f"no more loans from {self.spec.name} ({exc}): end the loan() that is open before the next"
             ) from exc
-        return sample, self._views.at(sample.payload_ptr)
+        return sample, self._views[sample.payload_ptr]
 
     def _check_size(self, length: int, topic: bytes, metadata: bytes) -> None:
         if length > self._max_payload or len(topic) > self._topic_space or len(metadata) > self._metadata_space:
@@ -167,7 +166,7 @@ class EnvelopePublisher:
             HEADER.pack_into(buffer, 0, number, time.time_ns(), length, 0, 0, correlation_id)
         sample.assume_init().send()  # to the history alone, where nobody is there now
         self.sent += 1
-        self._sequence_number = self._cursor.sent = number
+        self._sequence_number = self._counters[SENT] = number
         self._notifier.notify()  # 0.1 us while the reader is awake, so always: a lost wake-up would cost far more
 
     @property
@@ -177,7 +176,9 @@ class EnvelopePublisher:
         The window is no larger than the history and the reader's buffer, so whatever is sent within it can neither be
         refused by the one nor fall out of the other before it is acknowledged.
         """
-        return self._overflow or self.waiting < self._window
+        number = self._sequence_number
+        self._room_until = number + 1 if self._overflow else number - self.waiting + self._window
+        return number < self._room_until
 
     @property
     def has_reader(self) -> bool:
@@ -187,7 +188,7 @@ class EnvelopePublisher:
     @property
     def waiting(self) -> int:
         """How many envelopes were sent and not acknowledged yet (what an earlier writer left is gone with it)."""
-        return self._sequence_number - max(self._cursor.done, self._first)
+        return self._sequence_number - max(self._counters[DONE], self._first)
 
     async def flush(self) -> None:
         """Wait until everything is acknowledged: what is not when the port closes may never reach anybody."""
@@ -223,13 +224,16 @@ class EnvelopeSubscriber:
         self.data = data
         """Signalled when something was sent."""
         self.received = 0
-        self.sent_before = cursor.sent
+        self.sent_before = cursor.counters[SENT]
         """The sequence number of the last envelope that was sent before this was opened."""
+        self.take = subscriber.receive
+        """The next sample, or `None`. Hand it to `open`, then call its `delete`."""
         self._last = 0
         self._subscriber = subscriber
         self._space = space
         self._cursor = cursor
-        self._told = cursor.done
+        self._counters = cursor.counters
+        self._told = self._counters[DONE]
         self._batch = max(1, spec.window // 2)
         self._max_payload = spec.max_payload
         self._topic_space = spec.topic_space
@@ -237,19 +241,12 @@ class EnvelopeSubscriber:
         self._views = _Views(spec.envelope_size, spec.samples)
         self._closed = False
 
-    def take(self) -> Sample | None:
-        """The next sample, or `None`. Hand it to `open`, then call its `delete`."""
-        sample = self._subscriber.receive()
-        if sample is None and self._told != self._cursor.done:
-            self.tell()
-        return sample
-
     def open(self, sample: Sample, *, acknowledge: bool = False) -> tuple[Header, memoryview, str, Metadata | None]:
         """Header, payload (a view that is valid until the sample is deleted), topic, metadata.
 
         Raises `TransportError`.
         """
-        opened = unpack(self._views.at(sample.payload_ptr), self._max_payload, self._topic_space, self._metadata_space)
+        opened = unpack(self._views[sample.payload_ptr], self._max_payload, self._topic_space, self._metadata_space)
         self.received += 1
         self._last = number = opened[0].sequence_number
         if acknowledge:
@@ -259,18 +256,18 @@ class EnvelopeSubscriber:
     @property
     def is_behind(self) -> bool:
         """Whether something was sent that has not been received yet."""
-        return self._cursor.sent > max(self._last, self._cursor.done)
+        return self._counters[SENT] > max(self._last, self._counters[DONE])
 
     def acknowledge(self, sequence_number: int) -> None:
         """All up to this one is done with: it makes room, and whoever reads after us goes on behind it."""
-        self._cursor.done = sequence_number
+        self._counters[DONE] = sequence_number
         # A writer that waits for room is told once per half a window, and when all is done: not per message.
-        if sequence_number - self._told >= self._batch or sequence_number == self._cursor.sent:
+        if sequence_number - self._told >= self._batch or sequence_number == self._counters[SENT]:
             self.tell()
 
     def tell(self) -> None:
         """Wake a writer that waits: for room, or for somebody to come."""
-        self._told = self._cursor.done
+        self._told = self._counters[DONE]
         self._space.notify()
 
     def close(self) -> None:
@@ -324,11 +321,12 @@ async def _resume(node: iox2.Node, spec: ServiceSpec, cursor: Cursor) -> Subscri
     """Attach so that the first envelope to come is the first that nobody has acknowledged."""
     if spec.overflow:
         return await open_subscriber(node, spec, spec.history)
+    counters = cursor.counters
     while True:
-        sent = cursor.sent
-        subscriber = await open_subscriber(node, spec, min(max(sent - cursor.done, 0), spec.history))
+        sent = counters[SENT]
+        subscriber = await open_subscriber(node, spec, min(max(sent - counters[DONE], 0), spec.history))
         # What was sent between the two would push as many of the older ones out of what we asked for. It ends, since
         # a writer whose envelopes nobody takes has soon used up its window.
-        if cursor.sent == sent:
+        if counters[SENT] == sent:
             return subscriber
         subscriber.delete()

@@ -76,8 +76,10 @@ class ChannelWriter(trio.abc.SendChannel[T]):
         `trio.ClosedResourceError`.
         """
         await trio.lowlevel.checkpoint_if_cancelled()
-        payload = self._payload(value)
-        correlation_id = self._correlation_id(correlation_id)
+        self._check_open()
+        payload = self._encode(value)
+        if correlation_id is not NO_CORRELATION_ID:
+            correlation_id = check_correlation_id(correlation_id)
         encoded_topic = self._topic(topic, value) if topic or self._has_topics else b""
         packed = b"" if metadata is None else self._metadata(metadata)
         if not self._turn.locked() and self._port.send(payload, correlation_id, encoded_topic, packed):
@@ -95,8 +97,10 @@ class ChannelWriter(trio.abc.SendChannel[T]):
         metadata: Metadata | None = None,
     ) -> None:
         """Like `send`, but raises `BackPressure` (a `trio.WouldBlock`) where it would wait."""
-        payload = self._payload(value)
-        correlation_id = self._correlation_id(correlation_id)
+        self._check_open()
+        payload = self._encode(value)
+        if correlation_id is not NO_CORRELATION_ID:
+            correlation_id = check_correlation_id(correlation_id)
         encoded_topic = self._topic(topic, value) if topic or self._has_topics else b""
         packed = b"" if metadata is None else self._metadata(metadata)
         if self._turn.locked() or not self._port.send(payload, correlation_id, encoded_topic, packed):
@@ -126,7 +130,7 @@ class ChannelWriter(trio.abc.SendChannel[T]):
         """
         await trio.lowlevel.checkpoint_if_cancelled()
         self._check_open()
-        correlation_id = self._correlation_id(correlation_id)
+        correlation_id = check_correlation_id(correlation_id)
         encoded_topic = self._topic(topic) if topic or self._has_topics else b""
         packed = b"" if metadata is None else self._metadata(metadata)
         loan = self._port.loan(length, encoded_topic, packed)
@@ -174,13 +178,6 @@ class ChannelWriter(trio.abc.SendChannel[T]):
                 self._tell_full()
                 with trio.move_on_after(FULL_FOR / 2):  # for as long as it waits, it is told
                     await self._port.space.wait()
-
-    def _payload(self, value: T) -> Buffer:
-        self._check_open()
-        return self._encode(value)
-
-    def _correlation_id(self, value: bytes) -> bytes:
-        return value if value is NO_CORRELATION_ID else check_correlation_id(value)
 
     def _topic(self, topic: str, value: T | None = None) -> bytes:
         if self._routing is None:

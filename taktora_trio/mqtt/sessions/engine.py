@@ -13,7 +13,14 @@ from typing import Any
 import attrs
 
 from taktora_trio.mqtt.sessions import packets
-from taktora_trio.mqtt.sessions.packets import Malformed, decode_properties, decode_publish, unpack_u16
+from taktora_trio.mqtt.sessions.packets import (
+    Malformed,
+    decode_properties,
+    decode_publish,
+    iter_u16_pairs,
+    pack_u16,
+    unpack_u16,
+)
 from taktora_trio.mqtt.sessions.reasons import CONNECT_RETURN_CODES, reason_name
 from taktora_trio.mqtt.sessions.session import OWN_PACKET_IDS, Message, OnDone, OnMessage
 from taktora_trio.mqtt.sessions.state import SessionState
@@ -22,6 +29,7 @@ __all__ = ["Connack", "Disconnected", "Engine"]
 
 SUBSCRIBE_ID = 65_535
 _CONTROL_LIMIT = 2**18  # bytes: what a packet may have besides a payload (a topic, properties), and more than any has
+_LARGEST = 268_435_455  # bytes behind a packet's length, which has four of 7 bits (section 1.5.5)
 _TOPICS = 1024  # encoded topics that are kept
 
 
@@ -69,11 +77,17 @@ class Engine:
         self._unwritten: list[tuple[OnDone, int]] = []
         self._topics: dict[str, bytes] = {}
         self._quota = 65_535
+        self._largest, self._highest_qos, self._retains_none = _LARGEST, 2, False
         self._queued: deque[tuple[Message, int, OnDone]] = deque()
         self._acks: dict[int, OnDone] = {}  # QoS 1: PUBACK is to come
         self._recs: dict[int, OnDone] = {}  # QoS 2: PUBREC is to come
         self._comps: dict[int, OnDone] = {}  # QoS 2: PUBCOMP is to come
         self._subscribing: list[str] | None = None
+
+    @property
+    def unacknowledged(self) -> int:
+        """How many messages have been published to which an answer of the broker is to come."""
+        return len(self._acks) + len(self._recs) + len(self._comps)
 
     # What goes out
 
@@ -98,13 +112,8 @@ class Engine:
         if self._version == 5:
             properties = b"\0" if message.metadata is None else packets.encode_metadata(message.metadata)
         length = len(topic) + len(properties) + len(payload) + (2 if qos else 0)
-        connack = self.connack
-        assert connack is not None
-        if length > 268_435_455 or (connack.maximum_packet_size or 2**32) < length + 5:
-            on_done(packet_id, reason_name(0x95))
-            return
-        if qos > connack.maximum_qos or (message.retain and not connack.retain_available):
-            on_done(packet_id, reason_name(0x9B if qos > connack.maximum_qos else 0x9A))
+        if length > self._largest or qos > self._highest_qos or (message.retain and self._retains_none):
+            on_done(packet_id, self._refusal(length, qos))
             return
         first = 0x30 | qos << 1 | message.retain | message.dup << 3
         head = bytes((first, length)) if length < 0x80 else bytes((first,)) + packets.varint(length)
@@ -115,13 +124,17 @@ class Engine:
                 self._acks[packet_id] = on_done
             else:
                 self._recs[packet_id] = on_done
-            out += (head, topic, packet_id.to_bytes(2, "big"), properties, payload)
+            out += (head, topic, pack_u16(packet_id), properties, payload)
         else:
             self._unwritten.append((on_done, packet_id))
             out += (head, topic, properties, payload)
         if self._idle:
             self._idle = False
             self._wake()
+
+    def _refusal(self, length: int, qos: int) -> str:
+        """Why the broker would refuse it, as it has said in CONNACK: the connection does not outlive the attempt."""
+        return reason_name(0x95 if length > self._largest else 0x9B if qos > self._highest_qos else 0x9A)
 
     def acknowledge(self, message: Message) -> None:
         """See `Session.acknowledge`."""
@@ -202,6 +215,9 @@ class Engine:
         self._needed = 0
         while available - position >= 2:
             first, length, start = data[position], data[position + 1], position + 2
+            if first == 0x40 and length == 2 and available - position >= 4:
+                position = self._pubacks(data, position)
+                continue
             if length >= 0x80:
                 length, start = self._length_at(data, position)
                 if not start:
@@ -231,16 +247,25 @@ class Engine:
                         position = stop
                         continue
                 on_message(message)
-            elif kind == packets.PUBACK and length == 2:
-                on_done = self._acks.pop(data[start] << 8 | data[start + 1], None)
-                if on_done is not None:
-                    self._quota += 1
-                    on_done(data[start] << 8 | data[start + 1], "")
-                    if self._queued:
-                        self._publish_queued()
             else:
                 self._control(kind, first, data, start, stop)
             position = stop
+        return position
+
+    def _pubacks(self, data: bytes, position: int) -> int:
+        """A run of PUBACKs without a reason code, of which a broker sends many at once; returns where it ends."""
+        whole = len(data) - (len(data) - position) % 4
+        acks = self._acks
+        for head, packet_id in iter_u16_pairs(memoryview(data)[position:whole]):
+            if head != 0x4002:
+                break
+            position += 4
+            on_done = acks.pop(packet_id, None)
+            if on_done is not None:
+                self._quota += 1
+                on_done(packet_id, "")
+        if self._queued:
+            self._publish_queued()
         return position
 
     def _length_at(self, data: bytes, position: int) -> tuple[int, int]:
@@ -300,6 +325,8 @@ class Engine:
         if not self.connack.receive_maximum:
             raise Malformed("a receive maximum of 0")
         self._quota = self.connack.receive_maximum
+        self._largest = min(self.connack.maximum_packet_size or 2**32, _LARGEST + 5) - 5
+        self._highest_qos, self._retains_none = self.connack.maximum_qos, not self.connack.retain_available
         if not code:
             self._state.connected(self.connack.session_present)
         return stop

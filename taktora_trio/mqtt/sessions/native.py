@@ -32,6 +32,10 @@ __all__ = ["open_native_session"]
 log = logging.getLogger(__name__)
 
 _CHUNK = 65_536  # bytes of a read: some hundred small messages, then the other tasks have their turn
+# A broker answers one by one, and a turn of the loop for each answer costs more than all else of a message. While so
+# many are on their way that nobody is kept waiting by it, answers are let gather.
+_MANY = 32  # messages not acknowledged
+_GATHER = 0.001  # seconds
 _FAREWELL = 1.0  # seconds for what is still to be written, and DISCONNECT; a dead peer must not hold us up
 _FILTERS_AT_ONCE = 100
 
@@ -155,6 +159,8 @@ class NativeSession(Session):
             await self.entered.wait()
             engine.receive(b"")  # what came with CONNACK
             while True:
+                if engine.unacknowledged >= _MANY:
+                    await trio.sleep(_GATHER)
                 data = await stream.receive_some(_CHUNK)
                 while self._holds:
                     await self._go_on.wait()

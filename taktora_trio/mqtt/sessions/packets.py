@@ -30,6 +30,8 @@ __all__ = [
     "decode_properties",
     "decode_publish",
     "encode_metadata",
+    "iter_u16_pairs",
+    "pack_u16",
     "packet",
     "string",
     "subscribe",
@@ -40,7 +42,7 @@ __all__ = [
 CONNACK, PUBLISH, PUBACK, PUBREC, PUBREL, PUBCOMP, SUBACK, PINGRESP, DISCONNECT = 2, 3, 4, 5, 6, 7, 9, 13, 14
 PINGREQ = b"\xc0\x00"
 _U16, _U32 = Struct(">H"), Struct(">I")
-unpack_u16 = _U16.unpack_from
+pack_u16, unpack_u16, iter_u16_pairs = _U16.pack, _U16.unpack_from, Struct(">HH").iter_unpack
 
 
 class Malformed(ConnectorError):
@@ -51,6 +53,8 @@ def varint(value: int) -> bytes:
     """A variable byte integer (MQTT 5, section 1.5.5)."""
     if value < 0x80:
         return bytes((value,))
+    if value < 0x4000:
+        return bytes((value & 0x7F | 0x80, value >> 7))
     encoded = bytearray()
     while value >= 0x80:
         encoded.append(value & 0x7F | 0x80)
