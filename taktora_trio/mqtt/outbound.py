@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any, cast
@@ -61,6 +62,8 @@ class OutboundPump(trio.abc.ReceiveChannel[Session]):
         self._taken = self._taken_before = 0
         self.refused = 0
         """How many messages the broker has refused."""
+        self.expired = 0
+        """How many messages were not published, since they had expired while they waited here."""
 
     @contextlib.contextmanager
     def publishing(self, session: Session) -> Iterator[None]:
@@ -133,9 +136,10 @@ class OutboundPump(trio.abc.ReceiveChannel[Session]):
             # for theirs. An identifier is released before its first use, unless the message itself is known to it.
             self._unknown = set(range(self._max_inflight))
         self._connected_before = True
-        for packet_id, message, _ in list(self._inflight):  # a copy: `done` may be called while we publish
+        for packet_id, message, header in list(self._inflight):  # a copy: `done` may be called while we publish
             if packet_id not in self._done:
-                session.publish(msgspec.structs.replace(message, dup=message.qos > 0), packet_id, self._finished)
+                again = msgspec.structs.replace(message, dup=message.qos > 0)
+                self._publish(session, again, packet_id, header)
 
     def _is_full(self) -> bool:
         return len(self._inflight) + self._lost >= self._max_inflight
@@ -164,9 +168,33 @@ class OutboundPump(trio.abc.ReceiveChannel[Session]):
             if self._unknown:
                 self._release(session, packet_id, header)
             inflight.append((packet_id, message, header))
-            session.publish(message, packet_id, self._finished)
+            if metadata is not None and metadata.message_expiry:
+                self._publish(session, message, packet_id, header)
+            else:
+                session.publish(message, packet_id, self._finished)
         self._taken += taken
         return taken
+
+    def _publish(self, session: Session, message: Message, packet_id: int, header: Header) -> None:
+        """Publish it with what is left of its life, as a broker would; if nothing is, it is done with.
+
+        A message expiry counts in whole seconds (MQTT 5, section 3.3.2.3.3).
+        """
+        properties = message.metadata
+        if properties is not None and properties.message_expiry:
+            left = properties.message_expiry - max(0, time.time_ns() - header.timestamp_ns) // 10**9
+            if left <= 0 and message.qos < 2:
+                self.expired += 1
+                if _is_telling(self.expired):
+                    log.warning(
+                        "channel %s: %d messages have expired while they waited", self.channel.name, self.expired
+                    )
+                self._finished(packet_id, "")
+                return
+            # One of QoS 2 may be half done, and then has to be completed, however late.
+            properties = msgspec.structs.replace(properties, message_expiry=max(left, 1))
+            message = msgspec.structs.replace(message, metadata=properties)
+        session.publish(message, packet_id, self._finished)
 
     def _release(self, session: Session, packet_id: int, header: Header) -> None:
         number = packet_id - self._first_id
@@ -195,7 +223,7 @@ class OutboundPump(trio.abc.ReceiveChannel[Session]):
 
     def _refuse(self, refusal: str) -> None:
         self.refused += 1
-        if self.refused & (self.refused - 1) == 0:  # the 1st, 2nd, 4th, 8th, ...: a flood must not flood the log
+        if _is_telling(self.refused):
             log.error(
                 "channel %s: the broker has refused %d messages so far: %s", self.channel.name, self.refused, refusal
             )
@@ -206,3 +234,8 @@ class OutboundPump(trio.abc.ReceiveChannel[Session]):
         self._waits = True
         await self._progress.wait()
         self._waits = False
+
+
+def _is_telling(count: int) -> bool:
+    """The 1st, 2nd, 4th, 8th, ...: a flood must not flood the log."""
+    return count & (count - 1) == 0

@@ -479,6 +479,64 @@ async def test_what_comes_together_with_the_connack_can_be_acknowledged() -> Non
         nursery.cancel_scope.cancel()
 
 
+@pytest.mark.parametrize("session", ["native", "aiomqtt"])
+@pytest.mark.parametrize("busy", [True, False], ids=["busy", "silent"])
+async def test_a_backlog_before_the_suback_takes_its_time_but_silence_does_not(session: Any, busy: bool) -> None:
+    """A broker may send what it has kept for the client before it answers; that can take longer than any timeout."""
+
+    async def serve(stream: trio.SocketStream) -> None:
+        await stream.receive_some(1000)
+        await stream.send_all(b"\x20\x02\x00\x00")
+        while (data := await stream.receive_some(1000))[:1] != b"\x82":
+            pass
+        packet_id = data[2:4] if len(data) < 0x80 else b""
+        for _ in range(10 if busy else 0):
+            await stream.send_all(b"\x30\x04\x00\x01tx")
+            await trio.sleep(0.1)
+        if busy:
+            await stream.send_all(b"\x90\x03" + packet_id + b"\x01")
+        await trio.sleep_forever()
+
+    arrived: list[Message] = []
+    async with trio.open_nursery() as nursery:
+        [listener] = await nursery.start(partial(trio.serve_tcp, serve, 0, host="127.0.0.1"))
+        port = listener.socket.getsockname()[1]
+        options = MqttOptions(session=session, broker=f"mqtt://127.0.0.1:{port}", connect_timeout=0.5)
+        with trio.fail_after(10):
+            async with open_session(options, arrived.append) as opened:
+                if busy:
+                    await opened.subscribe({"t": 1})
+                    assert len(arrived) == 10
+                else:
+                    with pytest.raises(SessionLost, match="does not answer a subscription"):
+                        await opened.subscribe({"t": 1})
+        nursery.cancel_scope.cancel()
+
+
+async def test_one_of_a_group_gets_a_message_of_their_shared_subscription(rig: Rig) -> None:
+    """`$share/GROUP/FILTER` (MQTT 5, section 4.8.2), which mosquitto knows with 3.1.1 too."""
+    one, other, outsider = Inbox(), Inbox(), Inbox()
+    async with (
+        rig.open(one.put.send_nowait) as first,
+        rig.open(other.put.send_nowait) as second,
+        rig.open(outsider.put.send_nowait) as third,
+    ):
+        await third.subscribe({"test/+": 0})
+        await publish_numbers(rig, 1, 0)
+        assert numbers(await outsider.take(1)) == [0]
+        for session in (first, second):
+            await session.subscribe({"$share/group/test/+": 0})
+        await publish_numbers(rig, 20, 0)
+        assert sorted(numbers(await outsider.take(20))) == list(range(20))
+        for session in (first, second):
+            await settle(rig, session)
+        mine, theirs = one.count(), other.count()
+        assert mine + theirs == 20
+        assert mine > 0
+        assert theirs > 0
+        assert sorted(numbers([*await one.take(mine), *await other.take(theirs)])) == list(range(20))
+
+
 async def test_the_native_session_brings_no_other_protocol_stack_with_it() -> None:
     program = """
 import sys

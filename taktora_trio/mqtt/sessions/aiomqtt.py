@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import socket
 import ssl
 import uuid
@@ -18,6 +19,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from trio_asyncio import aio_as_trio
+from trio_util import move_on_when
 
 from taktora_trio.channel import Metadata
 from taktora_trio.mqtt.options import MqttOptions
@@ -130,6 +132,9 @@ class AiomqttSession(Session):
         self._pending: dict[int, tuple[OnDone, int]] = {}
         self._finished: dict[int, str] = {}  # paho may say so before it says by which number
         self._publishing = False
+        self._timeout = options.connect_timeout
+        self._arrived = 0  # to tell a silent broker from one with much to say before it answers
+        self._holds = False
         self._lost: SessionLost | None = None
         self._ended = trio.Event()
         client.deliver = self._deliver
@@ -141,10 +146,17 @@ class AiomqttSession(Session):
         names = list(filters)
         if self._persistent and 2 in filters.values():
             raise ConnectRefused(_NO_QOS_2)
-        try:
-            codes = await aio_as_trio(self._client.subscribe)([(name, filters[name]) for name in names])
-        except aiomqtt.MqttError as exc:
-            raise SessionLost(f"subscribing failed: {exc}") from exc
+        subscribe = aio_as_trio(self._client.subscribe)
+        codes, failure = (), None
+        async with move_on_when(self._until_silent) as silence:
+            try:
+                codes = await subscribe([(name, filters[name]) for name in names], timeout=math.inf)
+            except aiomqtt.MqttError as exc:
+                failure = exc
+        if failure is not None:
+            raise SessionLost(f"subscribing failed: {failure}") from failure
+        if silence.cancelled_caught:
+            raise SessionLost("the broker does not answer a subscription")
         answers = dict(zip(names, map(_value, codes), strict=False))
         refused = {name: reason_name(code) for name, code in answers.items() if code >= 0x80}
         if refused:
@@ -173,6 +185,7 @@ class AiomqttSession(Session):
             self._acknowledge_due()
 
     def hold(self, reading: bool) -> None:
+        self._holds = reading
         self._client.hold(reading)
 
     async def wait_until_lost(self) -> SessionLost:
@@ -200,7 +213,15 @@ class AiomqttSession(Session):
         self.session_present = self._client.session_present
         self._state.connected(self.session_present)
 
+    async def _until_silent(self) -> None:
+        """Until nothing has come for a while. A persistent session's backlog may well come before a SUBACK."""
+        before = None
+        while self._holds or before != self._arrived:
+            before = self._arrived
+            await trio.sleep(self._timeout)
+
     def _deliver(self, arrived: paho.MQTTMessage) -> None:
+        self._arrived += 1
         if self._early is not None:
             self._early.append(arrived)
             return

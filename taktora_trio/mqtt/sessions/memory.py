@@ -22,7 +22,7 @@ from taktora_trio.mqtt.sessions.session import (
     SubscriptionRefused,
 )
 from taktora_trio.mqtt.sessions.state import SessionState
-from taktora_trio.mqtt.topics import FilterTree
+from taktora_trio.mqtt.topics import FilterTree, split_share
 
 __all__ = ["MemoryBroker", "open_memory_session"]
 
@@ -32,15 +32,19 @@ class _Client:
     """What the broker keeps of a client: its subscriptions, and what it has not acknowledged."""
 
     filters: FilterTree[int] = attrs.field(factory=FilterTree)
+    shared: dict[tuple[str, str], int] = attrs.field(factory=dict)
+    """By group and filter, the QoS granted."""
     unacknowledged: dict[int, Message] = attrs.field(factory=dict)
     next_id: int = 0
 
     def take(self, message: Message) -> Message | None:
         """The message as this client gets it, or `None` if it has not subscribed to it."""
         granted = self.filters.match(message.topic)
-        if not granted:
-            return None
-        qos = min(message.qos, max(granted))
+        return self.keep(message, max(granted)) if granted else None
+
+    def keep(self, message: Message, granted: int) -> Message:
+        """The message as this client gets it, kept until it is acknowledged."""
+        qos = min(message.qos, granted)
         packet_id = 0
         if qos:
             self.next_id = self.next_id % 65_535 + 1
@@ -68,6 +72,7 @@ class MemoryBroker:
         self.retained: dict[str, Message] = {}
         self.kept: dict[str, _Client] = {}
         """The state of persistent sessions, by client id, connected or not."""
+        self._turn = 0  # of those who share a subscription
 
     @classmethod
     def at(cls, host: str, port: int) -> MemoryBroker:
@@ -77,12 +82,26 @@ class MemoryBroker:
         if message.retain:
             self.retained[message.topic] = message
         connected = {id(session.client): session for session in self.sessions}
-        for client in [session.client for session in self.sessions] + [
-            client for client in self.kept.values() if id(client) not in connected
-        ]:
-            taken = client.take(message)
-            if taken is not None and id(client) in connected:
+        clients = [session.client for session in self.sessions]
+        clients += [client for client in self.kept.values() if id(client) not in connected]
+        due = [(client, taken) for client in clients if (taken := client.take(message)) is not None]
+        for (group, topic_filter), members in self._groups(clients).items():
+            if FilterTree([(topic_filter, 0)]).match(message.topic):
+                there = [client for client in members if id(client) in connected] or members
+                self._turn += 1
+                client = there[self._turn % len(there)]
+                due.append((client, client.keep(message, client.shared[group, topic_filter])))
+        for client, taken in due:
+            if id(client) in connected:
                 connected[id(client)].deliver(taken)
+
+    def _groups(self, clients: list[_Client]) -> dict[tuple[str, str], list[_Client]]:
+        """Who shares which subscription (MQTT 5, section 4.8.2)."""
+        groups = defaultdict[tuple[str, str], list[_Client]](list)
+        for client in clients:
+            for share in client.shared:
+                groups[share].append(client)
+        return groups
 
     def drop_all(self, reason: str = "connection reset") -> None:
         """Cut every connection."""
@@ -129,6 +148,10 @@ class MemorySession(Session):
         for topic_filter, qos in filters.items():
             if topic_filter in self._broker.refused_topics:
                 continue
+            group, plain = split_share(topic_filter)
+            if group:
+                self.client.shared[group, plain] = qos
+                continue  # what is retained is not sent
             self.client.filters.add(topic_filter, qos)
             only = FilterTree([(topic_filter, qos)])
             for message in list(self._broker.retained.values()):
