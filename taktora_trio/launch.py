@@ -11,6 +11,7 @@ import errno
 import faulthandler
 import logging
 import os
+import resource
 import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
@@ -92,6 +93,7 @@ class RunOptions:
 
 def launch(run: RunOptions) -> int:
     """Run both halves in the shape that was asked for; return the exit code. Does not return for the split shape."""
+    _use_all_descriptors()
     if run.mode == "split":
         _become_supervisor(run)
     return _launch_here(run)
@@ -102,6 +104,7 @@ def launch_plugin(target: str, options: Options) -> int:
     from taktora_trio.shapes.plugin import run_plugin  # each process imports the one shape that it runs
 
     link, life = inherited_link(), inherited_life_signs()
+    _use_all_descriptors()
     with _last_words(life, link):
         deployment, domain = _load_half(target, options)
         set_up_logging(options.log, "plugin", tagged=link is not None)
@@ -114,11 +117,21 @@ def launch_gateway(target: str, options: Options) -> int:
     from taktora_trio.shapes.gateway import run_gateway
 
     link, life = inherited_link(), inherited_life_signs()
+    _use_all_descriptors()
     with _last_words(life, link):
         deployment, domain = _load_half(target, options)
         set_up_logging(options.log, "gateway", tagged=link is not None)
         half = partial(run_gateway, deployment, domain, life=life, link=link)
         return trio.run(_until_stopped, half, link, None, _nothing)
+
+
+def _use_all_descriptors() -> None:
+    """A channel takes 16 descriptors. The soft limit is there for programs that use select(2), and we do not.
+
+    It may be raised to the hard one, as systemd.exec(5) says of LimitNOFILE=.
+    """
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 @contextlib.contextmanager
