@@ -15,14 +15,17 @@ from taktora_trio import ConfigError, DomainInUse
 from taktora_trio.transport.domain import SHM, Domain
 
 
-def start_holder(domain: Domain, *roles: str) -> subprocess.Popen[str]:
-    """Another process that holds these roles, until it is killed or its input ends."""
+def start_holder(domain: Domain, *roles: str, rounds: int = 1) -> subprocess.Popen[str]:
+    """Another process that holds these roles, until it is killed or gets a line; and again at the next one."""
     code = textwrap.dedent(f"""
         import sys
         from taktora_trio.transport.domain import Domain
-        with Domain({domain.name!r}).hold(*{roles!r}):
-            print("held", flush=True)
-            sys.stdin.read()
+        for _ in range({rounds}):
+            with Domain({domain.name!r}).hold(*{roles!r}):
+                print("held", flush=True)
+                sys.stdin.readline()
+            print("left", flush=True)
+            sys.stdin.readline()
     """)
     process = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
@@ -134,17 +137,27 @@ async def test_whoever_waits_is_not_forgotten_when_another_comes_and_goes(domain
 
 
 def test_all_who_leave_at_once_leave_nothing(domain: Domain) -> None:
-    for _ in range(10):
-        holders = [start_holder(domain, role) for role in ("owner", "plugin", "gateway")]
-        for process in holders:
-            assert process.stdin is not None
-            process.stdin.close()
-        for process in holders:
-            assert process.wait(10) == 0
-            assert process.stdout is not None
-            process.stdout.close()
+    holders = [start_holder(domain, role, rounds=30) for role in ("owner", "plugin", "gateway")]
+    for left in range(30):
+        if left > 0:
+            tell_all(holders, "held")
+        tell_all(holders, "left")
         assert domain.files() == []
         assert not domain.root.exists()
+    for process in holders:
+        end(process)
+        assert process.returncode == 0
+
+
+def tell_all(holders: list[subprocess.Popen[str]], answer: str) -> None:
+    """To go on, all at once; and wait until each has."""
+    for process in holders:
+        assert process.stdin is not None
+        process.stdin.write("\n")
+        process.stdin.flush()
+    for process in holders:
+        assert process.stdout is not None
+        assert process.stdout.readline() == f"{answer}\n"
 
 
 async def test_readiness_ends_with_the_owner(domain: Domain) -> None:
