@@ -13,7 +13,7 @@ subject.py      the deployment under test, as a process
 app.py          its app, with faulty.py as its connector and telemetry.py to tell what it sees
 observer.py     hears what the app tells
 subscriber.py   the independent subscriber
-mosquitto.py    a broker under control
+mosquitto.py    a broker under control, as server.py controls any server
 proxy.py        a TCP proxy that can fail
 private_shm.py  a small /dev/shm of our own, which may be filled
 processes.py    what the kernel says of processes

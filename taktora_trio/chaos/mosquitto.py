@@ -7,26 +7,20 @@ import os
 import pwd
 import random
 import shutil
-import signal
 import socket
-import subprocess
-import sys
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import attrs
 import trio
 
+from taktora_trio.chaos.server import Server
 from taktora_trio.errors import ConfigError
 
 __all__ = ["Mosquitto", "find_mosquitto", "free_port", "open_mosquitto"]
 
 _SYSTEM_FOLDERS = "/usr/sbin:/usr/local/sbin"  # often not on the PATH
-_START_TIMEOUT, _PAUSE = 10.0, 0.01
-_LIFETIME = 3600  # seconds
 _DRAWS = 100
-# mosquitto cannot notice that whoever started it was killed. An alarm outlives exec (alarm(2)) and then ends it.
-_LIMITED = "import os, signal, sys; signal.alarm(int(sys.argv[1])); os.execv(sys.argv[2], sys.argv[2:])"
 
 
 def find_mosquitto(program: str = "mosquitto") -> str:
@@ -53,57 +47,17 @@ def free_port() -> int:
 
 
 @attrs.define
-class Mosquitto:
-    """A broker that runs, and can be stopped and started again, always on the same port. It drops nothing."""
+class Mosquitto(Server):
+    """A broker that drops nothing."""
 
-    port: int
     config: Path
     lines: Sequence[str] = ()
     anonymous: bool = True
     """Whether a client without a user name may log in, from the next start on."""
-    _process: trio.Process | None = None
 
-    @property
-    def url(self) -> str:
-        return f"mqtt://127.0.0.1:{self.port}"
-
-    @property
-    def pid(self) -> int:
-        assert self._process is not None
-        return self._process.pid
-
-    @property
-    def is_running(self) -> bool:
-        return self._process is not None and self._process.poll() is None
-
-    async def start(self) -> None:
-        """Start, and return when it accepts connections. Raises `ConfigError` if it ends at once."""
+    def configure(self) -> Sequence[str]:
         self.config.write_text("\n".join(self._settings()) + "\n")
-        # A process group of its own: the terminal's Ctrl-C is for whoever started it, who then ends it.
-        self._process = await trio.lowlevel.open_process(
-            [sys.executable, "-ISc", _LIMITED, str(_LIFETIME), find_mosquitto(), "-c", str(self.config)],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            process_group=0,
-        )
-        with trio.fail_after(_START_TIMEOUT):
-            while True:  # mosquitto tells nobody when it is ready, so ask
-                if self._process.poll() is not None:
-                    raise ConfigError(f"mosquitto ended at once, by its configuration {self.config} or its port")
-                try:
-                    await (await trio.open_tcp_stream("127.0.0.1", self.port)).aclose()
-                except OSError:
-                    await trio.sleep(_PAUSE)
-                else:
-                    return
-
-    async def stop(self, signum: signal.Signals = signal.SIGKILL) -> None:
-        """End it by this signal, and wait for its end."""
-        if self._process is not None:
-            self._process.send_signal(signum)
-            await self._process.wait()
-            self._process = None
+        return [find_mosquitto(), "-c", str(self.config)]
 
     def _settings(self) -> list[str]:
         settings = ["persistence false", "max_queued_messages 0", "max_inflight_messages 0", "log_dest none"]

@@ -1,0 +1,82 @@
+"""A server under control: on a port of loopback, started and stopped at will, and never left behind."""
+
+from __future__ import annotations
+
+import abc
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import attrs
+import trio
+
+from taktora_trio.errors import ConfigError
+
+__all__ = ["Server"]
+
+_START_TIMEOUT, _PAUSE = 20.0, 0.01
+_LIFETIME = 3600  # seconds
+# It cannot notice that whoever started it was killed. An alarm outlives exec (alarm(2)) and then ends it.
+_LIMITED = "import os, signal, sys; signal.alarm(int(sys.argv[1])); os.execv(sys.argv[2], sys.argv[2:])"
+
+
+@attrs.define
+class Server(abc.ABC):
+    """One that runs, and can be stopped and started again, always on the same port."""
+
+    port: int
+    _process: trio.Process | None = attrs.field(default=None, init=False)
+
+    @property
+    def url(self) -> str:
+        return f"mqtt://127.0.0.1:{self.port}"
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    @property
+    def is_running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    @abc.abstractmethod
+    def configure(self) -> Sequence[str]:
+        """Write its configuration; return its command line, which begins with the program's path."""
+
+    @property
+    def log(self) -> Path:
+        """Where its output goes; by default nowhere."""
+        return Path("/dev/null")
+
+    async def start(self) -> None:
+        """Start, and return when it accepts connections. Raises `ConfigError` if it ends at once."""
+        command = self.configure()
+        # A process group of its own: the terminal's Ctrl-C is for whoever started it, who then ends it.
+        with self.log.open("ab") as output:
+            self._process = await trio.lowlevel.open_process(
+                [sys.executable, "-ISc", _LIMITED, str(_LIFETIME), *command],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                process_group=0,
+            )
+        with trio.fail_after(_START_TIMEOUT):
+            while True:  # it tells nobody when it is ready, so ask
+                if self._process.poll() is not None:
+                    raise ConfigError(f"a server ended at once, by its configuration or its port: {' '.join(command)}")
+                try:
+                    await (await trio.open_tcp_stream("127.0.0.1", self.port)).aclose()
+                except OSError:
+                    await trio.sleep(_PAUSE)
+                else:
+                    return
+
+    async def stop(self, signum: signal.Signals = signal.SIGKILL) -> None:
+        """End it by this signal, and wait for its end."""
+        if self._process is not None:
+            self._process.send_signal(signum)
+            await self._process.wait()
+            self._process = None
