@@ -16,7 +16,7 @@ demo: .venv/demo  ## A thermostat in the split shape, its gateway killed halfway
 test: .venv/test mosquitto nats  ## All tests, against a real mosquitto, and a NATS server where there is one
 	$(BIN)/python -m pytest -n $(WORKERS)
 
-soak: .venv/test mosquitto  ## A hundred killed gateways and some broker restarts under load (about four minutes)
+soak: .venv/test mosquitto  ## A hundred killed gateways and some broker restarts under load (two to four minutes)
 	$(BIN)/python -m tests.deployment.soak
 
 check: .venv/check  ## Lint, format, types and import rules
