@@ -160,6 +160,11 @@ async def reader() -> None:
             say("open")
             async for command, count in commands():
                 numbers: list[int] = []
+                if command == "expect":
+                    port.data.clear()
+                    assert port.take() is None
+                    say("waiting")
+                    await port.data.wait()
                 while len(numbers) < count or command == "wait":
                     sample = port.take()
                     if sample is None:
@@ -256,14 +261,14 @@ async def writer_that_is_replaced_where_there_is_room_for_one() -> None:
             assert free_bytes() < SPEC.segment_bytes
             await app.tell("send", 3)
             assert await gateway.tell("acknowledge", 3) == [1, 2, 3]
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(gateway.tell, "receive", 2)
-                await app.kill()
-                node.try_cleanup_dead_nodes()
-                assert free_bytes() < SPEC.segment_bytes, "the reader does not have it any more"
-                async with start(writer) as another:
-                    assert await another.answer() == "open"
-                    await another.tell("send", 2)
+            assert await gateway.tell("expect", 2) == "waiting"
+            await app.kill()
+            node.try_cleanup_dead_nodes()
+            assert free_bytes() < SPEC.segment_bytes, "the reader does not have it any more"
+            async with start(writer) as another:
+                assert await another.answer() == "open"
+                await another.tell("send", 2)
+                assert await gateway.answer() == [4, 5]
 
 
 async def newcomers() -> None:

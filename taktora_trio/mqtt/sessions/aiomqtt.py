@@ -46,6 +46,8 @@ _SOCKET_OPTIONS = [(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)]
 class _Client(aiomqtt.Client):
     """aiomqtt's client with the session's own way for messages: straight from and to paho, without a task for each.
 
+    It notices a connection that ends before aiomqtt has noticed that it began, which aiomqtt forgets.
+
     And it does not crash where the connection breaks just as paho wants to write: aiomqtt then adds a writer for a
     socket that paho has closed meanwhile, and the loop ends with EBADF.
     """
@@ -53,6 +55,8 @@ class _Client(aiomqtt.Client):
     deliver: Callable[[paho.MQTTMessage], None]
     finish: Callable[[int, str], None]
     session_present = False
+    is_gone = False
+    """Whether the connection has ended, though aiomqtt may not know it."""
     farewell = ""
     """Why the broker ended the connection, by name, if it said so (MQTT 5)."""
     _read: Callable[[], None]
@@ -77,6 +81,15 @@ class _Client(aiomqtt.Client):
         if flags.is_disconnect_packet_from_server:
             self.farewell = reason_name(_value(reason_code))
         super()._on_disconnect(client, userdata, flags, reason_code, properties)
+        self._ended()
+
+    def _ended(self, exc: Exception | None = None) -> None:
+        if exc is not None and not self._disconnected.done():
+            self._disconnected.set_exception(exc)
+        if self._disconnected.done() and not self._disconnected.cancelled():
+            self.is_gone = True
+            # Looked at, lest the loop fails with it should aiomqtt put another future in its place.
+            self._disconnected.exception()
 
     def _on_message(self, client: paho.Client, userdata: Any, message: paho.MQTTMessage) -> None:
         self.deliver(message)
@@ -92,8 +105,7 @@ class _Client(aiomqtt.Client):
                 while getattr(client.socket(), "pending", int)() > 0:  # decoded by TLS already
                     client.loop_read()
             except Exception as exc:  # noqa: BLE001 - whatever it is, the connection is over
-                if not self._disconnected.done():
-                    self._disconnected.set_exception(exc)
+                self._ended(exc)
 
         def start() -> None:
             self._misc_task = self._loop.create_task(self._misc_loop())
@@ -107,8 +119,7 @@ class _Client(aiomqtt.Client):
             try:
                 client.loop_write()
             except Exception as exc:  # noqa: BLE001 - whatever it is, the connection is over
-                if not self._disconnected.done():
-                    self._disconnected.set_exception(exc)
+                self._ended(exc)
 
         def add_writer() -> None:
             now = client.socket()
@@ -330,6 +341,8 @@ async def _connected(client: _Client) -> AsyncIterator[None]:
     except (aiomqtt.MqttError, OSError, ValueError) as exc:
         raise ConnectFailed(str(exc)) from exc
     try:
+        if client.is_gone:
+            raise ConnectFailed("the broker ended the connection as soon as it had accepted it")
         yield
     finally:
         with trio.CancelScope(shield=True) as scope:
