@@ -342,7 +342,8 @@ async def _connected(client: _Client) -> AsyncIterator[None]:
         raise ConnectFailed(str(exc)) from exc
     try:
         if client.is_gone:
-            raise ConnectFailed("the broker ended the connection as soon as it had accepted it")
+            why = f": {client.farewell}" if client.farewell else ""
+            raise ConnectFailed(f"the broker ended the connection as soon as it had accepted it{why}")
         yield
     finally:
         with trio.CancelScope(shield=True) as scope:
