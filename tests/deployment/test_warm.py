@@ -33,7 +33,9 @@ async def test_a_fork_carries_messages_and_its_successor_does_after_a_kill(broke
         for incarnation in range(1, 4):
             await run.until_logged("-> Up", count=incarnation)
             client.publish("taktora/echo/request/me", b"hello %d" % incarnation)
-            assert (await client.receive()).payload == b"hello %d" % incarnation
+            while (came := (await client.receive()).payload) != b"hello %d" % incarnation:
+                # Again, if the gateway was killed before it knew that the broker had it.
+                assert came == b"hello %d" % (incarnation - 1)
             gateway = psutil.Process(run.half("gateway"))
             assert gateway.ppid() == run.pid, "it is a child of the supervisor, like any other"
             assert os.getpgid(gateway.pid) == gateway.pid
