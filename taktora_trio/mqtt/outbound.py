@@ -168,10 +168,7 @@ class OutboundPump(trio.abc.ReceiveChannel[Session]):
             if self._unknown:
                 self._release(session, packet_id, header)
             inflight.append((packet_id, message, header))
-            if metadata is not None and metadata.message_expiry:
-                self._publish(session, message, packet_id, header)
-            else:
-                session.publish(message, packet_id, self._finished)
+            self._publish(session, message, packet_id, header)
         self._taken += taken
         return taken
 

@@ -70,8 +70,8 @@ class ChannelReader(trio.abc.ReceiveChannel[Received[T]]):
 
     def receive_nowait(self) -> Received[T]:
         """The next message. Raises `trio.WouldBlock` if there is none."""
-        if self._closed or (sample := self._port.take()) is None:
-            self._check_open()
+        sample = self._take()
+        if sample is None:
             raise trio.WouldBlock
         return self._open(sample)
 
@@ -149,12 +149,9 @@ class ChannelReader(trio.abc.ReceiveChannel[Received[T]]):
         return sample
 
     def _take(self) -> iox2.Sample | None:
-        self._check_open()
-        return self._port.take()
-
-    def _check_open(self) -> None:
         if self._closed:
             raise trio.ClosedResourceError("this reader was closed")
+        return self._port.take()
 
     def _open(self, sample: iox2.Sample) -> Received[T]:
         topic = self._topic

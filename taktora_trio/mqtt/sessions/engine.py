@@ -100,7 +100,7 @@ class Engine:
             if packet_id in self._state.released:
                 self._quota -= 1
                 self._comps[packet_id] = on_done
-                self._send(b"\x62\x02" + packet_id.to_bytes(2, "big"))
+                self._send(b"\x62\x02" + pack_u16(packet_id))
                 return
         topic = self._topics.get(message.topic)
         if topic is None:
@@ -139,7 +139,7 @@ class Engine:
     def acknowledge(self, message: Message) -> None:
         """See `Session.acknowledge`."""
         if self._state.acknowledge_next(message):
-            self._send((b"\x40\x02" if message.qos == 1 else b"\x50\x02") + message.packet_id.to_bytes(2, "big"))
+            self._send((b"\x40\x02" if message.qos == 1 else b"\x50\x02") + pack_u16(message.packet_id))
             if self._state.has_more:
                 self._send_due()
             return
@@ -147,7 +147,7 @@ class Engine:
         self._send_due()
 
     def release(self, packet_id: int) -> None:
-        self._send(b"\x62\x02" + packet_id.to_bytes(2, "big"))
+        self._send(b"\x62\x02" + pack_u16(packet_id))
 
     def subscribe(self, filters: list[tuple[str, int]]) -> None:
         """Ask; `refused` is set when the answer has come."""
@@ -178,7 +178,7 @@ class Engine:
 
     def _send_due(self) -> None:
         for packet_id, qos in self._state.due():
-            self._send((b"\x40\x02" if qos == 1 else b"\x50\x02") + packet_id.to_bytes(2, "big"))
+            self._send((b"\x40\x02" if qos == 1 else b"\x50\x02") + pack_u16(packet_id))
 
     # What comes in
 
@@ -325,7 +325,7 @@ class Engine:
         if not self.connack.receive_maximum:
             raise Malformed("a receive maximum of 0")
         self._quota = self.connack.receive_maximum
-        self._largest = min(self.connack.maximum_packet_size or 2**32, _LARGEST + 5) - 5
+        self._largest = min(_LARGEST, (self.connack.maximum_packet_size or 2**32) - 5)
         self._highest_qos, self._retains_none = self.connack.maximum_qos, not self.connack.retain_available
         if not code:
             self._state.connected(self.connack.session_present)
@@ -370,7 +370,7 @@ class Engine:
             if first & 0x0F != 2:
                 raise Malformed("a PUBREL with wrong flags")
             self._state.complete(packet_id)
-            self._send(b"\x70\x02" + packet_id.to_bytes(2, "big"))
+            self._send(b"\x70\x02" + pack_u16(packet_id))
         elif kind == packets.PUBACK:
             self._finish(self._acks.pop(packet_id, None), packet_id, code)
         elif kind == packets.PUBREC:
@@ -381,7 +381,7 @@ class Engine:
             if on_done is not None:
                 self._state.released.add(packet_id)
                 self._comps[packet_id] = on_done
-            self._send(b"\x62\x02" + packet_id.to_bytes(2, "big"))  # also for an unknown one, so that it can end
+            self._send(b"\x62\x02" + pack_u16(packet_id))  # also for an unknown one, so that it can end
         else:
             on_done = self._comps.pop(packet_id, None)
             if on_done is not None:
