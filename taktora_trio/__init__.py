@@ -5,7 +5,8 @@ runs with both in one process or in two.
 
 The layers, each importing only those above it (checked by import-linter):
 
-    errors, channel, codec, health, connector    the contracts: no shared memory, no protocol
+    errors, escaping                             the family of errors; how words from the other side are shown
+    channel, codec, health, connector            the contracts: no shared memory, no protocol
     supervision/                                 restart policy; supervise a task or a process
     transport/                                   shared memory: the only package that imports iceoryx2
     executor/                                    items on triggers; exports its own names
