@@ -137,9 +137,9 @@ def test_the_receive_maximum_is_kept_and_the_order_with_it() -> None:
 @pytest.mark.parametrize(
     ("properties", "message", "refusal"),
     [
-        (b"\x24\x01", {"qos": 2}, "QoS not supported"),
+        (b"\x24\x01", {"qos": 2}, "QoS not supported: the broker takes at most QoS 1"),
         (b"\x25\x00", {"retain": True}, "Retain not supported"),
-        (b"\x27\x00\x00\x00\x20", {"payload": b"x" * 40}, "Packet too large"),
+        (b"\x27\x00\x00\x00\x20", {"payload": b"x" * 25}, "Packet too large: the broker takes at most 32 bytes"),
     ],
 )
 def test_what_the_broker_has_said_it_does_not_take_is_not_sent(
@@ -148,7 +148,7 @@ def test_what_the_broker_has_said_it_does_not_take_is_not_sent(
     client = Client(5).connect(packets.packet(0x20, b"\0\0", packets.varint(len(properties)), properties))
     assert client.publish(1, **message) == b""  # type: ignore[arg-type]
     assert client.done == [(1, refusal)]
-    assert client.publish(2) != b""
+    assert len(client.publish(2, payload=b"x" * 24)) == 32, "it takes what is just small enough"
 
 
 def test_refusals_have_names() -> None:
@@ -257,17 +257,92 @@ def test_an_answer_to_connect_that_is_none(version: int, connack: bytes) -> None
         Client(version).connect(connack)
 
 
-@VERSIONS
-def test_acknowledgements_that_nobody_waits_for_do_no_harm(version: int) -> None:
+def ack(kind: str, packet_id: int = 7, code: int = 0) -> bytes:
+    first = {"PUBACK": 0x40, "PUBREC": 0x50, "PUBREL": 0x62, "PUBCOMP": 0x70}[kind]
+    return packets.packet(first, packet_id.to_bytes(2, "big"), bytes((code,)) if code else b"")
+
+
+# What was published, what came before, and the answer: then what is sent, and whether the message is done with.
+FITTING = [
+    (1, [], "PUBACK", b"", True),
+    (2, [], "PUBREC", ack("PUBREL"), False),
+    (2, ["PUBREC"], "PUBREC", ack("PUBREL"), False),
+    (2, ["PUBREC"], "PUBCOMP", b"", True),
+    (2, ["PUBREC", "PUBREC"], "PUBCOMP", b"", True),
+    (2, ["PUBREC", "PUBREC", "PUBCOMP"], "PUBCOMP", b"", True),
+    (2, [], "PUBACK", b"", True),  # as RabbitMQ before 4 does
+    (None, [], "PUBREC", ack("PUBREL"), False),  # an exchange of before this process comes to its end
+    (None, ["PUBREC"], "PUBCOMP", b"", False),
+    (None, [], "PUBREL", None, False),
+]
+UNFITTING = [
+    (1, [], "PUBREC"),
+    (1, [], "PUBCOMP"),
+    (1, ["PUBACK"], "PUBACK"),
+    (2, [], "PUBCOMP"),
+    (2, ["PUBACK"], "PUBACK"),
+    (2, ["PUBREC"], "PUBACK"),
+    (2, ["PUBREC", "PUBCOMP"], "PUBCOMP"),
+    (None, [], "PUBACK"),
+    (None, [], "PUBCOMP"),
+    (None, ["PUBREC", "PUBCOMP"], "PUBCOMP"),
+]
+
+
+def exchange(version: int, qos: int | None, before: list[str]) -> Client:
     client = Client(version).connect()
-    client.publish(1, 1)
-    client.publish(2, 2)
-    client.receive(b"\x40\x02\x00\x09", b"\x70\x02\x00\x09", b"\x40\x02\x00\x02", b"\x70\x02\x00\x02")
-    assert client.receive(b"\x50\x02\x00\x09") == b"\x62\x02\x00\x09"
-    assert client.receive(b"\x62\x02\x00\x09") == b"\x70\x02\x00\x09"
-    assert client.done == []
-    client.receive(b"\x40\x02\x00\x01\x40\x02\x00\x01", b"\x50\x02\x00\x02", b"\x70\x02\x00\x02\x70\x02\x00\x02")
-    assert client.done == [(1, ""), (2, "")]
+    if qos is not None:
+        client.publish(7, qos)
+    client.receive(*map(ack, before))
+    return client
+
+
+@VERSIONS
+@pytest.mark.parametrize(("qos", "before", "kind", "answer", "done"), FITTING)
+def test_an_acknowledgement_that_fits(
+    version: int, qos: int | None, before: list[str], kind: str, answer: bytes | None, done: bool
+) -> None:
+    client = exchange(version, qos, before)
+    if answer is None:  # PUBREL for nothing: MQTT 5 has a reason code for it
+        answer = ack("PUBCOMP", code=0x92 if version == 5 else 0)
+    assert client.receive(ack(kind)) == answer
+    assert client.done == ([(7, "")] if done else [])
+
+
+@VERSIONS
+@pytest.mark.parametrize(("qos", "before", "kind"), UNFITTING)
+def test_an_acknowledgement_that_does_not_fit_ends_the_session(
+    version: int, qos: int | None, before: list[str], kind: str
+) -> None:
+    client = exchange(version, qos, before)
+    with pytest.raises(Malformed, match=f"a {kind} for 7, of which none was to come"):
+        client.receive(ack(kind))
+
+
+def test_with_mqtt_5_a_refusal_must_fit_too() -> None:
+    assert exchange(5, 2, []).receive(ack("PUBREC", code=0x97)) == b""
+    with pytest.raises(Malformed, match="a PUBREC for 7"):
+        exchange(5, None, []).receive(ack("PUBREC", code=0x97))
+
+
+def test_a_broker_that_lowers_qos_2_is_told_of_once(caplog: pytest.LogCaptureFixture) -> None:
+    client = Client().connect()
+    for packet_id in (1, 2, 3):
+        client.publish(packet_id, 2)
+    client.receive(ack("PUBACK", 1), ack("PUBACK", 2), ack("PUBACK", 3))
+    assert client.done == [(1, ""), (2, ""), (3, "")]
+    assert len(caplog.messages) == 1
+    assert "acknowledges messages of QoS 2 by PUBACK" in caplog.text
+
+
+@VERSIONS
+@pytest.mark.parametrize("qos", [1, 2])
+def test_a_broker_that_goes_on_before_it_was_answered_ends_the_session(version: int, qos: int) -> None:
+    client = Client(version).connect()
+    client.acknowledges = False
+    client.receive(publish(version, b"t", b"x", qos, 7))
+    with pytest.raises(Malformed, match="a PUBREL for 7, which was not received yet"):
+        client.receive(ack("PUBREL"))
 
 
 @VERSIONS
@@ -332,9 +407,15 @@ def test_any_order_of_acknowledgements_finishes_each_message_once(kinds: list[in
     client = Client(5).connect(b"\x20\x06\x00\x00\x03\x21\x00\x03")
     for number in range(1, 7):
         client.publish(number, 1 + number % 2)
-    first = [0x40, 0x50, 0x70, 0x62, 0x40, 0x70]
-    feed(client, (packets.packet(first[kind], (1 + (seed >> kind) % 6).to_bytes(2, "big")) for kind in kinds))
-    for _ in range(6):  # then a broker that behaves
-        for number in range(1, 7):
-            client.receive(*(bytes((kind, 2, 0, number)) for kind in (0x40, 0x50, 0x70)))
-    assert sorted(client.done) == [(number, "") for number in range(1, 7)]
+    names = ["PUBACK", "PUBREC", "PUBCOMP", "PUBREL", "PUBACK", "PUBCOMP"]
+    feed(client, (ack(names[kind], 1 + (seed >> kind) % 6) for kind in kinds))
+    state = client.engine._state
+    again = Client(5, state).connect(b"\x20\x06\x01\x00\x03\x21\x00\x03")  # then a broker that behaves
+    for number in {1, 2, 3, 4, 5, 6} - {number for number, _ in client.done}:
+        sent = [again.publish(number, 1 + number % 2)]
+        while sent:
+            data = sent.pop()
+            if data:
+                packet_id = int.from_bytes(data[2:4] if data[0] == 0x62 else data[5:7], "big")
+                sent.append(again.receive(ack({0x32: "PUBACK", 0x34: "PUBREC", 0x62: "PUBCOMP"}[data[0]], packet_id)))
+    assert sorted(client.done + again.done) == [(number, "") for number in range(1, 7)]

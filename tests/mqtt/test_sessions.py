@@ -479,6 +479,46 @@ async def test_what_comes_together_with_the_connack_can_be_acknowledged() -> Non
         nursery.cancel_scope.cancel()
 
 
+@pytest.mark.parametrize(("session", "qos", "answer", "lost"), [
+    ("native", 2, b"\x40\x02", None),
+    ("aiomqtt", 2, b"\x40\x02", None),
+    ("native", 1, b"\x70\x02", "the broker broke the rules of MQTT: a PUBCOMP for 7, of which none was to come"),
+    ("aiomqtt", 1, b"\x70\x02", None),
+])  # fmt: skip
+async def test_whatever_acknowledgement_comes_no_message_waits_for_another(
+    session: Any, qos: int, answer: bytes, lost: str | None
+) -> None:
+    """As from RabbitMQ before 4. What fits nothing ends the connection, or paho takes it for an answer."""
+    done: list[tuple[int, str]] = []
+
+    async def serve(stream: trio.SocketStream) -> None:
+        await stream.receive_some(1000)
+        await stream.send_all(b"\x20\x02\x00\x00")
+        while (data := await stream.receive_some(1000))[:1] not in (b"\x32", b"\x34"):
+            pass
+        await stream.send_all(answer + data[5:7])
+        await trio.sleep_forever()
+
+    def finished(*answered: Any) -> None:
+        done.append(answered)
+        ended.set()
+
+    ended = trio.Event()
+    async with trio.open_nursery() as nursery:
+        [listener] = await nursery.start(partial(trio.serve_tcp, serve, 0, host="127.0.0.1"))
+        options = MqttOptions(session=session, broker=f"mqtt://127.0.0.1:{listener.socket.getsockname()[1]}")
+        with trio.fail_after(10):
+            async with open_session(options, lambda message: None) as opened:
+                opened.publish(Message("t", b"x", qos), 7, finished)
+                if lost is None:
+                    await ended.wait()
+                    assert done == [(7, "")]
+                else:
+                    assert str(await opened.wait_until_lost()) == lost
+                    assert done == []
+        nursery.cancel_scope.cancel()
+
+
 @pytest.mark.parametrize("session", ["native", "aiomqtt"])
 @pytest.mark.parametrize("busy", [True, False], ids=["busy", "silent"])
 async def test_a_backlog_before_the_suback_takes_its_time_but_silence_does_not(session: Any, busy: bool) -> None:

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import Any
-
-import attrs
 
 from taktora_trio.mqtt.sessions import packets
+from taktora_trio.mqtt.sessions.connack import Connack, decode_connack
+from taktora_trio.mqtt.sessions.exchanges import Exchanges
+from taktora_trio.mqtt.sessions.limits import NO_LIMITS
 from taktora_trio.mqtt.sessions.packets import (
     Malformed,
     decode_properties,
@@ -21,35 +21,19 @@ from taktora_trio.mqtt.sessions.packets import (
     pack_u16,
     unpack_u16,
 )
-from taktora_trio.mqtt.sessions.reasons import CONNECT_RETURN_CODES, reason_name
+from taktora_trio.mqtt.sessions.reasons import reason_name
 from taktora_trio.mqtt.sessions.session import OWN_PACKET_IDS, Message, OnDone, OnMessage
 from taktora_trio.mqtt.sessions.state import SessionState
 
-__all__ = ["Connack", "Disconnected", "Engine"]
+__all__ = ["Disconnected", "Engine"]
 
 SUBSCRIBE_ID = 65_535
 _CONTROL_LIMIT = 2**18  # bytes: what a packet may have besides a payload (a topic, properties), and more than any has
-_LARGEST = 268_435_455  # bytes behind a packet's length, which has four of 7 bits (section 1.5.5)
 _TOPICS = 1024  # encoded topics that are kept
 
 
 class Disconnected(Exception):
     """The broker has said goodbye; the argument is why, by name."""
-
-
-@attrs.frozen
-class Connack:
-    """The broker's answer to CONNECT; the limits are MQTT 5's, and none in 3.1.1."""
-
-    code: int
-    """A reason code of MQTT 5."""
-    name: str
-    session_present: bool
-    receive_maximum: int = 65_535
-    maximum_qos: int = 2
-    retain_available: bool = True
-    maximum_packet_size: int | None = None
-    keepalive: int | None = None
 
 
 class Engine:
@@ -76,31 +60,27 @@ class Engine:
         self._out: list[bytes] = []
         self._unwritten: list[tuple[OnDone, int]] = []
         self._topics: dict[str, bytes] = {}
-        self._quota = 65_535
-        self._largest, self._highest_qos, self._retains_none = _LARGEST, 2, False
+        self._limits = NO_LIMITS
+        self._largest, self._highest_qos, self._retains_none = NO_LIMITS.largest_length, 2, False
         self._queued: deque[tuple[Message, int, OnDone]] = deque()
-        self._acks: dict[int, OnDone] = {}  # QoS 1: PUBACK is to come
-        self._recs: dict[int, OnDone] = {}  # QoS 2: PUBREC is to come
-        self._comps: dict[int, OnDone] = {}  # QoS 2: PUBCOMP is to come
+        self._exchanges = Exchanges(state, self._send)
         self._subscribing: list[str] | None = None
 
     @property
     def unacknowledged(self) -> int:
         """How many messages have been published to which an answer of the broker is to come."""
-        return len(self._acks) + len(self._recs) + len(self._comps)
+        return self._exchanges.count
 
     # What goes out
 
     def publish(self, message: Message, packet_id: int, on_done: OnDone) -> None:
         """See `Session.publish`."""
+        exchanges = self._exchanges
         if message.qos:
-            if self._quota <= 0 or self._queued:
+            if exchanges.quota <= 0 or self._queued:
                 self._queued.append((message, packet_id, on_done))
                 return
-            if packet_id in self._state.released:
-                self._quota -= 1
-                self._comps[packet_id] = on_done
-                self._send(b"\x62\x02" + pack_u16(packet_id))
+            if message.qos == 2 and exchanges.resume(packet_id, on_done):
                 return
         topic = self._topics.get(message.topic)
         if topic is None:
@@ -113,17 +93,17 @@ class Engine:
             properties = b"\0" if message.metadata is None else packets.encode_metadata(message.metadata)
         length = len(topic) + len(properties) + len(payload) + (2 if qos else 0)
         if length > self._largest or qos > self._highest_qos or (message.retain and self._retains_none):
-            on_done(packet_id, self._refusal(length, qos))
+            on_done(packet_id, self._limits.refusal(length, qos, message.retain))
             return
         first = 0x30 | qos << 1 | message.retain | message.dup << 3
         head = bytes((first, length)) if length < 0x80 else bytes((first,)) + packets.varint(length)
         out = self._out
         if qos:
-            self._quota -= 1
+            exchanges.quota -= 1
             if qos == 1:
-                self._acks[packet_id] = on_done
+                exchanges.acks[packet_id] = on_done
             else:
-                self._recs[packet_id] = on_done
+                exchanges.recs[packet_id] = on_done
             out += (head, topic, pack_u16(packet_id), properties, payload)
         else:
             self._unwritten.append((on_done, packet_id))
@@ -131,10 +111,6 @@ class Engine:
         if self._idle:
             self._idle = False
             self._wake()
-
-    def _refusal(self, length: int, qos: int) -> str:
-        """Why the broker would refuse it, as it has said in CONNACK: the connection does not outlive the attempt."""
-        return reason_name(0x95 if length > self._largest else 0x9B if qos > self._highest_qos else 0x9A)
 
     def acknowledge(self, message: Message) -> None:
         """See `Session.acknowledge`."""
@@ -147,7 +123,8 @@ class Engine:
         self._send_due()
 
     def release(self, packet_id: int) -> None:
-        self._send(b"\x62\x02" + pack_u16(packet_id))
+        """See `Session.release`."""
+        self._exchanges.release(packet_id)
 
     def subscribe(self, filters: list[tuple[str, int]]) -> None:
         """Ask; `refused` is set when the answer has come."""
@@ -255,14 +232,17 @@ class Engine:
     def _pubacks(self, data: bytes, position: int) -> int:
         """A run of PUBACKs without a reason code, of which a broker sends many at once; returns where it ends."""
         whole = len(data) - (len(data) - position) % 4
-        acks = self._acks
+        exchanges = self._exchanges
+        acks = exchanges.acks
         for head, packet_id in iter_u16_pairs(memoryview(data)[position:whole]):
             if head != 0x4002:
                 break
             position += 4
             on_done = acks.pop(packet_id, None)
-            if on_done is not None:
-                self._quota += 1
+            if on_done is None:
+                exchanges.puback(packet_id)
+            else:
+                exchanges.quota += 1
                 on_done(packet_id, "")
         if self._queued:
             self._publish_queued()
@@ -293,41 +273,12 @@ class Engine:
         stop = start + length
         if not start or stop > len(data):
             return 0
-        if length < 2 or data[start] > 1 or (self._version != 5 and length != 2):
-            raise Malformed("a CONNACK with wrong flags or a wrong length")
-        code = data[start + 1]
-        name = reason_name(code)
-        properties: dict[int, Any] = {}
-        if self._version == 5:
-            if length == 2 and code in CONNECT_RETURN_CODES:
-                code = CONNECT_RETURN_CODES[code]  # a broker that knows no MQTT 5 says so in its own way
-                name = reason_name(code)
-            elif 0 < code < 0x80:
-                raise Malformed(f"a CONNACK with the code {code}, which does not exist")
-            if length > 2:
-                properties, end = decode_properties(data, start + 2, stop)
-                if end != stop:
-                    raise Malformed("a CONNACK with something behind its properties")
-        elif code:
-            name = f"return code {code}" if code not in CONNECT_RETURN_CODES else name
-            code = CONNECT_RETURN_CODES.get(code, 0x80)
-            name = reason_name(code) if name.startswith("reason") else name
-        self.connack = Connack(
-            code,
-            name,
-            bool(data[start]),
-            properties.get(0x21, 65_535),
-            properties.get(0x24, 2),
-            bool(properties.get(0x25, 1)),
-            properties.get(0x27),
-            properties.get(0x13),
-        )
-        if not self.connack.receive_maximum:
-            raise Malformed("a receive maximum of 0")
-        self._quota = self.connack.receive_maximum
-        self._largest = min(_LARGEST, (self.connack.maximum_packet_size or 2**32) - 5)
-        self._highest_qos, self._retains_none = self.connack.maximum_qos, not self.connack.retain_available
-        if not code:
+        self.connack = decode_connack(data, start, stop, self._version)
+        limits = self._limits = self.connack.limits
+        self._exchanges.quota = limits.receive_maximum
+        self._largest = limits.largest_length
+        self._highest_qos, self._retains_none = limits.maximum_qos, not limits.retain_available
+        if not self.connack.code:
             self._state.connected(self.connack.session_present)
         return stop
 
@@ -369,37 +320,30 @@ class Engine:
         if kind == packets.PUBREL:
             if first & 0x0F != 2:
                 raise Malformed("a PUBREL with wrong flags")
-            self._state.complete(packet_id)
-            self._send(b"\x70\x02" + pack_u16(packet_id))
-        elif kind == packets.PUBACK:
-            self._finish(self._acks.pop(packet_id, None), packet_id, code)
-        elif kind == packets.PUBREC:
-            on_done = self._recs.pop(packet_id, None)
-            if code >= 0x80:
-                self._finish(on_done, packet_id, code)
-                return
-            if on_done is not None:
-                self._state.released.add(packet_id)
-                self._comps[packet_id] = on_done
-            self._send(b"\x62\x02" + pack_u16(packet_id))  # also for an unknown one, so that it can end
-        else:
-            on_done = self._comps.pop(packet_id, None)
-            if on_done is not None:
-                self._state.released.discard(packet_id)
-                # "Packet identifier not found": the exchange was complete already.
-                self._finish(on_done, packet_id, 0 if code == 0x92 else code)
-
-    def _finish(self, on_done: OnDone | None, packet_id: int, code: int) -> None:
-        if on_done is None:
+            self._pubrel(packet_id)
             return
-        self._quota += 1
-        on_done(packet_id, reason_name(code) if code >= 0x80 else "")
+        if kind == packets.PUBACK:
+            self._exchanges.puback(packet_id, code)
+        elif kind == packets.PUBREC:
+            self._exchanges.pubrec(packet_id, code)
+        else:
+            self._exchanges.pubcomp(packet_id, code)
         if self._queued:
             self._publish_queued()
 
+    def _pubrel(self, packet_id: int) -> None:
+        try:
+            known = self._state.complete(packet_id)
+        except ValueError as exc:
+            raise Malformed(str(exc)) from None
+        if known or self._version != 5:
+            self._send(b"\x70\x02" + pack_u16(packet_id))
+        else:
+            self._send(b"\x70\x03" + pack_u16(packet_id) + b"\x92")
+
     def _publish_queued(self) -> None:
         queued, self._queued = self._queued, deque()
-        while queued and self._quota > 0 and not self._queued:
+        while queued and self._exchanges.quota > 0 and not self._queued:
             self.publish(*queued.popleft())
         queued.extend(self._queued)
         self._queued = queued

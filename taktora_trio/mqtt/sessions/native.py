@@ -11,7 +11,8 @@ import trio
 
 from taktora_trio.mqtt.options import MqttOptions
 from taktora_trio.mqtt.sessions import packets
-from taktora_trio.mqtt.sessions.engine import Connack, Disconnected, Engine
+from taktora_trio.mqtt.sessions.connack import Connack
+from taktora_trio.mqtt.sessions.engine import Disconnected, Engine
 from taktora_trio.mqtt.sessions.packets import Malformed
 from taktora_trio.mqtt.sessions.reasons import PERMANENT
 from taktora_trio.mqtt.sessions.session import (
@@ -247,7 +248,7 @@ async def open_native_session(
             try:
                 nursery.start_soon(session.write)
                 nursery.start_soon(_serve_reading, session)  # not before whoever has opened it is ready for messages
-                nursery.start_soon(session.watch, connack.keepalive or options.keepalive)
+                nursery.start_soon(session.watch, connack.limits.keepalive or options.keepalive)
                 session.entered.set()  # and not before: what comes must find somebody who can acknowledge it
                 yield session
             finally:

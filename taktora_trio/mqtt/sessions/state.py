@@ -97,9 +97,17 @@ class SessionState:
             ready.append((packet_id, qos))
         return ready
 
-    def complete(self, packet_id: int) -> None:
-        """PUBREL has come: the broker may use the identifier for another message."""
-        self._received.discard(packet_id)
+    def complete(self, packet_id: int) -> bool:
+        """PUBREL has come: the broker may use the identifier for another message. Whether it was in use at all.
+
+        Raises `ValueError` if the broker could not know that its message was received.
+        """
+        if packet_id in self._received:
+            self._received.discard(packet_id)
+            return True
+        if packet_id in self._waiting:
+            raise ValueError(f"a PUBREL for {packet_id}, which was not received yet")
+        return False
 
 
 def _same(message: Message, other: Message) -> bool:

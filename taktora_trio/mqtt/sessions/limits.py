@@ -1,0 +1,82 @@
+"""What a broker says in CONNACK that it takes (MQTT 5, section 3.2.2.3); every session keeps to it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+
+from taktora_trio.mqtt.sessions.reasons import reason_name
+from taktora_trio.mqtt.topics import is_pattern, split_share
+
+__all__ = ["NO_LIMITS", "BrokerLimits", "limits_of"]
+
+
+@attrs.frozen
+class BrokerLimits:
+    """The limits of one connection. MQTT 3.1.1 has none that are told.
+
+    What the broker would not take is refused here, with the reason that it would give: it would end the connection, and
+    the next one too, with the message sent again. Nothing is made to fit: to send a message at a lower QoS, or not
+    retained, would be another promise than the app was given.
+    """
+
+    receive_maximum: int = 65_535
+    """Messages of QoS 1 and 2, of all channels together, that may be on their way."""
+    maximum_qos: int = 2
+    retain_available: bool = True
+    maximum_packet_size: int = 268_435_460
+    """Bytes of a whole packet; by default what its length can say (section 1.5.5)."""
+    wildcards_available: bool = True
+    shared_available: bool = True
+    keepalive: int | None = None
+    """Seconds, to be used instead of what was asked for (section 3.2.2.3.14)."""
+    session_expiry: int | None = None
+    """Seconds for which it keeps the session, if not what was asked for (section 3.2.2.3.2)."""
+
+    @property
+    def largest_length(self) -> int:
+        """The largest remaining length of a packet: its first byte, and the length itself, count in its size too."""
+        return max(min(self.maximum_packet_size - 1 - n, 128**n - 1) for n in (1, 2, 3, 4))
+
+    def refusal(self, length: int, qos: int, retain: bool) -> str:
+        """Why the broker would not take a PUBLISH of this remaining length; empty if it would."""
+        if length > self.largest_length:
+            return f"{reason_name(0x95)}: the broker takes at most {self.maximum_packet_size} bytes"
+        if qos > self.maximum_qos:
+            return f"{reason_name(0x9B)}: the broker takes at most QoS {self.maximum_qos}"
+        if retain and not self.retain_available:
+            return reason_name(0x9A)
+        return ""
+
+    def subscription_refusal(self, topic_filter: str) -> str:
+        """Why the broker would not take this subscription; empty if it would."""
+        group, plain = split_share(topic_filter)
+        if group and not self.shared_available:
+            return reason_name(0x9E)
+        if is_pattern(plain) and not self.wildcards_available:
+            return reason_name(0xA2)
+        return ""
+
+
+NO_LIMITS = BrokerLimits()
+
+
+def limits_of(properties: Mapping[int, Any]) -> BrokerLimits:
+    """From the properties of a CONNACK by identifier. Raises `ValueError` for values that the standard forbids."""
+    limits = BrokerLimits(
+        receive_maximum=properties.get(0x21, NO_LIMITS.receive_maximum),
+        maximum_qos=properties.get(0x24, NO_LIMITS.maximum_qos),
+        retain_available=bool(properties.get(0x25, 1)),
+        maximum_packet_size=properties.get(0x27, NO_LIMITS.maximum_packet_size),
+        wildcards_available=bool(properties.get(0x28, 1)),
+        shared_available=bool(properties.get(0x2A, 1)),
+        keepalive=properties.get(0x13),
+        session_expiry=properties.get(0x11),
+    )
+    if not limits.receive_maximum:
+        raise ValueError("a receive maximum of 0")
+    if not limits.maximum_packet_size:
+        raise ValueError("a maximum packet size of 0")
+    return limits
