@@ -13,7 +13,6 @@ import msgspec
 from taktora_trio.errors import ConfigError
 
 __all__ = [
-    "NO_CORRELATION_ID",
     "ChannelDescriptor",
     "Header",
     "Inbound",
@@ -26,8 +25,6 @@ __all__ = [
 
 T = TypeVar("T")
 
-CORRELATION_ID_LENGTH = 32
-NO_CORRELATION_ID = b"\0" * CORRELATION_ID_LENGTH
 _MAX_U16 = 65_535  # the largest length that an envelope has room to write down, and MQTT's limit too
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
@@ -81,9 +78,14 @@ class Header(msgspec.Struct, frozen=True, gc=False):
     sequence_number: int
     """Counts the channel's messages from 1 since its writer was opened."""
     timestamp_ns: int
-    """When it was sent, in nanoseconds since the unix epoch."""
-    correlation_id: bytes = NO_CORRELATION_ID
-    """32 bytes that the framework carries and never reads."""
+    """When it was sent, in nanoseconds since the unix epoch: for people, by a clock that may be set at any time."""
+    boottime_ns: int = 0
+    """When it was sent by a clock that is never set: nanoseconds since the machine was started, with the time in which
+    it was suspended (`CLOCK_BOOTTIME`, clock_gettime(2)). For durations: by the same clock now."""
+    correlation_id: bytes = b""
+    """What an answer is to bring back, as it was sent; empty for none. In MQTT 5 the correlation data of a PUBLISH."""
+    retained: bool = False
+    """Inbound: see `Received.retained`."""
 
 
 class Metadata(msgspec.Struct, frozen=True, gc=False, array_like=True):
@@ -99,9 +101,6 @@ class Metadata(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """Seconds after which the message is worth nothing; `None` for never."""
     user_properties: tuple[tuple[str, str], ...] = ()
     """In order; a name may come more than once."""
-    correlation_data: bytes = b""
-    """Only what does not fit the header's correlation id: longer than 32 bytes, or ending in the zero byte that an id
-    is padded with."""
 
 
 class Received(msgspec.Struct, Generic[T], frozen=True):
@@ -111,6 +110,12 @@ class Received(msgspec.Struct, Generic[T], frozen=True):
     header: Header
     topic: str
     metadata: Metadata | None = None
+
+    @property
+    def retained(self) -> bool:
+        """Whether the broker had kept the message for whoever subscribes, so that it may be old (MQTT 5, section
+        3.3.1.3)."""
+        return self.header.retained
 
 
 def _length(instance: Any, attribute: attrs.Attribute[int], value: object) -> None:
@@ -141,8 +146,9 @@ class ChannelDescriptor(Generic[T]):
     max_topic: int = attrs.field(default=512, kw_only=True, validator=[_positive, _length])
     """The longest concrete topic in UTF-8 bytes; set aside only where the routing is a pattern."""
     max_metadata: int = attrs.field(default=0, kw_only=True, validator=_length)
-    """The largest `Metadata`, in bytes as MessagePack: its texts, and 1 to 5 bytes for each. With 0 the channel carries
-    none: sending some is a `PayloadOverflow`, and what an inbound message has is left out."""
+    """The largest `Metadata`, in bytes as MessagePack: its texts, and 1 to 5 bytes for each; and with it what a
+    correlation id has beyond 42 bytes. With 0 the channel carries neither: sending some is a `PayloadOverflow`, and
+    what an inbound message has is left out."""
 
     direction: ClassVar[Literal["out", "in"]] = "out"
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import attrs
 import trio
 
-from taktora_trio.channel import NO_CORRELATION_ID, ChannelDescriptor, Header, Metadata, Received, check_name
+from taktora_trio.channel import ChannelDescriptor, Header, Metadata, Received, check_name
 from taktora_trio.codec import PayloadCodec
 from taktora_trio.errors import ConfigError
 from taktora_trio.health import HealthBoard
@@ -48,13 +48,15 @@ class PayloadSink(Protocol):
         value: bytes,
         *,
         topic: str = "",
-        correlation_id: bytes = NO_CORRELATION_ID,
+        correlation_id: bytes = b"",
         metadata: Metadata | None = None,
+        retained: bool = False,
     ) -> None:
         """Hand over a payload, its topic where the routing is a pattern, and what was said about it.
 
-        Metadata is left out where the channel sets no room aside for it. Raises `BackPressure`, and `PayloadOverflow`
-        where payload, topic or metadata are larger than the channel's limits.
+        Metadata, and a correlation id of more than the 42 bytes for which each channel has room, are left out where the
+        channel sets no room aside for them; the first such id is logged. Raises `BackPressure`, and `PayloadOverflow`
+        where payload, topic, metadata or id are larger than the channel's limits.
         """
 
     async def send(
@@ -62,8 +64,9 @@ class PayloadSink(Protocol):
         value: bytes,
         *,
         topic: str = "",
-        correlation_id: bytes = NO_CORRELATION_ID,
+        correlation_id: bytes = b"",
         metadata: Metadata | None = None,
+        retained: bool = False,
     ) -> None:
         """Like `send_nowait`, but waits for room."""
 

@@ -5,7 +5,7 @@ from typing import Any
 import attrs
 import pytest
 
-from taktora_trio import ChannelDescriptor, ConfigError, Header, Inbound, MqttRouting, Outbound
+from taktora_trio import ChannelDescriptor, ConfigError, Header, Inbound, MqttRouting, Outbound, Received
 from taktora_trio.channel import check_name
 
 TOPIC = MqttRouting("plant/temperature", qos=1)
@@ -94,5 +94,7 @@ def test_a_routing_must_fit_the_direction(kind: type[ChannelDescriptor[int]], ro
         kind("a", int, routing)
 
 
-def test_a_header_has_an_empty_correlation_id_of_full_length() -> None:
-    assert Header(1, 2).correlation_id == bytes(32)
+def test_a_header_says_no_more_than_it_is_given() -> None:
+    header = Header(1, 2)
+    assert (header.correlation_id, header.retained) == (b"", False)
+    assert Received(b"", Header(1, 2, retained=True), "t").retained

@@ -5,7 +5,6 @@ routing.py     MqttRouting: topic, QoS, retain
 templates.py   topics with fields of the message in them
 options.py     the broker's address, and how to talk to it
 topics.py      topic names and filters: valid, matching, covering
-properties.py  correlation ids and MQTT 5's correlation data
 bridge.py      the gateway half: channels on one side, a session on the other; the connection, again and again
 outbound.py    a channel's messages to the broker
 inbound.py     the broker's messages to the channels, and their acknowledgements

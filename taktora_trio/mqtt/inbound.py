@@ -15,7 +15,6 @@ from taktora_trio.connector import PayloadSink
 from taktora_trio.errors import BackPressure, PayloadOverflow
 from taktora_trio.executor import Context, Executor, on_message
 from taktora_trio.health import HealthBoard
-from taktora_trio.mqtt.properties import from_properties
 from taktora_trio.mqtt.routing import MqttRouting
 from taktora_trio.mqtt.sessions.session import Message, Session
 from taktora_trio.mqtt.topics import FilterTree, minimal_filters
@@ -101,13 +100,12 @@ class InboundMessages:
         try:
             if message.skipped:
                 raise PayloadOverflow(f"{message.skipped} bytes")
-            if message.metadata is None:
-                delivery.sink.send_nowait(message.payload, topic=topic)
-            else:
-                correlation_id, metadata = from_properties(message.metadata)
-                delivery.sink.send_nowait(
-                    message.payload, topic=topic, correlation_id=correlation_id, metadata=metadata
-                )
+            delivery.sink.send_nowait(
+                message.payload,
+                topic=topic,
+                correlation_id=message.correlation_data,
+                metadata=message.metadata,
+            )
         except BackPressure:
             return False
         except PayloadOverflow as exc:
@@ -150,11 +148,12 @@ class InboundMessages:
         try:
             if message.skipped:
                 raise PayloadOverflow(f"{message.skipped} bytes")
-            if message.metadata is None:
-                await delivery.sink.send(message.payload, topic=topic)
-            else:
-                correlation_id, metadata = from_properties(message.metadata)
-                await delivery.sink.send(message.payload, topic=topic, correlation_id=correlation_id, metadata=metadata)
+            await delivery.sink.send(
+                message.payload,
+                topic=topic,
+                correlation_id=message.correlation_data,
+                metadata=message.metadata,
+            )
         except PayloadOverflow as exc:
             self._discard_oversized(delivery, message, exc)
 

@@ -12,11 +12,10 @@ from typing import Any, cast
 import msgspec
 import trio
 
-from taktora_trio.channel import NO_CORRELATION_ID, ChannelDescriptor, Header
+from taktora_trio.channel import ChannelDescriptor, Header
 from taktora_trio.connector import PayloadSource
 from taktora_trio.errors import TransportError
 from taktora_trio.executor import Context
-from taktora_trio.mqtt.properties import to_properties
 from taktora_trio.mqtt.routing import MqttRouting
 from taktora_trio.mqtt.sessions.session import Message, Session
 
@@ -160,10 +159,15 @@ class OutboundPump(trio.abc.ReceiveChannel[Session]):
                 self._lost += bool(inflight)
                 continue
             taken += 1
-            header, metadata = received.header, received.metadata
-            if metadata is not None or header.correlation_id != NO_CORRELATION_ID:
-                metadata = to_properties(header.correlation_id, metadata)
-            message = Message(fixed or received.topic, received.value, qos, retain, metadata)
+            header = received.header
+            message = Message(
+                fixed or received.topic,
+                received.value,
+                qos,
+                retain,
+                received.metadata,
+                correlation_data=header.correlation_id,
+            )
             packet_id = self._first_id + header.sequence_number % self._max_inflight
             if self._unknown:
                 self._release(session, packet_id, header)
@@ -175,11 +179,12 @@ class OutboundPump(trio.abc.ReceiveChannel[Session]):
     def _publish(self, session: Session, message: Message, packet_id: int, header: Header) -> None:
         """Publish it with what is left of its life, as a broker would; if nothing is, it is done with.
 
-        A message expiry counts in whole seconds (MQTT 5, section 3.3.2.3.3).
+        A message expiry counts in whole seconds (MQTT 5, section 3.3.2.3.3), and by a clock that nobody sets.
         """
         properties = message.metadata
         if properties is not None and properties.message_expiry:
-            left = properties.message_expiry - max(0, time.time_ns() - header.timestamp_ns) // 10**9
+            age = time.clock_gettime_ns(time.CLOCK_BOOTTIME) - header.boottime_ns
+            left = properties.message_expiry - max(0, age) // 10**9
             if left <= 0 and message.qos < 2:
                 self.expired += 1
                 if _is_telling(self.expired):

@@ -1,8 +1,10 @@
-"""The wire form in shared memory: a fixed header, the payload, then the concrete topic, then the metadata.
+"""The wire form in shared memory: a fixed header, the payload, then the concrete topic, the metadata, and the rest of
+a correlation id that is longer than the header's field.
 
-Little-endian, C layout, 56 bytes: sequence_number u64, timestamp_ns u64, payload_length u32, topic_length u16,
-metadata_length u16, correlation_id 32 bytes. The metadata is a MessagePack array, and absent where there is none. The
-peer may be a crashed or foreign program, so no length in it is followed unchecked.
+Little-endian, C layout, 80 bytes: sequence_number u64, timestamp_ns u64, boottime_ns u64, payload_length u32,
+topic_length u16, metadata_length u16, flags u32, correlation_length u16, correlation_id 42 bytes. The metadata is a
+MessagePack array, and absent where there is none. The peer may be a crashed or foreign program, so no length in it is
+followed unchecked.
 """
 
 from __future__ import annotations
@@ -13,13 +15,27 @@ from struct import Struct
 
 import msgspec
 
-from taktora_trio.channel import CORRELATION_ID_LENGTH, Header, Metadata
-from taktora_trio.errors import CodecError, ConfigError, TransportError
+from taktora_trio.channel import Header, Metadata
+from taktora_trio.errors import CodecError, TransportError
 
-__all__ = ["HEADER", "check_correlation_id", "envelope_size", "envelope_type", "pack_metadata", "unpack"]
+__all__ = [
+    "CORRELATION_FIELD",
+    "HEADER",
+    "RETAINED",
+    "check_correlation_id",
+    "envelope_size",
+    "envelope_type",
+    "pack_metadata",
+    "unpack",
+]
 
-HEADER = Struct("<QQIHH32s")
-assert HEADER.size == 56
+CORRELATION_FIELD = 42
+"""Bytes of a correlation id in the header: a UUID as text fits, and 80 in all keep the payload aligned to 16."""
+HEADER = Struct(f"<QQQIHHIH{CORRELATION_FIELD}s")
+assert HEADER.size == 80
+RETAINED = 1
+"""Bit 0 of the flags: `Header.retained`. The others are 0."""
+_START = HEADER.size
 _encode_metadata = msgspec.msgpack.Encoder().encode
 _decode_metadata = msgspec.msgpack.Decoder(Metadata).decode
 
@@ -44,10 +60,11 @@ def envelope_type(size: int) -> type[ctypes.Structure]:
 
 
 def check_correlation_id(value: bytes) -> bytes:
-    """Pad to 32 bytes; a longer one is a mistake that must not be cut silently."""
-    if len(value) > CORRELATION_ID_LENGTH:
-        raise ConfigError(f"a correlation id has at most {CORRELATION_ID_LENGTH} bytes, this one has {len(value)}")
-    return value.ljust(CORRELATION_ID_LENGTH, b"\0")
+    """Raises `CodecError` for what the envelope can't carry, whatever room there is."""
+    if not isinstance(value, bytes) or len(value) > 0xFFFF:
+        what = f"{len(value)} bytes" if isinstance(value, bytes) else f"a {type(value).__name__}"
+        raise CodecError(f"a correlation id is {what}: give it as bytes, 65535 at most")
+    return value
 
 
 def pack_metadata(metadata: Metadata) -> bytes:
@@ -64,23 +81,30 @@ def unpack(
     buffer: memoryview, max_payload: int, topic_space: int, metadata_space: int
 ) -> tuple[Header, memoryview, str, Metadata | None]:
     """The header, a view of the payload, topic and metadata. Raises `TransportError` for what can't be true."""
-    number, timestamp_ns, payload_length, topic_length, metadata_length, correlation_id = HEADER.unpack_from(buffer)
-    topic, metadata = "", None
-    if payload_length > max_payload or topic_length or topic_space or metadata_length:  # else there is no more to it
-        if payload_length > max_payload or topic_length > topic_space or metadata_length > metadata_space:
-            raise TransportError(
-                f"an envelope claims {payload_length} bytes of payload, {topic_length} of topic and {metadata_length}"
-                f" of metadata where at most {max_payload}, {topic_space} and {metadata_space} fit; it was discarded:"
-                " is another program writing to this service?"
-            )
-        start = HEADER.size + payload_length + topic_length
-        topic = _unpack_topic(buffer[start - topic_length : start])
-        if topic_space and not topic:
-            raise TransportError("an envelope names no topic, where each must; it was discarded")
-        if metadata_length:
-            metadata = _unpack_metadata(buffer[start : start + metadata_length])
-    payload = buffer[HEADER.size : HEADER.size + payload_length]
-    return Header(number, timestamp_ns, correlation_id), payload, topic, metadata
+    number, timestamp_ns, boottime_ns, length, topic_length, metadata_length, flags, id_length, correlation_id = (
+        HEADER.unpack_from(buffer)
+    )
+    payload = buffer[_START : _START + length]
+    if not (length > max_payload or topic_length or topic_space or metadata_length or flags or id_length):
+        return Header(number, timestamp_ns, boottime_ns), payload, "", None
+    rest_length = max(0, id_length - CORRELATION_FIELD)
+    beside = metadata_length + rest_length
+    if length > max_payload or topic_length > topic_space or beside > metadata_space or flags & ~RETAINED:
+        raise TransportError(
+            f"an envelope claims {length} bytes of payload, {topic_length} of topic and {beside} of metadata where at"
+            f" most {max_payload}, {topic_space} and {metadata_space} fit, and flags {flags:#x}; it was discarded:"
+            " is another program writing to this service?"
+        )
+    start = _START + length + topic_length
+    topic = _unpack_topic(buffer[start - topic_length : start])
+    if topic_space and not topic:
+        raise TransportError("an envelope names no topic, where each must; it was discarded")
+    metadata = _unpack_metadata(buffer[start : start + metadata_length]) if metadata_length else None
+    if rest_length:
+        correlation_id += bytes(buffer[start + metadata_length : start + beside])
+    else:
+        correlation_id = correlation_id[:id_length]
+    return Header(number, timestamp_ns, boottime_ns, correlation_id, flags == RETAINED), payload, topic, metadata
 
 
 def _unpack_topic(encoded: memoryview) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import time
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
@@ -12,11 +13,11 @@ import attrs
 import iceoryx2 as iox2
 import trio
 
-from taktora_trio.channel import NO_CORRELATION_ID, Header, Metadata
+from taktora_trio.channel import Header, Metadata
 from taktora_trio.codec import Buffer
 from taktora_trio.errors import PayloadOverflow, TransportError
 from taktora_trio.transport.cursor import DONE, SENT, Cursor
-from taktora_trio.transport.envelope import HEADER, unpack
+from taktora_trio.transport.envelope import CORRELATION_FIELD, HEADER, RETAINED, unpack
 from taktora_trio.transport.services import ServiceSpec, open_notifier, open_publisher, open_subscriber
 from taktora_trio.transport.wakeup import Wakeup, open_wakeup
 
@@ -37,6 +38,7 @@ __all__ = [
 CHECKPOINT_EVERY = 32
 
 _START = HEADER.size
+_boottime = functools.partial(time.clock_gettime_ns, time.CLOCK_BOOTTIME)
 
 
 class _Views(dict[int, memoryview]):
@@ -59,11 +61,14 @@ class _Views(dict[int, memoryview]):
 
 @attrs.define
 class Loan:
-    """A sample on loan from shared memory, with its payload still to be written or sent."""
+    """A sample on loan from shared memory, with its payload still to be written or sent, and what is sent with it."""
 
     sample: SampleMutUninit
     buffer: memoryview
     length: int
+    topic: bytes
+    metadata: bytes
+    correlation_id: bytes
 
     @property
     def payload(self) -> memoryview:
@@ -100,7 +105,12 @@ class EnvelopePublisher:
         self._closed = False
 
     def send(
-        self, payload: Buffer, correlation_id: bytes = NO_CORRELATION_ID, topic: bytes = b"", metadata: bytes = b""
+        self,
+        payload: Buffer,
+        topic: bytes = b"",
+        metadata: bytes = b"",
+        correlation_id: bytes = b"",
+        retained: bool = False,
     ) -> bool:
         """Copy the payload into shared memory and send it; `False`, and nothing done, if there is no room.
 
@@ -108,30 +118,30 @@ class EnvelopePublisher:
         """
         length = len(payload)
         if self._sequence_number >= self._room_until and not self.has_room:
-            self._check_size(length, topic, metadata)
+            self._check_size(length, topic, metadata, correlation_id)
             return False
-        sample, buffer = self._lend(length, topic, metadata)
+        sample, buffer = self._lend(length, topic, metadata, correlation_id)
         buffer[_START : _START + length] = payload
-        self._send(sample, buffer, length, correlation_id, topic, metadata)
+        self._send(sample, buffer, length, topic, metadata, correlation_id, RETAINED if retained else 0)
         return True
 
-    def loan(self, length: int, topic: bytes = b"", metadata: bytes = b"") -> Loan:
+    def loan(self, length: int, topic: bytes = b"", metadata: bytes = b"", correlation_id: bytes = b"") -> Loan:
         """Shared memory for a payload of `length` bytes and what is sent with it. Raises `PayloadOverflow`."""
-        sample, buffer = self._lend(length, topic, metadata)
-        return Loan(sample, buffer, length)
+        sample, buffer = self._lend(length, topic, metadata, correlation_id)
+        return Loan(sample, buffer, length, topic, metadata, correlation_id)
 
-    def send_loan(
-        self, loan: Loan, correlation_id: bytes = NO_CORRELATION_ID, topic: bytes = b"", metadata: bytes = b""
-    ) -> bool:
+    def send_loan(self, loan: Loan) -> bool:
         """Send what was written; `False` if there is no room, and then the loan is as it was, for another try."""
         if not self.has_room:
             return False
-        self._send(loan.sample, loan.buffer, loan.length, correlation_id, topic, metadata)
+        self._send(loan.sample, loan.buffer, loan.length, loan.topic, loan.metadata, loan.correlation_id, 0)
         return True
 
-    def _lend(self, length: int, topic: bytes, metadata: bytes) -> tuple[SampleMutUninit, memoryview]:
-        if length > self._max_payload or topic or metadata:
-            self._check_size(length, topic, metadata)
+    def _lend(
+        self, length: int, topic: bytes, metadata: bytes, correlation_id: bytes
+    ) -> tuple[SampleMutUninit, memoryview]:
+        if length > self._max_payload or topic or metadata or correlation_id:
+            self._check_size(length, topic, metadata, correlation_id)
         try:
             sample = self._publisher.loan_uninit()
         except iox2.LoanError as exc:
@@ -140,10 +150,12 @@ class EnvelopePublisher:
             ) from exc
         return sample, self._views[sample.payload_ptr]
 
-    def _check_size(self, length: int, topic: bytes, metadata: bytes) -> None:
-        if length > self._max_payload or len(topic) > self._topic_space or len(metadata) > self._metadata_space:
+    def _check_size(self, length: int, topic: bytes, metadata: bytes, correlation_id: bytes) -> None:
+        beside = len(metadata) + max(0, len(correlation_id) - CORRELATION_FIELD)
+        if length > self._max_payload or len(topic) > self._topic_space or beside > self._metadata_space:
             raise PayloadOverflow(
-                f"a payload of {length} bytes, a topic of {len(topic)} and metadata of {len(metadata)}, where"
+                f"a payload of {length} bytes, a topic of {len(topic)} and metadata of {beside} (with what a"
+                f" correlation id of {len(correlation_id)} has beyond {CORRELATION_FIELD}), where"
                 f" {self.spec.name} takes {self._max_payload}, {self._topic_space} and {self._metadata_space}:"
                 " send less, or raise its max_payload, max_topic or max_metadata"
             )
@@ -153,17 +165,22 @@ class EnvelopePublisher:
         sample: SampleMutUninit,
         buffer: memoryview,
         length: int,
-        correlation_id: bytes,
         topic: bytes,
         metadata: bytes,
+        correlation_id: bytes,
+        flags: int,
     ) -> None:
-        number = self._sequence_number + 1
-        if topic or metadata:
-            HEADER.pack_into(buffer, 0, number, time.time_ns(), length, len(topic), len(metadata), correlation_id)
+        number, now, boottime = self._sequence_number + 1, time.time_ns(), _boottime()
+        if topic or metadata or correlation_id:
+            id_length = len(correlation_id)
+            HEADER.pack_into(
+                buffer, 0, number, now, boottime, length, len(topic), len(metadata), flags, id_length, correlation_id
+            )
+            beside = topic + metadata + correlation_id[CORRELATION_FIELD:]
             end = _START + length
-            buffer[end : end + len(topic) + len(metadata)] = topic + metadata
+            buffer[end : end + len(beside)] = beside
         else:
-            HEADER.pack_into(buffer, 0, number, time.time_ns(), length, 0, 0, correlation_id)
+            HEADER.pack_into(buffer, 0, number, now, boottime, length, 0, 0, flags, 0, b"")
         sample.assume_init().send()  # to the history alone, where nobody is there now
         self.sent += 1
         self._sequence_number = self._counters[SENT] = number

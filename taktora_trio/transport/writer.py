@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import AsyncIterator, Callable
 from typing import TypeVar
 
@@ -10,15 +11,17 @@ import attrs
 import iceoryx2 as iox2
 import trio
 
-from taktora_trio.channel import NO_CORRELATION_ID, Metadata, Routing
+from taktora_trio.channel import Metadata, Routing
 from taktora_trio.codec import Buffer, PayloadCodec
 from taktora_trio.errors import BackPressure, ConfigError
 from taktora_trio.health import FULL_FOR
-from taktora_trio.transport.envelope import check_correlation_id, pack_metadata
+from taktora_trio.transport.envelope import CORRELATION_FIELD, check_correlation_id, pack_metadata
 from taktora_trio.transport.ports import CHECKPOINT_EVERY, EnvelopePublisher, open_envelope_publisher
 from taktora_trio.transport.services import ServiceSpec
 
 __all__ = ["ChannelWriter", "WriterStatistics", "open_writer"]
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -55,6 +58,7 @@ class ChannelWriter(trio.abc.SendChannel[T]):
         self._has_topics = port.spec.topic_space > 0
         self._turn = trio.StrictFIFOLock()
         self._waited = 0
+        self._has_told = False
         self._closed = False
 
     def __repr__(self) -> str:
@@ -64,46 +68,52 @@ class ChannelWriter(trio.abc.SendChannel[T]):
         self,
         value: T,
         *,
-        correlation_id: bytes = NO_CORRELATION_ID,
+        correlation_id: bytes = b"",
         topic: str = "",
         metadata: Metadata | None = None,
+        retained: bool = False,
     ) -> None:
         """Send a message; wait while the channel is full: while a whole window is not acknowledged. Order is kept.
 
-        `correlation_id` is carried along (at most 32 bytes), `metadata` where the channel has room for it. A `topic`
-        belongs to a routing that is a pattern; where the routing fills it in from the message it can be left out.
-        Raises `CodecError`, `ConfigError` and `PayloadOverflow` at once, with nothing sent, and
-        `trio.ClosedResourceError`.
+        `correlation_id` is carried along as it is; `metadata`, and what an id has beyond 42 bytes, where the channel
+        has room for it. A `topic` belongs to a routing that is a pattern; where the routing fills it in from the
+        message it can be left out. `retained` is for the gateway to say. Raises `CodecError`, `ConfigError` and
+        `PayloadOverflow` at once, with nothing sent, and `trio.ClosedResourceError`.
         """
         await trio.lowlevel.checkpoint_if_cancelled()
         self._check_open()
         payload = self._encode(value)
-        if correlation_id is not NO_CORRELATION_ID:
-            correlation_id = check_correlation_id(correlation_id)
+        if correlation_id != b"":
+            correlation_id = self._correlation_id(correlation_id)
         encoded_topic = self._topic(topic, value) if topic or self._has_topics else b""
         packed = b"" if metadata is None else self._metadata(metadata)
-        if not self._turn.locked() and self._port.send(payload, correlation_id, encoded_topic, packed):
+        if retained:
+            self._check_retained()
+        if not self._turn.locked() and self._port.send(payload, encoded_topic, packed, correlation_id, retained):
             if self._port.sent % CHECKPOINT_EVERY == 0:
                 await trio.lowlevel.cancel_shielded_checkpoint()
             return
-        await self._until_sent(lambda: self._port.send(payload, correlation_id, encoded_topic, packed))
+        await self._until_sent(lambda: self._port.send(payload, encoded_topic, packed, correlation_id, retained))
 
     def send_nowait(
         self,
         value: T,
         *,
-        correlation_id: bytes = NO_CORRELATION_ID,
+        correlation_id: bytes = b"",
         topic: str = "",
         metadata: Metadata | None = None,
+        retained: bool = False,
     ) -> None:
         """Like `send`, but raises `BackPressure` (a `trio.WouldBlock`) where it would wait."""
         self._check_open()
         payload = self._encode(value)
-        if correlation_id is not NO_CORRELATION_ID:
-            correlation_id = check_correlation_id(correlation_id)
+        if correlation_id != b"":
+            correlation_id = self._correlation_id(correlation_id)
         encoded_topic = self._topic(topic, value) if topic or self._has_topics else b""
         packed = b"" if metadata is None else self._metadata(metadata)
-        if self._turn.locked() or not self._port.send(payload, correlation_id, encoded_topic, packed):
+        if retained:
+            self._check_retained()
+        if self._turn.locked() or not self._port.send(payload, encoded_topic, packed, correlation_id, retained):
             self._waited += 1
             self._tell_full()
             raise BackPressure(
@@ -116,7 +126,7 @@ class ChannelWriter(trio.abc.SendChannel[T]):
         self,
         length: int,
         *,
-        correlation_id: bytes = NO_CORRELATION_ID,
+        correlation_id: bytes = b"",
         topic: str = "",
         metadata: Metadata | None = None,
     ) -> AsyncIterator[memoryview]:
@@ -130,10 +140,11 @@ class ChannelWriter(trio.abc.SendChannel[T]):
         """
         await trio.lowlevel.checkpoint_if_cancelled()
         self._check_open()
-        correlation_id = check_correlation_id(correlation_id)
+        if correlation_id != b"":
+            correlation_id = self._correlation_id(correlation_id)
         encoded_topic = self._topic(topic) if topic or self._has_topics else b""
         packed = b"" if metadata is None else self._metadata(metadata)
-        loan = self._port.loan(length, encoded_topic, packed)
+        loan = self._port.loan(length, encoded_topic, packed, correlation_id)
         view = loan.payload
         try:
             yield view
@@ -143,8 +154,8 @@ class ChannelWriter(trio.abc.SendChannel[T]):
             raise
         view.release()
         try:
-            if self._turn.locked() or not self._port.send_loan(loan, correlation_id, encoded_topic, packed):
-                await self._until_sent(lambda: self._port.send_loan(loan, correlation_id, encoded_topic, packed))
+            if self._turn.locked() or not self._port.send_loan(loan):
+                await self._until_sent(lambda: self._port.send_loan(loan))
         except (trio.Cancelled, trio.ClosedResourceError):
             loan.sample.delete()
             raise
@@ -198,6 +209,25 @@ class ChannelWriter(trio.abc.SendChannel[T]):
             self._routing.check_metadata(metadata)
         return pack_metadata(metadata)
 
+    def _correlation_id(self, value: bytes) -> bytes:
+        check_correlation_id(value)
+        if self._routing is None and not self._port.spec.metadata_space and len(value) > CORRELATION_FIELD:
+            if not self._has_told:
+                self._has_told = True
+                log.warning(
+                    "%s: a correlation id of %d bytes was left out, and so is every other longer than %d: set the"
+                    " channel's max_metadata",
+                    self._port.spec.name,
+                    len(value),
+                    CORRELATION_FIELD,
+                )
+            return b""
+        return value
+
+    def _check_retained(self) -> None:
+        if self._routing is not None:
+            raise ConfigError(f"{self._port.spec.name}: whether its messages are retained is said by its routing")
+
     def _check_open(self) -> None:
         if self._closed:
             raise trio.ClosedResourceError("this writer was closed")
@@ -218,8 +248,8 @@ async def open_writer(
 ) -> AsyncIterator[ChannelWriter[T]]:
     """The gateway's writer of a channel; `on_full` is called whenever its reader has no room for a message.
 
-    Topics are taken as they are, and metadata is left out where the channel has no room for any: both come from
-    outside, and it is the app that has declared what it wants of it.
+    Topics are taken as they are, and metadata, and what an id has beyond 42 bytes, is left out where the channel has no
+    room for any: all of it comes from outside, and it is the app that has declared what it wants of it.
     """
     encode = codec.encoder(message_type)
     async with open_envelope_publisher(node, spec) as port, ChannelWriter(port, encode, on_full) as writer:

@@ -26,7 +26,7 @@ from taktora_trio import (
     RawCodec,
     Received,
 )
-from taktora_trio.channel import NO_CORRELATION_ID, ChannelDescriptor
+from taktora_trio.channel import ChannelDescriptor
 from taktora_trio.connector import GatewayChannels
 from taktora_trio.health import HealthBoard
 from taktora_trio.mqtt.sessions.memory import MemoryBroker
@@ -82,14 +82,16 @@ class Sink:
         self._space = trio.Event()
         self.topics: list[str] = []
         self.said: list[tuple[bytes, Metadata | None]] = []
+        self.retained: list[bool] = []
 
     def send_nowait(
         self,
         value: bytes,
         *,
         topic: str = "",
-        correlation_id: bytes = NO_CORRELATION_ID,
+        correlation_id: bytes = b"",
         metadata: Metadata | None = None,
+        retained: bool = False,
     ) -> None:
         if len(value) > self._max_payload:
             raise PayloadOverflow(f"{len(value)} bytes")
@@ -98,6 +100,7 @@ class Sink:
         self._waiting.append((value, topic))
         self.topics.append(topic)
         self.said.append((correlation_id, metadata))
+        self.retained.append(retained)
 
     def find_reader(self) -> None: ...
 
@@ -106,13 +109,16 @@ class Sink:
         value: bytes,
         *,
         topic: str = "",
-        correlation_id: bytes = NO_CORRELATION_ID,
+        correlation_id: bytes = b"",
         metadata: Metadata | None = None,
+        retained: bool = False,
     ) -> None:
         await trio.lowlevel.checkpoint()
         while True:
             try:
-                return self.send_nowait(value, topic=topic, correlation_id=correlation_id, metadata=metadata)
+                return self.send_nowait(
+                    value, topic=topic, correlation_id=correlation_id, metadata=metadata, retained=retained
+                )
             except BackPressure:
                 self._space = trio.Event()
                 await self._space.wait()

@@ -139,10 +139,17 @@ async def test_metadata_and_correlation_ids_travel_both_ways(memory: Memory, aut
     sink = Sink()
     channels = [outbound("out"), inbound("in", "topic/#")]
     async with open_bridge(*channels, sinks={"in": sink}, protocol="5", **options) as running:
-        running.sources["out"].put(Received(b"x", Header(1, 0, b"id".ljust(32, b"\0")), "", metadata))
+        said = [
+            (b"id", metadata),
+            (b"\0", None),
+            (bytes(99), metadata),
+            (b"", None),
+        ]
+        for number, (correlation_id, of_it) in enumerate(said, 1):
+            running.sources["out"].put(Received(b"x", Header(number, 0, 0, correlation_id), "", of_it))
         await wait_all_tasks_blocked()
-        assert sink.take() == [b"x"]
-        assert sink.said == [(b"id".ljust(32, b"\0"), metadata)]
+        assert sink.take() == [b"x"] * 4
+        assert sink.said == said
 
 
 # Presence

@@ -78,17 +78,28 @@ metadata = st.builds(
     response_topic=names,
     message_expiry=st.none() | st.integers(0, 2**32 - 1),
     user_properties=st.lists(st.tuples(names, names), max_size=3).map(tuple),
-    correlation_data=st.binary(max_size=40),
 )
 
 
-@given(metadata, names.filter(bool), st.binary(max_size=300), st.integers(0, 2), st.integers(1, 65_535))
-def test_what_is_encoded_is_decoded(said: Metadata, topic: str, payload: bytes, qos: int, packet_id: int) -> None:
+@given(
+    st.none() | metadata,
+    st.binary(max_size=60),
+    names.filter(bool),
+    st.binary(max_size=300),
+    st.integers(0, 2),
+    st.integers(1, 65_535),
+)
+def test_what_is_encoded_is_decoded(
+    said: Metadata | None, data: bytes, topic: str, payload: bytes, qos: int, packet_id: int
+) -> None:
     sender, receiver = Client(5).connect(), Client(5).connect()
-    sender.engine.publish(Message(topic, payload, qos, metadata=said), packet_id, lambda *_: None)
+    sent = Message(topic, payload, qos, metadata=said, correlation_data=data)
+    sender.engine.publish(sent, packet_id, lambda *_: None)
     receiver.receive(sender.engine.take()[0])
     expected = said if said != Metadata() else None
-    assert receiver.messages == [Message(topic, payload, qos, False, expected, packet_id if qos else 0)]
+    assert receiver.messages == [
+        Message(topic, payload, qos, False, expected, packet_id if qos else 0, correlation_data=data)
+    ]
 
 
 @VERSIONS

@@ -256,15 +256,19 @@ async def test_a_drain_ends_when_its_session_is_lost(fake: Fake, autojump_clock:
 async def test_a_message_is_published_with_what_is_left_of_its_life(
     qos: Any, fake: Fake, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Like a broker's expiry (MQTT 5, section 3.3.2.3.3): that it waited in shared memory, or here, is time too."""
-    now = 1_000 * 10**9
-    monkeypatch.setattr(time, "time_ns", lambda: now)
+    """Like a broker's expiry (MQTT 5, section 3.3.2.3.3): that it waited in shared memory, or here, is time too.
+
+    Whatever the clock on the wall says, which may be set in between.
+    """
+    now, wall = 1_000 * 10**9, 0
+    monkeypatch.setattr(time, "clock_gettime_ns", lambda clock: {time.CLOCK_BOOTTIME: now}[clock])
+    monkeypatch.setattr(time, "time_ns", lambda: wall)
     first, second = FakeSession(acknowledges=False), FakeSession()
     fake(first, second)
 
     def sent(number: int, ago: float, expiry: int | None) -> Received[bytes]:
         metadata = Metadata("text/plain", message_expiry=expiry)
-        return Received(b"%d" % number, Header(number, now - int(ago * 1e9)), "", metadata)
+        return Received(b"%d" % number, Header(number, wall, now - int(ago * 1e9)), "", metadata)
 
     def expiries(session: FakeSession) -> dict[bytes, int | None]:
         return {message.payload: (message.metadata or Metadata()).message_expiry for message in session.published}
@@ -277,7 +281,7 @@ async def test_a_message_is_published_with_what_is_left_of_its_life(
         await wait_all_tasks_blocked()
         assert expiries(first) == {b"1": 10, b"2": 7, b"4": None, b"5": 0, b"6": 9} | late
         assert source.acknowledged == []
-        now += 8 * 10**9
+        now, wall = now + 8 * 10**9, 10**18
         first.lose()
         await trio.sleep(10)
         late |= {b"2": 1} if qos == 2 else {}

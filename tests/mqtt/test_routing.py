@@ -58,7 +58,7 @@ def test_metadata_that_would_end_the_connection_is_refused(metadata: Metadata, p
 
 def test_metadata_that_mqtt_can_carry() -> None:
     properties = (("", ""), ("ü", "+/#"), ("ü", "x" * 1000))
-    MqttRouting("a").check_metadata(Metadata("text/plain", "answers/7", 0, properties, bytes(100)))
+    MqttRouting("a").check_metadata(Metadata("text/plain", "answers/7", 0, properties))
 
 
 def test_retain_is_for_outbound_channels() -> None:

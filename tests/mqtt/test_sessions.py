@@ -362,15 +362,17 @@ async def test_while_it_holds_nothing_comes_and_then_all_does(rig: Rig) -> None:
 
 async def test_properties_travel_with_mqtt_5(rig: Rig) -> None:
     inbox = Inbox()
-    metadata = Metadata("text/plain", "answers/here", 600, (("a", "1"), ("a", "2"), ("", "")), bytes(range(40)))
+    metadata = Metadata("text/plain", "answers/here", 600, (("a", "1"), ("a", "2"), ("", "")))
     async with rig.open(inbox.put.send_nowait) as session:
         await session.subscribe({"test/+": 1})
-        session.publish(Message("test/a", b"with", 1, metadata=metadata), 1, ignore)
+        session.publish(Message("test/a", b"with", 1, metadata=metadata, correlation_data=b"of a zero\0"), 1, ignore)
         session.publish(Message("test/a", b"without", 1), 2, ignore)
-        messages = await inbox.take(2)
-    assert [message.payload for message in messages] == [b"with", b"without"]
-    assert messages[0].metadata == (metadata if rig.v5 else None)
-    assert messages[1].metadata is None
+        session.publish(Message("test/a", b"data alone", 1, correlation_data=bytes(range(100))), 3, ignore)
+        messages = await inbox.take(3)
+    assert [message.payload for message in messages] == [b"with", b"without", b"data alone"]
+    assert [message.metadata for message in messages] == [metadata if rig.v5 else None, None, None]
+    data = [b"of a zero\0", b"", bytes(range(100))]
+    assert [message.correlation_data for message in messages] == (data if rig.v5 else [b"", b"", b""])
 
 
 async def test_the_will_is_published_when_the_connection_breaks_and_not_after_a_farewell(rig: Rig) -> None:

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import ctypes
-import struct
 from typing import Any, cast
 
 import msgspec
@@ -9,11 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from taktora_trio import CodecError, ConfigError, Header, Metadata, TransportError
-from taktora_trio.channel import NO_CORRELATION_ID
+from taktora_trio import CodecError, Header, Metadata, TransportError
 from taktora_trio.transport.envelope import (
+    CORRELATION_FIELD,
     HEADER,
-    check_correlation_id,
     envelope_size,
     envelope_type,
     pack_metadata,
@@ -28,7 +26,6 @@ METADATA = st.builds(
     response_topic=TEXT,
     message_expiry=st.none() | U32,
     user_properties=st.lists(st.tuples(TEXT, TEXT), max_size=5).map(tuple),
-    correlation_data=st.binary(max_size=50),
 )
 
 
@@ -38,9 +35,9 @@ def envelope(header: bytes, body: bytes, max_payload: int, topic_space: int, met
 
 
 def test_the_layout_is_the_documented_one() -> None:
-    correlation_id = bytes(range(32))
-    assert HEADER.pack(1, 2, 3, 4, 5, correlation_id) == (
-        b"\x01" + bytes(7) + b"\x02" + bytes(7) + b"\x03\0\0\0" + b"\x04\0\x05\0" + correlation_id
+    correlation_id = bytes(range(42))
+    assert HEADER.pack(1, 2, 3, 4, 5, 6, 7, 8, correlation_id) == (
+        bytes([1, *bytes(7), 2, *bytes(7), 3, *bytes(7), 4, 0, 0, 0, 5, 0, 6, 0, 7, 0, 0, 0, 8, 0]) + correlation_id
     )
 
 
@@ -48,7 +45,7 @@ def test_the_layout_is_the_documented_one() -> None:
 def test_the_size_holds_everything_and_is_aligned(max_payload: int, topic_space: int, metadata_space: int) -> None:
     size = envelope_size(max_payload, topic_space, metadata_space)
     assert size % 8 == 0
-    assert 0 <= size - (56 + max_payload + topic_space + metadata_space) < 8
+    assert 0 <= size - (80 + max_payload + topic_space + metadata_space) < 8
 
 
 def test_iceoryx2_knows_an_envelope_by_its_size() -> None:
@@ -59,27 +56,21 @@ def test_iceoryx2_knows_an_envelope_by_its_size() -> None:
     assert envelope_type(72) is not kind
 
 
-def test_an_envelope_without_metadata_is_what_it_was_before_there_was_any() -> None:
-    """The length of the topic had four bytes; a topic has at most 65,535 (MQTT 3.1.1, section 1.5.3)."""
-    before = struct.Struct("<QQII32s")
-    assert before.size == HEADER.size
-    for length in (0, 1, 512, 65_535):
-        assert HEADER.pack(1, 2, 3, length, 0, bytes(32)) == before.pack(1, 2, 3, length, bytes(32))
-
-
 @given(
     U64,
     U64,
-    st.binary(min_size=32, max_size=32),
+    st.binary(max_size=100),
+    st.booleans(),
     st.binary(max_size=100),
     TEXT,
     st.none() | METADATA,
     st.integers(0, 9),
 )
 def test_round_trip(
-    sequence_number: int,
     timestamp_ns: int,
+    boottime_ns: int,
     correlation_id: bytes,
+    retained: bool,
     payload: bytes,
     topic: str,
     metadata: Metadata | None,
@@ -87,11 +78,13 @@ def test_round_trip(
 ) -> None:
     encoded = topic.encode()
     packed = pack_metadata(metadata) if metadata else b""
-    spaces = len(payload) + spare, len(encoded) + (spare if topic else 0), len(packed) + spare
-    header = HEADER.pack(sequence_number, timestamp_ns, len(payload), len(encoded), len(packed), correlation_id)
-    buffer = envelope(header, payload + encoded + packed, *spaces)
+    rest = correlation_id[CORRELATION_FIELD:]
+    spaces = len(payload) + spare, len(encoded) + (spare if topic else 0), len(packed) + len(rest) + spare
+    lengths = len(payload), len(encoded), len(packed)
+    header = HEADER.pack(1, timestamp_ns, boottime_ns, *lengths, retained, len(correlation_id), correlation_id)
+    buffer = envelope(header, payload + encoded + packed + rest, *spaces)
     unpacked, view, unpacked_topic, unpacked_metadata = unpack(buffer, *spaces)
-    assert unpacked == Header(sequence_number, timestamp_ns, correlation_id)
+    assert unpacked == Header(1, timestamp_ns, boottime_ns, correlation_id, retained)
     assert (bytes(view), unpacked_topic, unpacked_metadata) == (payload, topic, metadata)
     assert view.obj is buffer.obj  # a view, not a copy
 
@@ -117,20 +110,27 @@ SHORT_LENGTHS = st.one_of(U16, st.integers(0, 60))
 SPACES = st.tuples(st.integers(1, 50), st.integers(0, 50), st.integers(0, 50))
 
 
-@given(st.tuples(LENGTHS, SHORT_LENGTHS, SHORT_LENGTHS), SPACES, st.binary(max_size=180))
+@given(
+    st.tuples(LENGTHS, SHORT_LENGTHS, SHORT_LENGTHS),
+    st.sampled_from([0, 1, 2, 2**31 + 1]),
+    st.one_of(U16, st.integers(0, 90)),
+    SPACES,
+    st.binary(max_size=180),
+)
 def test_whatever_a_header_claims_nothing_outside_of_its_bounds_is_followed(
-    lengths: tuple[int, int, int], spaces: tuple[int, int, int], body: bytes
+    lengths: tuple[int, int, int], flags: int, id_length: int, spaces: tuple[int, int, int], body: bytes
 ) -> None:
     size = envelope_size(*spaces)
-    header = HEADER.pack(1, 2, *lengths, NO_CORRELATION_ID)
+    header = HEADER.pack(1, 2, 3, *lengths, flags, id_length, b"id")
     buffer = envelope(header, body[: size - HEADER.size], *spaces)
     payload_length, topic_length, metadata_length = lengths
     start = HEADER.size + payload_length
     end = start + topic_length
     try:
-        _, view, topic, metadata = unpack(buffer, *spaces)
+        unpacked, view, topic, metadata = unpack(buffer, *spaces)
     except TransportError:
-        within = all(length <= space for length, space in zip(lengths, spaces, strict=True))
+        claimed = payload_length, topic_length, metadata_length + max(0, id_length - CORRELATION_FIELD)
+        within = flags < 2 and all(length <= space for length, space in zip(claimed, spaces, strict=True))
         missing = spaces[1] > 0 and topic_length == 0
         block = bytes(buffer[end : end + metadata_length])
         assert not (within and not missing and is_text(bytes(buffer[start:end])) and (not block or is_metadata(block)))
@@ -140,6 +140,10 @@ def test_whatever_a_header_claims_nothing_outside_of_its_bounds_is_followed(
     assert topic_length <= spaces[1]
     assert (metadata is not None) == (metadata_length > 0)
     assert end + metadata_length <= size
+    rest = bytes(buffer[end + metadata_length :])[: max(0, id_length - CORRELATION_FIELD)]
+    assert unpacked.correlation_id == b"id".ljust(CORRELATION_FIELD, b"\0")[:id_length] + rest
+    assert len(unpacked.correlation_id) == id_length
+    assert unpacked.retained == flags
 
 
 @settings(max_examples=500)
@@ -165,7 +169,7 @@ def test_arbitrary_bytes_are_an_envelope_or_an_error(spaces: tuple[int, int, int
     ).map(msgspec.msgpack.encode)
 )
 def test_whatever_lies_where_the_metadata_is_it_is_metadata_or_an_error(block: bytes) -> None:
-    header = HEADER.pack(1, 2, 0, 0, len(block), NO_CORRELATION_ID)
+    header = HEADER.pack(1, 2, 3, 0, 0, len(block), 0, 0, b"")
     try:
         metadata = unpack(envelope(header, block, 1, 0, len(block)), 1, 0, len(block))[3]
     except TransportError:
@@ -188,7 +192,7 @@ def test_whatever_lies_where_the_metadata_is_it_is_metadata_or_an_error(block: b
     ids=["properties", "a text", "bytes", "fields", "deeply nested"],
 )
 def test_metadata_that_claims_more_than_there_is(block: bytes) -> None:
-    header = HEADER.pack(1, 2, 0, 0, len(block), NO_CORRELATION_ID)
+    header = HEADER.pack(1, 2, 3, 0, 0, len(block), 0, 0, b"")
     with pytest.raises(TransportError, match="metadata can't be read"):
         unpack(envelope(header, block, 1, 0, len(block)), 1, 0, len(block))
 
@@ -206,7 +210,7 @@ def test_metadata_that_claims_more_than_there_is(block: bytes) -> None:
     ],
 )
 def test_a_lying_header_is_named_with_its_limits(lengths: tuple[int, int, int]) -> None:
-    buffer = envelope(HEADER.pack(1, 2, *lengths, NO_CORRELATION_ID), b"", 10, 5, 3)
+    buffer = envelope(HEADER.pack(1, 2, 3, *lengths, 0, 0, b""), b"", 10, 5, 3)
     with pytest.raises(TransportError) as caught:
         unpack(buffer, 10, 5, 3)
     claim = "claims {} bytes of payload, {} of topic and {} of metadata where at most 10, 5 and 3 fit"
@@ -215,12 +219,12 @@ def test_a_lying_header_is_named_with_its_limits(lengths: tuple[int, int, int]) 
 
 def test_a_topic_that_is_not_utf_8() -> None:
     with pytest.raises(TransportError, match="topic is not UTF-8"):
-        unpack(envelope(HEADER.pack(1, 2, 0, 2, 0, NO_CORRELATION_ID), b"\xff\xfe", 10, 5), 10, 5, 0)
+        unpack(envelope(HEADER.pack(1, 2, 3, 0, 2, 0, 0, 0, b""), b"\xff\xfe", 10, 5), 10, 5, 0)
 
 
 def test_a_topic_that_is_missing() -> None:
     with pytest.raises(TransportError, match="names no topic, where each must"):
-        unpack(envelope(HEADER.pack(1, 2, 3, 0, 0, NO_CORRELATION_ID), b"abc", 10, 5), 10, 5, 0)
+        unpack(envelope(HEADER.pack(1, 2, 3, 3, 0, 0, 0, 0, b""), b"abc", 10, 5), 10, 5, 0)
 
 
 @pytest.mark.parametrize(
@@ -235,7 +239,6 @@ def test_a_topic_that_is_missing() -> None:
         {"user_properties": (("a",),)},
         {"user_properties": (("a", None),)},
         {"user_properties": {"a": "b"}},
-        {"correlation_data": "text"},
         {"response_topic": object()},
     ],
 )
@@ -251,14 +254,6 @@ def test_metadata_takes_its_texts_and_a_few_bytes_for_each(metadata: Metadata) -
         metadata.response_topic,
         *(text for pair in metadata.user_properties for text in pair),
     ]
-    content = sum(len(text.encode()) for text in texts) + len(metadata.correlation_data)
+    content = sum(len(text.encode()) for text in texts)
     others = 3 + len(metadata.user_properties)  # the arrays and the number
     assert len(pack_metadata(metadata)) <= content + 5 * (len(texts) + 1 + others)
-
-
-def test_correlation_ids_are_padded_and_never_cut() -> None:
-    assert check_correlation_id(b"") == NO_CORRELATION_ID
-    assert check_correlation_id(b"abc") == b"abc" + bytes(29)
-    assert check_correlation_id(bytes(range(32))) == bytes(range(32))
-    with pytest.raises(ConfigError, match="at most 32 bytes, this one has 33"):
-        check_correlation_id(bytes(33))

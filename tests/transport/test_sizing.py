@@ -114,9 +114,9 @@ def test_every_service_is_in_the_plan() -> None:
     out, inbound = plan.services[:2]
     # The window twice (in the reader's buffer and in the history), what the reader holds, and what the writer holds.
     assert out.envelopes == 2 * 64 + 2 + 2
-    assert out.envelope_bytes == 56 + 4096
-    assert inbound.envelope_bytes == 56 + 4096 + 512  # and the concrete topic
-    assert plan_memory(connectors_of((1, 1000), metadata=600)).services[0].envelope_bytes == 56 + 1000 + 600
+    assert out.envelope_bytes == 80 + 4096
+    assert inbound.envelope_bytes == 80 + 4096 + 512  # and the concrete topic
+    assert plan_memory(connectors_of((1, 1000), metadata=600)).services[0].envelope_bytes == 80 + 1000 + 600
     assert plan.total_bytes == sum(service.total_bytes for service in plan.services) + plan.overhead_bytes
     assert all(service.total_bytes > service.envelopes * service.envelope_bytes for service in plan.services)
 
@@ -156,7 +156,7 @@ def test_the_table_has_a_line_for_each_service_and_what_they_come_to() -> None:
     rows = [line for line in lines[1:] if not line.startswith("-")]
     assert [row.split()[0] for row in rows[:3]] == [service.name for service in plan.services]
     out = plan.services[0]
-    assert rows[0].split()[1:] == ["132", "65,592", f"{out.total_bytes / MIB:.1f}", "MiB"]
+    assert rows[0].split()[1:] == ["132", "65,616", f"{out.total_bytes / MIB:.1f}", "MiB"]
     assert rows[-2].split() == ["total", f"{plan.total_bytes / MIB:.1f}", "MiB"]
     assert rows[-1].split() == ["free", "in", "/dev/shm", "3.0", "GiB"]
     assert len({len(line) for line in lines if line.startswith("-")}) == 1

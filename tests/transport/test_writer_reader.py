@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import uuid
 
 import pytest
 import trio
@@ -10,9 +11,11 @@ import trio.testing
 
 from taktora_trio import (
     BackPressure,
+    ChannelWriter,
     CodecError,
     ConfigError,
     Metadata,
+    MqttRouting,
     PayloadOverflow,
     RawCodec,
     ServiceMismatch,
@@ -35,7 +38,7 @@ async def test_they_are_trio_channels(domain: Domain) -> None:
 
 
 async def test_messages_come_in_order_with_their_headers(domain: Domain) -> None:
-    before = time.time_ns()
+    before, boottime = time.time_ns(), time.clock_gettime_ns(time.CLOCK_BOOTTIME)
     async with open_channel(domain, str) as (writer, reader):
         await writer.send("a")
         await writer.send("b", correlation_id=b"order 7")
@@ -43,8 +46,9 @@ async def test_messages_come_in_order_with_their_headers(domain: Domain) -> None
     assert [first.value, second.value] == ["a", "b"]
     assert [first.header.sequence_number, second.header.sequence_number] == [1, 2]
     assert before <= first.header.timestamp_ns <= second.header.timestamp_ns <= time.time_ns()
-    assert first.header.correlation_id == bytes(32)
-    assert second.header.correlation_id == b"order 7".ljust(32, b"\0")
+    assert boottime <= first.header.boottime_ns <= second.header.boottime_ns
+    assert second.header.boottime_ns <= time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+    assert [first.header.correlation_id, second.header.correlation_id] == [b"", b"order 7"]
     assert first.topic == "t"
 
 
@@ -227,8 +231,9 @@ async def test_errors_are_at_the_caller_and_the_channel_goes_on(domain: Domain) 
             writer.send_nowait("x" * 1000)
         with pytest.raises(CodecError):
             await writer.send(object())  # type: ignore[arg-type]
-        with pytest.raises(ConfigError, match="32 bytes"):
-            await writer.send("x", correlation_id=b"x" * 33)
+        for wrong, is_said in ((b"x" * 65_536, "65536 bytes"), ("text", "a str"), (None, "a NoneType")):
+            with pytest.raises(CodecError, match=f"a correlation id is {is_said}: give it as bytes, 65535 at most"):
+                await writer.send("x", correlation_id=wrong)  # type: ignore[arg-type]
         for _ in range(20):  # an error must not cost a loan
             with pytest.raises(PayloadOverflow):
                 await writer.send("x", topic="too/long")
@@ -241,8 +246,70 @@ METADATA = Metadata(
     response_topic="answers/7",
     message_expiry=60,
     user_properties=(("trace", "a"), ("trace", "b")),
-    correlation_data=bytes(40),
 )
+IDS = [
+    b"",
+    b"\0",
+    bytes(16),
+    bytes(32),
+    b"ends in zero\0",
+    str(uuid.UUID(int=7)).encode(),
+    bytes(range(42)),
+    bytes(200),
+]
+
+
+async def test_a_correlation_id_comes_back_as_it_was_sent_whatever_its_length(domain: Domain) -> None:
+    async with open_channel(domain, bytes, RawCodec(), max_metadata=300) as (writer, reader):
+        for number, correlation_id in enumerate(IDS):
+            metadata = METADATA if number % 2 else None
+            await writer.send(b"sent", correlation_id=correlation_id, metadata=metadata)
+            received = await reader.receive()
+            assert (received.header.correlation_id, received.metadata) == (correlation_id, metadata)
+            assert received.value == b"sent"
+            async with writer.loan(6, correlation_id=correlation_id) as view:
+                view[:] = b"loaned"
+            async with reader.borrow() as borrowed:
+                assert (bytes(borrowed.value), borrowed.header.correlation_id) == (b"loaned", correlation_id)
+
+
+async def test_an_id_without_room_is_an_error_at_the_caller(domain: Domain) -> None:
+    async with open_channel(domain, bytes, RawCodec(), window=1, max_metadata=1) as (writer, reader):
+        for _ in range(3):  # none may cost a loan
+            with pytest.raises(PayloadOverflow, match=r"metadata of 2 .*id of 44 .*raise its .* max_metadata"):
+                await writer.send(b"x", correlation_id=bytes(44))
+            with pytest.raises(PayloadOverflow):
+                async with writer.loan(1, correlation_id=bytes(44)):
+                    pass
+        await writer.send(b"x", correlation_id=bytes(43))
+        with pytest.raises(PayloadOverflow):  # though there is no room in the window either
+            writer.send_nowait(b"x", correlation_id=bytes(44))
+        assert reader.receive_nowait().header.correlation_id == bytes(43)
+
+
+async def test_an_inbound_id_for_which_a_channel_has_no_room_is_left_out_and_said(
+    domain: Domain, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with open_channel(domain, bytes, RawCodec()) as (writer, reader):
+        for correlation_id in (bytes(42), bytes(43), bytes(44)):
+            await writer.send(b"x", correlation_id=correlation_id)
+        assert [(await reader.receive()).header.correlation_id for _ in range(3)] == [bytes(42), b"", b""]
+    assert ["id of 43 bytes was left out" in record.getMessage() for record in caplog.records] == [True]
+
+
+async def test_the_gateway_says_whether_a_message_was_retained_and_an_app_does_not(domain: Domain) -> None:
+    connector, spec = declare(bytes, RawCodec())
+    async with open_domain(domain, connector) as node, open_envelope_publisher(node, spec) as port:
+        app = ChannelWriter(port, RawCodec().encoder(bytes), lambda: None, MqttRouting("t"))
+        with pytest.raises(ConfigError, match="is said by its routing"):
+            await app.send(b"x", retained=True)
+        with pytest.raises(ConfigError, match="is said by its routing"):
+            app.send_nowait(b"x", retained=True)
+    async with open_channel(domain, bytes, RawCodec()) as (gateway, reader):
+        await gateway.send(b"x", retained=True)
+        gateway.send_nowait(b"x")
+        gateway.send_nowait(b"x", retained=True)
+        assert [(await reader.receive()).retained for _ in range(3)] == [True, False, True]
 
 
 async def test_metadata_comes_along_where_there_is_room_and_then_only_with_the_message_it_is_of(domain: Domain) -> None:
@@ -311,7 +378,7 @@ async def test_a_length_beyond_the_buffer_is_never_followed(domain: Domain, leng
         open_reader(node, spec, bytes, RawCodec(), "t") as reader,
     ):
         loan = port.loan(5)
-        HEADER.pack_into(loan.buffer, 0, 1, 2, *lengths, bytes(32))
+        HEADER.pack_into(loan.buffer, 0, 1, 2, 3, *lengths, 0, 0, b"")
         assert loan.sample.assume_init().send() == 1
         with pytest.raises(TransportError, match="claims"):
             reader.receive_nowait()

@@ -38,6 +38,7 @@ from taktora_trio.mqtt.sessions.state import SessionState
 
 __all__ = ["open_aiomqtt_session"]
 
+_NOTHING = Metadata()
 _NO_QOS_2 = "the aiomqtt session can't do QoS 2 in a persistent session: use session='native', or persistent=False"
 # Without it a QoS 1 round trip takes 88 ms: Nagle's algorithm waits for an acknowledgement that the peer delays.
 _SOCKET_OPTIONS = [(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)]
@@ -179,7 +180,7 @@ class AiomqttSession(Session):
         if self._persistent and message.qos == 2:
             on_done(packet_id, _NO_QOS_2)
             return
-        properties = _properties_of(message.metadata) if self._v5 and message.metadata is not None else None
+        properties = _properties_of(message) if self._v5 else None
         self._publishing = True
         info = self._paho.publish(message.topic, message.payload, message.qos, message.retain, properties)
         self._publishing = False
@@ -241,9 +242,16 @@ class AiomqttSession(Session):
         except UnicodeDecodeError:
             self.lose("the broker broke the rules of MQTT: a topic is not UTF-8")
             return
-        metadata = _metadata_of(arrived.properties) if self._v5 else None
+        properties = arrived.properties if self._v5 else None
         message = Message(
-            topic, bytes(arrived.payload), arrived.qos, arrived.retain, metadata, arrived.mid, arrived.dup
+            topic,
+            bytes(arrived.payload),
+            arrived.qos,
+            arrived.retain,
+            _metadata_of(properties),
+            arrived.mid,
+            arrived.dup,
+            correlation_data=getattr(properties, "CorrelationData", b""),
         )
         if not message.qos:
             self._on_message(message)
@@ -365,7 +373,10 @@ def _connect_properties(options: MqttOptions) -> Properties:
     return properties
 
 
-def _properties_of(metadata: Metadata) -> Properties:
+def _properties_of(message: Message) -> Properties | None:
+    metadata = message.metadata or _NOTHING
+    if not message.correlation_data and metadata is _NOTHING:
+        return None
     properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
     if metadata.message_expiry is not None:
         properties.MessageExpiryInterval = metadata.message_expiry
@@ -373,8 +384,8 @@ def _properties_of(metadata: Metadata) -> Properties:
         properties.ContentType = metadata.content_type
     if metadata.response_topic:
         properties.ResponseTopic = metadata.response_topic
-    if metadata.correlation_data:
-        properties.CorrelationData = metadata.correlation_data
+    if message.correlation_data:
+        properties.CorrelationData = message.correlation_data
     if metadata.user_properties:
         properties.UserProperty = list(metadata.user_properties)
     return properties
@@ -383,10 +394,10 @@ def _properties_of(metadata: Metadata) -> Properties:
 def _metadata_of(properties: Any) -> Metadata | None:
     if properties is None or properties.isEmpty():
         return None
-    return Metadata(
+    metadata = Metadata(
         getattr(properties, "ContentType", ""),
         getattr(properties, "ResponseTopic", ""),
         getattr(properties, "MessageExpiryInterval", None),
         tuple(getattr(properties, "UserProperty", ())),
-        getattr(properties, "CorrelationData", b""),
     )
+    return metadata if metadata != _NOTHING else None

@@ -90,7 +90,8 @@ class Engine:
         payload, qos = message.payload, message.qos
         properties = b""
         if self._version == 5:
-            properties = b"\0" if message.metadata is None else packets.encode_metadata(message.metadata)
+            metadata, data = message.metadata, message.correlation_data
+            properties = packets.encode_properties(metadata, data) if data or metadata is not None else b"\0"
         length = len(topic) + len(properties) + len(payload) + (2 if qos else 0)
         if length > self._largest or qos > self._highest_qos or (message.retain and self._retains_none):
             on_done(packet_id, self._limits.refusal(length, qos, message.retain))

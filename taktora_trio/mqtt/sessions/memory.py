@@ -165,7 +165,7 @@ class MemorySession(Session):
         if self._lost is None:
             refusal = self._broker.refused_topics.get(message.topic, "")
             if not refusal:
-                sent = message if self._v5 else msgspec.structs.replace(message, metadata=None)
+                sent = message if self._v5 else msgspec.structs.replace(message, metadata=None, correlation_data=b"")
                 self._broker.deliver(sent)
             on_done(packet_id, refusal if self._v5 and message.qos else "")
 

@@ -29,7 +29,7 @@ __all__ = [
     "connect",
     "decode_properties",
     "decode_publish",
-    "encode_metadata",
+    "encode_properties",
     "iter_u16_pairs",
     "pack_u16",
     "packet",
@@ -41,6 +41,7 @@ __all__ = [
 
 CONNACK, PUBLISH, PUBACK, PUBREC, PUBREL, PUBCOMP, SUBACK, PINGRESP, DISCONNECT = 2, 3, 4, 5, 6, 7, 9, 13, 14
 PINGREQ = b"\xc0\x00"
+_NOTHING = Metadata()
 _U16, _U32 = Struct(">H"), Struct(">I")
 pack_u16, unpack_u16, iter_u16_pairs = _U16.pack, _U16.unpack_from, Struct(">HH").iter_unpack
 
@@ -121,21 +122,26 @@ def subscribe(version: int, packet_id: int, filters: list[tuple[str, int]]) -> b
     return packet(0x82, *parts)
 
 
-def encode_metadata(metadata: Metadata) -> bytes:
+def encode_properties(metadata: Metadata | None, correlation_data: bytes) -> bytes:
     """The properties of a PUBLISH, with their length in front (section 3.3.2.3)."""
     parts = []
+    if correlation_data:
+        parts.append(b"\x09" + binary(correlation_data))
+    if metadata is not None:
+        _encode_metadata(metadata, parts)
+    encoded = b"".join(parts)
+    return varint(len(encoded)) + encoded
+
+
+def _encode_metadata(metadata: Metadata, parts: list[bytes]) -> None:
     if metadata.message_expiry is not None:
         parts.append(b"\x02" + _U32.pack(metadata.message_expiry))
     if metadata.content_type:
         parts.append(b"\x03" + string(metadata.content_type))
     if metadata.response_topic:
         parts.append(b"\x08" + string(metadata.response_topic))
-    if metadata.correlation_data:
-        parts.append(b"\x09" + binary(metadata.correlation_data))
     for name, value in metadata.user_properties:
         parts.append(b"\x26" + string(name) + string(value))
-    encoded = b"".join(parts)
-    return varint(len(encoded)) + encoded
 
 
 def decode_publish(data: bytes, first: int, start: int, end: int, version: int) -> Message:
@@ -160,28 +166,38 @@ def decode_publish(data: bytes, first: int, start: int, end: int, version: int) 
         raise Malformed(f"a topic is not UTF-8: {exc}") from exc
     if qos:
         position += 2
-    metadata = None
+    metadata, correlation_data = None, b""
     if version == 5:
         if position < end and data[position] == 0:
             position += 1
         else:
             properties, position = decode_properties(data, position, end)
-            metadata = _metadata_of(properties)
+            metadata, correlation_data = _metadata_of(properties), properties.get(0x09, b"")
             if 0x23 in properties:
                 raise Malformed("a topic alias, though none was allowed")
     if not topic:
         raise Malformed("a PUBLISH with an empty topic")
-    return Message(topic, data[position:end], qos, first & 1 == 1, metadata, packet_id, first & 8 == 8)
+    return Message(
+        topic,
+        data[position:end],
+        qos,
+        first & 1 == 1,
+        metadata,
+        packet_id,
+        first & 8 == 8,
+        correlation_data=correlation_data,
+    )
 
 
-def _metadata_of(properties: dict[int, Any]) -> Metadata:
-    return Metadata(
+def _metadata_of(properties: dict[int, Any]) -> Metadata | None:
+    """`None` if there is none but the correlation data."""
+    metadata = Metadata(
         properties.get(0x03, ""),
         properties.get(0x08, ""),
         properties.get(0x02),
         tuple(properties.get(0x26, ())),
-        properties.get(0x09, b""),
     )
+    return metadata if metadata != _NOTHING else None
 
 
 # Identifiers of properties by the form of their values (section 2.2.2.2).

@@ -35,13 +35,15 @@ class Message(msgspec.Struct, frozen=True, gc=False):
     qos: int = 0
     retain: bool = False
     metadata: Metadata | None = None
-    """MQTT 5 properties, all of the correlation data among them; 3.1.1 has none, and does not send them."""
+    """MQTT 5 properties; 3.1.1 has none, and does not send them."""
     packet_id: int = 0
     """Inbound at QoS 1 and 2: the broker's identifier, by which it is acknowledged."""
     dup: bool = False
     """Perhaps sent before (section 3.3.1.1)."""
     skipped: int = 0
     """Inbound: bytes of a payload that is larger than any channel takes; they were not kept, `payload` is empty."""
+    correlation_data: bytes = b""
+    """The one property of MQTT 5 that is no metadata but a correlation id."""
 
 
 OnMessage: TypeAlias = Callable[[Message], None]
