@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import attrs
 import trio
+from trio_util import move_on_when
 
 from taktora_trio.channel import ChannelDescriptor, Inbound, Outbound
 from taktora_trio.connector import Connector
@@ -29,6 +30,7 @@ from taktora_trio.health import (
     Up,
 )
 from taktora_trio.supervision.link import GatewayFailed, GatewayStarted, ReviveGateway, SupervisorLink
+from taktora_trio.supervision.patience import sleep_running
 from taktora_trio.supervision.pidfd import wait_for_exit
 from taktora_trio.transport.domain import Node
 from taktora_trio.transport.health import GatewayIdentity, HealthReport, open_health_reader, start_time
@@ -165,8 +167,8 @@ class ConnectorHost:
 
     async def _close(self, seconds: float) -> None:
         """Let the gateway publish what the app has sent; say so if it can't in that time; then close every port."""
-        with trio.CancelScope(shield=True, deadline=trio.current_time() + seconds):
-            async with trio.open_nursery() as nursery:
+        with trio.CancelScope(shield=True):
+            async with move_on_when(sleep_running, seconds), trio.open_nursery() as nursery:
                 for port in self._publishers.values():
                     nursery.start_soon(port.flush)
         for port in self._publishers.values():

@@ -74,13 +74,13 @@ async def _end_in_time(thread: _Thread, stop: trio.Event, grace: float, patience
 
 async def _watch(thread: _Thread, seconds: float, on_hang: Callable[[str, float], None]) -> None:
     # Looks are counted, and not the time: when our own loop stalls, or the whole process stands still, nobody hangs.
-    seen, silent = thread.turns, 0
+    seen, silent, since = thread.turns, 0, trio.current_time()
     while True:
         await trio.sleep(seconds / _LOOKS)
         if thread.turns != seen:
             if silent >= _LOOKS:
-                log.info("the gateway thread turns its loop again")
-            seen, silent = thread.turns, 0
+                log.info("the gateway thread turns its loop again, after %.1f s", trio.current_time() - since)
+            seen, silent, since = thread.turns, 0, trio.current_time()
             continue
         silent += 1
         if silent == _LOOKS:

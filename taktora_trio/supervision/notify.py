@@ -8,6 +8,7 @@ A datagram to the socket named by `NOTIFY_SOCKET` holds lines: `READY=1` once it
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import logging
 import os
 import signal
@@ -23,7 +24,7 @@ __all__ = ["LifeSigns", "Notification", "NotifySocket", "inherited_life_signs", 
 log = logging.getLogger(__name__)
 
 _BEATS = 4  # signs of life in a watchdog period, so that a late one is no hang (systemd recommends two)
-_GRACE = 2  # so many silent periods after which a process ends itself, should its supervisor not do it
+_GRACE = 2  # so many silent periods after which a process begins to end itself, should its supervisor not do it
 _CREDENTIALS = struct.Struct("3i")  # struct ucred: pid, uid, gid (unix(7))
 
 
@@ -66,8 +67,9 @@ class LifeSigns:
     async def serve(self, stalled: Callable[[], str | None] = lambda: None) -> None:
         """Serve: give signs of life, from the loop itself, as long as work moves. Runs until cancelled.
 
-        `stalled` names work that could be done and is not; named twice in a row, no sign is given. Should the loop
-        hang and nobody end us (the supervisor was killed, too), the kernel does, by SIGALRM.
+        `stalled` names work that could be done and is not; named twice in a row, no sign is given. A supervisor that
+        reads none (it is stopped) has some to read already, and is not waited for. Should the loop hang and nobody end
+        us (the supervisor was killed, too), the kernel does, by SIGALRM; unless we were stopped.
         """
         if self.watchdog is None:
             await trio.sleep_forever()
@@ -76,17 +78,18 @@ class LifeSigns:
         try:
             while True:
                 if supervised:
-                    signal.setitimer(signal.ITIMER_REAL, _GRACE * self.watchdog)
+                    _end_unless_renewed(_GRACE * self.watchdog)
                 before, self._stalled = self._stalled, stalled()
                 if before is None or self._stalled is None:
-                    await self._send("WATCHDOG=1")
+                    self._try_send("WATCHDOG=1")
                 else:
                     log.error("no sign of life: %s", self._stalled)
-                    await self._send(f"STATUS=stalled: {self._stalled}")
+                    self._try_send(f"STATUS=stalled: {self._stalled}")
                 await trio.sleep(self.watchdog / _BEATS)
         finally:
             if supervised:
                 signal.setitimer(signal.ITIMER_REAL, 0)
+                signal.signal(signal.SIGALRM, signal.SIG_DFL)
 
     async def _send(self, text: str) -> None:
         await trio.lowlevel.checkpoint_if_cancelled()
@@ -102,6 +105,19 @@ class LifeSigns:
             except OSError as exc:  # the supervisor is gone: its link tells that, too
                 log.debug("cannot notify the supervisor: %s", exc)
         return True
+
+
+def _end_unless_renewed(seconds: float) -> None:
+    """Have the kernel end this process by SIGALRM, unless this is called again within `seconds` and 14 more.
+
+    A timer goes on while its process is stopped, and is over at once when that goes on. So the first SIGALRM only sets
+    the second, which then leaves the process time to call this again. The C library does that without Python, which may
+    hang: sysv_signal(3) calls a function once, alarm(2), and that takes the number of the signal, 14, for its seconds.
+    """
+    with contextlib.suppress(AttributeError):  # not the GNU C library: then there is no such end
+        libc = ctypes.CDLL(None)
+        libc.sysv_signal(ctypes.c_int(signal.SIGALRM), ctypes.cast(libc.alarm, ctypes.c_void_p))
+        signal.setitimer(signal.ITIMER_REAL, seconds)
 
 
 def inherited_life_signs() -> LifeSigns:

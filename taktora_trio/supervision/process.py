@@ -13,6 +13,7 @@ from typing import Protocol, TypeAlias
 
 import attrs
 import trio
+from trio_util import move_on_when
 
 from taktora_trio.errors import TransportError
 from taktora_trio.health import FailureKind
@@ -20,6 +21,7 @@ from taktora_trio.supervision.descendants import Descendants
 from taktora_trio.supervision.link import ChildLink, open_link
 from taktora_trio.supervision.notify import Notification, NotifySocket, open_notify_socket
 from taktora_trio.supervision.output import LastWords, Stream, read_lines
+from taktora_trio.supervision.patience import sleep_running
 from taktora_trio.supervision.policy import RestartPolicy
 from taktora_trio.supervision.supervisor import Exit, Runner
 
@@ -31,7 +33,7 @@ _OUT_OF_MEMORY = 12  # ENOMEM, by which a process says that it could not go on
 _DUMP = 0.05  # of the watchdog period: what a hung process has to tell where it hangs
 _STOPPING = 1.0  # seconds that a process has at least to end, once it says that it stops
 _DYING = 2.0  # seconds; more than killed processes take to end
-_LATE = 0.1  # seconds by which we may well wake up too late, so that it says nothing
+_UNREAD = 256  # more than a socket holds of what nobody has read (unix(7): 10, where nobody has changed that)
 _DRAIN = 1.0  # seconds for which an ended process's output is still read, should somebody else have its pipe
 
 
@@ -93,8 +95,9 @@ def as_process(
 
     It is ready when it says `READY=1` (sd_notify(3)). If it does not within `policy.start_timeout` seconds, or gives
     no sign of life for `policy.watchdog` seconds, it is ended, and that was a failure. When cancelled, it gets
-    SIGTERM, then SIGKILL after `policy.stop_grace` seconds. When the runner returns, the process has ended, with all
-    of its group and all else that it has started. `write` gets each line of its output.
+    SIGTERM, then SIGKILL after `policy.stop_grace` seconds. Time in which we did not run ourselves counts for none of
+    them. When the runner returns, the process has ended, with all of its group and all else that it has started.
+    `write` gets each line of its output.
     `on_start(incarnation, pid, link)` and `on_end()` enclose its life. An exit code in `hopeless_codes` means that
     another try would end the same way.
     """
@@ -141,7 +144,7 @@ def as_process(
             description,
             failed=kind != "exit" or child.returncode != 0,
             hopeless=child.returncode in hopeless_codes,
-            silent=(policy.watchdog or 0.0) if kind == "hang" else 0.0,
+            silent=life.silent if kind == "hang" else 0.0,
             last_words=last_words.lines(),
             returncode=child.returncode,
         )
@@ -164,6 +167,8 @@ class _Life:
         self._is_stopping = False
         self._errno = 0
         self._ended_for: str | None = None  # why we have ended it
+        self.silent = 0.0
+        """Seconds without a sign, until we have ended it for that."""
 
     async def watch(self) -> None:
         """Wait for its end, or bring it about."""
@@ -172,17 +177,18 @@ class _Life:
             await self._child.wait()
             nursery.cancel_scope.cancel()
         with contextlib.suppress(trio.WouldBlock):  # its last words
-            while True:
+            for _ in range(_UNREAD):
                 self._errno = self._notify.receive_nowait().errno or self._errno
 
     async def _watch_signs(self) -> None:
-        period = self._policy.start_timeout
-        deadline = trio.current_time() + period
-        while (news := await self._next_sign(deadline, period)) is not None:
+        period = left = self._policy.start_timeout
+        heard = trio.current_time()
+        while (news := await self._next_sign(left)) is not None:
+            left -= trio.current_time() - heard
+            heard = trio.current_time()
             if news.stopping:
                 self._is_stopping = True
-                period = max(2 * self._policy.stop_grace, _STOPPING)
-                deadline = trio.current_time() + period
+                period = left = max(2 * self._policy.stop_grace, _STOPPING)
                 continue
             if news.ready and not self._is_ready:
                 self._is_ready = True
@@ -190,15 +196,15 @@ class _Life:
             if self._is_ready:
                 if self._policy.watchdog is None:
                     return
-                period = self._policy.watchdog
-                deadline = trio.current_time() + period
-            elif news.extend:
+                period = left = self._policy.watchdog
+            else:
                 period = news.extend
-                deadline = max(deadline, trio.current_time() + period)
+                left = max(left, period)
+        self.silent = trio.current_time() - heard
         if self._is_stopping:
             what = f"no end within {period:g} s after it said that it stops"
         elif self._is_ready:
-            what = f"no sign of life for {period:g} s"
+            what = f"no sign of life for {self.silent:.1f} s"
         else:
             what = f"not ready within {period:g} s"
         self._ended_for = what
@@ -208,26 +214,24 @@ class _Life:
         await trio.sleep(min(period * _DUMP, 0.5))
         _signal_group(self._child.pid, signal.SIGKILL)
 
-    async def _next_sign(self, deadline: float, period: float) -> Notification | None:
-        """The next news that counts; `None` if there is none until the deadline."""
-        while True:
-            with trio.move_on_at(deadline):
-                while True:
-                    if self._counts(news := await self._notify.receive()):
-                        return news
-            with contextlib.suppress(trio.WouldBlock):
-                while True:
-                    if self._counts(news := self._notify.receive_nowait()):
-                        return news
-            if trio.current_time() - deadline < max(period / 2, _LATE):
-                return None
-            # It was us who did not run, stopped or starved; maybe it was, too: it has another period.
-            deadline = trio.current_time() + period
+    async def _next_sign(self, seconds: float) -> Notification | None:
+        """The next news that counts; `None` if there is none while we run for so long."""
+        async with move_on_when(sleep_running, seconds):
+            while True:
+                if self._counts(news := await self._notify.receive()):
+                    return news
+        with contextlib.suppress(trio.WouldBlock):  # what came while we had no time to read it
+            for _ in range(_UNREAD):
+                if self._counts(news := self._notify.receive_nowait()):
+                    return news
+        return None
 
     def _counts(self, news: Notification) -> bool:
-        """Whether it puts the deadline off; once it stops, nothing does."""
+        """Whether it puts the end off; once it stops, nothing does."""
         self._errno = news.errno or self._errno
-        return not self._is_stopping and (news.stopping or news.alive or not self._is_ready)
+        if self._is_stopping:
+            return False
+        return news.stopping or (news.alive if self._is_ready else news.ready or news.extend > 0)
 
     def verdict(self, returncode: int, memory_ran_out: bool) -> tuple[FailureKind, str]:
         """The kind of the end, and its description."""
@@ -302,7 +306,7 @@ async def stop_process(name: str, child: Child, grace: float) -> None:
         # First the act that makes the wait finite, then the shielded wait.
         _signal_group(child.pid, signal.SIGTERM)
         with trio.CancelScope(shield=True):
-            with trio.move_on_after(grace):
+            async with move_on_when(sleep_running, grace):
                 await child.wait()
             if child.returncode is None:
                 log.warning("%s: did not stop within %.1f s, so it is killed", name, grace)

@@ -60,7 +60,7 @@ async def test_a_hang_tells_where_it_hangs(broker: Mosquitto, domain: Domain, tm
         Instructions(tmp_path).give("hang-in-loop")
         line = await run.until_printed("hang 1 9")
         assert "in _loop" in line
-        await run.until_logged("no sign of life for 1 s")
+        await run.until_logged("no sign of life for 1.")
         await run.until_logged("-> Up", count=2)
         run.signal(signal.SIGTERM)
         assert await run.wait(8) == 0
@@ -70,7 +70,7 @@ async def test_a_plugin_that_hangs_is_started_again(broker: Mosquitto, domain: D
     async with open_run(f"{APPS}:hanging", "split", broker, domain) as run:
         await run.until_printed("hangs from now on")
         first = run.half("plugin")
-        await run.until_logged("plugin: ended (no sign of life for 1 s, so it was killed)")
+        await run.until_logged("plugin: ended (no sign of life for 1.")
         await run.until_logged("plugin: started", count=2)
         assert run.half("plugin") != first
         assert any("in hang" in entry["message"] for entry in run.log), "it was not asked where it hangs"
@@ -93,6 +93,27 @@ async def test_a_killed_supervisor_leaves_no_orphan_even_if_a_half_hangs(
         run.signal(signal.SIGKILL)
         await run.wait()
         await until_gone(*halves)
+
+
+async def test_a_run_that_was_stopped_goes_on(broker: Mosquitto, domain: Domain) -> None:
+    """As by `docker pause`: time in which nobody ran is nobody's silence."""
+    async with (
+        open_run(f"{APPS}:faulty", "split", broker, domain) as run,
+        open_client(broker.port, "test/ticks") as told,
+    ):
+        await run.until_logged("-> Up")
+        everything = [run.pid, *map(run.half, ("plugin", "gateway"))]
+        for pid in everything:
+            run.signal(signal.SIGSTOP, pid)
+        await trio.sleep(2.5)  # more than two periods of the watchdog: that nothing comes of it can't be waited for
+        for pid in everything:
+            run.signal(signal.SIGCONT, pid)
+        with trio.move_on_after(1.5):  # for longer than a period
+            while True:
+                await told.receive(5)
+        run.signal(signal.SIGTERM)
+        assert await run.wait(8) == 0
+    assert [entry["message"] for entry in run.log if ": ended" in entry["message"]] == []
 
 
 async def test_children_of_a_half_end_with_it(broker: Mosquitto, domain: Domain) -> None:

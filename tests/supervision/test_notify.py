@@ -264,6 +264,24 @@ async def test_it_says_that_it_stops_when_it_is_told_to(monkeypatch: pytest.Monk
         assert drained(notify) == [{"STOPPING": "1"}]
 
 
+async def test_a_supervisor_that_reads_none_for_long_holds_nothing_up(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
+) -> None:
+    asked: list[float] = []
+
+    def stalled() -> None:
+        asked.append(trio.current_time())
+
+    with open_pair(monkeypatch, watchdog=4) as (notify, life):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(life.serve, stalled)
+            await trio.sleep(999.5)
+            assert asked == list(range(1000))
+            drained(notify)
+            assert await heard_within(notify, 2) == ["WATCHDOG=1"] * 2
+            nursery.cancel_scope.cancel()
+
+
 # The kernel's watchdog, in a process of its own, since pytest has SIGALRM here
 
 ALARM = """
@@ -286,7 +304,10 @@ async def main():
         await trio.testing.wait_all_tasks_blocked()
         print(signal.getitimer(signal.ITIMER_REAL)[0] > 0)
         if sys.argv[2] == "hang":
-            sys.stdout.flush()
+            while signal.getitimer(signal.ITIMER_REAL)[0] < 1:  # until the first alarm
+                time.sleep(0.01)
+            print(round(signal.getitimer(signal.ITIMER_REAL)[0]), flush=True)
+            signal.setitimer(signal.ITIMER_REAL, 0.01)  # instead of waiting for the second
             time.sleep(60)
         nursery.cancel_scope.cancel()
     print(signal.getitimer(signal.ITIMER_REAL)[0] > 0)
@@ -301,7 +322,7 @@ trio.run(main)
     [
         ("20000000", "plain", ["False", "True", "False"], 0),
         ("20000000", "handled", ["False", "False", "False"], 0),  # whose handler it is decides
-        ("200000", "hang", ["False", "True"], -signal.SIGALRM),
+        ("200000", "hang", ["False", "True", "14"], -signal.SIGALRM),
     ],
     ids=["set and removed", "not with a handler of another", "ends one whose supervisor is gone"],
 )
@@ -312,6 +333,30 @@ async def test_the_alarm(microseconds: str, how: str, printed: list[str], return
         )
     assert process.stdout.decode().split() == printed
     assert process.returncode == returncode
+
+
+BEATS = """
+import trio
+from taktora_trio.supervision.notify import inherited_life_signs
+
+trio.run(inherited_life_signs().serve)
+"""
+
+
+async def test_one_that_was_stopped_for_long_goes_on() -> None:
+    with open_notify_socket() as notify, trio.fail_after(LONG):
+        environment = {**os.environ, **notify.environment(watchdog=0.2)}
+        process = await trio.lowlevel.open_process([sys.executable, "-c", BEATS], env=environment, cwd=ROOT)
+        notify.pid = process.pid
+        await notify.receive()
+        process.send_signal(signal.SIGSTOP)
+        await trio.sleep(1)  # longer than the first alarm takes: that it does nothing can't be waited for
+        drained(notify)
+        process.send_signal(signal.SIGCONT)
+        for _ in range(3):
+            assert (await notify.receive()).alive
+        process.terminate()
+        assert await process.wait() == -signal.SIGTERM
 
 
 # Whatever a process sends

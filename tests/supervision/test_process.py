@@ -162,9 +162,10 @@ ready()
 """
     async with open_children() as children:
         exit_ = await children.run_once(code, WATCHDOG)
-        assert (exit_.kind, exit_.description) == ("hang", "no sign of life for 0.5 s, so it was killed")
+        assert exit_.kind == "hang"
+        assert exit_.description == f"no sign of life for {exit_.silent:.1f} s, so it was killed"
         assert exit_.failed
-        assert exit_.silent == 0.5
+        assert exit_.silent >= 0.5
         if where:  # what is stopped can't tell where it is
             assert exit_.last_words[0] == "Fatal Python error: Aborted"
             assert any(re.search(f"line [0-9]+ in {where}$", line) for line in exit_.last_words)
@@ -479,8 +480,9 @@ ready()
         assert report.kind == ("hang" if end == "hang()" else "signal" if "kill" in end else "exit")
 
 
+@pytest.mark.parametrize("seconds", [1.2, 2.5])  # a bit longer than the watchdog, and much
 @pytest.mark.parametrize("child_too", [False, True], ids=["alone", "with its child"])
-async def test_a_supervisor_that_was_stopped_for_long_does_not_kill_what_is_healthy(child_too: bool) -> None:
+async def test_a_supervisor_that_was_stopped_does_not_kill_what_is_healthy(child_too: bool, seconds: float) -> None:
     code = """
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
 ready()
@@ -504,7 +506,7 @@ while True:
         stopped = [owner.pid, child] if child_too else [owner.pid]
         for pid in stopped:
             os.kill(pid, signal.SIGSTOP)
-        await trio.sleep(2.5)  # longer than the watchdog: that nothing comes of it can't be waited for
+        await trio.sleep(seconds)  # that nothing comes of it can't be waited for
         for pid in stopped:
             os.kill(pid, signal.SIGCONT)
             await trio.sleep(0.3)  # the supervisor is to see that there was no sign

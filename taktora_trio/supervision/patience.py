@@ -1,0 +1,23 @@
+"""Waiting for somebody else, on a clock that only goes while we run ourselves.
+
+A whole run may be stopped and go on later: a laptop that sleeps, `docker pause` (the cgroup freezer), Ctrl-Z. Nobody
+had a chance to do anything meanwhile, so that time is nobody's silence, and no part of a grace period.
+"""
+
+from __future__ import annotations
+
+import trio
+
+__all__ = ["sleep_running"]
+
+_STEPS = 10
+
+
+async def sleep_running(seconds: float) -> None:
+    """Sleep until this process has run for `seconds`. However long it was stopped, that costs a tenth of them at most.
+
+    Nothing tells a process that it was stopped (SIGSTOP can't be caught, and the freezer sends no signal); so it sleeps
+    in steps, and a step that took too long is one step.
+    """
+    for _ in range(_STEPS):
+        await trio.sleep(seconds / _STEPS)
