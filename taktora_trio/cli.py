@@ -26,6 +26,7 @@ from taktora_trio.passwords import hide_password_in_arguments
 from taktora_trio.revival import ask_to_revive
 from taktora_trio.supervision.explain import explain_all, to_json, to_text
 from taktora_trio.supervision.policy import RestartPolicy
+from taktora_trio.surroundings import settle
 from taktora_trio.transport.domain import Domain
 from taktora_trio.transport.sizing import plan_memory
 
@@ -157,6 +158,7 @@ def main(*first: str) -> NoReturn:
 
     Bad input ends it with one clear line and exit code 2.
     """
+    settle()
     hide_password_in_arguments(sys.argv[1:])
     sys.exit(call(lambda: _parse_and_run([*first, *sys.argv[1:]])))
 

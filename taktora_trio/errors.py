@@ -93,5 +93,13 @@ def leaves(exc: BaseException) -> list[BaseException]:
 
 
 def summary(exc: BaseException) -> str:
-    """One line for an exception; of a group, its causes."""
-    return "; ".join(f"{type(leaf).__name__}: {leaf}" if str(leaf) else type(leaf).__name__ for leaf in leaves(exc))
+    """One line for an exception; of a group, its causes. Never raises, also where an exception can't tell its message."""
+    return "; ".join(_one_summary(leaf) for leaf in leaves(exc))
+
+
+def _one_summary(exc: BaseException) -> str:
+    try:
+        text = str(exc)
+    except Exception as failure:  # noqa: BLE001 - whoever wrote that exception's class; what it was is told all the same
+        text = f"(its message can't be shown: {type(failure).__name__})"
+    return f"{type(exc).__name__}: {text}" if text else type(exc).__name__

@@ -36,6 +36,7 @@ from taktora_trio.supervision.link import SupervisorLink, inherited_link
 from taktora_trio.supervision.notify import LifeSigns, inherited_life_signs
 from taktora_trio.supervision.output import Stream, open_writer, tag_console, tag_json
 from taktora_trio.supervision.process import spawn
+from taktora_trio.surroundings import settle
 from taktora_trio.transport.domain import Domain
 
 if TYPE_CHECKING:
@@ -371,5 +372,6 @@ def complain(errors: Sequence[BaseException], code: int) -> int:
 
 
 if __name__ == "__main__":
+    settle()
     told = msgspec.json.decode(sys.argv[1], type=RunOptions, dec_hook=lambda kind, text: kind(text))
     sys.exit(call(lambda: _launch_here(told)))

@@ -7,16 +7,21 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import sys
+import os
+import select
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Literal, TypeAlias
 
 import msgspec
 
+from taktora_trio.errors import summary
+
 __all__ = ["LogFormat", "logging_to", "set_up_logging"]
 
 LogFormat: TypeAlias = Literal["console", "json"]
+
+_PATIENCE = 1.0  # seconds to wait for a descriptor that does not block, and takes nothing
 
 
 class _JsonFormatter(logging.Formatter):
@@ -30,17 +35,17 @@ class _JsonFormatter(logging.Formatter):
             "level": record.levelname.lower(),
             "process": self._process,
             "pid": record.process,
-            "logger": record.name,
-            "message": record.getMessage(),
+            "logger": _encodable(record.name),
+            "message": _encodable(record.getMessage()),
         }
         if record.exc_info:
-            entry["exception"] = self.formatException(record.exc_info)
+            entry["exception"] = _encodable(self.formatException(record.exc_info))
         return msgspec.json.encode(entry).decode()
 
 
 def set_up_logging(log_format: LogFormat, process: str, *, tagged: bool = False) -> None:
     """Log from INFO up; `process` says which half a line is from, unless each line is `tagged` with that anyway."""
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _Handler(_Output(2).write)
     handler.setFormatter(_formatter(log_format, process, tagged))
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
 
@@ -48,7 +53,12 @@ def set_up_logging(log_format: LogFormat, process: str, *, tagged: bool = False)
 @contextlib.contextmanager
 def logging_to(write: Callable[[bytes], None], log_format: LogFormat, process: str) -> Iterator[None]:
     """Log by `write`, which takes a line without its end, for as long as the block lasts."""
-    handler = _LineHandler(write)
+
+    def write_lines(text: bytes) -> None:
+        for line in text.splitlines():
+            write(line)
+
+    handler = _Handler(write_lines)
     handler.setFormatter(_formatter(log_format, process, tagged=True))
     root = logging.getLogger()
     before, root.handlers = root.handlers, [handler]
@@ -58,14 +68,62 @@ def logging_to(write: Callable[[bytes], None], log_format: LogFormat, process: s
         root.handlers = before
 
 
-class _LineHandler(logging.Handler):
+class _Handler(logging.Handler):
+    """Whatever is logged, the call that logs it never raises, and no later one is the worse for it.
+
+    What can't be shown is named instead. What can't be written (a full disk) is lost, and the next record that can be
+    is preceded by the number of those lost.
+    """
+
     def __init__(self, write: Callable[[bytes], None]) -> None:
         super().__init__()
         self._write = write
+        self._lost = 0
 
     def emit(self, record: logging.LogRecord) -> None:
-        for line in self.format(record).encode().splitlines():
-            self._write(line)
+        try:
+            if self._lost:
+                self._write(self._shown(_like(record, f"{self._lost} log records could not be written, and are lost")))
+                self._lost = 0
+            self._write(self._shown(record))
+        except OSError:
+            self._lost += 1
+
+    def _shown(self, record: logging.LogRecord) -> bytes:
+        try:
+            text = self.format(record)
+        except Exception as exc:  # noqa: BLE001 - arguments that don't fit, or whose own methods raise
+            text = self.format(
+                _like(record, f"a log record of {record.pathname}:{record.lineno} can't be shown: {summary(exc)}")
+            )
+        return text.encode(errors="backslashreplace")
+
+
+def _like(record: logging.LogRecord, message: str) -> logging.LogRecord:
+    return logging.LogRecord(record.name, logging.ERROR, record.pathname, record.lineno, message, (), None)
+
+
+class _Output:
+    """A descriptor that is written to directly: a buffer in between keeps, and trips over, what was refused once."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._is_within_line = False
+
+    def write(self, text: bytes) -> None:
+        """Write `text` and end its line. Raises `OSError`, after which a next call begins on a line of its own."""
+        rest = b"\n" * self._is_within_line + text + b"\n"
+        while rest:
+            try:
+                written = os.write(self._fd, rest)
+            except BlockingIOError:
+                poll = select.poll()
+                poll.register(self._fd, select.POLLOUT)
+                if not poll.poll(_PATIENCE * 1000):
+                    raise
+                continue
+            rest = rest[written:]
+            self._is_within_line = bool(rest)
 
 
 def _formatter(log_format: LogFormat, process: str, tagged: bool) -> logging.Formatter:
@@ -73,3 +131,8 @@ def _formatter(log_format: LogFormat, process: str, tagged: bool) -> logging.For
         return _JsonFormatter(process)
     name = "" if tagged else f"{process:<10} "
     return logging.Formatter(f"%(asctime)s.%(msecs)03d %(levelname)-8s {name}%(message)s", datefmt="%H:%M:%S")
+
+
+def _encodable(text: str) -> str:
+    r"""The same text; what UTF-8 can't encode (halves of surrogate pairs) as \udc80."""
+    return text.encode(errors="backslashreplace").decode()

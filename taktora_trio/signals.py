@@ -1,4 +1,4 @@
-"""One polite stop, then force: SIGINT and SIGTERM for a whole process."""
+"""One polite stop, then force: SIGINT, SIGTERM and SIGHUP for a whole process."""
 
 from __future__ import annotations
 
@@ -22,10 +22,13 @@ _LOOK = 0.05  # seconds of our own computing after which a second signal is noti
 
 @contextlib.asynccontextmanager
 async def open_stop_signals(on_second: Callable[[], None]) -> AsyncIterator[trio.Event]:
-    """The event that the first SIGINT or SIGTERM sets.
+    """The event that the first SIGINT, SIGTERM or SIGHUP sets.
 
-    A second one calls `on_second` and ends the process at once with 128 + the signal's number, also when the trio
-    loop is stuck: it runs in the signal handler, not in a task. Must be entered in the main thread.
+    A SIGINT or SIGTERM after that calls `on_second` and ends the process at once with 128 + the signal's number, also
+    when the trio loop is stuck: it runs in the signal handler, not in a task. A SIGHUP after that changes nothing, for
+    a terminal that closes sends two (the kernel and the shell each send one), and systemd sends it after SIGTERM
+    (`SendSIGHUP=`, systemd.kill(5)). A SIGHUP that was ignored at the start, as nohup(1) does it, stays ignored. Must
+    be entered in the main thread.
     """
     stop = trio.Event()
     token = trio.lowlevel.current_trio_token()
@@ -33,6 +36,8 @@ async def open_stop_signals(on_second: Callable[[], None]) -> AsyncIterator[trio
 
     def handle(signum: int, frame: FrameType | None) -> None:
         nonlocal asked
+        if asked and signum == signal.SIGHUP:
+            return
         if asked:
             on_second()
             os._exit(128 + signum)
@@ -43,7 +48,10 @@ async def open_stop_signals(on_second: Callable[[], None]) -> AsyncIterator[trio
         token.run_sync_soon(log.info, "%s: stopping", signal.Signals(signum).name)
         token.run_sync_soon(stop.set)
 
-    before = {signum: signal.signal(signum, handle) for signum in (signal.SIGINT, signal.SIGTERM)}
+    stops = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        stops.append(signal.SIGHUP)
+    before = {signum: signal.signal(signum, handle) for signum in stops}
     before[signal.SIGVTALRM] = signal.signal(signal.SIGVTALRM, lambda signum, frame: None)
     try:
         yield stop

@@ -1,8 +1,8 @@
 """What the halves write comes through their supervisor: whole lines, each with the half's name.
 
 A half must never wait for whoever reads its output, and neither must the supervisor: so its pipes are always read, and
-what a slow reader (a stopped terminal, a stuck pager) does not take is kept up to a limit; beyond it, the oldest lines
-go, and their number is told.
+what a slow reader (a stopped terminal, a stuck pager, a full disk) does not take is kept up to a limit; beyond it, the
+oldest lines go, and their number is told.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ __all__ = ["LastWords", "Tag", "Writer", "open_writer", "read_lines", "tag_conso
 _KEPT = 8 * 2**20  # bytes
 _LINE = 64 * 1024  # bytes after which a line without an end is one all the same
 _REMEMBERED, _SHOWN = 100, 12  # lines
+_PAUSE = 1.0  # seconds before what was refused is tried again
 _PIECE = 4096  # PIPE_BUF: a pipe that polls as writable takes so many bytes without blocking (pipe(7))
 
 Stream: TypeAlias = Literal["stdout", "stderr"]
@@ -56,13 +57,22 @@ class Writer:
         self._more.set()
 
     async def serve(self) -> None:
-        """Serve: write, as fast as it is read. Runs until cancelled."""
+        """Serve: write, as fast as it is read. Runs until cancelled.
+
+        What is refused (a full disk) is tried again. With nobody to read it any more, it goes at once; the halves are
+        to live all the same.
+        """
         while True:
             await self._more.wait()
             self._more = trio.Event()
             while self._take():
-                await _wait_writable(self._fd)
-                self._write_piece()
+                try:
+                    await _wait_writable(self._fd)
+                    self._write_piece()
+                except OSError as exc:
+                    if isinstance(exc, BrokenPipeError):
+                        self._drop()
+                    await trio.sleep(_PAUSE)  # nothing announces that there is room again, or a reader of a FIFO
 
     def flush(self, seconds: float) -> None:
         """Write what is left, at the end of the loop; give up on a reader that takes nothing for so long."""
@@ -71,6 +81,11 @@ class Writer:
         deadline = time.monotonic() + seconds
         while self._take() and poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
             self._write_piece()
+
+    def _drop(self) -> None:
+        self._dropped += len(self._lines) + bool(self._rest)
+        self._lines.clear()
+        self._size, self._rest = 0, b""
 
     def _write_piece(self) -> None:
         with contextlib.suppress(BlockingIOError):
@@ -83,7 +98,7 @@ class Writer:
         taken: list[bytes] = []
         size = 0
         if self._dropped:
-            taken.append(self._tag(b"... %d lines were dropped, since nobody reads them" % self._dropped))
+            taken.append(self._tag(b"... %d lines were dropped, since nobody took them" % self._dropped))
             self._dropped = 0
         while self._lines and size < _PIECE:
             line = self._lines.popleft()
@@ -107,7 +122,7 @@ async def open_writer(fd: int, tag: Callable[[bytes], bytes] = _line) -> AsyncIt
         writer = Writer(own, tag)
         try:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(_serve_until_closed, writer)
+                nursery.start_soon(writer.serve)
                 try:
                     yield writer
                 finally:
@@ -135,12 +150,6 @@ def _never_blocking(fd: int) -> Iterator[int]:
         yield own
     finally:
         os.close(own)
-
-
-async def _serve_until_closed(writer: Writer) -> None:
-    # With nobody to read it any more, there is nothing to serve; the halves are to live all the same.
-    with contextlib.suppress(OSError):
-        await writer.serve()
 
 
 async def read_lines(fd: int) -> AsyncIterator[bytes]:

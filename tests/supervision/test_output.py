@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import pty
@@ -104,7 +105,7 @@ async def test_beyond_the_limit_the_oldest_lines_go_and_their_number_is_told() -
             assert all(len(line) == 1023 for line in lines if line != told)
             dropped = 20 + many - len(numbers)
             assert dropped >= 1000
-            assert told == b"... %d lines were dropped, since nobody reads them" % dropped
+            assert told == b"... %d lines were dropped, since nobody took them" % dropped
             # They were the oldest of those that waited: the gap is one, and the notice is in it.
             gaps = [a for a, b in pairwise(numbers) if b != a + 1]
             assert len(gaps) == 1
@@ -119,7 +120,7 @@ async def test_what_it_says_itself_is_tagged(tmp_path: Path) -> None:
     async with open_writer(fd, lambda text: b"<" + text + b">\n") as writer:
         writer.write(b"z" * (KEPT + 1))
         writer.write(b"next\n")
-    assert path.read_bytes() == b"<... 1 lines were dropped, since nobody reads them>\nnext\n"
+    assert path.read_bytes() == b"<... 1 lines were dropped, since nobody took them>\nnext\n"
     os.close(fd)
 
 
@@ -185,6 +186,56 @@ async def test_a_reader_that_has_gone_does_no_harm() -> None:
             for _ in range(3):
                 writer.write(b"to nobody\n")
                 await wait_all_tasks_blocked()
+
+
+class Disk:
+    """A file that takes no more than a number of bytes, as on a full disk; it begins full."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.room = 0
+        self.written = b""
+        self.refused = 0
+        monkeypatch.setattr("taktora_trio.supervision.output.os.write", self._write)
+
+    def _write(self, fd: int, data: bytes) -> int:
+        if not self.room:
+            self.refused += 1
+            raise OSError(errno.ENOSPC, "No space left on device")
+        taken = data[: self.room]
+        self.room -= len(taken)
+        self.written += taken
+        return len(taken)
+
+
+async def test_on_a_full_disk_lines_wait_until_there_is_room(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    disk = Disk(monkeypatch)
+    with (tmp_path / "log").open("wb") as file:
+        async with open_writer(file.fileno()) as writer:
+            writer.write(b"first\n")
+            await trio.sleep(10)
+            assert disk.refused == 10, "tried once a second"
+            disk.room = 3
+            writer.write(b"second\n")
+            await trio.sleep(2)
+            assert disk.written == b"fir"
+            disk.room = 100
+            await trio.sleep(2)
+            assert disk.written == b"first\nsecond\n"
+
+
+async def test_with_nobody_to_read_it_nothing_is_kept(autojump_clock: trio.testing.MockClock) -> None:
+    async with open_pipe() as (reading, writing):
+        os.close(reading)
+        writer = Writer(writing)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(writer.serve)
+            for _ in range(5):
+                writer.write(b"x" * 1000 + b"\n")
+                await trio.sleep(2)
+            assert not writer._lines
+            nursery.cancel_scope.cancel()
 
 
 # Lines

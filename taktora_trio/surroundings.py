@@ -1,0 +1,41 @@
+"""What a command inherits from whoever started it, made fit to work with before anything else is done."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+
+__all__ = ["settle"]
+
+
+def settle() -> None:
+    """Give this process three standard streams, no blocked signal, and children that are waited for.
+
+    Call it once, first of all, in the main thread.
+    """
+    _open_standard_streams()
+    # Who blocks signals and then starts us, blocks them for us too, and none of ours would ever arrive.
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    # Where it is ignored, the kernel forgets how a child has ended, and each end looks like a success (wait(2)).
+    if signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+
+
+def _open_standard_streams() -> None:
+    """A closed one becomes /dev/null.
+
+    Else the next file or socket that is opened gets its number, and whatever writes to "standard error" writes there.
+    """
+    for fd in range(3):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest number that is free, which is this one
+            os.set_inheritable(fd, True)
+    if sys.stdin is None:
+        sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115, PTH123 - as long as the process
+    if sys.stdout is None:
+        sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115, PTH123
+    if sys.stderr is None:
+        sys.stderr = open(2, "w", encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115, PTH123
