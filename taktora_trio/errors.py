@@ -93,7 +93,7 @@ def leaves(exc: BaseException) -> list[BaseException]:
 
 
 def summary(exc: BaseException) -> str:
-    """One line for an exception; of a group, its causes. Never raises, also where an exception can't tell its message."""
+    """One line for an exception; of a group, its causes. Never raises, even if an exception's own `__str__` does."""
     return "; ".join(_one_summary(leaf) for leaf in leaves(exc))
 
 
