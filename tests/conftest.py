@@ -18,6 +18,12 @@ hypothesis.settings.load_profile("any machine")
 os.environ["TAKTORA_STRICT"] = "1"  # an illegal transition of health raises; child processes inherit it
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _state_home(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """What outlives a program goes where nobody else looks; child processes inherit it."""
+    os.environ["XDG_STATE_HOME"] = str(tmp_path_factory.mktemp("state"))
+
+
 @pytest.fixture
 def domain() -> Iterator[Domain]:
     """A domain that nobody else uses; the test fails if a file of it is left at the end."""

@@ -25,10 +25,12 @@ from taktora_trio.mqtt.inbound import DEGRADED_FOR, InboundMessages
 from taktora_trio.mqtt.options import MqttOptions
 from taktora_trio.mqtt.outbound import OutboundPump
 from taktora_trio.mqtt.presence import Presence, with_presence
+from taktora_trio.mqtt.record import SubscriptionRecord
 from taktora_trio.mqtt.routing import MqttRouting
 from taktora_trio.mqtt.sessions import open_session
 from taktora_trio.mqtt.sessions.session import OWN_PACKET_IDS, ConnectFailed, ConnectRefused, Session, SessionLost
 from taktora_trio.mqtt.sessions.state import SessionState
+from taktora_trio.mqtt.subscriptions import Subscriptions
 
 if TYPE_CHECKING:
     from taktora_trio.mqtt.connector import MqttConnector
@@ -51,6 +53,7 @@ async def serve_bridge(
     options, presence = _complete(connector, channels.name)
     inbound = InboundMessages(connector, channels.inbound, health)
     pumps = _pumps(connector, channels, health)
+    subscriptions = Subscriptions(name, inbound.filters, _record(options))
     state, connected = SessionState(), False
     channels.duties.extend(pump.stalled for pump in pumps)
     executor = channels.executor or Executor()
@@ -68,7 +71,7 @@ async def serve_bridge(
                 ):
                     connected = True
                     inbound.attach(session)  # before anything can come
-                    await session.subscribe(inbound.filters)
+                    await subscriptions.renew(session)
                     presence.up(session)
                     log.info("%s: connected to %s", name, options.broker)
                     health.report(name, Up())
@@ -113,6 +116,16 @@ def _complete(connector: MqttConnector, name: str) -> tuple[MqttOptions, Presenc
     if options.client_id is None:
         options = attrs.evolve(options, persistent=False)  # nobody could come back by that name
     return with_presence(options)
+
+
+def _record(options: MqttOptions) -> SubscriptionRecord | None:
+    """Of a session that outlives this process; a broker in memory has none."""
+    if not options.persistent or options.client_id is None or options.session == "memory":
+        return None
+    broker = options.broker
+    return SubscriptionRecord(
+        options.client_id, broker.path if broker.transport == "unix" else f"{broker.host}:{broker.port}"
+    )
 
 
 def _pumps(connector: MqttConnector, channels: GatewayChannels, health: HealthBoard) -> list[OutboundPump]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections import deque
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -13,6 +14,7 @@ import trio
 from taktora_trio.channel import ChannelDescriptor
 from taktora_trio.connector import PayloadSink
 from taktora_trio.errors import BackPressure, PayloadOverflow
+from taktora_trio.escaping import escaped
 from taktora_trio.executor import Context, Executor, on_message
 from taktora_trio.health import HealthBoard
 from taktora_trio.mqtt.routing import MqttRouting
@@ -29,7 +31,9 @@ log = logging.getLogger(__name__)
 DEGRADED_FOR = 5.0  # seconds for which a discarded message shows in the health
 MESSAGE_OVERHEAD = 256  # bytes that a message in the backlog costs besides its payload and topic
 _AT_ONCE = 64  # messages out of the backlog, before other tasks have their turn
-_TOPICS = 4096  # for so many topics it is remembered which channels they go to
+_TOPICS = 4096  # for so many topics it is remembered which channels they go to,
+_SHORT = 256  # if they have at most so many characters: a topic may have 65,535 bytes, and the broker chooses it
+_PROPERTY = sys.getsizeof(("", "")) + 8  # bytes that a user property costs besides its strings
 
 
 class InboundMessages:
@@ -48,6 +52,9 @@ class InboundMessages:
         self._session: Session | None = None
         self._holds = False
         self.discarded = 0
+        self.strays = 0
+        """How many messages came that no channel is for."""
+        self._stray = ""
         channels = [channel for channel in connector.channels if channel.direction == "in"]
         self.max_payload = max((channel.max_payload for channel in channels), default=0)
         self._deliveries = [_Delivery(channel, sinks[channel.name]) for channel in channels]
@@ -71,9 +78,13 @@ class InboundMessages:
         """Called by the session for each message, in order; never waits."""
         deliveries = self._matching.get(message.topic)
         if deliveries is None:
-            if len(self._matching) >= _TOPICS:
-                self._matching.clear()
-            deliveries = self._matching[message.topic] = self._tree.match(message.topic)
+            deliveries = self._tree.match(message.topic)
+            if len(message.topic) <= _SHORT:
+                if len(self._matching) >= _TOPICS:
+                    self._matching.clear()
+                self._matching[message.topic] = deliveries
+        if not deliveries:
+            self._tell_stray(message)
         waiting = [d for d in deliveries if d.backlog or not self._send_nowait(d, message)]
         if waiting:
             self._keep(message, waiting)
@@ -105,6 +116,7 @@ class InboundMessages:
                 topic=topic,
                 correlation_id=message.correlation_data,
                 metadata=message.metadata,
+                retained=message.retain,
             )
         except BackPressure:
             return False
@@ -113,7 +125,7 @@ class InboundMessages:
         return True
 
     def _keep(self, message: Message, waiting: list[_Delivery]) -> None:
-        size = len(message.payload) + len(message.topic) + MESSAGE_OVERHEAD
+        size = _size(message)
         kept = _Kept(message, size, len(waiting))
         for delivery in waiting:
             if self._backlog_bytes + size > self._limit:
@@ -153,6 +165,7 @@ class InboundMessages:
                 topic=topic,
                 correlation_id=message.correlation_data,
                 metadata=message.metadata,
+                retained=message.retain,
             )
         except PayloadOverflow as exc:
             self._discard_oversized(delivery, message, exc)
@@ -174,16 +187,46 @@ class InboundMessages:
         if self._session is not None:
             self._session.hold(False)
 
+    def _tell_stray(self, message: Message) -> None:
+        """It is acknowledged as any other: else the broker would soon send nothing more (section 4.9)."""
+        self.strays += 1
+        if _is_telling(self.strays):  # so that a flood of topics is no flood of reasons either
+            self._stray = f"messages come that no channel is for, the last on '{escaped(message.topic)}'"
+            log.warning(
+                "%s: %s; %d so far. Did an earlier version subscribe to it, or does the broker change topics?",
+                self._name,
+                self._stray,
+                self.strays,
+            )
+        self._health.degrade(self._name, self._stray, DEGRADED_FOR)
+
     def _discard_oversized(self, delivery: _Delivery, message: Message, exc: PayloadOverflow) -> None:
-        self._discard(delivery, f"a message on {message.topic!r} is too large: {exc}")
+        self._discard(delivery, f"a message on '{escaped(message.topic)}' is too large: {exc}")
 
     def _discard(self, delivery: _Delivery, reason: str) -> None:
         self.discarded += 1
         delivery.discarded += 1
         count = delivery.discarded
-        if count & (count - 1) == 0:  # the 1st, 2nd, 4th, 8th, ...: a flood must not flood the log
+        if _is_telling(count):
             log.error("channel %s: discarded %d inbound messages so far: %s", delivery.channel.name, count, reason)
         self._health.degrade(self._name, f"channel {delivery.channel.name} discards inbound messages", DEGRADED_FOR)
+
+
+def _is_telling(count: int) -> bool:
+    """The 1st, 2nd, 4th, 8th, ...: a flood must not flood the log."""
+    return count & (count - 1) == 0
+
+
+def _size(message: Message) -> int:
+    """Bytes of memory that a message takes in the backlog, whatever the broker puts into it."""
+    topic, metadata = message.topic, message.metadata
+    size = len(message.payload) + len(topic) * (1 if topic.isascii() else 4) + MESSAGE_OVERHEAD
+    size += len(message.correlation_data)
+    if metadata is not None:
+        size += sys.getsizeof(metadata.content_type) + sys.getsizeof(metadata.response_topic)
+        for name, value in metadata.user_properties:
+            size += _PROPERTY + sys.getsizeof(name) + sys.getsizeof(value)
+    return size
 
 
 class _Kept:

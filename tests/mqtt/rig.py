@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -143,6 +143,7 @@ class FakeSession(Session):
         self.released: list[int] = []
         self.holds: list[bool] = []
         self.subscribed: list[dict[str, int]] = []
+        self.unsubscribed: list[str] = []
         self.closed_at: float | None = None
         self._lost = trio.Event()
 
@@ -153,6 +154,11 @@ class FakeSession(Session):
     async def subscribe(self, filters: Mapping[str, int]) -> None:
         await trio.lowlevel.checkpoint()
         self.subscribed.append(dict(filters))
+
+    async def unsubscribe(self, filters: Iterable[str]) -> dict[str, str]:
+        await trio.lowlevel.checkpoint()
+        self.unsubscribed += filters
+        return {}
 
     def publish(self, message: Message, packet_id: int, on_done: OnDone) -> None:
         self.published.append(message)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import tracemalloc
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from taktora_trio import MqttConnector, MqttOptions, RawCodec
+from taktora_trio import Metadata, MqttConnector, MqttOptions, RawCodec
 from taktora_trio.executor import Executor
 from taktora_trio.health import HealthBoard, Up
 from taktora_trio.mqtt.inbound import MESSAGE_OVERHEAD, InboundMessages
@@ -126,11 +127,51 @@ async def test_an_oversized_message_is_discarded_counted_and_shown_and_the_next_
     assert "a message on 'topic/x' is too large: 101 bytes" in caplog.text
 
 
-async def test_a_message_that_no_channel_wants_is_ignored(autojump_clock: MockClock) -> None:
+async def test_a_message_that_no_channel_is_for_is_counted_and_shown(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
     sink = Sink()
     async with open_inbound(sink) as (messages, health):
-        messages.deliver(Message("elsewhere", b"x"))
-        assert (sink.take(), messages.discarded, health) == ([], 0, [])
+        for number in range(7):  # as many reasons as log lines, whatever the topics are
+            messages.deliver(Message(f"else\x1b/{number}" if number != 3 else "x" * 65_535, b"x"))
+        assert (sink.take(), messages.discarded, messages.strays) == ([], 0, 7)
+        told = [f"else\\x1b/{number}" for number in (0, 1)] + ["x" * 200 + "..."]
+        reasons = [f"messages come that no channel is for, the last on '{topic}'" for topic in told]
+        assert health[-1] == (f"Degraded ({'; '.join(reasons)})", 0.0)
+        assert [reason in message for reason, message in zip(reasons, caplog.messages, strict=True)] == [True] * 3
+        await trio.sleep(100)
+        assert health[-1] == ("Up", 5.0)
+
+
+async def test_metadata_in_the_backlog_counts_with_all_that_it_takes(autojump_clock: MockClock) -> None:
+    sink, limit = Sink(window=1), 4 * 2**20
+    async with open_inbound(sink, limit=limit) as (messages, _):
+        tracemalloc.start()
+        for number in range(50):
+            properties = tuple((f"{number} {n}", "ä😀" * 3) for n in range(5_000))
+            messages.deliver(Message("topic/x", b"", metadata=Metadata(user_properties=properties)))
+        taken, _ = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert messages.discarded > 40
+        assert limit / 2 < taken < 1.3 * limit
+
+
+async def test_topics_that_are_remembered_have_a_bound_in_bytes(autojump_clock: MockClock) -> None:
+    async with open_inbound(Sink()) as (messages, _):
+        for number in range(10_000):
+            messages.deliver(Message(f"{number}/".ljust(number % 300, "x"), b""))
+        assert sum(map(len, messages._matching)) <= 2**20
+
+
+async def test_whether_it_was_retained_goes_along(autojump_clock: MockClock) -> None:
+    sink = Sink(window=1)
+    async with open_inbound(sink) as (messages, _):
+        for retain in (True, False, True):
+            messages.deliver(Message("topic/x", b"", retain=retain))
+        for _ in range(3):
+            await wait_all_tasks_blocked()
+            sink.take()
+        assert sink.retained == [True, False, True]
 
 
 async def test_a_stop_says_what_the_app_had_no_room_for(

@@ -156,6 +156,31 @@ async def test_retained_messages_come_with_the_subscription(rig: Rig) -> None:
         assert (message.topic, message.payload, message.retain) == ("test/kept", b"kept", True)
 
 
+async def test_with_mqtt_5_retained_messages_come_once_in_a_session(rig: Rig) -> None:
+    inbox = Inbox()
+    async with rig.open(inbox.put.send_nowait, **PERSISTENT) as session:
+        inbox.acknowledge_to(session)
+        session.publish(Message("test/kept", b"kept", 1, retain=True), 1, ignore)
+        await settle(rig, session)
+        for times in (1, 0 if rig.v5 else 1):
+            await session.subscribe({"test/#": 1})
+            await settle(rig, session)
+            assert [message.retain for message in await inbox.take(times)] == [True] * times
+    assert inbox.is_empty()
+
+
+async def test_what_is_unsubscribed_comes_no_more(rig: Rig) -> None:
+    inbox = Inbox()
+    filters = {f"test/{number}": 1 for number in range(250)}
+    async with rig.open(inbox.put.send_nowait) as session:
+        await session.subscribe(filters)
+        assert await session.unsubscribe([*list(filters)[:-1], "test/unknown/+"]) == {}
+        for number, topic in enumerate(filters):
+            session.publish(Message(topic, b"", 1), number + 1, ignore)
+        assert [message.topic for message in await inbox.take(1)] == ["test/249"]
+        assert inbox.is_empty()
+
+
 async def test_what_was_not_subscribed_does_not_come(rig: Rig) -> None:
     inbox = Inbox()
     async with rig.open(inbox.put.send_nowait) as session:

@@ -7,8 +7,8 @@ import math
 import socket
 import ssl
 import uuid
-from collections.abc import AsyncIterator, Callable, Mapping
-from typing import Any, Literal
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from typing import Any, Literal, TypeVar
 
 import aiomqtt
 import paho.mqtt.client as paho
@@ -18,11 +18,14 @@ from aiomqtt.exceptions import MqttConnectError
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
+from paho.mqtt.subscribeoptions import SubscribeOptions
 from trio_asyncio import aio_as_trio
 from trio_util import move_on_when
 
 from taktora_trio.channel import Metadata
 from taktora_trio.mqtt.options import MqttOptions
+from taktora_trio.mqtt.sessions.limits import NO_LIMITS, BrokerLimits, limits_of
+from taktora_trio.mqtt.sessions.packets import encode_properties
 from taktora_trio.mqtt.sessions.reasons import PERMANENT, reason_name
 from taktora_trio.mqtt.sessions.session import (
     ConnectFailed,
@@ -37,6 +40,8 @@ from taktora_trio.mqtt.sessions.session import (
 from taktora_trio.mqtt.sessions.state import SessionState
 
 __all__ = ["open_aiomqtt_session"]
+
+T = TypeVar("T")
 
 _NOTHING = Metadata()
 _NO_QOS_2 = "the aiomqtt session can't do QoS 2 in a persistent session: use session='native', or persistent=False"
@@ -56,6 +61,7 @@ class _Client(aiomqtt.Client):
     deliver: Callable[[paho.MQTTMessage], None]
     finish: Callable[[int, str], None]
     session_present = False
+    limits: BrokerLimits = NO_LIMITS
     is_gone = False
     """Whether the connection has ended, though aiomqtt may not know it."""
     farewell = ""
@@ -74,6 +80,10 @@ class _Client(aiomqtt.Client):
         self, client: paho.Client, userdata: Any, flags: Any, reason_code: Any, properties: Any = None
     ) -> None:
         self.session_present = bool(flags.session_present)
+        with contextlib.suppress(ValueError):  # values that the standard forbids: none, then
+            self.limits = limits_of(_connack_properties(properties))
+        # The setter is for clients that aren't connected; before the first message it is as well.
+        client._max_inflight_messages = min(client._max_inflight_messages, self.limits.receive_maximum)
         super()._on_connect(client, userdata, flags, reason_code, properties)
 
     def _on_disconnect(
@@ -153,32 +163,50 @@ class AiomqttSession(Session):
         client.finish = self._finish
 
     async def subscribe(self, filters: Mapping[str, int]) -> None:
-        if not filters:
-            return
-        names = list(filters)
-        if self._persistent and 2 in filters.values():
+        refused = {name: why for name in filters if (why := self.limits.subscription_refusal(name))}
+        wanted = {name: qos for name, qos in filters.items() if name not in refused}
+        if self._persistent and 2 in wanted.values():
             raise ConnectRefused(_NO_QOS_2)
-        subscribe = aio_as_trio(self._client.subscribe)
-        codes, failure = (), None
-        async with move_on_when(self._until_silent) as silence:
+        if wanted:
+            asked = [self._asked(name, qos) for name, qos in wanted.items()]
+            codes = await self._answer(aio_as_trio(self._client.subscribe), asked)
+            answers = zip(wanted, map(_value, codes), strict=False)
+            refused |= {name: reason_name(code) for name, code in answers if code >= 0x80}
+        if refused:
+            raise SubscriptionRefused(refused)
+
+    async def unsubscribe(self, filters: Iterable[str]) -> dict[str, str]:
+        if names := list(filters):
+            await self._answer(aio_as_trio(self._client.unsubscribe), names)
+        return {}  # aiomqtt does not tell
+
+    def _asked(self, name: str, qos: int) -> tuple[str, int | SubscribeOptions]:
+        if not self._v5:
+            return name, qos
+        return name, SubscribeOptions(qos, retainHandling=SubscribeOptions.RETAIN_SEND_IF_NEW_SUB)
+
+    async def _answer(self, ask: Callable[..., Awaitable[T]], filters: list[Any]) -> T:
+        """Ask the broker for something about these filters. Raises `SessionLost`."""
+        answer, failure = list[T](), None
+        async with move_on_when(self._until_silent):
             try:
-                codes = await subscribe([(name, filters[name]) for name in names], timeout=math.inf)
+                answer.append(await ask(filters, timeout=math.inf))
             except aiomqtt.MqttError as exc:
                 failure = exc
         if failure is not None:
             raise SessionLost(f"subscribing failed: {failure}") from failure
-        if silence.cancelled_caught:
+        if not answer:
             raise SessionLost("the broker does not answer a subscription")
-        answers = dict(zip(names, map(_value, codes), strict=False))
-        refused = {name: reason_name(code) for name, code in answers.items() if code >= 0x80}
-        if refused:
-            raise SubscriptionRefused(refused)
+        return answer[0]
 
     def publish(self, message: Message, packet_id: int, on_done: OnDone) -> None:
         if self._lost is not None:
             return
         if self._persistent and message.qos == 2:
             on_done(packet_id, _NO_QOS_2)
+            return
+        if self.limits != NO_LIMITS and (refusal := self._refusal(message)):
+            on_done(packet_id, refusal)
             return
         properties = _properties_of(message) if self._v5 else None
         self._publishing = True
@@ -190,6 +218,11 @@ class AiomqttSession(Session):
             on_done(packet_id, self._finished.pop(info.mid))
         else:
             self._pending[info.mid] = (on_done, packet_id)
+
+    def _refusal(self, message: Message) -> str:
+        properties = encode_properties(message.metadata, message.correlation_data)
+        length = 2 + len(message.topic.encode()) + 2 * bool(message.qos) + len(properties) + len(message.payload)
+        return self.limits.refusal(length, message.qos, message.retain)
 
     def acknowledge(self, message: Message) -> None:
         self._state.acknowledge(message)
@@ -222,7 +255,7 @@ class AiomqttSession(Session):
             self.lose(f"the broker ended the connection: {farewell}" if farewell else str(exc.__cause__ or exc))
 
     def connected(self) -> None:
-        self.session_present = self._client.session_present
+        self.session_present, self.limits = self._client.session_present, self._client.limits
         self._state.connected(self.session_present)
 
     async def _until_silent(self) -> None:
@@ -363,6 +396,21 @@ async def _connected(client: _Client) -> AsyncIterator[None]:
 def _value(code: Any) -> int:
     """paho gives MQTT 3.1.1's codes as MQTT 5's too."""
     return code.value if isinstance(code, ReasonCode) else int(code)
+
+
+def _connack_properties(properties: Any) -> dict[int, Any]:
+    """By identifier, as they come; with MQTT 3.1.1 there are none."""
+    names = {
+        "ServerKeepAlive": 0x13,
+        "SessionExpiryInterval": 0x11,
+        "ReceiveMaximum": 0x21,
+        "MaximumQoS": 0x24,
+        "RetainAvailable": 0x25,
+        "MaximumPacketSize": 0x27,
+        "WildcardSubscriptionAvailable": 0x28,
+        "SharedSubscriptionAvailable": 0x2A,
+    }
+    return {number: getattr(properties, name) for name, number in names.items() if hasattr(properties, name)}
 
 
 def _connect_properties(options: MqttOptions) -> Properties:

@@ -44,7 +44,7 @@ class Engine:
     ) -> None:
         self.connack: Connack | None = None
         self.refused: dict[str, str] | None = None
-        """The answer to the last `subscribe`: refused filters with the reason."""
+        """The answer to the last `subscribe` or `unsubscribe`: refused filters with the reason."""
         self.granted: dict[str, int] = {}
         self.received = 0
         """Counts what came, to tell a silent broker from one that is busy."""
@@ -64,7 +64,7 @@ class Engine:
         self._largest, self._highest_qos, self._retains_none = NO_LIMITS.largest_length, 2, False
         self._queued: deque[tuple[Message, int, OnDone]] = deque()
         self._exchanges = Exchanges(state, self._send)
-        self._subscribing: list[str] | None = None
+        self._asked: tuple[int, list[str]] | None = None  # the kind of answer that is to come, and for which filters
 
     @property
     def unacknowledged(self) -> int:
@@ -130,8 +130,14 @@ class Engine:
     def subscribe(self, filters: list[tuple[str, int]]) -> None:
         """Ask; `refused` is set when the answer has come."""
         self.refused = None
-        self._subscribing = [name for name, _ in filters]
+        self._asked = packets.SUBACK, [name for name, _ in filters]
         self._send(packets.subscribe(self._version, SUBSCRIBE_ID, filters))
+
+    def unsubscribe(self, filters: list[str]) -> None:
+        """Ask; `refused` is set when the answer has come."""
+        self.refused = None
+        self._asked = packets.UNSUBACK, filters
+        self._send(packets.unsubscribe(self._version, SUBSCRIBE_ID, filters))
 
     def ping(self) -> None:
         self._send(packets.PINGREQ)
@@ -309,8 +315,8 @@ class Engine:
             return
         if kind == packets.DISCONNECT and self._version == 5:
             raise Disconnected(reason_name(data[start]) if stop > start else "normal disconnection")
-        if kind == packets.SUBACK:
-            self._suback(data, start, stop)
+        if kind in (packets.SUBACK, packets.UNSUBACK):
+            self._subscribed(kind, data, start, stop)
             return
         if kind not in (packets.PUBACK, packets.PUBREC, packets.PUBREL, packets.PUBCOMP):
             raise Malformed(f"a packet of type {kind}, which is not for clients")
@@ -349,19 +355,24 @@ class Engine:
         queued.extend(self._queued)
         self._queued = queued
 
-    def _suback(self, data: bytes, start: int, stop: int) -> None:
-        if stop - start < 3 or unpack_u16(data, start)[0] != SUBSCRIBE_ID or self._subscribing is None:
-            raise Malformed("a SUBACK that answers no SUBSCRIBE")
+    def _subscribed(self, kind: int, data: bytes, start: int, stop: int) -> None:
+        """SUBACK or UNSUBACK (sections 3.9 and 3.11), of which 3.1.1's UNSUBACK has no codes."""
+        what = "SUBACK" if kind == packets.SUBACK else "UNSUBACK"
+        asked, names = self._asked or (0, [])
+        if stop - start < 2 or unpack_u16(data, start)[0] != SUBSCRIBE_ID or kind != asked:
+            raise Malformed(f"a {what} that answers nothing")
         position = start + 2
         if self._version == 5:
             _, position = decode_properties(data, position, stop)
-        codes, names = data[position:stop], self._subscribing
+        codes = data[position:stop]
+        if kind == packets.UNSUBACK and self._version != 5 and not codes:
+            codes = bytes(len(names))
         if len(codes) != len(names):
-            raise Malformed(f"a SUBACK with {len(codes)} answers to {len(names)} filters")
-        if any(2 < code < 0x80 for code in codes):
-            raise Malformed("a SUBACK with an answer that does not exist")
-        self._subscribing = None
-        self.refused = {name: reason_name(code) for name, code in zip(names, codes, strict=True) if code > 2}
+            raise Malformed(f"a {what} with {len(codes)} answers to {len(names)} filters")
+        if any((2 if kind == packets.SUBACK else 0x11) < code < 0x80 for code in codes):
+            raise Malformed(f"a {what} with an answer that does not exist")
+        self._asked = None
+        self.refused = {name: reason_name(code) for name, code in zip(names, codes, strict=True) if code >= 0x80}
         self.granted = {name: code for name, code in zip(names, codes, strict=True) if code <= 2}
         self._wake()
 

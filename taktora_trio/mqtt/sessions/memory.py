@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import defaultdict, deque
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 
 import attrs
 import msgspec
@@ -32,10 +32,33 @@ class _Client:
     """What the broker keeps of a client: its subscriptions, and what it has not acknowledged."""
 
     filters: FilterTree[int] = attrs.field(factory=FilterTree)
+    plain: dict[str, int] = attrs.field(factory=dict)
+    """The same, by filter."""
     shared: dict[tuple[str, str], int] = attrs.field(factory=dict)
     """By group and filter, the QoS granted."""
     unacknowledged: dict[int, Message] = attrs.field(factory=dict)
     next_id: int = 0
+
+    def add(self, topic_filter: str, qos: int) -> bool:
+        """Subscribe; whether that is new."""
+        group, plain = split_share(topic_filter)
+        is_new = not self.remove(topic_filter)
+        if group:
+            self.shared[group, plain] = qos
+        else:
+            self.plain[plain] = qos
+            self.filters.add(plain, qos)
+        return is_new
+
+    def remove(self, topic_filter: str) -> bool:
+        """Unsubscribe; whether it was subscribed."""
+        group, plain = split_share(topic_filter)
+        if group:
+            return self.shared.pop((group, plain), None) is not None
+        qos = self.plain.pop(plain, None)
+        if qos is not None:
+            self.filters.remove(plain, qos)
+        return qos is not None
 
     def take(self, message: Message) -> Message | None:
         """The message as this client gets it, or `None` if it has not subscribed to it."""
@@ -148,11 +171,9 @@ class MemorySession(Session):
         for topic_filter, qos in filters.items():
             if topic_filter in self._broker.refused_topics:
                 continue
-            group, plain = split_share(topic_filter)
-            if group:
-                self.client.shared[group, plain] = qos
+            is_new = self.client.add(topic_filter, qos)
+            if split_share(topic_filter)[0] or (self._v5 and not is_new):
                 continue  # what is retained is not sent
-            self.client.filters.add(topic_filter, qos)
             only = FilterTree([(topic_filter, qos)])
             for message in list(self._broker.retained.values()):
                 if only.match(message.topic) and (taken := self.client.take(message)):
@@ -160,6 +181,14 @@ class MemorySession(Session):
         refused = {name: self._broker.refused_topics[name] for name in filters if name in self._broker.refused_topics}
         if refused:
             raise SubscriptionRefused(refused)
+
+    async def unsubscribe(self, filters: Iterable[str]) -> dict[str, str]:
+        await trio.lowlevel.checkpoint()
+        if self._lost:
+            raise self._lost
+        for topic_filter in filters:
+            self.client.remove(topic_filter)
+        return {}
 
     def publish(self, message: Message, packet_id: int, on_done: OnDone) -> None:
         if self._lost is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import uuid
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 
 import trio
 
@@ -75,8 +75,8 @@ class NativeSession(Session):
     # Session
 
     async def subscribe(self, filters: Mapping[str, int]) -> None:
-        wanted = list(filters.items())
-        refused: dict[str, str] = {}
+        refused = {name: why for name in filters if (why := self.limits.subscription_refusal(name))}
+        wanted = [(name, qos) for name, qos in filters.items() if name not in refused]
         for start in range(0, len(wanted), _FILTERS_AT_ONCE):
             some = wanted[start : start + _FILTERS_AT_ONCE]
             self._answered = trio.Event()
@@ -89,6 +89,16 @@ class NativeSession(Session):
                     log.warning("%r: the broker grants QoS %d, not %d", name, self._engine.granted[name], qos)
         if refused:
             raise SubscriptionRefused(refused)
+
+    async def unsubscribe(self, filters: Iterable[str]) -> dict[str, str]:
+        names, refused = list(filters), dict[str, str]()
+        for start in range(0, len(names), _FILTERS_AT_ONCE):
+            self._answered = trio.Event()
+            self._engine.unsubscribe(names[start : start + _FILTERS_AT_ONCE])
+            await self._wait_for_suback()
+            assert self._engine.refused is not None
+            refused |= self._engine.refused
+        return refused
 
     def publish(self, message: Message, packet_id: int, on_done: OnDone) -> None:
         if self._lost is None:
@@ -148,7 +158,7 @@ class NativeSession(Session):
             if connack.code in PERMANENT:
                 raise ConnectRefused(f"the broker refused the login: {connack.name}", connack.name)
             raise ConnectFailed(f"the broker refused the connection for now: {connack.name}")
-        self.session_present = connack.session_present
+        self.session_present, self.limits = connack.session_present, connack.limits
         return connack
 
     # Tasks

@@ -25,6 +25,7 @@ __all__ = [
     "PUBREC",
     "PUBREL",
     "SUBACK",
+    "UNSUBACK",
     "Malformed",
     "connect",
     "decode_properties",
@@ -36,12 +37,15 @@ __all__ = [
     "string",
     "subscribe",
     "unpack_u16",
+    "unsubscribe",
     "varint",
 ]
 
-CONNACK, PUBLISH, PUBACK, PUBREC, PUBREL, PUBCOMP, SUBACK, PINGRESP, DISCONNECT = 2, 3, 4, 5, 6, 7, 9, 13, 14
+CONNACK, PUBLISH, PUBACK, PUBREC, PUBREL, PUBCOMP = 2, 3, 4, 5, 6, 7
+SUBACK, UNSUBACK, PINGRESP, DISCONNECT = 9, 11, 13, 14
 PINGREQ = b"\xc0\x00"
 _NOTHING = Metadata()
+_RETAINED_ONCE = 1 << 4  # retain handling: send what is retained if the subscription is new (MQTT 5, section 3.8.3.1)
 _U16, _U32 = Struct(">H"), Struct(">I")
 pack_u16, unpack_u16, iter_u16_pairs = _U16.pack, _U16.unpack_from, Struct(">HH").iter_unpack
 
@@ -117,9 +121,15 @@ def connect(
 def subscribe(version: int, packet_id: int, filters: list[tuple[str, int]]) -> bytes:
     """SUBSCRIBE (section 3.8)."""
     parts = [_U16.pack(packet_id), b"\0" if version == 5 else b""]
+    options = _RETAINED_ONCE if version == 5 else 0
     for topic_filter, qos in filters:
-        parts += [string(topic_filter), bytes((qos,))]
+        parts += [string(topic_filter), bytes((qos | options,))]
     return packet(0x82, *parts)
+
+
+def unsubscribe(version: int, packet_id: int, filters: list[str]) -> bytes:
+    """UNSUBSCRIBE (section 3.10)."""
+    return packet(0xA2, _U16.pack(packet_id), b"\0" if version == 5 else b"", *map(string, filters))
 
 
 def encode_properties(metadata: Metadata | None, correlation_data: bytes) -> bytes:

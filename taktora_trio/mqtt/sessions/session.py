@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TypeAlias
 
 import msgspec
 
 from taktora_trio.channel import Metadata
 from taktora_trio.errors import ConnectorDown, ConnectorError
+from taktora_trio.mqtt.sessions.limits import NO_LIMITS, BrokerLimits
 
 __all__ = [
     "OWN_PACKET_IDS",
@@ -89,12 +90,22 @@ class Session(ABC):
 
     session_present: bool = False
     """Whether the broker still had the state of an earlier connection of this client (MQTT 3.1.1, section 3.2.2.2)."""
+    limits: BrokerLimits = NO_LIMITS
+    """What the broker has said that it takes. What it wouldn't is refused without being sent."""
 
     @abstractmethod
     async def subscribe(self, filters: Mapping[str, int]) -> None:
         """Subscribe to each filter at its QoS and wait for the broker's answer.
 
+        With MQTT 5, what is retained comes only where the session had no such subscription (section 3.8.3.1).
         Raises `SessionLost`, and `SubscriptionRefused` naming the filters the broker refused, with its reasons.
+        """
+
+    @abstractmethod
+    async def unsubscribe(self, filters: Iterable[str]) -> dict[str, str]:
+        """Unsubscribe from each filter and wait for the broker's answer; one that is not subscribed is no error.
+
+        Returns the filters that the broker refused to unsubscribe, with its reasons (MQTT 5). Raises `SessionLost`.
         """
 
     @abstractmethod

@@ -1,0 +1,139 @@
+"""What the session at the broker is subscribed to, over connections and over versions of a deployment."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, cast
+
+import pytest
+import trio
+
+from taktora_trio.mqtt.options import MqttOptions
+from taktora_trio.mqtt.record import SubscriptionRecord
+from taktora_trio.mqtt.sessions import open_session
+from taktora_trio.mqtt.sessions.session import Message
+from taktora_trio.mqtt.subscriptions import Subscriptions
+from tests.mosquitto import Mosquitto
+from tests.mqtt.rig import FakeSession
+
+
+class Disk:
+    """In place of a record; `happened` has what was written, in its order among what was asked of the broker."""
+
+    def __init__(self, content: set[str], happened: list[object], *, fails: bool = False) -> None:
+        self.content, self.happened, self.fails = content, happened, fails
+
+    def read(self) -> set[str]:
+        return self.content
+
+    def write(self, filters: Iterable[str]) -> None:
+        if self.fails:
+            raise OSError("the disk is full")
+        self.content = set(filters)
+        self.happened.append(self.content)
+
+
+class Broker(FakeSession):
+    def __init__(self, happened: list[object], *, present: bool, keeps: dict[str, str] | None = None) -> None:
+        super().__init__(session_present=present)
+        self.happened, self.keeps = happened, keeps or {}
+
+    async def subscribe(self, filters: Mapping[str, int]) -> None:
+        await trio.lowlevel.checkpoint()
+        self.happened.append(("subscribe", dict(filters)))
+
+    async def unsubscribe(self, filters: Iterable[str]) -> dict[str, str]:
+        await trio.lowlevel.checkpoint()
+        self.happened.append(("unsubscribe", list(filters)))
+        return self.keeps
+
+
+def subscriptions(wanted: dict[str, int], disk: Disk | None) -> Subscriptions:
+    return Subscriptions("mqtt", wanted, cast("SubscriptionRecord | None", disk))
+
+
+async def test_once_a_session() -> None:
+    happened: list[object] = []
+    ours = subscriptions({"a": 1, "b": 2}, None)
+    for present in (True, True, False, True):  # the first one may have been made by another process
+        await ours.renew(Broker(happened, present=present))
+    assert happened == [
+        ("subscribe", {"a": 1, "b": 2}),
+        ("subscribe", {}),
+        ("subscribe", {"a": 1, "b": 2}),
+        ("subscribe", {}),
+    ]
+
+
+async def test_what_an_earlier_version_has_left_is_unsubscribed_and_nothing_is_forgotten_on_the_way(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    happened: list[object] = []
+    ours = subscriptions({"a": 1, "data/#": 1}, Disk({"a", "data/a", "$share/g/jobs/+"}, happened))
+    with caplog.at_level("INFO"):
+        await ours.renew(Broker(happened, present=True))
+        await ours.renew(Broker(happened, present=True))
+    assert happened == [
+        {"a", "data/#", "data/a", "$share/g/jobs/+"},
+        ("subscribe", {"a": 1, "data/#": 1}),
+        ("unsubscribe", ["$share/g/jobs/+", "data/a"]),
+        {"a", "data/#"},
+        ("subscribe", {}),
+    ]
+    assert caplog.messages == ["mqtt: unsubscribed 2 filters of an earlier version: '$share/g/jobs/+', 'data/a'"]
+
+
+async def test_a_session_that_the_broker_has_forgotten_has_nothing_left_over() -> None:
+    happened: list[object] = []
+    await subscriptions({"a": 1}, Disk({"b"}, happened)).renew(Broker(happened, present=False))
+    assert happened == [{"a"}, ("subscribe", {"a": 1})]
+
+
+async def test_where_nothing_has_changed_nothing_is_written() -> None:
+    happened: list[object] = []
+    await subscriptions({"a": 1}, Disk({"a"}, happened)).renew(Broker(happened, present=True))
+    assert happened == [("subscribe", {"a": 1})]
+
+
+async def test_what_the_broker_does_not_give_up_is_tried_again_by_the_next_process() -> None:
+    happened: list[object] = []
+    disk = Disk({"a", "b", "c"}, happened)
+    await subscriptions({"a": 1}, disk).renew(Broker(happened, present=True, keeps={"c": "Not authorized"}))
+    assert disk.content == {"a", "c"}
+
+
+async def test_a_disk_that_fails_is_told_of_once_and_no_reason_to_be_without_the_broker(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    happened: list[object] = []
+    ours = subscriptions({"a": 1}, Disk({"b"}, happened, fails=True))
+    await ours.renew(Broker(happened, present=True))
+    await ours.renew(Broker(happened, present=False))
+    assert happened == [("subscribe", {"a": 1}), ("unsubscribe", ["b"]), ("subscribe", {"a": 1})]
+    assert len(caplog.messages) == 1
+    assert "what is subscribed can't be remembered: the disk is full" in caplog.messages[0]
+
+
+@pytest.mark.parametrize("session", ["native", "aiomqtt"])
+@pytest.mark.parametrize("protocol", ["3.1.1", "5"])
+async def test_a_later_version_gets_no_messages_of_channels_that_it_has_no_more(
+    session: Any, protocol: Any, broker: Mosquitto
+) -> None:
+    """The same client, twice, at a real broker; the session is there in between."""
+    options = MqttOptions(broker=broker.url, client_id="lasting", persistent=True, session=session, protocol=protocol)
+    put, take = trio.open_memory_channel[Message](10)
+    for wanted in ({"kept/#": 1, "gone/#": 1}, {"kept/#": 1}):
+        record = SubscriptionRecord("lasting", broker.url)
+        with trio.fail_after(10):
+            async with open_session(options, put.send_nowait) as opened:
+                await Subscriptions("mqtt", wanted, record).renew(opened)
+                assert record.read() == set(wanted)
+                assert opened.session_present == ("gone/#" not in wanted)
+                for number, topic in enumerate(("gone/x", "kept/x")):
+                    opened.publish(Message(topic, b"x", 1), number + 1, lambda *_: None)
+                came = []
+                while "kept/x" not in came:
+                    message = await take.receive()
+                    opened.acknowledge(message)
+                    came.append(message.topic)
+        assert came == [name.replace("#", "x") for name in sorted(wanted)]
