@@ -119,14 +119,13 @@ def revive(
     *,
     domain: Annotated[str | None, Parameter(help="The domain of the run; by default the deployment's name.")] = None,
 ) -> int:
-    """Ask a run to start its gateway again, which it has given up."""
+    """Have a gateway started again that was given up, or have it connect at once instead of after its delay."""
     if domain is None:
         if target is None:
             raise ConfigError("say which run: MODULE:DEPLOYMENT, or --domain NAME")
         domain = load_deployment(target).name
     found = Domain(domain)
-    pid = ask_to_revive(found)
-    print(f"asked the run of domain {found.name} (pid {pid}) to start its gateway again")  # noqa: T201 - its result
+    print(ask_to_revive(found))  # noqa: T201 - its result
     return 0
 
 

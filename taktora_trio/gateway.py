@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import AsyncIterator, Iterable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
@@ -12,7 +13,7 @@ import trio
 from taktora_trio.codec import RawCodec
 from taktora_trio.connector import Connector, GatewayChannels
 from taktora_trio.errors import summary
-from taktora_trio.health import FULL_FOR, Connecting, Down, HealthBoard
+from taktora_trio.health import FULL_FOR, Connecting, Down, HealthBoard, Up
 from taktora_trio.transport.domain import Node
 from taktora_trio.transport.health import GatewayIdentity, HealthReporter, open_health_reporter
 from taktora_trio.transport.reader import ChannelReader, open_reader
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from taktora_trio.executor import Executor, ItemStats, Observer
 
 __all__ = ["ConnectorGateway", "open_connector_gateway"]
+
+log = logging.getLogger(__name__)
 
 
 class ConnectorGateway:
@@ -61,6 +64,16 @@ class ConnectorGateway:
         for channels in self._channels.values():
             for sink in channels.inbound.values():
                 sink.find_reader()
+
+    def revive(self) -> None:
+        """Have each connector that is not connected try at once, and each broker be asked again for what it refused."""
+        for connector in self._connectors:
+            state = self.health.state(connector.name)
+            if isinstance(state, Up):
+                log.info("%s: is connected, so there is nothing to revive", connector.name)
+            else:
+                log.info("%s: revived: tries at once (%s)", connector.name, state)
+                self._channels[connector.name].revive.set()
 
     def stalled(self) -> str | None:
         """Work that could be done and has not been since this was asked last, or `None`."""

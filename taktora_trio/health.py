@@ -14,6 +14,7 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime
 from typing import Literal, TypeAlias
 
 import attrs
@@ -114,15 +115,20 @@ class Failure:
 class Down:
     """Not working, and why. `since` is a unix time in seconds.
 
-    `failure` says more where a gateway has ended. Neither counts in comparisons.
+    `failure` says more where a gateway has ended; `next_attempt` is the unix time in seconds at which a connector that
+    the broker refuses is tried again, `None` where none is due. None of the three counts in comparisons.
     """
 
     reason: str
     since: float = attrs.field(factory=time.time, eq=False)
     failure: Failure | None = attrs.field(default=None, eq=False)
+    next_attempt: float | None = attrs.field(default=None, eq=False)
 
     def __str__(self) -> str:
-        return f"Down ({self.reason})"
+        if self.next_attempt is None:
+            return f"Down ({self.reason})"
+        at = datetime.fromtimestamp(self.next_attempt, UTC)
+        return f"Down ({self.reason}; next attempt at {at:%Y-%m-%d %H:%M:%S} UTC)"
 
 
 ConnectorHealth: TypeAlias = Up | Connecting | Degraded | Down

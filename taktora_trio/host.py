@@ -131,12 +131,16 @@ class ConnectorHost:
         return await self._board.wait_for(self._name_of(connector), *kinds)
 
     def revive_gateway(self) -> None:
-        """Ask the gateway's supervisor to start it again, which it has given up; nothing happens if it has not.
+        """Have the gateway started again if it was given up; else have it connect at once, where it is not connected,
+        and ask the broker again for what it refused.
 
         Raises `ConfigError` where the supervisor is not ours.
         """
         if self._revive is None:
-            raise ConfigError("the gateway's supervisor is not ours: start it there, for example by systemctl start")
+            raise ConfigError(
+                "the gateway's supervisor is not ours: start it there, for example by systemctl start; one that runs"
+                " connects at once at `taktora-trio revive`"
+            )
         self._revive()
 
     def _name_of(self, connector: str | None) -> str:

@@ -122,7 +122,11 @@ def launch_gateway(target: str, options: Options) -> int:
     with _last_words(life, link):
         deployment, domain = _load_half(target, options)
         set_up_logging(options.log, "gateway", tagged=link is not None)
-        half = partial(run_gateway, deployment, domain, life=life, link=link)
+
+        async def half(stop: trio.Event) -> int:
+            with open_revive_signal() as revive:
+                return await run_gateway(deployment, domain, stop, life, link, revive)
+
         return trio.run(_until_stopped, half, link, None, _nothing)
 
 

@@ -179,15 +179,17 @@ async def test_where_there_is_no_run_revive_says_so(domain: Domain) -> None:
     assert "domain 'a/b'" in await refused("revive", "--domain", "a/b")
 
 
-async def test_a_plugin_alone_is_not_signalled(domain: Domain, broker: Mosquitto) -> None:
-    """It would be ended by it."""
+async def test_a_plugin_alone_is_not_signalled_but_its_gateway_is(domain: Domain, broker: Mosquitto) -> None:
+    """The plugin would be ended by it."""
     async with open_command("plugin", ECHO, "--broker", broker.url, "--domain", domain.name) as plugin:
         await plugin.until_logged("waiting for its gateway")
         line = await refused("revive", "--domain", domain.name)
         assert f"(pid {plugin.pid}) does not supervise its gateway" in line
         async with open_command("gateway", ECHO, "--broker", broker.url, "--domain", domain.name) as gateway:
             await plugin.until_logged("-> Up")
-            assert "does not supervise" in await refused("revive", "--domain", domain.name)
+            _, output, _ = await run_command("revive", "--domain", domain.name)
+            assert f"asked the gateway of domain {domain.name} (pid {gateway.pid}) to connect at once" in output
+            await gateway.until_logged("mqtt: is connected, so there is nothing to revive")
             gateway.signal(signal.SIGTERM)
             assert await gateway.wait() == 0
         assert plugin.process.returncode is None

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import time
+import traceback
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import attrs
 import trio
@@ -18,9 +20,11 @@ from trio_util import move_on_when
 
 from taktora_trio.channel import ChannelDescriptor
 from taktora_trio.connector import GatewayChannels
-from taktora_trio.errors import ConnectorError, leaves
+from taktora_trio.errors import ConnectorError, leaves, summary
 from taktora_trio.executor import Executor, on_message
-from taktora_trio.health import Connecting, Down, HealthBoard, Up
+from taktora_trio.health import Connecting, ConnectorHealth, Degraded, Down, HealthBoard, Up
+from taktora_trio.mqtt import reconnect
+from taktora_trio.mqtt.filters import ChannelFilters
 from taktora_trio.mqtt.inbound import DEGRADED_FOR, InboundMessages
 from taktora_trio.mqtt.options import MqttOptions
 from taktora_trio.mqtt.outbound import OutboundPump
@@ -28,7 +32,7 @@ from taktora_trio.mqtt.presence import Presence, with_presence
 from taktora_trio.mqtt.record import SubscriptionRecord
 from taktora_trio.mqtt.routing import MqttRouting
 from taktora_trio.mqtt.sessions import open_session
-from taktora_trio.mqtt.sessions.session import OWN_PACKET_IDS, ConnectFailed, ConnectRefused, Session, SessionLost
+from taktora_trio.mqtt.sessions.session import OWN_PACKET_IDS, ConnectRefused, Session, SessionLost
 from taktora_trio.mqtt.sessions.state import SessionState
 from taktora_trio.mqtt.subscriptions import Subscriptions
 
@@ -40,6 +44,7 @@ __all__ = ["serve_bridge"]
 log = logging.getLogger(__name__)
 
 _FAREWELL = 0.5  # seconds to tell whoever looks at the presence
+_PUMPS = {"taktora_trio.mqtt.inbound", "taktora_trio.mqtt.outbound"}
 
 
 async def serve_bridge(
@@ -47,60 +52,154 @@ async def serve_bridge(
 ) -> None:
     """Carry messages both ways until `stop` is set; then publish what is queued, disconnect, and return.
 
-    Connects again and again, with backoff, unless the broker refuses the client for good.
+    Connects again and again, with backoff (`reconnect.py`). Whatever goes wrong with a connection is the end of that
+    connection alone; what goes wrong in a pump is raised.
     """
-    name = connector.name
-    options, presence = _complete(connector, channels.name)
-    inbound = InboundMessages(connector, channels.inbound, health)
-    pumps = _pumps(connector, channels, health)
-    subscriptions = Subscriptions(name, inbound.filters, _record(options))
-    state, connected = SessionState(), False
-    channels.duties.extend(pump.stalled for pump in pumps)
-    executor = channels.executor or Executor()
-    _add_items(executor, connector, pumps, inbound)
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(executor.run)
-        delays = options.reconnect.delays()
-        while not stop.is_set():
-            health.report(name, Connecting())
-            failure: ConnectorError | None = None
-            try:
-                async with (
-                    move_on_when(stop.wait),
-                    open_session(options, inbound.deliver, state, inbound.max_payload) as session,
-                ):
-                    connected = True
-                    inbound.attach(session)  # before anything can come
-                    await subscriptions.renew(session)
-                    presence.up(session)
-                    log.info("%s: connected to %s", name, options.broker)
-                    health.report(name, Up())
-                    delays = options.reconnect.delays()
-                    failure = await _carry(session, pumps, presence, stop, options.drain_timeout)
-            except* (ConnectFailed, ConnectRefused, SessionLost) as group:
-                failure = cast(ConnectorError, leaves(group)[0])
-            if stop.is_set() or failure is None:
-                continue
-            if isinstance(failure, ConnectRefused) and not connected and presence.may_be_why(failure):
-                presence.give_up(f"{failure}; trying again without it")
-                options = attrs.evolve(options, will=None)
-                continue
-            if isinstance(failure, ConnectRefused):
-                log.error("%s: %s: %s; it is not tried again", name, options.broker, failure)
-                health.report(name, Down(str(failure)), failure)
-                await stop.wait()
-                continue
-            delay = next(delays)
-            verb = "lost" if isinstance(failure, SessionLost) else "cannot reach"
-            log.warning("%s: %s %s: %s; trying again in %.1f s", name, verb, options.broker, failure, delay)
-            health.report(name, Connecting(), failure)
-            async with move_on_when(stop.wait):
-                await trio.sleep(delay)
-        health.report(name, Down("the gateway was stopped"))
-        for pump in pumps:
-            pump.log_unpublished()
-        inbound.log_undelivered()
-        nursery.cancel_scope.cancel()
+    await _Bridge(connector, channels, health, stop).serve()
+
+
+class _Ended(NamedTuple):
+    """How a connection went wrong, and the seconds for which it had been up; `None` if it never was."""
+
+    failure: Exception
+    uptime: float | None
+
+
+class _Bridge:
+    def __init__(
+        self, connector: MqttConnector, channels: GatewayChannels, health: HealthBoard, stop: trio.Event
+    ) -> None:
+        self._name = connector.name
+        self._options, self._presence = _complete(connector, channels.name)
+        self._health = health
+        self._stop = stop
+        self._revive = channels.revive
+        self._state = SessionState()
+        self._inbound = InboundMessages(connector, channels.inbound, health)
+        filters = ChannelFilters(channel for channel in connector.channels if channel.direction == "in")
+        self._subscriptions = Subscriptions(connector.name, filters, _record(self._options))
+        self._pumps = _pumps(connector, channels, health)
+        self._executor = channels.executor or Executor()
+        self._unexpected = ""  # the last one, of which the traceback has been logged
+        channels.duties.extend(pump.stalled for pump in self._pumps)
+        _add_items(self._executor, connector, self._pumps, self._inbound)
+
+    async def serve(self) -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._executor.run)
+            history = reconnect.History()
+            while not self._stop.is_set():
+                self._health.report(self._name, Connecting())
+                ended = await self._connect()
+                if self._stop.is_set() or ended is None:
+                    break
+                history, retry = reconnect.after(history, *ended, self._options.reconnect, self._options.client_id)
+                if isinstance(ended.failure, ConnectRefused):
+                    self._presence.login_refused(ended.failure)
+                self._report(ended, retry)
+                if await self._pause(retry.delay):
+                    history = reconnect.History()
+                    self._presence.revived()
+            self._health.report(self._name, Down("the gateway was stopped"))
+            for pump in self._pumps:
+                pump.log_unpublished()
+            self._inbound.log_undelivered()
+            nursery.cancel_scope.cancel()
+
+    async def _connect(self) -> _Ended | None:
+        """One connection, from its beginning to its end. `None` if it ended because of a stop."""
+        options, since = self._presence.applied_to(self._options), None
+        failure: Exception | None = None
+        try:
+            async with (
+                move_on_when(self._stop.wait),
+                open_session(options, self._inbound.deliver, self._state, self._inbound.max_payload) as session,
+            ):
+                self._inbound.attach(session)  # before anything can come
+                await self._subscriptions.renew(session)
+                since = trio.current_time()
+                self._presence.up(session)
+                log.info("%s: connected to %s", self._name, options.broker)
+                self._show_subscriptions()
+                failure = await self._carry(session)
+        except* Exception as group:
+            # Whatever goes wrong with a connection must not end the gateway.
+            causes = leaves(group)
+            if any(isinstance(cause, MemoryError) or _is_of_a_pump(cause) for cause in causes):
+                raise
+            expected = [cause for cause in causes if isinstance(cause, ConnectorError)]
+            failure = cast(Exception, (expected or causes)[0])
+        if failure is None:
+            return None
+        return _Ended(failure, None if since is None else trio.current_time() - since)
+
+    def _show_subscriptions(self) -> None:
+        complaints = self._subscriptions.complaints
+        for complaint in complaints:
+            log.error("%s: %s", self._name, complaint)
+        self._health.report(self._name, Degraded("; ".join(complaints)) if complaints else Up())
+
+    async def _subscribe_again(self, session: Session) -> None:
+        """Serve: ask now and then for what the broker has refused, until it refuses nothing."""
+        delays = reconnect.REFUSED.delays()
+        while self._subscriptions.complaints:
+            if await self._pause(next(delays)):
+                delays = reconnect.REFUSED.delays()
+            await self._subscriptions.ask_again(session)
+            self._show_subscriptions()
+
+    async def _carry(self, session: Session) -> SessionLost:
+        """Let the pumps publish until the session is lost. When cancelled by a stop, drain them first."""
+        try:
+            with contextlib.ExitStack() as lent:
+                for pump in self._pumps:
+                    lent.enter_context(pump.publishing(session))
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._subscribe_again, session)
+                    lost = await session.wait_until_lost()
+                    nursery.cancel_scope.cancel()
+                return lost
+        finally:
+            if self._stop.is_set():
+                # What the app has sent before it stopped is still to be published, and this is the last chance.
+                with trio.CancelScope(shield=True, deadline=trio.current_time() + self._options.drain_timeout):
+                    async with move_on_when(session.wait_until_lost), trio.open_nursery() as nursery:
+                        for pump in self._pumps:
+                            nursery.start_soon(pump.drain, session)
+                with trio.CancelScope(shield=True, deadline=trio.current_time() + _FAREWELL):
+                    await self._presence.down(session)
+
+    def _report(self, ended: _Ended, retry: reconnect.Retry) -> None:
+        """Say and show what went wrong, and when it is tried again."""
+        if not isinstance(ended.failure, ConnectorError):
+            self._log_unexpected(ended.failure)
+        name, broker = self._name, self._options.broker
+        if retry.refused:
+            again = "%s: %s: %s; trying again in %.0f s, or when asked to by `taktora-trio revive`"
+            log.error(again, name, broker, retry.reason, retry.delay)
+            state: ConnectorHealth = Down(retry.reason, next_attempt=time.time() + retry.delay)
+        else:
+            verb = "cannot reach" if ended.uptime is None else "lost"
+            log.warning("%s: %s %s: %s; trying again in %.1f s", name, verb, broker, retry.reason, retry.delay)
+            state = Connecting()
+        self._health.report(name, state, retry.reason)
+
+    def _log_unexpected(self, failure: Exception) -> None:
+        told = summary(failure)
+        if told != self._unexpected:  # else its traceback is in the log already
+            self._unexpected = told
+            log.error("%s: the connection ended by an error: %s", self._name, told, exc_info=failure)
+
+    async def _pause(self, seconds: float) -> bool:
+        """Wait for so long, or until a stop, or until somebody asks for an attempt at once: whether that was it."""
+        async with move_on_when(self._stop.wait), move_on_when(self._revive.wait) as waiting:
+            await trio.sleep(seconds)
+        return bool(waiting.cancelled_caught)
+
+
+def _is_of_a_pump(exc: BaseException) -> bool:
+    """Whether it came out of a pump, which the session has called: then it would come again on every connection."""
+    return any(frame.f_globals.get("__name__") in _PUMPS for frame, _ in traceback.walk_tb(exc.__traceback__))
 
 
 def _complete(connector: MqttConnector, name: str) -> tuple[MqttOptions, Presence]:
@@ -159,23 +258,3 @@ def _add_items(
     for pump in pumps:
         executor.add(pump.publish_batch, on_message(pump), name=name(pump.channel))
     inbound.add_items(executor, name)
-
-
-async def _carry(
-    session: Session, pumps: list[OutboundPump], presence: Presence, stop: trio.Event, drain_timeout: float
-) -> SessionLost:
-    """Let the pumps publish until the session is lost. When cancelled by a stop, drain them first."""
-    try:
-        with contextlib.ExitStack() as lent:
-            for pump in pumps:
-                lent.enter_context(pump.publishing(session))
-            return await session.wait_until_lost()
-    finally:
-        if stop.is_set():
-            # What the app has sent before it stopped is still to be published, and this is the last chance.
-            with trio.CancelScope(shield=True, deadline=trio.current_time() + drain_timeout):
-                async with move_on_when(session.wait_until_lost), trio.open_nursery() as nursery:
-                    for pump in pumps:
-                        nursery.start_soon(pump.drain, session)
-            with trio.CancelScope(shield=True, deadline=trio.current_time() + _FAREWELL):
-                await presence.down(session)

@@ -7,7 +7,7 @@ import sys
 from collections import deque
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import trio
 
@@ -17,9 +17,8 @@ from taktora_trio.errors import BackPressure, PayloadOverflow
 from taktora_trio.escaping import escaped
 from taktora_trio.executor import Context, Executor, on_message
 from taktora_trio.health import HealthBoard
-from taktora_trio.mqtt.routing import MqttRouting
 from taktora_trio.mqtt.sessions.session import Message, Session
-from taktora_trio.mqtt.topics import FilterTree, minimal_filters
+from taktora_trio.mqtt.topics import FilterTree
 
 if TYPE_CHECKING:
     from taktora_trio.mqtt.connector import MqttConnector
@@ -62,11 +61,6 @@ class InboundMessages:
             (channel.routing.address, d) for channel, d in zip(channels, self._deliveries, strict=True)
         )
         self._matching: dict[str, list[_Delivery]] = {}
-        wanted: dict[str, int] = {}
-        for channel in channels:
-            routing = cast(MqttRouting, channel.routing)
-            wanted[routing.subscription] = max(routing.qos, wanted.get(routing.subscription, 0))
-        self.filters = minimal_filters(wanted)
 
     def attach(self, session: Session) -> None:
         """From now on this is where acknowledgements go."""

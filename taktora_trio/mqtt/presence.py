@@ -16,7 +16,8 @@ __all__ = ["Presence", "with_presence"]
 log = logging.getLogger(__name__)
 
 UP, DOWN = b"Up", b"Down"
-_OF_A_WILL = {"Not authorized", "QoS not supported", "Retain not supported", "Topic name invalid"}
+# Not authorized, topic name invalid, payload format invalid, retain not supported, QoS not supported
+_OF_A_WILL = {0x87, 0x90, 0x99, 0x9A, 0x9B}
 _UNANSWERED = 2  # connections that ended without an answer to it, after which it is given up
 
 
@@ -31,9 +32,14 @@ class Presence:
 
     topic: str | None
     _unanswered: int = 0
+    _doubted: bool = False  # whether the will was in question since somebody last changed something
+    _without_will: bool = False
 
     def up(self, session: Session) -> None:
         if self.topic is None:
+            return
+        if self._without_will:
+            self.give_up("the broker refused the login with its last will, and not without")
             return
         if self._unanswered >= _UNANSWERED:
             self.give_up("the broker has ended the connection each time")
@@ -50,9 +56,23 @@ class Presence:
         async with move_on_when(session.wait_until_lost):
             await told.wait()
 
-    def may_be_why(self, refusal: ConnectRefused) -> bool:
-        """Whether a login may have been refused because of the will, of which the app has never heard."""
-        return self.topic is not None and refusal.reason in _OF_A_WILL
+    def applied_to(self, options: MqttOptions) -> MqttOptions:
+        """The options for the next login."""
+        return attrs.evolve(options, will=None) if self._without_will else options
+
+    def login_refused(self, refusal: ConnectRefused) -> None:
+        """Perhaps because of the will, of which the app has never heard: then the next login goes without.
+
+        If that is refused too, it was not the will. One attempt is one login: more may lock an account.
+        """
+        if self.topic is not None:
+            self._without_will = not self._doubted and refusal.code in _OF_A_WILL
+            self._doubted = True
+
+    def revived(self) -> None:
+        """Somebody asks for a login at once, and may have changed what was refused."""
+        if self.topic is not None:
+            self._doubted = self._without_will = False
 
     def give_up(self, reason: str) -> None:
         """From now on nothing is published."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from typing import TypeVar
 
 import trio
 
 from taktora_trio.escaping import escaped
+from taktora_trio.mqtt.filters import ChannelFilters
 from taktora_trio.mqtt.record import SubscriptionRecord
 from taktora_trio.mqtt.sessions.session import Session
 
@@ -31,41 +32,60 @@ class Subscriptions:
     be asked for them, so a record on disk says which they are; without one (`None`) they are not known.
     """
 
-    def __init__(self, name: str, wanted: Mapping[str, int], record: SubscriptionRecord | None) -> None:
+    def __init__(self, name: str, filters: ChannelFilters, record: SubscriptionRecord | None) -> None:
         self._name = name
-        self._wanted = wanted
+        self._filters = filters
         self._record = record
-        self._made: dict[str, int] = {}  # by this process, in a session that the broker has kept since
-        self._recorded: set[str] | None = None
+        self._there: set[str] | None = None  # all that the session may have, and the record has; not known at first
+
+    @property
+    def complaints(self) -> list[str]:
+        """Which channels the broker gives nothing, and why."""
+        return self._filters.complaints
 
     async def renew(self, session: Session) -> None:
-        """Subscribe what is missing, then unsubscribe what is left over. To be called on each new connection."""
+        """Subscribe what is missing, then unsubscribe what is left over. To be called on each new connection.
+
+        Raises `SessionLost`.
+        """
+        there = await self._read() if self._there is None else self._there
+        self._there = there
         if not session.session_present:
-            self._made.clear()
-        if self._recorded is None:
-            self._recorded = await self._read()
-        stale = self._recorded - set(self._wanted) if session.session_present else set[str]()
-        await self._write(stale.union(self._wanted))  # before the broker: else a kill in between would forget some
-        missing = {name: qos for name, qos in self._wanted.items() if self._made.get(name) != qos}
-        await session.subscribe(missing)
-        self._made.update(missing)
-        if stale:
-            # Behind the new ones, which may be for the same messages.
-            refused = await session.unsubscribe(sorted(stale))
-            told = ", ".join(f"'{escaped(name)}'" for name in sorted(stale)[:_TOLD])
-            log.info("%s: unsubscribed %d filters of an earlier version: %s", self._name, len(stale), told)
-            for name, reason in refused.items():
-                log.warning("%s: the broker goes on with '%s': %s", self._name, escaped(name), reason)
-            await self._write({*self._wanted, *refused})
+            self._filters.forget()
+            there = set()
+        await self._subscribe(session, there)
+
+    async def ask_again(self, session: Session) -> None:
+        """Ask the broker of this connection once more for what it has refused. Raises `SessionLost`."""
+        assert self._there is not None
+        await self._subscribe(session, self._there)
+
+    async def _subscribe(self, session: Session, there: set[str]) -> None:
+        self._filters.again()
+        while due := self._filters.due:
+            there = there.union(due)
+            await self._write(there)  # before the broker: else a kill in between would forget some
+            self._filters.answered(due, await session.subscribe(due))
+        left_over = there - self._filters.in_use - self._filters.refused
+        kept = await self._unsubscribe(session, left_over) if left_over else set[str]()
+        await self._write(there - left_over | kept)
+
+    async def _unsubscribe(self, session: Session, left_over: set[str]) -> set[str]:
+        """Behind the new ones, which may be for the same messages. Returns those that the broker goes on with."""
+        refused = await session.unsubscribe(sorted(left_over))
+        told = ", ".join(f"'{escaped(name)}'" for name in sorted(left_over)[:_TOLD])
+        log.info("%s: unsubscribed %d filters that no channel needs: %s", self._name, len(left_over), told)
+        for name, reason in refused.items():
+            log.warning("%s: the broker goes on with '%s': %s", self._name, escaped(name), reason)
+        return set(refused)
 
     async def _read(self) -> set[str]:
         record = self._record
         return set() if record is None else await self._on_disk(record.read, set())
 
-    async def _write(self, filters: Iterable[str]) -> None:
-        record, filters = self._record, set(filters)
-        if record is not None and filters != self._recorded:
-            self._recorded = filters
+    async def _write(self, filters: set[str]) -> None:
+        record, before, self._there = self._record, self._there, filters
+        if record is not None and filters != before:
             await self._on_disk(lambda: record.write(filters), None)
 
     async def _on_disk(self, act: Callable[[], T], otherwise: T) -> T:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 
 import trio
-from trio_util import move_on_when
+from trio_util import RepeatedEvent, move_on_when
 
 from taktora_trio.deployment import Deployment
 from taktora_trio.gateway import ConnectorGateway, open_connector_gateway
-from taktora_trio.supervision.link import SupervisorLink
+from taktora_trio.supervision.link import ReviveGateway, SupervisorLink
 from taktora_trio.supervision.notify import LifeSigns
 from taktora_trio.transport.domain import Domain, open_node
 from taktora_trio.transport.reserve import NoRoom
@@ -22,10 +22,16 @@ _WAITING = 10.0  # seconds after which a gateway that waits asks its supervisor 
 
 
 async def run_gateway(
-    deployment: Deployment, domain: Domain, stop: trio.Event, life: LifeSigns, link: SupervisorLink | None
+    deployment: Deployment,
+    domain: Domain,
+    stop: trio.Event,
+    life: LifeSigns,
+    link: SupervisorLink | None,
+    revive: RepeatedEvent,
 ) -> int:
     """Carry messages until `stop` is set, drain, and return the exit code.
 
+    It connects at once when `revive` is set, or the supervisor says so.
     The services are created by a supervisor or a plugin; until there is one this says that it waits.
     """
     if not domain.is_ready():
@@ -40,7 +46,7 @@ async def run_gateway(
     with domain.hold("gateway"):
         while not stop.is_set():
             try:
-                await _carry(deployment, domain, stop, life, link.incarnation if link else 1)
+                await _carry(deployment, domain, stop, life, link, revive)
                 break
             except NoRoom as exc:  # to start again would change nothing, and each start takes a restart of the policy
                 log.error("%s", exc)
@@ -56,13 +62,20 @@ async def _ask_for_time(life: LifeSigns) -> None:
         await trio.sleep(_WAITING)
 
 
-async def _carry(deployment: Deployment, domain: Domain, stop: trio.Event, life: LifeSigns, incarnation: int) -> None:
+async def _carry(
+    deployment: Deployment,
+    domain: Domain,
+    stop: trio.Event,
+    life: LifeSigns,
+    link: SupervisorLink | None,
+    revive: RepeatedEvent,
+) -> None:
     async with (
         open_node(domain, "gateway") as node,
         open_connector_gateway(
             node,
             deployment.connectors,
-            incarnation=incarnation,
+            incarnation=link.incarnation if link else 1,
             name=domain.identity,
             observers=deployment.observers,
         ) as gateway,
@@ -70,12 +83,26 @@ async def _carry(deployment: Deployment, domain: Domain, stop: trio.Event, life:
     ):
         nursery.start_soon(_live, gateway, life)
         nursery.start_soon(life.stopping_when, stop)
+        nursery.start_soon(_revive_at, revive, gateway)
+        if link is not None:
+            nursery.start_soon(_obey, link, gateway)
         try:
             await gateway.run(stop)
         except Exception as exc:
             gateway.report_crash(exc)
             raise
         nursery.cancel_scope.cancel()
+
+
+async def _revive_at(bell: RepeatedEvent, gateway: ConnectorGateway) -> None:
+    async for _ in bell.events():
+        gateway.revive()
+
+
+async def _obey(link: SupervisorLink, gateway: ConnectorGateway) -> None:
+    async for message in link.messages():
+        if isinstance(message, ReviveGateway):
+            gateway.revive()
 
 
 async def _live(gateway: ConnectorGateway, life: LifeSigns) -> None:

@@ -5,13 +5,14 @@ That task may run the gateway in a thread with a loop of its own (`Deployment.ga
 
 from __future__ import annotations
 
+import contextlib
 from functools import partial
 
 import trio
 from trio_util import RepeatedEvent, move_on_when
 
 from taktora_trio.deployment import Deployment
-from taktora_trio.gateway import open_connector_gateway
+from taktora_trio.gateway import ConnectorGateway, open_connector_gateway
 from taktora_trio.host import ConnectorHost, open_connector_host
 from taktora_trio.shapes.gateway_thread import run_in_thread
 from taktora_trio.supervision.supervisor import Supervisor
@@ -28,8 +29,8 @@ async def run_in_process(
 ) -> int:
     """Run both halves until the app returns or `stop` is set; then drain, and return the exit code.
 
-    `revive` starts a gateway again that was given up. Raises `Escalated` if the gateway failed too often, and its
-    policy says so.
+    `revive` starts a gateway again that was given up, and has any other connect at once. Raises `Escalated` if the
+    gateway failed too often, and its policy says so.
     """
     check_plan(plan_memory(deployment.connectors))
     await domain.settle()
@@ -62,12 +63,22 @@ async def _run_halves(deployment: Deployment, domain: Domain, stop: trio.Event, 
 
 def _gateway(deployment: Deployment, domain: Domain, node: Node, host: ConnectorHost, stop: trio.Event) -> Supervisor:
     connectors, policy, name = deployment.connectors, deployment.gateway_policy, domain.identity
+    running: list[tuple[ConnectorGateway, trio.lowlevel.TrioToken]] = []  # none, or the one
+
+    def connect_now() -> None:
+        for gateway, token in running:
+            with contextlib.suppress(trio.RunFinishedError):  # a thread that has just ended
+                token.run_sync_soon(gateway.revive)
 
     async def carry(node: Node, incarnation: int, stop: trio.Event) -> None:
         async with open_connector_gateway(
             node, connectors, incarnation=incarnation, name=name, observers=deployment.observers
         ) as gateway:
-            await gateway.run(stop)
+            running.append((gateway, trio.lowlevel.current_trio_token()))
+            try:
+                await gateway.run(stop)
+            finally:
+                running.clear()
 
     async def carry_in_thread(incarnation: int, stop: trio.Event) -> None:
         async with open_node(domain, "gateway") as node:  # one for each thread, as iceoryx2 advises
@@ -85,4 +96,5 @@ def _gateway(deployment: Deployment, domain: Domain, node: Node, host: Connector
         policy,
         stop=stop,
         on_failure=lambda failure, exit_: host.gateway_failed(failure, exit_.exception),
+        on_revived=connect_now,
     )

@@ -58,7 +58,8 @@ async def run_split(
 
     The supervisor creates every service and holds it, so that either half can be killed at any moment. The plugin
     is stopped first, then the gateway, which has then still to publish what the plugin sent last. `revive` starts a
-    gateway again that was given up. Raises `Escalated` if the gateway failed too often, and its policy says so.
+    gateway again that was given up, and has any other connect at once. Raises `Escalated` if the gateway failed too
+    often, and its policy says so.
     """
     check_plan(plan_memory(deployment.connectors))
     await domain.settle()
@@ -95,6 +96,7 @@ class _Supervision:
         self._halves = halves
         self._nursery = nursery
         self._to_plugin: ChildLink | None = None
+        self._to_gateway: ChildLink | None = None
         self._news: GatewayStarted | GatewayFailed | None = None
         self._gateway_pid = 0
         self._before = [pid for pid, _ in children()]  # such as an embedded broker
@@ -110,6 +112,7 @@ class _Supervision:
             ),
             deployment.gateway_policy,
             on_failure=self._gateway_failed,
+            on_revived=self._gateway_revived,
         )
         self.plugin = Supervisor(
             "plugin",
@@ -144,10 +147,15 @@ class _Supervision:
 
     def _gateway_started(self, incarnation: int, pid: int, link: ChildLink) -> None:
         self._halves.running["gateway"] = self._gateway_pid = pid
+        self._to_gateway = link
         self._tell(GatewayStarted(incarnation, pid))
 
     def _gateway_failed(self, failure: Failure, exit_: Exit) -> None:
         self._tell(GatewayFailed(self._gateway_pid, failure))
+
+    def _gateway_revived(self) -> None:
+        if self._to_gateway is not None:
+            self._to_gateway.send(ReviveGateway())
 
     def _tell(self, news: GatewayStarted | GatewayFailed) -> None:
         self._news = news
@@ -171,3 +179,5 @@ class _Supervision:
         reap_adopted({*self._before, *self._halves.running.values()})
         if half == "plugin":
             self._to_plugin = None
+        else:
+            self._to_gateway = None

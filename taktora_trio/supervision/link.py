@@ -2,7 +2,7 @@
 
 Its end of file means that the supervisor is gone, however it ended. (PR_SET_PDEATHSIG would be bound to the thread that
 spawned the child, which trio ends when it has been idle.) Over it the supervisor tells the plugin of the gateway's
-comings and goings, and the plugin may ask for the gateway to be revived.
+comings and goings, and the plugin may ask for the gateway to be revived; a gateway that was not given up is then told.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class GatewayFailed(msgspec.Struct, frozen=True, tag=True):
 
 
 class ReviveGateway(msgspec.Struct, frozen=True, tag=True):
-    """The app asks for the gateway to be started again."""
+    """The gateway is to be started again, or to connect at once. The plugin asks its supervisor, that the gateway."""
 
 
 Message: TypeAlias = GatewayStarted | GatewayFailed | ReviveGateway

@@ -62,6 +62,10 @@ def _ignore(failure: Failure, exit_: Exit) -> None:
     pass
 
 
+def _do_nothing() -> None:
+    pass
+
+
 class Supervisor:
     """One supervised thing. Whoever starts `run` in a nursery owns it; cancelled, it ends what it runs."""
 
@@ -73,9 +77,11 @@ class Supervisor:
         *,
         stop: trio.Event | None = None,
         on_failure: Callable[[Failure, Exit], None] = _ignore,
+        on_revived: Callable[[], None] = _do_nothing,
         revivable: bool = True,
     ) -> None:
-        """`on_failure` is called at once whenever it ended and that was not wanted, before the delay.
+        """`on_failure` is called at once whenever it ended and that was not wanted, before the delay. `on_revived` is
+        called when somebody asks to revive it and it is not given up: it may wait for something itself.
 
         Once `stop` is set (which the runner is expected to watch for) its end is wanted, and nothing is started again.
         Without `revivable`, `run` returns when it is given up, instead of waiting to be revived.
@@ -88,6 +94,7 @@ class Supervisor:
         self._policy = policy
         self._stop = trio.Event() if stop is None else stop
         self._on_failure = on_failure
+        self._on_revived = on_revived
         self._revivable = revivable
         self._revived = trio.Event()
 
@@ -122,9 +129,13 @@ class Supervisor:
         return self.last_exit
 
     def revive(self) -> bool:
-        """Start again what was given up, with its whole budget; `False` if it is not given up."""
+        """Start again what was given up, with its whole budget; `False` if it is not given up.
+
+        What runs then is told, and may have something of its own to try at once.
+        """
         if not self._revivable or self._step(Revived()) is None:
-            log.info("%s: not given up, so there is nothing to revive", self.name)
+            log.info("%s: not given up, so there is nothing to start again", self.name)
+            self._on_revived()
             return False
         log.info("%s: revived", self.name)
         self._revived.set()

@@ -20,6 +20,7 @@ from taktora_trio.transport.services import HEALTH_PAYLOAD, ServiceSpec
 
 __all__ = ["GatewayIdentity", "HealthReport", "HealthReporter", "open_health_reader", "open_health_reporter"]
 
+_YEAR_9999 = 253_370_764_800  # as a unix time in seconds
 _TEXT_LIMIT = HEALTH_PAYLOAD // 8  # in characters, of which JSON may need 6 bytes each
 
 
@@ -47,6 +48,7 @@ class HealthReport(msgspec.Struct, frozen=True):
     pid: int
     started: int
     incarnation: int
+    next_attempt: float | None = None
 
     @property
     def identity(self) -> GatewayIdentity:
@@ -62,7 +64,9 @@ class HealthReport(msgspec.Struct, frozen=True):
             case "Degraded":
                 return Degraded(self.reason)
             case _:
-                return Down(self.reason, self.since)
+                # A time that no calendar has could not be shown.
+                due = self.next_attempt if self.next_attempt and 0 < self.next_attempt < _YEAR_9999 else None
+                return Down(self.reason, self.since, next_attempt=due)
 
 
 class HealthReporter:
@@ -85,6 +89,7 @@ class HealthReporter:
             pid=self._identity.pid,
             started=self._identity.started,
             incarnation=self._identity.incarnation,
+            next_attempt=getattr(state, "next_attempt", None),
         )
         self._port.send(self._encode(report))
 

@@ -35,7 +35,7 @@ from tests.brokers.live import open_live
 from tests.brokers.nats import needs_nats, open_nats
 from tests.brokers.sessions import Kind, each_session
 from tests.client import open_client
-from tests.command import MODES, open_command
+from tests.command import MODES, open_command, run_command
 from tests.deployment.delivery_apps import VARIABLE as DELIVERY_VARIABLE
 from tests.deployment.delivery_apps import Setting
 from tests.mosquitto import Mosquitto, find_mosquitto, free_port, open_mosquitto
@@ -124,18 +124,26 @@ async def test_the_runner_scripts_hide_it_too(
 
 
 @pytest.mark.parametrize("mode", MODES)
-async def test_a_refused_login_is_down_and_not_retried(
+async def test_a_refused_login_is_down_and_tried_again_at_once_when_somebody_asks_for_it(
     mode: str, tmp_path: Path, password_lines: list[str], domain: Domain
 ) -> None:
     async with open_mosquitto(tmp_path, password_lines, anonymous=False) as broker:
         url = f"mqtt://app:wrong@127.0.0.1:{broker.port}"
         async with open_command("run", ECHO, "--mode", mode, "--broker", url, "--domain", domain.name) as run:
-            down = await run.until_logged("Connecting -> Down (the broker refused the login: Not authorized)")
-            await trio.sleep(1)  # four times the delay after which it would be tried again
+            down = await run.until_logged("-> Down (the broker refused the login: Not authorized; next attempt at 20")
+            await trio.sleep(1)  # four times the delay after which another failure would be tried again
+            refusals = [entry for entry in run.log if "refused the login: Not authorized; trying" in entry["message"]]
+            assert len(refusals) == 1, "it was tried again at once"
+            tool = find_mosquitto("mosquitto_passwd")
+            await trio.run_process([tool, "-b", str(tmp_path / "passwords"), "app", "wrong"])
+            os.kill(broker.pid, signal.SIGHUP)
+            code, output, errors = await run_command("revive", "--domain", domain.name)
+            assert (code, errors) == (0, "")
+            assert f"asked the run of domain {domain.name} (pid {run.pid}) to start its gateway again if" in output
+            await run.until_logged("mqtt: revived: tries at once (Down (the broker refused the login")
+            await run.until_logged("-> Up")
             run.signal(signal.SIGTERM)
             assert await run.wait(10) == 0
-        refusals = [entry for entry in run.log if "not tried again" in entry["message"]]
-        assert len(refusals) == 1, "it was tried again"
         assert "wrong" not in down["message"]
 
 

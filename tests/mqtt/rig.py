@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 import attrs
 import trio
 from trio.testing import wait_all_tasks_blocked
+from trio_util import RepeatedEvent
 
 from taktora_trio import (
     Backoff,
@@ -144,6 +145,7 @@ class FakeSession(Session):
         self.holds: list[bool] = []
         self.subscribed: list[dict[str, int]] = []
         self.unsubscribed: list[str] = []
+        self.refused_filters: dict[str, str] = {}
         self.closed_at: float | None = None
         self._lost = trio.Event()
 
@@ -151,9 +153,10 @@ class FakeSession(Session):
     def payloads(self) -> list[bytes]:
         return [message.payload for message in self.published]
 
-    async def subscribe(self, filters: Mapping[str, int]) -> None:
+    async def subscribe(self, filters: Mapping[str, int]) -> dict[str, str]:
         await trio.lowlevel.checkpoint()
         self.subscribed.append(dict(filters))
+        return {name: reason for name, reason in self.refused_filters.items() if name in filters}
 
     async def unsubscribe(self, filters: Iterable[str]) -> dict[str, str]:
         await trio.lowlevel.checkpoint()
@@ -182,12 +185,13 @@ class FakeSession(Session):
     def hold(self, reading: bool) -> None:
         self.holds.append(reading)
 
-    def lose(self) -> None:
+    def lose(self, failure: SessionLost | None = None) -> None:
+        self._failure = failure or SessionLost("connection reset")
         self._lost.set()
 
     async def wait_until_lost(self) -> SessionLost:
         await self._lost.wait()
-        return SessionLost("connection reset")
+        return self._failure
 
 
 @attrs.define
@@ -228,6 +232,7 @@ class Bridge:
     stop: trio.Event
     health: list[tuple[str, float]] = attrs.field(factory=list)
     duties: list[Callable[[], str | None]] = attrs.field(factory=list)
+    revive: RepeatedEvent = attrs.field(factory=RepeatedEvent)
     ended: trio.Event = attrs.field(factory=trio.Event)
     ended_at: float | None = None
 
@@ -252,7 +257,9 @@ async def open_bridge(
     )
 
     async def serve() -> None:
-        await connector.serve_gateway(GatewayChannels(outbound, inbound, duties=running.duties), board, running.stop)
+        await connector.serve_gateway(
+            GatewayChannels(outbound, inbound, duties=running.duties, revive=running.revive), board, running.stop
+        )
         running.ended_at = trio.current_time()
         running.ended.set()
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Mapping
 from typing import Any
 
+import attrs
 import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from taktora_trio import Backoff, Header, Metadata, Received
+from taktora_trio import Backoff, ConfigError, Header, Metadata, Received
+from taktora_trio.mqtt import reconnect
 from taktora_trio.mqtt.options import LastWill
 from taktora_trio.mqtt.sessions.session import ConnectFailed, ConnectRefused, Message, OnDone, SessionLost
 from tests.mqtt.rig import Fake, FakeSession, Memory, Sink, inbound, open_bridge, outbound
@@ -27,48 +30,140 @@ async def test_unreachable_is_tried_again_with_backoff(fake: Fake, autojump_cloc
         assert running.health == [("Up", 15)]
 
 
-async def test_a_lost_connection_is_renewed_and_the_backoff_starts_over(fake: Fake, autojump_clock: MockClock) -> None:
+@pytest.mark.parametrize(("lasted", "again_after"), [(7.9, 4), (8, 1)])
+async def test_the_backoff_starts_over_once_a_connection_has_stayed_up(
+    fake: Fake, lasted: float, again_after: float, autojump_clock: MockClock
+) -> None:
     first, second = FakeSession(), FakeSession()
     broker = fake(ConnectFailed("no route"), ConnectFailed("no route"), first, second)
+    lost = 3 + lasted
     async with open_bridge(outbound()) as running:
-        await trio.sleep(10)
+        await trio.sleep(lost)
         first.lose()
         await trio.sleep(10)
-        assert broker.connects == [0, 1, 3, 11]
-        assert running.health == [("Up", 3), ("Connecting", 10), ("Up", 11)]
-        assert first.closed_at == 10
-    assert running.health[3:] == [("Down (the gateway was stopped)", 20)]
+        assert broker.connects == [0, 1, 3, lost + again_after]
+        assert running.health == [("Up", 3), ("Connecting", lost), ("Up", lost + again_after)]
+        assert first.closed_at == lost
+    assert running.health[3:] == [("Down (the gateway was stopped)", lost + 10)]
 
 
-async def test_a_refused_login_is_down_and_not_tried_again(
-    fake: Fake, caplog: pytest.LogCaptureFixture, autojump_clock: MockClock
+@pytest.mark.parametrize("protocol", ["3.1.1", "5"])
+async def test_two_clients_of_one_name_leave_each_other_more_and_more_time_and_are_told(
+    protocol: str, memory: Memory, caplog: pytest.LogCaptureFixture, autojump_clock: MockClock
 ) -> None:
-    broker = fake(ConnectRefused("the broker refused the login: Not authorized"))
+    broker, options = memory
+    backoff = Backoff(initial=1, maximum=64, factor=2, jitter=0.2)
+    options |= {"protocol": protocol, "client_id": "one\n", "presence": None, "reconnect": backoff}
+    async with open_bridge(outbound(), **options), open_bridge(outbound(), **options):
+        await trio.sleep(500)
+        assert broker.connects < 2 * 14
+    told = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    if protocol == "5":
+        assert all("another client uses the client id 'one\\n'" in line for line in told)
+    assert any("the client id 'one\\n'" in line for line in told)
+
+
+async def test_a_refused_login_is_down_and_tried_again_after_minutes(
+    fake: Fake, caplog: pytest.LogCaptureFixture, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(time, "time", lambda: 1_000_000_000 + trio.current_time())
+    monkeypatch.setattr(reconnect, "REFUSED", attrs.evolve(reconnect.REFUSED, jitter=0))
+    refused = ConnectRefused("the broker refused the login: Not authorized", 0x87)
+    session = FakeSession()
+    broker = fake(*[refused] * 5, session)
     async with open_bridge(outbound()) as running:
+        await trio.sleep(100)
+        assert running.health == [
+            ("Down (the broker refused the login: Not authorized; next attempt at 2001-09-09 01:47:10 UTC)", 0),
+            ("Connecting", 30),
+            ("Down (the broker refused the login: Not authorized; next attempt at 2001-09-09 01:48:10 UTC)", 30),
+            ("Connecting", 90),
+            ("Down (the broker refused the login: Not authorized; next attempt at 2001-09-09 01:50:10 UTC)", 90),
+        ]
+        await trio.sleep(800)
+        assert broker.connects == [0, 30, 90, 210, 450, 750]
+        assert running.health[-1] == ("Up", 750)
+    assert [record.levelno for record in caplog.records if record.levelno > logging.INFO] == [logging.ERROR] * 5
+
+
+async def test_a_stop_does_not_wait_for_the_next_login(fake: Fake, autojump_clock: MockClock) -> None:
+    fake(ConnectRefused("refused", 0x87))
+    async with open_bridge(outbound()) as running:
+        await trio.sleep(7)
+        assert await running.stopped() == 7
+
+
+async def test_revived_it_is_tried_at_once_and_the_delays_start_over(fake: Fake, autojump_clock: MockClock) -> None:
+    refused, failed = ConnectRefused("refused", 0x87), ConnectFailed("no route")
+    broker = fake(refused, refused, *[failed] * 4)
+    async with open_bridge(outbound()) as running:
+        for _ in range(2):
+            await trio.sleep(5)
+            running.revive.set()
+        await trio.sleep(5)
+        assert broker.connects == [0, 5, 10, 11, 13]
+        running.revive.set()
+        await trio.sleep(0.5)
+        running.revive.set()
+        await trio.sleep(1.2)
+        assert broker.connects == [0, 5, 10, 11, 13, 15, 15.5, 16.5]
+
+
+async def test_a_refused_subscription_takes_down_its_channel_and_no_other(
+    fake: Fake, caplog: pytest.LogCaptureFixture, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reconnect, "REFUSED", attrs.evolve(reconnect.REFUSED, jitter=0))
+    first, second = FakeSession(), FakeSession()
+    first.refused_filters = second.refused_filters = {"a/#": "Not authorized"}
+    broker = fake(first, second)
+    channels = [inbound("a", "a/#"), inbound("b", "a/b", 1), inbound("c", "c", 2), outbound()]
+    complaint = "channel a: the broker refuses the subscription to 'a/#' (Not authorized)"
+    async with open_bridge(*channels) as running:
+        await trio.sleep(29)
+        assert running.health == [(f"Degraded ({complaint})", 0)]
+        # What the refused one would have covered is asked for itself.
+        assert first.subscribed == [{"a/#": 1, "c": 2}, {"a/b": 1}]
+        assert broker.on_message is not None
+        broker.on_message(Message("a/b", b"x"))
+        running.sources["out"].put(b"y")
+        await trio.sleep(2)
+        assert running.sinks["b"].take() == [b"x"]
+        assert first.payloads == [b"y"]
+        assert first.subscribed[2:] == [{"a/#": 1}]  # and the refused one again after 30 s
+        first.lose()
+        await trio.sleep(10)
+        assert second.subscribed == first.subscribed[:2]
+        second.refused_filters = {}
+        running.revive.set()
+        await trio.sleep(1)
+        assert second.subscribed[2:] == [{"a/#": 1}]
+        assert [state for state, _ in running.health[1:]] == ["Connecting", f"Degraded ({complaint})", "Up"]
         await trio.sleep(500)
-        assert broker.connects == [0]
-        assert running.health == [("Down (the broker refused the login: Not authorized)", 0)]
-        assert await running.stopped() == 500
-    assert [record.levelno for record in caplog.records if record.levelno > logging.INFO] == [logging.ERROR]
+        assert len(second.subscribed) == 3
+    assert f"mqtt: {complaint}" in caplog.text
 
 
-async def test_a_refused_subscription_is_down_too(fake: Fake, autojump_clock: MockClock) -> None:
-    class Refusing(FakeSession):
-        async def subscribe(self, filters: Mapping[str, int]) -> None:
-            raise ConnectRefused(f"the broker refused the subscription to {', '.join(filters)}")
+async def test_a_connection_that_is_lost_while_it_is_asked_again(fake: Fake, autojump_clock: MockClock) -> None:
+    class Losing(FakeSession):
+        async def subscribe(self, filters: Mapping[str, int]) -> dict[str, str]:
+            if self.subscribed:
+                raise SessionLost("reset")
+            return await super().subscribe(filters)
 
-    session = Refusing()
-    broker = fake(session)
-    async with open_bridge(inbound("in", "a/#")) as running:
-        await trio.sleep(500)
-        assert broker.connects == [0]
-        assert running.health == [("Down (the broker refused the subscription to a/#)", 0)]
-        assert session.closed_at == 0
+    first, second = Losing(), FakeSession()
+    first.refused_filters = {"a": "Quota exceeded"}
+    broker = fake(first, second)
+    async with open_bridge(inbound("a", "a")) as running:
+        await trio.sleep(5)
+        running.revive.set()
+        await trio.sleep(5)
+        assert broker.connects == [0, 6]
+        assert running.health[-1] == ("Up", 6)
 
 
 async def test_lost_while_subscribing(fake: Fake, autojump_clock: MockClock) -> None:
     class Losing(FakeSession):
-        async def subscribe(self, filters: Mapping[str, int]) -> None:
+        async def subscribe(self, filters: Mapping[str, int]) -> dict[str, str]:
             raise SessionLost("reset")
 
     broker = fake(Losing(), FakeSession())
@@ -89,11 +184,52 @@ async def test_a_stop_while_connecting_is_at_once(
     assert running.health == [("Down (the gateway was stopped)", 7)]
 
 
-async def test_an_error_that_nobody_expects_is_not_swallowed(fake: Fake, autojump_clock: MockClock) -> None:
-    fake(ZeroDivisionError())
-    with pytest.RaisesGroup(ZeroDivisionError, flatten_subgroups=True):
-        async with open_bridge(outbound()):
+async def test_an_error_that_nobody_expects_is_the_end_of_that_connection_alone(
+    fake: Fake, caplog: pytest.LogCaptureFixture, autojump_clock: MockClock
+) -> None:
+    class Broken(FakeSession):
+        async def wait_until_lost(self) -> SessionLost:
             await trio.sleep(1)
+            raise RuntimeError("out of a websocket")
+
+    broker = fake(ConfigError("no CA file"), ZeroDivisionError("x"), ZeroDivisionError("x"), Broken(), FakeSession())
+    async with open_bridge(outbound()) as running:
+        await trio.sleep(100)
+        assert broker.connects == [0, 1, 3, 7, 12]
+        assert running.health == [("Up", 7), ("Connecting", 8), ("Up", 12)]
+    told = [(record.getMessage(), bool(record.exc_info)) for record in caplog.records if record.levelno > logging.INFO]
+    assert told == [
+        ("mqtt: cannot reach mqtt://localhost:1883: no CA file; trying again in 1.0 s", False),
+        ("mqtt: the connection ended by an error: ZeroDivisionError: x", True),
+        ("mqtt: cannot reach mqtt://localhost:1883: x; trying again in 2.0 s", False),
+        ("mqtt: cannot reach mqtt://localhost:1883: x; trying again in 4.0 s", False),
+        ("mqtt: the connection ended by an error: RuntimeError: out of a websocket", True),
+        ("mqtt: lost mqtt://localhost:1883: out of a websocket; trying again in 4.0 s", False),
+    ]
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError, MemoryError])
+async def test_an_error_of_a_pump_is_raised_even_out_of_a_session(
+    error: type[Exception], fake: Fake, autojump_clock: MockClock
+) -> None:
+    class Broken(Sink):
+        def send_nowait(self, *args: Any, **kwargs: Any) -> None:
+            raise error
+
+    broker = fake(FakeSession())
+
+    class Handing(FakeSession):
+        async def wait_until_lost(self) -> SessionLost:
+            assert broker.on_message is not None
+            await trio.sleep(1)
+            broker.on_message(Message("a", b""))
+            raise AssertionError
+
+    broker.answers = [Handing()]
+    with pytest.RaisesGroup(error, flatten_subgroups=True):
+        async with open_bridge(inbound("a", "a"), sinks={"a": Broken()}):
+            await trio.sleep(10)
+    assert broker.connects == [0]
 
 
 # Subscribing
@@ -211,20 +347,56 @@ async def test_nor_is_one_that_ends_the_connection_because_of_it(fake: Fake, aut
     async with open_bridge(outbound(), client_id="one") as running:
         await trio.sleep(100)
         assert running.health[-1][0] == "Up"
-        assert broker.connects == [0, 1, 2]
+        assert broker.connects == [0, 1, 3]
     assert [len(session.published) for session in sessions] == [1, 1, 0]
 
 
 async def test_nor_one_that_refuses_the_will_with_the_login(fake: Fake, autojump_clock: MockClock) -> None:
-    session = FakeSession()
-    broker = fake(ConnectRefused("refused", "Not authorized"), session)
+    session, again = FakeSession(), FakeSession()
+    broker = fake(ConnectRefused("refused", 0x87), session, again)
     async with open_bridge(outbound(), client_id="one") as running:
         await trio.sleep(1)
-        assert broker.connects == [0, 0]
+        assert broker.connects == [0], "one attempt is one login"
+        await trio.sleep(36)
+        for connected in (session, again):
+            await trio.sleep(9)
+            assert broker.options is not None
+            assert broker.options.will is None
+            assert running.health[-1][0] == "Up"
+            connected.lose()
+    assert session.published == again.published == []
+
+
+@pytest.mark.parametrize("code", [0x86, 0x87])
+async def test_a_login_that_is_refused_without_the_will_too_is_not_the_wills_fault(
+    code: int, fake: Fake, autojump_clock: MockClock
+) -> None:
+    session = FakeSession()
+    broker = fake(*[ConnectRefused("refused", code)] * 4, session)
+    wills = []
+    async with open_bridge(outbound(), client_id="one") as running:
+        for seconds in (1, 36, 72, 144, 288):
+            await trio.sleep(seconds)
+            assert broker.options is not None
+            wills.append(broker.options.will is not None)
+        assert len(broker.connects) == 5
+        assert running.health[-1][0] == "Up"
+    assert wills == [True, code == 0x86, True, True, True]
+    assert presence(session)[0] == (b"Up", 1, True)
+
+
+async def test_who_asks_for_a_login_may_have_mended_it_so_it_has_the_will_again(
+    fake: Fake, autojump_clock: MockClock
+) -> None:
+    session = FakeSession()
+    broker = fake(ConnectRefused("refused", 0x87), session)
+    async with open_bridge(outbound(), client_id="one") as running:
+        await trio.sleep(1)
+        running.revive.set()
+        await trio.sleep(1)
         assert broker.options is not None
-        assert broker.options.will is None
-        assert running.health == [("Up", 0)]
-    assert session.published == []
+        assert broker.options.will is not None
+    assert presence(session)[0] == (b"Up", 1, True)
 
 
 async def test_a_broker_that_never_acknowledges_the_presence_does_not_hold_up_a_stop(

@@ -28,7 +28,6 @@ from taktora_trio.mqtt.sessions.session import (
     OnMessage,
     Session,
     SessionLost,
-    SubscriptionRefused,
 )
 from taktora_trio.mqtt.sessions.state import SessionState
 from tests.mosquitto import find_mosquitto, free_port, open_mosquitto
@@ -201,7 +200,7 @@ async def test_a_lost_connection_is_told_and_nothing_is_done_on_it(rig: Rig) -> 
         with trio.fail_after(10):
             lost = await session.wait_until_lost()
         assert isinstance(lost, SessionLost)
-        assert str(lost)
+        assert str(lost), lost
         session.publish(Message("test", b"", 1), 1, lambda *_: done.append("published on a dead connection"))
         await trio.testing.wait_all_tasks_blocked(0.05)
         assert (await session.wait_until_lost()) is lost
@@ -418,7 +417,11 @@ async def test_the_will_is_published_when_the_connection_breaks_and_not_after_a_
 async def test_taken_over_by_another_with_the_same_id(rig: Rig) -> None:
     async with rig.open(client_id="one") as older, rig.open(client_id="one"):
         with trio.fail_after(10):
-            assert str(await older.wait_until_lost())
+            lost = await older.wait_until_lost()
+    assert str(lost)
+    # mosquitto 2.0.11 closes the connection and does not say why; see test_engine.py for one that does.
+    assert lost.code == (0x8E if rig.v5 and rig.options.session == "memory" else 0)
+    assert not lost.silent
 
 
 @pytest.fixture
@@ -461,9 +464,7 @@ async def test_a_refused_subscription_is_told_by_filter_and_name(strict: Rig) ->
     if strict.options.session != "memory":
         return  # mosquitto grants whatever is asked for, and delivers what is allowed; see test_engine.py
     async with strict.open() as session:
-        with pytest.raises(SubscriptionRefused) as caught:
-            await session.subscribe({"open/#": 1, "secret/#": 1})
-    assert caught.value.filters == {"secret/#": "Not authorized"}
+        assert await session.subscribe({"open/#": 1, "secret/#": 1}) == {"secret/#": "Not authorized"}
 
 
 @pytest.mark.parametrize("password", ["wr0ng", None])

@@ -35,7 +35,6 @@ from taktora_trio.mqtt.sessions.session import (
     OnMessage,
     Session,
     SessionLost,
-    SubscriptionRefused,
 )
 from taktora_trio.mqtt.sessions.state import SessionState
 
@@ -64,8 +63,8 @@ class _Client(aiomqtt.Client):
     limits: BrokerLimits = NO_LIMITS
     is_gone = False
     """Whether the connection has ended, though aiomqtt may not know it."""
-    farewell = ""
-    """Why the broker ended the connection, by name, if it said so (MQTT 5)."""
+    farewell: int | None = None
+    """With which reason code the broker ended the connection, if it said so (MQTT 5)."""
     _read: Callable[[], None]
 
     def hold(self, reading: bool) -> None:
@@ -90,7 +89,7 @@ class _Client(aiomqtt.Client):
         self, client: paho.Client, userdata: Any, flags: Any, reason_code: Any, properties: Any = None
     ) -> None:
         if flags.is_disconnect_packet_from_server:
-            self.farewell = reason_name(_value(reason_code))
+            self.farewell = _value(reason_code)
         super()._on_disconnect(client, userdata, flags, reason_code, properties)
         self._ended()
 
@@ -162,7 +161,7 @@ class AiomqttSession(Session):
         client.deliver = self._deliver
         client.finish = self._finish
 
-    async def subscribe(self, filters: Mapping[str, int]) -> None:
+    async def subscribe(self, filters: Mapping[str, int]) -> dict[str, str]:
         refused = {name: why for name in filters if (why := self.limits.subscription_refusal(name))}
         wanted = {name: qos for name, qos in filters.items() if name not in refused}
         if self._persistent and 2 in wanted.values():
@@ -172,8 +171,7 @@ class AiomqttSession(Session):
             codes = await self._answer(aio_as_trio(self._client.subscribe), asked)
             answers = zip(wanted, map(_value, codes), strict=False)
             refused |= {name: reason_name(code) for name, code in answers if code >= 0x80}
-        if refused:
-            raise SubscriptionRefused(refused)
+        return refused
 
     async def unsubscribe(self, filters: Iterable[str]) -> dict[str, str]:
         if names := list(filters):
@@ -196,7 +194,7 @@ class AiomqttSession(Session):
         if failure is not None:
             raise SessionLost(f"subscribing failed: {failure}") from failure
         if not answer:
-            raise SessionLost("the broker does not answer a subscription")
+            raise SessionLost("the broker does not answer a subscription", silent=True)
         return answer[0]
 
     def publish(self, message: Message, packet_id: int, on_done: OnDone) -> None:
@@ -238,9 +236,9 @@ class AiomqttSession(Session):
         assert self._lost is not None
         return self._lost
 
-    def lose(self, reason: str) -> None:
+    def lose(self, reason: str, code: int = 0) -> None:
         if self._lost is None:
-            self._lost = SessionLost(reason)
+            self._lost = SessionLost(reason, code)
             self._ended.set()
 
     async def watch(self) -> None:
@@ -252,7 +250,10 @@ class AiomqttSession(Session):
             await aio_as_trio(self._client.messages.__anext__)()
         except aiomqtt.MqttError as exc:
             farewell = self._client.farewell
-            self.lose(f"the broker ended the connection: {farewell}" if farewell else str(exc.__cause__ or exc))
+            if farewell is None:
+                self.lose(str(exc.__cause__ or exc))
+            else:
+                self.lose(f"the broker ended the connection: {reason_name(farewell)}", farewell)
 
     def connected(self) -> None:
         self.session_present, self.limits = self._client.session_present, self._client.limits
@@ -375,7 +376,7 @@ async def _connected(client: _Client) -> AsyncIterator[None]:
         code = _value(exc.rc)
         reason = reason_name(code)
         if code in PERMANENT:
-            raise ConnectRefused(f"the broker refused the login: {reason}", reason) from exc
+            raise ConnectRefused(f"the broker refused the login: {reason}", code) from exc
         raise ConnectFailed(f"the broker refused the connection for now: {reason}") from exc
     except ssl.SSLError as exc:
         raise ConnectFailed(f"TLS failed: {exc}; check the CA file and the broker's certificate") from exc
@@ -383,7 +384,7 @@ async def _connected(client: _Client) -> AsyncIterator[None]:
         raise ConnectFailed(str(exc)) from exc
     try:
         if client.is_gone:
-            why = f": {client.farewell}" if client.farewell else ""
+            why = "" if client.farewell is None else f": {reason_name(client.farewell)}"
             raise ConnectFailed(f"the broker ended the connection as soon as it had accepted it{why}")
         yield
     finally:

@@ -33,7 +33,11 @@ _TOPICS = 1024  # encoded topics that are kept
 
 
 class Disconnected(Exception):
-    """The broker has said goodbye; the argument is why, by name."""
+    """The broker has said goodbye, and why: `code` is its reason code, the message that by name."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(reason_name(code) if code else "normal disconnection")
+        self.code = code
 
 
 class Engine:
@@ -314,7 +318,7 @@ class Engine:
         if kind == packets.PINGRESP:
             return
         if kind == packets.DISCONNECT and self._version == 5:
-            raise Disconnected(reason_name(data[start]) if stop > start else "normal disconnection")
+            raise Disconnected(data[start] if stop > start else 0)
         if kind in (packets.SUBACK, packets.UNSUBACK):
             self._subscribed(kind, data, start, stop)
             return

@@ -11,6 +11,7 @@ import msgspec
 import trio
 
 from taktora_trio.mqtt.options import LastWill, MqttOptions
+from taktora_trio.mqtt.sessions.reasons import TAKEN_OVER
 from taktora_trio.mqtt.sessions.session import (
     ConnectFailed,
     ConnectRefused,
@@ -19,7 +20,6 @@ from taktora_trio.mqtt.sessions.session import (
     OnMessage,
     Session,
     SessionLost,
-    SubscriptionRefused,
 )
 from taktora_trio.mqtt.sessions.state import SessionState
 from taktora_trio.mqtt.topics import FilterTree, split_share
@@ -149,7 +149,7 @@ class MemorySession(Session):
         self._on_message = on_message
         self._state = state
         self._broker = broker
-        self._v5 = options.protocol == "5"
+        self.v5 = options.protocol == "5"
         self._will: LastWill | None = options.will
         self.held: deque[Message] | None = None
         self._lost: SessionLost | None = None
@@ -163,7 +163,7 @@ class MemorySession(Session):
         else:
             self._acknowledge_due()
 
-    async def subscribe(self, filters: Mapping[str, int]) -> None:
+    async def subscribe(self, filters: Mapping[str, int]) -> dict[str, str]:
         await trio.lowlevel.checkpoint()
         if self._lost:
             raise self._lost
@@ -172,15 +172,13 @@ class MemorySession(Session):
             if topic_filter in self._broker.refused_topics:
                 continue
             is_new = self.client.add(topic_filter, qos)
-            if split_share(topic_filter)[0] or (self._v5 and not is_new):
+            if split_share(topic_filter)[0] or (self.v5 and not is_new):
                 continue  # what is retained is not sent
             only = FilterTree([(topic_filter, qos)])
             for message in list(self._broker.retained.values()):
                 if only.match(message.topic) and (taken := self.client.take(message)):
                     self.deliver(taken)
-        refused = {name: self._broker.refused_topics[name] for name in filters if name in self._broker.refused_topics}
-        if refused:
-            raise SubscriptionRefused(refused)
+        return {name: self._broker.refused_topics[name] for name in filters if name in self._broker.refused_topics}
 
     async def unsubscribe(self, filters: Iterable[str]) -> dict[str, str]:
         await trio.lowlevel.checkpoint()
@@ -194,9 +192,9 @@ class MemorySession(Session):
         if self._lost is None:
             refusal = self._broker.refused_topics.get(message.topic, "")
             if not refusal:
-                sent = message if self._v5 else msgspec.structs.replace(message, metadata=None, correlation_data=b"")
+                sent = message if self.v5 else msgspec.structs.replace(message, metadata=None, correlation_data=b"")
                 self._broker.deliver(sent)
-            on_done(packet_id, refusal if self._v5 and message.qos else "")
+            on_done(packet_id, refusal if self.v5 and message.qos else "")
 
     def acknowledge(self, message: Message) -> None:
         self._state.acknowledge(message)
@@ -218,9 +216,9 @@ class MemorySession(Session):
         assert self._lost is not None
         return self._lost
 
-    def lose(self, reason: str, *, politely: bool = False) -> None:
+    def lose(self, reason: str, code: int = 0, *, politely: bool = False) -> None:
         if self._lost is None:
-            self._lost = SessionLost(reason)
+            self._lost = SessionLost(reason, code)
             self._broker.sessions.remove(self)
             self._ended.set()
             if self._will is not None and not politely:
@@ -244,11 +242,14 @@ async def open_memory_session(
     if broker.unreachable:
         raise ConnectFailed("the broker is unreachable")
     if broker.refuses_login:
-        raise ConnectRefused("the broker refused the login: Not authorized")
+        raise ConnectRefused("the broker refused the login: Not authorized", 0x87)
     name = options.client_id or ""
     kept = broker.kept.pop(name, None)
     for other in [other for other in broker.sessions if name and other.client_id == name]:
-        other.lose("Session taken over")
+        if other.v5:
+            other.lose("the broker ended the connection: Session taken over", TAKEN_OVER)
+        else:
+            other.lose("the broker closed the connection")
     client = kept if kept is not None and options.persistent else _Client()
     if options.persistent and name:
         broker.kept[name] = client

@@ -23,7 +23,6 @@ from taktora_trio.mqtt.sessions.session import (
     OnMessage,
     Session,
     SessionLost,
-    SubscriptionRefused,
 )
 from taktora_trio.mqtt.sessions.state import SessionState
 from taktora_trio.mqtt.sessions.streams import open_stream, why
@@ -74,7 +73,7 @@ class NativeSession(Session):
 
     # Session
 
-    async def subscribe(self, filters: Mapping[str, int]) -> None:
+    async def subscribe(self, filters: Mapping[str, int]) -> dict[str, str]:
         refused = {name: why for name in filters if (why := self.limits.subscription_refusal(name))}
         wanted = [(name, qos) for name, qos in filters.items() if name not in refused]
         for start in range(0, len(wanted), _FILTERS_AT_ONCE):
@@ -87,8 +86,7 @@ class NativeSession(Session):
             for name, qos in some:
                 if self._engine.granted.get(name, qos) < qos:
                     log.warning("%r: the broker grants QoS %d, not %d", name, self._engine.granted[name], qos)
-        if refused:
-            raise SubscriptionRefused(refused)
+        return refused
 
     async def unsubscribe(self, filters: Iterable[str]) -> dict[str, str]:
         names, refused = list(filters), dict[str, str]()
@@ -156,7 +154,7 @@ class NativeSession(Session):
         connack = self._engine.connack
         if connack.code >= 0x80:
             if connack.code in PERMANENT:
-                raise ConnectRefused(f"the broker refused the login: {connack.name}", connack.name)
+                raise ConnectRefused(f"the broker refused the login: {connack.name}", connack.code)
             raise ConnectFailed(f"the broker refused the connection for now: {connack.name}")
         self.session_present, self.limits = connack.session_present, connack.limits
         return connack
@@ -181,7 +179,7 @@ class NativeSession(Session):
         except Malformed as exc:
             self._lose(f"the broker broke the rules of MQTT: {exc}")
         except Disconnected as exc:
-            self._lose(f"the broker ended the connection: {exc}")
+            self._lose(f"the broker ended the connection: {exc}", exc.code)
         except (trio.BrokenResourceError, trio.ClosedResourceError) as exc:
             self._lose(f"the connection broke: {why(exc)}")
 
@@ -212,7 +210,7 @@ class NativeSession(Session):
             self._engine.ping()
             await trio.sleep(keepalive / 2)
             if self._engine.received == before and not self._holds:
-                return self._lose(f"the broker has been silent for {keepalive / 2:g} s")
+                return self._lose(f"the broker has been silent for {keepalive / 2:g} s", silent=True)
 
     def close(self) -> None:
         """Let what is still to be written be written, and say goodbye; not for long."""
@@ -222,9 +220,9 @@ class NativeSession(Session):
         self._wakened.set()
         self._writing.deadline = trio.current_time() + _FAREWELL
 
-    def _lose(self, reason: str) -> None:
+    def _lose(self, reason: str, code: int = 0, *, silent: bool = False) -> None:
         if self._lost is None:
-            self._lost = SessionLost(reason)
+            self._lost = SessionLost(reason, code, silent=silent)
             self._ended.set()
             self._answered.set()
             self._wakened.set()
@@ -235,7 +233,7 @@ class NativeSession(Session):
             with trio.move_on_after(self._options.connect_timeout) as scope:
                 await self._answered.wait()
             if scope.cancelled_caught and self._engine.received == before and not self._holds:
-                self._lose("the broker does not answer a subscription")
+                self._lose("the broker does not answer a subscription", silent=True)
         if self._lost is not None:
             raise self._lost
 

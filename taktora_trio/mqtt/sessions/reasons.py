@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["CONNECT_RETURN_CODES", "PERMANENT", "reason_name"]
+__all__ = ["CONNECT_RETURN_CODES", "PERMANENT", "TAKEN_OVER", "reason_name"]
 
 _NAMES = {
     0x80: "Unspecified error",
@@ -45,8 +45,14 @@ _NAMES = {
 CONNECT_RETURN_CODES = {1: 0x84, 2: 0x85, 3: 0x88, 4: 0x86, 5: 0x87}
 """The CONNACK return codes of MQTT 3.1.1 as the reason codes of MQTT 5 that say the same."""
 
-PERMANENT = frozenset({0x81, 0x82, 0x84, 0x85, 0x86, 0x87, 0x8A, 0x8C, 0x90, 0x95, 0x99, 0x9A, 0x9B, 0x9C, 0x9D})
-"""CONNACK reasons that another attempt would meet again."""
+PERMANENT = frozenset({0x81, 0x82, 0x84, 0x85, 0x86, 0x87, 0x8C, 0x90, 0x95, 0x99, 0x9A, 0x9B})
+"""CONNACK reasons that another attempt meets again until somebody changes something, here or at the broker.
+
+The others pass (section 3.2.2.2): a server that is busy, unavailable or short of a quota, a connection rate, a server
+that has moved (the address stays the operator's to choose), and a ban, which brokers lift again after minutes."""
+
+TAKEN_OVER = 0x8E
+"""DISCONNECT: another client has connected by the same client id (section 3.1.4-3)."""
 
 
 def reason_name(code: int) -> str:

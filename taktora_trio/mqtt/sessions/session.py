@@ -21,7 +21,6 @@ __all__ = [
     "OnMessage",
     "Session",
     "SessionLost",
-    "SubscriptionRefused",
 ]
 
 OWN_PACKET_IDS = 65_533
@@ -57,27 +56,27 @@ class ConnectFailed(ConnectorError):
 
 
 class ConnectRefused(ConnectorDown):
-    """The broker refused the client for a reason that does not pass: its login, its id, its protocol version.
+    """The broker refused the client, and will until somebody changes something: its login, its id, its protocol.
 
-    `reason` is the broker's, by name.
+    `code` is the broker's reason code as MQTT 5 has it (section 3.2.2.2); 0 if it gave none.
     """
 
-    def __init__(self, message: str, reason: str = "") -> None:
+    def __init__(self, message: str, code: int = 0) -> None:
         super().__init__(message)
-        self.reason = reason
-
-
-class SubscriptionRefused(ConnectRefused):
-    """The broker refused to subscribe the client to some filters; `filters` has the reason of each, by name."""
-
-    def __init__(self, filters: Mapping[str, str]) -> None:
-        self.filters = dict(filters)
-        said = ", ".join(f"{name!r} ({reason})" for name, reason in filters.items())
-        super().__init__(f"the broker refused the subscription to {said}: check its access rules")
+        self.code = code
 
 
 class SessionLost(ConnectorError):
-    """The connection has ended. What was not acknowledged must be published again on the next one."""
+    """The connection has ended. What was not acknowledged must be published again on the next one.
+
+    `code` is the reason code with which the broker ended it (MQTT 5, section 3.14.2.1); 0 if it gave none. `silent`
+    tells that the broker did not end it, but gave no sign of life.
+    """
+
+    def __init__(self, message: str, code: int = 0, *, silent: bool = False) -> None:
+        super().__init__(message)
+        self.code = code
+        self.silent = silent
 
 
 class Session(ABC):
@@ -94,11 +93,11 @@ class Session(ABC):
     """What the broker has said that it takes. What it wouldn't is refused without being sent."""
 
     @abstractmethod
-    async def subscribe(self, filters: Mapping[str, int]) -> None:
-        """Subscribe to each filter at its QoS and wait for the broker's answer.
+    async def subscribe(self, filters: Mapping[str, int]) -> dict[str, str]:
+        """Subscribe to each filter at its QoS, wait for the broker's answer, and return what it refused.
 
-        With MQTT 5, what is retained comes only where the session had no such subscription (section 3.8.3.1).
-        Raises `SessionLost`, and `SubscriptionRefused` naming the filters the broker refused, with its reasons.
+        That is each filter it refused with its reason, by name; it has granted the others. With MQTT 5, what is
+        retained comes only where the session had no such subscription (section 3.8.3.1). Raises `SessionLost`.
         """
 
     @abstractmethod
