@@ -22,7 +22,7 @@ from taktora_trio.launch import (
     launch_gateway,
     launch_plugin,
 )
-from taktora_trio.passwords import hide_password_in_arguments
+from taktora_trio.passwords import hide_secrets
 from taktora_trio.revival import ask_to_revive
 from taktora_trio.supervision.explain import explain_all, to_json, to_text
 from taktora_trio.supervision.policy import RestartPolicy
@@ -158,8 +158,8 @@ def main(*first: str) -> NoReturn:
     Bad input ends it with one clear line and exit code 2.
     """
     settle()
-    hide_password_in_arguments(sys.argv[1:])
-    sys.exit(call(lambda: _parse_and_run([*first, *sys.argv[1:]])))
+    arguments = hide_secrets(first, sys.argv[1:])
+    sys.exit(call(lambda: _parse_and_run([*first, *arguments])))
 
 
 def _parse_and_run(arguments: Sequence[str]) -> int | None:

@@ -81,28 +81,34 @@ class Deployment:
                 seen.add(id(channel))
 
     def with_broker(
-        self, broker: BrokerAddress | None, ca_file: Path | None = None, password: str | None = None
+        self, broker: BrokerAddress | None, ca_file: Path | None = None, password: bytes | None = None
     ) -> Deployment:
         """The same deployment with every MQTT connector at this broker, or else at its own.
 
-        The CA file replaces each one's own; the password goes to a user who has none.
+        The CA file replaces each one's own; the password goes to a user who has none. Raises `ConfigError` if there is
+        no such user, since to log in without it is not what was asked for.
         """
+        users = 0
 
         def changed(options: MqttOptions) -> MqttOptions:
+            nonlocal users
             address = broker or options.broker
-            if address.username and address.password is None:
-                address = attrs.evolve(address, password=password)
+            if address.username is not None and address.password is None:
+                address, users = attrs.evolve(address, password=password), users + 1
             return attrs.evolve(options, broker=address, ca_file=ca_file or options.ca_file)
 
-        return attrs.evolve(
-            self,
-            connectors=[
-                attrs.evolve(connector, options=changed(connector.options))
-                if isinstance(connector, MqttConnector)
-                else connector
-                for connector in self.connectors
-            ],
-        )
+        connectors = [
+            attrs.evolve(connector, options=changed(connector.options))
+            if isinstance(connector, MqttConnector)
+            else connector
+            for connector in self.connectors
+        ]
+        if password is not None and not users:
+            raise ConfigError(
+                "a broker password was given, by a file or by TAKTORA_BROKER_PASSWORD, but no broker has a user that"
+                " waits for one: name the user, as in mqtt://user@host"
+            )
+        return attrs.evolve(self, connectors=connectors)
 
     def with_policies(self, gateway: str | None, plugin: str | None) -> Deployment:
         """The same deployment with some fields of its policies changed, each as `RestartPolicy.changed` reads them."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import faulthandler
+import json
 import logging
 import os
 import resource
@@ -30,7 +31,7 @@ from taktora_trio.logs import LogFormat, logging_to, set_up_logging
 from taktora_trio.mqtt.embedded import open_embedded_broker
 from taktora_trio.mqtt.options import BrokerAddress
 from taktora_trio.mqtt.preflight import check_reachable
-from taktora_trio.passwords import PASSWORD_VARIABLE, password_file, read_password
+from taktora_trio.passwords import is_from_variable, password_file, read_password, read_url, url_file
 from taktora_trio.signals import open_revive_signal, open_stop_signals
 from taktora_trio.supervision.link import SupervisorLink, inherited_link
 from taktora_trio.supervision.notify import LifeSigns, inherited_life_signs
@@ -57,8 +58,8 @@ class Options:
     """What `run`, `plugin` and `gateway` share."""
 
     broker: str | None = None
-    """mqtt://user:password@host:port, or mqtts:// for TLS, instead of the deployment's own; for `run` also `embedded`:
-    a broker on loopback for trying things out."""
+    """mqtt://user:password@host:port, or mqtts:// for TLS, instead of the deployment's own; @FILE if that is in a file.
+    For `run` also `embedded`: a broker on loopback for trying things out."""
     broker_password_file: Path | None = None
     """Read the broker's password from this file (else from the variable TAKTORA_BROKER_PASSWORD)."""
     ca_file: Path | None = None
@@ -107,7 +108,7 @@ def launch_plugin(target: str, options: Options) -> int:
     link, life = inherited_link(), inherited_life_signs()
     _use_all_descriptors()
     with _last_words(life, link):
-        deployment, domain = _load_half(target, options)
+        deployment, domain = _load(target, options, _broker_of_half(options), None)  # of a password it has no use
         set_up_logging(options.log, "plugin", tagged=link is not None)
         half = partial(run_plugin, deployment, domain, life=life, link=link)
         return trio.run(_until_stopped, half, link, None, domain.remove_if_alone if link is None else _nothing)
@@ -120,7 +121,10 @@ def launch_gateway(target: str, options: Options) -> int:
     link, life = inherited_link(), inherited_life_signs()
     _use_all_descriptors()
     with _last_words(life, link):
-        deployment, domain = _load_half(target, options)
+        broker = _broker_of_half(options)
+        deployment, domain = _load(target, options, broker, _password(options, broker))
+        if link is None:  # else it was checked at the start, and a file that is away by now may come back
+            deployment.check_files()
         set_up_logging(options.log, "gateway", tagged=link is not None)
 
         async def half(stop: trio.Event) -> int:
@@ -155,7 +159,8 @@ def _last_words(life: LifeSigns, link: SupervisorLink | None) -> Iterator[None]:
 
 
 def _become_supervisor(run: RunOptions) -> NoReturn:
-    options = msgspec.json.encode(run, enc_hook=str).decode()
+    # ASCII, whatever the locale: what came from a command line may have surrogates, which have no UTF-8.
+    options = json.dumps(msgspec.to_builtins(run, enc_hook=str))
     sys.stdout.flush()
     os.execv(sys.executable, [sys.executable, "-m", __name__, options])  # noqa: S606 - the same program, smaller
 
@@ -166,15 +171,17 @@ def _launch_here(run: RunOptions) -> int:
         raise ConfigError("--warm is for --mode split: in one process the gateway starts at once anyway")
     if run.seconds is not None and not run.seconds > 0:
         raise ConfigError(f"--for {run.seconds:g}: give more than 0 seconds")
-    password = _password(options)
-    deployment, domain = _load(run.target, options, password)
+    broker = _broker(options)
+    password = _password(options, broker)
+    deployment, domain = _load(run.target, options, broker, password)
+    deployment.check_files()
     deployment = deployment.with_policies(run.policies.gateway_policy, run.policies.plugin_policy)
     set_up_logging(options.log, "supervisor" if run.mode == "split" else "in-process")
     kill_halves: list[Callable[[], None]] = []
 
     async def shape(stop: trio.Event) -> int:
         with open_revive_signal() as revive:
-            async with _with_broker(deployment, options, run.await_broker) as (chosen, broker_url):
+            async with _with_broker(deployment, options, broker, run.await_broker) as (chosen, address):
                 if run.mode == "in-process":
                     from taktora_trio.shapes.in_process import run_in_process
 
@@ -182,7 +189,7 @@ def _launch_here(run: RunOptions) -> int:
                 from taktora_trio.shapes.split import run_split
 
                 async with _relayed(options.log) as write, _zygote(run) as zygote:
-                    halves = _halves(run, domain, broker_url, password, write, zygote)
+                    halves = _halves(run, domain, address, password, write, zygote)
                     kill_halves.append(halves.kill)
                     return await run_split(chosen, domain, stop, halves, revive)
 
@@ -211,63 +218,61 @@ async def _relayed(log_format: LogFormat) -> AsyncIterator[Callable[[str, Stream
             yield write
 
 
-def _load(target: str, options: Options, password: str | None) -> tuple[Deployment, Domain]:
+def _load(
+    target: str, options: Options, broker: BrokerAddress | None, password: bytes | None
+) -> tuple[Deployment, Domain]:
     deployment = load_deployment(target)
     domain = Domain(options.domain or deployment.name)
     if options.broker != "embedded":
-        deployment = deployment.with_broker(_broker(options), options.ca_file, password)
-    deployment.check_files()
+        deployment = deployment.with_broker(broker, options.ca_file, password)
     return deployment, domain
 
 
-def _load_half(target: str, options: Options) -> tuple[Deployment, Domain]:
+def _broker_of_half(options: Options) -> BrokerAddress | None:
     if options.broker == "embedded":
         raise ConfigError(
             "--broker embedded is for `run`: a half alone needs a broker that the other half can reach too"
         )
-    return _load(target, options, _password(options))
+    return _broker(options)
 
 
 def _broker(options: Options) -> BrokerAddress | None:
-    return BrokerAddress.parse(options.broker) if options.broker not in (None, "embedded") else None
+    """Ask once: the file may be a pipe, which gives it only once."""
+    return None if options.broker in (None, "embedded") else BrokerAddress.parse(read_url(options.broker))
 
 
-def _password(options: Options) -> str | None:
-    """The password that goes with the broker's user, from wherever it was given.
-
-    Ask once: the file may be a pipe, which gives it only once.
-    """
-    broker = _broker(options)
+def _password(options: Options, broker: BrokerAddress | None) -> bytes | None:
+    """The password that goes with the broker's user, from wherever it was given. Ask once, as above."""
+    path = options.broker_password_file
     if broker is not None and broker.password is not None:
-        if options.broker_password_file is not None:
+        if path is not None and not is_from_variable(path):
             raise ConfigError(
                 "there is a password in the broker URL and one in --broker-password-file: give one of them"
             )
-        return broker.password
-    return read_password(options.broker_password_file)
+        return None
+    return None if path is None else read_password(path)
 
 
 @contextlib.asynccontextmanager
 async def _with_broker(
-    deployment: Deployment, options: Options, await_broker: bool
-) -> AsyncIterator[tuple[Deployment, str | None]]:
-    """The deployment with a broker that is there, and the URL to tell its gateway's process, if any."""
+    deployment: Deployment, options: Options, named: BrokerAddress | None, await_broker: bool
+) -> AsyncIterator[tuple[Deployment, BrokerAddress | None]]:
+    """The deployment with a broker that is there, and the one to tell its gateway's process, if any."""
     if options.broker == "embedded":
-        async with open_embedded_broker() as broker:
-            yield deployment.with_broker(broker), str(broker)
+        async with open_embedded_broker() as embedded:
+            yield deployment.with_broker(embedded), embedded
         return
     if not await_broker:
         for broker in deployment.brokers():
             await check_reachable(broker)
-    named = _broker(options)
-    yield deployment, None if named is None else str(named)
+    yield deployment, named
 
 
 def _halves(
     run: RunOptions,
     domain: Domain,
-    broker_url: str | None,
-    password: str | None,
+    broker: BrokerAddress | None,
+    password: bytes | None,
     write: Callable[[str, Stream, bytes], None],
     zygote: Zygote | None,
 ) -> Halves:
@@ -281,13 +286,16 @@ def _halves(
 
     more: list[str] = []
     fds: list[int] = []
-    if broker_url is not None:
-        more += ["--broker", broker_url]
+    if broker is not None:
+        shown = str(broker)
+        if BrokerAddress.parse(shown) != broker:  # there is something that is not to be shown
+            fd, shown = url_file(broker.url)
+            fds.append(fd)
+        more += ["--broker", shown]
     if password is not None:
         fd, path = password_file(password)
         fds.append(fd)
         more += ["--broker-password-file", path]
-        os.environ.pop(PASSWORD_VARIABLE, None)  # the plugin has no use for it
     if options.ca_file is not None:
         more += ["--ca-file", str(options.ca_file.absolute())]
     gateway = arguments("gateway", *more)
@@ -377,5 +385,5 @@ def complain(errors: Sequence[BaseException], code: int) -> int:
 
 if __name__ == "__main__":
     settle()
-    told = msgspec.json.decode(sys.argv[1], type=RunOptions, dec_hook=lambda kind, text: kind(text))
+    told = msgspec.convert(json.loads(sys.argv[1]), RunOptions, dec_hook=lambda kind, text: kind(text))
     sys.exit(call(lambda: _launch_here(told)))

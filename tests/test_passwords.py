@@ -2,57 +2,103 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import attrs
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from taktora_trio import ConfigError
-from taktora_trio.passwords import PASSWORD_VARIABLE, hide_password_in_arguments, password_file, read_password
+from taktora_trio.mqtt.address import BrokerAddress
+from taktora_trio.passwords import (
+    PASSWORD_VARIABLE,
+    hide_secrets,
+    is_from_variable,
+    password_file,
+    read_password,
+    read_url,
+    url_file,
+)
 
 ORIGINAL = ["python", "-m", "taktora_trio"]
+RUN = ["run", "app:d", "--log", "json"]
 
 
 def test_a_password_file_is_in_memory_and_can_be_read_again_and_again() -> None:
-    fd, path = password_file("s3cret ü")
+    fd, path = password_file("s3cret ü".encode())
     try:
         assert not os.get_inheritable(fd)
         assert str(Path(path).readlink()).startswith("/memfd:")
-        assert [read_password(Path(path)) for _ in range(2)] == ["s3cret ü", "s3cret ü"]
+        assert [read_password(Path(path)) for _ in range(2)] == ["s3cret ü".encode()] * 2
+    finally:
+        os.close(fd)
+
+
+def test_once_it_was_read_no_child_inherits_it() -> None:
+    fd, path = password_file(b"s3cret")
+    try:
+        os.set_inheritable(fd, True)
+        read_password(Path(path))
+        assert not os.get_inheritable(fd)
+    finally:
+        os.close(fd)
+
+
+@given(
+    st.binary()
+    | st.builds(lambda *parts: b"".join(parts), *[st.sampled_from([b"", b"\xef\xbb\xbf", b"\r", b"\n"])] * 4)
+)
+def test_whatever_bytes_it_has_they_come_out_as_they_went_in(password: bytes) -> None:
+    fd, path = password_file(password)
+    try:
+        assert read_password(Path(path)) == password
+    finally:
+        os.close(fd)
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"])))
+def test_a_url_too(text: str) -> None:
+    fd, argument = url_file(text)
+    try:
+        assert read_url(argument) == text
     finally:
         os.close(fd)
 
 
 @pytest.mark.parametrize(
     ("content", "expected"),
-    [(b"s3cret", "s3cret"), (b"s3cret\n", "s3cret"), (b"s3cret\n\n", "s3cret\n"), (b" s 3 \n", " s 3 "), (b"", "")],
+    [
+        (b"s3cret", b"s3cret"),
+        (b"s3cret\n", b"s3cret"),
+        (b"s3cret\r\n", b"s3cret"),
+        (b"s3cret\n\n", b"s3cret\n"),
+        (b"\xef\xbb\xbfs3cret\r\n", b"s3cret"),
+        (b" s 3 \n", b" s 3 "),
+        (b"s3cret\xff", b"s3cret\xff"),
+        (b"", b""),
+    ],
 )
-def test_only_a_final_line_break_does_not_count(tmp_path: Path, content: bytes, expected: str) -> None:
+def test_only_a_final_line_break_and_a_mark_do_not_count(tmp_path: Path, content: bytes, expected: bytes) -> None:
     file = tmp_path / "password"
     file.write_bytes(content)
     assert read_password(file) == expected
 
 
-def test_without_a_file_it_comes_from_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(PASSWORD_VARIABLE, raising=False)
-    assert read_password(None) is None
-    monkeypatch.setenv(PASSWORD_VARIABLE, "from-environment")
-    assert read_password(None) == "from-environment"
-    file = tmp_path / "password"
-    file.write_text("from-file")
-    assert read_password(file) == "from-file"
-
-
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
-    binary = tmp_path / "binary"
-    binary.write_bytes(b"s3cret\xff")
-    for path in (tmp_path / "missing", tmp_path, binary):
-        with pytest.raises(ConfigError) as caught:
+    for path in (tmp_path / "missing", tmp_path, Path("a\0b")):
+        with pytest.raises(ConfigError, match="can't be read") as caught:
             read_password(path)
-        assert f"the password file {path} can't be read" in str(caught.value)
-        assert "s3cret" not in str(caught.value)
+        assert f"the password file {path} " in str(caught.value)
+
+
+def test_a_file_that_is_too_large_is_refused_before_it_fills_the_memory(tmp_path: Path) -> None:
+    large = tmp_path / "large"
+    large.write_bytes(b"s" * 65_536)
+    for path in (large, Path("/dev/zero")):
+        with pytest.raises(ConfigError, match=f"the password file {path} has more than"):
+            read_password(path)
 
 
 @attrs.define
@@ -65,59 +111,131 @@ class Exec:
     def __call__(self, program: str, arguments: list[str]) -> None:
         self.program, self.arguments = program, arguments
 
-    @property
-    def password(self) -> str | None:
-        return read_password(Path(self.arguments[-1]))
+    def hide(self, *arguments: str, first: Sequence[str] = ()) -> list[str]:
+        """The arguments of the program that goes on, if another one does."""
+        sys.orig_argv = [*ORIGINAL, *arguments]
+        hide_secrets(first, arguments)
+        if self.arguments:
+            assert (self.program, self.arguments[:3]) == (sys.executable, ORIGINAL)
+        return self.arguments[3:]
+
+
+def memory_files() -> set[int]:
+    links = [Path(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd")]
+    return {int(link.name) for link in links if link.is_symlink() and str(link.readlink()).startswith("/memfd:")}
 
 
 @pytest.fixture
 def execv(monkeypatch: pytest.MonkeyPatch) -> Iterator[Exec]:
     recorded = Exec()
     monkeypatch.setattr(os, "execv", recorded)
+    monkeypatch.setattr(sys, "orig_argv", [])
+    monkeypatch.delenv(PASSWORD_VARIABLE, raising=False)
+    before = memory_files()
     yield recorded
-    if recorded.arguments:
-        with suppress(ValueError):
-            os.close(int(recorded.arguments[-1].rpartition("/")[2]))
+    for fd in memory_files() - before:
+        os.close(fd)
 
 
 @pytest.mark.parametrize(
-    ("given", "shown", "password"),
+    ("url", "password"),
     [
-        (["--broker", "mqtt://me:s3cret@host:1883"], ["--broker", "mqtt://me@host:1883"], "s3cret"),
-        (["--broker=mqtts://me:s3cret@host"], ["--broker=mqtts://me@host"], "s3cret"),
-        (["--broker", "mqtt://me:s3cret@host"], ["--broker", "mqtt://me@host"], "s3cret"),
-        (["--broker", "mqtt://me:p%40%2Fss@host"], ["--broker", "mqtt://me@host"], "p@/ss"),
-        (["--broker", "mqtt://me:p@ss@host"], ["--broker", "mqtt://me@host"], "p@ss"),
-        (["--broker", "mqtt://me:p:ss@[::1]:1"], ["--broker", "mqtt://me@[::1]:1"], "p:ss"),
+        ("mqtt://me:s3cret@host:1883", b"s3cret"),
+        ("MQTT://me:s3cret@host:1883", b"s3cret"),
+        ("mqtt://me:p%40%2Fss@host", b"p@/ss"),
+        ("mqtt://me:p@ss@host", b"p@ss"),
+        ("mqtt://me:p:ss@[::1]:1", b"p:ss"),
+        ("mqtt://:s3cret@host", b"s3cret"),
+        ("mqtt://m%40e:s3cret@host", b"s3cret"),
+        ("mqtt://me:%FF\udcff@host", b"\xff\xff"),  # the second one came as a byte
+        ("ws://me:s3cret@host/path", b"s3cret"),
+        ("wss://host/path?token=s3cret", None),
+        ("unix://me:s3cret@/path@x", b"s3cret"),
     ],
 )
-def test_a_password_moves_from_the_command_line_to_an_inherited_file(
-    execv: Exec, monkeypatch: pytest.MonkeyPatch, given: list[str], shown: list[str], password: str
+@pytest.mark.parametrize("form", [("--broker", "{}"), ("--broker={}",), ("{}",), ("--brokr={}",)])
+def test_a_url_with_a_secret_moves_into_memory_in_each_form(
+    execv: Exec, url: str, password: bytes | None, form: tuple[str, ...]
 ) -> None:
-    arguments = ["run", "app:d", *given, "--log", "json"]
-    monkeypatch.setattr(sys, "orig_argv", [*ORIGINAL, *arguments])
-    hide_password_in_arguments(arguments)
-    assert execv.program == sys.executable
-    *start, option, path = execv.arguments
-    assert (start, option) == ([*ORIGINAL, "run", "app:d", *shown, "--log", "json"], "--broker-password-file")
+    *before, argument = (part.format(url) for part in form)
+    *start, shown = execv.hide(*RUN, *before, argument)
+    assert start == [*RUN, *before]
+    option, _, value = shown.rpartition("@")
+    assert option == argument.removesuffix(url)
+    assert os.get_inheritable(int(value.rpartition("/")[2]))
+    assert read_url(f"@{value}") == url
+    assert BrokerAddress.parse(read_url(f"@{value}")).password == password
+
+
+@pytest.mark.parametrize("url", ["mqtt://me:s3cret@[::1", "ws://me:pass/s3cret@host", "mqtt://me:s3cret#@host"])
+def test_a_url_that_is_wrong_does_too(execv: Exec, url: str) -> None:
+    assert "s3cret" not in "".join(execv.hide(*RUN, "--broker", url))
+
+
+def test_the_variable_moves_into_memory(execv: Exec, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(os.environb, PASSWORD_VARIABLE.encode(), b"s3cret\xff\n")
+    command, option, path, *rest = execv.hide(*RUN)
+    assert [command, *rest] == RUN
+    assert option == "--broker-password-file"
+    assert PASSWORD_VARIABLE not in os.environ
     assert os.get_inheritable(int(path.rpartition("/")[2]))
-    assert execv.password == password
+    assert is_from_variable(Path(path))
+    assert read_password(Path(path)) == b"s3cret\xff\n"
+
+
+def test_it_comes_behind_the_words_of_a_script(execv: Exec, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(PASSWORD_VARIABLE, "s3cret")
+    option, path, *rest = execv.hide("app:d", first=["run", "--mode", "split"])
+    assert (option, rest) == ("--broker-password-file", ["app:d"])
+    assert read_password(Path(path)) == b"s3cret"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["plugin", "app:d"],
+        ["plan", "app:d"],
+        ["chaos"],
+        [],
+        [*RUN, "--broker-password-file", "file"],
+        [*RUN, "--broker-password-file=file"],
+    ],
+)
+def test_the_variable_is_dropped_where_nobody_wants_it(
+    execv: Exec, monkeypatch: pytest.MonkeyPatch, arguments: list[str]
+) -> None:
+    monkeypatch.setenv(PASSWORD_VARIABLE, "s3cret")
+    assert execv.hide(*arguments) == arguments
+    assert execv.program, "it has to start again: the first environment stays where it was"
+    assert PASSWORD_VARIABLE not in os.environ
 
 
 @pytest.mark.parametrize(
     "arguments",
     [
         [],
-        ["run", "app:d"],
-        ["run", "app:d", "--broker", "mqtt://host"],
-        ["run", "app:d", "--broker", "mqtt://me@host"],
-        ["run", "app:d", "--broker", "mqtt://me:@host"],
-        ["run", "app:d", "--broker"],
-        ["run", "app:d", "--broker", "mqtt://me:s3cret@[::1"],
-        ["run", "mqtt://me:s3cret@host"],
+        RUN,
+        [*RUN, "--broker", "mqtt://host"],
+        [*RUN, "--broker", "mqtt://me@host"],
+        [*RUN, "--broker", "mqtt://me:@host"],
+        [*RUN, "--broker", "ws://host/path"],
+        [*RUN, "--broker", "@file"],
+        [*RUN, "--broker"],
     ],
 )
-def test_nothing_to_hide(execv: Exec, monkeypatch: pytest.MonkeyPatch, arguments: list[str]) -> None:
-    monkeypatch.setattr(sys, "orig_argv", [*ORIGINAL, *arguments])
-    hide_password_in_arguments(arguments)
-    assert execv.arguments == []
+def test_nothing_to_hide(execv: Exec, arguments: list[str]) -> None:
+    execv.hide(*arguments)
+    assert not execv.program
+
+
+def test_a_program_that_was_started_otherwise_goes_on_with_what_is_hidden(
+    execv: Exec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(PASSWORD_VARIABLE, "s3cret")
+    monkeypatch.setattr(sys, "orig_argv", ["python", "of_its_own.py"])
+    command, _, path, *_, url = hide_secrets([], [*RUN, "--broker", "mqtt://me:pw@host"])
+    assert not execv.program
+    assert command == "run"
+    assert read_password(Path(path)) == b"s3cret"
+    assert read_url(url) == "mqtt://me:pw@host"
+    assert PASSWORD_VARIABLE not in os.environ

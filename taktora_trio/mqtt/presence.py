@@ -90,12 +90,8 @@ class Presence:
 
 
 def with_presence(options: MqttOptions) -> tuple[MqttOptions, Presence]:
-    """The same options with the presence's last will, and the presence that goes with it.
-
-    None where the topic would need a client id and there is none, or where the app has a last will of its own.
-    """
-    topic = options.presence
-    if topic is None or options.will is not None or ("{client_id}" in topic and options.client_id is None):
+    """The same options with the presence's last will, and the presence that goes with it."""
+    topic = options.presence_topic
+    if topic is None:
         return options, Presence(None)
-    topic = topic.replace("{client_id}", options.client_id or "")
     return attrs.evolve(options, will=LastWill(topic, DOWN)), Presence(topic)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import ssl
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from taktora_trio import BrokerAddress, ConfigError, LastWill, MqttOptions
+from taktora_trio.mqtt.topics import UNSENDABLE
 
 
 @pytest.mark.parametrize(
@@ -35,6 +37,16 @@ from taktora_trio import BrokerAddress, ConfigError, LastWill, MqttOptions
         ("wss://me:s3cret@host:9001/mqtt", BrokerAddress("host", 9001, True, "me", "s3cret", "websocket", "/mqtt")),
         ("unix:///run/broker.sock", BrokerAddress("", 0, transport="unix", path="/run/broker.sock")),
         ("unix://me:s3cret@/a%20b", BrokerAddress("", 0, False, "me", "s3cret", "unix", "/a b")),
+        ("MQTT://me:gr%C3%BCn@host", BrokerAddress("host", 1883, username="me", password="grün".encode())),
+        ("mqtt://gr%C3%BCn:%FF%0A%00@host", BrokerAddress("host", 1883, username="grün", password=b"\xff\n\0")),
+        ("mqtt://gr\udcc3\udcbcn:\udcff@host", BrokerAddress("host", 1883, username="grün", password=b"\xff")),
+        ("mqtt://me:@host", BrokerAddress("host", 1883, username="me", password=b"")),
+        ("mqtt://:s3cret@host", BrokerAddress("host", 1883, password="s3cret")),
+        ("mqtt://[fe80::1%25eth0]:1", BrokerAddress("fe80::1%eth0", 1)),
+        ("mqtt://[fe80::1%eth0]:1", BrokerAddress("fe80::1%eth0", 1)),
+        ("mqtt://bücher.example", BrokerAddress("xn--bcher-kva.example", 1883)),
+        ("ws://host/a%2Fb%20c?t=%2B&x", BrokerAddress("host", 80, transport="websocket", path="/a%2Fb%20c?t=%2B&x")),
+        ("ws://host?t=1", BrokerAddress("host", 80, transport="websocket", path="?t=1")),
     ],
 )
 def test_parse(url: str, expected: BrokerAddress) -> None:
@@ -67,7 +79,13 @@ def test_parse(url: str, expected: BrokerAddress) -> None:
         ("unix://me:s3cret@host/socket", "must name a socket as unix:///path"),
         ("unix:///", "must name a socket"),
         ("unix://me:s3cret@", "must name a socket"),
-        ("ws://me:s3cret@host/mqtt?token=s3cret", "goes on after the port"),
+        ("unix:///a?b", "must be quoted as %23 or %3F"),
+        ("ws://me:s3cret@host/mqtt#s3cret", "must be quoted as %23"),
+        ("ws://me:12/s3cret@host/mqtt", "has an '@' after the host"),
+        ("ws://me:12?s3cret@host/mqtt", "has an '@' after the host"),
+        ("mqtt://me:s3\ncret@host", "has a control character"),
+        ("mqtt://me:s3cret%@host", "'%' that must be quoted as %25"),
+        ("mqtt://me%FF:s3cret@host", "user name that is no UTF-8"),
         ("mqtt://me:s3cret#x@host", "the broker URL"),
         ("mqtt://me:s3cret/x@host", "the broker URL"),
         ("mqtt://me:s3cret?x@host", "the broker URL"),
@@ -84,36 +102,119 @@ def test_a_bad_url_is_explained_without_its_password(url: str, message: str) -> 
     assert caught.value.__suppress_context__ or caught.value.__context__ is None
 
 
-def test_its_text_never_shows_the_password() -> None:
-    address = BrokerAddress.parse("mqtts://me:s3cret@[::1]:2000")
-    assert str(address) == "mqtts://me@[::1]:2000"
+@pytest.mark.parametrize(
+    "url",
+    [
+        "mqtt://a..b",
+        "mqtt://.example",
+        f"mqtt://{'x' * 64}.example",
+        f"mqtt://{'x.' * 127}example",
+        "mqtt://a b",
+        "mqtt://a%20b",
+        "mqtt://a\\b",
+        "mqtt://\udcff",
+        f"mqtt://{'ü' * 60}",
+        "mqtt://[fe80::1%]",
+        "mqtt://[fe80::1%25a%2Fb]",
+        "mqtt://[fe80::1%25%00]",
+        "ws://host/é",
+        "ws://host/a b",
+    ],
+)
+def test_what_is_no_host_or_path_is_refused(url: str) -> None:
+    with pytest.raises(ConfigError):
+        BrokerAddress.parse(url)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"host": ""},
+        {"host": None},
+        {"host": "[::1]"},
+        {"host": "a:b"},
+        {"host": "a\r\nb"},
+        {"port": 0},
+        {"port": 65_536},
+        {"port": "1883"},
+        {"port": True},
+        {"tls": "yes"},
+        {"username": "a\0b"},
+        {"username": "\udc80"},
+        {"username": "x" * 65_536},
+        {"username": b"me"},
+        {"password": "x" * 65_536},
+        {"password": "\udc80"},
+        {"password": 5},
+        {"transport": "udp"},
+        {"path": "/mqtt"},
+        {"transport": "websocket", "path": "mqtt"},
+        {"transport": "websocket", "path": "/a\r\nb"},
+        {"transport": "websocket", "path": "/a#b"},
+        {"transport": "unix"},
+        {"transport": "unix", "path": "relative"},
+        {"transport": "unix", "path": "/a\0b"},
+    ],
+)
+def test_an_address_that_was_made_directly_is_checked_too(fields: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        BrokerAddress(**{"host": "host", "port": 1883, **fields})
+    assert "xxxxxxxxxx" * 10 not in str(caught.value)
+
+
+def test_its_text_never_shows_what_is_secret() -> None:
+    address = BrokerAddress.parse("wss://me:s3cret@[::1]:2000/mqtt?token=s3cret")
+    assert str(address) == "wss://me@[::1]:2000/mqtt?..."
     options = MqttOptions(broker=address)
     for text in (repr(address), str(options), repr(options), f"{address}"):
         assert "s3cret" not in text
         assert "me" in text
 
 
-names = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1)
+def mqtt_strings(least: int = 1, most: int = 30) -> st.SearchStrategy[str]:
+    """What `check_text` allows: no control characters, surrogates, or what is no character."""
+    characters = st.characters(exclude_categories=["Cc", "Cs"])
+    return st.text(characters, min_size=least, max_size=most).filter(lambda text: not re.search(UNSENDABLE, text))
+
+
+targets = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E, exclude_characters="#@"), max_size=20)
 places: dict[str, Any] = {
-    "host": st.sampled_from(["host", "a.example", "192.0.2.1", "::1"]),
+    "host": st.sampled_from(["host", "a.example", "192.0.2.1", "::1", "fe80::1%eth0.1", "fe80::1%25"]),
     "port": st.integers(1, 65535),
     "tls": st.booleans(),
-    "username": st.none() | names,
+    "username": st.none() | mqtt_strings(),
+    "password": st.none() | st.binary(max_size=30),
 }
-paths = names.map(lambda name: f"/{name}")
 addresses = (
     st.builds(BrokerAddress, **places)
-    | st.builds(BrokerAddress, **places, transport=st.just("websocket"), path=st.just("") | paths)
     | st.builds(
-        BrokerAddress, st.just(""), st.just(0), username=places["username"], transport=st.just("unix"), path=paths
+        BrokerAddress,
+        **places,
+        transport=st.just("websocket"),
+        path=st.just("") | st.builds(str.__add__, st.sampled_from("/?"), targets),
+    )
+    | st.builds(
+        BrokerAddress,
+        st.just(""),
+        st.just(0),
+        username=places["username"],
+        password=places["password"],
+        transport=st.just("unix"),
+        path=st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1).map("/{}".format),
     )
 )
 
 
 @given(addresses)
-def test_its_text_is_its_url(address: BrokerAddress) -> None:
-    # A supervisor hands it to its gateway's command line in this form.
-    assert BrokerAddress.parse(str(address)) == address
+def test_its_url_says_all_of_it_and_its_text_all_that_may_be_seen(address: BrokerAddress) -> None:
+    # A supervisor hands the first to its gateway in memory, and the second, if it says as much, on its command line.
+    assert BrokerAddress.parse(address.url) == address
+    seen = BrokerAddress.parse(str(address))
+    if address.transport == "websocket" and "?" in address.path:
+        assert seen.path == address.path.partition("?")[0] + "?..."
+        seen = attrs.evolve(seen, path=address.path)
+    assert seen == attrs.evolve(address, password=None)
+    assert str(address).isascii()
 
 
 def test_options_take_a_url_or_an_address() -> None:
@@ -125,7 +226,7 @@ def test_options_take_a_url_or_an_address() -> None:
 
 
 @pytest.mark.parametrize("field", ["keepalive", "connect_timeout", "max_inflight", "drain_timeout", "inbound_backlog"])
-@pytest.mark.parametrize("value", [0, -1, float("nan")])
+@pytest.mark.parametrize("value", [0, -1, float("nan"), float("inf"), True, "3", None])
 def test_options_are_positive(field: str, value: Any) -> None:
     with pytest.raises(ConfigError, match=f"MqttOptions: {field} is {value!r}"):
         MqttOptions(**{field: value})
@@ -147,6 +248,32 @@ def test_keepalive_is_what_mqtt_has_two_bytes_for() -> None:
         ("receive_maximum", 65_536, "receive_maximum is 65536"),
         ("session_expiry", -1, "session_expiry is -1"),
         ("session_expiry", 2**32, "session_expiry is 4294967296"),
+        ("keepalive", 0.5, "keepalive is 0.5; it must be a whole number from 1 to 65535"),
+        ("max_inflight", 1.5, "max_inflight is 1.5"),
+        ("inbound_backlog", 1.5, "inbound_backlog is 1.5"),
+        ("receive_maximum", True, "receive_maximum is True"),
+        ("persistent", "yes", "persistent is 'yes'; use True or False"),
+        ("protocol", 5, "protocol is 5"),
+        ("session", [], "session is []"),
+        ("broker", 5, "broker is of type int"),
+        ("client_id", "", "client_id is ''; leave it None"),
+        ("client_id", 5, "client_id is 5; it must be a str"),
+        ("client_id", "a\0b", "null character"),
+        ("client_id", "a\udc80", "U+DC80"),
+        ("client_id", "é" * 40_000, "80000 bytes"),
+        ("client_id", "x" * 65_535, "where this client_id can't stand"),
+        ("client_id", "a+b", "presence is 'taktora/{client_id}/health', where this client_id can't stand"),
+        ("will", b"gone", "will is of type bytes; it must be a LastWill"),
+        ("reconnect", 5, "reconnect is of type int; it must be a Backoff"),
+        ("ca_file", 5, "no path of a file"),
+        ("key_file", "a\0b", "no path of a file"),
+        ("alpn", 5, "alpn is 5"),
+        ("alpn", ["x" * 256], "1 to 255 ASCII characters"),
+        ("alpn", "é", "1 to 255 ASCII characters"),
+        ("alpn", "", "1 to 255 ASCII characters"),
+        ("alpn", [b"mqtt"], "1 to 255 ASCII characters"),
+        ("alpn", ["x" * 255] * 257, "more names than TLS can offer"),
+        ("presence", 5, "presence is 5"),
         ("presence", "a/#", "wildcard"),
         ("presence", "", "at least one character"),
     ],
@@ -161,6 +288,22 @@ def test_a_last_will_has_one_concrete_topic() -> None:
     assert LastWill("a/b", b"gone") == LastWill("a/b", b"gone", 1, True)
     with pytest.raises(ConfigError, match="wildcard"):
         LastWill("a/+", b"gone")
+
+
+@pytest.mark.parametrize(
+    "fields", [{"payload": "gone"}, {"payload": bytes(65_536)}, {"qos": 3}, {"qos": True}, {"retain": 1}, {"topic": 5}]
+)
+def test_a_last_will_is_checked(fields: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError):
+        LastWill(**{"topic": "a/b", "payload": b"gone", **fields})
+
+
+def test_a_password_without_a_user_is_for_mqtt_5() -> None:
+    assert MqttOptions(broker="mqtt://:s3cret@host", protocol="5").broker.password == b"s3cret"
+    for fields in ({"protocol": "3.1.1"}, {"protocol": "5", "session": "aiomqtt"}):
+        with pytest.raises(ConfigError, match="has a password but no user") as caught:
+            MqttOptions(broker="mqtt://:s3cret@host", **fields)  # type: ignore[arg-type]
+        assert "s3cret" not in str(caught.value)
 
 
 def test_without_tls_there_is_no_context() -> None:

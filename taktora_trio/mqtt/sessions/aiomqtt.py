@@ -37,6 +37,7 @@ from taktora_trio.mqtt.sessions.session import (
     SessionLost,
 )
 from taktora_trio.mqtt.sessions.state import SessionState
+from taktora_trio.mqtt.sessions.streams import tls_context
 
 __all__ = ["open_aiomqtt_session"]
 
@@ -330,7 +331,7 @@ async def open_aiomqtt_session(
             broker.path if broker.transport == "unix" else broker.host,
             broker.port or 1,
             username=broker.username,
-            password=broker.password,
+            password=broker.password,  # type: ignore[arg-type]  # paho takes bytes as they are
             identifier=options.client_id or f"taktora-{uuid.uuid4().hex[:15]}",
             protocol=aiomqtt.ProtocolVersion.V5 if v5 else aiomqtt.ProtocolVersion.V311,
             clean_session=None if v5 else clean,
@@ -340,11 +341,11 @@ async def open_aiomqtt_session(
             if options.will
             else None,
             transport=transports[broker.transport],
-            websocket_path=(broker.path or "/") if broker.transport == "websocket" else None,
+            websocket_path=broker.target if broker.transport == "websocket" else None,
             keepalive=options.keepalive,
             timeout=options.connect_timeout,
             max_inflight_messages=options.max_inflight,
-            tls_context=options.tls_context(),
+            tls_context=tls_context(options),
             socket_options=_SOCKET_OPTIONS if broker.transport == "tcp" else (),
         )
         client._client.connect_timeout = options.connect_timeout

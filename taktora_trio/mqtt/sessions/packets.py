@@ -88,7 +88,7 @@ def connect(
     version: int,
     client_id: str,
     username: str | None,
-    password: str | None,
+    password: bytes | None,
     keepalive: int,
     clean: bool,
     session_expiry: int,
@@ -107,7 +107,7 @@ def connect(
         payload.append(string(username))
     if password is not None:
         flags |= 0x40
-        payload.append(string(password))
+        payload.append(binary(password))
     properties = b""
     if version == 5:
         given = b"\x21" + _U16.pack(receive_maximum)

@@ -8,10 +8,11 @@ import ssl
 
 import trio
 
+from taktora_trio.errors import ConfigError
 from taktora_trio.mqtt.options import BrokerAddress, MqttOptions
 from taktora_trio.mqtt.sessions.session import ConnectFailed
 
-__all__ = ["open_socket", "open_stream", "why"]
+__all__ = ["open_socket", "open_stream", "tls_context", "why"]
 
 
 async def open_socket(address: BrokerAddress) -> trio.SocketStream:
@@ -24,10 +25,18 @@ async def open_socket(address: BrokerAddress) -> trio.SocketStream:
     return stream
 
 
+def tls_context(options: MqttOptions) -> ssl.SSLContext | None:
+    """For a connection of now. Raises `ConnectFailed`: a file that is away or half written may be back for the next."""
+    try:
+        return options.tls_context()
+    except ConfigError as exc:
+        raise ConnectFailed(str(exc)) from exc
+
+
 async def open_stream(options: MqttOptions) -> trio.abc.Stream:
-    """Connect all the way up to where MQTT begins. Raises `ConnectFailed` and `ConfigError`."""
+    """Connect all the way up to where MQTT begins. Raises `ConnectFailed`."""
     address = options.broker
-    context = options.tls_context()
+    context = tls_context(options)
     try:
         stream: trio.abc.Stream = await open_socket(address)
     except (OSError, ValueError) as exc:
@@ -35,7 +44,7 @@ async def open_stream(options: MqttOptions) -> trio.abc.Stream:
     try:
         if context is not None:
             # Whether all of a message has come MQTT knows by itself, so the end need not be told again below it.
-            secure = trio.SSLStream(stream, context, server_hostname=address.host, https_compatible=True)
+            secure = trio.SSLStream(stream, context, server_hostname=address.bare_host, https_compatible=True)
             stream = secure
             await secure.do_handshake()
         if address.transport == "websocket":
@@ -44,7 +53,7 @@ async def open_stream(options: MqttOptions) -> trio.abc.Stream:
             stream = await open_websocket(stream, address)
     except BaseException as exc:
         await trio.aclose_forcefully(stream)
-        if isinstance(exc, trio.BrokenResourceError | ssl.CertificateError):
+        if isinstance(exc, trio.BrokenResourceError | trio.ClosedResourceError | OSError | ValueError):
             raise ConnectFailed(why(exc)) from exc
         raise
     return stream

@@ -11,12 +11,13 @@ from wsproto.events import (
     AcceptConnection,
     BytesMessage,
     CloseConnection,
+    Event,
     Ping,
     RejectConnection,
     Request,
     TextMessage,
 )
-from wsproto.utilities import ProtocolError
+from wsproto.utilities import LocalProtocolError, ProtocolError
 
 from taktora_trio.mqtt.options import BrokerAddress
 from taktora_trio.mqtt.sessions.session import ConnectFailed
@@ -38,7 +39,7 @@ class WebsocketStream(trio.abc.Stream):
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         async with self._sending:
-            await self._stream.send_all(self._connection.send(BytesMessage(bytes(data))))
+            await self._stream.send_all(self._framed(BytesMessage(bytes(data))))
 
     async def wait_send_all_might_not_block(self) -> None:
         await self._stream.wait_send_all_might_not_block()
@@ -52,10 +53,17 @@ class WebsocketStream(trio.abc.Stream):
 
     async def aclose(self) -> None:
         try:
-            with contextlib.suppress(trio.BrokenResourceError, trio.BusyResourceError, ProtocolError):
-                await self._stream.send_all(self._connection.send(CloseConnection(code=1000)))
+            with contextlib.suppress(trio.BrokenResourceError, trio.BusyResourceError):
+                await self._stream.send_all(self._framed(CloseConnection(code=1000)))
         finally:
             await self._stream.aclose()
+
+    def _framed(self, event: Event) -> bytes:
+        """Raises `trio.BrokenResourceError` where the broker has closed the websocket, and we have just read it."""
+        try:
+            return self._connection.send(event)
+        except LocalProtocolError:  # without its message, which repeats the data
+            raise trio.BrokenResourceError("the broker has closed the websocket") from None
 
     async def _receive(self) -> None:
         data = await self._stream.receive_some(_CHUNK)
@@ -67,7 +75,7 @@ class WebsocketStream(trio.abc.Stream):
                     if event.data:
                         self._ready.append(bytes(event.data))
                 elif isinstance(event, Ping):
-                    answers += self._connection.send(event.response())
+                    answers += self._framed(event.response())
                 elif isinstance(event, TextMessage):
                     raise trio.BrokenResourceError("the broker sent text over the websocket")
                 elif isinstance(event, CloseConnection):
@@ -84,9 +92,13 @@ class WebsocketStream(trio.abc.Stream):
 async def open_websocket(stream: trio.abc.Stream, address: BrokerAddress) -> WebsocketStream:
     """Do the opening handshake (RFC 6455, section 4). Raises `ConnectFailed`."""
     connection = WSConnection(ConnectionType.CLIENT)
-    host = f"[{address.host}]" if ":" in address.host else address.host
-    request = Request(host=f"{host}:{address.port}", target=address.path or "/", subprotocols=["mqtt"])
-    await stream.send_all(connection.send(request))
+    host = f"[{address.bare_host}]" if ":" in address.host else address.host
+    request = Request(host=f"{host}:{address.port}", target=address.target, subprotocols=["mqtt"])
+    try:
+        opening = connection.send(request)
+    except (ProtocolError, ValueError) as exc:
+        raise ConnectFailed(f"no websocket can be asked for at this address: {exc}") from None
+    await stream.send_all(opening)
     socket = WebsocketStream(stream, connection)
     while True:
         data = await stream.receive_some(_CHUNK)
@@ -100,5 +112,5 @@ async def open_websocket(stream: trio.abc.Stream, address: BrokerAddress) -> Web
                     return socket
                 if isinstance(event, RejectConnection):
                     raise ConnectFailed(f"the websocket was refused with HTTP status {event.status_code}")
-        except ProtocolError as exc:
+        except (ProtocolError, ValueError) as exc:  # the second for headers that are not ASCII
             raise ConnectFailed(f"there is no websocket at this address: {exc}") from None
