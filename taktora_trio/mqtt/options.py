@@ -128,7 +128,7 @@ class MqttOptions:
             return
         if self.protocol == "3.1.1" or self.session == "aiomqtt":
             raise ConfigError(
-                "MqttOptions: the broker's address has a password but no user; only MQTT 5 has that (MQTT 3.1.1, section"
+                "MqttOptions: the broker's address has a password but no user; only MQTT 5 has that (3.1.1, section"
                 " 3.1.2.9), and the aiomqtt session has not: name a user"
             )
 

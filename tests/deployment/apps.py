@@ -174,3 +174,17 @@ async def finish(host: ConnectorHost) -> None:
 
 
 finishing = Deployment("finishing", finish, [MqttConnector([TICKS])])
+
+
+async def have_a_child(host: ConnectorHost) -> None:
+    """It inherits whatever a child can."""
+    child = await trio.lowlevel.open_process(["sleep", "600"], close_fds=False)
+    try:
+        await trio.sleep_forever()
+    finally:
+        child.kill()
+        with trio.CancelScope(shield=True):
+            await child.wait()
+
+
+parent = Deployment("parent", have_a_child, [MqttConnector([TICKS])])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import gc
+import itertools
 import os
 import random
 import signal
@@ -20,6 +21,7 @@ from urllib.parse import quote
 
 import attrs
 import msgspec
+import psutil
 import pytest
 import trio
 import trustme
@@ -30,9 +32,10 @@ from taktora_trio.mqtt.options import BrokerAddress
 from taktora_trio.mqtt.routing import MqttRouting
 from taktora_trio.supervision.backoff import Backoff
 from taktora_trio.transport.domain import Domain
-from tests.brokers.hostile import SCRIPTS, echo_connect, open_hostile_broker, refuse_with_its_own_words, relay
+from tests.brokers.hostile import SCRIPTS, Peer, echo_connect, open_hostile_broker, refuse_with_its_own_words, relay
 from tests.brokers.live import open_live
 from tests.brokers.nats import needs_nats, open_nats
+from tests.brokers.packets import CONNECT, Packet
 from tests.brokers.sessions import Kind, each_session
 from tests.client import open_client
 from tests.command import MODES, open_command, run_command
@@ -73,35 +76,58 @@ def environments(pids: list[int]) -> str:
     return "".join(Path(f"/proc/{pid}/environ").read_text() for pid in pids)
 
 
-@pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("way", ["url", "file", "pipe", "variable"])
+def inherited(process: psutil.Process) -> list[str]:
+    return [str(link.readlink()) for link in Path(f"/proc/{process.pid}/fd").iterdir()]
+
+
+def way_to_give(way: str, folder: Path, address: str) -> tuple[str, list[str], dict[str, str]]:
+    """The broker's URL, further options, and an environment."""
+    url = f"mqtt://app@{address}"
+    file = folder / "secret"
+    match way:
+        case "url":
+            return f"MQTT://app:{QUOTED}@{address}", [], {}
+        case "url in a file":
+            file.write_text(f"mqtt://app:{QUOTED}@{address}\n")
+            return f"@{file}", [], {}
+        case "file":
+            file.write_text(SECRET + "\n")
+            return url, ["--broker-password-file", str(file)], {}
+        case "pipe":  # as of a shell's <(command): it can be read only once
+            os.mkfifo(file)
+            return url, ["--broker-password-file", str(file)], {}
+        case _:
+            return url, [], {"TAKTORA_BROKER_PASSWORD": SECRET}
+
+
+@pytest.mark.parametrize(
+    ("way", "mode"),
+    [
+        *itertools.product(["url", "file", "pipe", "variable"], MODES),
+        ("url in a file", "split"),
+        ("url", "split --warm"),
+        ("variable", "split --warm"),
+    ],
+)
 async def test_a_password_works_and_is_never_shown(
     mode: str, way: str, tmp_path: Path, password_lines: list[str], domain: Domain
 ) -> None:
+    """No process of the run shows it, nor could a child of the app read it from what it inherits."""
     async with open_mosquitto(tmp_path, password_lines, anonymous=False) as broker:
-        address = f"127.0.0.1:{broker.port}"
-        url, more, env = f"mqtt://app@{address}", [], {}
-        if way == "url":
-            url = f"mqtt://app:{QUOTED}@{address}"
-        elif way == "file":
-            (tmp_path / "password").write_text(SECRET + "\n")
-            more = ["--broker-password-file", str(tmp_path / "password")]
-        elif way == "pipe":  # as of a shell's <(command): it can be read only once
-            os.mkfifo(tmp_path / "password")
-            more = ["--broker-password-file", str(tmp_path / "password")]
-        else:
-            env = {"TAKTORA_BROKER_PASSWORD": SECRET}
-        async with open_command(
-            *("run", ECHO, "--mode", mode, "--broker", url, "--domain", domain.name), *more, env=env
-        ) as run:
+        url, more, env = way_to_give(way, tmp_path, f"127.0.0.1:{broker.port}")
+        arguments = ("run", "tests.deployment.apps:parent", "--mode", *mode.split(), "--domain", domain.name)
+        async with open_command(*arguments, "--broker", url, *more, env=env) as run:
             if way == "pipe":
-                await trio.to_thread.run_sync((tmp_path / "password").write_text, SECRET)
+                await trio.to_thread.run_sync((tmp_path / "secret").write_text, SECRET)
             await run.until_logged("-> Up")
-            lines = shown_anywhere([process.pid for process in run.tree()])
-            assert SECRET not in environments([child.pid for child in run.tree()[1:]])
+            pids = [process.pid for process in run.tree()]
+            shown = shown_anywhere(pids) + environments(pids)
+            assert shown.count("sleep") == 1
+            [child] = [process for process in run.tree() if process.name() == "sleep"]
+            assert not [link for link in inherited(child) if link.startswith("/memfd:")]
             run.signal(signal.SIGTERM)
             assert await run.wait(5) == 0
-        said = lines + "\n".join(run.stderr + run.output)
+        said = shown + "\n".join(run.stderr + run.output)
         assert "app@127.0.0.1" in said
         assert SECRET not in said
         assert QUOTED not in said
@@ -119,8 +145,72 @@ async def test_the_runner_scripts_hide_it_too(
             lines = shown_anywhere([process.pid for process in run.tree()])
             run.signal(signal.SIGTERM)
             assert await run.wait(5) == 0
-        assert "app@127.0.0.1" in lines
+        assert "@/proc/self/fd/" in lines
+        assert any(f"connected to mqtt://app@127.0.0.1:{broker.port}" in line for line in run.stderr)
         assert QUOTED not in lines
+
+
+async def test_halves_alone_hide_it_too(tmp_path: Path, password_lines: list[str], domain: Domain) -> None:
+    async with open_mosquitto(tmp_path, password_lines, anonymous=False) as broker:
+        url = f"mqtt://app@127.0.0.1:{broker.port}"
+        common = ("tests.deployment.apps:parent", "--broker", url, "--domain", domain.name)
+        env = {"TAKTORA_BROKER_PASSWORD": SECRET}
+        async with (
+            open_command("plugin", *common, env=env) as plugin,
+            open_command("gateway", *common, env=env) as gateway,
+        ):
+            await plugin.until_logged("-> Up")
+            pids = [process.pid for process in (*plugin.tree(), *gateway.tree())]
+            assert len(pids) == 3
+            assert SECRET not in shown_anywhere(pids) + environments(pids)
+            for half in (plugin, gateway):
+                half.signal(signal.SIGTERM)
+                assert await half.wait(5) == 0
+
+
+async def test_a_password_that_nobody_waits_for(broker: Mosquitto, tmp_path: Path) -> None:
+    """To log in without it would not be what was asked for."""
+    (tmp_path / "secret").write_text(SECRET)
+    for more, env in (
+        (["--broker-password-file", str(tmp_path / "secret")], {}),
+        ([], {"TAKTORA_BROKER_PASSWORD": SECRET}),
+    ):
+        code, _, errors = await run_command("run", ECHO, "--mode", "split", "--broker", broker.url, *more, env=env)
+        assert (code, errors.count("\n")) == (2, 0)
+        assert "no broker has a user" in errors
+        assert SECRET not in errors
+
+
+@pytest.mark.parametrize(
+    ("mode", "way"), [("split", "url"), ("split", "file"), ("split", "variable"), ("in-process", "variable")]
+)
+async def test_the_same_bytes_in_any_locale(mode: str, way: str, domain: Domain, tmp_path: Path) -> None:
+    """Neither the password nor the user is text of the locale; the second is UTF-8."""
+    secret = "grün".encode() + b"\xff"
+    (tmp_path / "secret").write_bytes(secret)
+    env = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    asked: list[Packet] = []
+
+    async def accept(peer: Peer) -> None:
+        asked.append(await peer.read(CONNECT))
+        await peer.send(peer.connack())
+        await peer.until_gone()
+
+    async with open_hostile_broker([accept]) as broker:
+        login, more = "grün", []
+        if way == "url":
+            login += ":gr%C3%BCn%FF"
+        elif way == "file":
+            more = ["--broker-password-file", str(tmp_path / "secret")]
+        else:
+            env["TAKTORA_BROKER_PASSWORD"] = os.fsdecode(secret)
+        arguments = ("run", "tests.deployment.apps:parent", "--mode", mode, "--domain", domain.name)
+        url = f"mqtt://{login}@127.0.0.1:{broker.port}"
+        async with open_command(*arguments, "--broker", url, *more, env=env) as run:
+            await run.until_logged("-> Up")
+            run.signal(signal.SIGTERM)
+            assert await run.wait(5) == 0
+    assert asked[0].body.endswith(b"\0\5gr\xc3\xbcn\0\6" + secret)
 
 
 @pytest.mark.parametrize("mode", MODES)
