@@ -2,10 +2,14 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 WORKERS ?= 4
+# What `make pythons` runs the tests with: names on the PATH, or paths.
+PYTHONS ?= python3.11 python3.12 python3.13 python3.14
+# What `make test`, `make pythons` and `make floors` run; all tests by default.
+TESTS ?=
 # The tests start hundreds of interpreters, which are to find their bytecode, whatever the environment says.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test soak check bench throughput scaling isolation mosquitto nats clean help
+.PHONY: demo test pythons floors soak check bench throughput scaling isolation mosquitto nats clean help
 
 help:  ## Show what can be made
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/:/' | awk -F: '{printf "make %-10s%s\n", $$1, $$2}'
@@ -14,7 +18,13 @@ demo: .venv/demo  ## A thermostat in the split shape, its gateway killed halfway
 	@$(BIN)/python -m examples.demo
 
 test: .venv/test mosquitto nats  ## All tests, against a real mosquitto, and a NATS server where there is one
-	$(BIN)/python -m pytest -n $(WORKERS)
+	$(BIN)/python -m pytest -n $(WORKERS) $(TESTS)
+
+pythons: mosquitto nats  ## The tests with each of PYTHONS="python3.12 /path/of/another" that there is
+	@.ci/pythons "$(PYTHONS)" -n $(WORKERS) $(TESTS)
+
+floors: .venv-floors/test mosquitto nats  ## The tests with the lowest version of each dependency that is allowed
+	.venv-floors/bin/python -m pytest -n $(WORKERS) $(TESTS)
 
 soak: .venv/test mosquitto  ## A hundred killed gateways and some broker restarts under load (two to four minutes)
 	$(BIN)/python -m tests.deployment.soak
@@ -53,6 +63,14 @@ isolation: .venv/bench mosquitto  ## How late a control item runs while its gate
 	$(BIN)/python -m pip install --quiet --group test
 	@touch $@
 
+.venv-floors/test: pyproject.toml tests/floors.py
+	$(PYTHON) -m venv .venv-floors
+	.venv-floors/bin/python -m pip install --quiet --upgrade pip
+	$(PYTHON) tests/floors.py > .venv-floors/constraints.txt
+	.venv-floors/bin/python -m pip install --quiet --constraint .venv-floors/constraints.txt \
+	  --editable '.[embedded,parallel,prometheus,opentelemetry]' --group test
+	@touch $@
+
 .venv/bench: .venv/test
 	$(BIN)/python -m pip install --quiet --group bench
 	@touch $@
@@ -81,5 +99,5 @@ nats:
 	  DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends nats-server >/dev/null; } || \
 	  echo "Without nats-server (Debian: apt-get install nats-server) the tests of a second broker are skipped"
 
-clean:  ## Remove .venv and caches
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+clean:  ## Remove the environments and caches
+	rm -rf .venv .venv-* .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -22,6 +23,15 @@ os.environ["TAKTORA_STRICT"] = "1"  # an illegal transition of health raises; ch
 def _state_home(tmp_path_factory: pytest.TempPathFactory) -> None:
     """What outlives a program goes where nobody else looks; child processes inherit it."""
     os.environ["XDG_STATE_HOME"] = str(tmp_path_factory.mktemp("state"))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whatever is tested with the aiomqtt session too is skipped with it where it can't run."""
+    cannot = sys.version_info >= (3, 14)
+    for item in items:
+        with_what = getattr(getattr(item, "callspec", None), "params", {}).values()
+        if any(str(value).rpartition(".")[2].startswith("aiomqtt") for value in with_what):
+            item.add_marker(pytest.mark.skipif(cannot, reason="trio-asyncio can't run with Python 3.14"))
 
 
 @pytest.fixture

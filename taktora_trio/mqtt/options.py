@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+import sys
 from pathlib import Path
 from typing import Any, Literal
 
@@ -47,6 +48,14 @@ def _parse_if_text(value: BrokerAddress | str) -> BrokerAddress:
     if not isinstance(value, BrokerAddress):
         raise ConfigError(f"MqttOptions: broker is of type {type(value).__name__}; it must be a URL or a BrokerAddress")
     return value
+
+
+def _runs_here(instance: object, attribute: attrs.Attribute[Any], value: str) -> None:
+    if value == "aiomqtt" and sys.version_info >= (3, 14):
+        raise ConfigError(
+            "MqttOptions: session='aiomqtt' needs Python 3.13 or older, since trio-asyncio, which it runs under,"
+            " can't run with 3.14: use session='native', the default"
+        )
 
 
 def _names(value: str | tuple[str, ...] | list[str]) -> tuple[str, ...]:
@@ -96,9 +105,10 @@ class MqttOptions:
     client_id: str | None = attrs.field(default=None, validator=optional(_client_id))
     """`None` lets the session make one. The broker closes an older connection with the same id."""
     session: Literal["native", "aiomqtt", "memory"] = attrs.field(
-        default="native", validator=one_of("native", "aiomqtt", "memory")
+        default="native", validator=[one_of("native", "aiomqtt", "memory"), _runs_here]
     )
-    """Which implementation of `sessions/` to use; `memory` has its broker inside the process, for tests."""
+    """Which implementation of `sessions/` to use; `memory` has its broker inside the process, for tests. `aiomqtt`
+    needs Python 3.13 or older."""
     persistent: bool | None = attrs.field(default=None, validator=optional(flag))
     """Whether the broker keeps subscriptions and messages (QoS 1 and 2) while the gateway is not connected, for the
     next connection of the same client id. `None` is yes if there is an inbound channel of QoS 1 or 2."""

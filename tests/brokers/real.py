@@ -75,5 +75,7 @@ async def open_broker(kind: Traits, folder: Path) -> AsyncIterator[Broker]:
         async with open_nats(folder, mqtt_lines=['ack_wait: "500ms"']) as nats:
             yield nats
     else:
-        async with open_mosquitto(folder, ["persistence true", f"persistence_location {folder}/"]) as mosquitto:
+        lines = ["persistence true", f"persistence_location {folder}/"]
+        lines += ["allow_duplicate_messages false"]  # the default before mosquitto 2.1; heeded with 3.1.1 alone
+        async with open_mosquitto(folder, lines) as mosquitto:
             yield mosquitto

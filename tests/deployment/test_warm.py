@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from pathlib import Path
 
 import psutil
 import pytest
@@ -48,12 +49,18 @@ async def test_a_fork_carries_messages_and_its_successor_does_after_a_kill(broke
         assert await run.wait(8) == 0
 
 
+def open_descriptors(pid: int) -> list[str]:
+    """What each of them is open to (proc_pid_fd(5))."""
+    return [str(descriptor.readlink()) for descriptor in Path(f"/proc/{pid}/fd").iterdir()]
+
+
 async def test_the_zygote_has_nothing_open_and_one_thread(broker: Mosquitto, domain: Domain) -> None:
     async with open_run("examples.echo:deployment", "split", broker, domain, "--warm") as run:
         await run.until_logged("-> Up")
         zygote = zygote_of(run)
         assert zygote.num_threads() == 1
-        assert zygote.num_fds() == 4  # the three standard ones, and the socket to its supervisor
+        # The three standard ones, and the socket to its supervisor. (Newer releases of libffi hold their own file.)
+        assert len([file for file in open_descriptors(zygote.pid) if ".so" not in file]) == 4
         assert not [mapping.path for mapping in zygote.memory_maps() if "/dev/shm" in mapping.path]
         run.signal(signal.SIGTERM)
         assert await run.wait(8) == 0

@@ -3,6 +3,7 @@ from __future__ import annotations
 import contextlib
 import re
 import ssl
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -282,6 +283,15 @@ def test_what_can_not_be_is_refused(field: str, value: Any, message: str) -> Non
     with pytest.raises(ConfigError) as caught:
         MqttOptions(**{field: value})
     assert message in str(caught.value)
+
+
+def test_the_aiomqtt_session_is_refused_where_it_can_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(sys, "version_info", (3, 13, 0))
+        assert MqttOptions(session="aiomqtt").session == "aiomqtt"
+        patched.setattr(sys, "version_info", (3, 14, 0))
+        with pytest.raises(ConfigError, match=r"needs Python 3\.13 or older.*use session='native'"):
+            MqttOptions(session="aiomqtt")
 
 
 def test_a_last_will_has_one_concrete_topic() -> None:
