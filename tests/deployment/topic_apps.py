@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 
 import attrs
-import msgspec
 import trio
 
 from taktora_trio import (
@@ -14,10 +13,8 @@ from taktora_trio import (
     Deployment,
     Inbound,
     MqttConnector,
-    MqttOptions,
     MqttRouting,
     Outbound,
-    RawCodec,
 )
 
 
@@ -66,25 +63,3 @@ async def _work(host: ConnectorHost) -> None:
 
 
 deployment = Deployment("topics", control, [MqttConnector([SETPOINTS, STATES, JOBS, ANSWERS])])
-
-
-ASKED = Inbound("asked", bytes, MqttRouting("asked/+", qos=1), max_metadata=512)
-ANSWERED = Outbound("answered", bytes, MqttRouting("answers/#", qos=1), max_metadata=512)
-
-
-async def answer(host: ConnectorHost) -> None:
-    """Send each request back to where it wants its answer, with what was said about it."""
-    async with host.open_reader(ASKED) as requests, host.open_writer(ANSWERED) as answers:
-        async for request in requests:
-            said = request.metadata
-            topic, metadata = "answers/nobody", None
-            if said is not None:
-                topic, metadata = said.response_topic, msgspec.structs.replace(said, response_topic="")
-            await answers.send(
-                request.value, topic=topic, correlation_id=request.header.correlation_id, metadata=metadata
-            )
-
-
-answering = Deployment(
-    "answering", answer, [MqttConnector([ASKED, ANSWERED], options=MqttOptions(protocol="5"), codec=RawCodec())]
-)
