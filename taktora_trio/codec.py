@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from decimal import Decimal
 from typing import Any, TypeAlias, TypeVar, cast, get_origin, is_typeddict
 
+import attrs
 import msgspec
 
-from taktora_trio.errors import CodecError, ConfigError
+from taktora_trio.errors import CodecError, ConfigError, summary
+from taktora_trio.escaping import escaped
 
-__all__ = ["Buffer", "JsonCodec", "MsgpackCodec", "PayloadCodec", "RawCodec"]
+__all__ = ["Buffer", "JsonCodec", "MsgpackCodec", "PayloadCodec", "RawCodec", "inspect_type"]
 
 T = TypeVar("T")
 Buffer: TypeAlias = bytes | bytearray | memoryview
@@ -57,65 +61,143 @@ def _runtime_type(message_type: Any) -> type | tuple[type, ...]:
     return origin if origin in (list, dict, tuple, set, frozenset) else object
 
 
-def _keeps_views(info: object, seen: set[int] | None = None) -> bool:
-    """Whether decoding makes anything that refers to the payload instead of copying from it."""
-    seen = set() if seen is None else seen
-    if id(info) in seen:
-        return False
-    seen.add(id(info))
-    if isinstance(info, msgspec.inspect.RawType | msgspec.inspect.MemoryViewType):
-        return True
+def inspect_type(message_type: Any) -> msgspec.inspect.Type:
+    """What msgspec knows of a message type. Raises `ConfigError` for one that it can't make messages of."""
+    try:
+        return msgspec.inspect.type_info(message_type)
+    except Exception as exc:  # annotations are evaluated, and may raise anything
+        raise ConfigError(f"messages can't be of type {message_type!r}: {summary(exc)}") from exc
+
+
+def _parts(info: object, seen: set[int]) -> Iterator[msgspec.inspect.Type]:
+    """A type and all that it is made of, each once."""
     if isinstance(info, tuple):
-        return any(_keeps_views(part, seen) for part in info)
-    if isinstance(info, msgspec.Struct):
-        return any(_keeps_views(getattr(info, name), seen) for name in info.__struct_fields__)
-    return False
+        for part in info:
+            yield from _parts(part, seen)
+    elif isinstance(info, msgspec.Struct) and id(info) not in seen:
+        seen.add(id(info))
+        if isinstance(info, msgspec.inspect.Type):
+            yield info
+        for name in info.__struct_fields__:
+            yield from _parts(getattr(info, name), seen)
+
+
+def _check_type(message_type: Any) -> None:
+    for part in _parts(inspect_type(message_type), set()):
+        if isinstance(part, msgspec.inspect.RawType | msgspec.inspect.MemoryViewType):
+            raise ConfigError(
+                f"messages of type {message_type!r} would look into shared memory that is soon written again:"
+                " use bytes instead of memoryview or msgspec.Raw"
+            )
+        if isinstance(part, msgspec.inspect.DataclassType) and attrs.has(part.cls):
+            for field in part.fields:
+                if field.name.startswith("_"):
+                    raise ConfigError(
+                        f"the field {field.name!r} of {part.cls.__name__} would not be sent, for its name begins with"
+                        " '_': rename it"
+                    )
+
+
+def _shown(value: object) -> str:
+    try:
+        return f"{value!r:.80}"
+    except Exception:  # noqa: BLE001 - a type's own `__repr__`, or an int of thousands of digits
+        return f"a {type(value).__name__}"
+
+
+def _said(exc: Exception) -> str:
+    """In a line: msgspec quotes what it could not read, and that comes from outside."""
+    return escaped(str(exc) if isinstance(exc, msgspec.MsgspecError) else summary(exc))
+
+
+def _is_same(sent: Any, back: Any) -> bool:
+    """Whether a value has come back: an equal one, or where there is none (NaN, a class without `__eq__`) its parts."""
+    try:
+        if sent == back:
+            return True
+    except Exception:  # noqa: BLE001, S110 - a type's own `__eq__`, which does not say that they differ
+        pass
+    if type(sent) is not type(back):
+        return False
+    if isinstance(sent, float | Decimal):
+        return str(sent) == str(back)
+    if isinstance(sent, list | tuple):
+        return len(sent) == len(back) and all(map(_is_same, sent, back))
+    if isinstance(sent, dict):
+        return sent.keys() == back.keys() and all(_is_same(sent[key], back[key]) for key in sent)
+    names = _field_names(type(sent))
+    return bool(names) and all(_is_same(getattr(sent, name, None), getattr(back, name, None)) for name in names)
+
+
+def _field_names(kind: type) -> tuple[str, ...]:
+    if dataclasses.is_dataclass(kind):
+        return tuple(field.name for field in dataclasses.fields(kind))
+    return (
+        tuple(field.name for field in attrs.fields(kind)) if attrs.has(kind) else getattr(kind, "__struct_fields__", ())
+    )
 
 
 class _MsgspecCodec(PayloadCodec):
-    """JSON and MessagePack alike: attrs classes, dataclasses, msgspec structs and plain types."""
+    """JSON and MessagePack alike: attrs classes, dataclasses, msgspec structs and plain types.
+
+    An annotation is not enforced where a message is made, and not every value has a form of its own (a NaN in JSON is
+    `null`). So a message is decoded again before it is sent, which takes about as long as to encode it: what its reader
+    could not read, or would read as something else, is an error at the sender.
+    """
 
     _encoder: msgspec.json.Encoder | msgspec.msgpack.Encoder
     _decoder_type: type[msgspec.json.Decoder[Any]] | type[msgspec.msgpack.Decoder[Any]]
 
     def encoder(self, message_type: type[T]) -> Callable[[T], Buffer]:
         encode = self._encoder.encode
+        decode = self._decode(message_type)
         expected = _runtime_type(message_type)
         # To isinstance a bool is an int; to the peer's decoder it is not, nor a float.
         excluded = bool if message_type in (int, float) else ()
+        is_certain = message_type in (str, bytes, bool)  # whatever can be encoded comes back
 
         def encode_message(message: T) -> Buffer:
-            # msgspec encodes whatever it can, and a message of a wrong type would only fail at the peer.
             if not isinstance(message, expected) or isinstance(message, excluded):
-                raise CodecError(f"the channel carries {message_type!r}, not {type(message).__name__}: {message!r:.80}")
+                raise CodecError(
+                    f"the channel carries {message_type!r}, not {type(message).__name__}: {_shown(message)}"
+                )
             try:
-                return encode(message)
-            except (msgspec.MsgspecError, TypeError, ValueError, OverflowError, RecursionError) as exc:
-                raise CodecError(f"cannot encode a {type(message).__name__} as {self.name}: {exc}") from exc
+                payload = encode(message)
+                if is_certain:
+                    return payload
+                back = decode(payload)
+            except Exception as exc:  # a message type's own code runs here too, and may raise anything
+                raise CodecError(
+                    f"cannot encode a {type(message).__name__} as {self.name}: {_said(exc)}: {_shown(message)}"
+                ) from exc
+            if not _is_same(message, back):
+                raise CodecError(f"{self.name} would turn {_shown(message)} into {_shown(back)}")
+            return payload
 
         return encode_message
 
     def decoder(self, message_type: type[T]) -> Callable[[Buffer], T]:
-        try:
-            decode = self._decoder_type(message_type).decode
-        except TypeError as exc:
-            raise ConfigError(f"messages of type {message_type!r} can't be decoded from {self.name}: {exc}") from exc
-        if _keeps_views(msgspec.inspect.type_info(message_type)):
-            raise ConfigError(
-                f"messages of type {message_type!r} would look into shared memory that is soon written again:"
-                " use bytes instead of memoryview or msgspec.Raw"
-            )
+        decode = self._decode(message_type)
+        _check_type(message_type)
 
         def decode_message(payload: Buffer) -> T:
             try:
-                return cast(T, decode(payload))
-            except (msgspec.MsgspecError, ValueError, RecursionError) as exc:
-                raise CodecError(f"not a {self.name} {message_type!r}: {exc}") from exc
+                return decode(payload)
+            except Exception as exc:  # as in `encode_message`
+                raise CodecError(f"not a {self.name} {message_type!r}: {_said(exc)}") from exc
 
         return decode_message
 
+    def _decode(self, message_type: type[T]) -> Callable[[Buffer], T]:
+        try:
+            return cast("Callable[[Buffer], T]", self._decoder_type(message_type).decode)
+        except Exception as exc:  # annotations are evaluated, and may raise anything
+            raise ConfigError(
+                f"messages of type {message_type!r} can't be decoded from {self.name}: {summary(exc)}"
+            ) from exc
+
     def filling_decoder(self, message_type: type[T]) -> Callable[[Buffer, Mapping[str, object]], T]:
-        info = msgspec.inspect.type_info(message_type)
+        info = inspect_type(message_type)
         by_position = isinstance(info, msgspec.inspect.StructType) and info.array_like
         if by_position or not isinstance(info, msgspec.inspect.StructType | msgspec.inspect.DataclassType):
             raise ConfigError(f"messages of type {message_type!r} are not written with the names of their fields")
@@ -165,7 +247,7 @@ class RawCodec(PayloadCodec):
             if isinstance(message, bytes | bytearray):
                 return message
             if isinstance(message, memoryview):
-                return message.cast("B")
+                return _flat(message)
             raise CodecError(f"a raw channel carries bytes, not {type(message).__name__}: encode the message first")
 
         return encode_bytes
@@ -177,3 +259,11 @@ class RawCodec(PayloadCodec):
     def _check(self, message_type: type) -> None:
         if message_type is not bytes:
             raise ConfigError(f"the raw codec carries bytes, not {message_type!r}: declare the channel's type as bytes")
+
+
+def _flat(view: memoryview) -> Buffer:
+    """The bytes of a view, copied only if they don't lie in a row."""
+    try:
+        return view.cast("B") if view.c_contiguous and view.nbytes else view.tobytes()
+    except (TypeError, ValueError) as exc:
+        raise CodecError(f"the bytes of this memoryview can't be sent: {exc}") from exc

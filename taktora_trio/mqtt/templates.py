@@ -13,6 +13,7 @@ from typing import Any, TypeVar, get_type_hints
 import attrs
 import msgspec
 
+from taktora_trio.codec import inspect_type
 from taktora_trio.errors import CodecError, ConfigError
 from taktora_trio.mqtt.topics import UNSENDABLE
 
@@ -97,7 +98,7 @@ def parse_template(text: str) -> Template:
 
 def _types_of(message_type: type, fields: tuple[tuple[int, str], ...]) -> dict[str, Any]:
     """The declared type of each field."""
-    info = msgspec.inspect.type_info(message_type) if isinstance(message_type, type) else None
+    info = inspect_type(message_type) if isinstance(message_type, type) else None
     if not isinstance(info, msgspec.inspect.StructType | msgspec.inspect.DataclassType):
         raise ConfigError(
             f"messages of type {message_type!r} have no fields for the topic: use an attrs class, a dataclass or a"
@@ -121,7 +122,10 @@ def _level(name: str, value: object, *, first: bool) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, int):
-        return str(value)
+        try:
+            return str(value)
+        except ValueError as exc:  # thousands of digits
+            raise CodecError(f"field {name!r} can't stand in a topic: {exc}") from exc
     if not isinstance(value, str):
         raise CodecError(f"field {name!r} is {value!r}: only a str, int, bool or enum can stand in a topic")
     if not value or _BAD_LEVEL.search(value) or (first and value[0] == "$"):
