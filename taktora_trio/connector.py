@@ -107,6 +107,9 @@ class Connector(ABC):
         The protocol stack is imported here, so that a process which never calls this never has it.
         """
 
+    def check_carries_metadata(self) -> None:  # noqa: B027 - a protocol may carry it
+        """Raise `ConfigError` where metadata and correlation ids would not reach the other side."""
+
     def check(self) -> None:
         """Raise `ConfigError` for what no half could work with."""
         check_name("connector", self.name)
@@ -121,6 +124,11 @@ class Connector(ABC):
             if channel.name in seen:
                 raise ConfigError(f"connector {self.name!r} has two channels named {channel.name!r}: rename one")
             seen.add(channel.name)
+            if channel.max_metadata:
+                try:
+                    self.check_carries_metadata()
+                except ConfigError as exc:
+                    raise ConfigError(f"channel {channel.name!r} sets max_metadata: {exc}") from None
             self.codec.decoder(channel.message_type)  # raises ConfigError for a type it can't carry
             self.codec.encoder(channel.message_type)
             if channel.direction == "in" and channel.routing.fields_of(channel.message_type):

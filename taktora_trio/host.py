@@ -101,7 +101,10 @@ class ConnectorHost:
                 self._publishers[id(channel)] = await self._ports.enter_async_context(port)
             encode = connector.codec.encoder(channel.message_type)
             routing, topic_of = channel.routing, channel.routing.topic_of(channel.message_type)
-            async with ChannelWriter(self._publishers[id(channel)], encode, full, routing, topic_of) as writer:
+            opened = ChannelWriter(
+                self._publishers[id(channel)], encode, full, routing, topic_of, connector.check_carries_metadata
+            )
+            async with opened as writer:
                 yield writer
 
     @contextlib.asynccontextmanager

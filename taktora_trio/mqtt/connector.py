@@ -43,6 +43,13 @@ class MqttConnector(Connector):
         inbound = [channel.routing for channel in self.channels if channel.direction == "in"]
         check_shares(routing.subscription for routing in inbound if isinstance(routing, MqttRouting))
 
+    def check_carries_metadata(self) -> None:
+        if self.options.protocol != "5":
+            raise ConfigError(
+                f"MQTT {self.options.protocol} carries neither metadata nor correlation ids: leave them out, or set"
+                " MqttOptions(protocol='5') where the broker speaks it"
+            )
+
     async def serve_gateway(self, channels: GatewayChannels, health: HealthBoard, stop: trio.Event) -> None:
         from taktora_trio.mqtt.bridge import serve_bridge  # the protocol stack begins here
 

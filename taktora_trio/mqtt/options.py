@@ -92,7 +92,8 @@ class MqttOptions:
 
     broker: BrokerAddress = attrs.field(default=BrokerAddress("localhost", 1883), converter=_parse_if_text)
     protocol: Literal["3.1.1", "5"] = attrs.field(default="3.1.1", validator=one_of("3.1.1", "5"))
-    """The version of MQTT. Message metadata travels only with 5, and only there a broker says why it refuses."""
+    """The version of MQTT. Metadata and correlation ids travel only with 5, and only there a broker says why it
+    refuses."""
     ca_file: Path | None = attrs.field(default=None, converter=as_path)
     """For `mqtts://` and `wss://`: the certificate authorities to trust (PEM), instead of the system's."""
     cert_file: Path | None = attrs.field(default=None, converter=as_path)

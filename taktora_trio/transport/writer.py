@@ -49,12 +49,14 @@ class ChannelWriter(trio.abc.SendChannel[T]):
         on_full: Callable[[], None],
         routing: Routing | None = None,
         topic_of: Callable[[T], str] | None = None,
+        check_carries_metadata: Callable[[], None] = lambda: None,
     ) -> None:
         self._port = port
         self._encode = encode
         self._on_full = on_full
         self._routing = routing
         self._topic_of = topic_of
+        self._check_carries_metadata = check_carries_metadata
         self._has_topics = port.spec.topic_space > 0
         self._turn = trio.StrictFIFOLock()
         self._waited = 0
@@ -206,11 +208,13 @@ class ChannelWriter(trio.abc.SendChannel[T]):
             if not self._port.spec.metadata_space:
                 return b""
         else:
+            self._check_carries_metadata()
             self._routing.check_metadata(metadata)
         return pack_metadata(metadata)
 
     def _correlation_id(self, value: bytes) -> bytes:
         check_correlation_id(value)
+        self._check_carries_metadata()
         if self._routing is None and not self._port.spec.metadata_space and len(value) > CORRELATION_FIELD:
             if not self._has_told:
                 self._has_told = True

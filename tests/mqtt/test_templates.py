@@ -20,6 +20,7 @@ from taktora_trio import (
     JsonCodec,
     Metadata,
     MqttConnector,
+    MqttOptions,
     MqttRouting,
     MsgpackCodec,
     Outbound,
@@ -336,7 +337,7 @@ async def test_what_the_topic_says_is_in_the_message(domain: Domain, codec: Payl
 async def test_the_gateway_takes_nothing_that_would_end_its_connection(domain: Domain) -> None:
     """It would be published again after each reconnect; only a broken plugin can have written it."""
     outbound = Outbound("out", Named, MqttRouting("plant/{name}"), max_metadata=100)
-    connector = MqttConnector([outbound])
+    connector = MqttConnector([outbound], options=MqttOptions(protocol="5"))
     with domain.hold("owner"):
         async with (
             open_node(domain, "test") as node,

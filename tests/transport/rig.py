@@ -8,7 +8,16 @@ from typing import Any, TypeVar
 
 import iceoryx2 as iox2
 
-from taktora_trio import ChannelReader, ChannelWriter, JsonCodec, MqttConnector, MqttRouting, Outbound, PayloadCodec
+from taktora_trio import (
+    ChannelReader,
+    ChannelWriter,
+    JsonCodec,
+    MqttConnector,
+    MqttOptions,
+    MqttRouting,
+    Outbound,
+    PayloadCodec,
+)
 from taktora_trio.transport.domain import Domain, open_node
 from taktora_trio.transport.reader import open_reader
 from taktora_trio.transport.services import ServiceSpec, channel_spec, open_services, specs_of
@@ -23,7 +32,7 @@ def declare(
     channel = Outbound(
         "c", message_type, MqttRouting("t"), max_payload=max_payload, window=window, max_metadata=max_metadata
     )
-    connector = MqttConnector([channel], codec=codec)
+    connector = MqttConnector([channel], codec=codec, options=MqttOptions(protocol="5"))
     return connector, channel_spec(connector, channel)
 
 

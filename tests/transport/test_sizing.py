@@ -10,7 +10,7 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from taktora_trio import ConfigError, Inbound, MqttConnector, MqttRouting, Outbound, RawCodec
+from taktora_trio import ConfigError, Inbound, MqttConnector, MqttOptions, MqttRouting, Outbound, RawCodec
 from taktora_trio.gateway import open_connector_gateway
 from taktora_trio.host import open_connector_host
 from taktora_trio.transport.domain import SHM, Domain, open_node
@@ -49,6 +49,7 @@ def connectors_of(*sizes: tuple[int, int], pairs: int = 1, metadata: int = 0) ->
             ],
             codec=RawCodec(),
             name=f"mqtt{number}",
+            options=MqttOptions(protocol="5"),
         )
         for number, (window, max_payload) in enumerate(sizes)
     ]
