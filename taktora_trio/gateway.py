@@ -18,7 +18,7 @@ from taktora_trio.transport.domain import Node
 from taktora_trio.transport.health import GatewayIdentity, HealthReporter, open_health_reporter
 from taktora_trio.transport.reader import ChannelReader, open_reader
 from taktora_trio.transport.reserve import GIVE_WAY, free_bytes, room
-from taktora_trio.transport.services import batches, channel_spec, health_spec
+from taktora_trio.transport.services import batches, channel_spec, check_ends, health_spec
 from taktora_trio.transport.writer import ChannelWriter, open_writer
 
 if TYPE_CHECKING:
@@ -110,6 +110,7 @@ async def open_connector_gateway(
     """
     from taktora_trio.executor import Executor  # here, for a supervisor imports this module too, and is to be small
 
+    check_ends(connectors, "the gateway's half")
     identity = GatewayIdentity.of_this_process(incarnation)
     async with contextlib.AsyncExitStack() as stack:
         reporters = {

@@ -36,7 +36,7 @@ from taktora_trio.transport.domain import Node
 from taktora_trio.transport.health import GatewayIdentity, HealthReport, open_health_reader, start_time
 from taktora_trio.transport.ports import EnvelopePublisher, open_envelope_publisher
 from taktora_trio.transport.reader import ChannelReader, open_reader
-from taktora_trio.transport.services import channel_spec, health_spec
+from taktora_trio.transport.services import channel_spec, check_ends, health_spec
 from taktora_trio.transport.writer import ChannelWriter
 
 if TYPE_CHECKING:  # a supervisor imports this module too, and is to be small
@@ -306,6 +306,7 @@ async def open_connector_host(
 
     `link` leads to the supervisor, if the gateway has one of ours; `revive` is what revives it in this process.
     """
+    check_ends(connectors, "the app's half")
     if link is not None:
         revive = partial(link.send, ReviveGateway())
     board = HealthBoard((connector.name for connector in connectors), on_event=_log_event)

@@ -42,7 +42,6 @@ async def _open_host(domain: Domain) -> AsyncIterator[tuple[Node, ConnectorHost]
             open_connector_host(node, [CONNECTOR]) as host,
         ):
             yield node, host
-        domain.sweep()
 
 
 async def test_the_last_report_of_a_gateway_task_comes_before_its_end(domain: Domain) -> None:

@@ -34,26 +34,30 @@ async def run_gateway(
     It connects at once when `revive` is set, or the supervisor says so.
     The services are created by a supervisor or a plugin; until there is one this says that it waits.
     """
-    if not domain.is_ready():
-        log.info("domain %s: waiting for its plugin: start `taktora-trio plugin` with the same deployment", domain.name)
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(_ask_for_time, life)
-            async with move_on_when(stop.wait):
-                await domain.wait_until_ready()
-            nursery.cancel_scope.cancel()
-        if stop.is_set():
-            return 0
-    with domain.hold("gateway"):
-        while not stop.is_set():
-            try:
-                await _carry(deployment, domain, stop, life, link, revive)
-                break
-            except NoRoom as exc:  # to start again would change nothing, and each start takes a restart of the policy
-                log.error("%s", exc)
-                await life.status(str(exc), extend=3 * _WAITING)
+    while not stop.is_set():
+        if not domain.is_ready():
+            await _wait_for_plugin(domain, stop, life)
+            continue
+        with domain.hold("gateway"):
+            if domain.is_ready():  # else its owner has left before we had our role
+                try:
+                    await _carry(deployment, domain, stop, life, link, revive)
+                    break
+                except NoRoom as exc:  # to start again would change nothing, and take one restart of the policy
+                    log.error("%s", exc)
+                    await life.status(str(exc), extend=3 * _WAITING)
     if link is not None and link.is_gone:
         await domain.end_orphan("plugin")
     return 0
+
+
+async def _wait_for_plugin(domain: Domain, stop: trio.Event, life: LifeSigns) -> None:
+    log.info("domain %s: waiting for its plugin: start `taktora-trio plugin` with the same deployment", domain.name)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_ask_for_time, life)
+        async with move_on_when(stop.wait):
+            await domain.wait_until_ready()
+        nursery.cancel_scope.cancel()
 
 
 async def _ask_for_time(life: LifeSigns) -> None:

@@ -35,7 +35,6 @@ async def run_in_process(
     check_plan(plan_memory(deployment.connectors))
     await domain.settle()
     with domain.hold("owner", "plugin", "gateway"):
-        domain.sweep()
         await _run_halves(deployment, domain, stop, RepeatedEvent() if revive is None else revive)
     return 0
 

@@ -36,7 +36,6 @@ async def run_plugin(
     else:
         check_plan(plan_memory(deployment.connectors))
         with domain.hold("owner", "plugin"):
-            domain.sweep()
             await _own_domain(deployment, domain, stop, life)
     return 0
 

@@ -65,7 +65,6 @@ async def run_split(
     await domain.settle()
     become_subreaper()
     with domain.hold("owner"):
-        domain.sweep()
         return await _own_domain(deployment, domain, stop, halves, revive)
 
 

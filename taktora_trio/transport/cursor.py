@@ -13,7 +13,7 @@ from pathlib import Path
 
 import iceoryx2 as iox2
 
-from taktora_trio.transport.reserve import NoRoom
+from taktora_trio.transport.descriptors import refusal
 
 __all__ = ["DONE", "SENT", "Cursor"]
 
@@ -27,20 +27,20 @@ class Cursor:
     subscriber's, the one up to which every envelope is acknowledged: nobody needs it any more. They are a plain view,
     for they are looked at for every message.
 
-    Raises `NoRoom` if /dev/shm has no page for it.
+    Raises `NoRoom` if /dev/shm has no page for it, and `TooFewDescriptors`.
     """
 
     def __init__(self, node: iox2.Node, service: str) -> None:
-        folder = Path(node.config.global_cfg.root_path.to_string()) / "cursors"
-        folder.mkdir(mode=0o700, exist_ok=True)
-        fd = os.open(folder / service, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        path = Path(node.config.global_cfg.root_path.to_string()) / "cursors" / service
         try:
-            os.posix_fallocate(fd, 0, _SIZE)
-            self._memory = mmap.mmap(fd, _SIZE)
+            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+            try:
+                os.posix_fallocate(fd, 0, _SIZE)
+                self._memory = mmap.mmap(fd, _SIZE)
+            finally:
+                os.close(fd)
         except OSError as exc:
-            raise NoRoom(f"the cursor of {service}") from exc
-        finally:
-            os.close(fd)
+            raise refusal(f"the cursor of {service}", exc, f"cannot open {path}: {exc.strerror}") from exc
         self.counters = memoryview(self._memory).cast("Q")
 
     def close(self) -> None:

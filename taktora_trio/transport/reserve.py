@@ -1,18 +1,21 @@
-"""Room in /dev/shm: everything is taken when something is opened, and one process of a domain opens at a time.
+"""Room in /dev/shm: everything is taken when something is opened, and the processes of a domain open in turn.
 
 A file in /dev/shm gets a page when that is first written to, and where none is left the kernel ends the writer with
 SIGBUS. So before anything is created this looks whether there is room, and afterwards it has every page of it set
 aside: what is open goes on at full speed however full /dev/shm runs, and only who opens something then gets an error.
 
-iceoryx2 connects two ports in the one that comes second, before the first can see it. As they are opened one at a
-time, sending and receiving never create anything.
+iceoryx2 connects two ports in the one that comes second, before the first can see it. As they are opened in turn,
+sending and receiving never create anything. But nobody depends on another for it: whoever is stopped, or opens for too
+long, is passed.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
+import logging
 import os
+import stat
+import threading
 from collections.abc import AsyncIterator
 from contextvars import ContextVar
 from pathlib import Path
@@ -21,17 +24,25 @@ import iceoryx2 as iox2
 import trio
 
 from taktora_trio.errors import TransportError
+from taktora_trio.transport.descriptors import refusal
+from taktora_trio.transport.locks import holder_of, release, try_lock
+from taktora_trio.transport.segments import PAGE, SHM, NoRoom, Segment, free_bytes, in_pages, segments
 
-__all__ = ["GIVE_WAY", "PAGE", "SHM", "NoRoom", "free_bytes", "in_pages", "room"]
+__all__ = ["GIVE_WAY", "PAGE", "SHM", "NoRoom", "free_bytes", "in_pages", "room", "sleep"]
 
-SHM = Path("/dev/shm")  # noqa: S108 - POSIX shared memory on Linux (shm_overview(7))
-PAGE = 4096
+log = logging.getLogger(__name__)
+
 # Nothing announces that there is room again. Shorter than a start may take, so that it is told what was missing.
 PATIENCE = 2.0
-# The other half, which opens its end of the same channels at the same time, is done after 1 to 3 ms.
+# Nothing announces that a lock is free. The other half, which opens its end of the same channels at the same time, is
+# done after 1 to 3 ms.
 _PAUSES = 0.001, 0.01
 GIVE_WAY = 0.015
 """Who opens many things in several rooms waits so long in between, in seconds, so that others have a turn."""
+_TURN = "opening"
+# By folder: between the threads and tasks of this process, for whom its lock is one and the same.
+_turns: dict[str, threading.Lock] = {}
+_passed: set[int] = set()  # process ids that were waited for long enough
 # By prefix, the files that have all their pages, by name and inode: no later file is the same. To look at each again at
 # every opening took a deployment of 200 channels two minutes to start.
 _complete: dict[str, set[tuple[str, int]]] = {}
@@ -39,25 +50,14 @@ _complete: dict[str, set[tuple[str, int]]] = {}
 _inside: ContextVar[str | None] = ContextVar("_inside", default=None)
 
 
-class NoRoom(TransportError):
-    """Shared memory is too full to open something. What is open goes on, and another try may find room."""
+async def sleep(seconds: float) -> None:
+    """Like `trio.sleep`, in a task of its own.
 
-    def __init__(self, what: str) -> None:
-        super().__init__(
-            f"no room for {what}: {SHM} has {free_bytes()} bytes free; remove what fills it, or enlarge it"
-            " (docker run --shm-size, mount -o remount,size=)"
-        )
-
-
-def free_bytes() -> int:
-    """What /dev/shm has free now."""
-    stat = os.statvfs(SHM)
-    return stat.f_bavail * stat.f_frsize
-
-
-def in_pages(count: int) -> int:
-    """The bytes that a file of `count` bytes takes."""
-    return -(-count // PAGE) * PAGE
+    It ends by an exception, whose traceback keeps every frame that waits alive until garbage is collected (since Python
+    3.12, by `f_back`), and with ours a node, whose files would stay.
+    """
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(trio.sleep, seconds)
 
 
 @contextlib.asynccontextmanager
@@ -67,79 +67,109 @@ async def room(config: iox2.config.Config, needed: int, what: str) -> AsyncItera
     In a block for many things at once, a room for one of them has nothing more to do, and the domain's files are looked
     through once and not for each.
 
-    Waits for up to 2 s, then raises `NoRoom`; so it does if there is no room at the end after all, and the caller has
-    to let go of what was created. Raises `TransportError` if another process is opening one thing all that time.
+    Waits for up to 2 s for memory, then raises `NoRoom`; so it does if there is no room at the end after all, and the
+    caller has to let go of what was created. Waits no longer for another that opens something, and not at all for one
+    that is stopped; then it goes on beside it.
     """
     folder = config.global_cfg.root_path.to_string()
     if _inside.get() == folder:
-        os.utime(folder)
         yield
         return
     await trio.lowlevel.checkpoint()  # who opens a thousand things still gives signs of life
-    root = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    deadline, pause = None, _PAUSES[0]
+    while True:
+        async with _turn(folder, what):
+            if free_bytes() >= needed:
+                outside = _inside.set(folder)
+                try:
+                    yield
+                finally:
+                    _inside.reset(outside)
+                if needed:  # a notifier brings no file of its own
+                    try:
+                        _take(config.global_cfg.prefix.to_string())
+                    except OSError as exc:
+                        raise refusal(what, exc, f"cannot take memory for {what}: {exc}") from exc
+                return
+        deadline = deadline or trio.current_time() + PATIENCE
+        if trio.current_time() >= deadline:
+            raise NoRoom(f"{what}, which needs {needed} bytes")
+        await sleep(pause)
+        pause = min(2 * pause, _PAUSES[1])
+
+
+@contextlib.asynccontextmanager
+async def _turn(folder: str, what: str) -> AsyncIterator[None]:
+    """Nobody else opens anything in the block, but who was waited for long enough."""
+    mine = await _take_turn(folder, what)
     try:
-        pause, longest_pause = _PAUSES
-        deadline, turn = trio.current_time() + PATIENCE, os.fstat(root).st_mtime_ns
-        while True:
-            if alone := _lock(root):
-                os.utime(root)  # that others see that there is progress, for who opens many is hard to get past
-                if free_bytes() >= needed:
-                    break
-                fcntl.flock(root, fcntl.LOCK_UN)
-            elif turn != (turn := os.fstat(root).st_mtime_ns):
-                deadline = trio.current_time() + PATIENCE
-            if trio.current_time() < deadline:
-                await trio.sleep(pause)
-                pause = min(2 * pause, longest_pause)
-            elif alone:
-                raise NoRoom(f"{what}, which needs {needed} bytes")
-            else:
-                raise TransportError(
-                    f"cannot open {what}: another process of its domain has not finished opening; end it"
-                )
-        outside = _inside.set(folder)
-        try:
-            yield
-        finally:
-            _inside.reset(outside)
-        try:
-            if needed:  # a notifier brings no file of its own
-                _take(config.global_cfg.prefix.to_string())
-        except OSError as exc:
-            raise NoRoom(what) from exc
+        yield
     finally:
-        os.close(root)
+        if mine:
+            release(folder, _TURN)
+            _turns[folder].release()
 
 
-def _lock(fd: int) -> bool:
-    """Never waits: who has the lock may be stopped. The kernel releases it however a process ends."""
+async def _take_turn(folder: str, what: str) -> bool:
+    here = _turns.setdefault(folder, threading.Lock())
+    deadline, pause = trio.current_time() + PATIENCE, _PAUSES[0]
+    while True:
+        if here.acquire(blocking=False):
+            if try_lock(folder, _TURN):
+                _passed.clear()
+                return True
+            here.release()
+        pid = holder_of(folder, _TURN)
+        if pid is not None and pid in _passed:
+            return False
+        if trio.current_time() >= deadline or (pid and _is_stopped(pid)):
+            log.warning("opening %s beside process %s, which does not finish opening", what, pid or "unknown")
+            _passed.add(pid or 0)
+            return False
+        await sleep(pause)
+        pause = min(2 * pause, _PAUSES[1])
+
+
+def _is_stopped(pid: int) -> bool:
+    """By a signal, or by a debugger (proc_pid_stat(5))."""
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+        text = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
         return False
-    return True
+    return text.rpartition(")")[2].split()[0] in "Tt"
 
 
 def _take(prefix: str) -> None:
-    """Set aside the pages that segments of the domain do not have yet. Blocks, about 0.1 s for each GiB."""
-    with os.scandir(SHM) as entries:
-        present = {(entry.name, entry.inode()) for entry in entries if entry.name.startswith(prefix)}
+    """Set aside the pages that segments of the domain do not have yet. Blocks, about 0.1 s for each GiB.
+
+    Raises `TransportError` if iceoryx2 has opened one that another user has made.
+    """
+    ours, others = segments(prefix)
     known = _complete.get(prefix, set())
-    complete = present & known
-    for name, inode in present - known:
-        with contextlib.suppress(FileNotFoundError):  # closed meanwhile
-            if _fill(SHM / name):
-                complete.add((name, inode))
+    complete = {(segment.name, segment.inode) for segment in ours} & known
+    for segment in ours:
+        if (segment.name, segment.inode) not in complete:
+            with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+                if _fill(segment):
+                    complete.add((segment.name, segment.inode))
     _complete[prefix] = complete
+    if others:
+        mapped = Path("/proc/self/maps").read_text()
+        for name in others:
+            if name in mapped:
+                raise TransportError(f"{SHM / name} was made by another user, to be mistaken for ours: have it removed")
 
 
-def _fill(path: Path) -> bool:
-    """Set aside every page of a file; `False` if it has no size yet."""
-    stat = path.stat()
-    if stat.st_blocks * 512 < in_pages(stat.st_size):
-        fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+def _fill(segment: Segment) -> bool:
+    """Set aside every page of a segment, for its owner alone; `False` if it has no size yet."""
+    others = segment.mode & (stat.S_IRWXG | stat.S_IRWXO)
+    if others or segment.taken < in_pages(segment.size):
+        fd = os.open(segment.path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
-            os.posix_fallocate(fd, 0, stat.st_size)
+            if others:  # see decision 13: none that is known
+                os.fchmod(fd, stat.S_IRUSR | stat.S_IWUSR)
+            if segment.size > 0:
+                os.posix_fallocate(fd, 0, segment.size)
         finally:
             os.close(fd)
-    return stat.st_size > 0
+    return segment.size > 0

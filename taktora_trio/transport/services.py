@@ -17,12 +17,13 @@ import trio
 
 from taktora_trio.channel import ChannelDescriptor
 from taktora_trio.connector import Connector
-from taktora_trio.errors import ServiceMismatch, TransportError
+from taktora_trio.errors import ServiceMismatch
+from taktora_trio.transport.descriptors import END, SERVICE, check_descriptors, refusal
 from taktora_trio.transport.domain import clean_up_dead_nodes
 from taktora_trio.transport.envelope import envelope_size, envelope_type
-from taktora_trio.transport.reserve import PAGE, in_pages, room
+from taktora_trio.transport.reserve import PAGE, in_pages, room, sleep
 
-__all__ = ["ServiceSpec", "batches", "channel_spec", "health_spec", "open_services", "specs_of"]
+__all__ = ["ServiceSpec", "batches", "channel_spec", "check_ends", "health_spec", "open_services", "specs_of"]
 
 
 class _Port(Protocol):
@@ -141,7 +142,12 @@ def specs_of(connectors: Iterable[Connector]) -> list[ServiceSpec]:
 
 @contextlib.asynccontextmanager
 async def open_services(node: iox2.Node, specs: Iterable[ServiceSpec]) -> AsyncIterator[None]:
-    """Create every service (or open it, where a surviving half still has it) and keep it in existence."""
+    """Create every service (or open it, where a surviving half still has it) and keep it in existence.
+
+    Raises `TooFewDescriptors`, `TransportError`, and `ServiceMismatch`.
+    """
+    specs = list(specs)
+    check_descriptors(SERVICE * len(specs), f"a deployment of {len(specs)} services")
     held: list[object] = []
     try:
         for batch in batches(specs):
@@ -154,6 +160,12 @@ async def open_services(node: iox2.Node, specs: Iterable[ServiceSpec]) -> AsyncI
         yield
     finally:
         held.clear()
+
+
+def check_ends(connectors: Iterable[Connector], whose: str) -> None:
+    """Raise `TooFewDescriptors` if this process can't open one end of all services."""
+    count = len(specs_of(connectors))
+    check_descriptors(END * count, f"{whose} of {count} services")
 
 
 def batches(things: Iterable[T]) -> Iterator[tuple[T, ...]]:
@@ -220,11 +232,10 @@ async def _open_port(node: iox2.Node, name: str, needed: int, create: Callable[[
             iox2.ListenerCreateError,
         ) as exc:
             if "ExceedsMaxSupported" not in str(exc) or attempt == _OPEN_TRIES - 1:
-                raise TransportError(
-                    f"cannot attach to {name}: {exc}; its one place is taken: is the channel open already?"
-                ) from exc
+                taken = f"cannot attach to {name}: {exc}; its one place is taken: is the channel open already?"
+                raise refusal(name, exc, taken) from exc
         # Nothing announces that the operating system has finished with a killed process.
-        await trio.sleep(_OPEN_PAUSE)
+        await sleep(_OPEN_PAUSE)
         await clean_up_dead_nodes(node)
     raise AssertionError("unreachable")
 
@@ -255,7 +266,7 @@ def _pubsub(node: iox2.Node, spec: ServiceSpec, *, create: bool = False) -> iox2
                 raise
             return builder.open()
     except (iox2.PublishSubscribeCreateError, iox2.PublishSubscribeOpenError) as exc:
-        raise TransportError(_explain("open" if not create else "create", spec.name, exc)) from exc
+        raise refusal(spec.name, exc, _explain("open" if not create else "create", spec.name, exc)) from exc
 
 
 def _event(node: iox2.Node, name: str, *, create: bool = False) -> iox2.PortFactoryEvent:
@@ -277,7 +288,7 @@ def _event(node: iox2.Node, name: str, *, create: bool = False) -> iox2.PortFact
                 raise
             return builder.open()
     except (iox2.EventCreateError, iox2.EventOpenError) as exc:
-        raise TransportError(_explain("open" if not create else "create", name, exc)) from exc
+        raise refusal(name, exc, _explain("open" if not create else "create", name, exc)) from exc
 
 
 def _check_description(node: iox2.Node, spec: ServiceSpec) -> None:

@@ -3,20 +3,49 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 
 import pytest
+import trio
 
+from taktora_trio import ConnectorHost, Deployment, Inbound, MqttConnector, MqttRouting, Outbound, RawCodec
 from taktora_trio.transport.domain import Domain
 from tests.client import open_client
 from tests.command import Command, open_command
 from tests.mosquitto import Mosquitto
 
 ECHO = "examples.echo:deployment"
+OUT = Outbound("out", bytes, MqttRouting("test/out"))
+IN = Inbound("in", bytes, MqttRouting("test/in"))
+# Stops as if by Ctrl-Z, at the n-th time that it has opened something and nobody else may.
+STOPS = """
+import os, runpy, signal
+from taktora_trio.transport import reserve
+take, left = reserve._take, [{count}]
+def take_or_stop(prefix):
+    left[0] -= 1
+    if left[0] == 0:
+        os.kill(os.getpid(), signal.SIGSTOP)
+    take(prefix)
+reserve._take = take_or_stop
+runpy.run_module("taktora_trio", run_name="__main__")
+"""
 
 
-def open_half(half: str, broker: Mosquitto, domain: Domain) -> contextlib.AbstractAsyncContextManager[Command]:
-    return open_command(half, ECHO, "--broker", broker.url, "--domain", domain.name)
+async def attach(host: ConnectorHost) -> None:
+    async with host.open_writer(OUT), host.open_reader(IN):
+        print("attached", flush=True)  # noqa: T201 - the test reads it
+        await trio.sleep_forever()
+
+
+attaching = Deployment("attaching", attach, [MqttConnector([OUT, IN], codec=RawCodec())])
+
+
+def open_half(
+    half: str, broker: Mosquitto, domain: Domain, target: str = ECHO, program: tuple[str, ...] = ("-m", "taktora_trio")
+) -> contextlib.AbstractAsyncContextManager[Command]:
+    return open_command(half, target, "--broker", broker.url, "--domain", domain.name, program=program)
 
 
 async def check_echo(broker: Mosquitto, payload: bytes) -> None:
@@ -87,3 +116,27 @@ async def test_a_second_one_is_refused(half: str, broker: Mosquitto, domain: Dom
         for running in (plugin, gateway):
             running.signal(signal.SIGTERM)
             assert await running.wait(5) == 0
+
+
+@pytest.mark.parametrize("count", [1, 3], ids=["its node", "a port"])
+async def test_a_gateway_that_is_stopped_while_it_opens_keeps_no_plugin_from_opening(
+    broker: Mosquitto, domain: Domain, count: int
+) -> None:
+    target = f"{__name__}:attaching"
+    stopping = ("-c", STOPS.format(count=count))
+    async with (
+        open_half("plugin", broker, domain, target) as first,
+        open_half("gateway", broker, domain, target, stopping) as gateway,
+    ):
+        await trio.to_thread.run_sync(os.waitid, os.P_PID, gateway.pid, os.WSTOPPED | os.WNOWAIT)
+        first.signal(signal.SIGKILL)
+        await first.wait()
+        async with open_half("plugin", broker, domain, target) as plugin:
+            await plugin.until_printed("attached")
+            entry = await plugin.until_logged(f"beside process {gateway.pid}, which does not finish opening")
+            assert entry["level"] == "warning"
+            gateway.signal(signal.SIGCONT)
+            await plugin.until_logged("-> Up")
+            for half in (plugin, gateway):
+                half.signal(signal.SIGTERM)
+                assert await half.wait(5) == 0

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import pytest
 import trio
 import trio.testing
 
-from taktora_trio import ConfigError, DomainInUse
-from taktora_trio.transport.domain import SHM, Domain
+from taktora_trio import ConfigError, DomainInUse, TransportError
+from taktora_trio.transport.domain import SHM, Domain, Role
+from taktora_trio.transport.folder import open_folder
 
 
 def start_holder(domain: Domain, *roles: str, rounds: int = 1) -> subprocess.Popen[str]:
@@ -46,16 +50,31 @@ def test_bad_names(name: str) -> None:
 @pytest.mark.parametrize("name", ["a", "plant-7.line_2", "x" * 64])
 def test_good_names_are_short_enough_for_sockets(name: str) -> None:
     domain = Domain(name)
-    longest = domain.root / f"{domain.prefix}{2**128 - 1}.event"
-    assert len(str(longest)) <= 107  # unix(7)
+    with domain.hold("owner"):
+        longest = domain.root / f"{domain.prefix}{2**128 - 1}.event"
+        room = len(str(2**32)) - len(str(os.geteuid()))  # for the longest user id
+        assert len(str(longest)) + room <= 107  # unix(7)
 
 
 def test_domains_are_apart() -> None:
     names = ["a", "a_b", "ab", "a.b", "x" * 63, "x" * 64, "x" * 62 + "y"]
-    assert len({Domain(name).prefix for name in names}) == len(names)
-    assert len({Domain(name).root for name in names}) == len(names)
-    prefixes = [Domain(name).prefix for name in names]
-    assert not any(a != b and a.startswith(b) for a in prefixes for b in prefixes)
+    domains = [Domain(name) for name in names]
+    with contextlib.ExitStack() as stack:
+        for number, domain in enumerate(domains):
+            assert domain.files() == [], f"{domain} takes another's files for its own, after {number}"
+            stack.enter_context(domain.hold("owner"))
+        assert len({domain.prefix for domain in domains}) == len(names)
+        assert len({domain.root for domain in domains}) == len(names)
+    assert [file for domain in domains for file in domain.files()] == []
+
+
+def test_each_run_has_files_of_its_own(domain: Domain) -> None:
+    with domain.hold("owner"):
+        first = domain.root, domain.prefix
+    with domain.hold("owner"):
+        assert (domain.root, domain.prefix) != first
+    with pytest.raises(TransportError, match="has no owner"):
+        domain.config()
 
 
 def test_a_role_is_held_once(domain: Domain) -> None:
@@ -84,24 +103,90 @@ def test_a_role_of_another_process_ends_with_it(domain: Domain) -> None:
 def test_the_last_one_to_leave_cleans_up(domain: Domain) -> None:
     process = start_holder(domain, "gateway")
     with domain.hold("owner"):
-        (SHM / f"{domain.prefix}segment").touch()
-        (domain.root / "something").touch()
-    assert (SHM / f"{domain.prefix}segment").exists(), "the gateway is still there"
+        segment = SHM / f"{domain.prefix}segment"
+        segment.touch()
+        (domain.root / f"{domain.prefix}1.event").touch()
+    assert segment.exists(), "the gateway is still there"
     end(process)
+    assert not segment.exists()
     assert domain.files() == []
 
 
-def test_sweeping_spares_what_is_in_use(domain: Domain) -> None:
-    stale = SHM / f"{domain.prefix}stale"
+def test_an_owner_spares_what_is_in_use(domain: Domain) -> None:
     process = start_holder(domain, "gateway")
     with domain.hold("owner"):
-        stale.touch()
-        domain.sweep()
-        assert stale.exists()
+        root, segment = domain.root, SHM / f"{domain.prefix}segment"
+        segment.touch()
+    with domain.hold("owner"):
+        assert domain.root == root
+        assert segment.exists()
+        process.kill()  # it can't remove anything
         end(process)
-        domain.sweep()
-        assert not stale.exists()
-        assert domain.holder("owner") == os.getpid()
+    assert not root.exists()
+    assert not segment.exists()
+
+
+def test_what_a_killed_run_has_left_is_removed_and_counted(domain: Domain, caplog: pytest.LogCaptureFixture) -> None:
+    process = start_holder(domain, "owner")
+    root, left = domain.root, domain.files()
+    (root / "mine.txt").touch()
+    process.kill()
+    end(process)
+    with caplog.at_level("INFO"), domain.hold("owner"):
+        assert domain.root != root
+        assert not set(left) & set(domain.files())
+    assert [record.getMessage() for record in caplog.records if "killed run" in record.getMessage()] == [
+        f"domain {domain.name}: removed {len(left) - 1} files that a killed run has left"  # and the folder itself
+    ]
+    kept = Path(f"{root}~gone/mine.txt")
+    assert f"{kept} was not made by this library" in caplog.text
+    assert kept.exists()
+    kept.unlink()
+    kept.parent.rmdir()
+
+
+def test_who_removes_files_may_be_stopped_and_go_on_later(domain: Domain) -> None:
+    """It was the last, so it removes what it has used; meanwhile there is another run."""
+    code = f"""
+        import os, signal
+        from taktora_trio.transport import domain, folder
+        remove = folder.remove_generation
+        def stopped(*arguments):
+            os.kill(os.getpid(), signal.SIGSTOP)
+            return remove(*arguments)
+        domain.remove_generation = stopped
+        with domain.Domain({domain.name!r}).hold("owner"):
+            print("held", flush=True)
+    """
+    with subprocess.Popen([sys.executable, "-c", textwrap.dedent(code)], stdout=subprocess.PIPE) as leaving:
+        os.waitid(os.P_PID, leaving.pid, os.WSTOPPED)
+        with domain.hold("owner"):
+            before = domain.files()
+            assert str(domain.root) in map(str, before)
+            leaving.send_signal(signal.SIGCONT)
+            assert leaving.wait(10) == 0
+            assert domain.files() == before
+
+
+async def test_a_half_that_comes_while_the_owner_changes_has_no_files_taken_away(domain: Domain) -> None:
+    """An owner that comes is not ready before it has decided whether it makes new files."""
+    process = start_holder(domain, "owner")
+    domain.announce_ready()
+    process.kill()
+    end(process)
+    seen: list[tuple[bool, bool]] = []
+    with pytest.MonkeyPatch.context() as patch:
+        held = Domain.holder
+
+        def holder(self: Domain, role: Role) -> int | None:
+            if role in ("plugin", "gateway"):
+                seen.append((self.is_ready(), self.generation is not None))
+            return held(self, role)
+
+        patch.setattr(Domain, "holder", holder)
+        with domain.hold("owner"):
+            pass
+    assert seen[0] == (False, True)
 
 
 async def test_whoever_waits_is_woken_when_the_owner_is_ready(domain: Domain) -> None:
@@ -128,7 +213,7 @@ async def test_whoever_waits_is_not_forgotten_when_another_comes_and_goes(domain
         nursery.start_soon(domain.wait_until_ready)
         await trio.testing.wait_all_tasks_blocked()
         with domain.hold("owner"):
-            domain.sweep()  # and ends before it is ready
+            pass  # it ends before it is ready
         with domain.hold("owner"):
             with trio.fail_after(2):
                 domain.announce_ready()
@@ -168,7 +253,6 @@ async def test_readiness_ends_with_the_owner(domain: Domain) -> None:
     end(process)
     assert not domain.is_ready()
     with domain.hold("owner"):
-        domain.sweep()
         assert not domain.is_ready()
 
 
@@ -176,6 +260,30 @@ async def test_waiting_can_be_cancelled_and_leaves_nothing(domain: Domain) -> No
     with trio.move_on_after(0.05) as scope:
         await domain.wait_until_ready()
     assert scope.cancelled_caught
+    with open_folder() as folder:
+        assert [name for name in os.listdir(folder) if name.startswith(f"{domain.label}~")] == []
+
+
+def test_the_pipe_of_one_that_was_killed_while_it_waited_is_removed(domain: Domain) -> None:
+    code = f"""
+        import trio, trio.testing
+        from taktora_trio.transport.domain import Domain
+        async def main():
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(Domain({domain.name!r}).wait_until_ready)
+                await trio.testing.wait_all_tasks_blocked()
+                print("waiting", flush=True)
+        trio.run(main)
+    """
+    with subprocess.Popen([sys.executable, "-c", textwrap.dedent(code)], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"waiting\n"
+        process.kill()
+    with open_folder() as folder, domain.hold("owner"):
+        pipes = [name for name in os.listdir(folder) if name.startswith(f"{domain.label}~waiting.")]
+        assert len(pipes) == 1
+        domain.announce_ready()
+        assert not set(pipes) & set(os.listdir(folder))
 
 
 async def test_settle_waits_for_halves_that_are_ending(domain: Domain) -> None:

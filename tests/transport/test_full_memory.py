@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import functools
 import itertools
 import json
@@ -26,7 +25,7 @@ from taktora_trio import MqttConnector, MqttRouting, Outbound, RawCodec, Transpo
 from taktora_trio.transport import reserve
 from taktora_trio.transport.domain import Domain, open_node
 from taktora_trio.transport.ports import open_envelope_publisher, open_envelope_subscriber
-from taktora_trio.transport.reserve import PAGE, SHM, free_bytes
+from taktora_trio.transport.reserve import PAGE, SHM, free_bytes, room
 from taktora_trio.transport.services import channel_spec, open_services, specs_of
 from taktora_trio.transport.sizing import plan_memory
 from tests.transport.rig import declare, open_domain
@@ -286,11 +285,8 @@ async def newcomers() -> None:
 
         async with owner() as node, first(node, SPEC):
             fill()
-            with pytest.raises(TransportError, match="no room for the lock"), DOMAIN.hold("gateway"):
-                pass
-            make_room()
-            assert DOMAIN.holder("gateway") is None
-            with DOMAIN.hold("gateway"):
+            with DOMAIN.hold("gateway"):  # a role takes no room
+                make_room()
                 before = DOMAIN.files()
                 for pages in (*range(4), *((7, 100, enough - 4) if second is open_envelope_publisher else ())):
                     fill(pages)
@@ -357,26 +353,96 @@ async def test_what_cannot_be_taken_after_all_is_let_go_of(
         assert caught.tb is not None
 
 
-async def test_one_opens_at_a_time_and_nobody_waits_for_ever(domain: Domain, monkeypatch: pytest.MonkeyPatch) -> None:
+OPENER = """
+import sys, trio, iceoryx2
+from taktora_trio.transport.domain import Domain
+from taktora_trio.transport.reserve import room
+async def main():
+    async with room(Domain(sys.argv[1]).config(), 0, "nothing"):
+        sys.stdout.write("opening")
+        sys.stdout.flush()
+        sys.stdin.readline()
+trio.run(main)
+"""
+
+
+@contextlib.asynccontextmanager
+async def opener(domain: Domain) -> AsyncIterator[trio.Process]:
+    """Another process of the domain that opens something, until it gets a line."""
+    program = [sys.executable, "-c", OPENER, domain.name]
+    process = await trio.lowlevel.open_process(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    try:
+        assert process.stdout is not None
+        assert await process.stdout.receive_some() == b"opening"
+        yield process
+    finally:
+        process.kill()
+        with trio.CancelScope(shield=True):
+            await process.wait()
+
+
+async def test_processes_open_in_turn(domain: Domain) -> None:
     connector, spec = declare(bytes, RawCodec())
-    async with open_domain(domain, connector) as node, trio.open_nursery() as nursery:
-        other = os.open(domain.root, os.O_RDONLY)
-        fcntl.flock(other, fcntl.LOCK_EX)
-        with monkeypatch.context() as patch:
-            patch.setattr(reserve, "PATIENCE", 0.05)
-            with pytest.raises(TransportError, match="another process of its domain"):
-                async with open_envelope_publisher(node, spec):
-                    pass
-        opened = trio.Event()
+    opened = trio.Event()
 
-        async def wait_for_the_other() -> None:
-            async with open_envelope_publisher(node, spec):
-                opened.set()
+    async def come() -> None:
+        async with open_envelope_publisher(node, spec):
+            opened.set()
 
-        nursery.start_soon(wait_for_the_other)
+    async with open_domain(domain, connector) as node, opener(domain) as other, trio.open_nursery() as nursery:
+        nursery.start_soon(come)
         await trio.sleep(0.05)
         assert not opened.is_set()
-        os.close(other)
+        assert other.stdin is not None
+        await other.stdin.send_all(b"\n")
+        with trio.fail_after(5):
+            await opened.wait()
+
+
+async def test_tasks_of_one_process_open_in_turn(domain: Domain) -> None:
+    connector, _ = declare(bytes, RawCodec())
+    record: list[str] = []
+
+    async def come() -> None:
+        async with room(config, 0, "nothing"):
+            record.append("begin")
+            await trio.sleep(0.02)
+            record.append("end")
+
+    async with open_domain(domain, connector):
+        config = domain.config()
+        async with trio.open_nursery() as nursery:
+            for _ in range(3):
+                nursery.start_soon(come)
+    assert record == ["begin", "end"] * 3
+
+
+async def test_one_that_does_not_finish_opening_is_waited_for_once(
+    domain: Domain, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    connector, spec = declare(bytes, RawCodec())
+    async with open_domain(domain, connector) as node, opener(domain) as other:
+        with monkeypatch.context() as patch:
+            patch.setattr(reserve, "PATIENCE", 0.05)
+            async with open_envelope_publisher(node, spec):
+                pass
+        with trio.fail_after(1):
+            async with open_envelope_publisher(node, spec) as port:
+                assert port.send(b"fine")
+    told = [record.getMessage() for record in caplog.records]
+    assert told == [f"opening {spec.space_name} beside process {other.pid}, which does not finish opening"]
+
+
+async def test_one_that_is_stopped_is_not_waited_for(domain: Domain, caplog: pytest.LogCaptureFixture) -> None:
+    connector, spec = declare(bytes, RawCodec())
+    async with open_domain(domain, connector) as node, opener(domain) as other:
+        other.send_signal(signal.SIGSTOP)
+        await trio.to_thread.run_sync(os.waitid, os.P_PID, other.pid, os.WSTOPPED | os.WNOWAIT)
+        with trio.fail_after(1):
+            async with open_envelope_publisher(node, spec) as port, open_envelope_subscriber(node, spec) as end:
+                assert port.send(b"fine")
+                assert end.take() is not None
+    assert f"beside process {other.pid}, which does not finish opening" in caplog.text
 
 
 if __name__ == "__main__":

@@ -1,0 +1,59 @@
+"""File descriptors: a channel takes some in each process that has it open, and a process may have only so many."""
+
+from __future__ import annotations
+
+import errno
+import os
+import resource
+
+from taktora_trio.errors import ConfigError, ConnectorError, TransportError
+from taktora_trio.transport.segments import NoRoom
+
+__all__ = ["END", "SERVICE", "TooFewDescriptors", "check_descriptors", "refusal"]
+
+# Measured with iceoryx2 0.10 (a test compares).
+SERVICE = 6
+"""What the process that keeps a service has open for it, and for its two event services."""
+END = 18
+"""What a process has open at most for one end of a service."""
+
+_ELSE = 32  # pipes, sockets to a broker, what the app opens
+
+
+class TooFewDescriptors(ConfigError):
+    """The process may not open as many files as the deployment takes."""
+
+    def __init__(self, what: str, needed: int, used: int, allowed: int) -> None:
+        super().__init__(
+            f"too few descriptors: {what} takes about {needed}, and {used} of {allowed} are in use; raise the limit to"
+            f" {used + needed} or more (LimitNOFILE= of a unit, ulimit -n of a shell, --ulimit nofile= of a container)"
+        )
+
+
+def check_descriptors(needed: int, what: str) -> None:
+    """Raise `TooFewDescriptors` if this process can't open so many more, and have some left for all else."""
+    used, allowed = _count()
+    if used + needed + _ELSE > allowed:
+        raise TooFewDescriptors(what, needed + _ELSE, used, allowed)
+
+
+def refusal(what: str, exc: Exception, otherwise: str) -> ConnectorError:
+    """What is to be raised where `what` could not be opened: iceoryx2 tells of its own step that failed, not of why.
+
+    `otherwise` is the message if it was neither for want of descriptors nor for want of memory.
+    """
+    used, allowed = _count()
+    number = getattr(exc, "errno", None)
+    if number == errno.EMFILE or used + END > allowed:
+        return TooFewDescriptors(what, END, used, allowed)
+    if number in (errno.ENOSPC, errno.EDQUOT):
+        return NoRoom(what)
+    return TransportError(otherwise)
+
+
+def _count() -> tuple[int, int]:
+    allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        return len(os.listdir("/proc/self/fd")) - 1, allowed  # the one that is open for looking does not count
+    except OSError:  # there is not even one left to look with
+        return allowed, allowed

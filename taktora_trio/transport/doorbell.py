@@ -1,0 +1,59 @@
+"""Waiting for an owner that is not there yet, without polling: each process that waits has a named pipe of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import secrets
+from collections.abc import Callable
+
+import trio
+
+__all__ = ["ring", "wait_at_doorbell"]
+
+
+async def wait_at_doorbell(folder: int, label: str, is_there: Callable[[], bool]) -> None:
+    """Wait until `is_there()` says so; it is asked each time that somebody rings."""
+    name = f"{label}~waiting.{secrets.token_hex(8)}"
+    fd = _hang_up(folder, name)
+    try:
+        while not is_there():
+            await trio.lowlevel.wait_readable(fd)
+            os.read(fd, 64)
+    finally:
+        os.close(fd)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(name, dir_fd=folder)
+
+
+def ring(folder: int, label: str) -> None:
+    """Wake all that wait; and remove the pipes of those that were killed, which nobody reads from."""
+    for name in os.listdir(folder):
+        if name.startswith((f"{label}~waiting.", f"{label}~hanging.")):
+            try:
+                fd = os.open(name, os.O_WRONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+            except OSError as exc:
+                if exc.errno == errno.ENXIO:  # fifo(7)
+                    with contextlib.suppress(FileNotFoundError):
+                        os.unlink(name, dir_fd=folder)
+                continue
+            with contextlib.suppress(BlockingIOError):  # it is full of rings already
+                os.write(fd, b"!")
+            os.close(fd)
+
+
+def _hang_up(folder: int, name: str) -> int:
+    """Make the pipe. It gets its name when it is open: one of that name which nobody reads from is left over."""
+    while True:
+        begun = name.replace("~waiting.", "~hanging.")
+        os.mkfifo(begun, 0o600, dir_fd=folder)
+        with contextlib.suppress(FileNotFoundError):  # taken for one that is left over
+            # Opened for both directions, so that it never reports an end of file.
+            fd = os.open(begun, os.O_RDWR | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+            try:
+                os.rename(begun, name, src_dir_fd=folder, dst_dir_fd=folder)
+            except FileNotFoundError:
+                os.close(fd)
+                raise
+            return fd

@@ -1,0 +1,202 @@
+"""The user's folder in /dev/shm, and what is there of one domain: every name is checked before it is used.
+
+/dev/shm is everybody's: whoever knows a name may make it first. So whatever is not a shared-memory segment lies in a
+folder that nobody else may look into, which is kept; and the names of the segments are drawn by lot, in there. Both
+are reached by descriptors, and no symbolic link is followed.
+
+Each run of a domain has a *generation* of files of its own. A name is never used twice, so whoever removes one can be
+stopped at any moment, and go on much later: it harms no other.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import os
+import re
+import secrets
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import attrs
+
+from taktora_trio.errors import ConfigError, ConnectorError
+from taktora_trio.transport.descriptors import refusal
+from taktora_trio.transport.segments import SHM, segments
+
+__all__ = ["Generation", "generations", "new_generation", "open_folder", "remove_generation", "user_folder"]
+
+log = logging.getLogger(__name__)
+
+# What iceoryx2 0.10 draws the ids of nodes from: its version (16 bits each) and a counter. Where it makes that file
+# itself, everybody may write to it, whatever the umask. So it finds one that is there already.
+_NODE_IDS = "9204dd183d1c4d8e1ff592a30766ffa6765aa8b5_node.0_10_0.global_mgmt"
+_NODE_IDS_BEGIN = (10 << 16).to_bytes(8, "little") + bytes(8)
+
+_LETTERS = "abcdefghijklmnopqrstuvwxyz234567"
+_TOKEN = re.compile(r"[a-z2-7]{8}")
+_GONE = "~gone"
+_OTHERS = stat.S_IRWXG | stat.S_IRWXO
+_FOLDERS = ("cursors", "nodes", "services")
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+@attrs.frozen
+class Generation:
+    """The files of one run: a folder in the user's, and the segments with its prefix."""
+
+    name: str
+    """Of the folder: the domain's label, `~`, and eight characters drawn by lot."""
+
+    @property
+    def path(self) -> Path:
+        return user_folder() / self.name
+
+    @property
+    def prefix(self) -> str:
+        """With this its segments in /dev/shm begin, and no other's."""
+        return f"tk{self.name.removesuffix(_GONE)[-8:]}_"
+
+
+def user_folder() -> Path:
+    return SHM / f"taktora-{os.geteuid()}"
+
+
+@contextlib.contextmanager
+def open_folder() -> Iterator[int]:
+    """A descriptor of the user's folder, which is made if there is none.
+
+    Raises `ConfigError` if it is anything else than a folder that is ours, and ours alone. What goes wrong in the block
+    is told as of this folder: `NoRoom`, `TooFewDescriptors`, `TransportError`.
+    """
+    path = user_folder()
+    try:
+        try:
+            fd = os.open(path, _DIRECTORY)
+        except FileNotFoundError:
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(path, 0o700)  # noqa: PTH102 - no parents: there is only /dev/shm
+            fd = os.open(path, _DIRECTORY)
+    except OSError as exc:
+        raise _explain(path, exc) from exc
+    try:
+        check_ours(fd, path)
+        try:
+            yield fd
+        except OSError as exc:
+            raise refusal(f"the folder {path}", exc, f"cannot use {path}: {exc}") from exc
+    finally:
+        os.close(fd)
+
+
+def check_ours(fd: int, path: Path) -> None:
+    """Raise `ConfigError` unless it is ours and nobody else may write there; what else others may do is taken away."""
+    there = os.fstat(fd)
+    if there.st_uid != os.geteuid():
+        raise _refused(path, f"belongs to another user (uid {there.st_uid})")
+    if there.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise _refused(path, f"can be written to by other users (mode {stat.S_IMODE(there.st_mode):04o})")
+    if there.st_mode & _OTHERS:
+        os.fchmod(fd, stat.S_IRWXU)
+
+
+def _refused(path: Path, why: str) -> ConfigError:
+    return ConfigError(
+        f"{path} {why}, so nothing in it can be trusted: let its owner or root remove it, then try again"
+    )
+
+
+def _explain(path: Path, exc: OSError) -> ConnectorError:
+    if exc.errno in (errno.ELOOP, errno.ENOTDIR) and SHM.is_dir():
+        return _refused(path, "is no folder")
+    if exc.errno in (errno.ENOSPC, errno.EDQUOT, errno.EMFILE):
+        return refusal(f"the folder {path}", exc, "")
+    with contextlib.suppress(OSError):
+        if (owner := path.lstat().st_uid) != os.geteuid():
+            return _refused(path, f"belongs to another user (uid {owner})")
+    advice = {
+        errno.EROFS: f"mount {SHM} so that it can be written to: mount -o remount,rw {SHM}",
+        errno.EACCES: f"let everybody make files in {SHM}: chmod 1777 {SHM}, as root",
+    }.get(exc.errno or 0, f"mount a tmpfs at {SHM}, with mode 1777")
+    return ConfigError(f"cannot use shared memory at {path}: {exc.strerror}; {advice}")
+
+
+# Generations
+
+
+def generations(folder: int, label: str, *, gone: bool = False) -> list[Generation]:
+    """Those of a domain that are in use, or else those that somebody was removing (`gone`)."""
+    found = []
+    for name in os.listdir(folder):
+        whose, _, token = name.removesuffix(_GONE).rpartition("~")
+        if whose == label and _TOKEN.fullmatch(token) and name.endswith(_GONE) == gone:
+            found.append(Generation(name))
+    return found
+
+
+def new_generation(folder: int, label: str) -> Generation:
+    """Make the folders of a new one, and the one segment that iceoryx2 must not make."""
+    made = Generation(f"{label}~{''.join(secrets.choice(_LETTERS) for _ in range(8))}")
+    try:
+        os.mkdir(made.name, 0o700, dir_fd=folder)
+        fd = os.open(made.name, _DIRECTORY, dir_fd=folder)
+        try:
+            for name in _FOLDERS:
+                os.mkdir(name, 0o700, dir_fd=fd)
+        finally:
+            os.close(fd)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        fd = os.open(SHM / f"{made.prefix}{_NODE_IDS}", flags, 0o600)
+        try:
+            os.write(fd, _NODE_IDS_BEGIN)
+        finally:
+            os.close(fd)
+    except OSError:
+        remove_generation(folder, made)
+        raise
+    return made
+
+
+def remove_generation(folder: int, generation: Generation) -> int:
+    """Remove all of it, whoever else does the same just now; return how many files there were.
+
+    What neither we nor iceoryx2 have made is named in a warning, and left.
+    """
+    gone = Generation(generation.name.removesuffix(_GONE) + _GONE)
+    with contextlib.suppress(FileNotFoundError):
+        os.rename(generation.name, gone.name, src_dir_fd=folder, dst_dir_fd=folder)
+    count = 0
+    for segment in segments(generation.prefix)[0]:
+        with contextlib.suppress(FileNotFoundError):
+            segment.path.unlink()
+            count += 1
+    with contextlib.suppress(FileNotFoundError):
+        for below, folders, names, fd in os.fwalk(gone.name, topdown=False, dir_fd=folder):
+            for name in (*names, *folders):
+                if not _is_known(below.partition("/")[2], name, generation.prefix):
+                    log.warning("%s/%s was not made by this library: it is left there", user_folder() / below, name)
+                    continue
+                with contextlib.suppress(OSError):  # gone already, or a folder in which something is left
+                    _remove(name, fd)
+                    count += 1
+    with contextlib.suppress(OSError):
+        os.rmdir(gone.name, dir_fd=folder)
+    return count
+
+
+def _remove(name: str, folder: int) -> None:
+    try:
+        os.unlink(name, dir_fd=folder)
+    except IsADirectoryError:  # also a link to one counts as a folder to os.fwalk, and it is the link that is to go
+        os.rmdir(name, dir_fd=folder)
+
+
+def _is_known(below: str, name: str, prefix: str) -> bool:
+    """Whether it is of the names that are made in a generation's folder, by us or by iceoryx2."""
+    if below == "":
+        return name in (*_FOLDERS, "ready") or name.startswith(prefix)
+    if below == "cursors":
+        return name.startswith("taktora.connector.")
+    return name.startswith(prefix) or (below == "nodes" and name.isdecimal())

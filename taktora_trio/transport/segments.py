@@ -1,0 +1,90 @@
+"""Segments: our files in /dev/shm itself, which is everybody's, and the room that is left there."""
+
+from __future__ import annotations
+
+import logging
+import os
+import stat
+from pathlib import Path
+
+import attrs
+
+from taktora_trio.errors import ConfigError, TransportError
+
+__all__ = ["PAGE", "SHM", "NoRoom", "Segment", "free_bytes", "in_pages", "segments"]
+
+log = logging.getLogger(__name__)
+
+SHM = Path("/dev/shm")  # noqa: S108 - POSIX shared memory on Linux (shm_overview(7))
+PAGE = 4096
+_warned: set[tuple[str, int]] = set()
+
+
+class NoRoom(TransportError):
+    """Shared memory is too full to open something. What is open goes on, and another try may find room."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(
+            f"no room for {what}: {SHM} has {free_bytes()} bytes free; remove what fills it, or enlarge it"
+            " (docker run --shm-size, mount -o remount,size=)"
+        )
+
+
+def free_bytes() -> int:
+    """What /dev/shm has free now. Raises `ConfigError` if there is none."""
+    try:
+        there = os.statvfs(SHM)
+    except OSError as exc:
+        raise ConfigError(f"there is no shared memory: {SHM}: {exc.strerror}; mount a tmpfs there, mode 1777") from exc
+    return there.f_bavail * there.f_frsize
+
+
+def in_pages(count: int) -> int:
+    """The bytes that a file of `count` bytes takes."""
+    return -(-count // PAGE) * PAGE
+
+
+@attrs.frozen
+class Segment:
+    """A file in /dev/shm that is ours."""
+
+    name: str
+    inode: int
+    mode: int
+    """Its permission bits."""
+    size: int
+    taken: int
+    """The bytes that are set aside for it."""
+
+    @property
+    def path(self) -> Path:
+        return SHM / self.name
+
+
+def segments(prefix: str) -> tuple[list[Segment], list[str]]:
+    """Our segments whose names begin with this, and the names of what others have put there.
+
+    Nobody makes such a name by chance, and nobody but its owner and root can remove it: it is told of once.
+    """
+    ours, others = [], []
+    with os.scandir(SHM) as entries:
+        for entry in entries:
+            if not entry.name.startswith(prefix):
+                continue
+            try:
+                there = entry.stat(follow_symlinks=False)
+            except FileNotFoundError:  # closed meanwhile
+                continue
+            if there.st_uid == os.geteuid() and stat.S_ISREG(there.st_mode):
+                mode = stat.S_IMODE(there.st_mode)
+                ours.append(Segment(entry.name, there.st_ino, mode, there.st_size, 512 * there.st_blocks))
+            else:
+                others.append(entry.name)
+                _tell(entry.name, there.st_uid)
+    return ours, others
+
+
+def _tell(name: str, uid: int) -> None:
+    if (name, uid) not in _warned:
+        _warned.add((name, uid))
+        log.warning("%s was made by uid %d, and not by this library: it is left alone", SHM / name, uid)
