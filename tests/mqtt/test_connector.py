@@ -50,4 +50,3 @@ async def test_nothing_that_the_protocol_does_not_carry_is_taken_from_the_app(do
             assert sample is not None
             gateway.open(sample, acknowledge=True)
             sample.delete()
-        domain.sweep()
