@@ -28,7 +28,7 @@ __all__ = ["MESSAGE_OVERHEAD", "InboundMessages"]
 log = logging.getLogger(__name__)
 
 DEGRADED_FOR = 5.0  # seconds for which a discarded message shows in the health
-MESSAGE_OVERHEAD = 256  # bytes that a message in the backlog costs besides its payload and topic
+MESSAGE_OVERHEAD = 320  # bytes that a message in the backlog takes besides its payload, topic and metadata (measured)
 _AT_ONCE = 64  # messages out of the backlog, before other tasks have their turn
 _TOPICS = 4096  # for so many topics it is remembered which channels they go to,
 _SHORT = 256  # if they have at most so many characters: a topic may have 65,535 bytes, and the broker chooses it

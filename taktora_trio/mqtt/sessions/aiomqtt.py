@@ -45,6 +45,7 @@ T = TypeVar("T")
 
 _NOTHING = Metadata()
 _NO_QOS_2 = "the aiomqtt session can't do QoS 2 in a persistent session: use session='native', or persistent=False"
+_MOST_UNWRITTEN = 2 * 65_535  # packets: more than a broker can make us send while it keeps to the rules
 # Without it a QoS 1 round trip takes 88 ms: Nagle's algorithm waits for an acknowledgement that the peer delays.
 _SOCKET_OPTIONS = [(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)]
 
@@ -68,13 +69,28 @@ class _Client(aiomqtt.Client):
     """With which reason code the broker ended the connection, if it said so (MQTT 5)."""
     _read: Callable[[], None]
 
+    _holds = False
+    _is_stuffed = False
+    """Whether so many answers are still to be written that nothing more is read."""
+
     def hold(self, reading: bool) -> None:
+        self._holds = reading
+        self._switch_reading()
+
+    def _switch_reading(self) -> None:
         sock = self._client.socket()
         if sock is not None and sock.fileno() >= 0:
-            if reading:
+            if self._holds or self._is_stuffed:
                 self._loop.remove_reader(sock.fileno())
             else:
                 self._loop.add_reader(sock.fileno(), self._read)
+                self._loop.call_soon(self._read)  # what TLS has decoded already is nothing that the socket tells of
+
+    def _look_at_unwritten(self) -> None:
+        is_stuffed = len(self._client._out_packet) > _MOST_UNWRITTEN
+        if is_stuffed != self._is_stuffed:
+            self._is_stuffed = is_stuffed
+            self._switch_reading()
 
     def _on_connect(
         self, client: paho.Client, userdata: Any, flags: Any, reason_code: Any, properties: Any = None
@@ -85,6 +101,7 @@ class _Client(aiomqtt.Client):
         # The setter is for clients that aren't connected; before the first message it is as well.
         client._max_inflight_messages = min(client._max_inflight_messages, self.limits.receive_maximum)
         super()._on_connect(client, userdata, flags, reason_code, properties)
+        self.hold(True)  # what comes must find somebody who can acknowledge it
 
     def _on_disconnect(
         self, client: paho.Client, userdata: Any, flags: Any, reason_code: Any, properties: Any = None
@@ -113,8 +130,9 @@ class _Client(aiomqtt.Client):
         def read() -> None:
             try:
                 client.loop_read()
-                while getattr(client.socket(), "pending", int)() > 0:  # decoded by TLS already
+                while not self._holds and getattr(client.socket(), "pending", int)() > 0:  # decoded by TLS already
                     client.loop_read()
+                self._look_at_unwritten()
             except Exception as exc:  # noqa: BLE001 - whatever it is, the connection is over
                 self._ended(exc)
 
@@ -129,6 +147,7 @@ class _Client(aiomqtt.Client):
         def write() -> None:
             try:
                 client.loop_write()
+                self._look_at_unwritten()
             except Exception as exc:  # noqa: BLE001 - whatever it is, the connection is over
                 self._ended(exc)
 
@@ -247,6 +266,7 @@ class AiomqttSession(Session):
         early, self._early = self._early or [], None
         for message in early:
             self._deliver(message)
+        self._client.hold(self._holds)
         try:
             await aio_as_trio(self._client.messages.__anext__)()
         except aiomqtt.MqttError as exc:

@@ -29,7 +29,8 @@ __all__ = ["Disconnected", "Engine"]
 
 SUBSCRIBE_ID = 65_535
 _CONTROL_LIMIT = 2**18  # bytes: what a packet may have besides a payload (a topic, properties), and more than any has
-_TOPICS = 1024  # encoded topics that are kept
+_TOPICS = 1024  # encoded topics that are kept,
+_SHORT = 256  # and the longest of them, in bytes
 
 
 class Disconnected(Exception):
@@ -52,6 +53,8 @@ class Engine:
         self.granted: dict[str, int] = {}
         self.received = 0
         """Counts what came, to tell a silent broker from one that is busy."""
+        self.answers = 0
+        """How many acknowledgements and the like are to be taken: as many as the broker makes it send."""
         self._version = version
         self._state = state
         self._on_message = on_message
@@ -88,9 +91,11 @@ class Engine:
                 return
         topic = self._topics.get(message.topic)
         if topic is None:
-            if len(self._topics) >= _TOPICS:
-                self._topics.clear()
-            topic = self._topics[message.topic] = packets.string(message.topic)
+            topic = packets.string(message.topic)
+            if len(topic) <= _SHORT:
+                if len(self._topics) >= _TOPICS:
+                    self._topics.clear()
+                self._topics[message.topic] = topic
         payload, qos = message.payload, message.qos
         properties = b""
         if self._version == 5:
@@ -153,6 +158,7 @@ class Engine:
         """All that is to be written, and what to call when it was; empty if there is nothing: then `wake` will be."""
         data = b"".join(self._out)
         self._out.clear()
+        self.answers = 0
         unwritten, self._unwritten = self._unwritten, []
         if not data:
             self._idle = True
@@ -160,6 +166,7 @@ class Engine:
 
     def _send(self, data: bytes) -> None:
         self._out.append(data)
+        self.answers += 1
         if self._idle:
             self._idle = False
             self._wake()
@@ -295,7 +302,7 @@ class Engine:
 
     def _deliver_oversized(self, data: bytes, first: int, start: int, length: int) -> None:
         message = decode_publish(data, first, start, len(data), self._version)
-        size = length - (len(data) - start) + len(message.payload)
+        size = length - (len(data) - start) + len(message.payload) + message.skipped
         shell = Message(
             message.topic,
             b"",

@@ -36,6 +36,9 @@ _CHUNK = 65_536  # bytes of a read: some hundred small messages, then the other 
 # many are on their way that nobody is kept waiting by it, answers are let gather.
 _MANY = 32  # messages not acknowledged
 _GATHER = 0.001  # seconds
+# A broker may have 65,535 messages on their way to us, each with two answers at most. One that makes us send more, and
+# does not read them, is not read either.
+_MOST_ANSWERS = 2 * 65_535
 _FAREWELL = 1.0  # seconds for what is still to be written, and DISCONNECT; a dead peer must not hold us up
 _FILTERS_AT_ONCE = 100
 
@@ -59,6 +62,7 @@ class NativeSession(Session):
         self._answered = trio.Event()
         self._go_on = trio.Event()
         self._holds = False
+        self._taken = trio.Event()
         self._lost: SessionLost | None = None
         self._ended = trio.Event()
         self._closing = False
@@ -173,6 +177,9 @@ class NativeSession(Session):
                 data = await stream.receive_some(_CHUNK)
                 while self._holds:
                     await self._go_on.wait()
+                if engine.answers > _MOST_ANSWERS:
+                    self._taken = trio.Event()
+                    await self._taken.wait()
                 if not data:
                     return self._lose("the broker closed the connection")
                 engine.receive(bytes(data))  # no copy: bytes is what it is
@@ -191,6 +198,7 @@ class NativeSession(Session):
             try:
                 while self._lost is None:
                     data, unwritten = engine.take()
+                    self._taken.set()
                     if data:
                         await self.stream.send_all(data)
                         for on_done, packet_id in unwritten:
@@ -210,6 +218,8 @@ class NativeSession(Session):
             self._engine.ping()
             await trio.sleep(keepalive / 2)
             if self._engine.received == before and not self._holds:
+                if self._engine.answers > _MOST_ANSWERS:
+                    return self._lose("the broker does not read the answers to what it sends", silent=True)
                 return self._lose(f"the broker has been silent for {keepalive / 2:g} s", silent=True)
 
     def close(self) -> None:

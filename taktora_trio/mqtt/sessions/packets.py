@@ -45,6 +45,7 @@ CONNACK, PUBLISH, PUBACK, PUBREC, PUBREL, PUBCOMP = 2, 3, 4, 5, 6, 7
 SUBACK, UNSUBACK, PINGRESP, DISCONNECT = 9, 11, 13, 14
 PINGREQ = b"\xc0\x00"
 _NOTHING = Metadata()
+_MOST_PROPERTIES = 2**17  # bytes in a PUBLISH that are decoded, into 30 times as many; a channel takes up to 65,535
 _RETAINED_ONCE = 1 << 4  # retain handling: send what is retained if the subscription is new (MQTT 5, section 3.8.3.1)
 _U16, _U32 = Struct(">H"), Struct(">I")
 pack_u16, unpack_u16, iter_u16_pairs = _U16.pack, _U16.unpack_from, Struct(">HH").iter_unpack
@@ -155,7 +156,10 @@ def _encode_metadata(metadata: Metadata, parts: list[bytes]) -> None:
 
 
 def decode_publish(data: bytes, first: int, start: int, end: int, version: int) -> Message:
-    """The PUBLISH whose variable header is at `start` (section 3.3)."""
+    """The PUBLISH whose variable header is at `start` (section 3.3).
+
+    If its properties are more than any channel has room for, it is without them and its payload (`Message.skipped`).
+    """
     if start + 2 > end:
         raise Malformed("a PUBLISH without a topic")
     topic_start = start + 2
@@ -177,16 +181,19 @@ def decode_publish(data: bytes, first: int, start: int, end: int, version: int) 
     if qos:
         position += 2
     metadata, correlation_data = None, b""
+    if not topic:
+        raise Malformed("a PUBLISH with an empty topic")
     if version == 5:
         if position < end and data[position] == 0:
             position += 1
+        elif _varint_at(data, position, end)[0] > _MOST_PROPERTIES:
+            # Not an end of the session: the broker may have it from any client, and would send it again.
+            return Message(topic, b"", qos, first & 1 == 1, None, packet_id, first & 8 == 8, skipped=end - position)
         else:
             properties, position = decode_properties(data, position, end)
             metadata, correlation_data = _metadata_of(properties), properties.get(0x09, b"")
             if 0x23 in properties:
                 raise Malformed("a topic alias, though none was allowed")
-    if not topic:
-        raise Malformed("a PUBLISH with an empty topic")
     return Message(
         topic,
         data[position:end],

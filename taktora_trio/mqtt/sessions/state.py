@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import deque
 
 from taktora_trio.mqtt.sessions.session import Message
@@ -21,20 +22,27 @@ class SessionState:
         """Outbound QoS 2: for these PUBREC has come, so that PUBREL is what is to be sent (MQTT-4.3.3-1)."""
         self._order: deque[int] = deque()  # those of this connection, in which they are to be acknowledged
         self._waiting: dict[int, Message] = {}  # the same, as messages
-        self._before: dict[int, Message] = {}  # came on an earlier connection, and not on this one yet
-        self._acknowledged: set[int] = set()  # of both
+        self._acknowledged: set[int] = set()  # of these
+        # Came on an earlier connection, and not on this one yet. Of those that are safe only what it takes to know them
+        # again is kept: a broker that never sends them again must not fill the memory.
+        self._before: dict[int, Message] = {}
+        self._safe: dict[int, bytes] = {}
         self._received: set[int] = set()  # inbound QoS 2: PUBREC was sent, PUBREL has not come yet
 
     def connected(self, session_present: bool) -> None:
         """A new connection begins."""
-        self._before.update(self._waiting)
-        self._waiting.clear()
-        self._order.clear()
-        if not session_present:
+        if session_present:
+            self._before.update(self._waiting)
+            for packet_id in self._acknowledged:
+                self._safe[packet_id] = _digest(self._before.pop(packet_id))
+        else:
             self.released.clear()
             self._before.clear()
-            self._acknowledged.clear()
+            self._safe.clear()
             self._received.clear()
+        self._waiting.clear()
+        self._order.clear()
+        self._acknowledged.clear()
 
     def arrived(self, message: Message) -> bool:
         """Whether this message of QoS 1 or 2 is new, and to be delivered. Else call `due()`: it may be acknowledged.
@@ -47,13 +55,15 @@ class SessionState:
                 return False  # some brokers, against the rules, do not wait for another connection
             raise ValueError(f"packet identifier {packet_id} is in use")
         self._order.append(packet_id)
-        held = self._before.pop(packet_id, None) if self._before else None
-        if held is not None:
-            if _same(message, held):
+        self._waiting[packet_id] = message
+        if self._before:
+            held = self._before.pop(packet_id, None)  # another than this one the broker has given up
+            if held is not None and _same(message, held):
                 self._waiting[packet_id] = held
                 return False
-            self._acknowledged.discard(packet_id)  # the broker gave up the one that we know
-        self._waiting[packet_id] = message
+        if self._safe and self._safe.pop(packet_id, None) == _digest(message):
+            self._acknowledged.add(packet_id)
+            return False
         if message.qos == 2 and packet_id in self._received:
             self._acknowledged.add(packet_id)
             return False
@@ -62,8 +72,11 @@ class SessionState:
     def acknowledge(self, message: Message) -> None:
         """This one is safe; `due()` says what may be sent now."""
         packet_id = message.packet_id
-        if self._waiting.get(packet_id) is message or self._before.get(packet_id) is message:
+        if self._waiting.get(packet_id) is message:
             self._acknowledged.add(packet_id)
+        elif self._before.get(packet_id) is message:
+            del self._before[packet_id]
+            self._safe[packet_id] = _digest(message)
 
     def acknowledge_next(self, message: Message) -> bool:
         """Whether this one may be acknowledged to the broker at once, as it mostly may: then that is done with.
@@ -108,6 +121,11 @@ class SessionState:
         if packet_id in self._waiting:
             raise ValueError(f"a PUBREL for {packet_id}, which was not received yet")
         return False
+
+
+def _digest(message: Message) -> bytes:
+    head = f"{message.qos} {len(message.payload)} {message.topic}".encode()
+    return hashlib.blake2b(head + message.payload, digest_size=16).digest()
 
 
 def _same(message: Message, other: Message) -> bool:
