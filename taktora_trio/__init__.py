@@ -17,6 +17,9 @@ The layers, each importing only those above it (checked by import-linter):
     cli                                          the `taktora-trio` command
 """
 
+from taktora_trio import startpath as startpath  # before anything else is imported
+
+# isort: split
 from taktora_trio.channel import ChannelDescriptor, Header, Inbound, Metadata, Outbound, Received, Routing
 from taktora_trio.codec import JsonCodec, MsgpackCodec, PayloadCodec, RawCodec
 from taktora_trio.connector import Connector

@@ -9,19 +9,21 @@ from typing import Annotated, NoReturn
 import attrs
 from cyclopts import App, CycloptsError, Parameter
 
-from taktora_trio.deployment import Deployment, load_deployment
+from taktora_trio.deployment import Deployment
 from taktora_trio.errors import ConfigError
+from taktora_trio.escaping import escaped
 from taktora_trio.launch import (
     Mode,
     Options,
     Policies,
     RunOptions,
     call,
-    complain,
     launch,
     launch_gateway,
     launch_plugin,
+    show,
 )
+from taktora_trio.loading import load_deployment
 from taktora_trio.passwords import hide_secrets
 from taktora_trio.revival import ask_to_revive
 from taktora_trio.supervision.explain import explain_all, to_json, to_text
@@ -31,6 +33,8 @@ from taktora_trio.transport.domain import Domain
 from taktora_trio.transport.sizing import plan_memory
 
 __all__ = ["main"]
+
+_TOLD = 1000  # characters of what the parser says
 
 app = App(
     name="taktora-trio",
@@ -91,7 +95,7 @@ def plan(
 ) -> int:
     """Show the shared memory that each channel will take, and what is free."""
     memory = plan_memory(load_deployment(target).connectors)
-    print(memory.to_json().decode() if json else memory.table())  # noqa: T201 - its result
+    show(memory.to_json().decode() if json else memory.table())
     return 0 if memory.fits else 2
 
 
@@ -108,7 +112,7 @@ def explain_policy(
 ) -> int:
     """Show what a restart policy comes to: its delays, when it gives up, the worst hour. Refuse one that can't work."""
     explained = explain_all(_policies(what, policies))
-    print(to_json(explained).decode() if json else to_text(explained))  # noqa: T201 - its result
+    show(to_json(explained).decode() if json else to_text(explained))
     return 0
 
 
@@ -125,7 +129,7 @@ def revive(
             raise ConfigError("say which run: MODULE:DEPLOYMENT, or --domain NAME")
         domain = load_deployment(target).name
     found = Domain(domain)
-    print(ask_to_revive(found))  # noqa: T201 - its result
+    show(ask_to_revive(found))
     return 0
 
 
@@ -166,5 +170,5 @@ def _parse_and_run(arguments: Sequence[str]) -> int | None:
     try:
         code: int | None = app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
     except CycloptsError as exc:
-        return complain([exc], 2)
+        raise ConfigError(escaped(str(exc), _TOLD)) from exc
     return code

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
 from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
@@ -21,7 +19,7 @@ from taktora_trio.supervision.policy import RestartPolicy
 if TYPE_CHECKING:  # a supervisor imports this module too, and is to be small
     from taktora_trio.executor import Observer
 
-__all__ = ["App", "Deployment", "load_deployment"]
+__all__ = ["App", "Deployment"]
 
 App: TypeAlias = Callable[[ConnectorHost], Awaitable[None]]
 
@@ -139,28 +137,3 @@ def _check_observers(name: str, observers: Iterable[object]) -> None:
     for observer in observers:
         if not isinstance(observer, Observer):
             raise ConfigError(f"deployment {name!r}: {observer!r} is no observer: derive it from Observer")
-
-
-def load_deployment(target: str) -> Deployment:
-    """Import `module:attribute`, as seen from the present folder. Raises `ConfigError` if it isn't there."""
-    module_name, colon, attribute = target.partition(":")
-    if not colon or not attribute or not all(module_name.split(".")):
-        raise ConfigError(f"{target!r} is no MODULE:DEPLOYMENT: write for example examples.echo:deployment")
-    folder = str(Path.cwd())
-    if sys.path[:1] not in ([folder], [""]):  # first of all, for a package may bring a module of the same name
-        sys.path.insert(0, folder)
-    try:
-        module = importlib.import_module(module_name)
-    except ModuleNotFoundError as exc:
-        if exc.name is not None and (module_name == exc.name or module_name.startswith(f"{exc.name}.")):
-            raise ConfigError(f"there is no module {module_name!r} here ({folder}) or installed: check MODULE") from exc
-        raise ConfigError(f"module {module_name!r} needs {exc.name!r}, which is not installed") from exc
-    except ConfigError as exc:
-        raise ConfigError(f"module {module_name!r}: {exc}") from exc
-    found = getattr(module, attribute, None)
-    if not isinstance(found, Deployment):
-        names = [name for name, value in vars(module).items() if isinstance(value, Deployment)]
-        there = f"it has {', '.join(names)}" if names else "it has none"
-        what = "no" if found is None else f"a {type(found).__name__}, not a"
-        raise ConfigError(f"module {module_name!r} has {what} Deployment named {attribute!r} ({there})")
-    return found

@@ -25,14 +25,16 @@ import msgspec
 import trio
 from trio_util import move_on_when
 
-from taktora_trio.deployment import Deployment, load_deployment
+from taktora_trio.deployment import Deployment
 from taktora_trio.errors import ConfigError, ConnectorError, collapse, leaves, summary
+from taktora_trio.loading import hiding_python, load_deployment
 from taktora_trio.logs import LogFormat, logging_to, set_up_logging
 from taktora_trio.mqtt.embedded import open_embedded_broker
 from taktora_trio.mqtt.options import BrokerAddress
 from taktora_trio.mqtt.preflight import check_reachable
 from taktora_trio.passwords import is_from_variable, password_file, read_password, read_url, url_file
 from taktora_trio.signals import open_revive_signal, open_stop_signals
+from taktora_trio.supervision import interpreter
 from taktora_trio.supervision.link import SupervisorLink, inherited_link
 from taktora_trio.supervision.notify import LifeSigns, inherited_life_signs
 from taktora_trio.supervision.output import Stream, open_writer, tag_console, tag_json
@@ -44,7 +46,18 @@ if TYPE_CHECKING:
     from taktora_trio.shapes.split import Halves
     from taktora_trio.supervision.warm import Zygote
 
-__all__ = ["Mode", "Options", "Policies", "RunOptions", "call", "complain", "launch", "launch_gateway", "launch_plugin"]
+__all__ = [
+    "Mode",
+    "Options",
+    "Policies",
+    "RunOptions",
+    "call",
+    "complain",
+    "launch",
+    "launch_gateway",
+    "launch_plugin",
+    "show",
+]
 
 log = logging.getLogger(__name__)
 
@@ -95,6 +108,10 @@ class RunOptions:
 
 def launch(run: RunOptions) -> int:
     """Run both halves in the shape that was asked for; return the exit code. Does not return for the split shape."""
+    if run.warm and run.mode != "split":
+        raise ConfigError("--warm is for --mode split: in one process the gateway starts at once anyway")
+    if run.seconds is not None and not run.seconds > 0:
+        raise ConfigError(f"--for {run.seconds:g}: give more than 0 seconds")
     _use_all_descriptors()
     if run.mode == "split":
         _become_supervisor(run)
@@ -108,7 +125,8 @@ def launch_plugin(target: str, options: Options) -> int:
     link, life = inherited_link(), inherited_life_signs()
     _use_all_descriptors()
     with _last_words(life, link):
-        deployment, domain = _load(target, options, _broker_of_half(options), None)  # of a password it has no use
+        with _judged_by(link):  # of a password it has no use
+            deployment, domain = _load(target, options, _broker_of_half(options), None)
         set_up_logging(options.log, "plugin", tagged=link is not None)
         half = partial(run_plugin, deployment, domain, life=life, link=link)
         return trio.run(_until_stopped, half, link, None, domain.remove_if_alone if link is None else _nothing)
@@ -121,8 +139,9 @@ def launch_gateway(target: str, options: Options) -> int:
     link, life = inherited_link(), inherited_life_signs()
     _use_all_descriptors()
     with _last_words(life, link):
-        broker = _broker_of_half(options)
-        deployment, domain = _load(target, options, broker, _password(options, broker))
+        with _judged_by(link):
+            broker = _broker_of_half(options)
+            deployment, domain = _load(target, options, broker, _password(options, broker))
         if link is None:  # else it was checked at the start, and a file that is away by now may come back
             deployment.check_files()
         set_up_logging(options.log, "gateway", tagged=link is not None)
@@ -132,6 +151,24 @@ def launch_gateway(target: str, options: Options) -> int:
                 return await run_gateway(deployment, domain, stop, life, link, revive)
 
         return trio.run(_until_stopped, half, link, None, _nothing)
+
+
+@contextlib.contextmanager
+def _judged_by(link: SupervisorLink | None) -> Iterator[None]:
+    """What our supervisor could load can't be loaded any more: a failure like others, after which it tries again."""
+    try:
+        yield
+    except ConfigError as exc:
+        if link is None:
+            raise
+        raise ConnectorError(str(exc)) from exc
+
+
+def _warn_of_names() -> None:
+    for name, path in hiding_python().items():
+        log.warning(
+            "%s has the name of Python's own module %r, and whatever needs that may fail: rename it", path, name
+        )
 
 
 def _use_all_descriptors() -> None:
@@ -161,22 +198,20 @@ def _last_words(life: LifeSigns, link: SupervisorLink | None) -> Iterator[None]:
 def _become_supervisor(run: RunOptions) -> NoReturn:
     # ASCII, whatever the locale: what came from a command line may have surrogates, which have no UTF-8.
     options = json.dumps(msgspec.to_builtins(run, enc_hook=str))
+    command = [*interpreter.program(__name__), options]
     sys.stdout.flush()
-    os.execv(sys.executable, [sys.executable, "-m", __name__, options])  # noqa: S606 - the same program, smaller
+    os.execve(command[0], command, {**os.environ, **interpreter.environment()})  # noqa: S606 - the same program, smaller
 
 
 def _launch_here(run: RunOptions) -> int:
     options = run.shared
-    if run.warm and run.mode != "split":
-        raise ConfigError("--warm is for --mode split: in one process the gateway starts at once anyway")
-    if run.seconds is not None and not run.seconds > 0:
-        raise ConfigError(f"--for {run.seconds:g}: give more than 0 seconds")
     broker = _broker(options)
     password = _password(options, broker)
     deployment, domain = _load(run.target, options, broker, password)
     deployment.check_files()
     deployment = deployment.with_policies(run.policies.gateway_policy, run.policies.plugin_policy)
     set_up_logging(options.log, "supervisor" if run.mode == "split" else "in-process")
+    _warn_of_names()
     kill_halves: list[Callable[[], None]] = []
 
     async def shape(stop: trio.Event) -> int:
@@ -222,7 +257,7 @@ def _load(
     target: str, options: Options, broker: BrokerAddress | None, password: bytes | None
 ) -> tuple[Deployment, Domain]:
     deployment = load_deployment(target)
-    domain = Domain(options.domain or deployment.name)
+    domain = Domain(deployment.name if options.domain is None else options.domain)
     if options.broker != "embedded":
         deployment = deployment.with_broker(broker, options.ca_file, password)
     return deployment, domain
@@ -279,7 +314,7 @@ def _halves(
     from taktora_trio.shapes.split import Halves
 
     options = run.shared
-    program = [sys.executable, "-m", "taktora_trio"]
+    program, environment = interpreter.program("taktora_trio"), interpreter.environment()
 
     def arguments(half: str, *more: str) -> list[str]:
         return [half, run.target, "--domain", domain.name, "--log", options.log, *more]
@@ -299,8 +334,8 @@ def _halves(
     if options.ca_file is not None:
         more += ["--ca-file", str(options.ca_file.absolute())]
     gateway = arguments("gateway", *more)
-    start_gateway = spawn([*program, *gateway], fds) if zygote is None else zygote.start(gateway, fds)
-    return Halves(spawn([*program, *arguments("plugin")]), start_gateway, write)
+    start_gateway = spawn([*program, *gateway], fds, environment) if zygote is None else zygote.start(gateway, fds)
+    return Halves(spawn([*program, *arguments("plugin")], (), environment), start_gateway, write)
 
 
 @contextlib.asynccontextmanager
@@ -367,19 +402,46 @@ def call(command: Callable[[], int | None]) -> int:
     try:
         code = command() or 0
     except* ConfigError as group:
-        code = complain(leaves(group), 2)
+        code = _complain(leaves(group), 2)
     except* ConnectorError as group:
-        code = complain(leaves(group), 1)
+        code = _complain(leaves(group), 1)
+    except* KeyboardInterrupt:  # before there was anything to be stopped politely
+        code = 128 + signal.SIGINT
     except* Exception as group:
         cause = collapse(group)
         log.critical("ended by an error: %s", summary(cause), exc_info=cause)
         code = 1
+    try:
+        sys.stdout.flush()  # else the interpreter does it at its end, and complains about it in its own way
+    except OSError:
+        _give_up_output()
     return code
 
 
-def complain(errors: Sequence[BaseException], code: int) -> int:
+def show(result: str) -> None:
+    """Print what a command was asked for. Ends the program, as SIGPIPE does, where enough was read (`... | head -1`).
+
+    Raises `ConfigError` where it can't be written.
+    """
+    try:
+        print(result, flush=True)  # noqa: T201 - its result
+    except OSError as exc:
+        _give_up_output()
+        if isinstance(exc, BrokenPipeError):
+            sys.exit(128 + signal.SIGPIPE)
+        raise ConfigError(f"standard output can't be written: {exc.strerror}") from None
+
+
+def _give_up_output() -> None:
+    """What is left in the buffer goes nowhere."""
+    with open(os.devnull, "wb") as nowhere:  # noqa: PTH123
+        os.dup2(nowhere.fileno(), 1)
+
+
+def _complain(errors: Sequence[BaseException], code: int) -> int:
     for error in errors:
-        print(f"taktora-trio: {error}", file=sys.stderr)  # noqa: T201 - for the user, not for the log
+        with contextlib.suppress(OSError):  # nobody hears it
+            print(f"taktora-trio: {error}", file=sys.stderr)  # noqa: T201 - for the user, not for the log
     return code
 
 

@@ -20,7 +20,7 @@ from taktora_trio import (
     Outbound,
     RawCodec,
 )
-from taktora_trio.deployment import load_deployment
+from taktora_trio.loading import hiding_python, load_deployment
 
 SPEED = Outbound("speed", float, MqttRouting("car/speed"))
 NOT_DECODABLE: Any = list[int] | set[int]
@@ -159,6 +159,68 @@ def test_load_says_what_is_wrong(folder: Path, target: str, message: str) -> Non
     assert message.format(folder=folder) in str(caught.value)
 
 
-def test_an_error_of_the_app_itself_is_left_as_it_is(folder: Path) -> None:
-    with pytest.raises(ZeroDivisionError):
-        load_deployment("app_raises:deployment")
+BROKEN = {
+    "def (:": "SyntaxError: invalid syntax (app_broken.py, line 1) ({folder}/app_broken.py:1); to see the whole",
+    "x = 1\n1 / 0": "ZeroDivisionError: division by zero ({folder}/app_broken.py:2)",
+    "raise ValueError('a\\nb\\x1b')": r"ValueError: a\nb\x1b (",
+    "class E(Exception):\n def __str__(self): raise ValueError\nraise E": "E: (its message can't be shown: ValueError)",
+    "class E(BaseException): ...\nraise E('x')": "E: x",
+    "from os import nothing": "ImportError: cannot import name 'nothing'",
+    "import app_broken\nfrom app_broken import deployment": "(most likely due to a circular import)",
+    "def __getattr__(name): raise ValueError(name)": "ValueError: deployment",
+    "import sys; sys.exit(3)": "ends the program when it is imported (SystemExit: 3, {folder}/app_broken.py:1)",
+    "x = 1\0": "null bytes",
+}
+
+
+@pytest.mark.parametrize("code", BROKEN)
+def test_whatever_an_import_raises_is_told_in_one_line(folder: Path, code: str) -> None:
+    (folder / "app_broken.py").write_text(code)
+    with pytest.raises(ConfigError) as caught:
+        load_deployment("app_broken:deployment")
+    assert BROKEN[code].format(folder=folder) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("fatal", [KeyboardInterrupt, MemoryError])
+def test_what_is_nobodys_input_passes(folder: Path, fatal: type[BaseException]) -> None:
+    (folder / "app_fatal.py").write_text(f"raise {fatal.__name__}")
+    with pytest.raises(fatal):
+        load_deployment("app_fatal:deployment")
+
+
+@pytest.mark.parametrize(
+    ("target", "meant"),
+    [
+        ("app_good.py:deployment", "write app_good:deployment"),
+        ("app_good.py", "write app_good:deployment"),
+        ("./app_good:deployment", "write app_good:deployment"),
+        ("pkg_of_apps/car.py:mine", "write pkg_of_apps.car:mine"),
+        ("{folder}/pkg_of_apps/car.py:mine", "write pkg_of_apps.car:mine"),
+        ("/elsewhere/app.py:deployment", "go to its folder, and write app:deployment"),
+    ],
+)
+def test_of_a_file_it_is_said_what_was_meant(folder: Path, target: str, meant: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_deployment(target.format(folder=folder))
+    assert str(caught.value).endswith(meant)
+
+
+def test_of_a_module_named_as_one_of_pythons_it_is_said_which_file_it_is(folder: Path) -> None:
+    (folder / "queue.py").write_text(MODULE)
+    with pytest.raises(ConfigError) as caught:
+        load_deployment("queue:deployment")
+    assert f"rename {folder / 'queue.py'}, named as Python's own" in str(caught.value)
+    assert hiding_python() == {"queue": folder / "queue.py"}
+
+
+def test_a_present_folder_that_was_removed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gone = folder / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    monkeypatch.syspath_prepend(folder)
+    assert load_deployment("app_good:deployment").name == "car"
+    with pytest.raises(ConfigError, match="the present folder was removed"):
+        load_deployment("app_missing:deployment")
+    monkeypatch.chdir(folder)

@@ -63,8 +63,10 @@ class Start:
 StartProcess: TypeAlias = Callable[[Start], Awaitable[Child]]
 
 
-def spawn(command: Sequence[str], pass_fds: Sequence[int] = ()) -> StartProcess:
-    """A fresh program each time."""
+def spawn(
+    command: Sequence[str], pass_fds: Sequence[int] = (), environment: Mapping[str, str] | None = None
+) -> StartProcess:
+    """A fresh program each time, with `environment` in addition to our own."""
 
     async def start(given: Start) -> Child:
         # process_group=0: the terminal's Ctrl-C must reach the child once, from its supervisor, and not twice.
@@ -74,7 +76,7 @@ def spawn(command: Sequence[str], pass_fds: Sequence[int] = ()) -> StartProcess:
             stdout=given.stdout,
             stderr=given.stderr,
             pass_fds=[given.link.fd, *pass_fds],
-            env={**os.environ, **given.environment},
+            env={**os.environ, **(environment or {}), **given.environment},
             process_group=0,
         )
 

@@ -30,6 +30,7 @@ import attrs
 import trio
 
 from taktora_trio.errors import TransportError
+from taktora_trio.supervision import interpreter
 from taktora_trio.supervision.process import Start, StartProcess
 
 __all__ = ["Zygote", "open_zygote"]
@@ -50,7 +51,7 @@ class Zygote:
     """What `open_zygote` gives. A zygote that has died, or does not answer, is replaced."""
 
     def __init__(self, entry: str, modules: Sequence[str]) -> None:
-        self._program = [sys.executable, "-m", __name__, entry, *modules]
+        self._program = [*interpreter.program(__name__), entry, *modules]
         self._process: trio.Process | None = None
         self._socket: socket.socket | None = None
 
@@ -75,7 +76,11 @@ class Zygote:
         with theirs:
             # Its standard input is the socket, by whose end of file it learns that we are gone.
             self._process = await trio.lowlevel.open_process(
-                self._program, stdin=theirs.fileno(), stdout=subprocess.DEVNULL, process_group=0
+                self._program,
+                stdin=theirs.fileno(),
+                stdout=subprocess.DEVNULL,
+                env={**os.environ, **interpreter.environment()},
+                process_group=0,
             )
 
     async def close(self) -> None:

@@ -10,13 +10,13 @@ import importlib.util
 import os
 import socket
 import subprocess
-import sys
 from collections.abc import AsyncIterator
 
 import trio
 
 from taktora_trio.errors import ConfigError
 from taktora_trio.mqtt.options import BrokerAddress
+from taktora_trio.supervision import interpreter
 from taktora_trio.supervision.link import open_link
 from taktora_trio.supervision.process import stop_process
 
@@ -31,7 +31,7 @@ async def open_embedded_broker() -> AsyncIterator[BrokerAddress]:
     if importlib.util.find_spec("amqtt") is None:
         raise ConfigError("--broker embedded needs amqtt: pip install 'taktora-trio[embedded]', or name a broker")
     with open_link() as link:
-        process, port = await _start(link.fd, {**os.environ, **link.environment(1)})
+        process, port = await _start(link.fd, {**os.environ, **interpreter.environment(), **link.environment(1)})
         try:
             yield BrokerAddress("127.0.0.1", port)
         finally:
@@ -43,7 +43,7 @@ async def _start(link_fd: int, env: dict[str, str]) -> tuple[trio.Process, int]:
         with socket.create_server(("127.0.0.1", 0)) as probe:
             port: int = probe.getsockname()[1]
         process = await trio.lowlevel.open_process(
-            [sys.executable, "-m", __name__, str(port)],
+            [*interpreter.program(__name__), str(port)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             pass_fds=[link_fd],

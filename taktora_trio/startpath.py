@@ -1,0 +1,48 @@
+"""Where a program of ours looks for modules, put right before it imports anything else.
+
+- `python -m taktora_trio` has put the present folder before all others. It is taken out until the app's module is
+  wanted, so that a file there with the name of one of Python's own modules does not get into our imports.
+- An interpreter that was started by one of ours (supervision/interpreter.py) looks where that one did.
+
+Whoever imports the package as a library is left alone.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+__all__ = ["VARIABLE"]
+
+VARIABLE = "TAKTORA_PATH"
+"""The path to search, and the PYTHONPATH of the user, for an interpreter that is started by one of ours."""
+
+
+def _is_started_by_name() -> bool:
+    """Whether it was `python -m`, with a module of this package; `-m` is then what stands for the program's name."""
+    if sys.argv[:1] != ["-m"]:
+        return False
+    try:
+        name = sys.orig_argv[sys.orig_argv.index("-m") + 1]
+    except (ValueError, IndexError):
+        return False
+    return name.partition(".")[0] == __name__.partition(".")[0]
+
+
+def _present_folder() -> str | None:
+    try:
+        return os.getcwd()  # noqa: PTH109 - as it stands in sys.path
+    except OSError:
+        return None
+
+
+if (_inherited := os.environ.pop(VARIABLE, None)) is not None:
+    import json  # Python's own: whoever gave us this has also seen to it that the present folder is not in the path
+
+    sys.path[:], _pythonpath = json.loads(_inherited)
+    if _pythonpath is None:
+        os.environ.pop("PYTHONPATH", None)
+    else:
+        os.environ["PYTHONPATH"] = _pythonpath
+elif _is_started_by_name() and not sys.flags.safe_path and sys.path[:1] in ([""], [_present_folder()]):
+    del sys.path[0]

@@ -1,0 +1,44 @@
+"""Starting another Python that is like this one: the same options, and the same modules where this one finds them.
+
+This one may have been started in ways that a second one would know nothing of: as a zip file, as a script of another
+folder, by a program that has changed `sys.path`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import site
+import sys
+from pathlib import Path
+
+from taktora_trio.errors import ConfigError
+from taktora_trio.startpath import VARIABLE
+
+__all__ = ["environment", "program"]
+
+
+def program(module: str) -> list[str]:
+    """The command line that runs this module of ours. Raises `ConfigError` where Python can't be started again."""
+    if not sys.executable:
+        raise ConfigError(
+            "this Python can't start another one, for it does not know its own program (sys.executable is empty):"
+            " use --mode in-process"
+        )
+    # -P: the present folder comes in when the app's module is wanted, and not before ours are imported.
+    options = ["-P", *(["-" + "O" * sys.flags.optimize] if sys.flags.optimize else [])]
+    options += [f"-W{option}" for option in sys.warnoptions]
+    options += [f"-X{name}" if value is True else f"-X{name}={value}" for name, value in sys._xoptions.items()]
+    return [sys.executable, *options, "-m", module]
+
+
+def environment() -> dict[str, str]:
+    """What it is to have in its environment besides; `startpath` takes it out again there."""
+    own = os.environ.get("PYTHONPATH")
+    path = [entry for entry in sys.path if isinstance(entry, str)]
+    told = {VARIABLE: json.dumps([path, own])}  # in ASCII, whatever a folder's name is
+    # By this it finds our package, from which on it looks where we do.
+    root = str(Path(__file__).parent.parent.parent)
+    if root not in (*site.getsitepackages(), site.getusersitepackages()):
+        told["PYTHONPATH"] = os.pathsep.join([root, *([own] if own else [])])
+    return told
