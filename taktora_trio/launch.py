@@ -52,7 +52,6 @@ __all__ = [
     "Policies",
     "RunOptions",
     "call",
-    "complain",
     "launch",
     "launch_gateway",
     "launch_plugin",

@@ -36,13 +36,21 @@ def _present_folder() -> str | None:
         return None
 
 
-if (_inherited := os.environ.pop(VARIABLE, None)) is not None:
-    import json  # Python's own: whoever gave us this has also seen to it that the present folder is not in the path
+def _take_over(told: str) -> None:
+    import json  # Python's own: whoever has told us this has also seen to it that the present folder is not in the path
 
-    sys.path[:], _pythonpath = json.loads(_inherited)
-    if _pythonpath is None:
-        os.environ.pop("PYTHONPATH", None)
+    try:
+        path, pythonpath = json.loads(told)
+        sys.path[:] = map(str, path)
+    except (ValueError, TypeError):
+        return  # it is not from one of ours
+    if isinstance(pythonpath, str):
+        os.environ["PYTHONPATH"] = pythonpath
     else:
-        os.environ["PYTHONPATH"] = _pythonpath
+        os.environ.pop("PYTHONPATH", None)
+
+
+if (_told := os.environ.pop(VARIABLE, None)) is not None:
+    _take_over(_told)
 elif _is_started_by_name() and not sys.flags.safe_path and sys.path[:1] in ([""], [_present_folder()]):
     del sys.path[0]

@@ -16,10 +16,10 @@ from trio_util import RepeatedEvent, move_on_when
 from taktora_trio.deployment import Deployment
 from taktora_trio.errors import Escalated
 from taktora_trio.health import Failure
-from taktora_trio.supervision.descendants import become_subreaper, children, reap_adopted
+from taktora_trio.supervision.descendants import Reaper, become_subreaper
 from taktora_trio.supervision.link import ChildLink, GatewayFailed, GatewayStarted, ReviveGateway
 from taktora_trio.supervision.output import Stream
-from taktora_trio.supervision.process import StartProcess, as_process
+from taktora_trio.supervision.process import Child, Start, StartProcess, as_process
 from taktora_trio.supervision.supervisor import Exit, Supervisor
 from taktora_trio.transport.domain import Domain, open_node
 from taktora_trio.transport.services import open_services, specs_of
@@ -76,6 +76,7 @@ async def _own_domain(
         _give_back_memory()
         async with trio.open_nursery() as nursery:
             supervision = _Supervision(deployment, halves, nursery)
+            nursery.start_soon(supervision.reaper.serve)
             nursery.start_soon(supervision.gateway.revive_at, revive)
             code = await supervision.run(stop)
     return code
@@ -98,12 +99,12 @@ class _Supervision:
         self._to_gateway: ChildLink | None = None
         self._news: GatewayStarted | GatewayFailed | None = None
         self._gateway_pid = 0
-        self._before = [pid for pid, _ in children()]  # such as an embedded broker
+        self.reaper = Reaper()
         self.gateway = Supervisor(
             "gateway",
             as_process(
                 "gateway",
-                halves.start_gateway,
+                self._known(halves.start_gateway),
                 deployment.gateway_policy,
                 write=lambda stream, line: halves.write("gateway", stream, line),
                 on_start=self._gateway_started,
@@ -117,7 +118,7 @@ class _Supervision:
             "plugin",
             as_process(
                 "plugin",
-                halves.start_plugin,
+                self._known(halves.start_plugin),
                 deployment.plugin_policy,
                 write=lambda stream, line: halves.write("plugin", stream, line),
                 on_start=self._plugin_started,
@@ -143,6 +144,17 @@ class _Supervision:
             return await self.plugin.run()
         except Escalated:
             return self.plugin.last_exit
+
+    def _known(self, start: StartProcess) -> StartProcess:
+        """The same start, of which the reaper knows."""
+
+        async def start_known(given: Start) -> Child:
+            with self.reaper.starting():
+                child = await start(given)
+                self.reaper.started(child.pid)
+            return child
+
+        return start_known
 
     def _gateway_started(self, incarnation: int, pid: int, link: ChildLink) -> None:
         self._halves.running["gateway"] = self._gateway_pid = pid
@@ -174,8 +186,7 @@ class _Supervision:
                 self.gateway.revive()
 
     def _ended(self, half: str) -> None:
-        del self._halves.running[half]
-        reap_adopted({*self._before, *self._halves.running.values()})
+        self.reaper.ended(self._halves.running.pop(half))
         if half == "plugin":
             self._to_plugin = None
         else:

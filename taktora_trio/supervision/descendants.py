@@ -10,7 +10,7 @@ import contextlib
 import ctypes
 import os
 import signal
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import attrs
@@ -18,7 +18,7 @@ import trio
 
 from taktora_trio.supervision.pidfd import wait_for_exit
 
-__all__ = ["Descendants", "become_subreaper", "children", "reap_adopted"]
+__all__ = ["Descendants", "Reaper", "become_subreaper", "children"]
 
 _PR_SET_CHILD_SUBREAPER = 36
 _MARK = "TAKTORA_HALF"
@@ -79,11 +79,48 @@ def _is_dying(pid: int) -> bool:
         return False
 
 
-def reap_adopted(own: Collection[int]) -> None:
-    """Forget the children that have ended and are not our own, but were left to us."""
-    for pid, is_zombie in children():
-        if is_zombie and pid not in own:
-            _reap(pid)
+class Reaper:
+    """Waits for the children that were left to us, as soon as they end, and never for one of our own.
+
+    Whoever starts a child of our own does so within `starting`, and says `started` before anything else can run. What
+    is there already when this is made counts as our own, such as an embedded broker.
+    """
+
+    def __init__(self) -> None:
+        self._own = {pid for pid, _ in children()}
+        self._starting = 0
+
+    @contextlib.contextmanager
+    def starting(self) -> Iterator[None]:
+        """While a child is being started that is not known yet, nobody is waited for."""
+        self._starting += 1
+        try:
+            yield
+        finally:
+            self._starting -= 1
+            self.reap()
+
+    def started(self, pid: int) -> None:
+        self._own.add(pid)
+
+    def ended(self, pid: int) -> None:
+        """It was waited for."""
+        self._own.discard(pid)
+
+    async def serve(self) -> None:
+        """Serve, in the main thread, until cancelled."""
+        with trio.open_signal_receiver(signal.SIGCHLD) as signals:
+            self.reap()
+            async for _ in signals:
+                self.reap()
+
+    def reap(self) -> None:
+        """Wait for those that have ended by now."""
+        if self._starting:
+            return
+        for pid, is_zombie in children():
+            if is_zombie and pid not in self._own:
+                _reap(pid)
 
 
 def children() -> Iterator[tuple[int, bool]]:

@@ -14,7 +14,7 @@ import psutil
 import trio
 
 from taktora_trio.supervision import Supervisor, as_process, spawn
-from taktora_trio.supervision.descendants import become_subreaper, reap_adopted
+from taktora_trio.supervision.descendants import Reaper, become_subreaper
 from tests.supervision.children import POLICY, program
 
 
@@ -37,7 +37,7 @@ async def main(policy: str, code: str, pipe: int) -> Report:
         spawn(program(code, pipe), [pipe]),
         chosen,
         write=lambda stream, line: lines.append(line.decode()),
-        on_end=lambda: reap_adopted(()),
+        on_end=Reaper().reap,
     )
     exit_ = await Supervisor("child", runner, chosen, revivable=False).run()
     assert exit_ is not None

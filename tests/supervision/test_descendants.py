@@ -17,7 +17,7 @@ ROOT = Path(__file__).parent.parent.parent
 PRELUDE = """
 import os, signal, subprocess, sys
 import psutil, trio
-from taktora_trio.supervision.descendants import Descendants, become_subreaper, children, reap_adopted
+from taktora_trio.supervision.descendants import Descendants, Reaper, become_subreaper, children
 
 become_subreaper()
 reading, writing = os.pipe()
@@ -101,28 +101,81 @@ start(Descendants("ours"), double_fork).wait()
 until_started(2)
 ended = trio.run(Descendants("ours").end)
 until_all_ended()
-reap_adopted(())
+Reaper().reap()
 print(len(ended), left())
 """
     assert await run(code) == ["1", "[]"]
 
 
-async def test_zombies_that_were_left_to_us_are_forgotten_and_our_own_are_not() -> None:
-    code = """
-own = start(Descendants("a"), "os._exit(7)")
-# Its child outlives it by as long as it takes to read the end of the pipe.
-tell, told = os.pipe()
-orphan = subprocess.Popen(
-    [sys.executable, "-I", "-S", "-c", f"import os; os.fork() or (os.read({tell}, 1), os._exit(0))"], pass_fds=[tell]
-)
-orphan.wait()
-adopted = [pid for pid, _ in children() if pid != own.pid]
-print(len(adopted))
-os.close(told); os.close(tell)
-for pid in (own.pid, *adopted):
-    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
-print(sorted(children()) == sorted((pid, True) for pid in (own.pid, *adopted)))
-reap_adopted([own.pid])
-print(left() == [own.pid], own.wait(), left())
+ADOPTING = """
+# Each starts another one, which outlives it by as long as it takes to read the end of a pipe, and so is left to us.
+def adopt(count):
+    tell, told = os.pipe()
+    code = f"import os; os.fork() or (os.close({told}), os.read({tell}, 1), os._exit(0))"
+    for _ in range(count):
+        subprocess.run([sys.executable, "-I", "-S", "-c", code], pass_fds=[tell, told])
+    os.close(tell)
+    return told
+
+async def until(done):
+    with trio.fail_after(30):
+        while not done(): await trio.sleep(0.01)  # a zombie that is gone announces itself to nobody
+
+def zombies():
+    return sorted(pid for pid, is_zombie in children() if is_zombie)
 """
-    assert await run(code) == ["1", "True", "True", "7", "[]"]
+
+
+async def test_who_was_left_to_us_is_waited_for_when_it_ends_and_our_own_are_not() -> None:
+    code = """
+async def main():
+    before = start(Descendants("a"), "os._exit(7)")
+    os.waitid(os.P_PID, before.pid, os.WEXITED | os.WNOWAIT)
+    reaper = Reaper()
+    told = adopt(5)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(reaper.serve)
+        with reaper.starting():
+            own = start(Descendants("a"), "os._exit(8)")
+            os.waitid(os.P_PID, own.pid, os.WEXITED | os.WNOWAIT)
+            print(len(left()))
+            os.close(told)
+            await until(lambda: len(zombies()) == 7)
+            reaper.started(own.pid)
+        await until(lambda: zombies() == sorted([before.pid, own.pid]))
+        print(before.wait(), own.wait(), left())
+        os.close(adopt(5))
+        await until(lambda: not left())
+        print("none")
+        nursery.cancel_scope.cancel()
+
+trio.run(main)
+"""
+    assert await run(ADOPTING + code) == ["7", "7", "8", "[]", "none"]
+
+
+async def test_how_a_child_of_our_own_ended_is_never_lost() -> None:
+    """Children that end at once, while others are waited for all the time."""
+    code = """
+async def one(reaper, number):
+    with reaper.starting():
+        process = await trio.lowlevel.open_process(["sh", "-c", f"(exit 1 &) ; exit {number}"])
+        reaper.started(process.pid)
+    assert await process.wait() == number
+    reaper.ended(process.pid)
+
+async def main():
+    reaper = Reaper()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(reaper.serve)
+        for _ in range(5):
+            async with trio.open_nursery() as batch:
+                for number in range(8):
+                    batch.start_soon(one, reaper, number)
+        await until(lambda: not left())
+        nursery.cancel_scope.cancel()
+    print("all", *left())
+
+trio.run(main)
+"""
+    assert await run(ADOPTING + code) == ["all"]
