@@ -17,13 +17,12 @@ from taktora_trio.launch import (
     Options,
     Policies,
     RunOptions,
-    call,
     launch,
     launch_gateway,
     launch_plugin,
-    show,
 )
 from taktora_trio.loading import load_deployment
+from taktora_trio.outcome import call, show
 from taktora_trio.passwords import hide_secrets
 from taktora_trio.revival import ask_to_revive
 from taktora_trio.supervision.explain import explain_all, to_json, to_text

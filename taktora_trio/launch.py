@@ -15,7 +15,7 @@ import os
 import resource
 import signal
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NoReturn, TypeAlias
@@ -26,12 +26,13 @@ import trio
 from trio_util import move_on_when
 
 from taktora_trio.deployment import Deployment
-from taktora_trio.errors import ConfigError, ConnectorError, collapse, leaves, summary
+from taktora_trio.errors import ConfigError, ConnectorError
 from taktora_trio.loading import hiding_python, load_deployment
 from taktora_trio.logs import LogFormat, logging_to, set_up_logging
 from taktora_trio.mqtt.embedded import open_embedded_broker
 from taktora_trio.mqtt.options import BrokerAddress
 from taktora_trio.mqtt.preflight import check_reachable
+from taktora_trio.outcome import call
 from taktora_trio.passwords import is_from_variable, password_file, read_password, read_url, url_file
 from taktora_trio.signals import open_revive_signal, open_stop_signals
 from taktora_trio.supervision import interpreter
@@ -51,11 +52,9 @@ __all__ = [
     "Options",
     "Policies",
     "RunOptions",
-    "call",
     "launch",
     "launch_gateway",
     "launch_plugin",
-    "show",
 ]
 
 log = logging.getLogger(__name__)
@@ -197,9 +196,8 @@ def _last_words(life: LifeSigns, link: SupervisorLink | None) -> Iterator[None]:
 def _become_supervisor(run: RunOptions) -> NoReturn:
     # ASCII, whatever the locale: what came from a command line may have surrogates, which have no UTF-8.
     options = json.dumps(msgspec.to_builtins(run, enc_hook=str))
-    command = [*interpreter.program(__name__), options]
     sys.stdout.flush()
-    os.execve(command[0], command, {**os.environ, **interpreter.environment()})  # noqa: S606 - the same program, smaller
+    interpreter.become(__name__, options)  # the same program, smaller
 
 
 def _launch_here(run: RunOptions) -> int:
@@ -393,55 +391,6 @@ async def _live(life: LifeSigns, stop: trio.Event) -> None:
 
 def _nothing() -> None:
     pass
-
-
-def call(command: Callable[[], int | None]) -> int:
-    """Run a command; turn errors that are meant for its user into a line each, others into a log entry; exit code."""
-    code = 0
-    try:
-        code = command() or 0
-    except* ConfigError as group:
-        code = _complain(leaves(group), 2)
-    except* ConnectorError as group:
-        code = _complain(leaves(group), 1)
-    except* KeyboardInterrupt:  # before there was anything to be stopped politely
-        code = 128 + signal.SIGINT
-    except* Exception as group:
-        cause = collapse(group)
-        log.critical("ended by an error: %s", summary(cause), exc_info=cause)
-        code = 1
-    try:
-        sys.stdout.flush()  # else the interpreter does it at its end, and complains about it in its own way
-    except OSError:
-        _give_up_output()
-    return code
-
-
-def show(result: str) -> None:
-    """Print what a command was asked for. Ends the program, as SIGPIPE does, where enough was read (`... | head -1`).
-
-    Raises `ConfigError` where it can't be written.
-    """
-    try:
-        print(result, flush=True)  # noqa: T201 - its result
-    except OSError as exc:
-        _give_up_output()
-        if isinstance(exc, BrokenPipeError):
-            sys.exit(128 + signal.SIGPIPE)
-        raise ConfigError(f"standard output can't be written: {exc.strerror}") from None
-
-
-def _give_up_output() -> None:
-    """What is left in the buffer goes nowhere."""
-    with open(os.devnull, "wb") as nowhere:  # noqa: PTH123
-        os.dup2(nowhere.fileno(), 1)
-
-
-def _complain(errors: Sequence[BaseException], code: int) -> int:
-    for error in errors:
-        with contextlib.suppress(OSError):  # nobody hears it
-            print(f"taktora-trio: {error}", file=sys.stderr)  # noqa: T201 - for the user, not for the log
-    return code
 
 
 if __name__ == "__main__":

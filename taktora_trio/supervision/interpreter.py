@@ -11,11 +11,12 @@ import os
 import site
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 from taktora_trio.errors import ConfigError
 from taktora_trio.startpath import VARIABLE
 
-__all__ = ["environment", "program"]
+__all__ = ["become", "environment", "program"]
 
 
 def program(module: str) -> list[str]:
@@ -42,3 +43,12 @@ def environment() -> dict[str, str]:
     if root not in (*site.getsitepackages(), site.getusersitepackages()):
         told["PYTHONPATH"] = os.pathsep.join([root, *([own] if own else [])])
     return told
+
+
+def become(module: str, *arguments: str) -> NoReturn:
+    """Replace this process by one that runs a module of ours. Raises `ConfigError` if that can't be done."""
+    command = [*program(module), *arguments]
+    try:
+        os.execve(command[0], command, {**os.environ, **environment()})  # noqa: S606 - no shell is wanted
+    except OSError as exc:
+        raise ConfigError(f"this Python can't be started again ({command[0]}): {exc.strerror}") from exc

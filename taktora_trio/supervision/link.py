@@ -17,6 +17,7 @@ from typing import TypeAlias
 import msgspec
 import trio
 
+from taktora_trio.errors import ConfigError
 from taktora_trio.health import Failure
 from taktora_trio.supervision.pidfd import wait_for_exit
 
@@ -158,10 +159,17 @@ def open_link() -> Iterator[ChildLink]:
 
 
 def inherited_link() -> SupervisorLink | None:
-    """In a child: the link to its supervisor, or `None` where nobody of ours supervises it. Ask once."""
+    """In a child: the link to its supervisor, or `None` where nobody of ours supervises it. Ask once.
+
+    Raises `ConfigError` if the variable that tells of it is not from a supervisor of ours.
+    """
     value = os.environ.pop(_VARIABLE, None)
     if value is None:
         return None
-    fd, pid, incarnation = map(int, value.split())
-    os.set_inheritable(fd, False)
-    return SupervisorLink(socket.socket(fileno=fd), pid, incarnation)
+    try:
+        fd, pid, incarnation = map(int, value.split())
+        os.set_inheritable(fd, False)
+        sock = socket.socket(fileno=fd)
+    except (ValueError, OverflowError, OSError) as exc:
+        raise ConfigError(f"{_VARIABLE}={value!r} is not from a supervisor of ours: unset it") from exc
+    return SupervisorLink(sock, pid, incarnation)

@@ -19,12 +19,15 @@ from collections.abc import Callable, Iterator, Mapping
 import attrs
 import trio
 
+from taktora_trio.errors import ConfigError
+
 __all__ = ["LifeSigns", "Notification", "NotifySocket", "inherited_life_signs", "open_notify_socket"]
 
 log = logging.getLogger(__name__)
 
 _BEATS = 4  # signs of life in a watchdog period, so that a late one is no hang (systemd recommends two)
 _GRACE = 2  # so many silent periods after which a process begins to end itself, should its supervisor not do it
+_DIGITS = 20  # fewer than these fit into 64 bits
 _CREDENTIALS = struct.Struct("3i")  # struct ucred: pid, uid, gid (unix(7))
 
 
@@ -121,14 +124,27 @@ def _end_unless_renewed(seconds: float) -> None:
 
 
 def inherited_life_signs() -> LifeSigns:
-    """In a process that may be supervised. Ask once: what is started from here is not to speak for us."""
+    """In a process that may be supervised. Ask once: what is started from here is not to speak for us.
+
+    Raises `ConfigError` if `WATCHDOG_USEC` or `WATCHDOG_PID` is not as sd_watchdog_enabled(3) says.
+    """
     address = os.environ.pop("NOTIFY_SOCKET", None)
-    microseconds = os.environ.pop("WATCHDOG_USEC", None)
-    pid = os.environ.pop("WATCHDOG_PID", None)
+    microseconds = _number_in("WATCHDOG_USEC")
+    pid = _number_in("WATCHDOG_PID")
     if address is not None and address.startswith("@"):
         address = "\0" + address[1:]
-    meant = microseconds is not None and (pid is None or int(pid) == os.getpid())
-    return LifeSigns(address, int(microseconds) / 1e6 if meant and microseconds else None)
+    meant = microseconds is not None and pid in (None, os.getpid())
+    return LifeSigns(address, microseconds / 1e6 if meant and microseconds else None)
+
+
+def _number_in(variable: str) -> int | None:
+    """What a variable says, which is then taken away; `None` if it says nothing."""
+    value = os.environ.pop(variable, "")
+    if not value:
+        return None
+    if not value.isdecimal() or len(value) >= _DIGITS or not int(value):
+        raise ConfigError(f"{variable}={value!r} must be a whole number above 0: unset it, or mend who sets it")
+    return int(value)
 
 
 @attrs.frozen
@@ -160,7 +176,7 @@ class Notification:
 
     def _number(self, name: str) -> int:
         value = self.values.get(name, "")
-        return int(value) if value.isdecimal() and len(value) < 20 else 0
+        return int(value) if value.isdecimal() and len(value) < _DIGITS else 0
 
 
 class NotifySocket:

@@ -1,0 +1,65 @@
+"""What a command comes to: its result on standard output, its errors on standard error, its exit code."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+
+from taktora_trio.errors import ConfigError, ConnectorError, collapse, leaves, summary
+
+__all__ = ["call", "show"]
+
+log = logging.getLogger(__name__)
+
+
+def call(command: Callable[[], int | None]) -> int:
+    """Run a command; turn errors that are meant for its user into a line each, others into a log entry; exit code."""
+    code = 0
+    try:
+        code = command() or 0
+    except* ConfigError as group:
+        code = _complain(leaves(group), 2)
+    except* ConnectorError as group:
+        code = _complain(leaves(group), 1)
+    except* KeyboardInterrupt:  # before there was anything to be stopped politely
+        code = 128 + signal.SIGINT
+    except* Exception as group:
+        cause = collapse(group)
+        log.critical("ended by an error: %s", summary(cause), exc_info=cause)
+        code = 1
+    try:
+        sys.stdout.flush()  # else the interpreter does it at its end, and complains about it in its own way
+    except OSError:
+        _give_up_output()
+    return code
+
+
+def show(result: str) -> None:
+    """Print what a command was asked for. Ends the program, as SIGPIPE does, where enough was read (`... | head -1`).
+
+    Raises `ConfigError` where it can't be written.
+    """
+    try:
+        print(result, flush=True)  # noqa: T201 - its result
+    except OSError as exc:
+        _give_up_output()
+        if isinstance(exc, BrokenPipeError):
+            sys.exit(128 + signal.SIGPIPE)
+        raise ConfigError(f"standard output can't be written: {exc.strerror}") from None
+
+
+def _give_up_output() -> None:
+    """What is left in the buffer goes nowhere."""
+    with open(os.devnull, "wb") as nowhere:  # noqa: PTH123
+        os.dup2(nowhere.fileno(), 1)
+
+
+def _complain(errors: Sequence[BaseException], code: int) -> int:
+    for error in errors:
+        with contextlib.suppress(OSError):  # nobody hears it
+            print(f"taktora-trio: {error}", file=sys.stderr)  # noqa: T201 - for the user, not for the log
+    return code
