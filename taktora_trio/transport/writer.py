@@ -140,6 +140,8 @@ class ChannelWriter(trio.abc.SendChannel[T]):
         It is sent when the block ends, and given back unsent if the block raises. Do not keep the view. There is no
         message to fill the topic in from, so where the routing is a pattern it must be given.
         """
+        if not isinstance(length, int) or length < 0:
+            raise ConfigError(f"a loan of {length!r} bytes: give the payload's length, 0 or more")
         await trio.lowlevel.checkpoint_if_cancelled()
         self._check_open()
         if correlation_id != b"":
@@ -205,12 +207,11 @@ class ChannelWriter(trio.abc.SendChannel[T]):
 
     def _metadata(self, metadata: Metadata) -> bytes:
         if self._routing is None:
-            if not self._port.spec.metadata_space:
-                return b""
-        else:
-            self._check_carries_metadata()
-            self._routing.check_metadata(metadata)
-        return pack_metadata(metadata)
+            return pack_metadata(metadata) if self._port.spec.metadata_space else b""
+        self._check_carries_metadata()
+        packed = pack_metadata(metadata)  # first, for by this it is known to be what it says
+        self._routing.check_metadata(metadata)
+        return packed
 
     def _correlation_id(self, value: bytes) -> bytes:
         check_correlation_id(value)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
+from typing import Any
 
 import pytest
 import trio
@@ -344,6 +345,22 @@ async def test_metadata_without_room_is_an_error_at_the_caller(domain: Domain, r
         assert (await reader.receive()).value == b"fine"
         with pytest.raises(trio.WouldBlock):
             reader.receive_nowait()
+
+
+async def test_an_app_s_mistakes_are_typed_errors_whatever_they_are(domain: Domain) -> None:
+    connector, spec = declare(bytes, RawCodec(), max_metadata=100)
+    async with open_domain(domain, connector) as node, open_envelope_publisher(node, spec) as port:
+        app = ChannelWriter(port, RawCodec().encoder(bytes), lambda: None, MqttRouting("t"))
+        wrong: list[Any] = [{}, "x", Metadata(5), Metadata(response_topic=None), Metadata(user_properties=(("a",),))]  # type: ignore[arg-type]
+        for metadata in wrong:
+            with pytest.raises(CodecError, match="metadata can't be encoded"):
+                await app.send(b"x", metadata=metadata)
+        lengths: list[Any] = [-1, 1.5, "1", None]
+        for length in lengths:
+            with pytest.raises(ConfigError, match="give the payload's length"):
+                async with app.loan(length):
+                    pass
+        assert app.statistics().sent == 0
 
 
 async def test_the_gateway_leaves_out_what_a_channel_wants_none_of(domain: Domain) -> None:
