@@ -154,9 +154,9 @@ def _take(prefix: str) -> None:
                     complete.add((segment.name, segment.inode))
     _complete[prefix] = complete
     if others:
-        mapped = Path("/proc/self/maps").read_text()
+        mapped = {f"/{line.partition('/')[2]}" for line in Path("/proc/self/maps").read_text().splitlines()}
         for name in others:
-            if name in mapped:
+            if str(SHM / name) in mapped:
                 raise TransportError(f"{SHM / name} was made by another user, to be mistaken for ours: have it removed")
 
 
