@@ -26,7 +26,7 @@ from taktora_trio.transport import reserve
 from taktora_trio.transport.domain import Domain, open_node
 from taktora_trio.transport.ports import open_envelope_publisher, open_envelope_subscriber
 from taktora_trio.transport.reserve import PAGE, SHM, free_bytes, room
-from taktora_trio.transport.segments import Segment
+from taktora_trio.transport.segments import Segment, segments
 from taktora_trio.transport.services import channel_spec, open_services, specs_of
 from taktora_trio.transport.sizing import plan_memory
 from tests.transport.rig import declare, open_domain
@@ -358,7 +358,7 @@ async def test_a_segment_that_somebody_else_has_made_for_us_to_open_is_refused(
     domain: Domain, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     connector, spec = declare(bytes, RawCodec())
-    look = reserve.segments
+    look = segments
 
     def owned_by_another(prefix: str) -> tuple[list[Segment], list[str]]:
         ours, _ = look(prefix)
