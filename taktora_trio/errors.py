@@ -21,6 +21,7 @@ __all__ = [
     "ServiceMismatch",
     "TransportError",
     "collapse",
+    "is_telling",
     "leaves",
     "summary",
 ]
@@ -103,3 +104,8 @@ def _one_summary(exc: BaseException) -> str:
     except Exception as failure:  # noqa: BLE001 - whoever wrote that exception's class; what it was is told all the same
         text = f"(its message can't be shown: {type(failure).__name__})"
     return f"{type(exc).__name__}: {text}" if text else type(exc).__name__
+
+
+def is_telling(count: int) -> bool:
+    """Whether this is the 1st, 2nd, 4th, 8th...: what happens again and again is told, and must not fill the log."""
+    return count & (count - 1) == 0

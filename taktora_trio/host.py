@@ -16,7 +16,8 @@ from trio_util import move_on_when
 
 from taktora_trio.channel import ChannelDescriptor, Inbound, Outbound
 from taktora_trio.connector import Connector
-from taktora_trio.errors import ConfigError, ConnectorError, summary
+from taktora_trio.errors import ConfigError, ConnectorError, is_telling, summary
+from taktora_trio.escaping import escaped
 from taktora_trio.health import (
     FULL_FOR,
     Connecting,
@@ -29,6 +30,7 @@ from taktora_trio.health import (
     HealthEvents,
     Up,
 )
+from taktora_trio.supervision.allowance import Allowance
 from taktora_trio.supervision.link import GatewayFailed, GatewayStarted, ReviveGateway, SupervisorLink
 from taktora_trio.supervision.patience import sleep_running
 from taktora_trio.supervision.pidfd import wait_for_exit
@@ -48,6 +50,8 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 _WORD = 0.03  # seconds that the supervisor may take to say how a gateway has ended, which we have noticed ourselves
+_BURST, _RATE = 64, 10.0  # reports of one connector that count each (a reader keeps as many), and so many more a second
+_WATCHED = 4  # gateway processes at most: one, or some more for a moment, unless what they report is not true
 _FLUSH_TIMEOUT = 1.0  # seconds that the app's end may take for the gateway to take what it sent last
 
 
@@ -61,6 +65,7 @@ class ConnectorHost:
         board: HealthBoard,
         nursery: trio.Nursery,
         revive: Callable[[], object] | None,
+        supervised: bool,
         observers: Sequence[Observer] = (),
     ) -> None:
         self.observers = observers
@@ -71,10 +76,12 @@ class ConnectorHost:
         self._owners = {id(channel): connector for connector in connectors for channel in connector.channels}
         self._in_use: set[int] = set()
         self._gateways: dict[str, GatewayIdentity] = {}
-        self._watched: set[GatewayIdentity] = set()
+        self._watched: dict[GatewayIdentity, trio.CancelScope] = {}
         self._dead: deque[GatewayIdentity] = deque(maxlen=64)  # of which there may still be reports to read
         self._revive = revive
-        self._incarnation = 0  # of the gateway that the supervisor has started last
+        self._supervised = supervised  # whether a supervisor tells which process is our gateway
+        self._started: GatewayStarted | None = None  # the gateway that it has started last
+        self._early: dict[str, HealthReport] = {}  # of a process of which it has not told, perhaps not yet
         self._unexplained = False  # whether an end was shown of which the supervisor has not told
         self._failures: dict[int, Failure] = {}  # by process id, as the supervisor tells
         self._told = trio.Event()
@@ -82,6 +89,8 @@ class ConnectorHost:
         self._ports = contextlib.AsyncExitStack()
         self._publishers: dict[int, EnvelopePublisher] = {}
         self._reports: dict[str, ChannelReader[HealthReport]] = {}
+        self._allowances = {connector.name: Allowance(_BURST, _RATE) for connector in connectors}
+        self._skipped = self._unreadable = 0
 
     def __repr__(self) -> str:
         return f"ConnectorHost({self._board!r})"
@@ -199,8 +208,11 @@ class ConnectorHost:
         """Serve: hear from the supervisor how the gateway's process fares. Ends with the supervisor."""
         async for message in link.messages():
             match message:
-                case GatewayStarted(incarnation=incarnation):
-                    self._incarnation = incarnation
+                case GatewayStarted():
+                    self._started = message
+                    early, self._early = self._early, {}
+                    for name, report in early.items():
+                        self._take_report(name, report)
                 case GatewayFailed(pid=pid, failure=failure):
                     if any(identity.pid == pid for identity in self._watched):
                         self._failures[pid] = failure
@@ -224,17 +236,32 @@ class ConnectorHost:
             self._reports[connector.name] = reports
             while True:
                 self._take_reports(connector.name, reports)
+                await trio.sleep(self._allowances[connector.name].delay)
                 await reports.wait()
 
     def _take_reports(self, name: str, reports: ChannelReader[HealthReport]) -> None:
+        """Each of them counts; where they are too many, the newest alone: whatever a gateway does, the app goes on."""
+        read = list(self._read_reports(name, reports))
+        readable = [report for report in read if report is not None]
+        if not self._allowances[name].take(len(read)):
+            self._skipped += 1
+            if is_telling(self._skipped):
+                log.warning("%s: the gateway reports its health too often, so only the newest report counts", name)
+            readable = readable[-1:]
+        for report in readable:
+            self._take_report(name, report)
+
+    def _read_reports(self, name: str, reports: ChannelReader[HealthReport]) -> Iterator[HealthReport | None]:
         with contextlib.suppress(trio.WouldBlock):
-            while True:
+            for _ in range(_BURST):
                 try:
-                    received = reports.receive_nowait()
-                except ConnectorError:  # whatever a gateway may write there, the app goes on
-                    log.exception("%s: a health report of the gateway can't be read", name)
-                else:
-                    self._take_report(name, received.value)
+                    yield reports.receive_nowait().value
+                except ConnectorError as exc:
+                    self._unreadable += 1
+                    if is_telling(self._unreadable):
+                        told = "%s: a health report can't be read (%d so far); is the gateway of another version? %s"
+                        log.error(told, name, self._unreadable, escaped(str(exc)))
+                    yield None
 
     def _has_ended(self, identity: GatewayIdentity) -> None:
         """What it reported up to its end counts, though we come to read it only now; nothing found later does."""
@@ -245,8 +272,11 @@ class ConnectorHost:
     def _take_report(self, name: str, report: HealthReport) -> None:
         identity, state = report.identity, report.health
         of_us = identity.pid == os.getpid()
-        if identity in self._dead or (not of_us and identity.incarnation < self._incarnation):
-            return  # what a dead gateway had said is no news, nor what a stale one says
+        if identity in self._dead:
+            return  # what a dead gateway had said is no news
+        if self._supervised and (self._started is None or self._started.pid != identity.pid):
+            self._early[name] = report
+            return
         if identity != self._gateways.get(name):
             if not of_us and start_time(identity.pid) != identity.started:
                 self._dead.append(identity)  # it ended before we came
@@ -255,26 +285,30 @@ class ConnectorHost:
             for port in self._publishers.values():
                 port.update_connections()  # what is waiting is for this one now
         if not of_us and identity not in self._watched:
-            self._watched.add(identity)
-            self._nursery.start_soon(self._watch, identity)
+            while len(self._watched) >= _WATCHED:
+                self._watched.pop(next(iter(self._watched))).cancel()
+            self._watched[identity] = trio.CancelScope()
+            self._nursery.start_soon(self._watch, identity, self._watched[identity])
         if isinstance(self._board.state(name), Down) and isinstance(state, Up | Degraded):
             self._board.report(name, Connecting())  # that came between, before we listened or while we could not
-        self._board.report(name, state, report.cause or None)
+        self._board.report(name, state, report.told_cause)
 
-    async def _watch(self, identity: GatewayIdentity) -> None:
+    async def _watch(self, identity: GatewayIdentity, scope: trio.CancelScope) -> None:
         """Notice the end of a gateway process at once, though it is not our child.
 
         What it has left in shared memory its successor cleans up: iceoryx2 would hold up this process for 5 ms.
         """
-        # The process id may have been given to another program before we looked: then that start time differs.
-        if start_time(identity.pid) == identity.started:
-            await wait_for_exit(identity.pid)
+        with scope:
+            await _wait_for_end(identity)
+            await self._show_end(identity)
+
+    async def _show_end(self, identity: GatewayIdentity) -> None:
         self._has_ended(identity)
-        if self._incarnation:
+        if self._supervised:
             with trio.move_on_after(_WORD):
                 while identity.pid not in self._failures:
                     await self._told.wait()
-        self._watched.discard(identity)
+        self._watched.pop(identity, None)
         if failure := self._failures.pop(identity.pid, None):
             self._show_failure(failure, None)
         else:
@@ -283,6 +317,19 @@ class ConnectorHost:
             for name, state in self._board.states().items():
                 if not isinstance(state, Down):  # its own last words say more
                     self._board.report(name, Down(reason), reason)
+
+
+async def _wait_for_end(identity: GatewayIdentity) -> None:
+    while True:
+        try:
+            # The process id may have been given to another program before we looked: then that start time differs.
+            if start_time(identity.pid) == identity.started:
+                await wait_for_exit(identity.pid)
+        except OSError as exc:  # no descriptor is left, and nothing announces that there is one again
+            log.warning("the gateway process (pid %d) can't be watched now: %s", identity.pid, exc)
+            await trio.sleep(1)
+        else:
+            return
 
 
 def _log_event(event: HealthEvent) -> None:
@@ -311,7 +358,7 @@ async def open_connector_host(
         revive = partial(link.send, ReviveGateway())
     board = HealthBoard((connector.name for connector in connectors), on_event=_log_event)
     async with trio.open_nursery() as nursery:
-        host = ConnectorHost(node, connectors, board, nursery, revive, observers)
+        host = ConnectorHost(node, connectors, board, nursery, revive, link is not None, observers)
         nursery.start_soon(board.expire)
         if link is not None:
             nursery.start_soon(host.follow_supervisor, link)

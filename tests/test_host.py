@@ -4,19 +4,38 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
+import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+import threading
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
 
+import attrs
+import msgspec
+import pytest
 import trio
 import trio.testing
 
-from taktora_trio import Connecting, Down, HealthEvent, MqttConnector, MqttRouting, Outbound, Up
+from taktora_trio import (
+    Connecting,
+    ConnectorHealth,
+    Degraded,
+    Down,
+    HealthEvent,
+    MqttConnector,
+    MqttRouting,
+    Outbound,
+    Up,
+)
 from taktora_trio.health import Failure, HealthEvents
 from taktora_trio.host import ConnectorHost, open_connector_host
+from taktora_trio.supervision.link import GatewayStarted, SupervisorLink
 from taktora_trio.transport.domain import Domain, Node, open_node
-from taktora_trio.transport.health import GatewayIdentity, open_health_reporter
+from taktora_trio.transport.health import GatewayIdentity, HealthReporter, open_health_reporter, start_time
+from taktora_trio.transport.ports import EnvelopePublisher, open_envelope_publisher
 from taktora_trio.transport.services import health_spec, open_services, specs_of
 
 CONNECTOR = MqttConnector([Outbound("out", str, MqttRouting("t"))])
@@ -34,12 +53,12 @@ async def _next(events: HealthEvents, count: int) -> list[HealthEvent]:
 
 
 @contextlib.asynccontextmanager
-async def _open_host(domain: Domain) -> AsyncIterator[tuple[Node, ConnectorHost]]:
+async def _open_host(domain: Domain, link: SupervisorLink | None = None) -> AsyncIterator[tuple[Node, ConnectorHost]]:
     with domain.hold("owner"):
         async with (
             open_node(domain, "test") as node,
             open_services(node, specs_of([CONNECTOR])),
-            open_connector_host(node, [CONNECTOR]) as host,
+            open_connector_host(node, [CONNECTOR], link=link) as host,
         ):
             yield node, host
 
@@ -67,7 +86,7 @@ async def test_the_last_report_of_a_gateway_process_comes_before_its_end(domain:
             with subprocess.Popen(command, stdin=subprocess.PIPE) as gateway:  # noqa: ASYNC220 - it is waited for below
                 await host.wait_for_health(Connecting)
                 with trio.fail_after(20):
-                    while host._watched == set():  # noqa: ASYNC110 - it has said hello then
+                    while not host._watched:  # noqa: ASYNC110 - it has said hello then
                         await trio.sleep(0.01)
                 assert gateway.stdin is not None
                 gateway.stdin.close()  # now it says its last words,
@@ -75,6 +94,181 @@ async def test_the_last_report_of_a_gateway_process_comes_before_its_end(domain:
                 after = _kinds(await _next(events, 2 if incarnation == 1 else 3))
                 assert after == [Connecting, Up, Down][-len(after) :]
                 events.close()
+
+
+# What a broken gateway may report, or one that somebody else has got hold of
+
+GOOD: dict[str, Any] = {
+    "state": "Up",
+    "reason": "",
+    "since": 0.0,
+    "cause": "",
+    "pid": os.getpid(),
+    "started": start_time(os.getpid()),
+    "incarnation": 1,
+}
+
+
+@contextlib.contextmanager
+def _running_thread() -> Iterator[dict[str, Any]]:
+    """The id of a thread, which has a start time as a process does, and can't be waited for as one."""
+    end = threading.Event()
+    thread = threading.Thread(target=end.wait)
+    thread.start()
+    try:
+        assert thread.native_id is not None
+        yield {"pid": thread.native_id, "started": start_time(thread.native_id)}
+    finally:
+        end.set()
+        thread.join()
+
+
+@contextlib.asynccontextmanager
+async def _open_reports(domain: Domain, link: SupervisorLink | None = None) -> AsyncIterator[_Reports]:
+    async with (
+        _open_host(domain, link) as (node, host),
+        open_envelope_publisher(node, SPEC) as port,
+    ):
+        await trio.testing.wait_all_tasks_blocked()
+        yield _Reports(host, port)
+
+
+@attrs.define
+class _Reports:
+    host: ConnectorHost
+    port: EnvelopePublisher
+
+    def forge(self, **changes: Any) -> None:
+        self.port.send(msgspec.json.encode({**GOOD, **changes}))
+
+    async def taken(self) -> ConnectorHealth:
+        """What is shown, once all was read."""
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        return self.host.health()
+
+
+IMPOSSIBLE = {
+    "pid 0": {"pid": 0},
+    "a negative pid": {"pid": -1},
+    "a pid beyond every type": {"pid": 10**18},
+    "a pid that is none": {"pid": "1"},
+    "no number": {"started": -1},
+    "an incarnation beyond every type": {"incarnation": 2**63},
+    "a state that is none": {"state": "Fine"},
+    "no text": {"reason": None},
+    "no time": {"since": "now"},
+    "a time that no calendar has": {"state": "Down", "next_attempt": 1e300},
+}
+
+
+@pytest.mark.parametrize("changes", IMPOSSIBLE.values(), ids=IMPOSSIBLE)
+async def test_what_cannot_be_true_is_not_believed(
+    changes: dict[str, Any], domain: Domain, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with _open_reports(domain) as reports:
+        for _ in range(5):
+            reports.forge(**changes)
+        assert isinstance(await reports.taken(), Connecting)
+        reports.forge()
+        assert await reports.taken() == Up()
+    told = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+    assert [re.findall(r"can't be read \((\d) so far", line) for line in told] == [["1"], ["2"], ["4"]]
+
+
+@pytest.mark.parametrize("raw", [b"", b"{", b"\xff", b"[]", b'{"pid":' + b"1" * 1000 + b"}"])
+async def test_what_is_no_report_does_no_harm(raw: bytes, domain: Domain) -> None:
+    async with _open_reports(domain) as reports:
+        reports.port.send(raw)
+        reports.forge()
+        assert await reports.taken() == Up()
+
+
+async def test_the_id_of_a_thread_is_no_gateway(domain: Domain) -> None:
+    async with _open_reports(domain) as reports:
+        with _running_thread() as thread:
+            reports.forge(**thread)
+            assert isinstance(await reports.taken(), Down)  # it is no process, so it has ended
+        reports.forge()
+        assert await reports.taken() == Up()
+
+
+async def test_reports_of_ever_other_gateways_take_no_more_descriptors(domain: Domain) -> None:
+    async with _open_reports(domain) as reports:
+        reports.forge()
+        assert await reports.taken() == Up()
+        before = len(os.listdir("/proc/self/fd"))
+        for incarnation in range(50):
+            reports.forge(pid=os.getppid(), started=start_time(os.getppid()), incarnation=incarnation)
+        await reports.taken()
+        assert len(os.listdir("/proc/self/fd")) <= before + 4
+
+
+async def test_a_flood_is_the_newest_report_now_and_then(domain: Domain, caplog: pytest.LogCaptureFixture) -> None:
+    async with _open_reports(domain) as reports:
+        events = reports.host.health_events()
+        began = trio.current_time()
+        for number in range(5000):
+            reports.forge(state="Degraded", reason=f"reason {number}")
+            if number % 16 == 0:
+                await trio.lowlevel.checkpoint()
+        with trio.fail_after(10):
+            while reports.host.health() != Degraded("reason 4999"):
+                await events.receive()
+        shown = 0
+        with contextlib.suppress(trio.WouldBlock):
+            while True:
+                events.receive_nowait()
+                shown += 1
+        assert shown <= 64 + 1 + 10 * (trio.current_time() - began)
+    assert "reports its health too often" in caplog.text
+
+
+async def test_a_transition_that_comes_in_its_time_is_never_left_out(domain: Domain) -> None:
+    async with _open_reports(domain) as reports:
+        events = reports.host.health_events()
+        for _ in range(15):
+            for state in ("Connecting", "Up", "Degraded", "Down"):
+                reports.forge(state=state, reason="slow")
+        await reports.taken()
+        after = _kinds(await _next(events, 59))
+        assert after == ([Connecting, Up, Degraded, Down] * 15)[1:]  # it began as Connecting
+
+
+async def test_its_words_are_shown_escaped(domain: Domain, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    words = "x\n12:00:00 CRITICAL forged\x1b[2J"
+    async with _open_reports(domain) as reports:
+        reports.forge(state="Degraded", reason=words, cause=words)
+        assert await reports.taken() == Degraded("x\\n12:00:00 CRITICAL forged\\x1b[2J")
+        reports.forge(state=words)
+        await reports.taken()
+    assert all(record.getMessage().isprintable() for record in caplog.records if record.name == "taktora_trio.host")
+
+
+@pytest.mark.parametrize("words", ["\ud800", "\x1b" * 5000, "\U0001f525" * 5000, '"' * 5000])
+async def test_whatever_a_broker_says_can_be_reported(words: str, domain: Domain) -> None:
+    async with _open_reports(domain) as reports:
+        reporter = HealthReporter(reports.port, GatewayIdentity.of_this_process(1))
+        for state in (Up(), Degraded(words), Down(words)):
+            reporter.report(state, words)
+            shown = await reports.taken()
+            assert type(shown) is type(state)
+            assert str(shown).isprintable()
+
+
+async def test_only_the_gateway_that_the_supervisor_has_started_is_believed(domain: Domain) -> None:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours, contextlib.closing(SupervisorLink(theirs, os.getppid(), 1)) as link:
+        async with _open_reports(domain, link) as reports:
+            parent = {"pid": os.getppid(), "started": start_time(os.getppid())}
+            reports.forge(**parent)  # of another process
+            assert isinstance(await reports.taken(), Connecting)
+            reports.forge()  # it is faster than the supervisor's word
+            assert isinstance(await reports.taken(), Connecting)
+            ours.send(msgspec.json.encode(GatewayStarted(1, os.getpid())))
+            assert await reports.taken() == Up()
+            reports.forge(**parent, state="Down")
+            assert await reports.taken() == Up()
 
 
 def _gateway() -> None:

@@ -6,8 +6,7 @@ import trio
 
 from taktora_trio.errors import ConfigError
 from taktora_trio.mqtt.options import BrokerAddress
-from taktora_trio.mqtt.sessions.endpoints import open_socket
-from taktora_trio.mqtt.sessions.streams import why
+from taktora_trio.mqtt.sessions.streams import open_socket, why
 
 __all__ = ["check_reachable"]
 
@@ -20,6 +19,6 @@ async def check_reachable(broker: BrokerAddress, seconds: float = 3.0) -> None:
             stream = await open_socket(broker)
     except trio.TooSlowError:
         raise ConfigError(f"the broker {broker} does not answer within {seconds:g} s: {advice}") from None
-    except (OSError, ValueError) as exc:
+    except OSError as exc:
         raise ConfigError(f"the broker {broker} can't be reached ({why(exc)}): {advice}") from None
     await stream.aclose()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 
 import trio
@@ -9,12 +10,19 @@ import trio
 __all__ = ["wait_for_exit"]
 
 
+_NO_PROCESS = (errno.ESRCH, errno.EINVAL, errno.ENOENT)  # the last two: a number that is none's, or a thread's
+
+
 async def wait_for_exit(pid: int) -> None:
-    """Wait until the process has ended; at once if it doesn't exist (pidfd_open(2))."""
+    """Wait until the process has ended; at once if no process has that id, whatever number it is (pidfd_open(2))."""
     try:
         fd = os.pidfd_open(pid)
-    except ProcessLookupError:
+    except OverflowError:
         return
+    except OSError as exc:
+        if exc.errno in _NO_PROCESS:
+            return
+        raise
     try:
         await trio.lowlevel.wait_readable(fd)
     finally:

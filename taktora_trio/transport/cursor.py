@@ -7,6 +7,7 @@ From them a writer knows when its window is full, and a reader that takes over f
 
 from __future__ import annotations
 
+import logging
 import mmap
 import os
 from pathlib import Path
@@ -17,7 +18,10 @@ from taktora_trio.transport.descriptors import refusal
 
 __all__ = ["DONE", "SENT", "Cursor"]
 
+log = logging.getLogger(__name__)
+
 SENT, DONE, _SIZE = 0, 1, 16
+_LIMIT = 2**62  # a million messages a second would get there in 146,000 years
 
 
 class Cursor:
@@ -25,7 +29,8 @@ class Cursor:
 
     `counters[SENT]`, the publisher's, is the sequence number of the last envelope that was sent; `counters[DONE]`, the
     subscriber's, the one up to which every envelope is acknowledged: nobody needs it any more. They are a plain view,
-    for they are looked at for every message.
+    for they are looked at for every message. The peer has them mapped, too, and may be broken: what is read there can
+    be any number.
 
     Raises `NoRoom` if /dev/shm has no page for it, and `TooFewDescriptors`.
     """
@@ -42,6 +47,42 @@ class Cursor:
         except OSError as exc:
             raise refusal(f"the cursor of {service}", exc, f"cannot open {path}: {exc.strerror}") from exc
         self.counters = memoryview(self._memory).cast("Q")
+        self._service = service
+        self._doubted = False
+
+    def sent(self) -> int:
+        """The sequence number to go on from; 0 instead of one that can't be."""
+        if (sent := self.counters[SENT]) <= _LIMIT:
+            return sent
+        self.doubt()
+        return 0
+
+    def acknowledged(self, first: int, last: int) -> int:
+        """Up to which number from `first` to `last` all is acknowledged; `first` where the word says anything else."""
+        if first <= (done := self.counters[DONE]) <= last:
+            return done
+        # One more than was sent is what a writer leaves that was killed right after it had sent.
+        if done > last + 1:
+            self.doubt()
+        return first
+
+    def not_acknowledged(self, history: int) -> int:
+        """How many of the last `history` envelopes are for a new reader; where in doubt all of them."""
+        missing = self.counters[SENT] - self.counters[DONE]
+        if missing < -1:
+            self.doubt()
+            return history
+        return min(max(missing, 0), history)
+
+    def doubt(self) -> None:
+        """Say once what can't be."""
+        if not self._doubted:
+            self._doubted = True
+            sent, done = self.counters[SENT], self.counters[DONE]
+            told = (
+                "%s: its cursor says that %d messages were sent and %d acknowledged, which can't be and is not believed"
+            )
+            log.error(told, self._service, sent, done)
 
     def close(self) -> None:
         self.counters.release()

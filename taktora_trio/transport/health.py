@@ -6,6 +6,7 @@ import contextlib
 import os
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Annotated, Literal, TypeAlias
 
 import attrs
 import iceoryx2 as iox2
@@ -13,6 +14,7 @@ import msgspec
 
 from taktora_trio.codec import JsonCodec
 from taktora_trio.errors import summary
+from taktora_trio.escaping import escaped
 from taktora_trio.health import Connecting, ConnectorHealth, Degraded, Down, HealthEvent, Up
 from taktora_trio.transport.ports import EnvelopePublisher, open_envelope_publisher
 from taktora_trio.transport.reader import ChannelReader, open_reader
@@ -20,8 +22,11 @@ from taktora_trio.transport.services import HEALTH_PAYLOAD, ServiceSpec
 
 __all__ = ["GatewayIdentity", "HealthReport", "HealthReporter", "open_health_reader", "open_health_reporter"]
 
-_YEAR_9999 = 253_370_764_800  # as a unix time in seconds
-_TEXT_LIMIT = HEALTH_PAYLOAD // 8  # in characters, of which JSON may need 6 bytes each
+_TEXT_LIMIT = HEALTH_PAYLOAD // 10  # in characters: UTF-8 needs up to 4 bytes for each, and there are two texts
+
+_Pid: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=2**22)]  # proc_sys_kernel(5), pid_max
+_Time: TypeAlias = Annotated[float, msgspec.Meta(ge=0, le=253_370_764_800)]  # to the year 9999: none later can be shown
+_Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 
 
 @attrs.frozen
@@ -39,16 +44,16 @@ class GatewayIdentity:
 
 
 class HealthReport(msgspec.Struct, frozen=True):
-    """What travels: a state, and whose."""
+    """What travels: a state, and whose. What can't be true is not decoded: its sender may be broken, or worse."""
 
-    state: str
+    state: Literal["Up", "Connecting", "Degraded", "Down"]
     reason: str
-    since: float
+    since: _Time
     cause: str
-    pid: int
-    started: int
-    incarnation: int
-    next_attempt: float | None = None
+    pid: _Pid
+    started: _Count
+    incarnation: _Count
+    next_attempt: _Time | None = None
 
     @property
     def identity(self) -> GatewayIdentity:
@@ -56,17 +61,20 @@ class HealthReport(msgspec.Struct, frozen=True):
 
     @property
     def health(self) -> ConnectorHealth:
+        reason = escaped(self.reason, _TEXT_LIMIT)
         match self.state:
             case "Up":
                 return Up()
             case "Connecting":
                 return Connecting(self.since)
             case "Degraded":
-                return Degraded(self.reason)
-            case _:
-                # A time that no calendar has could not be shown.
-                due = self.next_attempt if self.next_attempt and 0 < self.next_attempt < _YEAR_9999 else None
-                return Down(self.reason, self.since, next_attempt=due)
+                return Degraded(reason)
+            case "Down":
+                return Down(reason, self.since, next_attempt=self.next_attempt)
+
+    @property
+    def told_cause(self) -> str | None:
+        return escaped(self.cause, _TEXT_LIMIT) or None
 
 
 class HealthReporter:
@@ -82,10 +90,10 @@ class HealthReporter:
         if isinstance(cause, BaseException):
             cause = summary(cause)
         report = HealthReport(
-            state=type(state).__name__,
-            reason=getattr(state, "reason", "")[:_TEXT_LIMIT],
+            state=type(state).__name__,  # type: ignore[arg-type]  # the names of its four classes
+            reason=_fitting(getattr(state, "reason", "")),
             since=getattr(state, "since", 0.0),
-            cause=(cause or "")[:_TEXT_LIMIT],
+            cause=_fitting(cause or ""),
             pid=self._identity.pid,
             started=self._identity.started,
             incarnation=self._identity.incarnation,
@@ -103,6 +111,11 @@ class HealthReporter:
             self._port.update_connections()
             on_newcomer()
             await self._port.space.wait()
+
+
+def _fitting(text: str) -> str:
+    """Escaped here, too: what the broker says may be what no encoder takes."""
+    return escaped(text, _TEXT_LIMIT)[:_TEXT_LIMIT]
 
 
 @contextlib.asynccontextmanager

@@ -100,7 +100,7 @@ class EnvelopePublisher:
         self._topic_space = spec.topic_space
         self._metadata_space = spec.metadata_space
         self._window, self._overflow = spec.window, spec.overflow
-        self._first = self._sequence_number = self._room_until = self._counters[SENT]
+        self._first = self._sequence_number = self._room_until = cursor.sent()
         self._views = _Views(spec.envelope_size, spec.samples)
         self._closed = False
 
@@ -205,7 +205,7 @@ class EnvelopePublisher:
     @property
     def waiting(self) -> int:
         """How many envelopes were sent and not acknowledged yet (what an earlier writer left is gone with it)."""
-        return self._sequence_number - max(self._counters[DONE], self._first)
+        return self._sequence_number - self._cursor.acknowledged(self._first, self._sequence_number)
 
     async def flush(self) -> None:
         """Wait until everything is acknowledged: what is not when the port closes may never reach anybody."""
@@ -241,7 +241,7 @@ class EnvelopeSubscriber:
         self.data = data
         """Signalled when something was sent."""
         self.received = 0
-        self.sent_before = cursor.counters[SENT]
+        self.sent_before = cursor.sent()
         """The sequence number of the last envelope that was sent before this was opened."""
         self.take = subscriber.receive
         """The next sample, or `None`. Hand it to `open`, then call its `delete`."""
@@ -251,6 +251,7 @@ class EnvelopeSubscriber:
         self._cursor = cursor
         self._counters = cursor.counters
         self._told = self._counters[DONE]
+        self._window = spec.window
         self._batch = max(1, spec.window // 2)
         self._max_payload = spec.max_payload
         self._topic_space = spec.topic_space
@@ -273,7 +274,7 @@ class EnvelopeSubscriber:
     @property
     def is_behind(self) -> bool:
         """Whether something was sent that has not been received yet."""
-        return self._counters[SENT] > max(self._last, self._counters[DONE])
+        return 0 < self._counters[SENT] - max(self._last, self._counters[DONE]) <= self._window
 
     def acknowledge(self, sequence_number: int) -> None:
         """All up to this one is done with: it makes room, and whoever reads after us goes on behind it."""
@@ -338,12 +339,13 @@ async def _resume(node: iox2.Node, spec: ServiceSpec, cursor: Cursor) -> Subscri
     """Attach so that the first envelope to come is the first that nobody has acknowledged."""
     if spec.overflow:
         return await open_subscriber(node, spec, spec.history)
-    counters = cursor.counters
-    while True:
-        sent = counters[SENT]
-        subscriber = await open_subscriber(node, spec, min(max(sent - counters[DONE], 0), spec.history))
-        # What was sent between the two would push as many of the older ones out of what we asked for. It ends, since
-        # a writer whose envelopes nobody takes has soon used up its window.
-        if counters[SENT] == sent:
+    # What is sent between the two lines would push as many of the older ones out of what we asked for. That ends: a
+    # writer whose envelopes nobody takes has soon used up its window.
+    for _ in range(spec.window + 1):
+        sent = cursor.counters[SENT]
+        subscriber = await open_subscriber(node, spec, cursor.not_acknowledged(spec.history))
+        if cursor.counters[SENT] == sent:
             return subscriber
         subscriber.delete()
+    cursor.doubt()
+    return await open_subscriber(node, spec, spec.history)

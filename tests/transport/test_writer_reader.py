@@ -23,11 +23,12 @@ from taktora_trio import (
     TransportError,
 )
 from taktora_trio.codec import JsonCodec, MsgpackCodec
+from taktora_trio.transport.cursor import DONE, SENT
 from taktora_trio.transport.domain import Domain, open_node
 from taktora_trio.transport.envelope import HEADER, pack_metadata
 from taktora_trio.transport.ports import open_envelope_publisher
 from taktora_trio.transport.reader import open_reader
-from taktora_trio.transport.services import open_services
+from taktora_trio.transport.services import open_services, open_subscriber
 from taktora_trio.transport.writer import open_writer
 from tests.transport.rig import declare, open_channel, open_domain
 
@@ -517,3 +518,76 @@ async def test_a_service_that_nobody_created(domain: Domain) -> None:
             with pytest.raises(TransportError, match=r"DoesNotExist.*owner of the domain has not created it"):
                 async with open_writer(node, spec, int, JsonCodec()):
                     pass
+
+
+# A peer that writes nonsense where both count
+
+
+IMPOSSIBLE = [2**62 + 1, 2**63, 2**64 - 1]
+
+
+@pytest.mark.parametrize("word", IMPOSSIBLE)
+async def test_a_writer_does_not_believe_that_more_was_acknowledged_than_was_sent(
+    word: int, domain: Domain, caplog: pytest.LogCaptureFixture
+) -> None:
+    connector, spec = declare(str, JsonCodec())
+    async with open_domain(domain, connector) as node, open_writer(node, spec, str, JsonCodec()) as writer:
+        cursor = writer._port._counters
+        writer.send_nowait("0")
+        cursor[DONE] = word
+        for number in range(1, 4):
+            writer.send_nowait(str(number))
+        with pytest.raises(BackPressure):  # else what nobody has read would fall out of the history
+            writer.send_nowait("4")
+        async with open_reader(node, spec, str, JsonCodec(), "t") as reader:
+            writer.find_reader()
+            assert [(await reader.receive()).value for _ in range(4)] == ["0", "1", "2", "3"]
+            writer.send_nowait("4")
+            assert (await reader.receive()).value == "4"
+            assert writer._port.waiting == 0
+    assert sum("which can't be" in record.getMessage() for record in caplog.records) == 2  # once each end
+
+
+@pytest.mark.parametrize("word", IMPOSSIBLE)
+async def test_a_writer_that_comes_after_one_that_counted_wrongly_goes_on(word: int, domain: Domain) -> None:
+    connector, spec = declare(str, JsonCodec())
+    async with open_domain(domain, connector) as node:
+        async with open_reader(node, spec, str, JsonCodec(), "t") as reader:
+            async with open_writer(node, spec, str, JsonCodec()) as writer:
+                writer._port._sequence_number, writer._port._room_until = word - 1, word
+                writer.send_nowait("jump")
+                assert (await reader.receive()).value == "jump"
+                assert not reader.is_behind
+            async with open_writer(node, spec, str, JsonCodec()) as writer:
+                for turn in range(3):
+                    for number in range(4):
+                        writer.send_nowait(f"{turn}.{number}")
+                    with pytest.raises(BackPressure):
+                        writer.send_nowait("too many")
+                    assert [(await reader.receive()).value for _ in range(4)] == [f"{turn}.{n}" for n in range(4)]
+                writer.send_nowait("last")
+                assert reader.is_behind
+        async with open_reader(node, spec, str, JsonCodec(), "t") as reader:
+            with pytest.raises(trio.WouldBlock):
+                reader.receive_nowait()
+
+
+async def test_a_reader_opens_although_the_word_changes_all_the_time(
+    domain: Domain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connector, spec = declare(str, JsonCodec())
+    async with open_domain(domain, connector) as node, open_writer(node, spec, str, JsonCodec()) as writer:
+        opened = 0
+
+        async def open_and_count(*arguments: Any) -> Any:
+            nonlocal opened
+            writer._port._counters[SENT] += 1
+            opened += 1
+            assert opened < 100, "it does not end, and has no checkpoint"
+            return await open_subscriber(*arguments)
+
+        writer.send_nowait("here")
+        monkeypatch.setattr("taktora_trio.transport.ports.open_subscriber", open_and_count)
+        async with open_reader(node, spec, str, JsonCodec(), "t") as reader:
+            writer.find_reader()
+            assert (await reader.receive()).value == "here"

@@ -1,0 +1,29 @@
+"""So many at once, and after those so many a second."""
+
+from __future__ import annotations
+
+import trio
+
+__all__ = ["Allowance"]
+
+
+class Allowance:
+    """A token bucket: it holds `burst` tokens, and gets `rate` new ones a second."""
+
+    def __init__(self, burst: int, rate: float) -> None:
+        self._burst, self._rate = burst, rate
+        self._tokens, self._at = float(burst), trio.current_time()
+
+    def take(self, count: int) -> bool:
+        """Whether there are so many tokens; they are taken, or else all that there are."""
+        now = trio.current_time()
+        self._tokens = min(self._burst, self._tokens + (now - self._at) * self._rate)
+        self._at = now
+        granted = count <= self._tokens
+        self._tokens = self._tokens - count if granted else 0.0
+        return granted
+
+    @property
+    def delay(self) -> float:
+        """Seconds until there is one."""
+        return max(0.0, (1.0 - self._tokens) / self._rate - (trio.current_time() - self._at))
