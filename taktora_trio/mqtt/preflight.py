@@ -6,7 +6,8 @@ import trio
 
 from taktora_trio.errors import ConfigError
 from taktora_trio.mqtt.options import BrokerAddress
-from taktora_trio.mqtt.sessions.streams import open_socket, why
+from taktora_trio.mqtt.sessions.endpoints import open_socket
+from taktora_trio.mqtt.sessions.streams import why
 
 __all__ = ["check_reachable"]
 
@@ -19,6 +20,6 @@ async def check_reachable(broker: BrokerAddress, seconds: float = 3.0) -> None:
             stream = await open_socket(broker)
     except trio.TooSlowError:
         raise ConfigError(f"the broker {broker} does not answer within {seconds:g} s: {advice}") from None
-    except OSError as exc:
+    except (OSError, ValueError) as exc:
         raise ConfigError(f"the broker {broker} can't be reached ({why(exc)}): {advice}") from None
     await stream.aclose()

@@ -28,11 +28,14 @@ class Backoff:
     jitter: float = 0.1
 
     def __attrs_post_init__(self) -> None:
+        for name, value in attrs.asdict(self).items():
+            if isinstance(value, bool) or not isinstance(value, int | float):
+                raise ConfigError(f"backoff {name} is {value!r}; it must be a number")
         if not 0 < self.initial < math.inf:
             raise ConfigError(f"backoff initial is {self.initial!r}; it must be more than 0 seconds")
         if not self.initial <= self.maximum < math.inf:
             raise ConfigError(f"backoff maximum is {self.maximum!r}; it must be at least initial ({self.initial!r})")
-        if not self.factor >= 1:
+        if not 1 <= self.factor < math.inf:
             raise ConfigError(f"backoff factor is {self.factor!r}; it must be at least 1")
         if not 0 <= self.jitter <= 1:
             raise ConfigError(f"backoff jitter is {self.jitter!r}; it must be from 0 to 1 (a share of the delay)")

@@ -1,6 +1,11 @@
 """Shared memory: the only package that imports iceoryx2.
 
-domain.py     a deployment's private corner of shared memory: its names, locks, node, and sweeping up
+segments.py   our files in /dev/shm itself, and the room that is left there
+descriptors.py  how many descriptors it takes, and why something could not be opened
+folder.py     the user's folder, and the files of each run: names are checked before they are used
+locks.py      who has which role
+doorbell.py   waiting for an owner that is not there yet
+domain.py     a deployment's private corner of shared memory: its roles, its files, readiness, its nodes
 services.py   each channel's services: names, sizes, created by one process and opened by the other
 reserve.py    taking memory when something is opened, so that a full /dev/shm hurts nobody who is open
 sizing.py     how many bytes of /dev/shm they will take, before any is taken

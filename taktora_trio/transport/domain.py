@@ -37,7 +37,7 @@ from taktora_trio.transport.folder import (
     remove_generation,
     user_folder,
 )
-from taktora_trio.transport.locks import holder_of, release, try_lock
+from taktora_trio.transport.locks import holder_of, is_stopped, release, try_lock
 from taktora_trio.transport.reserve import room
 from taktora_trio.transport.segments import PAGE, SHM, segments
 
@@ -184,9 +184,13 @@ class Domain:
         self._remove_if_unused()  # it may not have left as it should
 
     def _in_use(self, role: Role) -> DomainInUse:
+        pid = self.holder(role)
+        which = f"pid {pid or 'unknown'}"
+        if pid and is_stopped(pid):
+            which += f", which stands still: `kill -CONT {pid}` lets it go on"
         return DomainInUse(
-            f"domain {self.name!r} already has {'an' if role == 'owner' else 'a'} {role}"
-            f" (pid {self.holder(role) or 'unknown'}): stop that one, or choose another domain with --domain NAME"
+            f"domain {self.name!r} already has {'an' if role == 'owner' else 'a'} {role} ({which}):"
+            " end that one, or choose another domain with --domain NAME"
         )
 
     # Generations

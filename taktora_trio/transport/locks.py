@@ -13,10 +13,11 @@ import fcntl
 import hashlib
 import os
 import struct
+from pathlib import Path
 
 from taktora_trio.transport.folder import open_folder
 
-__all__ = ["holder_of", "release", "try_lock"]
+__all__ = ["holder_of", "is_stopped", "release", "try_lock"]
 
 _FILE = "locks"
 _FLOCK = struct.Struct("hhqqi4x")  # Linux's struct flock on 64-bit machines
@@ -53,6 +54,15 @@ def holder_of(domain: str, role: str) -> int | None:
         return os.getpid()
     kind, _, _, _, pid = _FLOCK.unpack(fcntl.fcntl(fd, fcntl.F_GETLK, _flock(fcntl.F_WRLCK, byte)))
     return None if kind == fcntl.F_UNLCK else pid
+
+
+def is_stopped(pid: int) -> bool:
+    """Whether the process is stopped, by a signal or by a debugger (proc_pid_stat(5))."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False
+    return text.rpartition(")")[2].split()[0] in "Tt"
 
 
 def _byte(domain: str, role: str) -> int:

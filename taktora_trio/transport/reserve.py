@@ -25,7 +25,7 @@ import trio
 
 from taktora_trio.errors import TransportError
 from taktora_trio.transport.descriptors import refusal
-from taktora_trio.transport.locks import holder_of, release, try_lock
+from taktora_trio.transport.locks import holder_of, is_stopped, release, try_lock
 from taktora_trio.transport.segments import PAGE, SHM, NoRoom, Segment, free_bytes, in_pages, segments
 
 __all__ = ["GIVE_WAY", "PAGE", "SHM", "NoRoom", "free_bytes", "in_pages", "room", "sleep"]
@@ -122,21 +122,12 @@ async def _take_turn(folder: str, what: str) -> bool:
         pid = holder_of(folder, _TURN)
         if pid is not None and pid in _passed:
             return False
-        if trio.current_time() >= deadline or (pid and _is_stopped(pid)):
+        if trio.current_time() >= deadline or (pid and is_stopped(pid)):
             log.warning("opening %s beside process %s, which does not finish opening", what, pid or "unknown")
             _passed.add(pid or 0)
             return False
         await sleep(pause)
         pause = min(2 * pause, _PAUSES[1])
-
-
-def _is_stopped(pid: int) -> bool:
-    """By a signal, or by a debugger (proc_pid_stat(5))."""
-    try:
-        text = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return False
-    return text.rpartition(")")[2].split()[0] in "Tt"
 
 
 def _take(prefix: str) -> None:
@@ -154,9 +145,9 @@ def _take(prefix: str) -> None:
                     complete.add((segment.name, segment.inode))
     _complete[prefix] = complete
     if others:
-        mapped = Path("/proc/self/maps").read_text()
+        mapped = {f"/{line.partition('/')[2]}" for line in Path("/proc/self/maps").read_text().splitlines()}
         for name in others:
-            if name in mapped:
+            if str(SHM / name) in mapped:
                 raise TransportError(f"{SHM / name} was made by another user, to be mistaken for ours: have it removed")
 
 
@@ -166,7 +157,7 @@ def _fill(segment: Segment) -> bool:
     if others or segment.taken < in_pages(segment.size):
         fd = os.open(segment.path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
-            if others:  # see decision 13: none that is known
+            if others:  # decision 13: none of iceoryx2 0.10
                 os.fchmod(fd, stat.S_IRUSR | stat.S_IWUSR)
             if segment.size > 0:
                 os.posix_fallocate(fd, 0, segment.size)

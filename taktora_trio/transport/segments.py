@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 SHM = Path("/dev/shm")  # noqa: S108 - POSIX shared memory on Linux (shm_overview(7))
 PAGE = 4096
-_warned: set[tuple[str, int]] = set()
+_warned: set[str] = set()
 
 
 class NoRoom(TransportError):
@@ -64,7 +64,7 @@ class Segment:
 def segments(prefix: str) -> tuple[list[Segment], list[str]]:
     """Our segments whose names begin with this, and the names of what others have put there.
 
-    Nobody makes such a name by chance, and nobody but its owner and root can remove it: it is told of once.
+    Nobody makes such a name by chance, and nobody but its owner and root can remove it. So one is told of, once.
     """
     ours, others = [], []
     with os.scandir(SHM) as entries:
@@ -80,11 +80,10 @@ def segments(prefix: str) -> tuple[list[Segment], list[str]]:
                 ours.append(Segment(entry.name, there.st_ino, mode, there.st_size, 512 * there.st_blocks))
             else:
                 others.append(entry.name)
-                _tell(entry.name, there.st_uid)
+                if prefix not in _warned:
+                    _warned.add(prefix)
+                    told = (
+                        "somebody else (uid %d) makes files in %s that are named as ours are: %r; they are left alone"
+                    )
+                    log.warning(told, there.st_uid, SHM, entry.name)
     return ours, others
-
-
-def _tell(name: str, uid: int) -> None:
-    if (name, uid) not in _warned:
-        _warned.add((name, uid))
-        log.warning("%s was made by uid %d, and not by this library: it is left alone", SHM / name, uid)

@@ -286,6 +286,19 @@ def test_the_pipe_of_one_that_was_killed_while_it_waited_is_removed(domain: Doma
         assert not set(pipes) & set(os.listdir(folder))
 
 
+def test_a_holder_that_stands_still_is_named_as_such(domain: Domain) -> None:
+    process = start_holder(domain, "gateway")
+    process.send_signal(signal.SIGSTOP)
+    os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WNOWAIT)
+    with (
+        pytest.raises(DomainInUse, match=f"pid {process.pid}, which stands still: `kill -CONT"),
+        domain.hold("gateway"),
+    ):
+        pass
+    process.kill()
+    end(process)
+
+
 async def test_settle_waits_for_halves_that_are_ending(domain: Domain) -> None:
     process = start_holder(domain, "gateway")
     with pytest.raises(DomainInUse, match="gateway"):

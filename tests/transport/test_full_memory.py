@@ -26,6 +26,7 @@ from taktora_trio.transport import reserve
 from taktora_trio.transport.domain import Domain, open_node
 from taktora_trio.transport.ports import open_envelope_publisher, open_envelope_subscriber
 from taktora_trio.transport.reserve import PAGE, SHM, free_bytes, room
+from taktora_trio.transport.segments import Segment, segments
 from taktora_trio.transport.services import channel_spec, open_services, specs_of
 from taktora_trio.transport.sizing import plan_memory
 from tests.transport.rig import declare, open_domain
@@ -351,6 +352,27 @@ async def test_what_cannot_be_taken_after_all_is_let_go_of(
         async with open_envelope_publisher(node, spec) as port:  # though the traceback still refers to the other
             assert port.send(b"fine")
         assert caught.tb is not None
+
+
+async def test_a_segment_that_somebody_else_has_made_for_us_to_open_is_refused(
+    domain: Domain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connector, spec = declare(bytes, RawCodec())
+    look = segments
+
+    def owned_by_another(prefix: str) -> tuple[list[Segment], list[str]]:
+        ours, _ = look(prefix)
+        theirs = [each for each in ours if each.name.endswith(".data")]
+        return [each for each in ours if each not in theirs], [each.name for each in theirs] + [f"{prefix}unopened"]
+
+    async with open_domain(domain, connector) as node:
+        with monkeypatch.context() as patch:
+            patch.setattr(reserve, "segments", owned_by_another)
+            with pytest.raises(TransportError, match=r"\.data was made by another user"):
+                async with open_envelope_publisher(node, spec):
+                    pass
+        async with open_envelope_publisher(node, spec) as port:
+            assert port.send(b"fine")
 
 
 OPENER = """

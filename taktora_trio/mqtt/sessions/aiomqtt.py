@@ -398,7 +398,7 @@ async def _connected(client: _Client) -> AsyncIterator[None]:
         reason = reason_name(code)
         if code in PERMANENT:
             raise ConnectRefused(f"the broker refused the login: {reason}", code) from exc
-        raise ConnectFailed(f"the broker refused the connection for now: {reason}") from exc
+        raise ConnectFailed(f"the broker refused the connection for now: {reason}", answered=True) from exc
     except ssl.SSLError as exc:
         raise ConnectFailed(f"TLS failed: {exc}; check the CA file and the broker's certificate") from exc
     except (aiomqtt.MqttError, OSError, ValueError) as exc:

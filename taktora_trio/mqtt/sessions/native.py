@@ -12,6 +12,7 @@ import trio
 from taktora_trio.mqtt.options import MqttOptions
 from taktora_trio.mqtt.sessions import packets
 from taktora_trio.mqtt.sessions.connack import Connack
+from taktora_trio.mqtt.sessions.endpoints import connect_to_any
 from taktora_trio.mqtt.sessions.engine import Disconnected, Engine
 from taktora_trio.mqtt.sessions.packets import Malformed
 from taktora_trio.mqtt.sessions.reasons import PERMANENT
@@ -127,23 +128,17 @@ class NativeSession(Session):
         assert self._lost is not None
         return self._lost
 
+    @property
+    def lost(self) -> SessionLost | None:
+        """Why the connection ended, once it has."""
+        return self._lost
+
     # Connecting
 
     async def connect(self) -> Connack:
         """Say CONNECT and wait for the answer. Raises `ConnectFailed` and `ConnectRefused`."""
         options = self._options
-        broker, clean = options.broker, not options.persistent
-        request = packets.connect(
-            version=5 if options.protocol == "5" else 4,
-            client_id=options.client_id or f"taktora-{uuid.uuid4().hex[:15]}",
-            username=broker.username,
-            password=broker.password,
-            keepalive=options.keepalive,
-            clean=clean,
-            session_expiry=0 if clean else options.session_expiry,
-            receive_maximum=options.receive_maximum,
-            will=options.will,
-        )
+        request = packets.connect(options, options.client_id or f"taktora-{uuid.uuid4().hex[:15]}")
         try:
             await self.stream.send_all(request)
             while self._engine.connack is None:
@@ -159,7 +154,7 @@ class NativeSession(Session):
         if connack.code >= 0x80:
             if connack.code in PERMANENT:
                 raise ConnectRefused(f"the broker refused the login: {connack.name}", connack.code)
-            raise ConnectFailed(f"the broker refused the connection for now: {connack.name}")
+            raise ConnectFailed(f"the broker refused the connection for now: {connack.name}", answered=True)
         self.session_present, self.limits = connack.session_present, connack.limits
         return connack
 
@@ -253,14 +248,17 @@ async def open_native_session(
     options: MqttOptions, on_message: OnMessage, state: SessionState, max_payload: int
 ) -> AsyncIterator[NativeSession]:
     """Connect; see `open_session`."""
-    session: NativeSession | None = None
+
+    async def speak(socket: trio.SocketStream) -> tuple[NativeSession, Connack]:
+        session = NativeSession(await open_stream(socket, options), options, state, on_message, max_payload)
+        try:
+            return session, await session.connect()
+        except BaseException:
+            await trio.aclose_forcefully(session.stream)
+            raise
+
+    endpoint, (session, connack) = await connect_to_any(options, state.endpoints, speak)
     try:
-        with trio.move_on_after(options.connect_timeout) as scope:
-            stream = await open_stream(options)
-            session = NativeSession(stream, options, state, on_message, max_payload)
-            connack = await session.connect()
-        if session is None or scope.cancelled_caught:
-            raise ConnectFailed(f"timed out: the broker did not answer within {options.connect_timeout:g} s")
         async with trio.open_nursery() as nursery:
             # Nothing is awaited before the `try`: whoever is cancelled there would leave a task in its shield.
             try:
@@ -274,8 +272,9 @@ async def open_native_session(
                 session.reading.cancel()
                 nursery.cancel_scope.cancel()
     finally:
-        if session is not None:
-            await trio.aclose_forcefully(session.stream)
+        if session.lost is not None and session.lost.silent:
+            state.endpoints.failed(endpoint)
+        await trio.aclose_forcefully(session.stream)
 
 
 async def _serve_reading(session: NativeSession) -> None:

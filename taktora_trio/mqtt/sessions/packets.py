@@ -11,7 +11,7 @@ from typing import Any
 
 from taktora_trio.channel import Metadata
 from taktora_trio.errors import ConnectorError
-from taktora_trio.mqtt.options import LastWill
+from taktora_trio.mqtt.options import MqttOptions
 from taktora_trio.mqtt.sessions.session import Message
 
 __all__ = [
@@ -84,38 +84,29 @@ def packet(first: int, *parts: bytes) -> bytes:
     return bytes((first,)) + varint(len(body)) + body
 
 
-def connect(
-    *,
-    version: int,
-    client_id: str,
-    username: str | None,
-    password: bytes | None,
-    keepalive: int,
-    clean: bool,
-    session_expiry: int,
-    receive_maximum: int,
-    will: LastWill | None,
-) -> bytes:
-    """CONNECT (section 3.1). `session_expiry` (seconds) and `receive_maximum` are for MQTT 5."""
+def connect(options: MqttOptions, client_id: str) -> bytes:
+    """CONNECT (section 3.1)."""
+    v5, clean = options.protocol == "5", not options.persistent
+    broker, will = options.broker, options.will
     flags = 0x02 if clean else 0
     payload = [string(client_id)]
     if will is not None:
         flags |= 0x04 | will.qos << 3 | (0x20 if will.retain else 0)
-        payload += [b"\0"] if version == 5 else []
+        payload += [b"\0"] if v5 else []
         payload += [string(will.topic), binary(will.payload)]
-    if username is not None:
+    if broker.username is not None:
         flags |= 0x80
-        payload.append(string(username))
-    if password is not None:
+        payload.append(string(broker.username))
+    if broker.password is not None:
         flags |= 0x40
-        payload.append(binary(password))
+        payload.append(binary(broker.password))
     properties = b""
-    if version == 5:
-        given = b"\x21" + _U16.pack(receive_maximum)
-        if session_expiry:
-            given += b"\x11" + _U32.pack(session_expiry)
+    if v5:
+        given = b"\x21" + _U16.pack(options.receive_maximum)
+        if options.session_expiry and not clean:
+            given += b"\x11" + _U32.pack(options.session_expiry)
         properties = varint(len(given)) + given
-    head = string("MQTT") + bytes((version, flags)) + _U16.pack(keepalive)
+    head = string("MQTT") + bytes((5 if v5 else 4, flags)) + _U16.pack(options.keepalive)
     return packet(0x10, head, properties, *payload)
 
 

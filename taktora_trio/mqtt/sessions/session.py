@@ -52,7 +52,11 @@ OnDone: TypeAlias = Callable[[int, str], None]
 
 
 class ConnectFailed(ConnectorError):
-    """There is no connection now; trying again later may help."""
+    """There is no connection now; trying again later may help. `answered` tells that the broker has said so itself."""
+
+    def __init__(self, message: str, *, answered: bool = False) -> None:
+        super().__init__(message)
+        self.answered = answered
 
 
 class ConnectRefused(ConnectorDown):
