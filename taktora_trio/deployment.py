@@ -108,6 +108,36 @@ class Deployment:
             )
         return attrs.evolve(self, connectors=connectors)
 
+    def with_client_id(self, client_id: str | None) -> Deployment:
+        """The same deployment with another client id, if it is one: `ID` for its only MQTT connector, `ID-CONNECTOR`
+        for each of several. Raises `ConfigError` for what MQTT can't carry."""
+        several = sum(isinstance(connector, MqttConnector) for connector in self.connectors) > 1
+
+        def changed(connector: MqttConnector) -> MqttConnector:
+            own = f"{client_id}-{connector.name}" if several else client_id
+            return attrs.evolve(connector, options=attrs.evolve(connector.options, client_id=own))
+
+        if client_id is None:
+            return self
+        return attrs.evolve(
+            self,
+            connectors=[
+                changed(connector) if isinstance(connector, MqttConnector) else connector
+                for connector in self.connectors
+            ],
+        )
+
+    def named_by_the_machine(self) -> list[str]:
+        """The connectors with a session that lasts and a client id that is made of the machine's name."""
+        return [
+            connector.name
+            for connector in self.connectors
+            if isinstance(connector, MqttConnector)
+            and connector.options.client_id is None
+            and connector.options.session != "memory"
+            and connector.session_lasts
+        ]
+
     def with_policies(self, gateway: str | None, plugin: str | None) -> Deployment:
         """The same deployment with some fields of its policies changed, each as `RestartPolicy.changed` reads them."""
         return attrs.evolve(

@@ -75,6 +75,9 @@ class Options:
     """Read the broker's password from this file (else from the variable TAKTORA_BROKER_PASSWORD)."""
     ca_file: Path | None = None
     """Trust the certificate authorities in this PEM file."""
+    client_id: str | None = None
+    """What the broker knows the gateway by, instead of a name made of this machine's; with several connectors, the
+    name of each follows after a '-'."""
     domain: str | None = None
     """The name under which both halves find each other; by default the deployment's name."""
     log: LogFormat = "console"
@@ -257,7 +260,7 @@ def _load(
     domain = Domain(deployment.name if options.domain is None else options.domain)
     if options.broker != "embedded":
         deployment = deployment.with_broker(broker, options.ca_file, password)
-    return deployment, domain
+    return deployment.with_client_id(options.client_id), domain
 
 
 def _broker_of_half(options: Options) -> BrokerAddress | None:
@@ -328,6 +331,8 @@ def _halves(
         fd, path = password_file(password)
         fds.append(fd)
         more += ["--broker-password-file", path]
+    if options.client_id is not None:
+        more.append(f"--client-id={options.client_id}")  # it may begin with a dash
     if options.ca_file is not None:
         more += ["--ca-file", str(options.ca_file.absolute())]
     gateway = arguments("gateway", *more)

@@ -224,3 +224,37 @@ def test_a_present_folder_that_was_removed(folder: Path, monkeypatch: pytest.Mon
     with pytest.raises(ConfigError, match="the present folder was removed"):
         load_deployment("app_missing:deployment")
     monkeypatch.chdir(folder)
+
+
+def test_an_error_of_the_app_itself_is_left_as_it_is(folder: Path) -> None:
+    with pytest.raises(ZeroDivisionError):
+        load_deployment("app_raises:deployment")
+
+
+def client_ids(deployment: Deployment) -> list[str | None]:
+    return [c.options.client_id for c in deployment.connectors if isinstance(c, MqttConnector)]
+
+
+def test_a_client_id_is_the_only_connectors_and_part_of_each_of_several() -> None:
+    assert client_ids(Deployment("car", app, [connector(client_id="own")]).with_client_id("box")) == ["box"]
+    assert client_ids(Deployment("car", app, [connector("a"), connector("b")]).with_client_id("box")) == [
+        "box-a",
+        "box-b",
+    ]
+    assert client_ids(Deployment("car", app, [connector(client_id="own")]).with_client_id(None)) == ["own"]
+    with pytest.raises(ConfigError, match="client_id"):
+        Deployment("car", app, [connector()]).with_client_id("")
+
+
+def test_which_connectors_are_named_by_the_machine_though_their_session_is_to_last() -> None:
+    asks = Inbound("asks", float, MqttRouting("asks", qos=1))
+
+    def named(*channels: Any, **options: Any) -> list[str]:
+        return Deployment("car", app, [MqttConnector(channels, options=MqttOptions(**options))]).named_by_the_machine()
+
+    assert named(asks) == ["mqtt"]
+    assert named(asks, client_id="box") == []
+    assert named(asks, persistent=False) == []
+    assert named(asks, session="memory") == []
+    assert named(BRAKE) == []  # QoS 0: there is nothing to keep
+    assert named(SPEED, persistent=True) == ["mqtt"]

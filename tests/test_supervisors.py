@@ -47,6 +47,7 @@ def test_a_manifest_starts_commands_that_exist(manifest: Path) -> None:
         program, *words = [word.strip().strip('"') for word in command.split(",")]
         assert program == "taktora-trio"
         assert accepted(words)
+        assert ("gateway" in words) == ("--client-id" in words)  # a pod's own name does not stay
 
 
 @pytest.mark.parametrize("unit", UNITS, ids=lambda path: path.stem)

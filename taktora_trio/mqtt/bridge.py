@@ -30,7 +30,6 @@ from taktora_trio.mqtt.options import MqttOptions
 from taktora_trio.mqtt.outbound import OutboundPump
 from taktora_trio.mqtt.presence import Presence, with_presence
 from taktora_trio.mqtt.record import SubscriptionRecord
-from taktora_trio.mqtt.routing import MqttRouting
 from taktora_trio.mqtt.sessions import open_session
 from taktora_trio.mqtt.sessions.session import OWN_PACKET_IDS, ConnectRefused, Session, SessionLost
 from taktora_trio.mqtt.sessions.state import SessionState
@@ -209,11 +208,8 @@ def _complete(connector: MqttConnector, name: str) -> tuple[MqttOptions, Presenc
         # Not made up anew each time: by its name the broker knows an incarnation's successor, and closes the
         # connection that a stale one may still have (MQTT 3.1.1, section 3.1.4-2).
         options = attrs.evolve(options, client_id=name)
-    if options.persistent is None:
-        asked = any(cast(MqttRouting, c.routing).qos for c in connector.channels if c.direction == "in")
-        options = attrs.evolve(options, persistent=asked)
-    if options.client_id is None:
-        options = attrs.evolve(options, persistent=False)  # nobody could come back by that name
+    # Without a name nobody could come back to a session.
+    options = attrs.evolve(options, persistent=connector.session_lasts and options.client_id is not None)
     return with_presence(options)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, cast
 
 import attrs
 import trio
@@ -49,6 +49,13 @@ class MqttConnector(Connector):
                 f"MQTT {self.options.protocol} carries neither metadata nor correlation ids: leave them out, or set"
                 " MqttOptions(protocol='5') where the broker speaks it"
             )
+
+    @property
+    def session_lasts(self) -> bool:
+        """Whether the broker is asked to keep the session: where inbound QoS 1 or 2 wants it, or the options say so."""
+        if self.options.persistent is not None:
+            return self.options.persistent
+        return any(cast(MqttRouting, c.routing).qos > 0 for c in self.channels if c.direction == "in")
 
     async def serve_gateway(self, channels: GatewayChannels, health: HealthBoard, stop: trio.Event) -> None:
         from taktora_trio.mqtt.bridge import serve_bridge  # the protocol stack begins here

@@ -9,6 +9,7 @@ from trio_util import RepeatedEvent, move_on_when
 
 from taktora_trio.deployment import Deployment
 from taktora_trio.gateway import ConnectorGateway, open_connector_gateway
+from taktora_trio.shapes.naming import warn_of_names_that_pass
 from taktora_trio.supervision.link import ReviveGateway, SupervisorLink
 from taktora_trio.supervision.notify import LifeSigns
 from taktora_trio.transport.domain import Domain, open_node
@@ -74,6 +75,7 @@ async def _carry(
     link: SupervisorLink | None,
     revive: RepeatedEvent,
 ) -> None:
+    warn_of_names_that_pass(deployment)
     async with (
         open_node(domain, "gateway") as node,
         open_connector_gateway(

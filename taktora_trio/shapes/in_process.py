@@ -15,6 +15,7 @@ from taktora_trio.deployment import Deployment
 from taktora_trio.gateway import ConnectorGateway, open_connector_gateway
 from taktora_trio.host import ConnectorHost, open_connector_host
 from taktora_trio.shapes.gateway_thread import run_in_thread
+from taktora_trio.shapes.naming import warn_of_names_that_pass
 from taktora_trio.supervision.supervisor import Supervisor
 from taktora_trio.supervision.task import as_task
 from taktora_trio.transport.domain import Domain, Node, open_node
@@ -62,6 +63,7 @@ async def _run_halves(deployment: Deployment, domain: Domain, stop: trio.Event, 
 
 def _gateway(deployment: Deployment, domain: Domain, node: Node, host: ConnectorHost, stop: trio.Event) -> Supervisor:
     connectors, policy, name = deployment.connectors, deployment.gateway_policy, domain.identity
+    warn_of_names_that_pass(deployment)
     running: list[tuple[ConnectorGateway, trio.lowlevel.TrioToken]] = []  # none, or the one
 
     def connect_now() -> None:

@@ -26,6 +26,7 @@ import iceoryx2 as iox2
 import trio
 
 from taktora_trio.errors import ConfigError, DomainInUse, TransportError
+from taktora_trio.machine import machine_id
 from taktora_trio.supervision.pidfd import wait_for_exit
 from taktora_trio.transport.descriptors import refusal
 from taktora_trio.transport.doorbell import ring, wait_at_doorbell
@@ -74,10 +75,11 @@ class Domain:
     @property
     def identity(self) -> str:
         """A name for others to know this deployment by: the same at each start, and unlike that of any other machine.
+        In a container it may pass (`machine.py`).
 
         MQTT brokers take 23 letters and digits for certain (MQTT 3.1.1, section 3.1.3.1), most of them far more.
         """
-        here = f"{_machine()}:{socket.gethostname()}:{os.getuid()}:{self.name}"
+        here = f"{machine_id()}:{socket.gethostname()}:{os.getuid()}:{self.name}"
         return f"{self.name[:20]}-{hashlib.sha256(here.encode()).hexdigest()[:10]}"
 
     @property
@@ -258,14 +260,6 @@ class Domain:
         config.global_cfg.root_path = iox2.Path.new(str(now.path))
         config.global_cfg.prefix = iox2.FileName.new(now.prefix)
         return config
-
-
-def _machine() -> str:
-    for path in (Path("/etc/machine-id"), Path("/proc/sys/kernel/random/boot_id")):
-        with contextlib.suppress(OSError):
-            if text := path.read_text().strip():
-                return text
-    return ""
 
 
 @contextlib.asynccontextmanager

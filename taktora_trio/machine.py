@@ -1,0 +1,36 @@
+"""What this machine is known by, and whether that stays."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+
+__all__ = ["machine_id", "what_passes"]
+
+_MACHINE_ID = Path("/etc/machine-id")
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+# Left by systemd-nspawn and others (systemd's Container Interface), by podman, and by Docker.
+_MARKS = (Path("/run/systemd/container"), Path("/run/.containerenv"), Path("/.dockerenv"))
+_VARIABLES = ("container", "KUBERNETES_SERVICE_HOST")
+
+
+def machine_id() -> str:
+    """The machine's (machine-id(5)), or else this boot's; empty where there is neither."""
+    return _text(_MACHINE_ID) or _text(_BOOT_ID)
+
+
+def what_passes() -> str | None:
+    """Of what a name that is made here consists, if the next start may have another; `None` where it stays.
+
+    A container's successor has another host name, unless somebody sees to it, and the machine id, if any, of its image.
+    """
+    if any(mark.exists() for mark in _MARKS) or any(variable in os.environ for variable in _VARIABLES):
+        return "this container's host name"
+    return None if _text(_MACHINE_ID) else "this boot's id, since there is no /etc/machine-id"
+
+
+def _text(path: Path) -> str:
+    with contextlib.suppress(OSError):
+        return path.read_text().strip()
+    return ""
