@@ -23,11 +23,12 @@ from taktora_trio.connector import GatewayChannels
 from taktora_trio.errors import ConnectorError, leaves, summary
 from taktora_trio.executor import Executor, on_message
 from taktora_trio.health import Connecting, ConnectorHealth, Degraded, Down, HealthBoard, Up
-from taktora_trio.mqtt import reconnect
+from taktora_trio.mqtt import poison, reconnect
 from taktora_trio.mqtt.filters import ChannelFilters
 from taktora_trio.mqtt.inbound import DEGRADED_FOR, InboundMessages
 from taktora_trio.mqtt.options import MqttOptions
 from taktora_trio.mqtt.outbound import OutboundPump
+from taktora_trio.mqtt.poison import Alone, Suspicion
 from taktora_trio.mqtt.presence import Presence, with_presence
 from taktora_trio.mqtt.record import SubscriptionRecord
 from taktora_trio.mqtt.sessions import open_session
@@ -79,6 +80,8 @@ class _Bridge:
         self._subscriptions = Subscriptions(connector.name, filters, _record(self._options))
         self._pumps = _pumps(connector, channels, health)
         self._executor = channels.executor or Executor()
+        self._suspicion = Suspicion()
+        self._alone: tuple[str, int, float, bool] | None = None  # as in `Alone`, with the time of its publishing
         self._unexpected = ""  # the last one, of which the traceback has been logged
         channels.duties.extend(pump.stalled for pump in self._pumps)
         _add_items(self._executor, connector, self._pumps, self._inbound)
@@ -93,6 +96,7 @@ class _Bridge:
                 if self._stop.is_set() or ended is None:
                     break
                 history, retry = reconnect.after(history, *ended, self._options.reconnect, self._options.client_id)
+                self._look_for_poison(ended)
                 if isinstance(ended.failure, ConnectRefused):
                     self._presence.login_refused(ended.failure)
                 self._report(ended, retry)
@@ -120,6 +124,8 @@ class _Bridge:
                 self._presence.up(session)
                 log.info("%s: connected to %s", self._name, options.broker)
                 self._show_subscriptions()
+                for pump in self._pumps:
+                    pump.tell_put_aside()
                 failure = await self._carry(session)
         except* Exception as group:
             # Whatever goes wrong with a connection must not end the gateway.
@@ -150,6 +156,9 @@ class _Bridge:
     async def _carry(self, session: Session) -> SessionLost:
         """Let the pumps publish until the session is lost. When cancelled by a stop, drain them first."""
         try:
+            if self._suspicion.trial:
+                async with move_on_when(session.wait_until_lost):
+                    await self._publish_one_by_one(session)
             with contextlib.ExitStack() as lent:
                 for pump in self._pumps:
                     lent.enter_context(pump.publishing(session))
@@ -167,6 +176,41 @@ class _Bridge:
                             nursery.start_soon(pump.drain, session)
                 with trio.CancelScope(shield=True, deadline=trio.current_time() + _FAREWELL):
                     await self._presence.down(session)
+
+    async def _publish_one_by_one(self, session: Session) -> None:
+        """What is not acknowledged, with nothing else on its way: so it is certain behind what a connection ends."""
+        log.warning("%s: connections end right behind a message: publishing one by one, to find which", self._name)
+        await trio.sleep(poison.QUIET)
+        others_pass = self._presence.is_answered
+        unfinished = [(pump.channel.name, number) for pump in self._pumps for number in pump.unfinished]
+        pumps = {pump.channel.name: pump for pump in self._pumps}
+        for channel, number in poison.in_order(unfinished, self._suspicion.suspect, others_pass=others_pass):
+            self._alone = (channel, number, trio.current_time(), others_pass)
+            with trio.move_on_after(poison.SOON) as patience:
+                await pumps[channel].publish_alone(session, number)
+            self._alone = None
+            if patience.cancelled_caught:
+                break
+            others_pass = others_pass or pumps[channel].is_acknowledged
+        self._suspicion = Suspicion()
+
+    def _look_for_poison(self, ended: _Ended) -> None:
+        """Suspect a message, or set it aside, if that is why the connection ended."""
+        alone, self._alone = self._alone, None
+        silent = isinstance(ended.failure, SessionLost) and ended.failure.silent
+        if ended.uptime is None:
+            self._suspicion = Suspicion()
+        elif not self._suspicion.trial:
+            heads = {pump.channel.name: pump.unfinished[0] for pump in self._pumps if pump.unfinished}
+            self._suspicion = poison.after_loss(self._suspicion, heads, ended.uptime, silent=silent)
+        elif alone is None:
+            self._suspicion = Suspicion()
+        else:
+            channel, number, since, others_pass = alone
+            told = Alone(channel, number, trio.current_time() - since, others_pass)
+            self._suspicion, guilty = poison.after_trial(self._suspicion, told, silent=silent)
+            if guilty:
+                next(pump for pump in self._pumps if pump.channel.name == channel).set_aside(number)
 
     def _report(self, ended: _Ended, retry: reconnect.Retry) -> None:
         """Say and show what went wrong, and when it is tried again."""
@@ -229,15 +273,15 @@ def _pumps(connector: MqttConnector, channels: GatewayChannels, health: HealthBo
     most = max(1, (OWN_PACKET_IDS - 1) // max(1, len(outbound)))
     inflight = min(connector.options.max_inflight, most)
 
-    def refused(channel: str) -> Callable[[str], None]:
+    def trouble(channel: str) -> Callable[[str], None]:
         def tell(reason: str) -> None:
-            health.degrade(connector.name, f"channel {channel}: the broker refuses messages: {reason}", DEGRADED_FOR)
+            health.degrade(connector.name, f"channel {channel}: {reason}", DEGRADED_FOR)
 
         return tell
 
     return [
         OutboundPump(
-            channel, channels.outbound[channel.name], inflight, 1 + number * inflight, on_refused=refused(channel.name)
+            channel, channels.outbound[channel.name], inflight, 1 + number * inflight, on_trouble=trouble(channel.name)
         )
         for number, channel in enumerate(outbound)
     ]

@@ -15,6 +15,7 @@ import trio
 from taktora_trio.channel import ChannelDescriptor, Header
 from taktora_trio.connector import PayloadSource
 from taktora_trio.errors import TransportError
+from taktora_trio.escaping import escaped
 from taktora_trio.executor import Context
 from taktora_trio.mqtt.routing import MqttRouting
 from taktora_trio.mqtt.sessions.session import Message, Session
@@ -31,7 +32,7 @@ class OutboundPump(trio.abc.ReceiveChannel[Session]):
 
     It has `max_inflight` packet identifiers of its own, from `first_id` on, and a message's follows from its sequence
     number: the next gateway publishes what this one had not finished under the same identifiers, by which the broker
-    of a persistent session knows them (MQTT-4.4.0-1). `on_refused` is called with each reason why the broker refused.
+    of a persistent session knows them (MQTT-4.4.0-1). `on_trouble` is called with what keeps a message from the broker.
     """
 
     def __init__(
@@ -40,14 +41,14 @@ class OutboundPump(trio.abc.ReceiveChannel[Session]):
         source: PayloadSource,
         max_inflight: int,
         first_id: int = 1,
-        on_refused: Callable[[str], None] = lambda reason: None,
+        on_trouble: Callable[[str], None] = lambda reason: None,
     ) -> None:
         self.channel = channel
         self._routing = cast(MqttRouting, channel.routing)
         self._source = source
         self._max_inflight = max_inflight
         self._first_id = first_id
-        self._on_refused = on_refused
+        self._on_trouble = on_trouble
         self._inflight: deque[tuple[int, Message, Header]] = deque()
         self._done: set[int] = set()  # packet identifiers that are done before one that came before them
         self._lost = 0  # numbers among those in flight that belong to no message
@@ -57,10 +58,16 @@ class OutboundPump(trio.abc.ReceiveChannel[Session]):
         self._lent = trio.Event()
         self._more = False  # whether another batch may be there without any waiting
         self._unknown: set[int] = set()
+        self._to_release: list[int] = []  # of messages of QoS 2 that were set aside
+        self._alone: tuple[Session, int] | None = None  # the packet identifier that was published alone, and by whom
         self._connected_before = False
+        self._begun_by: Session | None = None
         self._taken = self._taken_before = 0
+        self._told_aside = 0
         self.refused = 0
         """How many messages the broker has refused."""
+        self.put_aside = 0
+        """How many messages were given up, since the broker ended the connection behind them each time."""
         self.expired = 0
         """How many messages were not published, since they had expired while they waited here."""
 
@@ -76,6 +83,44 @@ class OutboundPump(trio.abc.ReceiveChannel[Session]):
         finally:
             self._session = None
             self._lent = trio.Event()
+
+    @property
+    def is_acknowledged(self) -> bool:
+        """Whether the broker answers to its messages."""
+        return self._routing.qos > 0
+
+    @property
+    def unfinished(self) -> list[int]:
+        """The sequence numbers of what was taken and is not done with, in order."""
+        return [header.sequence_number for packet_id, _, header in self._inflight if packet_id not in self._done]
+
+    async def publish_alone(self, session: Session, number: int) -> None:
+        """Publish again, by a session that it is not lent yet, the one with that sequence number; wait for its end."""
+        packet_id, message, header = self._find(number)
+        self._alone = (session, packet_id)
+        self._publish_again(session, packet_id, message, header)
+        while number in self.unfinished:
+            await self._wait_for_progress()
+
+    def set_aside(self, number: int) -> None:
+        """Give up the unfinished one with that sequence number, so that the channel goes on behind it."""
+        packet_id, message, _ = self._find(number)
+        self.put_aside += 1
+        log.error(
+            "channel %s: set aside a message on '%s', behind which the broker ends the connection; %d so far",
+            self.channel.name,
+            escaped(message.topic),
+            self.put_aside,
+        )
+        if message.qos == 2:
+            self._to_release.append(packet_id)
+        self._finished(packet_id, "")
+
+    def tell_put_aside(self) -> None:
+        """Say so to whoever looks at the health, which shows it only while there is a connection."""
+        if self.put_aside > self._told_aside:
+            self._told_aside = self.put_aside
+            self._on_trouble(f"{self.put_aside} message{'s' * (self.put_aside > 1)} set aside")
 
     async def receive(self) -> Session:
         """Wait until there may be something to publish, and the session to publish it by."""
@@ -110,6 +155,8 @@ class OutboundPump(trio.abc.ReceiveChannel[Session]):
 
     async def drain(self, session: Session) -> None:
         """Publish what is queued now, and return when all of it is acknowledged."""
+        if self._begun_by is not session:
+            self._begin(session)  # it stops before it was lent the session
         left = self.channel.window  # an app that goes on sending must not keep us here
         while left > 0:
             taken = self._take(session, left)
@@ -135,10 +182,18 @@ class OutboundPump(trio.abc.ReceiveChannel[Session]):
             # for theirs. An identifier is released before its first use, unless the message itself is known to it.
             self._unknown = set(range(self._max_inflight))
         self._connected_before = True
+        self._begun_by = session
+        while self._to_release:
+            session.release(self._to_release.pop())
         for packet_id, message, header in list(self._inflight):  # a copy: `done` may be called while we publish
-            if packet_id not in self._done:
-                again = msgspec.structs.replace(message, dup=message.qos > 0)
-                self._publish(session, again, packet_id, header)
+            if packet_id not in self._done and self._alone != (session, packet_id):
+                self._publish_again(session, packet_id, message, header)
+
+    def _find(self, number: int) -> tuple[int, Message, Header]:
+        return next(taken for taken in self._inflight if taken[2].sequence_number == number)
+
+    def _publish_again(self, session: Session, packet_id: int, message: Message, header: Header) -> None:
+        self._publish(session, msgspec.structs.replace(message, dup=message.qos > 0), packet_id, header)
 
     def _is_full(self) -> bool:
         return len(self._inflight) + self._lost >= self._max_inflight
@@ -210,16 +265,16 @@ class OutboundPump(trio.abc.ReceiveChannel[Session]):
         if refusal:
             self._refuse(refusal)
         inflight, done = self._inflight, self._done
-        if not inflight or inflight[0][0] != packet_id:
+        if inflight and inflight[0][0] == packet_id:
+            header = inflight.popleft()[2]
+            while done and inflight and inflight[0][0] in done:
+                packet_id, _, header = inflight.popleft()
+                done.discard(packet_id)
+            if not inflight:
+                self._lost = 0
+            self._source.acknowledge(header)
+        else:
             done.add(packet_id)
-            return
-        header = inflight.popleft()[2]
-        while done and inflight and inflight[0][0] in done:
-            packet_id, _, header = inflight.popleft()
-            done.discard(packet_id)
-        if not inflight:
-            self._lost = 0
-        self._source.acknowledge(header)
         if self._waits:
             self._progress.set()
 
@@ -229,7 +284,7 @@ class OutboundPump(trio.abc.ReceiveChannel[Session]):
             log.error(
                 "channel %s: the broker has refused %d messages so far: %s", self.channel.name, self.refused, refusal
             )
-        self._on_refused(refusal)
+        self._on_trouble(f"the broker refuses messages: {refusal}")
 
     async def _wait_for_progress(self) -> None:
         self._progress = trio.Event()

@@ -31,11 +31,15 @@ class Presence:
     """
 
     topic: str | None
+    is_answered: bool = False
+    """Whether the broker has answered to it on this connection."""
     _unanswered: int = 0
     _doubted: bool = False  # whether the will was in question since somebody last changed something
     _without_will: bool = False
 
     def up(self, session: Session) -> None:
+        """Say so on a new connection."""
+        self.is_answered = False
         if self.topic is None:
             return
         if self._without_will:
@@ -85,6 +89,7 @@ class Presence:
 
     def _answered(self, packet_id: int, refusal: str) -> None:
         self._unanswered = 0
+        self.is_answered = True
         if refusal:
             self.give_up(f"the broker does not take it: {refusal}")
 

@@ -7,6 +7,8 @@ from collections.abc import Callable
 
 import attrs
 
+from taktora_trio.errors import ConnectorError, summary
+from taktora_trio.escaping import escaped
 from taktora_trio.mqtt.sessions.reasons import TAKEN_OVER
 from taktora_trio.mqtt.sessions.session import ConnectRefused, SessionLost
 from taktora_trio.supervision.backoff import Backoff
@@ -66,7 +68,7 @@ def after(
     delay = backoff.delay(history.attempts, random)
     if refusals:
         delay = max(delay, REFUSED.delay(refusals - 1, random))
-    reason = str(failure) or type(failure).__name__
+    reason = str(failure) if isinstance(failure, ConnectorError) else escaped(summary(failure))
     if client_id is not None and (hint := _hint(failure, losses, client_id)):
         reason = f"{reason}: {hint}"
     return History(history.attempts + 1, refusals, losses), Retry(delay, reason, bool(refusals))
@@ -77,7 +79,8 @@ def _hint(failure: Exception, losses: int, client_id: str) -> str:
     if not isinstance(failure, SessionLost):
         return ""
     if failure.code == TAKEN_OVER:
-        return f"another client uses the client id {client_id!r}"
+        return f"another client uses the client id '{escaped(client_id)}'"
     if losses >= _AGAIN_AND_AGAIN and not failure.code and not failure.silent:
-        return f"soon after it began, {losses} times in a row; does another client use the client id {client_id!r}?"
+        told = f"soon after it began, {losses} times in a row"
+        return f"{told}; does another client use the client id '{escaped(client_id)}'?"
     return ""

@@ -201,10 +201,10 @@ async def test_an_error_that_nobody_expects_is_the_end_of_that_connection_alone(
     assert told == [
         ("mqtt: cannot reach mqtt://localhost:1883: no CA file; trying again in 1.0 s", False),
         ("mqtt: the connection ended by an error: ZeroDivisionError: x", True),
-        ("mqtt: cannot reach mqtt://localhost:1883: x; trying again in 2.0 s", False),
-        ("mqtt: cannot reach mqtt://localhost:1883: x; trying again in 4.0 s", False),
+        ("mqtt: cannot reach mqtt://localhost:1883: ZeroDivisionError: x; trying again in 2.0 s", False),
+        ("mqtt: cannot reach mqtt://localhost:1883: ZeroDivisionError: x; trying again in 4.0 s", False),
         ("mqtt: the connection ended by an error: RuntimeError: out of a websocket", True),
-        ("mqtt: lost mqtt://localhost:1883: out of a websocket; trying again in 4.0 s", False),
+        ("mqtt: lost mqtt://localhost:1883: RuntimeError: out of a websocket; trying again in 4.0 s", False),
     ]
 
 

@@ -233,7 +233,7 @@ class NativeSession(Session):
             self._wakened.set()
 
     async def _wait_for_suback(self) -> None:
-        while not self._answered.is_set():
+        while self._lost is None and not self._answered.is_set():
             before = self._engine.received
             with trio.move_on_after(self._options.connect_timeout) as scope:
                 await self._answered.wait()

@@ -1,0 +1,91 @@
+"""Finding the message at which a broker ends the connection, so that it does not block its connector for good. Pure.
+
+Such a message would be published again on each connection, first of all, and end it again. Some losses in a row right
+behind the same message make it suspect, but prove nothing: others were on their way too, and networks flap. So in a
+*trial* nothing is published for a moment, and then, one by one, what is not acknowledged. A loss behind a message that
+was alone proves its guilt where the same connection has taken another one: a broker may take no message at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import attrs
+
+__all__ = ["QUIET", "SOON", "Alone", "Suspicion", "after_loss", "after_trial", "in_order"]
+
+LOSSES = 3  # in a row, right behind the same message, before messages are published one by one
+SOON = 5.0
+"""Seconds within which a loss is right behind a message."""
+QUIET = 1.0
+"""Seconds that a connection must last by itself, before a loss can be a message's fault."""
+
+
+@attrs.frozen
+class Suspicion:
+    """What the losses so far tell."""
+
+    behind: Mapping[str, tuple[int, int]] = attrs.field(factory=dict)
+    """By channel the sequence number of its first message not acknowledged, and the losses in a row right behind it."""
+    trial: bool = False
+    """Whether to publish one by one on the next connection what is not acknowledged."""
+    suspect: tuple[str, int] | None = None
+    """The message, by channel and sequence number, behind which the connection was lost when it was alone, and no other
+    was known to pass: in the next trial some come before it."""
+
+
+@attrs.frozen
+class Alone:
+    """The message that was on its way alone when a connection was lost."""
+
+    channel: str
+    number: int
+    """Its sequence number."""
+    seconds: float
+    """How long before the loss it was published."""
+    others_pass: bool
+    """Whether the broker has acknowledged another message on that connection."""
+
+
+def after_loss(before: Suspicion, heads: Mapping[str, int], uptime: float, *, silent: bool) -> Suspicion:
+    """A connection was lost that had been up for so long, published in the ordinary way.
+
+    `heads` are the sequence numbers of the first messages not acknowledged, by channel. A broker that only fell
+    `silent` has not ended the connection because of a message.
+    """
+    if silent:
+        return Suspicion()
+    behind = {}
+    for channel, number in heads.items():
+        known, losses = before.behind.get(channel, (number, 0))
+        behind[channel] = (number, losses + 1 if known == number and uptime < SOON else 1)
+    return Suspicion(behind, trial=any(losses >= LOSSES for _, losses in behind.values()))
+
+
+def after_trial(before: Suspicion, alone: Alone, *, silent: bool) -> tuple[Suspicion, bool]:
+    """A connection was lost in a trial: what to suspect now, and whether the message is to be set aside."""
+    if silent or alone.seconds >= SOON:
+        return Suspicion(), False
+    if alone.others_pass:
+        return Suspicion(trial=True), True
+    if before.suspect is not None:
+        return Suspicion(), False  # nothing passes: it is not a message's fault
+    return Suspicion(trial=True, suspect=(alone.channel, alone.number)), False
+
+
+def in_order(
+    unfinished: Iterable[tuple[str, int]], suspect: tuple[str, int] | None, *, others_pass: bool
+) -> list[tuple[str, int]]:
+    """In which order to publish these in a trial, by channel and sequence number.
+
+    Another channel's come before the suspect, and where there is none to tell whether anything passes, the one behind
+    it does: the only case in which a channel's order may be broken, if the suspect proves to be innocent.
+    """
+    unfinished = list(unfinished)
+    if suspect not in unfinished:
+        return unfinished
+    others = [one for one in unfinished if one[0] != suspect[0]]
+    channel = [one for one in unfinished if one[0] == suspect[0]]
+    if not others and not others_pass:
+        channel[:2] = reversed(channel[:2])
+    return others + channel
