@@ -166,6 +166,7 @@ class AiomqttSession(Session):
         self._client = client
         self._paho = client._client
         self._persistent = bool(options.persistent)
+        self._asked_expiry = options.session_expiry if options.persistent else 0
         self._v5 = options.protocol == "5"
         self._state = state
         self._on_message = on_message
@@ -278,6 +279,7 @@ class AiomqttSession(Session):
 
     def connected(self) -> None:
         self.session_present, self.limits = self._client.session_present, self._client.limits
+        self.limits.tell_of_expiry(self._asked_expiry)
         self._state.connected(self.session_present)
 
     async def _until_silent(self) -> None:

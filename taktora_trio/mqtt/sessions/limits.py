@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,6 +12,8 @@ from taktora_trio.mqtt.sessions.reasons import reason_name
 from taktora_trio.mqtt.topics import is_pattern, split_share
 
 __all__ = ["NO_LIMITS", "BrokerLimits", "limits_of"]
+
+log = logging.getLogger(__name__)
 
 
 @attrs.frozen
@@ -58,6 +61,13 @@ class BrokerLimits:
         if is_pattern(plain) and not self.wildcards_available:
             return reason_name(0xA2)
         return ""
+
+    def tell_of_expiry(self, asked: int) -> None:
+        """Log it if the broker keeps a session for less time than asked for, both in seconds."""
+        if self.session_expiry is not None and self.session_expiry < asked:
+            log.warning(
+                "the broker keeps the session for %d s without a connection, not for %d s", self.session_expiry, asked
+            )
 
 
 NO_LIMITS = BrokerLimits()

@@ -156,6 +156,7 @@ class NativeSession(Session):
                 raise ConnectRefused(f"the broker refused the login: {connack.name}", connack.code)
             raise ConnectFailed(f"the broker refused the connection for now: {connack.name}", answered=True)
         self.session_present, self.limits = connack.session_present, connack.limits
+        self.limits.tell_of_expiry(options.session_expiry if options.persistent else 0)
         return connack
 
     # Tasks
