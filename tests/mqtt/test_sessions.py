@@ -207,6 +207,17 @@ async def test_a_lost_connection_is_told_and_nothing_is_done_on_it(rig: Rig) -> 
     assert done == []
 
 
+async def test_nothing_is_asked_of_a_connection_that_is_lost(rig: Rig) -> None:
+    async with rig.open() as session:
+        await rig.cut()
+        with trio.fail_after(10):
+            await session.wait_until_lost()
+            with pytest.raises(SessionLost):
+                await session.subscribe({"test": 1})
+            with pytest.raises(SessionLost):
+                await session.unsubscribe(["test"])
+
+
 async def test_leaving_with_messages_unacknowledged_does_not_hang(rig: Rig) -> None:
     with trio.fail_after(5):
         async with rig.open() as session:

@@ -8,14 +8,16 @@ from typing import Any, cast
 import pytest
 import trio
 
+from taktora_trio.channel import ChannelDescriptor
 from taktora_trio.mqtt.filters import ChannelFilters
 from taktora_trio.mqtt.options import MqttOptions
 from taktora_trio.mqtt.record import SubscriptionRecord
 from taktora_trio.mqtt.sessions import open_session
 from taktora_trio.mqtt.sessions.session import Message
 from taktora_trio.mqtt.subscriptions import Subscriptions
+from tests.client import open_client
 from tests.mosquitto import Mosquitto
-from tests.mqtt.rig import FakeSession, inbound
+from tests.mqtt.rig import FakeSession, inbound, open_bridge, outbound
 
 
 class Disk:
@@ -159,3 +161,20 @@ async def test_a_later_version_gets_no_messages_of_channels_that_it_has_no_more(
                     opened.acknowledge(message)
                     came.append(message.topic)
         assert came == [name.replace("#", "x") for name in sorted(wanted)]
+
+
+async def test_the_bridge_remembers_for_the_next_version_what_it_has_subscribed(
+    broker: Mosquitto, caplog: pytest.LogCaptureFixture
+) -> None:
+    kept, gone = inbound("kept", "kept/#", 1), inbound("gone", "gone/#", 1)
+    versions: list[list[ChannelDescriptor[Any]]] = [[outbound(), kept, gone], [outbound(), kept]]
+    async with open_client(broker.port, "topic/out") as other:
+        for channels in versions:
+            with caplog.at_level("INFO"):
+                async with open_bridge(*channels, broker=broker.url, client_id="bridge") as running:
+                    running.sources["out"].put(b"x")
+                    await other.receive()  # which it sends once it has subscribed
+    assert [message for message in caplog.messages if "unsubscribed" in message] == [
+        "mqtt: unsubscribed 1 filters that no channel needs: 'gone/#'"
+    ]
+    assert SubscriptionRecord("bridge", f"127.0.0.1:{broker.port}").read() == {"kept/#"}

@@ -108,6 +108,8 @@ class _Client(aiomqtt.Client):
     ) -> None:
         if flags.is_disconnect_packet_from_server:
             self.farewell = _value(reason_code)
+        if self._connected.cancelled():
+            return  # nobody waits for it any more, which aiomqtt does not think of
         super()._on_disconnect(client, userdata, flags, reason_code, properties)
         self._ended()
 
