@@ -62,7 +62,7 @@ def run(
     policies: Annotated[Policies, Parameter(name="*")] = Policies(),
     options: Shared = Options(),
 ) -> int:
-    """Run both halves of a deployment until it ends, or until SIGINT or SIGTERM."""
+    """Run both halves of a deployment until it ends, or until SIGINT, SIGTERM or SIGHUP."""
     return launch(
         RunOptions(
             target=target,
@@ -160,12 +160,12 @@ def main(*first: str) -> NoReturn:
 
     Bad input ends it with one clear line and exit code 2.
     """
+    sys.exit(call(lambda: _parse_and_run(first)))
+
+
+def _parse_and_run(first: Sequence[str]) -> int | None:
     settle()
-    arguments = hide_secrets(first, sys.argv[1:])
-    sys.exit(call(lambda: _parse_and_run([*first, *arguments])))
-
-
-def _parse_and_run(arguments: Sequence[str]) -> int | None:
+    arguments = [*first, *hide_secrets(first, sys.argv[1:])]
     try:
         code: int | None = app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
     except CycloptsError as exc:

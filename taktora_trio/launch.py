@@ -12,7 +12,6 @@ import faulthandler
 import json
 import logging
 import os
-import resource
 import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -27,6 +26,7 @@ from trio_util import move_on_when
 
 from taktora_trio.deployment import Deployment
 from taktora_trio.errors import ConfigError, ConnectorError
+from taktora_trio.limits import BOTH_ENDS, ONE_END, OWNER_AND_ONE_END, make_room
 from taktora_trio.loading import hiding_python, load_deployment
 from taktora_trio.logs import LogFormat, logging_to, set_up_logging
 from taktora_trio.mqtt.embedded import open_embedded_broker
@@ -113,7 +113,6 @@ def launch(run: RunOptions) -> int:
         raise ConfigError("--warm is for --mode split: in one process the gateway starts at once anyway")
     if run.seconds is not None and not run.seconds > 0:
         raise ConfigError(f"--for {run.seconds:g}: give more than 0 seconds")
-    _use_all_descriptors()
     if run.mode == "split":
         _become_supervisor(run)
     return _launch_here(run)
@@ -124,10 +123,10 @@ def launch_plugin(target: str, options: Options) -> int:
     from taktora_trio.shapes.plugin import run_plugin  # each process imports the one shape that it runs
 
     link, life = inherited_link(), inherited_life_signs()
-    _use_all_descriptors()
     with _last_words(life, link):
         with _judged_by(link):  # of a password it has no use
             deployment, domain = _load(target, options, _broker_of_half(options), None)
+        make_room(deployment.connectors, OWNER_AND_ONE_END if link is None else ONE_END)
         set_up_logging(options.log, "plugin", tagged=link is not None)
         half = partial(run_plugin, deployment, domain, life=life, link=link)
         return trio.run(_until_stopped, half, link, None, domain.remove_if_alone if link is None else _nothing)
@@ -138,13 +137,13 @@ def launch_gateway(target: str, options: Options) -> int:
     from taktora_trio.shapes.gateway import run_gateway
 
     link, life = inherited_link(), inherited_life_signs()
-    _use_all_descriptors()
     with _last_words(life, link):
         with _judged_by(link):
             broker = _broker_of_half(options)
             deployment, domain = _load(target, options, broker, _password(options, broker))
         if link is None:  # else it was checked at the start, and a file that is away by now may come back
             deployment.check_files()
+        make_room(deployment.connectors, ONE_END)
         set_up_logging(options.log, "gateway", tagged=link is not None)
 
         async def half(stop: trio.Event) -> int:
@@ -172,15 +171,6 @@ def _warn_of_names() -> None:
         )
 
 
-def _use_all_descriptors() -> None:
-    """A channel takes 16 descriptors. The soft limit is there for programs that use select(2), and we do not.
-
-    It may be raised to the hard one, as systemd.exec(5) says of LimitNOFILE=.
-    """
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
 @contextlib.contextmanager
 def _last_words(life: LifeSigns, link: SupervisorLink | None) -> Iterator[None]:
     """What is to be known of a half that does not end well; and what it has started does not outlive its supervisor."""
@@ -191,6 +181,7 @@ def _last_words(life: LifeSigns, link: SupervisorLink | None) -> Iterator[None]:
         life.dying("out of memory", errno.ENOMEM)
         raise
     finally:
+        life.close()
         if link is not None and link.is_gone and os.getpgrp() == os.getpid():
             sys.stdout.flush()
             os.killpg(0, signal.SIGKILL)  # nobody else is left to end our children
@@ -210,6 +201,7 @@ def _launch_here(run: RunOptions) -> int:
     deployment, domain = _load(run.target, options, broker, password)
     deployment.check_files()
     deployment = deployment.with_policies(run.policies.gateway_policy, run.policies.plugin_policy)
+    make_room(deployment.connectors, ONE_END if run.mode == "split" else BOTH_ENDS)  # a half needs no more
     set_up_logging(options.log, "supervisor" if run.mode == "split" else "in-process")
     _warn_of_names()
     kill_halves: list[Callable[[], None]] = []
@@ -233,7 +225,8 @@ def _launch_here(run: RunOptions) -> int:
             kill()
         domain.remove_if_alone()
 
-    return trio.run(_until_stopped, shape, None, run.seconds, end_at_once, inherited_life_signs())
+    with contextlib.closing(inherited_life_signs()) as life:
+        return trio.run(_until_stopped, shape, None, run.seconds, end_at_once, life)
 
 
 @contextlib.asynccontextmanager
@@ -398,7 +391,11 @@ def _nothing() -> None:
     pass
 
 
-if __name__ == "__main__":
+def _run_as_told() -> int:
     settle()
     told = msgspec.convert(json.loads(sys.argv[1]), RunOptions, dec_hook=lambda kind, text: kind(text))
-    sys.exit(call(lambda: _launch_here(told)))
+    return _launch_here(told)
+
+
+if __name__ == "__main__":
+    sys.exit(call(_run_as_told))

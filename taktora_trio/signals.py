@@ -24,11 +24,11 @@ _LOOK = 0.05  # seconds of our own computing after which a second signal is noti
 async def open_stop_signals(on_second: Callable[[], None]) -> AsyncIterator[trio.Event]:
     """The event that the first SIGINT, SIGTERM or SIGHUP sets.
 
-    A SIGINT or SIGTERM after that calls `on_second` and ends the process at once with 128 + the signal's number, also
-    when the trio loop is stuck: it runs in the signal handler, not in a task. A SIGHUP after that changes nothing, for
-    a terminal that closes sends two (the kernel and the shell each send one), and systemd sends it after SIGTERM
-    (`SendSIGHUP=`, systemd.kill(5)). A SIGHUP that was ignored at the start, as nohup(1) does it, stays ignored. Must
-    be entered in the main thread.
+    A second SIGINT or SIGTERM calls `on_second` and ends the process at once with 128 + the signal's number, also when
+    the trio loop is stuck: it runs in the signal handler, not in a task. SIGHUP never forces anything, for a terminal
+    that closes sends two (the kernel and the shell each send one), and systemd may send it together with SIGTERM
+    (`SendSIGHUP=`, systemd.kill(5)). Where it was ignored at the start, as nohup(1) does it, it stays ignored. Must be
+    entered in the main thread.
     """
     stop = trio.Event()
     token = trio.lowlevel.current_trio_token()
@@ -36,12 +36,11 @@ async def open_stop_signals(on_second: Callable[[], None]) -> AsyncIterator[trio
 
     def handle(signum: int, frame: FrameType | None) -> None:
         nonlocal asked
-        if asked and signum == signal.SIGHUP:
-            return
-        if asked:
-            on_second()
-            os._exit(128 + signum)
-        asked = True
+        if signum != signal.SIGHUP:
+            if asked:
+                on_second()
+                os._exit(128 + signum)
+            asked = True
         # The kernel may hand a second signal that follows at once to another thread, and Python then does not interrupt
         # what the main thread computes to look for it. It does at the next signal that the main thread gets itself.
         signal.setitimer(signal.ITIMER_VIRTUAL, _LOOK, _LOOK)

@@ -5,21 +5,42 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
+from pathlib import Path
+
+from taktora_trio.errors import ConfigError
 
 __all__ = ["settle"]
 
 
 def settle() -> None:
-    """Give this process three standard streams, no blocked signal, and children that are waited for.
+    """Give this process standard streams, no blocked signal, an end of each child, and files that it may use itself.
 
-    Call it once, first of all, in the main thread.
+    Call it once, first of all. Raises `ConfigError` where this can't work at all.
     """
+    if threading.current_thread() is not threading.main_thread():
+        raise ConfigError("the command must run in the main thread, for it handles signals")
     _open_standard_streams()
     # Who blocks signals and then starts us, blocks them for us too, and none of ours would ever arrive.
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     # Where it is ignored, the kernel forgets how a child has ended, and each end looks like a success (wait(2)).
     if signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    os.umask(os.umask(0o077) & 0o077)  # whatever it keeps from others, the owner of a file may use it
+    _check_proc()
+
+
+def _check_proc() -> None:
+    """The kernel is asked by /proc for descriptors, children and who holds a lock; wrong answers would be worse."""
+    try:
+        answer = Path("/proc/self").readlink()
+    except OSError as exc:
+        raise ConfigError("/proc is not there: mount it (mount -t proc proc /proc)") from exc
+    if answer != Path(str(os.getpid())):
+        raise ConfigError(
+            "/proc is of another PID namespace, so process ids mean other processes there:"
+            " mount one of this namespace (unshare --mount-proc)"
+        )
 
 
 def _open_standard_streams() -> None:

@@ -16,6 +16,7 @@ from trio_util import RepeatedEvent, move_on_when
 from taktora_trio.deployment import Deployment
 from taktora_trio.errors import Escalated
 from taktora_trio.health import Failure
+from taktora_trio.limits import give_back
 from taktora_trio.supervision.descendants import Reaper, become_subreaper
 from taktora_trio.supervision.link import ChildLink, GatewayFailed, GatewayStarted, ReviveGateway
 from taktora_trio.supervision.output import Stream
@@ -152,6 +153,7 @@ class _Supervision:
             with self.reaper.starting():
                 child = await start(given)
                 self.reaper.started(child.pid)
+            give_back(child.pid)  # what the app starts is to inherit what we did, and not what we have made of it
             return child
 
         return start_known

@@ -46,6 +46,10 @@ class LifeSigns:
                 self._socket.connect(address)
         self._stalled: str | None = None
 
+    def close(self) -> None:
+        """Nothing more will be told."""
+        self._socket.close()
+
     async def ready(self, status: str) -> None:
         """The services are open, and the loop runs."""
         await self._send(f"READY=1\nSTATUS={status}")

@@ -161,7 +161,10 @@ def _serve(entry: str, modules: Sequence[str]) -> None:
     gc.collect()
     gc.freeze()  # so that collections in the forks leave these pages shared
     while True:
-        data, fds, _, _ = socket.recv_fds(control, _LIMIT, _FDS)
+        try:
+            data, fds, _, _ = socket.recv_fds(control, _LIMIT, _FDS)
+        except ConnectionResetError:  # it was gone before it had read our last answer
+            return
         if not data:
             return
         request = json.loads(data)
@@ -180,7 +183,8 @@ def _serve(entry: str, modules: Sequence[str]) -> None:
             call()
             sys.exit(0)
         os.waitpid(between, 0)
-        control.send(os.read(reading, 32))
+        with contextlib.suppress(BrokenPipeError):  # it is gone, and so is soon what was forked
+            control.send(os.read(reading, 32))
         for fd in (reading, writing, *fds):
             os.close(fd)
 

@@ -1,38 +1,59 @@
-"""More channels than the usual soft limit of descriptors allows: the commands raise it as far as they may."""
+"""The limit of descriptors: raised where the channels take much of it, and what the app starts inherits the old one."""
 
 from __future__ import annotations
 
-import contextlib
+import re
 
 import pytest
 
-from taktora_trio import ConnectorHost, Deployment, MqttConnector, MqttRouting, Outbound, Up
 from taktora_trio.transport.domain import Domain
-from tests.command import MODES, open_command
-from tests.mosquitto import Mosquitto
+from tests.command import MODES, Command, open_command
 
-CHANNELS = [Outbound(f"c{number}", int, MqttRouting(f"test/{number}"), window=1, max_payload=8) for number in range(20)]
-LIMITED = """
-import resource, runpy
-resource.setrlimit(resource.RLIMIT_NOFILE, (160, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
-runpy.run_module("taktora_trio", run_name="__main__")
-"""
+APPS = "tests.deployment.surrounded_apps"
+HARD = 4096
 
 
-async def open_all(host: ConnectorHost) -> None:
-    async with contextlib.AsyncExitStack() as stack:
-        for channel in CHANNELS:
-            await stack.enter_async_context(host.open_writer(channel))
-        await host.wait_for_health(Up)
-        print("all open", flush=True)  # noqa: T201 - the test reads it
+def limited(soft: int) -> list[str]:
+    """The command, started with that soft limit."""
+    code = f"import resource, runpy; resource.setrlimit(resource.RLIMIT_NOFILE, ({soft}, {HARD}))"
+    return ["-c", f"{code}; runpy.run_module('taktora_trio', run_name='__main__')"]
 
 
-deployment = Deployment("many", open_all, [MqttConnector(CHANNELS)])
+async def limits(run: Command) -> dict[str, tuple[int, int]]:
+    """Of the app's process, of a program that it started, of a fork: the soft and the hard one."""
+    found = {}
+    for who in ("own", "started", "forked"):
+        words = re.search(rf"{who} (\d+) (\d+)", await run.until_printed(f"{who} "))
+        assert words is not None
+        found[who] = (int(words[1]), int(words[2]))
+    return found
 
 
 @pytest.mark.parametrize("mode", MODES)
-async def test_the_soft_limit_is_raised_to_the_hard_one(mode: str, broker: Mosquitto, domain: Domain) -> None:
-    arguments = [f"{__name__}:deployment", "--mode", mode, "--broker", broker.url, "--domain", domain.name]
-    async with open_command("run", *arguments, program=("-c", LIMITED)) as run:
-        await run.until_printed("all open")
+async def test_where_it_suffices_it_is_left_alone(mode: str, domain: Domain) -> None:
+    arguments = ["run", f"{APPS}:few", "--mode", mode, "--domain", domain.name]
+    async with open_command(*arguments, program=limited(1024)) as run:
+        assert set((await limits(run)).values()) == {(1024, HARD)}
         assert await run.wait() == 0
+
+
+@pytest.mark.parametrize("mode", MODES)
+async def test_where_channels_take_most_of_it_so_many_more_are_allowed(mode: str, domain: Domain) -> None:
+    arguments = ["run", f"{APPS}:many", "--mode", mode, "--domain", domain.name]
+    async with open_command(*arguments, program=limited(160)) as run:
+        await run.until_printed("all open")
+        found = await limits(run)
+        needed = 21 * {"in-process": 42, "split": 18}[mode]
+        assert found["own"] == (160 + needed, HARD)
+        assert found["forked"] == (160, HARD), "though our supervisor has raised its own"
+        assert await run.wait() == 0
+
+
+@pytest.mark.parametrize("mode", MODES)
+async def test_a_hard_limit_below_is_told(mode: str, domain: Domain) -> None:
+    code = "import resource, runpy; resource.setrlimit(resource.RLIMIT_NOFILE, (160, 160))"
+    program = ["-c", f"{code}; runpy.run_module('taktora_trio', run_name='__main__')"]
+    async with open_command("run", f"{APPS}:many", "--mode", mode, "--domain", domain.name, program=program) as run:
+        assert await run.wait() == 2
+    [line] = run.stderr
+    assert "of 160 are in use" in line

@@ -1,0 +1,61 @@
+"""Apps that tell what they see of their surroundings; with the memory session, so that no broker is wanted."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import sys
+
+import trio
+
+from taktora_trio import ConnectorHost, Deployment, MqttConnector, MqttOptions, MqttRouting, Outbound
+
+MEMORY = MqttOptions(session="memory")
+FEW = [Outbound("few", int, MqttRouting("test/few"), window=1, max_payload=8)]
+MANY = [Outbound(f"c{number}", int, MqttRouting(f"test/{number}"), window=1, max_payload=8) for number in range(20)]
+LIMIT = "import resource; print(*resource.getrlimit(resource.RLIMIT_NOFILE))"
+
+
+def tell(*words: object) -> None:
+    print(*words, flush=True)  # noqa: T201 - the tests read it
+
+
+async def work(host: ConnectorHost) -> None:
+    """Say that it works, and whether it was stopped politely."""
+    try:
+        async with host.open_writer(FEW[0]) as writer:
+            await writer.send(1)
+            tell("works")
+            await trio.sleep_forever()
+    finally:
+        tell("stopped politely")
+
+
+async def fail(host: ConnectorHost) -> None:
+    os._exit(3)
+
+
+async def open_all(host: ConnectorHost) -> None:
+    async with contextlib.AsyncExitStack() as stack:
+        for channel in MANY:
+            await stack.enter_async_context(host.open_writer(channel))
+        tell("all open")
+        await tell_limits(host)
+
+
+async def tell_limits(host: ConnectorHost) -> None:
+    """The limit of descriptors: of this process, of a program that it starts, of a fork."""
+    tell("own", *resource.getrlimit(resource.RLIMIT_NOFILE))
+    started = await trio.run_process([sys.executable, "-c", LIMIT], capture_stdout=True)
+    tell("started", started.stdout.decode().strip())
+    if os.fork() == 0:
+        os.write(1, b"forked %d %d\n" % resource.getrlimit(resource.RLIMIT_NOFILE))
+        os._exit(0)
+    os.wait()
+
+
+working = Deployment("working", work, [MqttConnector(FEW, options=MEMORY)])
+failing = Deployment("failing", fail, [MqttConnector(FEW, options=MEMORY)])
+few = Deployment("few", tell_limits, [MqttConnector(FEW, options=MEMORY)])
+many = Deployment("many", open_all, [MqttConnector(MANY, options=MEMORY)])
