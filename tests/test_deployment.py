@@ -226,11 +226,6 @@ def test_a_present_folder_that_was_removed(folder: Path, monkeypatch: pytest.Mon
     monkeypatch.chdir(folder)
 
 
-def test_an_error_of_the_app_itself_is_left_as_it_is(folder: Path) -> None:
-    with pytest.raises(ZeroDivisionError):
-        load_deployment("app_raises:deployment")
-
-
 def client_ids(deployment: Deployment) -> list[str | None]:
     return [c.options.client_id for c in deployment.connectors if isinstance(c, MqttConnector)]
 
