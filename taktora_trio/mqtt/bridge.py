@@ -32,7 +32,7 @@ from taktora_trio.mqtt.poison import Alone, Suspicion
 from taktora_trio.mqtt.presence import Presence, with_presence
 from taktora_trio.mqtt.record import SubscriptionRecord
 from taktora_trio.mqtt.sessions import open_session
-from taktora_trio.mqtt.sessions.session import OWN_PACKET_IDS, ConnectRefused, Session, SessionLost
+from taktora_trio.mqtt.sessions.session import OWN_PACKET_IDS, Session, SessionLost
 from taktora_trio.mqtt.sessions.state import SessionState
 from taktora_trio.mqtt.subscriptions import Subscriptions
 
@@ -97,8 +97,7 @@ class _Bridge:
                     break
                 history, retry = reconnect.after(history, *ended, self._options.reconnect, self._options.client_id)
                 self._look_for_poison(ended)
-                if isinstance(ended.failure, ConnectRefused):
-                    self._presence.login_refused(ended.failure)
+                self._presence.ended(ended.failure)
                 self._report(ended, retry)
                 if await self._pause(retry.delay):
                     history = reconnect.History()

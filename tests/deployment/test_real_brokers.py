@@ -343,6 +343,18 @@ async def test_the_last_will_and_the_farewell(session: Kind, kind: Traits, broke
         assert (message.payload, message.retain) == (b"Down", True)
 
 
+async def test_a_client_id_that_can_stand_in_no_topic(
+    session: Kind, kind: Traits, broker: Broker, domain: Domain, caplog: pytest.LogCaptureFixture
+) -> None:
+    """NATS ends a connection whose last will has a '.' in its topic, where the presence has the client id."""
+    options = session.options(broker.url, client_id="a.b", reconnect=FAST, connect_timeout=0.5)
+    async with open_live([out("out", "test/out")], options, domain) as live:
+        await live.until_up()
+        if "." in kind.forbidden_in_topics:
+            await live.until_transitions(3)
+            assert "no presence on 'taktora/a.b/health'" in caplog.text
+
+
 async def test_a_protocol_that_the_broker_does_not_speak(
     session: Kind, kind: Traits, broker: Broker, domain: Domain
 ) -> None:

@@ -399,6 +399,57 @@ async def test_who_asks_for_a_login_may_have_mended_it_so_it_has_the_will_again(
     assert presence(session)[0] == (b"Up", 1, True)
 
 
+def closed() -> ConnectFailed:
+    return ConnectFailed("the broker closed the connection before it answered", answered=False)
+
+
+async def test_nor_one_that_ends_the_connection_because_of_the_will(
+    fake: Fake, caplog: pytest.LogCaptureFixture, autojump_clock: MockClock
+) -> None:
+    class Touchy(FakeSession):
+        def publish(self, message: Message, packet_id: int, on_done: OnDone) -> None:
+            self.published.append(message)
+            self.lose()
+
+    session, last = Touchy(), FakeSession()
+    broker = fake(closed(), closed(), session, last)
+    async with open_bridge(outbound(), client_id="a.b") as running:
+        await trio.sleep(100)
+        assert len(broker.connects) == 4
+        assert broker.options is not None
+        assert broker.options.will is None
+        assert running.health[-1][0] == "Up"
+        last.lose()
+        await trio.sleep(100)
+        assert broker.options.will is None
+    assert presence(session) == [(b"Up", 1, True)]
+    assert last.published == []
+    [told] = [message for message in caplog.messages if "no presence on 'taktora/a.b/health'" in message]
+    assert "perhaps for a sign in the client_id" in told
+
+
+async def test_a_broker_that_was_not_well_for_a_while_has_the_presence_again(
+    fake: Fake, autojump_clock: MockClock
+) -> None:
+    session, again = FakeSession(), FakeSession()
+    broker = fake(*[closed()] * 5, session, again)
+    wills: list[bool] = []
+    async with open_bridge(outbound(), client_id="one") as running:
+        while len(broker.connects) < 6:
+            await trio.sleep(0.1)
+            if len(broker.connects) > len(wills):
+                assert broker.options is not None
+                wills.append(broker.options.will is not None)
+        await trio.sleep(1)
+        session.lose()
+        await trio.sleep(20)
+        assert broker.options is not None
+        assert broker.options.will is not None
+        assert running.health[-1][0] == "Up"
+    assert wills == [True, True, False] * 2
+    assert presence(again)[0] == (b"Up", 1, True)
+
+
 async def test_a_broker_that_never_acknowledges_the_presence_does_not_hold_up_a_stop(
     fake: Fake, autojump_clock: MockClock
 ) -> None:

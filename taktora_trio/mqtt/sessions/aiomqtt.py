@@ -63,6 +63,8 @@ class _Client(aiomqtt.Client):
     finish: Callable[[int, str], None]
     session_present = False
     limits: BrokerLimits = NO_LIMITS
+    was_closed = False
+    """Whether the connection was ended by the broker, at whatever time."""
     is_gone = False
     """Whether the connection has ended, though aiomqtt may not know it."""
     farewell: int | None = None
@@ -108,6 +110,7 @@ class _Client(aiomqtt.Client):
     ) -> None:
         if flags.is_disconnect_packet_from_server:
             self.farewell = _value(reason_code)
+        self.was_closed = True
         if self._connected.cancelled():
             return  # nobody waits for it any more, which aiomqtt does not think of
         super()._on_disconnect(client, userdata, flags, reason_code, properties)
@@ -406,6 +409,8 @@ async def _connected(client: _Client) -> AsyncIterator[None]:
     except ssl.SSLError as exc:
         raise ConnectFailed(f"TLS failed: {exc}; check the CA file and the broker's certificate") from exc
     except (aiomqtt.MqttError, OSError, ValueError) as exc:
+        if client.was_closed:  # which aiomqtt takes no notice of before CONNACK
+            raise ConnectFailed("the broker closed the connection before it answered", answered=False) from exc
         raise ConnectFailed(str(exc)) from exc
     try:
         if client.is_gone:

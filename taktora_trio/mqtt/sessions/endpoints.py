@@ -64,10 +64,12 @@ async def connect_to_any(
     answered, with that alone: an attempt is one login. The next attempt begins with another address.
     """
     reasons: list[str] = []
+    answered: set[bool | None] = set()
     found: list[Endpoint] = []
     untried: list[Endpoint] = []
     while len(reasons) < _AT_ONCE and (untried or not reasons):
         endpoint: Endpoint | None = None
+        answer: bool | None = None
         reason = f"timed out: the broker did not answer within {options.connect_timeout:g} s"
         with trio.move_on_after(options.connect_timeout):
             try:
@@ -81,17 +83,18 @@ async def connect_to_any(
             except (OSError, ValueError) as exc:
                 reason = why(exc)
             except ConnectFailed as exc:
-                reason = str(exc)
-                if exc.answered and endpoint is not None:
+                reason, answer = str(exc), exc.answered
+                if answer and endpoint is not None:
                     order.failed(endpoint)
                     raise
+        answered.add(answer)
         if endpoint is None:  # none of them can be connected to
             reasons.append(reason)
             break
         order.failed(endpoint)
         untried.remove(endpoint)
         reasons.append(f"{endpoint}: {reason}" if len(found) > 1 else reason)
-    raise ConnectFailed("; ".join(reasons))
+    raise ConnectFailed("; ".join(reasons), answered=False if answered == {False} else None)
 
 
 async def _resolve(address: BrokerAddress) -> list[Endpoint]:

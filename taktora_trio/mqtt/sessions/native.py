@@ -144,10 +144,10 @@ class NativeSession(Session):
             while self._engine.connack is None:
                 data = await self.stream.receive_some(_CHUNK)
                 if not data:
-                    raise ConnectFailed("the broker closed the connection before it answered")
+                    raise ConnectFailed("the broker closed the connection before it answered", answered=False)
                 self._engine.receive(bytes(data))
         except (trio.BrokenResourceError, trio.ClosedResourceError) as exc:
-            raise ConnectFailed(f"the connection broke before the broker answered: {why(exc)}") from exc
+            raise ConnectFailed(f"the connection broke before the broker answered: {why(exc)}", answered=False) from exc
         except Malformed as exc:
             raise ConnectFailed(f"the broker broke the rules of MQTT: {exc}") from exc
         connack = self._engine.connack

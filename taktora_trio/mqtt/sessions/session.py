@@ -52,9 +52,13 @@ OnDone: TypeAlias = Callable[[int, str], None]
 
 
 class ConnectFailed(ConnectorError):
-    """There is no connection now; trying again later may help. `answered` tells that the broker has said so itself."""
+    """There is no connection now; trying again later may help.
 
-    def __init__(self, message: str, *, answered: bool = False) -> None:
+    `answered` tells whether the broker has answered the login: that it refuses it for now (`True`), or by ending the
+    connection without a word (`False`); `None` if it never came to that.
+    """
+
+    def __init__(self, message: str, *, answered: bool | None = None) -> None:
         super().__init__(message)
         self.answered = answered
 
