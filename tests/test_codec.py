@@ -218,7 +218,7 @@ def test_a_bool_is_no_number_for_the_peer_and_so_not_for_the_sender(codec: Paylo
 def test_a_value_that_cannot_be_written_is_an_error_at_the_sender(codec: PayloadCodec) -> None:
     loop: list[Any] = []
     loop.append(loop)
-    for value in (loop, "\ud800"):
+    for value in (loop, "\ud800", 10**5000):
         with pytest.raises(CodecError, match=f"cannot encode a {type(value).__name__} as {codec.name}"):
             codec.encoder(type(value))(value)
 
@@ -291,7 +291,6 @@ LOST: list[tuple[str, Any, Any]] = [
     ("json", Any, {"when": datetime(2026, 1, 1, tzinfo=UTC)}),
     ("both", Literal["a", "b"], "c"),
     ("both", time, time(1, 2, tzinfo=ODD)),
-    ("both", int, 10**5000),
 ]
 
 
