@@ -182,9 +182,11 @@ def _last_words(life: LifeSigns, link: SupervisorLink | None) -> Iterator[None]:
         raise
     finally:
         life.close()
-        if link is not None and link.is_gone and os.getpgrp() == os.getpid():
-            sys.stdout.flush()
-            os.killpg(0, signal.SIGKILL)  # nobody else is left to end our children
+        if link is not None:
+            link.close()
+            if link.is_gone and os.getpgrp() == os.getpid():
+                sys.stdout.flush()
+                os.killpg(0, signal.SIGKILL)  # nobody else is left to end our children
 
 
 def _become_supervisor(run: RunOptions) -> NoReturn:

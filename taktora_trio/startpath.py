@@ -1,7 +1,7 @@
 """Where a program of ours looks for modules, put right before it imports anything else.
 
-- `python -m taktora_trio` has put the present folder before all others. It is taken out until the app's module is
-  wanted, so that a file there with the name of one of Python's own modules does not get into our imports.
+- `python -m taktora_trio` has put the present folder before all others. It comes last until the app's module is wanted,
+  so that a file there with the name of one of Python's own modules does not get into our imports.
 - An interpreter that was started by one of ours (supervision/interpreter.py) looks where that one did.
 
 Whoever imports the package as a library is left alone.
@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import sys
 
-__all__ = ["VARIABLE"]
+__all__ = ["VARIABLE", "is_present_folder"]
 
 VARIABLE = "TAKTORA_PATH"
 """The path to search, and the PYTHONPATH of the user, for an interpreter that is started by one of ours."""
@@ -29,11 +29,12 @@ def _is_started_by_name() -> bool:
     return name.partition(".")[0] == __name__.partition(".")[0]
 
 
-def _present_folder() -> str | None:
+def is_present_folder(entries: list[str]) -> bool:
+    """Whether this is one entry of a path, and stands for the present folder."""
     try:
-        return os.getcwd()  # noqa: PTH109 - as it stands in sys.path
-    except OSError:
-        return None
+        return entries in ([""], [os.getcwd()])  # noqa: PTH109 - as it stands in sys.path
+    except OSError:  # it was removed
+        return False
 
 
 def _take_over(told: str) -> None:
@@ -52,5 +53,5 @@ def _take_over(told: str) -> None:
 
 if (_told := os.environ.pop(VARIABLE, None)) is not None:
     _take_over(_told)
-elif _is_started_by_name() and not sys.flags.safe_path and sys.path[:1] in ([""], [_present_folder()]):
-    del sys.path[0]
+elif _is_started_by_name() and not sys.flags.safe_path and is_present_folder(sys.path[:1]):
+    sys.path.append(sys.path.pop(0))

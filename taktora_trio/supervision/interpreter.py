@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from taktora_trio.errors import ConfigError
-from taktora_trio.startpath import VARIABLE
+from taktora_trio.startpath import VARIABLE, is_present_folder
 
 __all__ = ["become", "environment", "program"]
 
@@ -37,6 +37,8 @@ def environment() -> dict[str, str]:
     """What it is to have in its environment besides; `startpath` takes it out again there."""
     own = os.environ.get("PYTHONPATH")
     path = [entry for entry in sys.path if isinstance(entry, str)]
+    if is_present_folder(path[:1]):  # it comes in again when the app's module is wanted
+        path.append(path.pop(0))
     told = {VARIABLE: json.dumps([path, own])}  # in ASCII, whatever a folder's name is
     # By this it finds our package, from which on it looks where we do.
     root = str(Path(__file__).parent.parent.parent)

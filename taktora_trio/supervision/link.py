@@ -102,7 +102,8 @@ class _End:
             yield message
 
     def close(self) -> None:
-        trio.lowlevel.notify_closing(self._socket)
+        with contextlib.suppress(RuntimeError):  # the loop has ended, and nobody waits any more
+            trio.lowlevel.notify_closing(self._socket)
         self._socket.close()
 
 

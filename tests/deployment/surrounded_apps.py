@@ -44,17 +44,29 @@ async def open_all(host: ConnectorHost) -> None:
         await tell_limits(host)
 
 
-async def tell_limits(host: ConnectorHost) -> None:
-    """The limit of descriptors: of this process, of a program that it starts, of a fork."""
-    tell("own", *resource.getrlimit(resource.RLIMIT_NOFILE))
-    started = await trio.run_process([sys.executable, "-c", LIMIT], capture_stdout=True)
-    tell("started", started.stdout.decode().strip())
+def fork() -> None:
     if os.fork() == 0:
         os.write(1, b"forked %d %d\n" % resource.getrlimit(resource.RLIMIT_NOFILE))
         os._exit(0)
     os.wait()
 
 
+async def send_one(host: ConnectorHost) -> None:
+    async with host.open_writer(FEW[0]) as writer:
+        await writer.send(1)
+    with contextlib.suppress(OSError):  # standard output may be anything
+        tell("works")
+
+
+async def tell_limits(host: ConnectorHost) -> None:
+    """The limit of descriptors: of this process, of a program that it starts, of a fork."""
+    tell("own", *resource.getrlimit(resource.RLIMIT_NOFILE))
+    started = await trio.run_process([sys.executable, "-c", LIMIT], capture_stdout=True)
+    tell("started", started.stdout.decode().strip())
+    fork()
+
+
+deployment = Deployment("surrounded", send_one, [MqttConnector(FEW, options=MEMORY)])
 working = Deployment("working", work, [MqttConnector(FEW, options=MEMORY)])
 failing = Deployment("failing", fail, [MqttConnector(FEW, options=MEMORY)])
 few = Deployment("few", tell_limits, [MqttConnector(FEW, options=MEMORY)])
