@@ -29,6 +29,14 @@ class PayloadSource(Protocol):
         """Whether something was sent that has not been received yet."""
 
     @property
+    def unacknowledged(self) -> int:
+        """How many messages the app has sent that were not acknowledged: taken or not."""
+
+    @property
+    def has_writer(self) -> bool:
+        """Whether the app's end is open still: what is not acknowledged then waits there for the next gateway."""
+
+    @property
     def sent_before(self) -> int:
         """The sequence number of the last message that was sent before this end of the channel was opened."""
 

@@ -253,6 +253,14 @@ class _FaultySource:
     def is_behind(self) -> bool:
         return self._source.is_behind
 
+    @property
+    def unacknowledged(self) -> int:
+        return self._source.unacknowledged
+
+    @property
+    def has_writer(self) -> bool:
+        return self._source.has_writer
+
     def receive_nowait(self) -> Received[bytes]:
         self._stalled = self._stalled or self._instructions.take(Moment.TAKE) is not None
         if self._stalled:

@@ -169,12 +169,13 @@ class OutboundPump(trio.abc.ReceiveChannel[Session]):
             await self._wait_for_progress()
 
     def log_unpublished(self) -> None:
-        if self._inflight:
-            log.warning(
-                "channel %s: stopped with %d messages not acknowledged by the broker",
-                self.channel.name,
-                len(self._inflight),
-            )
+        """Say at the end what is not acknowledged. It is lost if the app's end is closed; else it waits there."""
+        if left := self._source.unacknowledged:
+            waits = self._source.has_writer
+            told = "channel %s: stopped with %d messages not acknowledged by the broker, %d of them published: %s"
+            what = "they wait for the next gateway, as long as the app runs" if waits else "they are lost"
+            level = logging.INFO if waits else logging.WARNING
+            log.log(level, told, self.channel.name, left, len(self.unfinished), what)
 
     def _begin(self, session: Session) -> None:
         if session.session_present and not self._connected_before and self._routing.qos == 2:

@@ -276,6 +276,16 @@ class EnvelopeSubscriber:
         """Whether something was sent that has not been received yet."""
         return 0 < self._counters[SENT] - max(self._last, self._counters[DONE]) <= self._window
 
+    @property
+    def unacknowledged(self) -> int:
+        """How many envelopes were sent and not acknowledged."""
+        return self._cursor.not_acknowledged(self._window)
+
+    @property
+    def has_writer(self) -> bool:
+        """Whether somebody is at the other end (who is woken by it)."""
+        return bool(self._space.notify())
+
     def acknowledge(self, sequence_number: int) -> None:
         """All up to this one is done with: it makes room, and whoever reads after us goes on behind it."""
         self._counters[DONE] = sequence_number

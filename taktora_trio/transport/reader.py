@@ -112,6 +112,16 @@ class ChannelReader(trio.abc.ReceiveChannel[Received[T]]):
         return self._port.is_behind
 
     @property
+    def unacknowledged(self) -> int:
+        """How many messages were sent that nobody has acknowledged."""
+        return self._port.unacknowledged
+
+    @property
+    def has_writer(self) -> bool:
+        """Whether the other end is open."""
+        return self._port.has_writer
+
+    @property
     def sent_before(self) -> int:
         """The sequence number of the last message that was sent before this reader was opened."""
         return self._port.sent_before

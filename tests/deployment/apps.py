@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import os
 import sys
+from pathlib import Path
 
 import attrs
 import trio
@@ -107,6 +108,25 @@ async def count(host: ConnectorHost) -> None:
 
 
 counting = Deployment("counting", count, [MqttConnector([COUNT])])
+
+
+PARTS = Outbound("parts", int, MqttRouting("test/parts", qos=1), max_payload=64, window=256)
+FIRST_PART, SECOND_PART = 10, 100
+GO_ON = "TAKTORA_TEST_GO_ON"  # names a named pipe: once somebody has written to it, the second part is sent
+
+
+async def send_in_two_parts(host: ConnectorHost) -> None:
+    async with host.open_writer(PARTS) as writer:
+        for number in range(FIRST_PART):
+            await writer.send(number)
+        await trio.to_thread.run_sync(Path(os.environ[GO_ON]).read_bytes, abandon_on_cancel=True)
+        for number in range(SECOND_PART):
+            await writer.send(FIRST_PART + number)
+        os.write(1, b"all is sent\n")
+        await trio.sleep_forever()
+
+
+in_two_parts = Deployment("in-two-parts", send_in_two_parts, [MqttConnector([PARTS])])
 
 
 IDENTITY = Outbound("identity", Identity, MqttRouting("test/identity", qos=1, retain=True))

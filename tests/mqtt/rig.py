@@ -44,6 +44,7 @@ class Source:
         self.queue: deque[bytes | Received[bytes] | Exception] = deque(payloads)
         self.acknowledged: list[int] = []
         self.sent_before = 0
+        self.has_writer = True
         self._taken = 0
         self._more = trio.Event()
 
@@ -54,6 +55,10 @@ class Source:
     @property
     def is_behind(self) -> bool:
         return bool(self.queue)
+
+    @property
+    def unacknowledged(self) -> int:
+        return self._taken + len(self.queue) - (self.acknowledged[-1] if self.acknowledged else 0)
 
     def receive_nowait(self) -> Received[bytes]:
         if not self.queue:

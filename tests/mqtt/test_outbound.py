@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import deque
 from typing import Any
@@ -180,16 +181,33 @@ async def test_a_stop_drains_what_is_queued(fake: Fake, autojump_clock: MockCloc
         assert [running.ended_at, session.closed_at] == [3, 3]
 
 
+@pytest.mark.parametrize(
+    ("app_is_there", "level", "end"),
+    [
+        (True, logging.INFO, "they wait for the next gateway, as long as the app runs"),
+        (False, logging.WARNING, "they are lost"),
+    ],
+)
 async def test_the_drain_is_bounded_and_says_what_is_left(
-    fake: Fake, caplog: pytest.LogCaptureFixture, autojump_clock: MockClock
+    app_is_there: bool,
+    level: int,
+    end: str,
+    fake: Fake,
+    caplog: pytest.LogCaptureFixture,
+    autojump_clock: MockClock,
 ) -> None:
+    caplog.set_level(logging.INFO)
     session = FakeSession(acknowledges=False)
     fake(session)
-    async with open_bridge(outbound(), drain_timeout=1.5) as running:
-        running.sources["out"].put(*numbered(3))
+    async with open_bridge(outbound(), drain_timeout=1.5, max_inflight=3) as running:
+        running.sources["out"].put(*numbered(5))
+        running.sources["out"].has_writer = app_is_there
         await trio.sleep(10)
+        session.finish(1)  # behind one that is not
         assert await running.stopped() == 11.5
-    assert "channel out: stopped with 3 messages not acknowledged" in caplog.text
+    told = [(record.levelno, record.getMessage()) for record in caplog.records if "stopped with" in record.msg]
+    text = f"channel out: stopped with 5 messages not acknowledged by the broker, 2 of them published: {end}"
+    assert told == [(level, text)]
     assert running.health == [("Up", 0), ("Down (the gateway was stopped)", 11.5)]
 
 
@@ -199,6 +217,7 @@ async def test_a_stop_without_a_connection_says_what_is_left(
     session = FakeSession(acknowledges=False)
     fake(session, ConnectFailed("no route"))
     async with open_bridge(outbound()) as running:
+        running.sources["out"].has_writer = False
         running.sources["out"].put(*numbered(3))
         await trio.sleep(1)
         session.lose()
