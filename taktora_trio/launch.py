@@ -34,6 +34,7 @@ from taktora_trio.mqtt.options import BrokerAddress
 from taktora_trio.mqtt.preflight import check_reachable
 from taktora_trio.outcome import call
 from taktora_trio.passwords import is_from_variable, password_file, read_password, read_url, url_file
+from taktora_trio.pid1 import leave_pid_1
 from taktora_trio.signals import open_revive_signal, open_stop_signals
 from taktora_trio.supervision import interpreter
 from taktora_trio.supervision.link import SupervisorLink, inherited_link
@@ -115,6 +116,7 @@ def launch(run: RunOptions) -> int:
         raise ConfigError(f"--for {run.seconds:g}: give more than 0 seconds")
     if run.mode == "split":
         _become_supervisor(run)
+    leave_pid_1()
     return _launch_here(run)
 
 
@@ -122,6 +124,7 @@ def launch_plugin(target: str, options: Options) -> int:
     """Run the app's half in this process; return the exit code."""
     from taktora_trio.shapes.plugin import run_plugin  # each process imports the one shape that it runs
 
+    leave_pid_1()
     link, life = inherited_link(), inherited_life_signs()
     with _last_words(life, link):
         with _judged_by(link):  # of a password it has no use
@@ -136,6 +139,7 @@ def launch_gateway(target: str, options: Options) -> int:
     """Run the protocol's half in this process; return the exit code."""
     from taktora_trio.shapes.gateway import run_gateway
 
+    leave_pid_1()
     link, life = inherited_link(), inherited_life_signs()
     with _last_words(life, link):
         with _judged_by(link):

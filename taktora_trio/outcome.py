@@ -32,7 +32,8 @@ def call(command: Callable[[], int | None]) -> int:
         log.critical("ended by an error: %s", summary(cause), exc_info=cause)
         code = 1
     try:
-        sys.stdout.flush()  # else the interpreter does it at its end, and complains about it in its own way
+        if sys.stdout is not None:  # an app may have set it so
+            sys.stdout.flush()  # else the interpreter does it at its end, and complains about it in its own way
     except OSError:
         _give_up_output()
     return code

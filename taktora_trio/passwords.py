@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from taktora_trio.errors import ConfigError
+from taktora_trio.escaping import escaped
 
 __all__ = [
     "PASSWORD_VARIABLE",
@@ -117,7 +118,7 @@ def _read(path: Path, what: str) -> bytes:
         with path.open("rb") as file:
             content = file.read(_LARGEST + 1)
     except (OSError, ValueError) as exc:
-        raise ConfigError(f"{what} {path} can't be read: {exc}") from None
+        raise ConfigError(f"{what} {escaped(str(path))} can't be read: {escaped(str(exc))}") from None
     if len(content) > _LARGEST:
         raise ConfigError(f"{what} {path} has more than {_LARGEST} bytes")
     if str(path).startswith(_FD) and str(path.readlink()).startswith("/memfd:"):

@@ -6,6 +6,8 @@ import contextlib
 import os
 import resource
 import sys
+from collections.abc import Iterator
+from pathlib import Path
 
 import trio
 
@@ -58,6 +60,24 @@ async def send_one(host: ConnectorHost) -> None:
         tell("works")
 
 
+async def leave_orphans(host: ConnectorHost) -> None:
+    """Leave some to process 1, and have a child of its own; tell of both."""
+    for _ in range(5):
+        await trio.run_process(["sh", "-c", "sleep 0.05 & exit 0"])
+    own = await trio.run_process(["sh", "-c", "exit 7"], check=False)
+    tell("own child", own.returncode)
+    while any(zombies()):  # noqa: ASYNC110 - only process 1 is told of their end
+        await trio.sleep(0.01)
+    tell("no zombies")
+    await trio.sleep_forever()
+
+
+def zombies() -> Iterator[bool]:
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            yield stat.read_text().rpartition(")")[2].split()[0] == "Z"
+
+
 async def tell_limits(host: ConnectorHost) -> None:
     """The limit of descriptors: of this process, of a program that it starts, of a fork."""
     tell("own", *resource.getrlimit(resource.RLIMIT_NOFILE))
@@ -69,5 +89,6 @@ async def tell_limits(host: ConnectorHost) -> None:
 deployment = Deployment("surrounded", send_one, [MqttConnector(FEW, options=MEMORY)])
 working = Deployment("working", work, [MqttConnector(FEW, options=MEMORY)])
 failing = Deployment("failing", fail, [MqttConnector(FEW, options=MEMORY)])
+orphans = Deployment("orphans", leave_orphans, [MqttConnector(FEW, options=MEMORY)])
 few = Deployment("few", tell_limits, [MqttConnector(FEW, options=MEMORY)])
 many = Deployment("many", open_all, [MqttConnector(MANY, options=MEMORY)])
