@@ -132,6 +132,32 @@ def revive(
     return 0
 
 
+@app.command
+def forget(
+    target: Target,
+    /,
+    *,
+    even_if_up: Annotated[
+        bool, Parameter(negative="", help="Also where its presence says Up, and no gateway is there to change that.")
+    ] = False,
+    options: Shared = Options(),
+) -> int:
+    """Have the broker forget a deployment that is gone for good.
+
+    For each of its MQTT connectors the broker deletes the session, with every message that waits in it, and the
+    retained message of its presence (taktora/CLIENT-ID/health). Other retained messages stay: they are the app's.
+
+    Give what the run was given: --broker, --domain, --client-id. A client id that is not given and not declared is made
+    of this machine's name. For a deployment of another machine, or of a container, give the id that is in the topic of
+    its presence; mosquitto_sub -t taktora/+/health -v shows those that are left.
+
+    It refuses where the deployment runs, or its presence says Up.
+    """
+    from taktora_trio.forgetting import forget_deployment  # with it comes what connects to a broker
+
+    return forget_deployment(target, options, even_if_up)
+
+
 # By its name: nothing of it is imported before its turn.
 app.command(
     "taktora_trio.chaos.command:chaos", name="chaos", help="Break a split deployment in every way, and see what holds."

@@ -118,6 +118,10 @@ class Connector(ABC):
     def check_carries_metadata(self) -> None:  # noqa: B027 - a protocol may carry it
         """Raise `ConfigError` where metadata and correlation ids would not reach the other side."""
 
+    def known_as(self, deployment: str) -> str:
+        """What its gateway is called at the other end, by default, if the deployment is called so."""
+        return f"{deployment}-{self.name}"
+
     def check(self) -> None:
         """Raise `ConfigError` for what no half could work with."""
         check_name("connector", self.name)

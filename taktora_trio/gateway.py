@@ -123,7 +123,7 @@ async def open_connector_gateway(
         stack.callback(health.close)
         channels = {
             connector.name: await _open_channels(
-                stack, node, connector, health, f"{name}-{connector.name}", Executor(observers=observers)
+                stack, node, connector, health, connector.known_as(name), Executor(observers=observers)
             )
             for connector in connectors
         }

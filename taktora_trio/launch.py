@@ -56,6 +56,7 @@ __all__ = [
     "launch",
     "launch_gateway",
     "launch_plugin",
+    "load_for_gateway",
 ]
 
 log = logging.getLogger(__name__)
@@ -143,8 +144,7 @@ def launch_gateway(target: str, options: Options) -> int:
     link, life = inherited_link(), inherited_life_signs()
     with _last_words(life, link):
         with _judged_by(link):
-            broker = _broker_of_half(options)
-            deployment, domain = _load(target, options, broker, _password(options, broker))
+            deployment, domain = load_for_gateway(target, options)
         if link is None:  # else it was checked at the start, and a file that is away by now may come back
             deployment.check_files()
         make_room(deployment.connectors, ONE_END)
@@ -260,6 +260,12 @@ def _load(
     if options.broker != "embedded":
         deployment = deployment.with_broker(broker, options.ca_file, password)
     return deployment.with_client_id(options.client_id), domain
+
+
+def load_for_gateway(target: str, options: Options) -> tuple[Deployment, Domain]:
+    """The deployment at its broker, with the password. Raises `ConfigError`."""
+    broker = _broker_of_half(options)
+    return _load(target, options, broker, _password(options, broker))
 
 
 def _broker_of_half(options: Options) -> BrokerAddress | None:

@@ -14,7 +14,6 @@ import traceback
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
-import attrs
 import trio
 from trio_util import move_on_when
 
@@ -26,11 +25,10 @@ from taktora_trio.health import Connecting, ConnectorHealth, Degraded, Down, Hea
 from taktora_trio.mqtt import poison, reconnect
 from taktora_trio.mqtt.filters import ChannelFilters
 from taktora_trio.mqtt.inbound import DEGRADED_FOR, InboundMessages
-from taktora_trio.mqtt.options import MqttOptions
 from taktora_trio.mqtt.outbound import OutboundPump
 from taktora_trio.mqtt.poison import Alone, Suspicion
-from taktora_trio.mqtt.presence import Presence, with_presence
-from taktora_trio.mqtt.record import SubscriptionRecord
+from taktora_trio.mqtt.presence import with_presence
+from taktora_trio.mqtt.record import record_of
 from taktora_trio.mqtt.sessions import open_session
 from taktora_trio.mqtt.sessions.session import OWN_PACKET_IDS, Session, SessionLost
 from taktora_trio.mqtt.sessions.state import SessionState
@@ -70,14 +68,14 @@ class _Bridge:
         self, connector: MqttConnector, channels: GatewayChannels, health: HealthBoard, stop: trio.Event
     ) -> None:
         self._name = connector.name
-        self._options, self._presence = _complete(connector, channels.name)
+        self._options, self._presence = with_presence(connector.options_as(channels.name))
         self._health = health
         self._stop = stop
         self._revive = channels.revive
         self._state = SessionState()
         self._inbound = InboundMessages(connector, channels.inbound, health)
         filters = ChannelFilters(channel for channel in connector.channels if channel.direction == "in")
-        self._subscriptions = Subscriptions(connector.name, filters, _record(self._options))
+        self._subscriptions = Subscriptions(connector.name, filters, record_of(self._options))
         self._pumps = _pumps(connector, channels, health)
         self._executor = channels.executor or Executor()
         self._suspicion = Suspicion()
@@ -242,28 +240,6 @@ class _Bridge:
 def _is_of_a_pump(exc: BaseException) -> bool:
     """Whether it came out of a pump, which the session has called: then it would come again on every connection."""
     return any(frame.f_globals.get("__name__") in _PUMPS for frame, _ in traceback.walk_tb(exc.__traceback__))
-
-
-def _complete(connector: MqttConnector, name: str) -> tuple[MqttOptions, Presence]:
-    """The options with what was left open decided."""
-    options = connector.options
-    if options.client_id is None and name:
-        # Not made up anew each time: by its name the broker knows an incarnation's successor, and closes the
-        # connection that a stale one may still have (MQTT 3.1.1, section 3.1.4-2).
-        options = attrs.evolve(options, client_id=name)
-    # Without a name nobody could come back to a session.
-    options = attrs.evolve(options, persistent=connector.session_lasts and options.client_id is not None)
-    return with_presence(options)
-
-
-def _record(options: MqttOptions) -> SubscriptionRecord | None:
-    """Of a session that outlives this process; a broker in memory has none."""
-    if not options.persistent or options.client_id is None or options.session == "memory":
-        return None
-    broker = options.broker
-    return SubscriptionRecord(
-        options.client_id, broker.path if broker.transport == "unix" else f"{broker.host}:{broker.port}"
-    )
 
 
 def _pumps(connector: MqttConnector, channels: GatewayChannels, health: HealthBoard) -> list[OutboundPump]:

@@ -50,6 +50,16 @@ class MqttConnector(Connector):
                 " MqttOptions(protocol='5') where the broker speaks it"
             )
 
+    def options_as(self, name: str) -> MqttOptions:
+        """The options with what was left open decided, where the other end is to know this connector by that name."""
+        client_id = self.options.client_id
+        if client_id is None and name:
+            # Not made up anew each time: by its name the broker knows an incarnation's successor, and closes the
+            # connection that a stale one may still have (MQTT 3.1.1, section 3.1.4-2).
+            client_id = name
+        # Without a name nobody could come back to a session.
+        return attrs.evolve(self.options, client_id=client_id, persistent=self.session_lasts and client_id is not None)
+
     @property
     def session_lasts(self) -> bool:
         """Whether the broker is asked to keep the session: where inbound QoS 1 or 2 wants it, or the options say so."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import tempfile
@@ -11,9 +12,10 @@ from pathlib import Path
 import msgspec
 
 from taktora_trio.errors import ConfigError
+from taktora_trio.mqtt.options import MqttOptions
 from taktora_trio.mqtt.topics import check_filter
 
-__all__ = ["SubscriptionRecord", "state_folder"]
+__all__ = ["SubscriptionRecord", "record_of", "state_folder"]
 
 _LARGEST = 2**20  # bytes of a file that is read
 
@@ -53,6 +55,11 @@ class SubscriptionRecord:
         name = hashlib.sha256(f"{self._broker}\n{self._client_id}".encode()).hexdigest()[:20]
         return state_folder() / "subscriptions" / f"{name}.json"
 
+    def remove(self) -> None:
+        """Of none that is there nothing is said. Raises `OSError`."""
+        with contextlib.suppress(FileNotFoundError):
+            self.path.unlink()
+
     def read(self) -> set[str]:
         """The filters that were written last; none if there were none. Raises `OSError`, also for another file."""
         try:
@@ -83,3 +90,13 @@ class SubscriptionRecord:
         except BaseException:
             Path(name).unlink(missing_ok=True)
             raise
+
+
+def record_of(options: MqttOptions) -> SubscriptionRecord | None:
+    """Of a session that outlives this process; a broker in memory has none."""
+    if not options.persistent or options.client_id is None or options.session == "memory":
+        return None
+    broker = options.broker
+    return SubscriptionRecord(
+        options.client_id, broker.path if broker.transport == "unix" else f"{broker.host}:{broker.port}"
+    )
