@@ -90,7 +90,7 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     for path in (tmp_path / "missing", tmp_path, Path("a\0b")):
         with pytest.raises(ConfigError, match="can't be read") as caught:
             read_password(path)
-        assert f"the password file {path} " in str(caught.value)
+        assert f"the password file {escaped(str(path))} " in str(caught.value)
 
 
 def test_a_file_that_is_too_large_is_refused_before_it_fills_the_memory(tmp_path: Path) -> None:
