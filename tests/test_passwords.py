@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from taktora_trio import ConfigError
+from taktora_trio.escaping import escaped
 from taktora_trio.mqtt.address import BrokerAddress
 from taktora_trio.passwords import (
     PASSWORD_VARIABLE,
