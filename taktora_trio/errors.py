@@ -64,7 +64,7 @@ class BackPressure(ConnectorError, trio.WouldBlock):
 
 
 class ConnectorDown(ConnectorError):
-    """The connector cannot reach its broker and will not try again by itself."""
+    """The broker refuses the connector, and will until somebody changes something. It is tried again, after minutes."""
 
 
 class Escalated(ConnectorError):

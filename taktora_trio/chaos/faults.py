@@ -141,7 +141,7 @@ async def _restart_broker(system: System, parameters: Parameters) -> None:
 
 
 async def _refuse_login(system: System, parameters: Parameters) -> None:
-    """A refused login is not tried again, so in the end it takes a new gateway."""
+    """A refused login is tried again only after half a minute, so in the end there is a new gateway."""
     await _stop_broker(system, signal.SIGTERM)
     system.broker.anonymous = False
     await system.broker.start()

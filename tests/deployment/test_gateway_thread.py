@@ -8,6 +8,7 @@ import math
 import signal
 import threading
 import time
+import uuid
 from collections.abc import Callable
 
 import attrs
@@ -30,6 +31,7 @@ from taktora_trio import (
 )
 from taktora_trio.connector import GatewayChannels
 from taktora_trio.health import HealthBoard
+from taktora_trio.mqtt.sessions.memory import MemoryBroker
 from taktora_trio.shapes.in_process import run_in_process
 from taktora_trio.transport.domain import Domain
 from tests.client import open_client
@@ -88,6 +90,28 @@ async def _until_no_thread(seconds: float = 5) -> None:
     with trio.fail_after(seconds):
         while _gateway_threads():  # noqa: ASYNC110 - nothing announces it
             await trio.sleep(0.01)
+
+
+@pytest.mark.parametrize("thread", [False, True])
+async def test_a_refused_login_is_tried_at_once_when_the_app_asks_for_it(thread: bool, domain: Domain) -> None:
+    """In whichever loop the gateway runs."""
+    host_name = f"{uuid.uuid4().hex}.example"
+    memory = MemoryBroker.at(host_name, 1883)
+    memory.refuses_login = True
+
+    async def app(host: ConnectorHost) -> None:
+        down = await host.wait_for_health(Down)
+        assert isinstance(down, Down)
+        assert down.next_attempt is not None
+        assert 20 < down.next_attempt - time.time() < 40
+        memory.refuses_login = False
+        host.revive_gateway()
+        with trio.fail_after(5):
+            await host.wait_for_health(Up)
+
+    connector = MqttConnector([OUT], options=MqttOptions(broker=f"mqtt://{host_name}", session="memory"))
+    deployment = Deployment("refused", app, [connector], gateway_thread=thread)
+    assert await run_in_process(deployment, domain, trio.Event()) == 0
 
 
 async def test_messages_pass_both_ways(broker: Mosquitto, domain: Domain) -> None:

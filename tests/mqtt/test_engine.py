@@ -13,6 +13,7 @@ from taktora_trio.channel import Metadata
 from taktora_trio.mqtt.sessions import packets
 from taktora_trio.mqtt.sessions.engine import Disconnected, Engine
 from taktora_trio.mqtt.sessions.packets import Malformed
+from taktora_trio.mqtt.sessions.reasons import TAKEN_OVER
 from taktora_trio.mqtt.sessions.session import Message
 from taktora_trio.mqtt.sessions.state import SessionState
 
@@ -176,10 +177,12 @@ def test_refusals_have_names() -> None:
 
 
 def test_a_farewell_has_a_name() -> None:
-    with pytest.raises(Disconnected, match="Session taken over"):
+    with pytest.raises(Disconnected, match="Session taken over") as caught:
         Client(5).connect().receive(b"\xe0\x02\x8e\x00")
-    with pytest.raises(Disconnected, match="normal disconnection"):
+    assert caught.value.code == TAKEN_OVER
+    with pytest.raises(Disconnected, match="normal disconnection") as caught:
         Client(5).connect().receive(b"\xe0\x00")
+    assert caught.value.code == 0
 
 
 @VERSIONS

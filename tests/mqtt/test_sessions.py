@@ -18,9 +18,11 @@ import trio
 import trio.testing
 
 from taktora_trio import BrokerAddress, Metadata
+from taktora_trio.errors import leaves
 from taktora_trio.mqtt.options import LastWill, MqttOptions
 from taktora_trio.mqtt.sessions import open_session
 from taktora_trio.mqtt.sessions.memory import MemoryBroker
+from taktora_trio.mqtt.sessions.reasons import reason_name
 from taktora_trio.mqtt.sessions.session import (
     ConnectFailed,
     ConnectRefused,
@@ -30,6 +32,8 @@ from taktora_trio.mqtt.sessions.session import (
     SessionLost,
 )
 from taktora_trio.mqtt.sessions.state import SessionState
+from tests.brokers.hostile import Peer, open_hostile_broker
+from tests.brokers.packets import CONNACK, packet
 from tests.mosquitto import find_mosquitto, free_port, open_mosquitto
 
 
@@ -433,6 +437,38 @@ async def test_taken_over_by_another_with_the_same_id(rig: Rig) -> None:
     # mosquitto 2.0.11 closes the connection and does not say why; see test_engine.py for one that does.
     assert lost.code == (0x8E if rig.v5 and rig.options.session == "memory" else 0)
     assert not lost.silent
+
+
+@pytest.mark.parametrize("session", ["native", "aiomqtt"])
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [
+        (0x87, ConnectRefused),
+        (0x85, ConnectRefused),
+        (0x97, ConnectFailed),
+        (0x8A, ConnectFailed),
+        (0x9C, ConnectFailed),
+    ],
+)
+async def test_only_what_lasts_is_a_refusal(session: Any, code: int, kind: type[Exception]) -> None:
+    async def refuse(peer: Peer) -> None:
+        await peer.connect()
+        other = b"other.example:1883"
+        properties = b"\x1c" + len(other).to_bytes(2) + other if code == 0x9C else b""
+        await peer.send(packet(CONNACK, bytes([0, code, len(properties)]) + properties))
+        await peer.until_gone()
+
+    async with open_hostile_broker([refuse]) as broker:
+        options = MqttOptions(broker=broker.url, session=session, protocol="5")
+        with pytest.RaisesGroup(kind, allow_unwrapped=True, flatten_subgroups=True) as caught:
+            async with open_session(options, lambda message: None):
+                pass
+    [failure] = leaves(caught.value)
+    assert reason_name(code) in str(failure)
+    if isinstance(failure, ConnectRefused):
+        assert failure.code == code
+    if code == 0x9C and session == "native":
+        assert "it names 'other.example:1883', which is not followed" in str(failure)
 
 
 @pytest.fixture

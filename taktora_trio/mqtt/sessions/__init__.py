@@ -21,7 +21,7 @@ def open_session(
     `state` is the same for each connection of one client. What comes with more than `max_payload` bytes may be handed
     on without its payload (`Message.skipped`). `options.persistent` of `None` is no.
 
-    Raises `ConnectFailed` (try again later) or `ConnectRefused` (trying again would end the same way).
+    Raises `ConnectFailed` (try again later) or `ConnectRefused` (until somebody changes something).
     """
     state = SessionState() if state is None else state
     if options.session == "memory":

@@ -20,6 +20,8 @@ class Connack:
     name: str
     session_present: bool
     limits: BrokerLimits = NO_LIMITS
+    server_reference: str = ""
+    """The server that it names instead of itself (MQTT 5, section 3.2.2.3.16)."""
 
 
 def decode_connack(data: bytes, start: int, stop: int, version: int) -> Connack:
@@ -48,4 +50,4 @@ def decode_connack(data: bytes, start: int, stop: int, version: int) -> Connack:
         limits = limits_of(properties)
     except ValueError as exc:
         raise Malformed(str(exc)) from None
-    return Connack(code, name, bool(data[start]), limits)
+    return Connack(code, name, bool(data[start]), limits, properties.get(0x1C, ""))

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping
 
 import trio
 
+from taktora_trio.escaping import escaped
 from taktora_trio.mqtt.options import MqttOptions
 from taktora_trio.mqtt.sessions import packets
 from taktora_trio.mqtt.sessions.connack import Connack
@@ -154,10 +155,20 @@ class NativeSession(Session):
         if connack.code >= 0x80:
             if connack.code in PERMANENT:
                 raise ConnectRefused(f"the broker refused the login: {connack.name}", connack.code)
-            raise ConnectFailed(f"the broker refused the connection for now: {connack.name}", answered=True)
+            raise ConnectFailed(
+                f"the broker refused the connection for now: {connack.name}{self._elsewhere(connack.server_reference)}",
+                answered=True,
+            )
         self.session_present, self.limits = connack.session_present, connack.limits
         self.limits.tell_of_expiry(options.session_expiry if options.persistent else 0)
         return connack
+
+    def _elsewhere(self, server: str) -> str:
+        """Where the broker sends us: for the operator to know, who alone chooses whom to give our password to."""
+        password = self._options.broker.password
+        if not server or (password and password in server.encode()):  # a broker may say back what it was told
+            return ""
+        return f" (it names '{escaped(server)}', which is not followed)"
 
     # Tasks
 
