@@ -5,6 +5,7 @@ runs with both in one process or in two.
 
 The layers, each importing only those above it (checked by import-linter):
 
+    startpath                                    where a program of ours looks for modules
     errors, escaping                             the family of errors; how words from the other side are shown
     channel, codec, health, connector            the contracts: no shared memory, no protocol
     supervision/                                 restart policy; supervise a task or a process

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
+import sys
 from pathlib import Path
 
 import pytest
+import trio
 
 from taktora_trio.transport.domain import Domain
 from tests.command import MODES, open_command, open_run, run_command
@@ -84,6 +87,7 @@ async def test_declarations(name: str, tmp_path: Path, monkeypatch: pytest.Monke
         ("examples.echo:nothing", ["'nothing'", "it has deployment"]),
         ("examples.echo:echo", ["a function, not a Deployment", "it has deployment"]),
         ("examples.echo", ["MODULE:DEPLOYMENT"]),
+        ("examples/echo.py:deployment", ["is a file", "write examples.echo:deployment"]),
     ],
 )
 @pytest.mark.parametrize("command", [("run", "--mode", "split"), ("plugin",), ("gateway",), ("plan",)])
@@ -134,7 +138,14 @@ async def test_an_unreachable_broker_can_be_awaited(domain: Domain) -> None:
         ("run", ECHO, "--mode", "both"),
         ("run", ECHO, "--mode", "split", "--for", "soon"),
         ("run", ECHO, "--mode", "split", "--for", "0"),
+        ("run", ECHO, "--mode", "split", "--for", "nan"),
+        ("run", ECHO, "--mode", "split", "--for", "-inf"),
+        ("run", ECHO, "--mode", "split", "--for", "a\nb"),
+        ("run", ECHO, "--mode", "split", "--for", "1", "--for", "2"),
         ("run", ECHO, "--mode", "split", "--domain", "a/b"),
+        ("run", ECHO, "--mode", "split", "--domain", ""),
+        ("run", ECHO, "--mode", "split", "--domain", os.fsdecode(b"\xff")),
+        ("run", os.fsdecode(b"\xff:\xff"), "--mode", "split"),
         ("run", ECHO, "--mode", "split", "--nonsense"),
         ("run", ECHO, "--mode", "split", "--broker-password-file", "/no/such/file"),
         ("run", ECHO, "--mode", "split", "--broker", "mqtt://a:b@localhost", "--broker-password-file", "/dev/null"),
@@ -193,6 +204,23 @@ async def test_plan() -> None:
     plan = json.loads(output)
     assert plan["fits"]
     assert plan["total_bytes"] == sum(s["total_bytes"] for s in plan["services"]) + plan["overhead_bytes"]
+
+
+async def test_enough_was_read() -> None:
+    """As by `| head -1`: the reader goes, and it ends without a word, as by SIGPIPE."""
+    command = '"$@" | true; exit ${PIPESTATUS[0]}'
+    program = [sys.executable, "-m", "taktora_trio", "plan", ECHO]
+    process = await trio.run_process(["bash", "-c", command, "bash", *program], check=False, capture_stderr=True)
+    assert process.returncode == 128 + signal.SIGPIPE
+    assert process.stderr == b""
+
+
+async def test_output_that_cannot_be_written() -> None:
+    program = [sys.executable, "-m", "taktora_trio", "plan", ECHO]
+    with open("/dev/full", "wb") as full:  # noqa: ASYNC230, PTH123 - it never waits
+        process = await trio.run_process(program, stdout=full, check=False, capture_stderr=True)
+    assert process.returncode == 2
+    assert process.stderr == b"taktora-trio: standard output can't be written: No space left on device\n"
 
 
 async def test_help_teaches() -> None:
