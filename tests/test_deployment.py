@@ -166,7 +166,7 @@ BROKEN = {
     "class E(Exception):\n def __str__(self): raise ValueError\nraise E": "E: (its message can't be shown: ValueError)",
     "class E(BaseException): ...\nraise E('x')": "E: x",
     "from os import nothing": "ImportError: cannot import name 'nothing'",
-    "import app_broken\nfrom app_broken import deployment": "(most likely due to a circular import)",
+    "import app_broken\nfrom app_broken import deployment": "ImportError: cannot import name 'deployment' from",
     "def __getattr__(name): raise ValueError(name)": "ValueError: deployment",
     "import sys; sys.exit(3)": "ends the program when it is imported (SystemExit: 3, {folder}/app_broken.py:1)",
     "x = 1\0": "null bytes",
