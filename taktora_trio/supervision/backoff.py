@@ -35,7 +35,7 @@ class Backoff:
             raise ConfigError(f"backoff initial is {self.initial!r}; it must be more than 0 seconds")
         if not self.initial <= self.maximum < math.inf:
             raise ConfigError(f"backoff maximum is {self.maximum!r}; it must be at least initial ({self.initial!r})")
-        if not 1 <= self.factor < math.inf:
+        if not self.factor >= 1:  # infinite: the longest delay from the second on
             raise ConfigError(f"backoff factor is {self.factor!r}; it must be at least 1")
         if not 0 <= self.jitter <= 1:
             raise ConfigError(f"backoff jitter is {self.jitter!r}; it must be from 0 to 1 (a share of the delay)")
