@@ -21,6 +21,7 @@ from taktora_trio.launch import (
     launch_gateway,
     launch_plugin,
 )
+from taktora_trio.liveness import Half, check_alive
 from taktora_trio.loading import load_deployment
 from taktora_trio.outcome import call, show
 from taktora_trio.passwords import hide_secrets
@@ -123,13 +124,31 @@ def revive(
     domain: Annotated[str | None, Parameter(help="The domain of the run; by default the deployment's name.")] = None,
 ) -> int:
     """Have a gateway started again that was given up, or have it connect at once instead of after its delay."""
+    show(ask_to_revive(_domain_of_run(target, domain)))
+    return 0
+
+
+@app.command
+def health(
+    target: Annotated[str | None, Parameter(help="The app that runs, as MODULE:DEPLOYMENT.")] = None,
+    /,
+    *,
+    domain: Annotated[str | None, Parameter(help="The domain of the run; by default the deployment's name.")] = None,
+    half: Annotated[Half | None, Parameter(help="Only this half; by default all of the run.")] = None,
+    max_age: Annotated[float, Parameter(help="Seconds that the last sign of life may be old.")] = 10.0,
+) -> int:
+    """Say whether a run lives: for the probe of a container. Exit code 1 if a half is gone, hangs, or is stopped."""
+    for line in check_alive(_domain_of_run(target, domain), half, max_age):
+        show(line)
+    return 0
+
+
+def _domain_of_run(target: str | None, domain: str | None) -> Domain:
     if domain is None:
         if target is None:
             raise ConfigError("say which run: MODULE:DEPLOYMENT, or --domain NAME")
         domain = load_deployment(target).name
-    found = Domain(domain)
-    show(ask_to_revive(found))
-    return 0
+    return Domain(domain)
 
 
 @app.command

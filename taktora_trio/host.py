@@ -134,6 +134,10 @@ class ConnectorHost:
         """The present health of the connector of that name; it may be left out where there is only one."""
         return self._board.state(self._name_of(connector))
 
+    def states(self) -> dict[str, ConnectorHealth]:
+        """The present health of every connector, by name."""
+        return self._board.states()
+
     def health_events(self) -> HealthEvents:
         """Subscribe to every change of health from now on: `async for event in host.health_events()`."""
         return self._board.events()

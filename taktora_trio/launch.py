@@ -22,7 +22,6 @@ from typing import TYPE_CHECKING, Literal, NoReturn, TypeAlias
 import attrs
 import msgspec
 import trio
-from trio_util import move_on_when
 
 from taktora_trio.deployment import Deployment
 from taktora_trio.errors import ConfigError, ConnectorError
@@ -218,13 +217,13 @@ def _launch_here(run: RunOptions) -> int:
                 if run.mode == "in-process":
                     from taktora_trio.shapes.in_process import run_in_process
 
-                    return await run_in_process(chosen, domain, stop, revive)
+                    return await run_in_process(chosen, domain, stop, revive, life)
                 from taktora_trio.shapes.split import run_split
 
                 async with _relayed(options.log) as write, _zygote(run) as zygote:
                     halves = _halves(run, domain, address, password, write, zygote)
                     kill_halves.append(halves.kill)
-                    return await run_split(chosen, domain, stop, halves, revive)
+                    return await run_split(chosen, domain, stop, halves, revive, life)
 
     def end_at_once() -> None:
         for kill in kill_halves:
@@ -232,7 +231,7 @@ def _launch_here(run: RunOptions) -> int:
         domain.remove_if_alone()
 
     with contextlib.closing(inherited_life_signs()) as life:
-        return trio.run(_until_stopped, shape, None, run.seconds, end_at_once, life)
+        return trio.run(_until_stopped, shape, None, run.seconds, end_at_once)
 
 
 @contextlib.asynccontextmanager
@@ -361,12 +360,8 @@ async def _until_stopped(
     link: SupervisorLink | None,
     seconds: float | None,
     end_at_once: Callable[[], None],
-    life: LifeSigns | None = None,
 ) -> int:
-    """Run `work`, and set its stop event at a signal, after `seconds`, or when the supervisor is gone.
-
-    `life` tells a supervisor of ours that it runs; a half tells that itself, when it is ready.
-    """
+    """Run `work`, and set its stop event at a signal, after `seconds`, or when the supervisor is gone."""
 
     async def stop_when(wait: Callable[[], Awaitable[None]]) -> None:
         await wait()
@@ -377,8 +372,6 @@ async def _until_stopped(
             nursery.start_soon(stop_when, partial(_wait_until_alone, link))
         if seconds is not None:
             nursery.start_soon(stop_when, partial(trio.sleep, seconds))
-        if life is not None:
-            nursery.start_soon(_live, life, stop)
         code = await work(stop)
         nursery.cancel_scope.cancel()
     return code
@@ -390,13 +383,6 @@ async def _wait_until_alone(link: SupervisorLink) -> None:
     with open(os.devnull, "w") as nowhere:  # noqa: ASYNC230, PTH123 - it never waits
         for fd in (1, 2):
             os.dup2(nowhere.fileno(), fd)
-
-
-async def _live(life: LifeSigns, stop: trio.Event) -> None:
-    await life.ready("both halves are supervised")
-    async with move_on_when(stop.wait):
-        await life.serve()
-    life.stopping()
 
 
 def _nothing() -> None:

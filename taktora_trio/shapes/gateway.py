@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+from collections.abc import Callable, Iterator
 
 import trio
 from trio_util import RepeatedEvent, move_on_when
@@ -10,16 +12,18 @@ from trio_util import RepeatedEvent, move_on_when
 from taktora_trio.deployment import Deployment
 from taktora_trio.gateway import ConnectorGateway, open_connector_gateway
 from taktora_trio.shapes.naming import warn_of_names_that_pass
+from taktora_trio.shapes.status import tell_health
 from taktora_trio.supervision.link import ReviveGateway, SupervisorLink
 from taktora_trio.supervision.notify import LifeSigns
 from taktora_trio.transport.domain import Domain, open_node
+from taktora_trio.transport.pulse import open_pulse
 from taktora_trio.transport.reserve import NoRoom
 
 __all__ = ["run_gateway"]
 
 log = logging.getLogger(__name__)
 
-_WAITING = 10.0  # seconds after which a gateway that waits asks its supervisor for more time
+_WAITING = 10.0  # seconds for which a start may go on waiting for memory
 
 
 async def run_gateway(
@@ -33,47 +37,79 @@ async def run_gateway(
     """Carry messages until `stop` is set, drain, and return the exit code.
 
     It connects at once when `revive` is set, or the supervisor says so.
-    The services are created by a supervisor or a plugin; until there is one this says that it waits.
+    The services are created by a supervisor or a plugin; until there is one this says that it waits, and is ready: so
+    it holds up nobody who waits for it to start, and the plugin may be started after it.
     """
-    while not stop.is_set():
-        if not domain.is_ready():
-            await _wait_for_plugin(domain, stop, life)
-            continue
-        with domain.hold("gateway"):
-            if domain.is_ready():  # else its owner has left before we had our role
-                try:
-                    await _carry(deployment, domain, stop, life, link, revive)
-                    break
-                except NoRoom as exc:  # to start again would change nothing, and take one restart of the policy
-                    log.error("%s", exc)
-                    await life.status(str(exc), extend=3 * _WAITING)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(life.stopping_when, stop)
+        work = _Work(life, nursery)
+        while not stop.is_set():
+            if not domain.is_ready():
+                await _wait_for_plugin(domain, stop, work)
+                continue
+            with domain.hold("gateway"):
+                if domain.is_ready():  # else its owner has left before we had our role
+                    try:
+                        with open_pulse(domain, "gateway") as beat:
+                            await _carry(deployment, domain, stop, work, link, revive, beat)
+                        break
+                    except NoRoom as exc:  # to start again would change nothing, and take one restart of the policy
+                        log.error("%s", exc)
+                        await life.status(str(exc), extend=3 * _WAITING)
+        nursery.cancel_scope.cancel()
     if link is not None and link.is_gone:
         await domain.end_orphan("plugin")
     return 0
 
 
-async def _wait_for_plugin(domain: Domain, stop: trio.Event, life: LifeSigns) -> None:
+class _Work:
+    """What the process does now, for whoever asks whether it lives."""
+
+    def __init__(self, life: LifeSigns, nursery: trio.Nursery) -> None:
+        self.life = life
+        self._nursery = nursery
+        self._gateway: ConnectorGateway | None = None
+        self._beat: Callable[[], None] | None = None
+        self._is_ready = False
+
+    async def ready(self, status: str) -> None:
+        """From the first time on it gives signs of life."""
+        await self.life.ready(status)
+        if not self._is_ready:
+            self._is_ready = True
+            self._nursery.start_soon(self.life.serve, self._stalled, self._show)
+
+    @contextlib.contextmanager
+    def of(self, gateway: ConnectorGateway, beat: Callable[[], None]) -> Iterator[None]:
+        self._gateway, self._beat = gateway, beat
+        try:
+            yield
+        finally:
+            self._gateway = self._beat = None
+
+    def _stalled(self) -> str | None:
+        return self._gateway.stalled() if self._gateway is not None else None
+
+    def _show(self) -> None:
+        if self._beat is not None:
+            self._beat()
+
+
+async def _wait_for_plugin(domain: Domain, stop: trio.Event, work: _Work) -> None:
     log.info("domain %s: waiting for its plugin: start `taktora-trio plugin` with the same deployment", domain.name)
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(_ask_for_time, life)
-        async with move_on_when(stop.wait):
-            await domain.wait_until_ready()
-        nursery.cancel_scope.cancel()
-
-
-async def _ask_for_time(life: LifeSigns) -> None:
-    while True:
-        await life.status("waiting for its plugin", extend=3 * _WAITING)
-        await trio.sleep(_WAITING)
+    await work.ready("waiting for its plugin")
+    async with move_on_when(stop.wait):
+        await domain.wait_until_ready()
 
 
 async def _carry(
     deployment: Deployment,
     domain: Domain,
     stop: trio.Event,
-    life: LifeSigns,
+    work: _Work,
     link: SupervisorLink | None,
     revive: RepeatedEvent,
+    beat: Callable[[], None],
 ) -> None:
     warn_of_names_that_pass(deployment)
     async with (
@@ -87,16 +123,16 @@ async def _carry(
         ) as gateway,
         trio.open_nursery() as nursery,
     ):
-        nursery.start_soon(_live, gateway, life)
-        nursery.start_soon(life.stopping_when, stop)
+        nursery.start_soon(_tell, work, gateway)
         nursery.start_soon(_revive_at, revive, gateway)
         if link is not None:
             nursery.start_soon(_obey, link, gateway)
-        try:
-            await gateway.run(stop)
-        except Exception as exc:
-            gateway.report_crash(exc)
-            raise
+        with work.of(gateway, beat):
+            try:
+                await gateway.run(stop)
+            except Exception as exc:
+                gateway.report_crash(exc)
+                raise
         nursery.cancel_scope.cancel()
 
 
@@ -111,6 +147,6 @@ async def _obey(link: SupervisorLink, gateway: ConnectorGateway) -> None:
             gateway.revive()
 
 
-async def _live(gateway: ConnectorGateway, life: LifeSigns) -> None:
-    await life.ready("carrying messages")
-    await life.serve(gateway.stalled)
+async def _tell(work: _Work, gateway: ConnectorGateway) -> None:
+    await work.ready("connecting")
+    await tell_health(work.life, gateway.health.states, gateway.health.events())

@@ -6,6 +6,7 @@ That task may run the gateway in a thread with a loop of its own (`Deployment.ga
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from functools import partial
 
 import trio
@@ -16,9 +17,12 @@ from taktora_trio.gateway import ConnectorGateway, open_connector_gateway
 from taktora_trio.host import ConnectorHost, open_connector_host
 from taktora_trio.shapes.gateway_thread import run_in_thread
 from taktora_trio.shapes.naming import warn_of_names_that_pass
+from taktora_trio.shapes.status import open_life, tell_health
+from taktora_trio.supervision.notify import LifeSigns
 from taktora_trio.supervision.supervisor import Supervisor
 from taktora_trio.supervision.task import as_task
-from taktora_trio.transport.domain import Domain, Node, open_node
+from taktora_trio.transport.domain import ROLES, Domain, Node, open_node
+from taktora_trio.transport.pulse import open_pulse
 from taktora_trio.transport.services import open_services, specs_of
 from taktora_trio.transport.sizing import check_plan, plan_memory
 
@@ -26,21 +30,37 @@ __all__ = ["run_in_process"]
 
 
 async def run_in_process(
-    deployment: Deployment, domain: Domain, stop: trio.Event, revive: RepeatedEvent | None = None
+    deployment: Deployment,
+    domain: Domain,
+    stop: trio.Event,
+    revive: RepeatedEvent | None = None,
+    life: LifeSigns | None = None,
 ) -> int:
     """Run both halves until the app returns or `stop` is set; then drain, and return the exit code.
 
+    `life` tells a supervisor that it is ready, once the domain is its own, and that it lives.
     `revive` starts a gateway again that was given up, and has any other connect at once. Raises `Escalated` if the
     gateway failed too often, and its policy says so.
     """
     check_plan(plan_memory(deployment.connectors))
     await domain.settle()
-    with domain.hold("owner", "plugin", "gateway"):
-        await _run_halves(deployment, domain, stop, RepeatedEvent() if revive is None else revive)
+    with contextlib.ExitStack() as stack:
+        if life is None:
+            life = stack.enter_context(contextlib.closing(LifeSigns(None, None)))
+        stack.enter_context(domain.hold(*ROLES))
+        beat = stack.enter_context(open_pulse(domain, *ROLES))
+        await _run_halves(deployment, domain, stop, RepeatedEvent() if revive is None else revive, life, beat)
     return 0
 
 
-async def _run_halves(deployment: Deployment, domain: Domain, stop: trio.Event, revive: RepeatedEvent) -> None:
+async def _run_halves(
+    deployment: Deployment,
+    domain: Domain,
+    stop: trio.Event,
+    revive: RepeatedEvent,
+    life: LifeSigns,
+    beat: Callable[[], None],
+) -> None:
     app_ended = trio.Event()
     async with (
         open_node(domain, "in-process") as node,
@@ -48,11 +68,13 @@ async def _run_halves(deployment: Deployment, domain: Domain, stop: trio.Event, 
         open_connector_host(
             node, deployment.connectors, revive=lambda: gateway.revive(), observers=deployment.observers
         ) as host,
+        open_life(life, stop, beat, "the app runs") as telling,
         trio.open_nursery() as nursery,
     ):
         gateway = _gateway(deployment, domain, node, host, app_ended)
         nursery.start_soon(gateway.run, name="gateway")
         nursery.start_soon(gateway.revive_at, revive)
+        telling.start_soon(tell_health, life, host.states, host.health_events(), "the app runs; ")
         # The app ends while its gateway still works, so that what it sends last is still carried.
         try:
             async with move_on_when(stop.wait):

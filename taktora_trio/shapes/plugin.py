@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 
 import trio
 from trio_util import move_on_when
 
 from taktora_trio.deployment import Deployment
 from taktora_trio.host import open_connector_host
+from taktora_trio.shapes.status import open_life, tell_health
 from taktora_trio.supervision.link import SupervisorLink
 from taktora_trio.supervision.notify import LifeSigns
 from taktora_trio.transport.domain import Domain, open_node
+from taktora_trio.transport.pulse import open_pulse
 from taktora_trio.transport.services import open_services, specs_of
 from taktora_trio.transport.sizing import check_plan, plan_memory
 
@@ -29,42 +32,41 @@ async def run_plugin(
     process's, and it says that it waits for a gateway if there is none.
     """
     if link is not None:
-        with domain.hold("plugin"):
-            await _host_app(deployment, domain, stop, life, link)
+        with domain.hold("plugin"), open_pulse(domain, "plugin") as beat:
+            await _host_app(deployment, domain, stop, life, link, beat)
         if link.is_gone:
             await domain.end_orphan("gateway")
     else:
         check_plan(plan_memory(deployment.connectors))
-        with domain.hold("owner", "plugin"):
-            await _own_domain(deployment, domain, stop, life)
+        with domain.hold("owner", "plugin"), open_pulse(domain, "owner", "plugin") as beat:
+            await _own_domain(deployment, domain, stop, life, beat)
     return 0
 
 
-async def _own_domain(deployment: Deployment, domain: Domain, stop: trio.Event, life: LifeSigns) -> None:
+async def _own_domain(
+    deployment: Deployment, domain: Domain, stop: trio.Event, life: LifeSigns, beat: Callable[[], None]
+) -> None:
     async with open_node(domain, "owner") as node, open_services(node, specs_of(deployment.connectors)):
         domain.announce_ready()
         if domain.holder("gateway") is None:
             waiting = "domain %s: waiting for its gateway: start `taktora-trio gateway` with the same deployment"
             log.info(waiting, domain.name)
-        await _host_app(deployment, domain, stop, life, None)
+        await _host_app(deployment, domain, stop, life, None, beat)
 
 
 async def _host_app(
-    deployment: Deployment, domain: Domain, stop: trio.Event, life: LifeSigns, link: SupervisorLink | None
+    deployment: Deployment,
+    domain: Domain,
+    stop: trio.Event,
+    life: LifeSigns,
+    link: SupervisorLink | None,
+    beat: Callable[[], None],
 ) -> None:
     async with (
         open_node(domain, "plugin") as node,
         open_connector_host(node, deployment.connectors, link=link, observers=deployment.observers) as host,
-        trio.open_nursery() as nursery,
+        open_life(life, stop, beat, "the app runs") as telling,
     ):
-        nursery.start_soon(_live, life)
-        nursery.start_soon(life.stopping_when, stop)
+        telling.start_soon(tell_health, life, host.states, host.health_events(), "the app runs; ")
         async with move_on_when(stop.wait):
             await deployment.app(host)
-        life.stopping()
-        nursery.cancel_scope.cancel()
-
-
-async def _live(life: LifeSigns) -> None:
-    await life.ready("the app runs")
-    await life.serve()

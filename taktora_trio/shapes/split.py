@@ -17,12 +17,15 @@ from taktora_trio.deployment import Deployment
 from taktora_trio.errors import Escalated
 from taktora_trio.health import Failure
 from taktora_trio.limits import give_back
+from taktora_trio.shapes.status import StatusLine, open_life
 from taktora_trio.supervision.descendants import Reaper, become_subreaper
 from taktora_trio.supervision.link import ChildLink, GatewayFailed, GatewayStarted, ReviveGateway
+from taktora_trio.supervision.notify import LifeSigns
 from taktora_trio.supervision.output import Stream
 from taktora_trio.supervision.process import Child, Start, StartProcess, as_process
 from taktora_trio.supervision.supervisor import Exit, Supervisor
 from taktora_trio.transport.domain import Domain, open_node
+from taktora_trio.transport.pulse import open_pulse
 from taktora_trio.transport.services import open_services, specs_of
 from taktora_trio.transport.sizing import check_plan, plan_memory
 
@@ -53,10 +56,11 @@ class Halves:
 
 
 async def run_split(
-    deployment: Deployment, domain: Domain, stop: trio.Event, halves: Halves, revive: RepeatedEvent
+    deployment: Deployment, domain: Domain, stop: trio.Event, halves: Halves, revive: RepeatedEvent, life: LifeSigns
 ) -> int:
     """Run both halves until the plugin has ended for good or `stop` is set; return the exit code.
 
+    `life` tells a supervisor of ours that we are ready, once the domain is our own, and that we live.
     The supervisor creates every service and holds it, so that either half can be killed at any moment. The plugin
     is stopped first, then the gateway, which has then still to publish what the plugin sent last. `revive` starts a
     gateway again that was given up, and has any other connect at once. Raises `Escalated` if the gateway failed too
@@ -65,18 +69,29 @@ async def run_split(
     check_plan(plan_memory(deployment.connectors))
     await domain.settle()
     become_subreaper()
-    with domain.hold("owner"):
-        return await _own_domain(deployment, domain, stop, halves, revive)
+    with domain.hold("owner"), open_pulse(domain, "owner") as beat:
+        return await _own_domain(deployment, domain, stop, halves, revive, life, beat)
 
 
 async def _own_domain(
-    deployment: Deployment, domain: Domain, stop: trio.Event, halves: Halves, revive: RepeatedEvent
+    deployment: Deployment,
+    domain: Domain,
+    stop: trio.Event,
+    halves: Halves,
+    revive: RepeatedEvent,
+    life: LifeSigns,
+    beat: Callable[[], None],
 ) -> int:
     async with open_node(domain, "supervisor") as node, open_services(node, specs_of(deployment.connectors)):
         domain.announce_ready()
         _give_back_memory()
-        async with trio.open_nursery() as nursery:
-            supervision = _Supervision(deployment, halves, nursery)
+        async with (
+            open_life(life, stop, beat, "both halves are supervised") as telling,
+            trio.open_nursery() as nursery,
+        ):
+            status = StatusLine()
+            telling.start_soon(status.tell, life)
+            supervision = _Supervision(deployment, halves, nursery, status)
             nursery.start_soon(supervision.reaper.serve)
             nursery.start_soon(supervision.gateway.revive_at, revive)
             code = await supervision.run(stop)
@@ -93,8 +108,9 @@ def _give_back_memory() -> None:
 class _Supervision:
     """Both supervisors, and what the one half is told of the other."""
 
-    def __init__(self, deployment: Deployment, halves: Halves, nursery: trio.Nursery) -> None:
+    def __init__(self, deployment: Deployment, halves: Halves, nursery: trio.Nursery, status: StatusLine) -> None:
         self._halves = halves
+        self._status = status
         self._nursery = nursery
         self._to_plugin: ChildLink | None = None
         self._to_gateway: ChildLink | None = None
@@ -124,6 +140,7 @@ class _Supervision:
                 write=lambda stream, line: halves.write("plugin", stream, line),
                 on_start=self._plugin_started,
                 on_end=lambda: self._ended("plugin"),
+                on_status=status.say,  # it knows how its gateway fares, too
                 hopeless_codes=(USAGE_ERROR,),
             ),
             deployment.plugin_policy,
@@ -177,6 +194,7 @@ class _Supervision:
 
     def _plugin_started(self, incarnation: int, pid: int, link: ChildLink) -> None:
         self._halves.running["plugin"] = pid
+        self._status.say("the plugin starts")
         self._to_plugin = link
         if self._news is not None:
             link.send(self._news)
@@ -191,5 +209,6 @@ class _Supervision:
         self.reaper.ended(self._halves.running.pop(half))
         if half == "plugin":
             self._to_plugin = None
+            self._status.say("the plugin has ended")
         else:
             self._to_gateway = None

@@ -26,6 +26,7 @@ __all__ = ["LifeSigns", "Notification", "NotifySocket", "inherited_life_signs", 
 log = logging.getLogger(__name__)
 
 _BEATS = 4  # signs of life in a watchdog period, so that a late one is no hang (systemd recommends two)
+_UNWATCHED = 10.0  # seconds of a period where no supervisor has said one
 _GRACE = 2  # so many silent periods after which a process begins to end itself, should its supervisor not do it
 _DIGITS = 20  # fewer than these fit into 64 bits
 _CREDENTIALS = struct.Struct("3i")  # struct ucred: pid, uid, gid (unix(7))
@@ -71,30 +72,37 @@ class LifeSigns:
         """The last words; `errno` where the operating system's name for it says more."""
         self._try_send(f"STATUS={status}" + (f"\nERRNO={errno}" if errno else ""))
 
-    async def serve(self, stalled: Callable[[], str | None] = lambda: None) -> None:
+    async def serve(
+        self, stalled: Callable[[], str | None] = lambda: None, show: Callable[[], None] = lambda: None
+    ) -> None:
         """Serve: give signs of life, from the loop itself, as long as work moves. Runs until cancelled.
 
         `stalled` names work that could be done and is not; named twice in a row, no sign is given. A supervisor that
         reads none (it is stopped) has some to read already, and is not waited for. Should the loop hang and nobody end
         us (the supervisor was killed, too), the kernel does, by SIGALRM; unless we were stopped.
+        `show` is called with each sign, also where no supervisor wants any.
         """
-        if self.watchdog is None:
-            await trio.sleep_forever()
-            return
-        supervised = signal.getsignal(signal.SIGALRM) is signal.SIG_DFL and self._address is not None
+        period = _UNWATCHED if self.watchdog is None else self.watchdog
+        by_kernel = (
+            self.watchdog is not None
+            and self._address is not None
+            and signal.getsignal(signal.SIGALRM) is signal.SIG_DFL
+        )
         try:
             while True:
-                if supervised:
-                    _end_unless_renewed(_GRACE * self.watchdog)
+                if by_kernel:
+                    _end_unless_renewed(_GRACE * period)
                 before, self._stalled = self._stalled, stalled()
                 if before is None or self._stalled is None:
-                    self._try_send("WATCHDOG=1")
+                    show()
+                    if self.watchdog is not None:
+                        self._try_send("WATCHDOG=1")
                 else:
                     log.error("no sign of life: %s", self._stalled)
                     self._try_send(f"STATUS=stalled: {self._stalled}")
-                await trio.sleep(self.watchdog / _BEATS)
+                await trio.sleep(period / _BEATS)
         finally:
-            if supervised:
+            if by_kernel:
                 signal.setitimer(signal.ITIMER_REAL, 0)
                 signal.signal(signal.SIGALRM, signal.SIG_DFL)
 
@@ -168,6 +176,11 @@ class Notification:
     @property
     def stopping(self) -> bool:
         return self.values.get("STOPPING") == "1"
+
+    @property
+    def status(self) -> str:
+        """What it says to people; any text at all."""
+        return self.values.get("STATUS", "")
 
     @property
     def errno(self) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 import signal
 import subprocess
@@ -91,6 +92,7 @@ def as_process(
     write: Callable[[Stream, bytes], None],
     on_start: Callable[[int, int, ChildLink], None] = lambda incarnation, pid, link: None,
     on_end: Callable[[], None] = lambda: None,
+    on_status: Callable[[str], None] = lambda status: None,
     hopeless_codes: Sequence[int] = (),
 ) -> Runner:
     """A runner of one process at a time.
@@ -100,8 +102,8 @@ def as_process(
     SIGTERM, then SIGKILL after `policy.stop_grace` seconds. Time in which we did not run ourselves counts for none of
     them. When the runner returns, the process has ended, with all of its group and all else that it has started.
     `write` gets each line of its output.
-    `on_start(incarnation, pid, link)` and `on_end()` enclose its life. An exit code in `hopeless_codes` means that
-    another try would end the same way.
+    `on_start(incarnation, pid, link)` and `on_end()` enclose its life, `on_status` gets what it says of itself to
+    people (`STATUS=`, any text at all). An exit code in `hopeless_codes` means that another try would end the same way.
     """
 
     async def runner(incarnation: int, ready: Callable[[], None]) -> Exit:
@@ -129,7 +131,7 @@ def as_process(
                         return Exit("exception", f"it could not be started: {exc}", failed=True)
                 log.info("%s: started, pid %d", name, child.pid)
                 notify.pid = child.pid
-                life = _Life(name, child, policy, notify, ready)
+                life = _Life(name, child, policy, notify, ready, on_status)
                 try:
                     on_start(incarnation, child.pid, link)
                     await life.watch()
@@ -158,13 +160,20 @@ class _Life:
     """One incarnation, from its start to its end."""
 
     def __init__(
-        self, name: str, child: Child, policy: RestartPolicy, notify: NotifySocket, ready: Callable[[], None]
+        self,
+        name: str,
+        child: Child,
+        policy: RestartPolicy,
+        notify: NotifySocket,
+        ready: Callable[[], None],
+        on_status: Callable[[str], None],
     ) -> None:
         self._name = name
         self._child = child
         self._policy = policy
         self._notify = notify
         self._ready = ready
+        self._on_status = on_status
         self._is_ready = False
         self._is_stopping = False
         self._errno = 0
@@ -188,7 +197,8 @@ class _Life:
         while (news := await self._next_sign(left)) is not None:
             left -= trio.current_time() - heard
             heard = trio.current_time()
-            if news.stopping:
+            watched = self._policy.watchdog is not None or not self._is_ready
+            if news.stopping and watched:
                 self._is_stopping = True
                 period = left = max(2 * self._policy.stop_grace, _STOPPING)
                 continue
@@ -196,9 +206,7 @@ class _Life:
                 self._is_ready = True
                 self._ready()
             if self._is_ready:
-                if self._policy.watchdog is None:
-                    return
-                period = left = self._policy.watchdog
+                period = left = math.inf if self._policy.watchdog is None else self._policy.watchdog
             else:
                 period = news.extend
                 left = max(left, period)
@@ -220,17 +228,19 @@ class _Life:
         """The next news that counts; `None` if there is none while we run for so long."""
         async with move_on_when(sleep_running, seconds):
             while True:
-                if self._counts(news := await self._notify.receive()):
+                if self._hear(news := await self._notify.receive()):
                     return news
         with contextlib.suppress(trio.WouldBlock):  # what came while we had no time to read it
             for _ in range(_UNREAD):
-                if self._counts(news := self._notify.receive_nowait()):
+                if self._hear(news := self._notify.receive_nowait()):
                     return news
         return None
 
-    def _counts(self, news: Notification) -> bool:
+    def _hear(self, news: Notification) -> bool:
         """Whether it puts the end off; once it stops, nothing does."""
         self._errno = news.errno or self._errno
+        if news.status:
+            self._on_status(news.status)
         if self._is_stopping:
             return False
         return news.stopping or (news.alive if self._is_ready else news.ready or news.extend > 0)

@@ -29,8 +29,9 @@ from taktora_trio.errors import ConfigError, DomainInUse, TransportError
 from taktora_trio.machine import machine_id
 from taktora_trio.supervision.pidfd import wait_for_exit
 from taktora_trio.transport.descriptors import refusal
-from taktora_trio.transport.doorbell import ring, wait_at_doorbell
+from taktora_trio.transport.doorbell import has_doorbell, ring, wait_at_doorbell
 from taktora_trio.transport.folder import (
+    PULSE,
     Generation,
     generations,
     new_generation,
@@ -42,7 +43,7 @@ from taktora_trio.transport.locks import holder_of, is_stopped, release, try_loc
 from taktora_trio.transport.reserve import room
 from taktora_trio.transport.segments import PAGE, SHM, segments
 
-__all__ = ["SHM", "Domain", "Node", "Role", "clean_up_dead_nodes", "open_node"]
+__all__ = ["ROLES", "SHM", "Domain", "Node", "Role", "clean_up_dead_nodes", "open_node"]
 
 log = logging.getLogger(__name__)
 
@@ -251,6 +252,15 @@ class Domain:
         if not self.is_ready():
             with open_folder() as folder:
                 await wait_at_doorbell(folder, self.label, self.is_ready)
+
+    def is_awaited(self) -> bool:
+        """Whether a process waits in `wait_until_ready`."""
+        with open_folder() as folder:
+            return has_doorbell(folder, self.label)
+
+    def pulse_path(self, role: Role) -> Path:
+        """Where the holder of a role gives its signs of life. Raises `TransportError` if the domain has no owner."""
+        return self._present().path / f"{PULSE}{role}"
 
     # iceoryx2
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import trio
 
-__all__ = ["ring", "wait_at_doorbell"]
+__all__ = ["has_doorbell", "ring", "wait_at_doorbell"]
 
 
 async def wait_at_doorbell(folder: int, label: str, is_there: Callable[[], bool]) -> None:
@@ -41,6 +41,16 @@ def ring(folder: int, label: str) -> None:
             with contextlib.suppress(BlockingIOError):  # it is full of rings already
                 os.write(fd, b"!")
             os.close(fd)
+
+
+def has_doorbell(folder: int, label: str) -> bool:
+    """Whether somebody waits. Those who do are not woken."""
+    for name in os.listdir(folder):
+        if name.startswith(f"{label}~waiting."):
+            with contextlib.suppress(OSError):  # nobody reads from it: its process was killed (ENXIO, fifo(7))
+                os.close(os.open(name, os.O_WRONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder))
+                return True
+    return False
 
 
 def _hang_up(folder: int, name: str) -> int:

@@ -26,7 +26,7 @@ from taktora_trio.errors import ConfigError, ConnectorError
 from taktora_trio.transport.descriptors import refusal
 from taktora_trio.transport.segments import SHM, segments
 
-__all__ = ["Generation", "generations", "new_generation", "open_folder", "remove_generation", "user_folder"]
+__all__ = ["PULSE", "Generation", "generations", "new_generation", "open_folder", "remove_generation", "user_folder"]
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +40,7 @@ _TOKEN = re.compile(r"[a-z2-7]{8}")
 _GONE = "~gone"
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 _FOLDERS = ("cursors", "nodes", "services")
+PULSE = "pulse."  # with this the names of the files begin in which a role's holder gives signs of life
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -196,7 +197,7 @@ def _remove(name: str, folder: int) -> None:
 def _is_known(below: str, name: str, prefix: str) -> bool:
     """Whether it is of the names that are made in a generation's folder, by us or by iceoryx2."""
     if below == "":
-        return name in (*_FOLDERS, "ready") or name.startswith(prefix)
+        return name in (*_FOLDERS, "ready") or name.startswith((prefix, PULSE))
     if below == "cursors":
         return name.startswith("taktora.connector.")
     return name.startswith(prefix) or (below == "nodes" and name.isdecimal())

@@ -233,6 +233,23 @@ async def test_without_a_watchdog_none_is_given(monkeypatch: pytest.MonkeyPatch,
             nursery.cancel_scope.cancel()
 
 
+@pytest.mark.parametrize("watchdog", [None, 10.0])
+async def test_each_sign_is_shown_also_where_no_supervisor_wants_any(
+    watchdog: float | None, monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
+) -> None:
+    stalled: str | None = None
+    shown: list[float] = []
+    with open_pair(monkeypatch, watchdog) as (_, life):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(life.serve, lambda: stalled, lambda: shown.append(trio.current_time()))
+            await trio.sleep(6)
+            assert shown == [0, 2.5, 5]
+            stalled = "inbound"
+            await trio.sleep(6)
+            assert shown == [0, 2.5, 5, 7.5]  # the first time may be chance
+            nursery.cancel_scope.cancel()
+
+
 async def test_a_stalled_duty_withholds_the_sign(
     monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -1,0 +1,59 @@
+"""A half's life signs in shared memory: for whoever wants to know whether it lives, and is not its supervisor.
+
+A small file of the domain's for each role, in which the process that has the role writes when its loop turned last.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import struct
+import time
+from collections.abc import Callable, Iterator
+
+from taktora_trio.transport.descriptors import refusal
+from taktora_trio.transport.domain import Domain, Role
+
+__all__ = ["open_pulse", "silence"]
+
+_TIME = struct.Struct("<Q")  # nanoseconds, by a clock that is the same for all processes and that nobody sets
+
+
+@contextlib.contextmanager
+def open_pulse(domain: Domain, *roles: Role) -> Iterator[Callable[[], None]]:
+    """What gives a sign of life for each of these roles, which the process has. Never waits.
+
+    Raises `NoRoom` where /dev/shm has no page for it, and `TooFewDescriptors`.
+    """
+    with contextlib.ExitStack() as stack:
+        fds = []
+        for role in roles:
+            what = f"the life signs of the {role} of domain {domain.name!r}"
+            try:
+                fd = os.open(domain.pulse_path(role), os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+                stack.callback(os.close, fd)
+                os.posix_fallocate(fd, 0, _TIME.size)
+            except OSError as exc:
+                raise refusal(what, exc, f"cannot write {what}: {exc}") from exc
+            fds.append(fd)
+
+        def beat() -> None:
+            now = _TIME.pack(time.monotonic_ns())
+            for fd in fds:
+                os.pwrite(fd, now, 0)
+
+        beat()
+        yield beat
+
+
+def silence(domain: Domain, role: Role) -> float | None:
+    """Seconds since the last sign of whoever has that role; `None` where none was ever given."""
+    try:
+        fd = os.open(domain.pulse_path(role), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    try:
+        data = os.pread(fd, _TIME.size, 0)
+    finally:
+        os.close(fd)
+    return None if len(data) < _TIME.size else max(0.0, (time.monotonic_ns() - _TIME.unpack(data)[0]) / 1e9)
