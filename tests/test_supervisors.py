@@ -20,7 +20,7 @@ MANIFESTS = sorted(FOLDER.glob("kubernetes/*.yaml"))
 def accepted(words: list[str]) -> bool:
     """Whether the command takes these arguments; it is not run. Raises what it would complain about."""
     command, _, _ = app.parse_args(words, exit_on_error=False, print_error=False)
-    return command.__name__ in ("run", "plugin", "gateway")
+    return command.__name__ in ("run", "plugin", "gateway", "health")
 
 
 def test_there_are_some() -> None:
@@ -42,12 +42,20 @@ def test_a_unit_starts_a_command_that_exists(unit: Path) -> None:
 @pytest.mark.parametrize("manifest", MANIFESTS, ids=lambda path: path.stem)
 def test_a_manifest_starts_commands_that_exist(manifest: Path) -> None:
     commands = re.findall(r"command: \[(.*?)\]", manifest.read_text(), re.DOTALL)
-    assert len(commands) == 2
+    assert [command.split(", ")[1] for command in commands] == ["plugin", "health", "gateway", "health"]
     for command in commands:
         program, *words = [word.strip().strip('"') for word in command.split(",")]
         assert program == "taktora-trio"
         assert accepted(words)
-        assert ("gateway" in words) == ("--client-id" in words)  # a pod's own name does not stay
+        assert (words[0] == "gateway") == ("--client-id" in words)  # a pod's own name does not stay
+
+
+def test_the_app_is_stopped_before_its_gateway() -> None:
+    """systemd stops in the reverse order of starting (systemd.unit(5), Before=, After=), and the network is no reason to
+    keep the app from starting."""
+    plugin, gateway = ((FOLDER / f"systemd/greenhouse-{half}.service").read_text() for half in ("plugin", "gateway"))
+    assert "After=greenhouse-gateway.service\n" in plugin
+    assert "After=" not in gateway
 
 
 @pytest.mark.parametrize("unit", UNITS, ids=lambda path: path.stem)

@@ -26,7 +26,7 @@ __all__ = ["LifeSigns", "Notification", "NotifySocket", "inherited_life_signs", 
 log = logging.getLogger(__name__)
 
 _BEATS = 4  # signs of life in a watchdog period, so that a late one is no hang (systemd recommends two)
-_UNWATCHED = 10.0  # seconds of a period where no supervisor has said one
+_UNWATCHED = 10.0  # seconds of a period where no supervisor has said one; who looks from outside knows no longer one
 _GRACE = 2  # so many silent periods after which a process begins to end itself, should its supervisor not do it
 _DIGITS = 20  # fewer than these fit into 64 bits
 _CREDENTIALS = struct.Struct("3i")  # struct ucred: pid, uid, gid (unix(7))
@@ -100,7 +100,7 @@ class LifeSigns:
                 else:
                     log.error("no sign of life: %s", self._stalled)
                     self._try_send(f"STATUS=stalled: {self._stalled}")
-                await trio.sleep(period / _BEATS)
+                await trio.sleep(min(period, _UNWATCHED) / _BEATS)
         finally:
             if by_kernel:
                 signal.setitimer(signal.ITIMER_REAL, 0)

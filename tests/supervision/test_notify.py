@@ -233,7 +233,7 @@ async def test_without_a_watchdog_none_is_given(monkeypatch: pytest.MonkeyPatch,
             nursery.cancel_scope.cancel()
 
 
-@pytest.mark.parametrize("watchdog", [None, 10.0])
+@pytest.mark.parametrize("watchdog", [None, 10.0, 60.0])
 async def test_each_sign_is_shown_also_where_no_supervisor_wants_any(
     watchdog: float | None, monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
 ) -> None:
