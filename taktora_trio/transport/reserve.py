@@ -115,10 +115,12 @@ async def _take_turn(folder: str, what: str) -> bool:
     deadline, pause = trio.current_time() + PATIENCE, _PAUSES[0]
     while True:
         if here.acquire(blocking=False):
-            if try_lock(folder, _TURN):
-                _passed.clear()
-                return True
-            here.release()
+            with contextlib.ExitStack() as undo:
+                undo.callback(here.release)
+                if try_lock(folder, _TURN):
+                    undo.pop_all()
+                    _passed.clear()
+                    return True
         pid = holder_of(folder, _TURN)
         if pid is not None and pid in _passed:
             return False

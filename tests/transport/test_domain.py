@@ -15,7 +15,8 @@ import trio
 import trio.testing
 
 from taktora_trio import ConfigError, DomainInUse, TransportError
-from taktora_trio.transport.domain import SHM, Domain, Role
+from taktora_trio.transport import folder
+from taktora_trio.transport.domain import SHM, Domain, Role, open_node
 from taktora_trio.transport.folder import open_folder
 
 
@@ -309,3 +310,24 @@ async def test_settle_waits_for_halves_that_are_ending(domain: Domain) -> None:
         process.kill()
         end(process)
     domain.remove_if_alone()
+
+
+async def test_what_iceoryx2_leaves_open_to_others_is_closed_to_them(
+    domain: Domain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a version would that draws its ids from a file of another name than the one that is made for it."""
+    monkeypatch.setattr(folder, "_NODE_IDS", "unknown")
+    modes: list[int] = []
+    fchmod = os.fchmod
+
+    def change(fd: int, mode: int) -> None:
+        modes.append(mode)
+        fchmod(fd, mode)
+
+    monkeypatch.setattr(os, "fchmod", change)
+    with domain.hold("owner"):
+        async with open_node(domain, "test"):
+            segments = [path for path in domain.files() if path.parent == SHM]
+            assert any(path.name.endswith(".global_mgmt") for path in segments)
+            assert {path.stat().st_mode & 0o777 for path in segments} == {0o600}
+    assert modes == [0o600], "iceoryx2 has made it for its user alone: decision 13 is out of date"

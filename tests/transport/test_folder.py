@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Iterator
@@ -91,6 +92,18 @@ def test_a_folder_of_another_user_is_refused(shm: Path, monkeypatch: pytest.Monk
 def test_no_shared_memory_is_said_so(shm: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(folder, "SHM", tmp_path / "missing")
     refused("No such file or directory; mount a tmpfs at")
+
+
+@pytest.mark.parametrize(
+    ("number", "advice"),
+    [(errno.EACCES, "chmod 1777"), (errno.EROFS, "remount,rw"), (errno.EMFILE, "too few descriptors")],
+)
+def test_why_it_cannot_be_made_is_said(shm: Path, monkeypatch: pytest.MonkeyPatch, number: int, advice: str) -> None:
+    def refuse(path: object, mode: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "mkdir", refuse)
+    refused(advice)
 
 
 def test_only_names_that_are_made_here_are_removed(shm: Path, caplog: pytest.LogCaptureFixture) -> None:
