@@ -113,7 +113,7 @@ class Domain:
         """Everything that exists of this domain now, in /dev/shm and in the user's folder."""
         with open_folder() as folder:
             own = [*generations(folder, self.label), *generations(folder, self.label, gone=True)]
-        found = [segment.path for each in own for segment in segments(each.prefix)[0]]
+        found = [segment.path for each in own for segment in segments(each.prefix)]
         for each in own:
             # os.walk, unlike a glob, does not mind folders that vanish meanwhile, as those of a node that is closing.
             walk = [Path(folder, name) for folder, folders, names in os.walk(each.path) for name in (*folders, *names)]

@@ -169,7 +169,7 @@ def remove_generation(folder: int, generation: Generation) -> int:
     with contextlib.suppress(FileNotFoundError):
         os.rename(generation.name, gone.name, src_dir_fd=folder, dst_dir_fd=folder)
     count = 0
-    for segment in segments(generation.prefix)[0]:
+    for segment in segments(generation.prefix):
         with contextlib.suppress(FileNotFoundError):
             segment.path.unlink()
             count += 1

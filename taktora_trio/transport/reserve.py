@@ -26,7 +26,7 @@ import trio
 from taktora_trio.errors import TransportError
 from taktora_trio.transport.descriptors import refusal
 from taktora_trio.transport.locks import holder_of, is_stopped, release, try_lock
-from taktora_trio.transport.segments import PAGE, SHM, NoRoom, Segment, free_bytes, in_pages, segments
+from taktora_trio.transport.segments import PAGE, SHM, NoRoom, Segment, entries, examine, free_bytes, in_pages
 
 __all__ = ["GIVE_WAY", "PAGE", "SHM", "NoRoom", "free_bytes", "in_pages", "room", "sleep"]
 
@@ -137,14 +137,13 @@ def _take(prefix: str) -> None:
 
     Raises `TransportError` if iceoryx2 has opened one that another user has made.
     """
-    ours, others = segments(prefix)
-    known = _complete.get(prefix, set())
-    complete = {(segment.name, segment.inode) for segment in ours} & known
+    present = {(entry.name, entry.inode()): entry for entry in entries(prefix)}
+    complete = present.keys() & _complete.get(prefix, set())
+    ours, others = examine(entry for identity, entry in present.items() if identity not in complete)
     for segment in ours:
-        if (segment.name, segment.inode) not in complete:
-            with contextlib.suppress(FileNotFoundError):  # closed meanwhile
-                if _fill(segment):
-                    complete.add((segment.name, segment.inode))
+        with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+            if _fill(segment):
+                complete.add((segment.name, segment.inode))
     _complete[prefix] = complete
     if others:
         mapped = {f"/{line.partition('/')[2]}" for line in Path("/proc/self/maps").read_text().splitlines()}

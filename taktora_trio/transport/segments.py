@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import os
 import stat
+from collections.abc import Iterable
 from pathlib import Path
 
 import attrs
 
 from taktora_trio.errors import ConfigError, TransportError
 
-__all__ = ["PAGE", "SHM", "NoRoom", "Segment", "free_bytes", "in_pages", "segments"]
+__all__ = ["PAGE", "SHM", "NoRoom", "Segment", "entries", "examine", "free_bytes", "in_pages", "segments"]
 
 log = logging.getLogger(__name__)
 
@@ -61,29 +62,40 @@ class Segment:
         return SHM / self.name
 
 
-def segments(prefix: str) -> tuple[list[Segment], list[str]]:
-    """Our segments whose names begin with this, and the names of what others have put there.
+def segments(prefix: str) -> list[Segment]:
+    """Our segments whose names begin with this."""
+    return examine(entries(prefix))[0]
+
+
+def entries(prefix: str) -> list[os.DirEntry[str]]:
+    """Whatever there is in /dev/shm whose name begins with this, unexamined."""
+    with os.scandir(SHM) as found:
+        return [entry for entry in found if entry.name.startswith(prefix)]
+
+
+def examine(found: Iterable[os.DirEntry[str]]) -> tuple[list[Segment], list[str]]:
+    """Those that are ours, and the names of what others have put there.
 
     Nobody makes such a name by chance, and nobody but its owner and root can remove it. So one is told of, once.
     """
     ours, others = [], []
-    with os.scandir(SHM) as entries:
-        for entry in entries:
-            if not entry.name.startswith(prefix):
-                continue
-            try:
-                there = entry.stat(follow_symlinks=False)
-            except FileNotFoundError:  # closed meanwhile
-                continue
-            if there.st_uid == os.geteuid() and stat.S_ISREG(there.st_mode):
-                mode = stat.S_IMODE(there.st_mode)
-                ours.append(Segment(entry.name, there.st_ino, mode, there.st_size, 512 * there.st_blocks))
-            else:
-                others.append(entry.name)
-                if prefix not in _warned:
-                    _warned.add(prefix)
-                    told = (
-                        "somebody else (uid %d) makes files in %s that are named as ours are: %r; they are left alone"
-                    )
-                    log.warning(told, there.st_uid, SHM, entry.name)
+    for entry in found:
+        try:
+            there = entry.stat(follow_symlinks=False)
+        except FileNotFoundError:  # closed meanwhile
+            continue
+        if there.st_uid == os.geteuid() and stat.S_ISREG(there.st_mode):
+            mode = stat.S_IMODE(there.st_mode)
+            ours.append(Segment(entry.name, there.st_ino, mode, there.st_size, 512 * there.st_blocks))
+        else:
+            others.append(entry.name)
+            _tell(entry.name, there.st_uid)
     return ours, others
+
+
+def _tell(name: str, uid: int) -> None:
+    prefix = name.partition("_")[0]
+    if prefix not in _warned:
+        _warned.add(prefix)
+        told = "somebody else (uid %d) makes files in %s that are named as ours are: %r; they are left alone"
+        log.warning(told, uid, SHM, name)

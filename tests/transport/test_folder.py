@@ -140,12 +140,12 @@ def test_segments_of_others_are_left_alone_and_told_of_once(
     (shm / "tkbbbbbbbb_none").touch()
     (shm / "tkaaaaaaaa_\nlink").symlink_to("/etc/passwd")
     for _ in range(2):
-        ours, others = segments.segments("tkaaaaaaaa_")
+        ours, others = segments.examine(segments.entries("tkaaaaaaaa_"))
         assert [segment.name for segment in ours] == ["tkaaaaaaaa_ours"]
         assert others == ["tkaaaaaaaa_\nlink"]
     owner = os.geteuid()
     monkeypatch.setattr(os, "geteuid", lambda: owner + 1)
-    assert segments.segments("tkaaaaaaaa_")[0] == []
+    assert segments.segments("tkaaaaaaaa_") == []
     [told] = [record.getMessage() for record in caplog.records]
     assert told == (
         f"somebody else (uid {owner}) makes files in {shm} that are named as ours are: 'tkaaaaaaaa_\\nlink';"

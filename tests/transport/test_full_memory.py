@@ -15,7 +15,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Any
 
 import pytest
@@ -26,7 +26,7 @@ from taktora_trio.transport import reserve
 from taktora_trio.transport.domain import Domain, open_node
 from taktora_trio.transport.ports import open_envelope_publisher, open_envelope_subscriber
 from taktora_trio.transport.reserve import PAGE, SHM, free_bytes, room
-from taktora_trio.transport.segments import Segment, segments
+from taktora_trio.transport.segments import Segment, examine
 from taktora_trio.transport.services import channel_spec, open_services, specs_of
 from taktora_trio.transport.sizing import plan_memory
 from tests.transport.rig import declare, open_domain
@@ -358,16 +358,15 @@ async def test_a_segment_that_somebody_else_has_made_for_us_to_open_is_refused(
     domain: Domain, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     connector, spec = declare(bytes, RawCodec())
-    look = segments
 
-    def owned_by_another(prefix: str) -> tuple[list[Segment], list[str]]:
-        ours, _ = look(prefix)
-        theirs = [each for each in ours if each.name.endswith(".data")]
-        return [each for each in ours if each not in theirs], [each.name for each in theirs] + [f"{prefix}unopened"]
+    def owned_by_another(found: Iterable[os.DirEntry[str]]) -> tuple[list[Segment], list[str]]:
+        ours, _ = examine(found)
+        theirs = [each.name for each in ours if each.name.endswith(".data")]
+        return [each for each in ours if each.name not in theirs], [*theirs, f"{domain.prefix}unopened"]
 
     async with open_domain(domain, connector) as node:
         with monkeypatch.context() as patch:
-            patch.setattr(reserve, "segments", owned_by_another)
+            patch.setattr(reserve, "examine", owned_by_another)
             with pytest.raises(TransportError, match=r"\.data was made by another user"):
                 async with open_envelope_publisher(node, spec):
                     pass
