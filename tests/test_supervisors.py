@@ -47,7 +47,8 @@ def test_a_manifest_starts_commands_that_exist(manifest: Path) -> None:
         program, *words = [word.strip().strip('"') for word in command.split(",")]
         assert program == "taktora-trio"
         assert accepted(words)
-        assert (words[0] == "gateway") == ("--client-id" in words)  # a pod's own name does not stay
+        # A pod's own name does not stay.
+        assert (words[0] == "gateway") == ("--client-id" in words)
 
 
 def test_the_app_is_stopped_before_its_gateway() -> None:

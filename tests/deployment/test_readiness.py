@@ -53,6 +53,12 @@ async def open_systemd(folder: Path, watchdog: str = "400000") -> AsyncIterator[
             nursery.cancel_scope.cancel()
 
 
+async def until_awaited(domain: Domain) -> None:
+    with trio.fail_after(20):
+        while not domain.is_awaited():  # noqa: ASYNC110 - nobody announces that
+            await trio.sleep(0.01)
+
+
 @pytest.mark.parametrize("mode", MODES)
 async def test_a_run_is_ready_once_the_domain_is_its_own(
     mode: str, broker: Mosquitto, domain: Domain, tmp_path: Path
@@ -101,7 +107,7 @@ async def test_whether_a_half_lives_is_seen_from_outside(broker: Mosquitto, doma
     with pytest.raises(NotAlive, match="has no gateway now"):
         await look("gateway")
     async with open_command("gateway", ECHO, "--domain", domain.name, "--broker", broker.url) as gateway:
-        await gateway.until_logged("waiting for its plugin")
+        await until_awaited(domain)
         assert await look("gateway") == "the gateway waits for its plugin"
         async with open_command("plugin", ECHO, "--domain", domain.name) as plugin:
             await plugin.until_logged("-> Up")
@@ -129,7 +135,7 @@ async def test_whether_a_half_lives_is_seen_from_outside(broker: Mosquitto, doma
 
 async def test_a_gateway_that_does_not_see_its_plugin_come_is_not_alive(broker: Mosquitto, domain: Domain) -> None:
     async with open_command("gateway", ECHO, "--domain", domain.name, "--broker", broker.url) as gateway:
-        await gateway.until_logged("waiting for its plugin")
+        await until_awaited(domain)
         gateway.signal(signal.SIGSTOP)
         with domain.hold("owner"):
             domain.announce_ready()
