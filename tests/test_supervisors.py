@@ -52,7 +52,7 @@ def test_a_manifest_starts_commands_that_exist(manifest: Path) -> None:
 
 
 def test_the_app_is_stopped_before_its_gateway() -> None:
-    """systemd stops in the reverse order of starting (systemd.unit(5), After=). The app does not wait for the network."""
+    """systemd stops in the reverse order of starting (systemd.unit(5), After=). No app waits for the network."""
     plugin, gateway = ((FOLDER / f"systemd/greenhouse-{half}.service").read_text() for half in ("plugin", "gateway"))
     assert "After=greenhouse-gateway.service\n" in plugin
     assert "After=" not in gateway
