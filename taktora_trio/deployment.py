@@ -83,8 +83,9 @@ class Deployment:
     ) -> Deployment:
         """The same deployment with every MQTT connector at this broker, or else at its own.
 
-        The CA file replaces each one's own; the password goes to a user who has none. Raises `ConfigError` if there is
-        no such user, since to log in without it is not what was asked for.
+        The CA file replaces each one's own; the password goes to a user who has none. Raises `ConfigError` for a
+        password that no such user waits for, and for a CA file where no broker has TLS: to do without is not what was
+        asked for.
         """
         users = 0
 
@@ -106,7 +107,10 @@ class Deployment:
                 "a broker password was given, by a file or by TAKTORA_BROKER_PASSWORD, but no broker has a user that"
                 " waits for one: name the user, as in mqtt://user@host"
             )
-        return attrs.evolve(self, connectors=connectors)
+        moved = attrs.evolve(self, connectors=connectors)
+        if ca_file is not None and not any(address.tls for address in moved.brokers()):
+            raise ConfigError("a CA file was given, but no broker is reached by TLS: write mqtts:// or wss://")
+        return moved
 
     def with_client_id(self, client_id: str | None) -> Deployment:
         """The same deployment with another client id, if it is one: `ID` for its only MQTT connector, `ID-CONNECTOR`

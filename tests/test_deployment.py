@@ -80,6 +80,28 @@ def test_with_broker_moves_every_connector_and_keeps_the_rest() -> None:
     assert [c.options.ca_file for c in with_ca.connectors if isinstance(c, MqttConnector)] == [Path("other.pem")] * 2
 
 
+def test_a_password_goes_to_the_users_who_have_none() -> None:
+    urls = ("mqtt://a@host", "mqtt://b:own@host", "mqtt://host")
+    declared = Deployment("car", app, [connector(f"n{number}", broker=url) for number, url in enumerate(urls)])
+    assert [address.password for address in declared.with_broker(None, None, b"given").brokers()] == [
+        b"given",
+        b"own",
+        None,
+    ]
+
+
+@pytest.mark.parametrize("url", ["mqtt://host", "mqtt://me:own@host"])
+def test_a_password_that_nobody_waits_for_is_refused(url: str) -> None:
+    with pytest.raises(ConfigError, match="no broker has a user that waits for one"):
+        Deployment("car", app, [connector("a")]).with_broker(BrokerAddress.parse(url), None, b"given")
+
+
+def test_a_ca_file_without_tls_is_refused() -> None:
+    declared = Deployment("car", app, [connector("a")])
+    with pytest.raises(ConfigError, match="no broker is reached by TLS"):
+        declared.with_broker(BrokerAddress.parse("mqtt://host"), Path("ca.pem"))
+
+
 def test_a_channel_belongs_to_one_connector() -> None:
     with pytest.raises(ConfigError, match="'speed' is in two connectors"):
         Deployment("car", app, [MqttConnector([SPEED], name="a"), MqttConnector([SPEED], name="b")])

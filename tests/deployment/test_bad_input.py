@@ -107,6 +107,10 @@ async def test_targets(target: str, parts: list[str], command: tuple[str, ...]) 
         ("mqtt://localhost:99999", "port"),
         ("mqtt://localhost/topic", "after the port"),
         ("mqtt://no-such-host.invalid", "can't be reached"),
+        ("mqtt://a..b", "no host name"),
+        ("mqtt://ü\udcff.example", "no host name"),
+        ("mqtt://[fe80::1%25nosuch]", "can't be reached"),
+        ("@/no/such/file", "the file of the broker URL /no/such/file can't be read"),
     ],
 )
 async def test_broker_urls(url: str, part: str, mode: str) -> None:

@@ -258,6 +258,23 @@ async def test_tls_with_a_ca_of_our_own(mode: str, tmp_path: Path, domain: Domai
             assert await run.wait(5) == 0
 
 
+async def test_a_gateway_starts_while_the_ca_file_is_away(tmp_path: Path, authority: Authority, domain: Domain) -> None:
+    """It was there when the run began, so it is no bad input, but a failed connection, and may be back for the next."""
+    server, ca_file = authority.issue("localhost"), authority.file
+    async with open_mosquitto(tmp_path, [f"certfile {server}", f"keyfile {server}", "user root"]) as broker:
+        arguments = ("run", ECHO, "--mode", "split", "--broker", f"mqtts://localhost:{broker.port}")
+        async with open_command(*arguments, "--domain", domain.name, "--ca-file", str(ca_file)) as run:
+            await run.until_logged("-> Up")
+            ca_file.rename(tmp_path / "away.pem")
+            run.signal(signal.SIGKILL, run.half("gateway"))
+            await run.until_logged("cannot reach", f"the CA file {ca_file} can't be used", count=2)
+            (tmp_path / "away.pem").rename(ca_file)
+            await run.until_logged("-> Up", count=2)
+            run.signal(signal.SIGTERM)
+            assert await run.wait(5) == 0
+        assert sum("gateway: started" in entry["message"] for entry in run.log) == 2
+
+
 async def test_a_bad_ca_file(tmp_path: Path, broker: Mosquitto) -> None:
     (tmp_path / "bad.pem").write_text("no certificate")
     for path in (tmp_path / "bad.pem", tmp_path / "missing.pem"):

@@ -108,6 +108,22 @@ async def test_tls_without_the_right_client_certificate(tls: Tls, session: Any, 
             pass
 
 
+@SESSIONS
+async def test_a_ca_file_that_is_away_is_a_failed_connection(tls: Tls, session: Any) -> None:
+    """As while certificates are renewed: the next one may find it again."""
+    options = MqttOptions(
+        broker=f"mqtts://localhost:{tls.port}", session=session, ca_file=tls.ca_file, cert_file=tls.cert_file
+    )
+    content = tls.ca_file.read_bytes()
+    for broken in (None, b"", content[:100]):
+        tls.ca_file.unlink() if broken is None else tls.ca_file.write_bytes(broken)
+        with pytest.RaisesGroup(ConnectFailed, allow_unwrapped=True, flatten_subgroups=True):
+            async with open_session(options, lambda message: None):
+                pass
+    tls.ca_file.write_bytes(content)
+    await exchange(options)
+
+
 # Where a handshake fails paho leaves its socket to the garbage collector, so these are for the native session alone.
 
 

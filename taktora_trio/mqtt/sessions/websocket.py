@@ -69,7 +69,16 @@ class WebsocketStream(trio.abc.Stream):
         data = await self._stream.receive_some(_CHUNK)
         try:
             self._connection.receive_data(bytes(data) or None)
-            answers = b""
+        except ProtocolError as exc:
+            raise _broken(exc) from None
+        await self.take()
+        if not data:
+            self._ended = True
+
+    async def take(self) -> None:
+        """Take what has come, and answer what is to be answered."""
+        answers = b""
+        try:
             for event in self._connection.events():
                 if isinstance(event, BytesMessage):
                     if event.data:
@@ -81,12 +90,14 @@ class WebsocketStream(trio.abc.Stream):
                 elif isinstance(event, CloseConnection):
                     self._ended = True
         except ProtocolError as exc:
-            raise trio.BrokenResourceError(f"the broker broke the rules of websockets: {exc}") from None
-        if not data:
-            self._ended = True
+            raise _broken(exc) from None
         if answers:
             async with self._sending:
                 await self._stream.send_all(answers)
+
+
+def _broken(exc: ProtocolError) -> trio.BrokenResourceError:
+    return trio.BrokenResourceError(f"the broker broke the rules of websockets: {exc}")
 
 
 async def open_websocket(stream: trio.abc.Stream, address: BrokerAddress) -> WebsocketStream:
@@ -108,7 +119,7 @@ async def open_websocket(stream: trio.abc.Stream, address: BrokerAddress) -> Web
             connection.receive_data(bytes(data))
             for event in connection.events():
                 if isinstance(event, AcceptConnection):
-                    # What came with the answer is still in the connection, and comes out with the next event.
+                    await socket.take()  # what came with the answer
                     return socket
                 if isinstance(event, RejectConnection):
                     raise ConnectFailed(f"the websocket was refused with HTTP status {event.status_code}")
