@@ -37,7 +37,7 @@ def load_deployment(target: str) -> Deployment:
     what = "no" if found is None else f"a {type(found).__name__}, not a"
     which = "" if names else f"; that module is {_file(module)}"
     raise ConfigError(
-        f"module {name!r} has {what} Deployment named {attribute!r} ({there}){which}{_hidden_by(name, folder)}"
+        f"module {name!r} has {what} Deployment named {attribute!r} ({there}){which}{_hidden_by(module, name, folder)}"
     )
 
 
@@ -110,7 +110,7 @@ def _told_in_one_line(name: str, folder: str | None) -> Iterator[None]:
     except BaseException as exc:
         raise ConfigError(
             f"module '{shown}' can't be imported: {escaped(summary(exc), 400)} ({_place(exc)});"
-            f" to see the whole traceback: python -c 'import {shown}'{_hidden_by(None, folder)}"
+            f" to see the whole traceback: python -c 'import {shown}'{_hiding(folder)}"
         ) from exc
 
 
@@ -126,9 +126,16 @@ def _file(module: ModuleType) -> str:
     return escaped(getattr(module, "__file__", None) or "built into Python")
 
 
-def _hidden_by(name: str | None, folder: str | None) -> str:
-    """A remark about files that are named as Python's own modules; about one of them if it is named."""
-    hiding = [path for own, path in hiding_python(folder).items() if name in (None, own)]
-    if not hiding:
-        return ""
-    return f"; rename {', '.join(escaped(str(path)) for path in hiding)}, named as Python's own"
+def _hidden_by(module: ModuleType, name: str, folder: str | None) -> str:
+    """A remark about a module in that folder which was meant, and is not the one that was found."""
+    meant = Path(folder or "", *name.split("."))
+    for path in (meant.with_name(f"{meant.name}.py"), meant / "__init__.py"):
+        if folder is not None and path.exists() and _file(module) != escaped(str(path)):
+            return f"; rename {escaped(str(path))}, for that one has its name"
+    return ""
+
+
+def _hiding(folder: str | None) -> str:
+    """A remark about modules in that folder which may be in the way."""
+    paths = ", ".join(escaped(str(path)) for path in hiding_python(folder).values())
+    return f"; rename {paths}, named as Python's own" if paths else ""

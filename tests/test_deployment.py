@@ -232,8 +232,16 @@ def test_of_a_module_named_as_one_of_pythons_it_is_said_which_file_it_is(folder:
     (folder / "queue.py").write_text(MODULE)
     with pytest.raises(ConfigError) as caught:
         load_deployment("queue:deployment")
-    assert f"rename {folder / 'queue.py'}, named as Python's own" in str(caught.value)
+    assert str(caught.value).endswith(f"; rename {folder / 'queue.py'}, for that one has its name")
     assert hiding_python() == {"queue": folder / "queue.py"}
+
+
+def test_so_it_is_of_one_named_as_a_package_that_is_installed(folder: Path) -> None:
+    (folder / "trio").mkdir()
+    (folder / "trio" / "__init__.py").write_text(MODULE)
+    with pytest.raises(ConfigError) as caught:
+        load_deployment("trio:deployment")
+    assert f"rename {folder / 'trio' / '__init__.py'}" in str(caught.value)
 
 
 def test_a_present_folder_that_was_removed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

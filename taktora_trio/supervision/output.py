@@ -204,7 +204,7 @@ def tag_console(name: str, stream: Stream, line: bytes) -> bytes:
 
 def tag_json(name: str, stream: Stream, line: bytes) -> bytes:
     """A log entry says already whose it is; anything else becomes one."""
-    if line.startswith(b"{") and b'"process":"%s"' % name.encode() in line:
+    if line.startswith(b"{") and b'"process":"%s"' % name.encode() in line and _is_json(line):
         return line + b"\n"
     entry = {
         "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
@@ -214,3 +214,11 @@ def tag_json(name: str, stream: Stream, line: bytes) -> bytes:
         "message": line.decode(errors="replace"),
     }
     return msgspec.json.encode(entry) + b"\n"
+
+
+def _is_json(line: bytes) -> bool:
+    try:
+        msgspec.json.decode(line, type=dict[str, msgspec.Raw])
+    except msgspec.DecodeError:
+        return False
+    return True

@@ -91,7 +91,7 @@ REFUSED: dict[str, tuple[tuple[str, ...], str, list[str]]] = {
     "a module named as one of Python's own": (
         ONE,
         'cp app.py queue.py; shift 5; "$PYTHON" -m taktora_trio run queue:deployment "$@"',
-        ["queue.py, named as Python's own"],
+        ["queue.py, for that one has its name"],
     ),
     "an app that is not there": (ONE, 'rm app.py; "$@"', ["no module 'app'"]),
     "an app that can't be imported": (SPLIT, 'echo "1 / 0" >app.py; "$@"', ["ZeroDivisionError", "app.py:1"]),

@@ -329,7 +329,17 @@ def test_a_log_entry_stays_as_it_is() -> None:
 
 
 @pytest.mark.parametrize(
-    "line", [b"text", b'{"process":"plugin"}', b"", b"\xff\0", b'"process":"gateway"', "ä\u2028".encode()]
+    "line",
+    [
+        b"text",
+        b'{"process":"plugin"}',
+        b'{"process":"gateway", or not',
+        b'{"process":"gateway"} {}',
+        b"",
+        b"\xff\0",
+        b'"process":"gateway"',
+        "ä\u2028".encode(),
+    ],
 )
 def test_anything_else_becomes_an_entry(line: bytes) -> None:
     tagged = tag_json("gateway", "stderr", line)
