@@ -90,8 +90,9 @@ def hide_secrets(first: Sequence[str], arguments: Sequence[str]) -> list[str]:
         position = 0 if first else 1
         hidden[position:position] = [_PASSWORD_OPTION, path]
     typed = len(sys.orig_argv) - len(arguments)
-    if sys.orig_argv[typed:] == list(arguments):
-        os.execv(sys.executable, [*sys.orig_argv[:typed], *hidden])  # noqa: S606 - this same program
+    if sys.executable and sys.orig_argv[typed:] == list(arguments):
+        # By its full name, from which an interpreter knows what environment it is of.
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:typed], *hidden])  # noqa: S606 - this same program
     return hidden
 
 

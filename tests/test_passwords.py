@@ -117,7 +117,7 @@ class Exec:
         sys.orig_argv = [*ORIGINAL, *arguments]
         hide_secrets(first, arguments)
         if self.arguments:
-            assert (self.program, self.arguments[:3]) == (sys.executable, ORIGINAL)
+            assert (self.program, self.arguments[:3]) == (sys.executable, [sys.executable, *ORIGINAL[1:]])
         return self.arguments[3:]
 
 

@@ -5,7 +5,6 @@ As attrs calls them: with the instance, the attribute, and the value. `bool` is 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -16,6 +15,7 @@ from taktora_trio.errors import ConfigError
 from taktora_trio.mqtt.topics import check_text
 
 __all__ = [
+    "YEAR",
     "as_path",
     "binary",
     "flag",
@@ -28,6 +28,7 @@ __all__ = [
     "whole_number",
 ]
 
+YEAR = 366 * 24 * 3600  # seconds
 Validator: TypeAlias = Callable[[Any, "attrs.Attribute[Any]", Any], None]
 
 
@@ -59,11 +60,11 @@ def whole_number(least: int, most: int | None = None) -> Validator:
 
 
 def seconds(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
-    """A finite number of more than 0."""
+    """A number of more than 0, and of no more than clocks and sockets can do with."""
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not is_number or not 0 < value < math.inf:  # type: ignore[operator]
+    if not is_number or not 0 < value <= YEAR:  # type: ignore[operator]
         name = field_name(instance, attribute)
-        raise ConfigError(f"{name} is {value!r}; it must be a number of seconds, more than 0")
+        raise ConfigError(f"{name} is {value!r}; it must be a number of seconds, more than 0 and at most a year")
 
 
 def flag(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:

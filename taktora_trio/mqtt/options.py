@@ -12,6 +12,7 @@ import attrs
 from taktora_trio.errors import ConfigError
 from taktora_trio.mqtt.address import BrokerAddress
 from taktora_trio.mqtt.checks import (
+    YEAR,
     as_path,
     binary,
     flag,
@@ -72,6 +73,12 @@ def _client_id(instance: object, attribute: attrs.Attribute[Any], value: object)
         raise ConfigError("MqttOptions: client_id is ''; leave it None to have one made")
 
 
+def _reconnect(instance: object, attribute: attrs.Attribute[Any], value: Backoff) -> None:
+    instance_of(Backoff)(instance, attribute, value)
+    if value.maximum > YEAR:
+        raise ConfigError(f"MqttOptions: reconnect has a maximum of {value.maximum!r} seconds; a year is the most")
+
+
 def _presence(instance: MqttOptions, attribute: attrs.Attribute[Any], value: object) -> None:
     if not isinstance(value, str):
         raise ConfigError(f"MqttOptions: presence is {value!r}; it must be a topic, or None")
@@ -128,7 +135,7 @@ class MqttOptions:
     drain_timeout: float = attrs.field(default=1.5, validator=seconds)
     """How long a stop may go on publishing what is queued."""
     reconnect: Backoff = attrs.field(
-        default=Backoff(initial=0.25, maximum=30.0, factor=2.0, jitter=0.2), validator=instance_of(Backoff)
+        default=Backoff(initial=0.25, maximum=30.0, factor=2.0, jitter=0.2), validator=_reconnect
     )
     inbound_backlog: int = attrs.field(default=64 * 2**20, validator=whole_number(1))
     """Bytes of inbound messages that the gateway keeps while the app's channels are full. Beyond it, messages of QoS 0

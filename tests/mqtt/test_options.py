@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives import serialization
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taktora_trio import BrokerAddress, ConfigError, LastWill, MqttOptions
+from taktora_trio import Backoff, BrokerAddress, ConfigError, LastWill, MqttOptions
 from taktora_trio.mqtt.topics import UNSENDABLE
 
 
@@ -266,6 +266,12 @@ def test_keepalive_is_what_mqtt_has_two_bytes_for() -> None:
         ("client_id", "a+b", "presence is 'taktora/{client_id}/health', where this client_id can't stand"),
         ("will", b"gone", "will is of type bytes; it must be a LastWill"),
         ("reconnect", 5, "reconnect is of type int; it must be a Backoff"),
+        ("reconnect", Backoff(maximum=1e300), "a maximum of 1e+300 seconds"),
+        (
+            "connect_timeout",
+            1e300,
+            "connect_timeout is 1e+300; it must be a number of seconds, more than 0 and at most",
+        ),
         ("ca_file", 5, "no path of a file"),
         ("key_file", "a\0b", "no path of a file"),
         ("alpn", 5, "alpn is 5"),
