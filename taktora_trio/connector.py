@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import attrs
 import trio
-from trio_util import RepeatedEvent
+from trio_util import AsyncBool
 
 from taktora_trio.channel import ChannelDescriptor, Header, Metadata, Received, check_name
 from taktora_trio.codec import PayloadCodec
@@ -94,8 +94,9 @@ class GatewayChannels:
     executor: Executor | None = None
     """What the connector's pumps are to be items of, so that the deployment's observers see them. The connector adds
     them and runs it; `None` leaves it to make one."""
-    revive: RepeatedEvent = attrs.field(factory=RepeatedEvent)
-    """Set when somebody asks for an attempt to connect at once, instead of after the delay."""
+    revive: AsyncBool = attrs.field(factory=AsyncBool)
+    """True once somebody has asked for an attempt to connect at once, instead of after the delay. The connector makes
+    it false when it begins one: what is asked for just before a delay begins ends that delay."""
     duties: list[Callable[[], str | None]] = attrs.field(factory=list)
     """Each names work that it could do and has not done since it was asked last, or returns `None`. Asked regularly;
     as long as one answers, the gateway gives no sign of life."""

@@ -65,15 +65,21 @@ class ConnectorGateway:
             for sink in channels.inbound.values():
                 sink.find_reader()
 
-    def revive(self) -> None:
-        """Have each connector that is not connected try at once, and each broker be asked again for what it refused."""
+    def revive(self) -> str:
+        """Have each connector that is not connected try at once, and each broker be asked again for what it refused.
+
+        Returns in words what each does.
+        """
+        done = []
         for connector in self._connectors:
             state = self.health.state(connector.name)
             if isinstance(state, Up):
-                log.info("%s: is connected, so there is nothing to revive", connector.name)
+                done.append(f"{connector.name}: is connected, so there is nothing to revive")
             else:
-                log.info("%s: revived: tries at once (%s)", connector.name, state)
-                self._channels[connector.name].revive.set()
+                done.append(f"{connector.name}: revived: tries at once; it was {state}")
+                self._channels[connector.name].revive.value = True
+            log.info("%s", done[-1])
+        return ", ".join(done)
 
     def stalled(self) -> str | None:
         """Work that could be done and has not been since this was asked last, or `None`."""

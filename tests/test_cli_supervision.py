@@ -126,7 +126,9 @@ async def test_a_gateway_that_was_given_up_is_revived_by_the_command(
         cause.mend()
         code, output, errors = await run_command("revive", "--domain", domain.name)
         assert (code, errors) == (0, "")
-        assert f"asked the run of domain {domain.name} (pid {run.pid})" in output
+        assert output == (
+            f"asked the run of domain {domain.name} (pid {run.pid}): the gateway was given up, and starts again"
+        )
         await run.until_logged("gateway: revived")
         await run.until_logged("-> Up")
         run.signal(signal.SIGTERM)
@@ -151,11 +153,11 @@ async def test_a_gateway_that_works_is_left_alone(mode: str, broker: Mosquitto, 
     cause.mend()
     async with open_run(f"{APPS}:watching", mode, broker, domain) as run:
         await run.until_logged("-> Up")
-        code, _, _ = await run_command("revive", f"{APPS}:watching", "--domain", domain.name)
-        assert code == 0
+        code, output, _ = await run_command("revive", f"{APPS}:watching", "--domain", domain.name)
+        assert (code, output.partition("): ")[2]) == (0, "mqtt: is connected, so there is nothing to revive")
         run.signal(signal.SIGTERM)
         assert await run.wait() == 0
-        assert not any("revived" in entry["message"] for entry in run.log)
+        assert not any("gateway: revived" in entry["message"] for entry in run.log)
         assert len([entry for entry in run.log if "-> Up" in entry["message"]]) == 1
 
 
@@ -188,8 +190,10 @@ async def test_a_plugin_alone_is_not_signalled_but_its_gateway_is(domain: Domain
         async with open_command("gateway", ECHO, "--broker", broker.url, "--domain", domain.name) as gateway:
             await plugin.until_logged("-> Up")
             _, output, _ = await run_command("revive", "--domain", domain.name)
-            assert f"asked the gateway of domain {domain.name} (pid {gateway.pid}) to connect at once" in output
-            await gateway.until_logged("mqtt: is connected, so there is nothing to revive")
+            assert output == (
+                f"asked the gateway of domain {domain.name} (pid {gateway.pid}):"
+                " mqtt: is connected, so there is nothing to revive"
+            )
             gateway.signal(signal.SIGTERM)
             assert await gateway.wait() == 0
         assert plugin.process.returncode is None

@@ -108,6 +108,7 @@ class _Bridge:
 
     async def _connect(self) -> _Ended | None:
         """One connection, from its beginning to its end. `None` if it ended because of a stop."""
+        self._revive.value = False
         options, since = self._presence.applied_to(self._options), None
         failure: Exception | None = None
         try:
@@ -147,6 +148,7 @@ class _Bridge:
         while self._subscriptions.complaints:
             if await self._pause(next(delays)):
                 delays = reconnect.REFUSED.delays()
+            self._revive.value = False
             await self._subscriptions.ask_again(session)
             self._show_subscriptions()
 
@@ -232,7 +234,7 @@ class _Bridge:
 
     async def _pause(self, seconds: float) -> bool:
         """Wait for so long, or until a stop, or until somebody asks for an attempt at once: whether that was it."""
-        async with move_on_when(self._stop.wait), move_on_when(self._revive.wait) as waiting:
+        async with move_on_when(self._stop.wait), move_on_when(self._revive.wait_value, True) as waiting:
             await trio.sleep(seconds)
         return bool(waiting.cancelled_caught)
 

@@ -11,6 +11,7 @@ from trio_util import RepeatedEvent, move_on_when
 
 from taktora_trio.deployment import Deployment
 from taktora_trio.gateway import ConnectorGateway, open_connector_gateway
+from taktora_trio.revival import answer
 from taktora_trio.shapes.naming import warn_of_names_that_pass
 from taktora_trio.shapes.status import tell_health
 from taktora_trio.supervision.link import ReviveGateway, SupervisorLink
@@ -124,9 +125,9 @@ async def _carry(
         trio.open_nursery() as nursery,
     ):
         nursery.start_soon(_tell, work, gateway)
-        nursery.start_soon(_revive_at, revive, gateway)
+        nursery.start_soon(_revive_at, revive, gateway, domain)
         if link is not None:
-            nursery.start_soon(_obey, link, gateway)
+            nursery.start_soon(_obey, link, gateway, domain)
         with work.of(gateway, beat):
             try:
                 await gateway.run(stop)
@@ -136,15 +137,15 @@ async def _carry(
         nursery.cancel_scope.cancel()
 
 
-async def _revive_at(bell: RepeatedEvent, gateway: ConnectorGateway) -> None:
+async def _revive_at(bell: RepeatedEvent, gateway: ConnectorGateway, domain: Domain) -> None:
     async for _ in bell.events():
-        gateway.revive()
+        answer(domain, gateway.revive())
 
 
-async def _obey(link: SupervisorLink, gateway: ConnectorGateway) -> None:
+async def _obey(link: SupervisorLink, gateway: ConnectorGateway, domain: Domain) -> None:
     async for message in link.messages():
         if isinstance(message, ReviveGateway):
-            gateway.revive()
+            answer(domain, gateway.revive())
 
 
 async def _tell(work: _Work, gateway: ConnectorGateway) -> None:

@@ -15,6 +15,7 @@ from trio_util import RepeatedEvent, move_on_when
 from taktora_trio.deployment import Deployment
 from taktora_trio.gateway import ConnectorGateway, open_connector_gateway
 from taktora_trio.host import ConnectorHost, open_connector_host
+from taktora_trio.revival import STARTS_AGAIN, answer
 from taktora_trio.shapes.gateway_thread import run_in_thread
 from taktora_trio.shapes.naming import warn_of_names_that_pass
 from taktora_trio.shapes.status import open_life, tell_health
@@ -88,10 +89,15 @@ def _gateway(deployment: Deployment, domain: Domain, node: Node, host: Connector
     warn_of_names_that_pass(deployment)
     running: list[tuple[ConnectorGateway, trio.lowlevel.TrioToken]] = []  # none, or the one
 
-    def connect_now() -> None:
+    def connect_now(gateway: ConnectorGateway) -> None:
+        answer(domain, gateway.revive())
+
+    def revived(starts_again: bool) -> None:
+        if starts_again:
+            answer(domain, STARTS_AGAIN)
         for gateway, token in running:
             with contextlib.suppress(trio.RunFinishedError):  # a thread that has just ended
-                token.run_sync_soon(gateway.revive)
+                token.run_sync_soon(connect_now, gateway)
 
     async def carry(node: Node, incarnation: int, stop: trio.Event) -> None:
         async with open_connector_gateway(
@@ -119,5 +125,5 @@ def _gateway(deployment: Deployment, domain: Domain, node: Node, host: Connector
         policy,
         stop=stop,
         on_failure=lambda failure, exit_: host.gateway_failed(failure, exit_.exception),
-        on_revived=connect_now,
+        on_revived=revived,
     )

@@ -17,6 +17,7 @@ from taktora_trio.deployment import Deployment
 from taktora_trio.errors import Escalated
 from taktora_trio.health import Failure
 from taktora_trio.limits import give_back
+from taktora_trio.revival import STARTS_AGAIN, answer
 from taktora_trio.shapes.status import StatusLine, open_life
 from taktora_trio.supervision.descendants import Reaper, become_subreaper
 from taktora_trio.supervision.link import ChildLink, GatewayFailed, GatewayStarted, ReviveGateway
@@ -91,7 +92,7 @@ async def _own_domain(
         ):
             status = StatusLine()
             telling.start_soon(status.tell, life)
-            supervision = _Supervision(deployment, halves, nursery, status)
+            supervision = _Supervision(deployment, domain, halves, nursery, status)
             nursery.start_soon(supervision.reaper.serve)
             nursery.start_soon(supervision.gateway.revive_at, revive)
             code = await supervision.run(stop)
@@ -108,7 +109,10 @@ def _give_back_memory() -> None:
 class _Supervision:
     """Both supervisors, and what the one half is told of the other."""
 
-    def __init__(self, deployment: Deployment, halves: Halves, nursery: trio.Nursery, status: StatusLine) -> None:
+    def __init__(
+        self, deployment: Deployment, domain: Domain, halves: Halves, nursery: trio.Nursery, status: StatusLine
+    ) -> None:
+        self._domain = domain
         self._halves = halves
         self._status = status
         self._nursery = nursery
@@ -183,9 +187,13 @@ class _Supervision:
     def _gateway_failed(self, failure: Failure, exit_: Exit) -> None:
         self._tell(GatewayFailed(self._gateway_pid, failure))
 
-    def _gateway_revived(self) -> None:
-        if self._to_gateway is not None:
-            self._to_gateway.send(ReviveGateway())
+    def _gateway_revived(self, starts_again: bool) -> None:
+        if starts_again:
+            answer(self._domain, STARTS_AGAIN)
+        elif self._to_gateway is not None:
+            self._to_gateway.send(ReviveGateway())  # and it answers
+        else:
+            answer(self._domain, "the gateway has ended, and starts again by its policy")
 
     def _tell(self, news: GatewayStarted | GatewayFailed) -> None:
         self._news = news

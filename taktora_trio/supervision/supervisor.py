@@ -62,7 +62,7 @@ def _ignore(failure: Failure, exit_: Exit) -> None:
     pass
 
 
-def _do_nothing() -> None:
+def _ignore_revival(starts_again: bool) -> None:
     pass
 
 
@@ -77,11 +77,11 @@ class Supervisor:
         *,
         stop: trio.Event | None = None,
         on_failure: Callable[[Failure, Exit], None] = _ignore,
-        on_revived: Callable[[], None] = _do_nothing,
+        on_revived: Callable[[bool], None] = _ignore_revival,
         revivable: bool = True,
     ) -> None:
         """`on_failure` is called at once whenever it ended and that was not wanted, before the delay. `on_revived` is
-        called when somebody asks to revive it and it is not given up: it may wait for something itself.
+        called when somebody asks to revive it, with whether it starts again: it may be waiting for something itself.
 
         Once `stop` is set (which the runner is expected to watch for) its end is wanted, and nothing is started again.
         Without `revivable`, `run` returns when it is given up, instead of waiting to be revived.
@@ -131,14 +131,15 @@ class Supervisor:
     def revive(self) -> bool:
         """Start again what was given up, with its whole budget; `False` if it is not given up.
 
-        What runs then is told, and may have something of its own to try at once.
+        Either way `on_revived` is told: what runs may have something of its own to try at once.
         """
         if not self._revivable or self._step(Revived()) is None:
             log.info("%s: not given up, so there is nothing to start again", self.name)
-            self._on_revived()
+            self._on_revived(False)
             return False
         log.info("%s: revived", self.name)
         self._revived.set()
+        self._on_revived(True)
         return True
 
     async def revive_at(self, bell: RepeatedEvent) -> None:

@@ -197,7 +197,7 @@ def _remove(name: str, folder: int) -> None:
 def _is_known(below: str, name: str, prefix: str) -> bool:
     """Whether it is of the names that are made in a generation's folder, by us or by iceoryx2."""
     if below == "":
-        return name in (*_FOLDERS, "ready") or name.startswith((prefix, PULSE))
+        return name in (*_FOLDERS, "ready", "revived") or name.startswith((prefix, PULSE))
     if below == "cursors":
         return name.startswith("taktora.connector.")
     return name.startswith(prefix) or (below == "nodes" and name.isdecimal())

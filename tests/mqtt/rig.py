@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 import attrs
 import trio
 from trio.testing import wait_all_tasks_blocked
-from trio_util import RepeatedEvent
+from trio_util import AsyncBool
 
 from taktora_trio import (
     Backoff,
@@ -237,7 +237,7 @@ class Bridge:
     stop: trio.Event
     health: list[tuple[str, float]] = attrs.field(factory=list)
     duties: list[Callable[[], str | None]] = attrs.field(factory=list)
-    revive: RepeatedEvent = attrs.field(factory=RepeatedEvent)
+    revive: AsyncBool = attrs.field(factory=AsyncBool)
     ended: trio.Event = attrs.field(factory=trio.Event)
     ended_at: float | None = None
 
