@@ -52,6 +52,10 @@ class PayloadSource(Protocol):
 class PayloadSink(Protocol):
     """An inbound channel as the gateway sees it: payload bytes for the app."""
 
+    @property
+    def unread(self) -> int:
+        """How many messages lie in shared memory with nobody there to receive them: they are lost with this end."""
+
     def send_nowait(
         self,
         value: bytes,

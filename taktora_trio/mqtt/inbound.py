@@ -91,13 +91,14 @@ class InboundMessages:
             executor.add(partial(self._serve_backlog, delivery), on_message(delivery), name=name(delivery.channel))
 
     def log_undelivered(self) -> None:
+        """Say at the end what the app has not had. What was not acknowledged, a broker may send again."""
         for delivery in self._deliveries:
-            if delivery.backlog:
-                log.warning(
-                    "channel %s: stopped with %d inbound messages that the app had no room for",
-                    delivery.channel.name,
-                    len(delivery.backlog),
-                )
+            kept = sum(kept.message.qos > 0 for kept in delivery.backlog)
+            lost = len(delivery.backlog) - kept + delivery.sink.unread
+            if lost or kept:
+                told = "channel %s: stopped with %d inbound messages that the app has not had: %d are lost, %s"
+                rest = f"{kept} are not acknowledged to the broker"
+                log.warning(told, delivery.channel.name, lost + kept, lost, rest)
 
     def _send_nowait(self, delivery: _Delivery, message: Message) -> bool:
         """Whether nothing more is to be done for it: it is in shared memory, or can never be."""

@@ -66,6 +66,11 @@ class ChannelWriter(trio.abc.SendChannel[T]):
     def __repr__(self) -> str:
         return f"ChannelWriter({self._port.spec.name!r}, sent={self._port.sent}{', closed' if self._closed else ''})"
 
+    @property
+    def unread(self) -> int:
+        """How many messages were sent and not received, with nobody there to do so: they end with this writer."""
+        return 0 if self._port.has_reader else self._port.waiting
+
     async def send(
         self,
         value: T,

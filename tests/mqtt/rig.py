@@ -86,6 +86,7 @@ class Sink:
         self._window, self._max_payload = window, max_payload
         self._waiting: deque[tuple[bytes, str]] = deque()
         self._space = trio.Event()
+        self.unread = 0
         self.topics: list[str] = []
         self.said: list[tuple[bytes, Metadata | None]] = []
         self.retained: list[bool] = []

@@ -174,14 +174,17 @@ async def test_whether_it_was_retained_goes_along(autojump_clock: MockClock) -> 
         assert sink.retained == [True, False, True]
 
 
-async def test_a_stop_says_what_the_app_had_no_room_for(
+async def test_a_stop_says_what_the_app_has_not_had_and_what_of_it_is_lost(
     memory: Memory, caplog: pytest.LogCaptureFixture, autojump_clock: MockClock
 ) -> None:
     broker, options = memory
-    async with open_bridge(inbound("in", "a/#"), sinks={"in": Sink(window=1)}, **options):
-        for payload in numbered(4):
-            broker.deliver(Message("a/b", payload))
-    assert "channel in: stopped with 3 inbound messages that the app had no room for" in caplog.text
+    sink = Sink(window=1)
+    async with open_bridge(inbound("in", "a/#", 1), sinks={"in": sink}, **options):
+        for qos in (1, 1, 1, 0):  # one is in shared memory, three wait for room
+            broker.deliver(Message("a/b", b"", qos))
+        sink.unread = 1  # whoever would read it is gone
+    told = "stopped with 4 inbound messages that the app has not had: 2 are lost, 2 are not acknowledged to the broker"
+    assert f"channel in: {told}" in caplog.text
 
 
 # Inbound at QoS 1 and 2: acknowledged when safe, and never discarded for want of room
