@@ -41,6 +41,7 @@ __all__ = ["serve_bridge"]
 
 log = logging.getLogger(__name__)
 
+_TOLD = 10  # channels that are named at once
 _FAREWELL = 0.5  # seconds to tell whoever looks at the presence
 _PUMPS = {"taktora_trio.mqtt.inbound", "taktora_trio.mqtt.outbound"}
 
@@ -80,6 +81,7 @@ class _Bridge:
         self._executor = channels.executor or Executor()
         self._suspicion = Suspicion()
         self._alone: tuple[str, int, float, bool] | None = None  # as in `Alone`, with the time of its publishing
+        self._complaints: list[str] = []  # that were told last
         self._unexpected = ""  # the last one, of which the traceback has been logged
         channels.duties.extend(pump.stalled for pump in self._pumps)
         _add_items(self._executor, connector, self._pumps, self._inbound)
@@ -138,8 +140,12 @@ class _Bridge:
 
     def _show_subscriptions(self) -> None:
         complaints = self._subscriptions.complaints
-        for complaint in complaints:
-            log.error("%s: %s", self._name, complaint)
+        if len(complaints) > _TOLD:
+            complaints[_TOLD:] = [f"and {len(complaints) - _TOLD} more channels"]
+        if complaints != self._complaints:
+            self._complaints = complaints
+            for complaint in complaints:
+                log.error("%s: %s", self._name, complaint)
         self._health.report(self._name, Degraded("; ".join(complaints)) if complaints else Up())
 
     async def _subscribe_again(self, session: Session) -> None:

@@ -143,6 +143,20 @@ async def test_a_refused_subscription_takes_down_its_channel_and_no_other(
     assert f"mqtt: {complaint}" in caplog.text
 
 
+async def test_of_very_many_refused_subscriptions_some_are_named_and_once(
+    fake: Fake, caplog: pytest.LogCaptureFixture, autojump_clock: MockClock
+) -> None:
+    session = FakeSession()
+    session.refused_filters = {f"topic/{number}": "Quota exceeded" for number in range(1000)}
+    fake(session)
+    async with open_bridge(*[inbound(f"c{number}", f"topic/{number}") for number in range(1000)]) as running:
+        await trio.sleep(300)
+        [(shown, _)] = running.health
+    assert shown.endswith("; and 990 more channels)")
+    assert len(session.subscribed) > 3
+    assert len([record for record in caplog.records if record.levelno == logging.ERROR]) == 11
+
+
 async def test_a_connection_that_is_lost_while_it_is_asked_again(fake: Fake, autojump_clock: MockClock) -> None:
     class Losing(FakeSession):
         async def subscribe(self, filters: Mapping[str, int]) -> dict[str, str]:
