@@ -81,6 +81,6 @@ def _hint(failure: Exception, losses: int, client_id: str) -> str:
     if failure.code == TAKEN_OVER:
         return f"another client uses the client id '{escaped(client_id)}'"
     if losses >= _AGAIN_AND_AGAIN and not failure.code and not failure.silent:
-        told = f"soon after it began, {losses} times in a row"
-        return f"{told}; does another client use the client id '{escaped(client_id)}'?"
+        told = f"soon after it began, {losses} times in a row; does another client use the client id"
+        return f"{told} '{escaped(client_id)}', or does the broker not take what is published?"
     return ""

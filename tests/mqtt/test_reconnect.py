@@ -64,7 +64,8 @@ def test_delays_are_spread(random: float, first: float, refused: float) -> None:
         (
             LOST,
             2,
-            "reset: soon after it began, 3 times in a row; does another client use the client id 'me'?",
+            "reset: soon after it began, 3 times in a row; does another client use the client id 'me', or does the"
+            " broker not take what is published?",
         ),
         (SessionLost("ended", 0x97), 5, "ended"),
         (SessionLost("silent", silent=True), 5, "silent"),
