@@ -110,6 +110,29 @@ REFUSED: dict[str, tuple[tuple[str, ...], str, list[str]]] = {
         ["/gone", "No such file or directory"],
     ),
     "not the main thread": (ONE, 'shift 3; "$PYTHON" -c "import os, threading; $THREAD" "$@"', ["main thread"]),
+    "shared memory that can only be read": (
+        BOTH,
+        'unshare -m sh -c \'mount -t tmpfs -o ro x /dev/shm; exec "$@"\' - "$@"',
+        ["Read-only file system", "mount -o remount,rw"],
+    ),
+    "no shared memory": (
+        ONE,
+        'unshare -m sh -c \'mount -t tmpfs x /dev; mknod /dev/null c 1 3; exec "$@"\' - "$@"',
+        ["there is no shared memory", "mount a tmpfs"],
+    ),
+    "a folder in shared memory that others may write to": (
+        ONE,
+        'unshare -m sh -c \'mount -t tmpfs x /dev/shm; mkdir -m 777 /dev/shm/taktora-0; exec "$@"\' - "$@"',
+        ["/dev/shm/taktora-0", "mode 0777"],
+    ),
+    "a message type that can't be resolved": (
+        SPLIT,
+        "sed -i \"s/^FEW = .*/FEW = [Outbound('few', 'Nowhere', MqttRouting('x'))]/\" app.py; \"$@\"",
+        ["'Nowhere'", "can't be decoded"],
+    ),
+    "a host name that can't be": (ONE, '"$@" --broker mqtt://a..b', ["'a..b' is no host name"]),
+    "a port that can't be": (ONE, '"$@" --broker mqtt://localhost:99999', ["port"]),
+    "a websocket's path with a blank": (ONE, '"$@" --broker "ws://localhost:1/a b"', ["%20"]),
     "no /proc": (ONE, 'unshare -m sh -c \'umount -l /proc; exec "$@"\' - "$@"', ["mount -t proc"]),
     "another namespace's /proc": (ONE, 'unshare -pf "$@"', ["PID namespace", "--mount-proc"]),
 }
