@@ -8,11 +8,12 @@ import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 
+import psutil
 import trio
 
 from taktora_trio.supervision.process import stop_process
 
-__all__ = ["ROOT", "open_child", "open_python"]
+__all__ = ["ROOT", "halves_of", "open_child", "open_python"]
 
 ROOT = Path(__file__).parents[1]
 _GRACE = 5.0
@@ -57,3 +58,12 @@ def open_python(
 ) -> contextlib.AbstractAsyncContextManager[trio.Process]:
     """`open_child` of `python -m ...`."""
     return open_child([sys.executable, "-m", *arguments], stdin=stdin, stdout=stdout, stderr=stderr, env=env)
+
+
+def halves_of(supervisor: int) -> dict[str, int]:
+    """The process ids of a split deployment's halves, by name: `plugin` and `gateway`."""
+    found: dict[str, int] = {}
+    for child in psutil.Process(supervisor).children():
+        command = child.cmdline()
+        found.update({half: child.pid for half in ("plugin", "gateway") if half in command})
+    return found

@@ -18,11 +18,10 @@ from typing import Literal
 
 import attrs
 import msgspec
-import psutil
 import trio
 
 from benchmarks import counter, message
-from benchmarks.children import ROOT, open_python
+from benchmarks.children import ROOT, halves_of, open_python
 from benchmarks.peers import control
 from benchmarks.peers.control import Came, Done, Flood, Hello, Inflow, QoS, Setting, Times, Trips
 from taktora_trio.chaos.mosquitto import open_mosquitto
@@ -218,10 +217,10 @@ async def _open_ready(*command: str) -> AsyncIterator[AsyncIterator[bytes]]:
 
 
 def _gateway_of(supervisor: int) -> int:
-    for child in psutil.Process(supervisor).children():
-        if child.cmdline()[3] == "gateway":
-            return child.pid
-    raise RuntimeError("the deployment has no gateway process")
+    try:
+        return halves_of(supervisor)["gateway"]
+    except KeyError:
+        raise RuntimeError("the deployment has no gateway process") from None
 
 
 def _cpu_time(pid: int) -> float:

@@ -14,10 +14,9 @@ import tempfile
 from pathlib import Path
 
 import msgspec
-import psutil
 import trio
 
-from benchmarks.children import open_python
+from benchmarks.children import halves_of, open_python
 from benchmarks.mosquitto import open_mosquitto
 from benchmarks.report import Figure
 
@@ -67,8 +66,8 @@ async def _measure_once(port: int, cache: str) -> dict[str, float]:
         with trio.fail_after(_START_TIMEOUT):
             await _wait_until_up(supervisor)
         await trio.sleep(_IDLE)
-        halves = {child.cmdline()[3]: child.pid for child in psutil.Process(supervisor.pid).children()}
-        return {name: _resident(pid) for name, pid in {"supervisor": supervisor.pid, **halves}.items()}
+        processes = {"supervisor": supervisor.pid, **halves_of(supervisor.pid)}
+        return {name: _resident(pid) for name, pid in processes.items()}
 
 
 async def _wait_until_up(supervisor: trio.Process) -> None:
