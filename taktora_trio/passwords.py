@@ -18,6 +18,7 @@ from taktora_trio.escaping import escaped
 
 __all__ = [
     "PASSWORD_VARIABLE",
+    "TAKE_PASSWORD",
     "hide_secrets",
     "is_from_variable",
     "password_file",
@@ -28,7 +29,8 @@ __all__ = [
 
 PASSWORD_VARIABLE = "TAKTORA_BROKER_PASSWORD"  # noqa: S105 - the name of one
 _PASSWORD_OPTION = "--broker-password-file"  # noqa: S105 - the name of an option
-_TAKE_PASSWORD = ("run", "gateway")  # the commands that have a use for one
+TAKE_PASSWORD = ("run", "gateway", "forget")
+"""The commands that have a use for a password: those that log in at a broker."""
 _LARGEST = 2**20  # bytes: far more than MQTT or a URL can have, so that no endless file fills the memory
 _MARK = b"\xef\xbb\xbf"  # the byte order mark that some editors put in front
 _FD = "/proc/self/fd/"
@@ -84,7 +86,7 @@ def hide_secrets(first: Sequence[str], arguments: Sequence[str]) -> list[str]:
         return hidden
     command = [*first, *hidden]
     is_given = any(argument.partition("=")[0] == _PASSWORD_OPTION for argument in command)  # and goes before it
-    if password is not None and command and command[0] in _TAKE_PASSWORD and not is_given:
+    if password is not None and command and command[0] in TAKE_PASSWORD and not is_given:
         fd, path = password_file(password, PASSWORD_VARIABLE)
         os.set_inheritable(fd, True)
         position = 0 if first else 1

@@ -11,10 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from taktora_trio import ConfigError
+from taktora_trio.cli import app
 from taktora_trio.escaping import escaped
 from taktora_trio.mqtt.address import BrokerAddress
 from taktora_trio.passwords import (
     PASSWORD_VARIABLE,
+    TAKE_PASSWORD,
     hide_secrets,
     is_from_variable,
     password_file,
@@ -182,6 +184,18 @@ def test_the_variable_moves_into_memory(execv: Exec, monkeypatch: pytest.MonkeyP
     assert os.get_inheritable(int(path.rpartition("/")[2]))
     assert is_from_variable(Path(path))
     assert read_password(Path(path)) == b"s3cret\xff\n"
+
+
+def test_no_command_that_logs_in_goes_without_it() -> None:
+    """`plugin` alone has the options of a broker and does not log in."""
+    commands = [name for name in app if not name.startswith("-")]
+    takes = {name for name in commands if "--broker-password-file" in options_of(name)}
+    assert takes - {"plugin"} == set(TAKE_PASSWORD)
+
+
+def options_of(command: str) -> set[str]:
+    """The names of its options."""
+    return {name for argument in app[command].assemble_argument_collection() for name in argument.names}
 
 
 def test_it_comes_behind_the_words_of_a_script(execv: Exec, monkeypatch: pytest.MonkeyPatch) -> None:
