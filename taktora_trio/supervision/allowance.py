@@ -6,6 +6,8 @@ import trio
 
 __all__ = ["Allowance"]
 
+_ROUNDING = 1e-6  # tokens: whoever waits for `delay` gets one, though its times are rounded
+
 
 class Allowance:
     """A token bucket: it holds `burst` tokens, and gets `rate` new ones a second."""
@@ -19,8 +21,8 @@ class Allowance:
         now = trio.current_time()
         self._tokens = min(self._burst, self._tokens + (now - self._at) * self._rate)
         self._at = now
-        granted = count <= self._tokens
-        self._tokens = self._tokens - count if granted else 0.0
+        granted = count <= self._tokens + _ROUNDING
+        self._tokens = max(0.0, self._tokens - count) if granted else 0.0
         return granted
 
     @property
