@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import attrs
 import trio
 
-from taktora_trio.errors import Overrun, collapse, summary
+from taktora_trio.errors import Overrun, collapse, is_telling, summary
 from taktora_trio.executor.context import Context, Late, Step, Tick, Wake
 from taktora_trio.executor.observers import Cycle
 from taktora_trio.executor.stats import Statistics
@@ -147,7 +147,7 @@ class ItemRunner:
             raise error
         self._failed_in_a_row += 1
         count = self._failed_in_a_row
-        if count & (count - 1) == 0:  # the 1st, 2nd, 4th, 8th, ...: a fast item must not flood the log
+        if is_telling(count):
             log.error("item %s: skips this cycle, failed %d in a row", self.name, count, exc_info=error)
         self._tell_crash(error, "skips this cycle")
         self.executor.board.report(self.name, Degraded(f"its last cycle failed: {summary(error)}"), error)

@@ -13,7 +13,7 @@ import trio
 
 from taktora_trio.channel import ChannelDescriptor
 from taktora_trio.connector import PayloadSink
-from taktora_trio.errors import BackPressure, PayloadOverflow
+from taktora_trio.errors import BackPressure, PayloadOverflow, is_telling
 from taktora_trio.escaping import escaped
 from taktora_trio.executor import Context, Executor, on_message
 from taktora_trio.health import HealthBoard
@@ -185,7 +185,7 @@ class InboundMessages:
     def _tell_stray(self, message: Message) -> None:
         """It is acknowledged as any other: else the broker would soon send nothing more (section 4.9)."""
         self.strays += 1
-        if _is_telling(self.strays):  # so that a flood of topics is no flood of reasons either
+        if is_telling(self.strays):  # so that a flood of topics is no flood of reasons either
             self._stray = f"messages come that no channel is for, the last on '{escaped(message.topic)}'"
             log.warning(
                 "%s: %s; %d so far. Did an earlier version subscribe to it, or does the broker change topics?",
@@ -202,14 +202,9 @@ class InboundMessages:
         self.discarded += 1
         delivery.discarded += 1
         count = delivery.discarded
-        if _is_telling(count):
+        if is_telling(count):
             log.error("channel %s: discarded %d inbound messages so far: %s", delivery.channel.name, count, reason)
         self._health.degrade(self._name, f"channel {delivery.channel.name} discards inbound messages", DEGRADED_FOR)
-
-
-def _is_telling(count: int) -> bool:
-    """The 1st, 2nd, 4th, 8th, ...: a flood must not flood the log."""
-    return count & (count - 1) == 0
 
 
 def _size(message: Message) -> int:

@@ -14,7 +14,7 @@ import trio
 
 from taktora_trio.channel import ChannelDescriptor, Header
 from taktora_trio.connector import PayloadSource
-from taktora_trio.errors import TransportError
+from taktora_trio.errors import TransportError, is_telling
 from taktora_trio.escaping import escaped
 from taktora_trio.executor import Context
 from taktora_trio.mqtt.routing import MqttRouting
@@ -243,7 +243,7 @@ class OutboundPump(trio.abc.ReceiveChannel[Session]):
             left = properties.message_expiry - max(0, age) // 10**9
             if left <= 0 and message.qos < 2:
                 self.expired += 1
-                if _is_telling(self.expired):
+                if is_telling(self.expired):
                     log.warning(
                         "channel %s: %d messages have expired while they waited", self.channel.name, self.expired
                     )
@@ -281,7 +281,7 @@ class OutboundPump(trio.abc.ReceiveChannel[Session]):
 
     def _refuse(self, refusal: str) -> None:
         self.refused += 1
-        if _is_telling(self.refused):
+        if is_telling(self.refused):
             log.error(
                 "channel %s: the broker has refused %d messages so far: %s", self.channel.name, self.refused, refusal
             )
@@ -292,8 +292,3 @@ class OutboundPump(trio.abc.ReceiveChannel[Session]):
         self._waits = True
         await self._progress.wait()
         self._waits = False
-
-
-def _is_telling(count: int) -> bool:
-    """The 1st, 2nd, 4th, 8th, ...: a flood must not flood the log."""
-    return count & (count - 1) == 0

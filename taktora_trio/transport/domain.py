@@ -24,9 +24,11 @@ from typing import Literal, TypeAlias
 import attrs
 import iceoryx2 as iox2
 import trio
+from trio_util import move_on_when
 
 from taktora_trio.errors import ConfigError, DomainInUse, TransportError
 from taktora_trio.machine import machine_id
+from taktora_trio.supervision.patience import sleep_running
 from taktora_trio.supervision.pidfd import wait_for_exit
 from taktora_trio.transport.descriptors import refusal
 from taktora_trio.transport.doorbell import has_doorbell, ring, wait_at_doorbell
@@ -161,7 +163,7 @@ class Domain:
             for role in HALVES:
                 if pid := self.holder(role):
                     log.info("domain %s: waiting for the %s of the run before (pid %d) to end", self.name, role, pid)
-                    with trio.move_on_after(seconds):
+                    async with move_on_when(sleep_running, seconds):
                         await wait_for_exit(pid)
         for role in ROLES:
             if self.holder(role) is not None:
@@ -175,9 +177,9 @@ class Domain:
         """
         if (pid := self.holder(role)) is None:
             return
-        with trio.move_on_after(seconds) as waiting:
+        async with move_on_when(sleep_running, seconds):
             await wait_for_exit(pid)
-        if waiting.cancelled_caught and self.holder(role) == pid:
+        if self.holder(role) == pid:
             log.error(
                 "domain %s: the %s (pid %d) does not end without its supervisor, so it is killed", self.name, role, pid
             )
