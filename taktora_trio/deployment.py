@@ -12,6 +12,7 @@ from taktora_trio.channel import check_name
 from taktora_trio.connector import Connector
 from taktora_trio.errors import ConfigError
 from taktora_trio.host import ConnectorHost
+from taktora_trio.mqtt.checks import flag, instance_of
 from taktora_trio.mqtt.connector import MqttConnector
 from taktora_trio.mqtt.options import BrokerAddress, MqttOptions
 from taktora_trio.supervision.policy import RestartPolicy
@@ -25,7 +26,7 @@ App: TypeAlias = Callable[[ConnectorHost], Awaitable[None]]
 
 
 def _connectors(value: Iterable[Connector]) -> tuple[Connector, ...]:
-    if isinstance(value, Connector):
+    if isinstance(value, Connector) or not isinstance(value, Iterable):
         raise ConfigError("a deployment's connectors are a list: write [connector]")
     return tuple(value)
 
@@ -44,9 +45,13 @@ class Deployment:
     """Called with a `ConnectorHost`; the deployment ends when it returns."""
     connectors: tuple[Connector, ...] = attrs.field(converter=_connectors)
     # A gateway never ends of its own accord, so whenever it does, that is a failure.
-    gateway_policy: RestartPolicy = attrs.field(default=RestartPolicy(restart="always", stop_grace=2.5), kw_only=True)
-    plugin_policy: RestartPolicy = attrs.field(default=RestartPolicy(restart="on-failure"), kw_only=True)
-    gateway_thread: bool = attrs.field(default=False, kw_only=True)
+    gateway_policy: RestartPolicy = attrs.field(
+        default=RestartPolicy(restart="always", stop_grace=2.5), kw_only=True, validator=instance_of(RestartPolicy)
+    )
+    plugin_policy: RestartPolicy = attrs.field(
+        default=RestartPolicy(restart="on-failure"), kw_only=True, validator=instance_of(RestartPolicy)
+    )
+    gateway_thread: bool = attrs.field(default=False, kw_only=True, validator=flag)
     """In-process, run the gateway in a thread with a loop of its own: a blocking call in it does not stall the app.
 
     In the split shape, where it has a process of its own, this changes nothing.
@@ -65,6 +70,9 @@ class Deployment:
             raise ConfigError(f"deployment {self.name!r}: its app is {self.app!r}; it must be an async function")
         if self.observers:
             _check_observers(self.name, self.observers)
+        for connector in self.connectors:
+            if not isinstance(connector, Connector):
+                raise ConfigError(f"deployment {self.name!r}: {connector!r} is no connector: use MqttConnector(...)")
         if not self.connectors:
             raise ConfigError(f"deployment {self.name!r} has no connectors: give it at least one")
         names = [connector.name for connector in self.connectors]

@@ -13,6 +13,7 @@ from taktora_trio.codec import JsonCodec, PayloadCodec
 from taktora_trio.connector import Connector, GatewayChannels
 from taktora_trio.errors import ConfigError
 from taktora_trio.health import HealthBoard
+from taktora_trio.mqtt.checks import instance_of
 from taktora_trio.mqtt.options import MqttOptions
 from taktora_trio.mqtt.routing import MqttRouting
 from taktora_trio.mqtt.topics import check_shares
@@ -21,6 +22,8 @@ __all__ = ["MqttConnector"]
 
 
 def _channels(value: Iterable[ChannelDescriptor[Any]]) -> tuple[ChannelDescriptor[Any], ...]:
+    if isinstance(value, ChannelDescriptor) or not isinstance(value, Iterable):
+        raise ConfigError("a connector's channels are a list: write [channel]")
     return tuple(value)
 
 
@@ -29,8 +32,8 @@ class MqttConnector(Connector):
     """An app's channels through one connection to one MQTT broker."""
 
     channels: tuple[ChannelDescriptor[Any], ...] = attrs.field(converter=_channels)
-    options: MqttOptions = attrs.field(factory=MqttOptions, kw_only=True)
-    codec: PayloadCodec = attrs.field(factory=JsonCodec, kw_only=True)
+    options: MqttOptions = attrs.field(factory=MqttOptions, kw_only=True, validator=instance_of(MqttOptions))
+    codec: PayloadCodec = attrs.field(factory=JsonCodec, kw_only=True, validator=instance_of(PayloadCodec))
     name: str = attrs.field(default="mqtt", kw_only=True)
 
     def __attrs_post_init__(self) -> None:

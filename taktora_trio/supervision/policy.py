@@ -45,6 +45,14 @@ class RestartPolicy:
         for field, words in _WORDS.items():
             if getattr(self, field) not in words:
                 raise ConfigError(f"{field} is {getattr(self, field)!r}; use {' or '.join(map(repr, words))}")
+        if not isinstance(self.backoff, Backoff):
+            raise ConfigError(f"backoff is {self.backoff!r}; it must be a Backoff")
+        for field in ("intensity", "period", "start_timeout", "watchdog", "stop_grace"):
+            value = getattr(self, field)
+            if isinstance(value, bool) or not (
+                isinstance(value, int | float) or (field == "watchdog" and value is None)
+            ):
+                raise ConfigError(f"{field} is {value!r}; it must be a number")
         if not self.intensity >= 0:
             raise ConfigError(f"intensity is {self.intensity!r}; it must be at least 0 restarts")
         for field in ("period", "start_timeout"):

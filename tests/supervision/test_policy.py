@@ -35,6 +35,12 @@ NAN, INF = float("nan"), float("inf")
         ("watchdog", INF),
         ("stop_grace", -0.1),
         ("stop_grace", NAN),
+        ("intensity", "3"),
+        ("period", None),
+        ("start_timeout", True),
+        ("watchdog", "off"),
+        ("stop_grace", b"2"),
+        ("backoff", 5),
     ],
 )
 def test_each_error_names_its_field(field: str, value: Any) -> None:
