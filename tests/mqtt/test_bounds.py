@@ -13,7 +13,7 @@ import trio
 from trio.testing import MockClock, lockstep_stream_pair
 
 from taktora_trio.mqtt.options import MqttOptions
-from taktora_trio.mqtt.sessions import aiomqtt, native, open_session, packets
+from taktora_trio.mqtt.sessions import aiomqtt_client, native, open_session, packets
 from taktora_trio.mqtt.sessions.native import NativeSession
 from taktora_trio.mqtt.sessions.session import Message, Session
 from taktora_trio.mqtt.sessions.state import SessionState
@@ -75,7 +75,7 @@ async def test_a_broker_that_reads_nothing_is_given_up_as_that(autojump_clock: M
 async def test_messages_whose_acknowledgements_nobody_reads(session: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """What of it paho reads is paho's to say, so this goes over a socket, which has little room here."""
     monkeypatch.setattr(native, "_MOST_ANSWERS", 5_000)
-    monkeypatch.setattr(aiomqtt, "_MOST_UNWRITTEN", 5_000)
+    monkeypatch.setattr(aiomqtt_client, "_MOST_UNWRITTEN", 5_000)
     batch = b"".join(publish(4, b"t", b"x", 1, number) for number in range(1, 1001))
     sent, most = 0, 100_000
     answered, came = trio.Event(), 0

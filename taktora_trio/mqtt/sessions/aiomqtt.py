@@ -15,17 +15,15 @@ import paho.mqtt.client as paho
 import trio
 import trio_asyncio
 from aiomqtt.exceptions import MqttConnectError
-from paho.mqtt.packettypes import PacketTypes
-from paho.mqtt.properties import Properties
-from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 from trio_asyncio import aio_as_trio
 from trio_util import move_on_when
 
-from taktora_trio.channel import Metadata
 from taktora_trio.mqtt.options import MqttOptions
-from taktora_trio.mqtt.sessions.limits import NO_LIMITS, BrokerLimits, limits_of
+from taktora_trio.mqtt.sessions.aiomqtt_client import Client
+from taktora_trio.mqtt.sessions.limits import NO_LIMITS
 from taktora_trio.mqtt.sessions.packets import encode_properties
+from taktora_trio.mqtt.sessions.paho_properties import code_of, connect_properties, metadata_of, publish_properties
 from taktora_trio.mqtt.sessions.reasons import PERMANENT, reason_name
 from taktora_trio.mqtt.sessions.session import (
     ConnectFailed,
@@ -43,131 +41,15 @@ __all__ = ["open_aiomqtt_session"]
 
 T = TypeVar("T")
 
-_NOTHING = Metadata()
 _NO_QOS_2 = "the aiomqtt session can't do QoS 2 in a persistent session: use session='native', or persistent=False"
-_MOST_UNWRITTEN = 2 * 65_535  # packets: more than a broker can make us send while it keeps to the rules
 # Without it a QoS 1 round trip takes 88 ms: Nagle's algorithm waits for an acknowledgement that the peer delays.
 _SOCKET_OPTIONS = [(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)]
-
-
-class _Client(aiomqtt.Client):
-    """aiomqtt's client with the session's own way for messages: straight from and to paho, without a task for each.
-
-    It notices a connection that ends before aiomqtt has noticed that it began, which aiomqtt forgets.
-
-    And it does not crash where the connection breaks just as paho wants to write: aiomqtt then adds a writer for a
-    socket that paho has closed meanwhile, and the loop ends with EBADF.
-    """
-
-    deliver: Callable[[paho.MQTTMessage], None]
-    finish: Callable[[int, str], None]
-    session_present = False
-    limits: BrokerLimits = NO_LIMITS
-    was_closed = False
-    """Whether the connection was ended by the broker, at whatever time."""
-    is_gone = False
-    """Whether the connection has ended, though aiomqtt may not know it."""
-    farewell: int | None = None
-    """With which reason code the broker ended the connection, if it said so (MQTT 5)."""
-    _read: Callable[[], None]
-
-    _holds = False
-    _is_stuffed = False
-    """Whether so many answers are still to be written that nothing more is read."""
-
-    def hold(self, reading: bool) -> None:
-        self._holds = reading
-        self._switch_reading()
-
-    def _switch_reading(self) -> None:
-        sock = self._client.socket()
-        if sock is not None and sock.fileno() >= 0:
-            if self._holds or self._is_stuffed:
-                self._loop.remove_reader(sock.fileno())
-            else:
-                self._loop.add_reader(sock.fileno(), self._read)
-                self._loop.call_soon(self._read)  # what TLS has decoded already is nothing that the socket tells of
-
-    def _look_at_unwritten(self) -> None:
-        is_stuffed = len(self._client._out_packet) > _MOST_UNWRITTEN
-        if is_stuffed != self._is_stuffed:
-            self._is_stuffed = is_stuffed
-            self._switch_reading()
-
-    def _on_connect(
-        self, client: paho.Client, userdata: Any, flags: Any, reason_code: Any, properties: Any = None
-    ) -> None:
-        self.session_present = bool(flags.session_present)
-        with contextlib.suppress(ValueError):  # values that the standard forbids: none, then
-            self.limits = limits_of(_connack_properties(properties))
-        # The setter is for clients that aren't connected; before the first message it is as well.
-        client._max_inflight_messages = min(client._max_inflight_messages, self.limits.receive_maximum)
-        super()._on_connect(client, userdata, flags, reason_code, properties)
-        self.hold(True)  # what comes must find somebody who can acknowledge it
-
-    def _on_disconnect(
-        self, client: paho.Client, userdata: Any, flags: Any, reason_code: Any, properties: Any = None
-    ) -> None:
-        if flags.is_disconnect_packet_from_server:
-            self.farewell = _value(reason_code)
-        self.was_closed = True
-        if self._connected.cancelled():
-            return  # nobody waits for it any more, which aiomqtt does not think of
-        super()._on_disconnect(client, userdata, flags, reason_code, properties)
-        self._ended()
-
-    def _ended(self, exc: Exception | None = None) -> None:
-        if exc is not None and not self._disconnected.done():
-            self._disconnected.set_exception(exc)
-        if self._disconnected.done() and not self._disconnected.cancelled():
-            self.is_gone = True
-            # Looked at, lest the loop fails with it should aiomqtt put another future in its place.
-            self._disconnected.exception()
-
-    def _on_message(self, client: paho.Client, userdata: Any, message: paho.MQTTMessage) -> None:
-        self.deliver(message)
-
-    def _on_publish(self, client: paho.Client, userdata: Any, mid: int, reason_code: Any, properties: Any) -> None:
-        code = _value(reason_code)
-        self.finish(mid, reason_name(code) if code >= 0x80 else "")
-
-    def _on_socket_open(self, client: paho.Client, userdata: Any, sock: Any) -> None:
-        def read() -> None:
-            try:
-                client.loop_read()
-                while not self._holds and getattr(client.socket(), "pending", int)() > 0:  # decoded by TLS already
-                    client.loop_read()
-                self._look_at_unwritten()
-            except Exception as exc:  # noqa: BLE001 - whatever it is, the connection is over
-                self._ended(exc)
-
-        def start() -> None:
-            self._misc_task = self._loop.create_task(self._misc_loop())
-
-        self._read = read
-        self._loop.call_soon_threadsafe(self._loop.add_reader, sock.fileno(), read)
-        self._loop.call_soon_threadsafe(start)
-
-    def _on_socket_register_write(self, client: paho.Client, userdata: object, sock: Any) -> None:
-        def write() -> None:
-            try:
-                client.loop_write()
-                self._look_at_unwritten()
-            except Exception as exc:  # noqa: BLE001 - whatever it is, the connection is over
-                self._ended(exc)
-
-        def add_writer() -> None:
-            now = client.socket()
-            if now is not None and now is sock and now.fileno() >= 0:
-                self._loop.add_writer(now.fileno(), write)
-
-        self._loop.call_soon_threadsafe(add_writer)
 
 
 class AiomqttSession(Session):
     """See `Session`. paho numbers what is published as it likes; `packet_id` only comes back."""
 
-    def __init__(self, client: _Client, options: MqttOptions, state: SessionState, on_message: OnMessage) -> None:
+    def __init__(self, client: Client, options: MqttOptions, state: SessionState, on_message: OnMessage) -> None:
         self._client = client
         self._paho = client._client
         self._persistent = bool(options.persistent)
@@ -195,7 +77,7 @@ class AiomqttSession(Session):
         if wanted:
             asked = [self._asked(name, qos) for name, qos in wanted.items()]
             codes = await self._answer(aio_as_trio(self._client.subscribe), asked)
-            answers = zip(wanted, map(_value, codes), strict=False)
+            answers = zip(wanted, map(code_of, codes), strict=False)
             refused |= {name: reason_name(code) for name, code in answers if code >= 0x80}
         return refused
 
@@ -232,7 +114,7 @@ class AiomqttSession(Session):
         if self.limits != NO_LIMITS and (refusal := self._refusal(message)):
             on_done(packet_id, refusal)
             return
-        properties = _properties_of(message) if self._v5 else None
+        properties = publish_properties(message) if self._v5 else None
         self._publishing = True
         info = self._paho.publish(message.topic, message.payload, message.qos, message.retain, properties)
         self._publishing = False
@@ -310,7 +192,7 @@ class AiomqttSession(Session):
             bytes(arrived.payload),
             arrived.qos,
             arrived.retain,
-            _metadata_of(properties),
+            metadata_of(properties),
             arrived.mid,
             arrived.dup,
             correlation_data=getattr(properties, "CorrelationData", b""),
@@ -354,7 +236,7 @@ async def open_aiomqtt_session(
         "unix": "unix",
     }
     async with trio_asyncio.open_loop():
-        client = _Client(
+        client = Client(
             broker.path if broker.transport == "unix" else broker.host,
             broker.port or 1,
             username=broker.username,
@@ -363,7 +245,7 @@ async def open_aiomqtt_session(
             protocol=aiomqtt.ProtocolVersion.V5 if v5 else aiomqtt.ProtocolVersion.V311,
             clean_session=None if v5 else clean,
             clean_start=clean if v5 else paho.MQTT_CLEAN_START_FIRST_ONLY,
-            properties=_connect_properties(options) if v5 else None,
+            properties=connect_properties(options) if v5 else None,
             will=aiomqtt.Will(options.will.topic, options.will.payload, options.will.qos, options.will.retain)
             if options.will
             else None,
@@ -390,7 +272,7 @@ async def open_aiomqtt_session(
 
 
 @contextlib.asynccontextmanager
-async def _connected(client: _Client) -> AsyncIterator[None]:
+async def _connected(client: Client) -> AsyncIterator[None]:
     try:
         try:
             await aio_as_trio(client.__aenter__)()
@@ -401,7 +283,7 @@ async def _connected(client: _Client) -> AsyncIterator[None]:
                 sock.close()
             raise
     except MqttConnectError as exc:
-        code = _value(exc.rc)
+        code = code_of(exc.rc)
         reason = reason_name(code)
         if code in PERMANENT:
             raise ConnectRefused(f"the broker refused the login: {reason}", code) from exc
@@ -422,61 +304,3 @@ async def _connected(client: _Client) -> AsyncIterator[None]:
             scope.deadline = trio.current_time() + 1.0  # DISCONNECT is one small write; a dead peer must not hold us up
             with contextlib.suppress(aiomqtt.MqttError):
                 await aio_as_trio(client.__aexit__)(None, None, None)
-
-
-def _value(code: Any) -> int:
-    """paho gives MQTT 3.1.1's codes as MQTT 5's too."""
-    return code.value if isinstance(code, ReasonCode) else int(code)
-
-
-def _connack_properties(properties: Any) -> dict[int, Any]:
-    """By identifier, as they come; with MQTT 3.1.1 there are none."""
-    names = {
-        "ServerKeepAlive": 0x13,
-        "SessionExpiryInterval": 0x11,
-        "ReceiveMaximum": 0x21,
-        "MaximumQoS": 0x24,
-        "RetainAvailable": 0x25,
-        "MaximumPacketSize": 0x27,
-        "WildcardSubscriptionAvailable": 0x28,
-        "SharedSubscriptionAvailable": 0x2A,
-    }
-    return {number: getattr(properties, name) for name, number in names.items() if hasattr(properties, name)}
-
-
-def _connect_properties(options: MqttOptions) -> Properties:
-    properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
-    properties.ReceiveMaximum = options.receive_maximum
-    if options.persistent:
-        properties.SessionExpiryInterval = options.session_expiry
-    return properties
-
-
-def _properties_of(message: Message) -> Properties | None:
-    metadata = message.metadata or _NOTHING
-    if not message.correlation_data and metadata is _NOTHING:
-        return None
-    properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
-    if metadata.message_expiry is not None:
-        properties.MessageExpiryInterval = metadata.message_expiry
-    if metadata.content_type:
-        properties.ContentType = metadata.content_type
-    if metadata.response_topic:
-        properties.ResponseTopic = metadata.response_topic
-    if message.correlation_data:
-        properties.CorrelationData = message.correlation_data
-    if metadata.user_properties:
-        properties.UserProperty = list(metadata.user_properties)
-    return properties
-
-
-def _metadata_of(properties: Any) -> Metadata | None:
-    if properties is None or properties.isEmpty():
-        return None
-    metadata = Metadata(
-        getattr(properties, "ContentType", ""),
-        getattr(properties, "ResponseTopic", ""),
-        getattr(properties, "MessageExpiryInterval", None),
-        tuple(getattr(properties, "UserProperty", ())),
-    )
-    return metadata if metadata != _NOTHING else None
