@@ -36,7 +36,8 @@ def make_room(connectors: Iterable[Connector], each: int) -> None:
     needed = each * len(specs)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if needed > soft // 2:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft + needed, hard), hard))
+        with contextlib.suppress(OSError):  # a sandbox may forbid that
+            resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft + needed, hard), hard))
         os.register_at_fork(after_in_child=give_back)
     check_descriptors(needed, f"a deployment of {len(specs)} services")
     _check_file_size(max(spec.segment_bytes for spec in specs))
@@ -45,7 +46,7 @@ def make_room(connectors: Iterable[Connector], each: int) -> None:
 
 def give_back(pid: int = 0) -> None:
     """Let a process (this one) have the limit of descriptors that this one was started with."""
-    with contextlib.suppress(OSError):  # it has ended already
+    with contextlib.suppress(OSError, ValueError):  # it has ended already, or may not have it any more
         resource.prlimit(pid, resource.RLIMIT_NOFILE, _inherited)
 
 

@@ -12,12 +12,18 @@ from types import FrameType
 import trio
 from trio_util import RepeatedEvent
 
-__all__ = ["REVIVE", "open_revive_signal", "open_stop_signals"]
+__all__ = ["REVIVE", "open_revive_signal", "open_stop_signals", "stop_signals"]
 
 log = logging.getLogger(__name__)
 
 REVIVE = signal.SIGUSR1
 _LOOK = 0.05  # seconds of our own computing after which a second signal is noticed for certain
+
+
+def stop_signals() -> list[signal.Signals]:
+    """Those that ask for a stop. A SIGHUP that was ignored at the start, as nohup(1) does it, stays ignored."""
+    ignores_hangup = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    return [signal.SIGINT, signal.SIGTERM, *([] if ignores_hangup else [signal.SIGHUP])]
 
 
 @contextlib.asynccontextmanager
@@ -27,8 +33,7 @@ async def open_stop_signals(on_second: Callable[[], None]) -> AsyncIterator[trio
     A second SIGINT or SIGTERM calls `on_second` and ends the process at once with 128 + the signal's number, also when
     the trio loop is stuck: it runs in the signal handler, not in a task. SIGHUP never forces anything, for a terminal
     that closes sends two (the kernel and the shell each send one), and systemd may send it together with SIGTERM
-    (`SendSIGHUP=`, systemd.kill(5)). Where it was ignored at the start, as nohup(1) does it, it stays ignored. Must be
-    entered in the main thread.
+    (`SendSIGHUP=`, systemd.kill(5)). Must be entered in the main thread.
     """
     stop = trio.Event()
     token = trio.lowlevel.current_trio_token()
@@ -47,10 +52,7 @@ async def open_stop_signals(on_second: Callable[[], None]) -> AsyncIterator[trio
         token.run_sync_soon(log.info, "%s: stopping", signal.Signals(signum).name)
         token.run_sync_soon(stop.set)
 
-    stops = [signal.SIGINT, signal.SIGTERM]
-    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
-        stops.append(signal.SIGHUP)
-    before = {signum: signal.signal(signum, handle) for signum in stops}
+    before = {signum: signal.signal(signum, handle) for signum in stop_signals()}
     before[signal.SIGVTALRM] = signal.signal(signal.SIGVTALRM, lambda signum, frame: None)
     try:
         yield stop

@@ -33,6 +33,7 @@ from taktora_trio.chaos.subject import open_subject
 from taktora_trio.chaos.subscriber import open_subscriber
 from taktora_trio.chaos.telemetry import OBSERVER_VARIABLE
 from taktora_trio.errors import ConfigError
+from taktora_trio.signals import stop_signals
 from taktora_trio.transport.domain import Domain
 
 __all__ = ["list_faults", "run_chaos"]
@@ -119,7 +120,7 @@ class _Chaos:
 
             async def stop_at_signal() -> None:
                 nonlocal ended_by
-                with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+                with trio.open_signal_receiver(*stop_signals()) as signals:
                     async for signum in signals:  # until the end: a second one must not break the cleaning up
                         ended_by = ended_by or signum
                         running.cancel()

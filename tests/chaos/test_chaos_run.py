@@ -71,7 +71,7 @@ def test_a_broken_promise_is_told_with_how_to_see_it_again(
 
 
 @pytest.mark.timeout(120)
-@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 async def test_a_signal_ends_it_and_leaves_nothing(signum: signal.Signals) -> None:
     async with open_command(
         "chaos", "--seed", "3", "--faults", "100", "--only", "gateway-kill", "connection-half-open", json_log=False
