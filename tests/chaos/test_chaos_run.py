@@ -79,7 +79,7 @@ async def test_a_signal_ends_it_and_leaves_nothing(signum: signal.Signals) -> No
     ) as chaos:
         await chaos.until_printed("2/100", seconds=60)
         with trio.fail_after(30):
-            while len(chaos.tree()) < 5:  # the broker, the supervisor, two halves, of which one may just be killed
+            while len(chaos.tree()) < 5:  # noqa: ASYNC110 - broker, supervisor, halves; one may just be killed
                 await trio.sleep(0.01)
         chaos.signal(signum)
         assert await chaos.wait(30) == 128 + signum
