@@ -285,3 +285,23 @@ async def test_a_gateway_that_can_never_start_is_given_up_with_its_last_words(
         assert len([entry for entry in run.log if "starts again in" in entry["message"]]) == 1
         run.signal(signal.SIGTERM)
         assert await run.wait() == 0
+
+
+async def test_a_module_that_is_away_for_a_moment_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broker: Mosquitto, domain: Domain
+) -> None:
+    """The supervisor could import it, so it is no bad input."""
+    (tmp_path / "replaced.py").write_text(
+        "import pathlib, sys\n"
+        "from tests.deployment.surrounded_apps import deployment\n"
+        f"mark = pathlib.Path({str(tmp_path / 'mark')!r})\n"
+        "if sys.argv[1:2] == ['plugin'] and not mark.exists():\n"
+        "    mark.touch()\n"
+        "    raise OSError('it is just being replaced')\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    async with open_run("replaced:deployment", "split", broker, domain) as run:
+        assert await run.wait() == 0
+        assert "works" in "".join(run.output)
+    assert any("plugin: ended (exit code 1), starts again" in entry["message"] for entry in run.log)
+    assert any("it is just being replaced" in line for line in run.stderr)
