@@ -18,6 +18,7 @@ from taktora_trio import (
     Deployment,
     Inbound,
     MqttConnector,
+    MqttOptions,
     MqttRouting,
     Outbound,
     PayloadOverflow,
@@ -126,7 +127,9 @@ async def send_in_two_parts(host: ConnectorHost) -> None:
         await trio.sleep_forever()
 
 
-in_two_parts = Deployment("in-two-parts", send_in_two_parts, [MqttConnector([PARTS])])
+in_two_parts = Deployment(
+    "in-two-parts", send_in_two_parts, [MqttConnector([PARTS], options=MqttOptions(drain_timeout=0.3))]
+)
 
 
 IDENTITY = Outbound("identity", Identity, MqttRouting("test/identity", qos=1, retain=True))

@@ -71,9 +71,9 @@ class AiomqttSession(Session):
 
     async def subscribe(self, filters: Mapping[str, int]) -> dict[str, str]:
         refused = {name: why for name in filters if (why := self.limits.subscription_refusal(name))}
+        if self._persistent:
+            refused |= {name: _NO_QOS_2 for name, qos in filters.items() if qos == 2}
         wanted = {name: qos for name, qos in filters.items() if name not in refused}
-        if self._persistent and 2 in wanted.values():
-            raise ConnectRefused(_NO_QOS_2)
         if wanted:
             asked = [self._asked(name, qos) for name, qos in wanted.items()]
             codes = await self._answer(aio_as_trio(self._client.subscribe), asked)
