@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from typing import TextIO
 
 from taktora_trio.errors import ConfigError, ConnectorError, collapse, leaves, summary
 
@@ -31,11 +32,10 @@ def call(command: Callable[[], int | None]) -> int:
         cause = collapse(group)
         log.critical("ended by an error: %s", summary(cause), exc_info=cause)
         code = 1
-    try:
-        if sys.stdout is not None:  # an app may have set it so
-            sys.stdout.flush()  # else the interpreter does it at its end, and complains about it in its own way
-    except OSError:
-        _give_up_output()
+    # Else the interpreter does it at its end, and complains about what it can't write in its own way.
+    if (failure := _flush(sys.stdout, 1)) and not isinstance(failure, BrokenPipeError):
+        _complain([_unwritable(failure)], code)
+    _flush(sys.stderr, 2)
     return code
 
 
@@ -47,16 +47,26 @@ def show(result: str) -> None:
     try:
         print(result, flush=True)  # noqa: T201 - its result
     except OSError as exc:
-        _give_up_output()
+        _flush(sys.stdout, 1)
         if isinstance(exc, BrokenPipeError):
             sys.exit(128 + signal.SIGPIPE)
-        raise ConfigError(f"standard output can't be written: {exc.strerror}") from None
+        raise _unwritable(exc) from None
 
 
-def _give_up_output() -> None:
-    """What is left in the buffer goes nowhere."""
-    with open(os.devnull, "wb") as nowhere:  # noqa: PTH123
-        os.dup2(nowhere.fileno(), 1)
+def _unwritable(exc: OSError) -> ConfigError:
+    return ConfigError(f"standard output can't be written: {exc.strerror}")
+
+
+def _flush(stream: TextIO | None, fd: int) -> OSError | None:
+    """Write what is left in the buffer. What can't be written goes nowhere; why it can't is returned."""
+    try:
+        if stream is not None:  # an app may have set it so
+            stream.flush()
+    except OSError as exc:
+        with open(os.devnull, "wb") as nowhere:  # noqa: PTH123
+            os.dup2(nowhere.fileno(), fd)
+        return exc
+    return None
 
 
 def _complain(errors: Sequence[BaseException], code: int) -> int:

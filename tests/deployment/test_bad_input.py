@@ -5,11 +5,9 @@ from __future__ import annotations
 import json
 import os
 import signal
-import sys
 from pathlib import Path
 
 import pytest
-import trio
 
 from taktora_trio.transport.domain import Domain
 from tests.command import MODES, open_command, open_run, run_command
@@ -208,23 +206,6 @@ async def test_plan() -> None:
     plan = json.loads(output)
     assert plan["fits"]
     assert plan["total_bytes"] == sum(s["total_bytes"] for s in plan["services"]) + plan["overhead_bytes"]
-
-
-async def test_enough_was_read() -> None:
-    """As by `| head -1`: the reader goes, and it ends without a word, as by SIGPIPE."""
-    command = '"$@" | true; exit ${PIPESTATUS[0]}'
-    program = [sys.executable, "-m", "taktora_trio", "plan", ECHO]
-    process = await trio.run_process(["bash", "-c", command, "bash", *program], check=False, capture_stderr=True)
-    assert process.returncode == 128 + signal.SIGPIPE
-    assert process.stderr == b""
-
-
-async def test_output_that_cannot_be_written() -> None:
-    program = [sys.executable, "-m", "taktora_trio", "plan", ECHO]
-    with open("/dev/full", "wb") as full:  # noqa: ASYNC230, PTH123 - it never waits
-        process = await trio.run_process(program, stdout=full, check=False, capture_stderr=True)
-    assert process.returncode == 2
-    assert process.stderr == b"taktora-trio: standard output can't be written: No space left on device\n"
 
 
 async def test_help_teaches() -> None:

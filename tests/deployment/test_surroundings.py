@@ -150,7 +150,13 @@ threading.Thread(target=run).start()
 async def start(shell: str, mode: str, folder: Path, domain: Domain) -> subprocess.CompletedProcess[bytes]:
     (folder / "app.py").write_text(APP)
     command = [sys.executable, "-m", "taktora_trio", "run", "app:deployment", "--mode", mode, "--domain", domain.name]
-    variables = {"PYTHON": sys.executable, "PACKAGE": str(PACKAGE), "MAIN": MAIN, "THREAD": THREAD}
+    variables = {
+        "PYTHONUNBUFFERED": "",
+        "PYTHON": sys.executable,
+        "PACKAGE": str(PACKAGE),
+        "MAIN": MAIN,
+        "THREAD": THREAD,
+    }
     with trio.fail_after(30):
         return await trio.run_process(
             ["sh", "-c", shell, "sh", *command],

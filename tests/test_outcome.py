@@ -1,0 +1,66 @@
+"""What a command's outcome looks like from outside: its exit code, and what is on its two outputs."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+PROGRAM = """
+import logging, sys
+from taktora_trio.errors import ConfigError, TransportError
+from taktora_trio.outcome import call, show
+
+def command():
+    {code}
+
+sys.exit(call(command))
+"""
+
+
+def run(code: str, output: str = "") -> subprocess.CompletedProcess[str]:
+    """Where its output goes may be said as in a shell."""
+    program = [sys.executable, "-c", PROGRAM.format(code=code)]
+    return subprocess.run(
+        ["bash", "-c", f'"$@" {output}; exit ${{PIPESTATUS[0]}}', "bash", *program],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+        env={**os.environ, "PYTHONUNBUFFERED": ""},  # as it is by default
+    )
+
+
+@pytest.mark.parametrize(
+    ("code", "returncode", "line"),
+    [
+        ("raise ConfigError('bad')", 2, "taktora-trio: bad"),
+        ("raise TransportError('broken')", 1, "taktora-trio: broken"),
+        ("raise ExceptionGroup('', [ConfigError('bad')])", 2, "taktora-trio: bad"),
+        ("raise KeyboardInterrupt", 128 + signal.SIGINT, ""),
+        ("return 7", 7, ""),
+    ],
+)
+def test_an_error_is_a_line_and_a_code(code: str, returncode: int, line: str) -> None:
+    process = run(code)
+    assert (process.returncode, process.stderr.strip(), process.stdout) == (returncode, line, "")
+
+
+@pytest.mark.parametrize("code", ["show('x')", "print('x', flush=False)"])
+def test_output_that_cannot_be_written_is_told(code: str) -> None:
+    process = run(code, ">/dev/full")
+    assert process.stderr == "taktora-trio: standard output can't be written: No space left on device\n"
+    assert process.returncode == (2 if code.startswith("show") else 0), "what an app prints is not the result"
+
+
+def test_who_has_read_enough_is_told_nothing() -> None:
+    assert run("show('x' * 100_000)", "| true").returncode == 128 + signal.SIGPIPE
+    assert run("show('x' * 100_000)", "| true").stderr == ""
+    assert run("print('x' * 100)", "| true").stderr == ""
+
+
+def test_nobody_to_complain_to() -> None:
+    assert run("raise ConfigError('bad')", "2>/dev/full").returncode == 2
