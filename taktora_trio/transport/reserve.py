@@ -122,12 +122,15 @@ async def _take_turn(folder: str, what: str) -> bool:
                     _passed.clear()
                     return True
         pid = holder_of(folder, _TURN)
-        if pid is not None and pid in _passed:
-            return False
-        if trio.current_time() >= deadline or (pid and is_stopped(pid)):
-            log.warning("opening %s beside process %s, which does not finish opening", what, pid or "unknown")
-            _passed.add(pid or 0)
-            return False
+        if pid is not None:  # else it is free again
+            if pid in _passed:
+                return False
+            stands_still = pid > 0 and is_stopped(pid)
+            if stands_still or trio.current_time() >= deadline:
+                why = "stands still" if stands_still else "is still opening something"
+                log.warning("opening %s beside process %s, which %s", what, pid or "unknown", why)
+                _passed.add(pid)
+                return False
         await sleep(pause)
         pause = min(2 * pause, _PAUSES[1])
 

@@ -133,7 +133,7 @@ async def test_a_gateway_that_is_stopped_while_it_opens_keeps_no_plugin_from_ope
         await first.wait()
         async with open_half("plugin", broker, domain, target) as plugin:
             await plugin.until_printed("attached")
-            entry = await plugin.until_logged(f"beside process {gateway.pid}, which does not finish opening")
+            entry = await plugin.until_logged(f"beside process {gateway.pid}, which stands still")
             assert entry["level"] == "warning"
             gateway.signal(signal.SIGCONT)
             await plugin.until_logged("-> Up")

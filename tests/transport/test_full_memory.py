@@ -451,7 +451,7 @@ async def test_one_that_does_not_finish_opening_is_waited_for_once(
             async with open_envelope_publisher(node, spec) as port:
                 assert port.send(b"fine")
     told = [record.getMessage() for record in caplog.records]
-    assert told == [f"opening {spec.space_name} beside process {other.pid}, which does not finish opening"]
+    assert told == [f"opening {spec.space_name} beside process {other.pid}, which is still opening something"]
 
 
 async def test_one_that_is_stopped_is_not_waited_for(domain: Domain, caplog: pytest.LogCaptureFixture) -> None:
@@ -463,7 +463,7 @@ async def test_one_that_is_stopped_is_not_waited_for(domain: Domain, caplog: pyt
             async with open_envelope_publisher(node, spec) as port, open_envelope_subscriber(node, spec) as end:
                 assert port.send(b"fine")
                 assert end.take() is not None
-    assert f"beside process {other.pid}, which does not finish opening" in caplog.text
+    assert f"beside process {other.pid}, which stands still" in caplog.text
 
 
 if __name__ == "__main__":
