@@ -46,6 +46,7 @@ class LifeSigns:
             with contextlib.suppress(OSError):
                 self._socket.connect(address)
         self._stalled: str | None = None
+        self._status = ""  # what was told last, of which a stall takes the place for as long as it lasts
 
     def close(self) -> None:
         """Nothing more will be told."""
@@ -53,10 +54,12 @@ class LifeSigns:
 
     async def ready(self, status: str) -> None:
         """The services are open, and the loop runs."""
+        self._status = status
         await self._send(f"READY=1\nSTATUS={status}")
 
     async def status(self, status: str, *, extend: float | None = None) -> None:
         """Tell people what it does now; before it is ready, ask for `extend` seconds more."""
+        self._status = status
         more = f"\nEXTEND_TIMEOUT_USEC={int(extend * 1e6)}" if extend else ""
         await self._send(f"STATUS={status}{more}")
 
@@ -88,16 +91,21 @@ class LifeSigns:
             and self._address is not None
             and signal.getsignal(signal.SIGALRM) is signal.SIG_DFL
         )
+        told_stall = False
         try:
             while True:
                 if by_kernel:
                     _end_unless_renewed(_GRACE * period)
                 before, self._stalled = self._stalled, stalled()
                 if before is None or self._stalled is None:
+                    if told_stall:
+                        told_stall = False
+                        self._try_send(f"STATUS={self._status}")
                     show()
                     if self.watchdog is not None:
                         self._try_send("WATCHDOG=1")
                 else:
+                    told_stall = True
                     log.error("no sign of life: %s", self._stalled)
                     self._try_send(f"STATUS=stalled: {self._stalled}")
                 await trio.sleep(min(period, _UNWATCHED) / _BEATS)

@@ -255,6 +255,8 @@ async def test_a_stalled_duty_withholds_the_sign(
 ) -> None:
     stalled: str | None = None
     with open_pair(monkeypatch, watchdog=4) as (notify, life):
+        await life.status("mqtt: Up")
+        drained(notify)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(life.serve, lambda: stalled)
             assert await heard_within(notify, 3.5) == ["WATCHDOG=1"] * 4
@@ -262,7 +264,7 @@ async def test_a_stalled_duty_withholds_the_sign(
             assert await heard_within(notify, 3) == ["WATCHDOG=1", *["STATUS=stalled: inbound"] * 2]
             assert [record.getMessage() for record in caplog.records] == ["no sign of life: inbound"] * 2
             stalled = None
-            assert await heard_within(notify, 2) == ["WATCHDOG=1"] * 2
+            assert await heard_within(notify, 2) == ["STATUS=mqtt: Up", "WATCHDOG=1", "WATCHDOG=1"]
             stalled = "outbound"  # now and then is no stall
             assert await heard_within(notify, 1) == ["WATCHDOG=1"]
             stalled = None
