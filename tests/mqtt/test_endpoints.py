@@ -31,6 +31,8 @@ def test_those_that_failed_go_last_the_latest_very_last() -> None:
     assert order.sorted([A, B, C]) == [B, C, A]
     order.failed(B)
     assert order.sorted([A, B, C]) == [C, A, B]
+    assert order.best_of([C, A, B]) == [C]
+    assert order.best_of([A, B]) == [A, B]
     order.was_good(A)
     assert order.sorted([A, B, C]) == [A, C, B]
     assert order.sorted([A, A, B]) == [A, B]
@@ -157,6 +159,21 @@ async def test_where_all_fail_each_reason_is_told_and_the_next_attempt_begins_el
         "127.0.1.1: timed out: the broker did not answer within 0.2 s;"
         " 127.0.1.2: the broker closed the connection before it answered"
     )
+
+
+async def test_one_that_has_failed_is_still_tried_when_no_other_can_be_connected_to() -> None:
+    """And that it ended the connection without an answer is told, though the others did not even do that."""
+    state = SessionState()
+    async with open_brokers(accept, close) as brokers:
+        trio.socket.set_custom_hostname_resolver(Resolver(["127.0.1.2", "127.0.1.3"]))
+        for connects in (1, 2):
+            with trio.fail_after(5), pytest.raises(ConnectFailed) as caught:
+                async with open_session(brokers.options(), ignore, state):
+                    pass
+            assert "Connection refused" in str(caught.value)
+            assert "127.0.1.2: the broker closed the connection before it answered" in str(caught.value)
+            assert caught.value.answered is False
+            assert brokers.connects == [0, connects]
 
 
 async def test_an_attempt_is_bounded() -> None:

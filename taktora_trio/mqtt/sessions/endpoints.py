@@ -54,6 +54,10 @@ class EndpointOrder:
         self._failures = {endpoint: when for endpoint, when in self._failures.items() if endpoint in there}
         return sorted(there, key=lambda endpoint: self._failures.get(endpoint, 0))
 
+    def best_of(self, endpoints: Sequence[Endpoint]) -> Sequence[Endpoint]:
+        """Those that have not failed; all, if all have."""
+        return [endpoint for endpoint in endpoints if endpoint not in self._failures] or endpoints
+
 
 async def connect_to_any(
     options: MqttOptions, order: EndpointOrder, speak: Callable[[trio.SocketStream], Awaitable[T]]
@@ -64,37 +68,38 @@ async def connect_to_any(
     answered, with that alone: an attempt is one login. The next attempt begins with another address.
     """
     reasons: list[str] = []
-    answered: set[bool | None] = set()
+    answered: bool | None = None
     found: list[Endpoint] = []
     untried: list[Endpoint] = []
-    while len(reasons) < _AT_ONCE and (untried or not reasons):
+    while not reasons or (untried and len(reasons) < _AT_ONCE):
         endpoint: Endpoint | None = None
-        answer: bool | None = None
+        candidates: Sequence[Endpoint] = ()
         reason = f"timed out: the broker did not answer within {options.connect_timeout:g} s"
         with trio.move_on_after(options.connect_timeout):
             try:
                 if not found:
                     found = await _resolve(options.broker)
                     untried = order.sorted(found)
-                endpoint, stream = await open_any(untried)
+                candidates = order.best_of(untried)  # no slow link is to let one win that is known to hang
+                endpoint, stream = await open_any(candidates)
                 spoken = await speak(stream)
                 order.was_good(endpoint)
                 return endpoint, spoken
             except (OSError, ValueError) as exc:
                 reason = why(exc)
             except ConnectFailed as exc:
-                reason, answer = str(exc), exc.answered
-                if answer and endpoint is not None:
+                if exc.answered and endpoint is not None:
                     order.failed(endpoint)
                     raise
-        answered.add(answer)
+                reason, answered = str(exc), False if exc.answered is False else answered
         if endpoint is None:  # none of them can be connected to
+            untried = [other for other in untried if other not in candidates]
             reasons.append(reason)
-            break
-        order.failed(endpoint)
-        untried.remove(endpoint)
-        reasons.append(f"{endpoint}: {reason}" if len(found) > 1 else reason)
-    raise ConnectFailed("; ".join(reasons), answered=False if answered == {False} else None)
+        else:
+            order.failed(endpoint)
+            untried.remove(endpoint)
+            reasons.append(f"{endpoint}: {reason}" if len(found) > 1 else reason)
+    raise ConnectFailed("; ".join(dict.fromkeys(reasons)), answered=answered)
 
 
 async def _resolve(address: BrokerAddress) -> list[Endpoint]:
