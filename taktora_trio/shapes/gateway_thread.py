@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import sys
 import threading
 import traceback
@@ -15,6 +16,7 @@ from collections.abc import Awaitable, Callable
 
 import trio
 
+from taktora_trio.supervision.patience import sleep_running
 from taktora_trio.supervision.policy import RestartPolicy
 
 __all__ = ["run_in_thread"]
@@ -62,14 +64,16 @@ async def run_in_thread(
 
 
 async def _end_in_time(thread: _Thread, stop: trio.Event, grace: float, patience: trio.CancelScope) -> None:
+    ends = math.inf
     try:
         await stop.wait()
         thread.stop()
-        patience.deadline = trio.current_time() + grace + _LAST
-        await trio.sleep(grace)
+        ends = trio.current_time() + grace
+        await sleep_running(grace)
     finally:  # also when the caller is cancelled; and when it has ended, which makes no difference any more
         thread.cancel()
-        patience.deadline = min(patience.deadline, trio.current_time() + grace + _LAST)
+        now = trio.current_time()
+        patience.deadline = max(now, min(ends, now + grace)) + _LAST  # it is behind us where we were stopped meanwhile
 
 
 async def _watch(thread: _Thread, seconds: float, on_hang: Callable[[str, float], None]) -> None:
