@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import sys
 import uuid
 from collections.abc import AsyncIterator, Iterator
@@ -17,6 +18,8 @@ from tests.mosquitto import Mosquitto, open_mosquitto
 
 hypothesis.settings.register_profile("any machine", deadline=None)  # nothing depends on how fast it is
 hypothesis.settings.load_profile("any machine")
+if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:  # started by nohup: what is started here would ignore it too
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 os.environ["TAKTORA_STRICT"] = "1"  # an illegal transition of health raises; child processes inherit it
 
 

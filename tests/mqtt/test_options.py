@@ -314,12 +314,12 @@ def test_a_last_will_is_checked(fields: dict[str, Any]) -> None:
         LastWill(**{"topic": "a/b", "payload": b"gone", **fields})
 
 
-def test_a_password_without_a_user_is_for_mqtt_5() -> None:
+@pytest.mark.parametrize(("protocol", "session"), [("3.1.1", "native"), ("5", "aiomqtt")])
+def test_a_password_without_a_user_is_for_mqtt_5(protocol: Any, session: Any) -> None:
     assert MqttOptions(broker="mqtt://:s3cret@host", protocol="5").broker.password == b"s3cret"
-    for fields in ({"protocol": "3.1.1"}, {"protocol": "5", "session": "aiomqtt"}):
-        with pytest.raises(ConfigError, match="has a password but no user") as caught:
-            MqttOptions(broker="mqtt://:s3cret@host", **fields)  # type: ignore[arg-type]
-        assert "s3cret" not in str(caught.value)
+    with pytest.raises(ConfigError, match="has a password but no user") as caught:
+        MqttOptions(broker="mqtt://:s3cret@host", protocol=protocol, session=session)
+    assert "s3cret" not in str(caught.value)
 
 
 def test_without_tls_there_is_no_context() -> None:
