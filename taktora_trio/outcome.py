@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import select
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -15,6 +16,8 @@ from taktora_trio.errors import ConfigError, ConnectorError, collapse, leaves, s
 __all__ = ["call", "show"]
 
 log = logging.getLogger(__name__)
+
+_ENOUGH = 128 + signal.SIGPIPE  # the exit code of whoever writes on to a pipe that nobody reads
 
 
 def call(command: Callable[[], int | None]) -> int:
@@ -30,8 +33,11 @@ def call(command: Callable[[], int | None]) -> int:
         code = 128 + signal.SIGINT
     except* Exception as group:
         cause = collapse(group)
-        log.critical("ended by an error: %s", summary(cause), exc_info=cause)
-        code = 1
+        if isinstance(cause, BrokenPipeError) and _nobody_reads(1):
+            code = _complain([ConnectorError("nobody reads standard output any more")], _ENOUGH)
+        else:
+            log.critical("ended by an error: %s", summary(cause), exc_info=cause)
+            code = 1
     # Else the interpreter does it at its end, and complains about what it can't write in its own way.
     if (failure := _flush(sys.stdout, 1)) and not isinstance(failure, BrokenPipeError):
         _complain([_unwritable(failure)], code)
@@ -49,8 +55,14 @@ def show(result: str) -> None:
     except OSError as exc:
         _flush(sys.stdout, 1)
         if isinstance(exc, BrokenPipeError):
-            sys.exit(128 + signal.SIGPIPE)
+            sys.exit(_ENOUGH)
         raise _unwritable(exc) from None
+
+
+def _nobody_reads(fd: int) -> bool:
+    poll = select.poll()
+    poll.register(fd, 0)
+    return any(events & select.POLLERR for _, events in poll.poll(0))  # poll(2): the reading end of a pipe is closed
 
 
 def _unwritable(exc: OSError) -> ConfigError:

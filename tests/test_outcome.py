@@ -62,5 +62,11 @@ def test_who_has_read_enough_is_told_nothing() -> None:
     assert run("print('x' * 100)", "| true").stderr == ""
 
 
+def test_an_app_that_prints_to_nobody_ends_in_one_line() -> None:
+    process = run("import time; time.sleep(0.3); print('x', flush=True)", "| true")
+    assert process.returncode == 128 + signal.SIGPIPE
+    assert process.stderr == "taktora-trio: nobody reads standard output any more\n"
+
+
 def test_nobody_to_complain_to() -> None:
     assert run("raise ConfigError('bad')", "2>/dev/full").returncode == 2
