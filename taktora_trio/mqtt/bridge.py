@@ -29,6 +29,7 @@ from taktora_trio.mqtt.outbound import OutboundPump
 from taktora_trio.mqtt.poison import Alone, Suspicion
 from taktora_trio.mqtt.presence import with_presence
 from taktora_trio.mqtt.record import record_of
+from taktora_trio.mqtt.routing import MqttRouting
 from taktora_trio.mqtt.sessions import open_session
 from taktora_trio.mqtt.sessions.session import OWN_PACKET_IDS, Session, SessionLost
 from taktora_trio.mqtt.sessions.state import SessionState
@@ -78,6 +79,7 @@ class _Bridge:
         filters = ChannelFilters(channel for channel in connector.channels if channel.direction == "in")
         self._subscriptions = Subscriptions(connector.name, filters, record_of(self._options))
         self._pumps = _pumps(connector, channels, health)
+        self._of_qos_2 = _of_qos_2(connector)
         self._executor = channels.executor or Executor()
         self._suspicion = Suspicion()
         self._alone: tuple[str, int, float, bool] | None = None  # as in `Alone`, with the time of its publishing
@@ -124,6 +126,10 @@ class _Bridge:
                 self._presence.up(session)
                 log.info("%s: connected to %s", self._name, options.broker)
                 self._show_subscriptions()
+                if self._of_qos_2 > session.limits.of_qos_2:
+                    told = "%s: %d channels of QoS 2, and a broker may drop what is beyond %d messages at once%s"
+                    way_out = "" if options.protocol == "5" else "; with protocol='5' it says how many it takes"
+                    log.warning(told, self._name, self._of_qos_2, session.limits.of_qos_2, way_out)
                 for pump in self._pumps:
                     pump.tell_put_aside()
                 failure = await self._carry(session)
@@ -250,6 +256,11 @@ def _is_of_a_pump(exc: BaseException) -> bool:
     return any(frame.f_globals.get("__name__") in _PUMPS for frame, _ in traceback.walk_tb(exc.__traceback__))
 
 
+def _of_qos_2(connector: MqttConnector) -> int:
+    """How many channels publish at QoS 2."""
+    return sum(ch.direction == "out" and cast(MqttRouting, ch.routing).qos == 2 for ch in connector.channels)
+
+
 def _pumps(connector: MqttConnector, channels: GatewayChannels, health: HealthBoard) -> list[OutboundPump]:
     """One for each outbound channel, and packet identifiers for each that needs them."""
     outbound = [channel for channel in connector.channels if channel.direction == "out"]
@@ -264,7 +275,12 @@ def _pumps(connector: MqttConnector, channels: GatewayChannels, health: HealthBo
 
     return [
         OutboundPump(
-            channel, channels.outbound[channel.name], inflight, 1 + number * inflight, on_trouble=trouble(channel.name)
+            channel,
+            channels.outbound[channel.name],
+            inflight,
+            1 + number * inflight,
+            _of_qos_2(connector),
+            on_trouble=trouble(channel.name),
         )
         for number, channel in enumerate(outbound)
     ]

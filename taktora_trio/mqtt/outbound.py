@@ -33,6 +33,9 @@ class OutboundPump(trio.abc.ReceiveChannel[Session]):
     It has `max_inflight` packet identifiers of its own, from `first_id` on, and a message's follows from its sequence
     number: the next gateway publishes what this one had not finished under the same identifiers, by which the broker
     of a persistent session knows them (MQTT-4.4.0-1). `on_trouble` is called with what keeps a message from the broker.
+
+    What a broker takes at QoS 2 is shared out among the `of_qos_2` channels that have it, and never lent: so no more
+    can be half done at the broker after any crash either, whoever goes on from there.
     """
 
     def __init__(
@@ -41,6 +44,7 @@ class OutboundPump(trio.abc.ReceiveChannel[Session]):
         source: PayloadSource,
         max_inflight: int,
         first_id: int = 1,
+        of_qos_2: int = 1,
         on_trouble: Callable[[str], None] = lambda reason: None,
     ) -> None:
         self.channel = channel
@@ -48,6 +52,8 @@ class OutboundPump(trio.abc.ReceiveChannel[Session]):
         self._source = source
         self._max_inflight = max_inflight
         self._first_id = first_id
+        self._of_qos_2 = of_qos_2
+        self._limit = max_inflight  # of this connection
         self._on_trouble = on_trouble
         self._inflight: deque[tuple[int, Message, Header]] = deque()
         self._done: set[int] = set()  # packet identifiers that are done before one that came before them
@@ -182,6 +188,8 @@ class OutboundPump(trio.abc.ReceiveChannel[Session]):
             # Messages of an app that is gone may be half done under our identifiers, and the broker would take ours
             # for theirs. An identifier is released before its first use, unless the message itself is known to it.
             self._unknown = set(range(self._max_inflight))
+        if self._routing.qos == 2:
+            self._limit = min(self._max_inflight, max(1, session.limits.of_qos_2 // self._of_qos_2))
         self._connected_before = True
         self._begun_by = session
         while self._to_release:
@@ -197,7 +205,7 @@ class OutboundPump(trio.abc.ReceiveChannel[Session]):
         self._publish(session, msgspec.structs.replace(message, dup=message.qos > 0), packet_id, header)
 
     def _is_full(self) -> bool:
-        return len(self._inflight) + self._lost >= self._max_inflight
+        return len(self._inflight) + self._lost >= self._limit
 
     def _take(self, session: Session, limit: int) -> int:
         """Publish up to `limit` queued messages, as many as may be in flight; no await, so none gets lost."""
@@ -205,7 +213,7 @@ class OutboundPump(trio.abc.ReceiveChannel[Session]):
         receive, routing, inflight = self._source.receive_nowait, self._routing, self._inflight
         qos, retain = routing.qos, routing.retain
         fixed = "" if routing.is_pattern else routing.topic
-        while taken < limit and len(inflight) + self._lost < self._max_inflight:
+        while taken < limit and len(inflight) + self._lost < self._limit:
             try:
                 received = receive()
             except trio.WouldBlock:

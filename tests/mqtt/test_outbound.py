@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import deque
+from collections import Counter, deque
 from typing import Any
 
 import pytest
@@ -16,6 +16,7 @@ from taktora_trio.errors import TransportError
 from taktora_trio.executor import Context, Executor, on_message
 from taktora_trio.executor.context import Message as Woken
 from taktora_trio.mqtt.outbound import OutboundPump
+from taktora_trio.mqtt.sessions.limits import NO_LIMITS, BrokerLimits, limits_of
 from taktora_trio.mqtt.sessions.session import ConnectFailed, Message, OnDone
 from tests.mqtt.rig import Fake, FakeSession, Memory, Source, inbound, numbered, open_bridge, outbound
 
@@ -64,6 +65,35 @@ async def test_no_more_than_max_inflight_are_on_their_way(fake: Fake, autojump_c
         session.finish(5, 6, 7)
         await wait_all_tasks_blocked()
         assert session.payloads == numbered(10)
+
+
+@pytest.mark.parametrize(
+    ("limits", "parts"),
+    [
+        (NO_LIMITS, {"a": 64, "b": 10, "c": 10}),
+        (limits_of({0x21: 7}), {"a": 64, "b": 3, "c": 3}),
+        (limits_of({0x21: 1}), {"a": 64, "b": 1, "c": 1}),
+        (limits_of({}), {"a": 64, "b": 64, "c": 64}),
+    ],
+    ids=["3.1.1", "5", "fewer than channels", "5, none announced"],
+)
+async def test_channels_of_qos_2_share_what_the_broker_takes(
+    limits: BrokerLimits,
+    parts: dict[str, int],
+    fake: Fake,
+    autojump_clock: MockClock,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    session = FakeSession(acknowledges=False)
+    session.limits = limits
+    fake(session)
+    twice = [Outbound(name, bytes, MqttRouting(f"topic/{name}", qos=2)) for name in ("b", "c")]
+    async with open_bridge(outbound("a"), *twice, drain_timeout=0.1) as running:
+        for source in running.sources.values():
+            source.put(*numbered(100))
+        await wait_all_tasks_blocked()
+        assert Counter(message.topic[-1] for message in session.published) == parts
+    assert ("2 channels of QoS 2" in caplog.text) == (limits.of_qos_2 == 1)
 
 
 async def test_work_that_does_not_move_is_named(fake: Fake, autojump_clock: MockClock) -> None:

@@ -66,8 +66,9 @@ class Client(aiomqtt.Client):
         self, client: paho.Client, userdata: Any, flags: Any, reason_code: Any, properties: Any = None
     ) -> None:
         self.session_present = bool(flags.session_present)
-        with contextlib.suppress(ValueError):  # values that the standard forbids: none, then
-            self.limits = limits_of(connack_properties(properties))
+        if client.protocol == paho.MQTTv5:
+            with contextlib.suppress(ValueError):  # values that the standard forbids: none, then
+                self.limits = limits_of(connack_properties(properties))
         # The setter is for clients that aren't connected; before the first message it is as well.
         client._max_inflight_messages = min(client._max_inflight_messages, self.limits.receive_maximum)
         super()._on_connect(client, userdata, flags, reason_code, properties)

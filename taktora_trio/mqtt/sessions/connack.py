@@ -47,7 +47,7 @@ def decode_connack(data: bytes, start: int, stop: int, version: int) -> Connack:
         code = CONNECT_RETURN_CODES.get(code, 0x80)
         name = reason_name(code) if name.startswith("reason") else name
     try:
-        limits = limits_of(properties)
+        limits = limits_of(properties) if version == 5 else NO_LIMITS
     except ValueError as exc:
         raise Malformed(str(exc)) from None
     return Connack(code, name, bool(data[start]), limits, properties.get(0x1C, ""))

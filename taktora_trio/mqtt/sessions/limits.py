@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 @attrs.frozen
 class BrokerLimits:
-    """The limits of one connection. MQTT 3.1.1 has none that are told.
+    """The limits of one connection; by default MQTT 3.1.1's, where none are told.
 
     What the broker would not take is refused here, with the reason that it would give: it would end the connection, and
     the next one too, with the message sent again. Nothing is made to fit: to send a message at a lower QoS, or not
@@ -27,6 +27,10 @@ class BrokerLimits:
 
     receive_maximum: int = 65_535
     """Messages of QoS 1 and 2, of all channels together, that may be on their way."""
+    of_qos_2: int = 20
+    """How many of these may be of QoS 2, with what is half done from earlier connections. With MQTT 3.1.1 a broker
+    can't say how many it takes, nor that it has not taken one: mosquitto drops what is beyond its
+    `max_inflight_messages`, of which this is the default, and answers as if it had not."""
     maximum_qos: int = 2
     retain_available: bool = True
     maximum_packet_size: int = 268_435_460
@@ -75,8 +79,10 @@ NO_LIMITS = BrokerLimits()
 
 def limits_of(properties: Mapping[int, Any]) -> BrokerLimits:
     """From the properties of a CONNACK by identifier. Raises `ValueError` for values that the standard forbids."""
+    receive_maximum = properties.get(0x21, NO_LIMITS.receive_maximum)
     limits = BrokerLimits(
-        receive_maximum=properties.get(0x21, NO_LIMITS.receive_maximum),
+        receive_maximum=receive_maximum,
+        of_qos_2=receive_maximum,
         maximum_qos=properties.get(0x24, NO_LIMITS.maximum_qos),
         retain_available=bool(properties.get(0x25, 1)),
         maximum_packet_size=properties.get(0x27, NO_LIMITS.maximum_packet_size),
