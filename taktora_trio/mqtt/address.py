@@ -119,7 +119,11 @@ class BrokerAddress:
             username=_user(parts.username) if parts.username else None,
             password=_unquoted(parts.password) if parts.password is not None else None,
             transport=transport,
-            path={"tcp": "", "websocket": target, "unix": os.fsdecode(_unquoted(parts.path))}[transport],
+            path=os.fsdecode(_unquoted(parts.path))
+            if transport == "unix"
+            else target
+            if transport == "websocket"
+            else "",
         )
 
     @property

@@ -78,7 +78,20 @@ async def tls(tmp_path: Path) -> AsyncIterator[Tls]:
     port = free_port()
     lines = [f"listener {port} 127.0.0.1", f"cafile {ca_file}", f"certfile {cert}", f"keyfile {key}"]
     async with open_mosquitto(tmp_path, [*lines, "require_certificate true", "allow_anonymous true"]) as broker:
+        await until_listening(port)
         yield Tls(broker, port, ca_file, *files)
+
+
+async def until_listening(port: int) -> None:
+    """A broker's second listener is there a moment after the first one, which is all that it was waited for."""
+    with trio.fail_after(10):
+        while True:  # it tells nobody
+            try:
+                await (await trio.open_tcp_stream("127.0.0.1", port)).aclose()
+            except OSError:
+                await trio.sleep(0.01)
+            else:
+                return
 
 
 @SESSIONS
