@@ -12,7 +12,7 @@ from typing import Any, cast
 import msgspec
 import trio
 
-from taktora_trio.channel import ChannelDescriptor, Header
+from taktora_trio.channel import ChannelDescriptor, Header, Received
 from taktora_trio.connector import PayloadSource
 from taktora_trio.errors import TransportError, is_telling
 from taktora_trio.escaping import escaped
@@ -57,7 +57,8 @@ class OutboundPump(trio.abc.ReceiveChannel[Session]):
         self._on_trouble = on_trouble
         self._inflight: deque[tuple[int, Message, Header]] = deque()
         self._done: set[int] = set()  # packet identifiers that are done before one that came before them
-        self._lost = 0  # numbers among those in flight that belong to no message
+        self._last = 0  # the sequence number of the newest in flight
+        self._ahead: Received[bytes] | None = None  # was taken, and can't be on its way together with those in flight
         self._waits = False
         self._progress = trio.Event()
         self._session: Session | None = None
@@ -205,7 +206,17 @@ class OutboundPump(trio.abc.ReceiveChannel[Session]):
         self._publish(session, msgspec.structs.replace(message, dup=message.qos > 0), packet_id, header)
 
     def _is_full(self) -> bool:
-        return len(self._inflight) + self._lost >= self._limit
+        if self._ahead is not None:
+            return not self._may_join(self._ahead.header.sequence_number)
+        return bool(self._inflight) and self._last + 1 >= self._inflight[0][2].sequence_number + self._limit
+
+    def _may_join(self, number: int) -> bool:
+        """Whether it is as near to those in flight as may be, so that none of them has its packet identifier.
+
+        Numbers are left out where an envelope can't be read, or a writer was killed as it was about to send. One that
+        is not above the others comes from a broken writer, and has to wait until all of them are done.
+        """
+        return not self._inflight or self._last < number < self._inflight[0][2].sequence_number + self._limit
 
     def _take(self, session: Session, limit: int) -> int:
         """Publish up to `limit` queued messages, as many as may be in flight; no await, so none gets lost."""
@@ -213,17 +224,21 @@ class OutboundPump(trio.abc.ReceiveChannel[Session]):
         receive, routing, inflight = self._source.receive_nowait, self._routing, self._inflight
         qos, retain = routing.qos, routing.retain
         fixed = "" if routing.is_pattern else routing.topic
-        while taken < limit and len(inflight) + self._lost < self._limit:
+        while taken < limit and not self._is_full():
             try:
-                received = receive()
+                received = self._ahead or receive()
             except trio.WouldBlock:
                 break
             except TransportError as exc:
                 log.error("channel %s: %s", self.channel.name, exc)
-                self._lost += bool(inflight)
                 continue
-            taken += 1
             header = received.header
+            number = header.sequence_number
+            if number != self._last + 1 and not self._may_join(number):
+                self._ahead = received
+                break
+            self._ahead, self._last = None, number
+            taken += 1
             message = Message(
                 fixed or received.topic,
                 received.value,
@@ -232,7 +247,7 @@ class OutboundPump(trio.abc.ReceiveChannel[Session]):
                 received.metadata,
                 correlation_data=header.correlation_id,
             )
-            packet_id = self._first_id + header.sequence_number % self._max_inflight
+            packet_id = self._first_id + number % self._max_inflight
             if self._unknown:
                 self._release(session, packet_id, header)
             inflight.append((packet_id, message, header))
@@ -279,8 +294,6 @@ class OutboundPump(trio.abc.ReceiveChannel[Session]):
             while done and inflight and inflight[0][0] in done:
                 packet_id, _, header = inflight.popleft()
                 done.discard(packet_id)
-            if not inflight:
-                self._lost = 0
             self._source.acknowledge(header)
         else:
             done.add(packet_id)

@@ -1,4 +1,4 @@
-"""How far a channel has come: two counters in a small file of the domain, which outlives both ends of the channel.
+"""How far a channel has come: counters in a small file of the domain, which outlives both ends of the channel.
 
 From them a writer knows when its window is full, and a reader that takes over from a killed one where to go on.
 
@@ -16,21 +16,22 @@ import iceoryx2 as iox2
 
 from taktora_trio.transport.descriptors import refusal
 
-__all__ = ["DONE", "SENT", "Cursor"]
+__all__ = ["DONE", "INTENDED", "SENT", "Cursor"]
 
 log = logging.getLogger(__name__)
 
-SENT, DONE, _SIZE = 0, 1, 16
+SENT, DONE, INTENDED, _SIZE = 0, 1, 2, 24
 _LIMIT = 2**62  # a million messages a second would get there in 146,000 years
 
 
 class Cursor:
-    """Two counters in shared memory: aligned 8-byte stores, never torn, each written by one end alone.
+    """Counters in shared memory: aligned 8-byte stores, never torn, each written by one end alone.
 
     `counters[SENT]`, the publisher's, is the sequence number of the last envelope that was sent; `counters[DONE]`, the
-    subscriber's, the one up to which every envelope is acknowledged: nobody needs it any more. They are a plain view,
-    for they are looked at for every message. The peer has them mapped, too, and may be broken: what is read there can
-    be any number.
+    subscriber's, the one up to which every envelope is acknowledged: nobody needs it any more. `counters[INTENDED]` is
+    the publisher's too: the number that it was about to send; for one that is killed right after it has sent can't say
+    so any more. They are a plain view, for they are looked at for every message. The peer has them mapped, too, and may
+    be broken: what is read there can be any number.
 
     Raises `NoRoom` if /dev/shm has no page for it, and `TooFewDescriptors`.
     """
@@ -51,9 +52,16 @@ class Cursor:
         self._doubted = False
 
     def sent(self) -> int:
-        """The sequence number to go on from; 0 instead of one that can't be."""
-        if (sent := self.counters[SENT]) <= _LIMIT:
-            return sent
+        """The last sequence number that was sent for certain; 0 instead of one that can't be."""
+        return self._believed(self.counters[SENT])
+
+    def used(self) -> int:
+        """The last sequence number that may have been sent, to go on from; 0 instead of one that can't be."""
+        return self._believed(max(self.counters[SENT], self.counters[INTENDED]))
+
+    def _believed(self, number: int) -> int:
+        if number <= _LIMIT:
+            return number
         self.doubt()
         return 0
 
@@ -61,15 +69,14 @@ class Cursor:
         """Up to which number from `first` to `last` all is acknowledged; `first` where the word says anything else."""
         if first <= (done := self.counters[DONE]) <= last:
             return done
-        # One more than was sent is what a writer leaves that was killed right after it had sent.
-        if done > last + 1:
+        if done > last:
             self.doubt()
         return first
 
     def not_acknowledged(self, history: int) -> int:
         """How many of the last `history` envelopes are for a new reader; where in doubt all of them."""
         missing = self.counters[SENT] - self.counters[DONE]
-        if missing < -1:
+        if missing < 0 and self.counters[DONE] > self.used():
             self.doubt()
             return history
         return min(max(missing, 0), history)

@@ -16,7 +16,7 @@ import trio
 from taktora_trio.channel import Header, Metadata
 from taktora_trio.codec import Buffer
 from taktora_trio.errors import PayloadOverflow, TransportError
-from taktora_trio.transport.cursor import DONE, SENT, Cursor
+from taktora_trio.transport.cursor import DONE, INTENDED, SENT, Cursor
 from taktora_trio.transport.envelope import CORRELATION_FIELD, HEADER, RETAINED, unpack
 from taktora_trio.transport.services import ServiceSpec, open_notifier, open_publisher, open_subscriber
 from taktora_trio.transport.wakeup import Wakeup, open_wakeup
@@ -100,7 +100,7 @@ class EnvelopePublisher:
         self._topic_space = spec.topic_space
         self._metadata_space = spec.metadata_space
         self._window, self._overflow = spec.window, spec.overflow
-        self._first = self._sequence_number = self._room_until = cursor.sent()
+        self._first = self._sequence_number = self._room_until = cursor.used()
         self._views = _Views(spec.envelope_size, spec.samples)
         self._closed = False
 
@@ -171,6 +171,7 @@ class EnvelopePublisher:
         flags: int,
     ) -> None:
         number, now, boottime = self._sequence_number + 1, time.time_ns(), _boottime()
+        self._counters[INTENDED] = number  # killed behind the next lines, nobody would know whether it was sent
         if topic or metadata or correlation_id:
             id_length = len(correlation_id)
             HEADER.pack_into(

@@ -384,6 +384,33 @@ async def test_identifiers_follow_from_the_sequence_number_and_never_meet(
         assert again == ids
 
 
+@pytest.mark.parametrize(
+    ("sent", "together"),
+    [
+        ([1, 3, 4, 5], [1, 3, 4]),  # one was never sent
+        ([1, 2, 3, 9], [1, 2, 3]),
+        ([1, 6, 7], [1]),  # more are missing than may be on their way
+        ([1, 2, 2, 3], [1, 2]),  # no writer of ours does that
+        ([5, 1, 2], [5]),
+    ],
+)
+async def test_numbers_that_do_not_follow_on_each_other_never_share_an_identifier(
+    sent: list[int], together: list[int], fake: Fake, autojump_clock: MockClock
+) -> None:
+    session = FakeSession(acknowledges=False)
+    fake(session)
+    async with open_bridge(outbound(), max_inflight=4) as running:
+        running.sources["out"].put(*[Received(b"%d" % number, Header(number, 0), "") for number in sent])
+        await wait_all_tasks_blocked()
+        assert session.payloads == [b"%d" % number for number in together]
+        assert len(set(session.ids)) == len(together)
+        session.acknowledges = True
+        session.finish(*range(len(together)))
+        await wait_all_tasks_blocked()
+        assert session.payloads == [b"%d" % number for number in sent]
+        assert running.sources["out"].acknowledged[-1] == sent[-1]
+
+
 async def test_with_very_many_channels_the_identifiers_still_suffice(fake: Fake, autojump_clock: MockClock) -> None:
     session = FakeSession()
     fake(session)

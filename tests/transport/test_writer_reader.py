@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import inspect
+import sys
 import time
 import uuid
+from collections.abc import Iterator
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -26,7 +31,7 @@ from taktora_trio.codec import JsonCodec, MsgpackCodec
 from taktora_trio.transport.cursor import DONE, SENT
 from taktora_trio.transport.domain import Domain, open_node
 from taktora_trio.transport.envelope import HEADER, pack_metadata
-from taktora_trio.transport.ports import open_envelope_publisher
+from taktora_trio.transport.ports import EnvelopePublisher, open_envelope_publisher
 from taktora_trio.transport.reader import open_reader
 from taktora_trio.transport.services import open_services, open_subscriber
 from taktora_trio.transport.writer import open_writer
@@ -518,6 +523,60 @@ async def test_a_service_that_nobody_created(domain: Domain) -> None:
             with pytest.raises(TransportError, match=r"DoesNotExist.*owner of the domain has not created it"):
                 async with open_writer(node, spec, int, JsonCodec()):
                     pass
+
+
+# A writer that is killed as it sends
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL: nothing that follows in the writer is run."""
+
+
+_LINES, _START = inspect.getsourcelines(EnvelopePublisher._send)
+
+
+@contextlib.contextmanager
+def killed_before(line: int) -> Iterator[None]:
+    """What sends in the block is cut off right before that line of `_send`, if it comes there."""
+
+    def watch(frame: FrameType, event: str, arg: object) -> Any:
+        if event == "line" and frame.f_lineno == line:
+            raise Killed
+        return watch
+
+    before = sys.gettrace()
+    sys.settrace(lambda frame, event, arg: watch if frame.f_code is EnvelopePublisher._send.__code__ else None)
+    try:
+        yield
+    except Killed:
+        pass
+    finally:
+        sys.settrace(before)
+
+
+@pytest.mark.parametrize("line", range(_START, _START + len(_LINES)))
+async def test_no_number_is_used_twice_wherever_a_writer_is_killed(
+    line: int, domain: Domain, caplog: pytest.LogCaptureFixture
+) -> None:
+    connector, spec = declare(str, JsonCodec())
+    numbers = dict[str, int]()
+    async with open_domain(domain, connector) as node, open_reader(node, spec, str, JsonCodec(), "t") as reader:
+        for life in range(4):
+            async with open_writer(node, spec, str, JsonCodec()) as writer:
+                assert writer._port.waiting == 0
+                if life != 1:  # one is killed before it has sent anything
+                    await writer.send(f"sent {life}")
+                with killed_before(line):
+                    writer.send_nowait(f"killed {life}")
+                with contextlib.suppress(trio.WouldBlock):
+                    while True:
+                        received = reader.receive_nowait()
+                        assert received.value not in numbers
+                        numbers[received.value] = received.header.sequence_number
+                assert not reader.is_behind
+    assert {"sent 0", "sent 2", "sent 3"} <= set(numbers)
+    assert list(numbers.values()) == sorted(set(numbers.values()))
+    assert "can't be" not in caplog.text
 
 
 # A peer that writes nonsense where both count
