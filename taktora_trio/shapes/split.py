@@ -22,7 +22,7 @@ from taktora_trio.shapes.status import StatusLine, open_life
 from taktora_trio.supervision.descendants import Reaper, become_subreaper
 from taktora_trio.supervision.link import ChildLink, GatewayFailed, GatewayStarted, ReviveGateway
 from taktora_trio.supervision.notify import LifeSigns
-from taktora_trio.supervision.output import Stream
+from taktora_trio.supervision.output import Stream, without_controls
 from taktora_trio.supervision.process import Child, Start, StartProcess, as_process
 from taktora_trio.supervision.supervisor import Exit, Supervisor
 from taktora_trio.transport.domain import Domain, open_node
@@ -127,7 +127,7 @@ class _Supervision:
                 "gateway",
                 self._known(halves.start_gateway),
                 deployment.gateway_policy,
-                write=lambda stream, line: halves.write("gateway", stream, line),
+                write=lambda stream, line: halves.write("gateway", stream, without_controls(line)),
                 on_start=self._gateway_started,
                 on_end=lambda: self._ended("gateway"),
             ),

@@ -19,7 +19,9 @@ from typing import Literal, TypeAlias
 import msgspec
 import trio
 
-__all__ = ["LastWords", "Tag", "Writer", "open_writer", "read_lines", "tag_console", "tag_json"]
+from taktora_trio.escaping import escaped
+
+__all__ = ["LastWords", "Tag", "Writer", "open_writer", "read_lines", "tag_console", "tag_json", "without_controls"]
 
 _KEPT = 8 * 2**20  # bytes
 _LINE = 64 * 1024  # bytes after which a line without an end is one all the same
@@ -184,7 +186,7 @@ class LastWords:
         lines = list(self._lines)
         fatal = next((index for index, line in enumerate(lines) if line.startswith(b"Fatal Python error")), None)
         shown = lines[-_SHOWN:] if fatal is None else lines[fatal : fatal + _SHOWN]
-        return tuple(_readable(line)[:400] for line in shown)
+        return tuple(escaped(_readable(line), 400) for line in shown)
 
 
 def _readable(line: bytes) -> str:
@@ -196,6 +198,12 @@ def _readable(line: bytes) -> str:
                 message = str(entry["message"])
                 return f"{message}: {exception}" if exception and exception not in message else message
     return line.decode(errors="replace")
+
+
+def without_controls(line: bytes) -> bytes:
+    """The line of a process that a terminal must not obey: what is not printable is escaped."""
+    text = line.decode(errors="backslashreplace")
+    return escaped(text, len(text)).encode()
 
 
 def tag_console(name: str, stream: Stream, line: bytes) -> bytes:

@@ -18,7 +18,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from trio.testing import wait_all_tasks_blocked
 
-from taktora_trio.supervision.output import LastWords, Writer, open_writer, read_lines, tag_console, tag_json
+from taktora_trio.supervision.output import (
+    LastWords,
+    Writer,
+    open_writer,
+    read_lines,
+    tag_console,
+    tag_json,
+    without_controls,
+)
 from tests.supervision.children import LONG
 
 KEPT = 8 * 2**20
@@ -302,7 +310,7 @@ def test_last_words_are_for_people() -> None:
         '{"other": 1}',
         "{no json",
         "\ufffd",
-        "x" * 400,
+        "x" * 400 + "...",
     )
 
 
@@ -353,3 +361,25 @@ def test_anything_else_becomes_an_entry(line: bytes) -> None:
         "stream": "stderr",
         "message": line.decode(errors="replace"),
     }
+
+
+@pytest.mark.parametrize(
+    ("line", "shown"),
+    [
+        (b"12:00:00.000 INFO     mqtt: connected \xe2\x82\xac", b"12:00:00.000 INFO     mqtt: connected \xe2\x82\xac"),
+        (b"x\rsupervisor | forged\x1b[2J\x1b[31m", b"x\\rsupervisor | forged\\x1b[2J\\x1b[31m"),
+        (b"\xff\xfe\x00", b"\\xff\\xfe\\x00"),
+        (b"  indented", b"  indented"),
+        (b"", b""),
+    ],
+)
+def test_what_a_terminal_must_not_obey(line: bytes, shown: bytes) -> None:
+    assert without_controls(line) == shown
+    words = LastWords()
+    words.add(line + b".")
+    assert words.lines()[0].isprintable()
+
+
+@given(st.binary(max_size=1000))
+def test_any_bytes_are_a_line_that_can_be_shown(line: bytes) -> None:
+    assert without_controls(line).decode().isprintable()
