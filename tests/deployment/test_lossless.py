@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from taktora_trio.channel import Inbound
-from taktora_trio.health import Down
+from taktora_trio.health import Degraded
 from taktora_trio.mqtt.routing import MqttRouting
 from taktora_trio.transport.domain import Domain
 from tests.brokers.live import open_live
@@ -57,7 +57,7 @@ async def check_that_it_is_refused(session: Kind, broker: Mosquitto, domain: Dom
     channel = Inbound("in", bytes, MqttRouting("lossless/in", qos=2))
     async with open_live([channel], options, domain) as live:
         [event] = await live.until_transitions(1)
-        assert isinstance(event.after, Down)
+        assert isinstance(event.after, Degraded)
         assert "can't do QoS 2 in a persistent session" in event.after.reason
 
 
