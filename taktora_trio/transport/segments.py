@@ -25,18 +25,28 @@ class NoRoom(TransportError):
     """Shared memory is too full to open something. What is open goes on, and another try may find room."""
 
     def __init__(self, what: str) -> None:
-        super().__init__(
-            f"no room for {what}: {SHM} has {free_bytes()} bytes free; remove what fills it, or enlarge it"
-            " (docker run --shm-size, mount -o remount,size=)"
-        )
+        there = _look()
+        if there.f_files and not there.f_favail:
+            lack, remedy = "no file more can be made", "allow more (mount -o remount,nr_inodes=)"
+        else:
+            lack = f"{_free(there)} bytes are free"
+            remedy = "enlarge it (docker run --shm-size, mount -o remount,size=)"
+        super().__init__(f"no room for {what}: in {SHM} {lack}; remove what fills it, or {remedy}")
 
 
 def free_bytes() -> int:
     """What /dev/shm has free now. Raises `ConfigError` if there is none."""
+    return _free(_look())
+
+
+def _look() -> os.statvfs_result:
     try:
-        there = os.statvfs(SHM)
+        return os.statvfs(SHM)
     except OSError as exc:
         raise ConfigError(f"there is no shared memory: {SHM}: {exc.strerror}; mount a tmpfs there, mode 1777") from exc
+
+
+def _free(there: os.statvfs_result) -> int:
     return there.f_bavail * there.f_frsize
 
 
