@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import shutil
+import subprocess
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
@@ -14,7 +16,7 @@ import trio
 from taktora_trio.chaos.server import Server
 from tests.mosquitto import free_port
 
-__all__ = ["Nats", "find_nats", "needs_nats", "open_nats"]
+__all__ = ["Nats", "find_nats", "nats_version", "needs_nats", "open_nats"]
 
 _PACKAGE = "nats-server is not installed, and this test needs it: apt-get install nats-server"
 
@@ -26,6 +28,14 @@ def find_nats() -> str:
     """The path of the server. A test that needs it is marked by `needs_nats`, and skipped where there is none."""
     assert _FOUND is not None, _PACKAGE
     return _FOUND
+
+
+def nats_version() -> tuple[int, ...]:
+    """Of the server; empty where there is none."""
+    if _FOUND is None:
+        return ()
+    said = subprocess.run([_FOUND, "--version"], capture_output=True, text=True, timeout=10, check=True).stdout
+    return tuple(int(number) for number in re.findall(r"\d+", said)[:2])
 
 
 @attrs.define

@@ -11,7 +11,7 @@ from typing import Protocol
 import attrs
 import pytest
 
-from tests.brokers.nats import needs_nats, open_nats
+from tests.brokers.nats import nats_version, needs_nats, open_nats
 from tests.brokers.sessions import Kind
 from tests.mosquitto import open_mosquitto
 
@@ -43,6 +43,8 @@ class Traits:
     """Protocol levels (section 3.1.2.2): 4 is MQTT 3.1.1, 5 is MQTT 5."""
     forbidden_in_topics: str = ""
     """Characters that MQTT allows in a topic, and for which this broker ends the connection."""
+    forbidden_in_client_ids: str = ""
+    """The same of a client id, for which it refuses the login."""
     redelivers_after: bool = False
     """Whether what was not acknowledged comes again after a time, also without a new connection, and not at once with
     a new one (section 4.4 says the opposite)."""
@@ -52,8 +54,14 @@ class Traits:
 
 
 MOSQUITTO = Traits("mosquitto", highest_qos=2, protocols=frozenset({4, 5}), copies_for_overlapping_filters={4: 1, 5: 2})
+_NATS_2_10 = nats_version() >= (2, 10)
 NATS = Traits(
-    "nats", highest_qos=1, forbidden_in_topics=". ", copies_for_overlapping_filters={4: 2}, redelivers_after=True
+    "nats",
+    highest_qos=2 if _NATS_2_10 else 1,
+    forbidden_in_topics=" " if _NATS_2_10 else ". ",
+    forbidden_in_client_ids="." if _NATS_2_10 else "",
+    copies_for_overlapping_filters={4: 2},
+    redelivers_after=True,
 )
 
 
