@@ -37,13 +37,16 @@ class PayloadSource(Protocol):
         """Whether the app's end is open still: what is not acknowledged then waits there for the next gateway."""
 
     @property
-    def sent_before(self) -> int:
-        """The sequence number of the last message that was sent before this end of the channel was opened."""
+    def begun_before(self) -> int:
+        """The sequence number of the last message that was begun before this end of the channel was opened."""
 
     def receive_nowait(self) -> Received[bytes]:
         """The next payload, with the concrete topic to publish it on. Raises `trio.WouldBlock` and `TransportError`."""
 
     async def wait(self) -> None: ...
+
+    def begin(self, header: Header) -> None:
+        """Write down that this one is about to be published, for the next gateway to know; in order, at QoS 2."""
 
     def acknowledge(self, header: Header) -> None:
         """The broker has this one and all before it; what it has not, the next gateway publishes again."""

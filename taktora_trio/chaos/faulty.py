@@ -247,7 +247,8 @@ class _FaultySource:
         self._stalled = False
         self.wait = source.wait
         self.acknowledge: Callable[[Header], None] = source.acknowledge
-        self.sent_before = source.sent_before
+        self.begin: Callable[[Header], None] = source.begin
+        self.begun_before = source.begun_before
 
     @property
     def is_behind(self) -> bool:

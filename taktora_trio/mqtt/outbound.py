@@ -7,6 +7,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, cast
 
 import msgspec
@@ -64,8 +65,11 @@ class OutboundPump(trio.abc.ReceiveChannel[Session]):
         self._session: Session | None = None
         self._lent = trio.Event()
         self._more = False  # whether another batch may be there without any waiting
-        self._unknown: set[int] = set()
+        self._unknown: set[int] = set()  # packet identifiers under which the broker may hold another message of QoS 2
         self._to_release: list[int] = []  # of messages of QoS 2 that were set aside
+        self._held: deque[tuple[int, Message, Header]] = deque()  # of those in flight, until nothing is unknown
+        self._held_for: Session | None = None
+        self._begun = source.begun_before
         self._alone: tuple[Session, int] | None = None  # the packet identifier that was published alone, and by whom
         self._connected_before = False
         self._begun_by: Session | None = None
@@ -120,6 +124,7 @@ class OutboundPump(trio.abc.ReceiveChannel[Session]):
             self.put_aside,
         )
         if message.qos == 2:
+            self._unknown.add(packet_id)
             self._to_release.append(packet_id)
         self._finished(packet_id, "")
 
@@ -185,16 +190,17 @@ class OutboundPump(trio.abc.ReceiveChannel[Session]):
             log.log(level, told, self.channel.name, left, len(self.unfinished), what)
 
     def _begin(self, session: Session) -> None:
-        if session.session_present and not self._connected_before and self._routing.qos == 2:
-            # Messages of an app that is gone may be half done under our identifiers, and the broker would take ours
-            # for theirs. An identifier is released before its first use, unless the message itself is known to it.
-            self._unknown = set(range(self._max_inflight))
         if self._routing.qos == 2:
+            if not session.session_present:
+                self._unknown.clear()
+            elif not self._connected_before:
+                self._unknown = set(range(self._first_id, self._first_id + self._max_inflight))
             self._limit = min(self._max_inflight, max(1, session.limits.of_qos_2 // self._of_qos_2))
         self._connected_before = True
         self._begun_by = session
         while self._to_release:
-            session.release(self._to_release.pop())
+            packet_id = self._to_release.pop()
+            session.release(packet_id, partial(self._released, session))
         for packet_id, message, header in list(self._inflight):  # a copy: `done` may be called while we publish
             if packet_id not in self._done and self._alone != (session, packet_id):
                 self._publish_again(session, packet_id, message, header)
@@ -203,7 +209,10 @@ class OutboundPump(trio.abc.ReceiveChannel[Session]):
         return next(taken for taken in self._inflight if taken[2].sequence_number == number)
 
     def _publish_again(self, session: Session, packet_id: int, message: Message, header: Header) -> None:
-        self._publish(session, msgspec.structs.replace(message, dup=message.qos > 0), packet_id, header)
+        if message.qos == 2:
+            self._publish_exactly_once(session, message, packet_id, header)
+        else:
+            self._publish(session, msgspec.structs.replace(message, dup=message.qos > 0), packet_id, header)
 
     def _is_full(self) -> bool:
         if self._ahead is not None:
@@ -248,10 +257,11 @@ class OutboundPump(trio.abc.ReceiveChannel[Session]):
                 correlation_data=header.correlation_id,
             )
             packet_id = self._first_id + number % self._max_inflight
-            if self._unknown:
-                self._release(session, packet_id, header)
             inflight.append((packet_id, message, header))
-            self._publish(session, message, packet_id, header)
+            if qos == 2:
+                self._publish_exactly_once(session, message, packet_id, header)
+            else:
+                self._publish(session, message, packet_id, header)
         self._taken += taken
         return taken
 
@@ -277,12 +287,35 @@ class OutboundPump(trio.abc.ReceiveChannel[Session]):
             message = msgspec.structs.replace(message, metadata=properties)
         session.publish(message, packet_id, self._finished)
 
-    def _release(self, session: Session, packet_id: int, header: Header) -> None:
-        number = packet_id - self._first_id
-        if number in self._unknown:
-            self._unknown.discard(number)
-            if header.sequence_number > self._source.sent_before:
-                session.release(packet_id)
+    def _publish_exactly_once(self, session: Session, message: Message, packet_id: int, header: Header) -> None:
+        """Publish it so that the broker knows it if it has had it before, and takes it for no other if it has not.
+
+        What an earlier numbering, of an app that is gone, has left half done under our identifiers is completed before
+        anything is published for the first time. That it was is written down before, too: whoever goes on after a crash
+        then knows that what the broker holds under that identifier is this message.
+        """
+        number = header.sequence_number
+        if number <= self._begun:
+            self._unknown.discard(packet_id)
+            self._publish(session, msgspec.structs.replace(message, dup=True), packet_id, header)
+        elif self._unknown:
+            if self._held_for is not session:
+                self._held_for = session
+                self._held.clear()
+            self._held.append((packet_id, message, header))
+            if len(self._held) == 1:
+                for unknown in sorted(self._unknown):
+                    session.release(unknown, partial(self._released, session))
+        else:
+            self._begun = number
+            self._source.begin(header)
+            self._publish(session, message, packet_id, header)
+
+    def _released(self, session: Session, packet_id: int, refusal: str) -> None:
+        self._unknown.discard(packet_id)
+        while self._held and self._held_for is session and not self._unknown:
+            packet_id, message, header = self._held.popleft()
+            self._publish_exactly_once(session, message, packet_id, header)
 
     def _finished(self, packet_id: int, refusal: str) -> None:
         """Nothing more is to be done for this message: acknowledge all up to the first that is not done."""

@@ -16,11 +16,11 @@ import iceoryx2 as iox2
 
 from taktora_trio.transport.descriptors import refusal
 
-__all__ = ["DONE", "INTENDED", "SENT", "Cursor"]
+__all__ = ["BEGUN", "DONE", "INTENDED", "SENT", "Cursor"]
 
 log = logging.getLogger(__name__)
 
-SENT, DONE, INTENDED, _SIZE = 0, 1, 2, 24
+SENT, DONE, INTENDED, BEGUN, _SIZE = 0, 1, 2, 3, 32
 _LIMIT = 2**62  # a million messages a second would get there in 146,000 years
 
 
@@ -30,8 +30,9 @@ class Cursor:
     `counters[SENT]`, the publisher's, is the sequence number of the last envelope that was sent; `counters[DONE]`, the
     subscriber's, the one up to which every envelope is acknowledged: nobody needs it any more. `counters[INTENDED]` is
     the publisher's too: the number that it was about to send; for one that is killed right after it has sent can't say
-    so any more. They are a plain view, for they are looked at for every message. The peer has them mapped, too, and may
-    be broken: what is read there can be any number.
+    so any more. `counters[BEGUN]`, the subscriber's, is the last one that it has begun to pass on, where that matters.
+    They are a plain view, for they are looked at for every message. The peer has them mapped, too, and may be broken:
+    what is read there can be any number.
 
     Raises `NoRoom` if /dev/shm has no page for it, and `TooFewDescriptors`.
     """
@@ -51,13 +52,17 @@ class Cursor:
         self._service = service
         self._doubted = False
 
-    def sent(self) -> int:
-        """The last sequence number that was sent for certain; 0 instead of one that can't be."""
-        return self._believed(self.counters[SENT])
-
     def used(self) -> int:
         """The last sequence number that may have been sent, to go on from; 0 instead of one that can't be."""
         return self._believed(max(self.counters[SENT], self.counters[INTENDED]))
+
+    def begun(self) -> int:
+        """The last one that was begun to be passed on; 0 instead of one that can't be."""
+        begun = self.counters[BEGUN]
+        if begun <= self.used():
+            return begun
+        self.doubt()
+        return 0
 
     def _believed(self, number: int) -> int:
         if number <= _LIMIT:

@@ -16,7 +16,7 @@ import trio
 from taktora_trio.channel import Header, Metadata
 from taktora_trio.codec import Buffer
 from taktora_trio.errors import PayloadOverflow, TransportError
-from taktora_trio.transport.cursor import DONE, INTENDED, SENT, Cursor
+from taktora_trio.transport.cursor import BEGUN, DONE, INTENDED, SENT, Cursor
 from taktora_trio.transport.envelope import CORRELATION_FIELD, HEADER, RETAINED, unpack
 from taktora_trio.transport.services import ServiceSpec, open_notifier, open_publisher, open_subscriber
 from taktora_trio.transport.wakeup import Wakeup, open_wakeup
@@ -242,8 +242,8 @@ class EnvelopeSubscriber:
         self.data = data
         """Signalled when something was sent."""
         self.received = 0
-        self.sent_before = cursor.sent()
-        """The sequence number of the last envelope that was sent before this was opened."""
+        self.begun_before = cursor.begun()
+        """The sequence number of the last envelope that a subscriber before this one has begun to pass on."""
         self.take = subscriber.receive
         """The next sample, or `None`. Hand it to `open`, then call its `delete`."""
         self._last = 0
@@ -286,6 +286,10 @@ class EnvelopeSubscriber:
     def has_writer(self) -> bool:
         """Whether somebody is at the other end (who is woken by it)."""
         return bool(self._space.notify())
+
+    def begin(self, sequence_number: int) -> None:
+        """Write down that this one is about to be passed on: see `begun_before`."""
+        self._counters[BEGUN] = sequence_number
 
     def acknowledge(self, sequence_number: int) -> None:
         """All up to this one is done with: it makes room, and whoever reads after us goes on behind it."""

@@ -122,13 +122,18 @@ class ChannelReader(trio.abc.ReceiveChannel[Received[T]]):
         return self._port.has_writer
 
     @property
-    def sent_before(self) -> int:
-        """The sequence number of the last message that was sent before this reader was opened."""
-        return self._port.sent_before
+    def begun_before(self) -> int:
+        """The sequence number of the last message that a reader before this one has begun to pass on."""
+        return self._port.begun_before
 
     def tell(self) -> None:
         """Wake whoever waits at the other end for somebody to come."""
         self._port.tell()
+
+    def begin(self, header: Header) -> None:
+        """Write down that this one is about to be passed on, so that the next reader knows; in order."""
+        if not self._closed:
+            self._port.begin(header.sequence_number)
 
     def acknowledge(self, header: Header) -> None:
         """All up to this message is done with; for a reader that was opened to be told so."""

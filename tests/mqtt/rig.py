@@ -43,7 +43,8 @@ class Source:
     def __init__(self, *payloads: bytes | Received[bytes] | Exception) -> None:
         self.queue: deque[bytes | Received[bytes] | Exception] = deque(payloads)
         self.acknowledged: list[int] = []
-        self.sent_before = 0
+        self.begun_before = 0
+        self.begun: list[int] = []
         self.has_writer = True
         self._taken = 0
         self._more = trio.Event()
@@ -70,6 +71,9 @@ class Source:
         if isinstance(payload, Received):
             return payload
         return Received(payload, Header(self._taken, 0), "")
+
+    def begin(self, header: Header) -> None:
+        self.begun.append(header.sequence_number)
 
     def acknowledge(self, header: Header) -> None:
         self.acknowledged.append(header.sequence_number)
@@ -148,6 +152,8 @@ class FakeSession(Session):
         self.ids: list[int] = []
         self.inbound_acknowledged: list[Message] = []
         self.released: list[int] = []
+        self.completes = True
+        self.uncompleted: list[Callable[[], None]] = []
         self.holds: list[bool] = []
         self.subscribed: list[dict[str, int]] = []
         self.unsubscribed: list[str] = []
@@ -185,8 +191,12 @@ class FakeSession(Session):
     def acknowledge(self, message: Message) -> None:
         self.inbound_acknowledged.append(message)
 
-    def release(self, packet_id: int) -> None:
+    def release(self, packet_id: int, on_done: OnDone) -> None:
         self.released.append(packet_id)
+        if self.completes:
+            on_done(packet_id, "")
+        else:
+            self.uncompleted.append(partial(on_done, packet_id, ""))
 
     def hold(self, reading: bool) -> None:
         self.holds.append(reading)
@@ -251,11 +261,13 @@ class Bridge:
 
 @contextlib.asynccontextmanager
 async def open_bridge(
-    *channels: ChannelDescriptor[Any], sinks: dict[str, Sink] | None = None, **options: Any
+    *channels: ChannelDescriptor[Any], sinks: dict[str, Sink] | None = None, begun_before: int = 0, **options: Any
 ) -> AsyncIterator[Bridge]:
     """Serve these channels; every health event is recorded with its time."""
     connector = MqttConnector(channels, codec=RawCodec(), options=MqttOptions(**{"reconnect": BACKOFF, **options}))
     outbound = {channel.name: Source() for channel in channels if channel.direction == "out"}
+    for source in outbound.values():
+        source.begun_before = begun_before
     inbound = {channel.name: Sink() for channel in channels if channel.direction == "in"} | (sinks or {})
     running = Bridge(outbound, inbound, trio.Event())
     board = HealthBoard(

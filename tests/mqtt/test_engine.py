@@ -333,6 +333,32 @@ def test_an_acknowledgement_that_does_not_fit_ends_the_session(
         client.receive(ack(kind))
 
 
+@VERSIONS
+@pytest.mark.parametrize("code", [0, 0x92])
+@pytest.mark.parametrize("before", [[], ["PUBREC"]], ids=["", "told of by the broker"])
+def test_what_is_released_is_complete_when_the_broker_says_so(version: int, code: int, before: list[str]) -> None:
+    client, complete = exchange(version, None, before), list[int]()
+    client.engine.release(7, lambda packet_id, refusal: complete.append(packet_id))
+    assert client.engine.take()[0] == (b"" if before else ack("PUBREL"))
+    assert complete == []
+    client.receive(ack("PUBCOMP", code=code if version == 5 else 0))
+    assert complete == [7]
+    assert client.publish(7, 2)[0] >> 4 == packets.PUBLISH
+    with pytest.raises(Malformed):
+        client.receive(ack("PUBCOMP"))
+
+
+def test_a_message_under_an_identifier_that_was_released_is_a_new_one() -> None:
+    state = SessionState()
+    client = Client(state=state).connect()
+    client.publish(7, 2)
+    client.receive(ack("PUBREC"))  # and then that message is given up
+    client = Client(state=state).connect(b"\x20\x02\x01\x00")
+    client.engine.release(7, lambda *_: None)
+    client.receive(ack("PUBCOMP"))
+    assert client.publish(7, 2)[0] >> 4 == packets.PUBLISH
+
+
 def test_with_mqtt_5_a_refusal_must_fit_too() -> None:
     assert exchange(5, 2, []).receive(ack("PUBREC", code=0x97)) == b""
     with pytest.raises(Malformed, match="a PUBREC for 7"):

@@ -423,16 +423,74 @@ async def test_with_very_many_channels_the_identifiers_still_suffice(fake: Fake,
     assert max(session.ids) < 65_533
 
 
-async def test_identifiers_of_an_app_that_is_gone_are_released_before_they_are_used(
+EXACTLY_ONCE = Outbound("out", bytes, MqttRouting("a/b", qos=2))
+
+
+async def test_what_an_app_that_is_gone_left_half_done_is_completed_before_anything_new_is_published(
+    fake: Fake, autojump_clock: MockClock
+) -> None:
+    session = FakeSession(session_present=True)
+    session.completes = False
+    fake(session)
+    async with open_bridge(EXACTLY_ONCE, max_inflight=4) as running:
+        source = running.sources["out"]
+        source.put(*numbered(7))
+        await wait_all_tasks_blocked()
+        assert (session.released, session.published, source.begun) == ([1, 2, 3, 4], [], [])
+        for complete in session.uncompleted[:3]:
+            complete()
+        await wait_all_tasks_blocked()
+        assert (session.published, source.begun) == ([], [])
+        session.uncompleted[3]()
+        await wait_all_tasks_blocked()
+        assert session.payloads == numbered(7)
+        assert not any(message.dup for message in session.published)
+        assert source.begun == [1, 2, 3, 4, 5, 6, 7]
+        assert session.released == [1, 2, 3, 4], "once"
+
+
+async def test_what_a_gateway_that_is_gone_had_begun_is_published_again_and_not_completed(
     fake: Fake, autojump_clock: MockClock
 ) -> None:
     session = FakeSession(session_present=True)
     fake(session)
-    channel = Outbound("out", bytes, MqttRouting("a/b", qos=2))
-    async with open_bridge(channel, max_inflight=4) as running:
+    async with open_bridge(EXACTLY_ONCE, max_inflight=4, begun_before=2) as running:
         source = running.sources["out"]
-        source.sent_before = 2  # the first two were perhaps sent by a gateway that was killed: the broker knows them
         source.put(*numbered(7))
         await wait_all_tasks_blocked()
-        assert session.released == session.ids[2:4]
-        assert len(session.published) == 7
+        assert session.payloads == numbered(7)
+        assert [message.payload for message in session.published if message.dup] == numbered(2)
+        assert sorted(session.released) == sorted(set(range(1, 5)) - set(session.ids[:2]))
+        assert source.begun == [3, 4, 5, 6, 7]
+
+
+@pytest.mark.parametrize("present", [True, False])
+async def test_a_connection_that_is_lost_before_all_is_completed(
+    present: bool, fake: Fake, autojump_clock: MockClock
+) -> None:
+    first, second = FakeSession(session_present=True), FakeSession(session_present=present)
+    first.completes = False
+    fake(first, second)
+    async with open_bridge(EXACTLY_ONCE, max_inflight=4) as running:
+        running.sources["out"].put(*numbered(7))
+        await wait_all_tasks_blocked()
+        first.uncompleted[0]()
+        first.lose()
+        await trio.sleep(10)
+        assert first.published == []
+        assert second.released == ([2, 3, 4] if present else [])
+        assert second.payloads == numbered(7)
+        assert not any(message.dup for message in second.published)
+
+
+async def test_what_was_begun_on_a_connection_that_is_lost_stays_begun(fake: Fake, autojump_clock: MockClock) -> None:
+    first, second = FakeSession(acknowledges=False, session_present=True), FakeSession(session_present=True)
+    fake(first, second)
+    async with open_bridge(EXACTLY_ONCE, max_inflight=4) as running:
+        running.sources["out"].put(*numbered(4))
+        await wait_all_tasks_blocked()
+        first.lose()
+        await trio.sleep(10)
+        assert [message.dup for message in second.published] == [True] * 4
+        assert second.released == []
+        assert running.sources["out"].begun == [1, 2, 3, 4], "never a lower one"

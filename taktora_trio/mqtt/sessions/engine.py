@@ -132,9 +132,9 @@ class Engine:
         self._state.acknowledge(message)
         self._send_due()
 
-    def release(self, packet_id: int) -> None:
+    def release(self, packet_id: int, on_done: OnDone) -> None:
         """See `Session.release`."""
-        self._exchanges.release(packet_id)
+        self._exchanges.release(packet_id, on_done)
 
     def subscribe(self, filters: list[tuple[str, int]]) -> None:
         """Ask; `refused` is set when the answer has come."""

@@ -32,7 +32,7 @@ class Exchanges:
         self.recs: dict[int, OnDone] = {}
         """QoS 2: PUBREC is to come."""
         self._comps: dict[int, OnDone] = {}  # QoS 2: PUBCOMP is to come
-        self._strays: set[int] = set()  # PUBREL was sent, and no message of ours waits for the PUBCOMP
+        self._strays: dict[int, OnDone] = {}  # PUBREL was sent, and no message of ours waits for the PUBCOMP
         self._lowers_qos = False  # whether the broker has acknowledged QoS 2 as QoS 1
 
     @property
@@ -49,10 +49,13 @@ class Exchanges:
         self._send(b"\x62\x02" + pack_u16(packet_id))
         return True
 
-    def release(self, packet_id: int) -> None:
+    def release(self, packet_id: int, on_done: OnDone) -> None:
         """Complete what the broker may hold under this identifier, of which nobody here knows."""
-        self._strays.add(packet_id)
-        self._send(b"\x62\x02" + pack_u16(packet_id))
+        under_way = packet_id in self._strays
+        self._strays[packet_id] = on_done
+        self._state.released.discard(packet_id)
+        if not under_way:
+            self._send(b"\x62\x02" + pack_u16(packet_id))
 
     def puback(self, packet_id: int, code: int = 0) -> None:
         on_done = self.acks.pop(packet_id, None)
@@ -76,7 +79,8 @@ class Exchanges:
             raise Malformed(f"a PUBREC for {packet_id}, of which none was to come")
         if on_done is None:
             # Of an exchange from before this process, or sent again: what it lacks to its end is PUBREL.
-            self.release(packet_id)
+            self._strays.setdefault(packet_id, _nobody)
+            self._send(b"\x62\x02" + pack_u16(packet_id))
         elif code >= 0x80:
             self._finish(on_done, packet_id, code)
         else:
@@ -91,10 +95,14 @@ class Exchanges:
             # "Packet identifier not found": the exchange was complete already.
             self._finish(on_done, packet_id, 0 if code == 0x92 else code)
         elif packet_id in self._strays:
-            self._strays.discard(packet_id)
+            self._strays.pop(packet_id)(packet_id, "")
         else:
             raise Malformed(f"a PUBCOMP for {packet_id}, of which none was to come")
 
     def _finish(self, on_done: OnDone, packet_id: int, code: int) -> None:
         self.quota += 1
         on_done(packet_id, reason_name(code) if code >= 0x80 else "")
+
+
+def _nobody(packet_id: int, refusal: str) -> None:
+    """Of those who wait for the end of an exchange."""

@@ -114,8 +114,9 @@ class NativeSession(Session):
         else:
             self._state.acknowledge(message)
 
-    def release(self, packet_id: int) -> None:
-        self._engine.release(packet_id)
+    def release(self, packet_id: int, on_done: OnDone) -> None:
+        if self._lost is None:
+            self._engine.release(packet_id, on_done)
 
     def hold(self, reading: bool) -> None:
         if reading and not self._holds:

@@ -136,8 +136,12 @@ class Session(ABC):
         those before it. On a session that is lost it is kept for the next one with the same `SessionState`.
         """
 
-    def release(self, packet_id: int) -> None:  # noqa: B027 - most have nothing to do
-        """What the broker may still hold under this identifier, from before this process, is complete (QoS 2)."""
+    def release(self, packet_id: int, on_done: OnDone) -> None:
+        """Complete what the broker may still hold under this identifier, of which nobody here knows (QoS 2).
+
+        `on_done(packet_id, "")` is called when the broker holds nothing: at once, where a session has nothing to do.
+        """
+        on_done(packet_id, "")
 
     @abstractmethod
     def hold(self, reading: bool) -> None:
