@@ -172,25 +172,30 @@ class Rig:
         await self.tap.until_seen("up", PUBCOMP, pubcomp + at_qos_2)
 
     async def have_much_on_the_way(self) -> None:
-        """Numbers 0 to 39, of which the connection is about to lose all that it can lose."""
+        """Numbers 0 to 39, of which the connection is about to lose all that it can lose.
+
+        At QoS 2 no more than 20 are on their way outbound, which is enough for some in each step of an exchange.
+        """
+        completed = self.tap.down[PUBCOMP]
         await self.exchange(0, 10)
+        await self.tap.until_seen("down", PUBCOMP, completed + 10)  # none of these is on its way still
         # What arrives, and of which the sender will not learn: at first only the last word of an exchange is lost.
         self.tap.swallows = LAST_WORDS
-        await self.exchange(10, 20)
+        await self.exchange(10, 16)
         # Then each answer: an exchange of QoS 2 gets no further than its first step.
         self.tap.swallows = ACKNOWLEDGEMENTS
-        async with self.acknowledging(10, 0):
-            self.say(20, 30)
-            await self.send(20, 30)
-            await self.until_app_heard(29)
-            await self.until_outside_heard(29, (0, 1))
+        async with self.acknowledging(7, 0):
+            self.say(16, 23)
+            await self.send(16, 23)
+            await self.until_app_heard(22)
+            await self.until_outside_heard(22, (0, 1))
         # And then the messages too.
         self.tap.swallows = EVERYTHING
         up, down = self.tap.up[PUBLISH], self.tap.down[PUBLISH]
-        self.say(30, 40)
-        await self.send(30, 40)
-        await self.tap.until_seen("up", PUBLISH, up + 10 * len(LEVELS))
-        await self.tap.until_seen("down", PUBLISH, down + 10 * len(LEVELS))
+        self.say(23, 40)
+        await self.send(23, 40)
+        await self.tap.until_seen("up", PUBLISH, up + 17 + 17 + 7)
+        await self.tap.until_seen("down", PUBLISH, down + 17 * len(LEVELS))
         self.tap.refuses = True
 
     def mend(self) -> None:
