@@ -132,7 +132,7 @@ class MqttOptions:
     connect_timeout: float = attrs.field(default=3.0, validator=seconds)
     max_inflight: int = attrs.field(default=64, validator=whole_number(1))
     """How many messages of one channel may be on their way to the broker at once; at QoS 2 with MQTT 3.1.1 at most
-    20 of all channels together."""
+    19 of all channels together."""
     drain_timeout: float = attrs.field(default=1.5, validator=seconds)
     """How long a stop may go on publishing what is queued."""
     reconnect: Backoff = attrs.field(

@@ -174,7 +174,7 @@ class Rig:
     async def have_much_on_the_way(self) -> None:
         """Numbers 0 to 39, of which the connection is about to lose all that it can lose.
 
-        At QoS 2 no more than 20 are on their way outbound, which is enough for some in each step of an exchange.
+        At QoS 2 no more than 19 are on their way outbound, which is enough for some in each step of an exchange.
         """
         completed = self.tap.down[PUBCOMP]
         await self.exchange(0, 10)
@@ -194,7 +194,7 @@ class Rig:
         up, down = self.tap.up[PUBLISH], self.tap.down[PUBLISH]
         self.say(23, 40)
         await self.send(23, 40)
-        await self.tap.until_seen("up", PUBLISH, up + 17 + 17 + 7)
+        await self.tap.until_seen("up", PUBLISH, up + 17 + 17 + 6)
         await self.tap.until_seen("down", PUBLISH, down + 17 * len(LEVELS))
         self.tap.refuses = True
 

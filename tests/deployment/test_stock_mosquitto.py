@@ -1,4 +1,4 @@
-"""mosquitto as Debian ships it: it takes 20 messages of QoS 2 at once from a client, and drops what is beyond."""
+"""mosquitto as Debian ships it: while it has 20 messages of QoS 2 from a client, it drops what else comes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ from tests.mosquitto import open_mosquitto
 
 DEFAULTS = ["max_inflight_messages 20", "max_queued_messages 1000"]
 CHANNELS = [Outbound(name, bytes, MqttRouting(f"test/{name}", qos=2), max_payload=16) for name in ("a", "b", "c")]
-EACH = 334
+AT_LEAST_ONCE = Outbound("d", bytes, MqttRouting("test/d", qos=1), max_payload=16)
+EACH = 250
 
 
 @each_session
@@ -31,7 +32,7 @@ async def test_of_a_thousand_messages_of_qos_2_each_arrives_once(session: Kind, 
         open_mosquitto(tmp_path, DEFAULTS) as broker,
         open_client(broker.port, "test/#", qos=1) as client,
         open_proxy(broker.port) as proxy,
-        open_live(CHANNELS, session.options(proxy.url, **options), domain) as live,
+        open_live([*CHANNELS, AT_LEAST_ONCE], session.options(proxy.url, **options), domain) as live,
         trio.open_nursery() as nursery,
     ):
         await live.until_up()
@@ -42,12 +43,12 @@ async def test_of_a_thousand_messages_of_qos_2_each_arrives_once(session: Kind, 
                     await writer.send(b"%s%d" % (channel.name.encode(), number))
                 await done.wait()  # what it has sent is the broker's only then
 
-        for channel in CHANNELS:
+        for channel in (*CHANNELS, AT_LEAST_ONCE):
             nursery.start_soon(send, channel)
-        while len(arrived) < EACH * len(CHANNELS):
+        while len(set(arrived)) < EACH * (len(CHANNELS) + 1):
             arrived.append((await client.receive(20)).payload)
             if lasting and len(arrived) in (200, 500):
                 proxy.cut()  # what is half done then is finished next, and nothing else is put on top of it
         done.set()
     expected = {b"%s%d" % (channel.name.encode(), number): 1 for channel in CHANNELS for number in range(EACH)}
-    assert Counter(arrived) == expected
+    assert Counter(each for each in arrived if not each.startswith(b"d")) == expected

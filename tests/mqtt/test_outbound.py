@@ -70,7 +70,7 @@ async def test_no_more_than_max_inflight_are_on_their_way(fake: Fake, autojump_c
 @pytest.mark.parametrize(
     ("limits", "parts"),
     [
-        (NO_LIMITS, {"a": 64, "b": 10, "c": 10}),
+        (NO_LIMITS, {"a": 64, "b": 9, "c": 9}),
         (limits_of({0x21: 7}), {"a": 64, "b": 3, "c": 3}),
         (limits_of({0x21: 1}), {"a": 64, "b": 1, "c": 1}),
         (limits_of({}), {"a": 64, "b": 64, "c": 64}),

@@ -27,10 +27,11 @@ class BrokerLimits:
 
     receive_maximum: int = 65_535
     """Messages of QoS 1 and 2, of all channels together, that may be on their way."""
-    of_qos_2: int = 20
+    of_qos_2: int = 19
     """How many of these may be of QoS 2, with what is half done from earlier connections. With MQTT 3.1.1 a broker
     can't say how many it takes, nor that it has not taken one: mosquitto drops what is beyond its
-    `max_inflight_messages`, of which this is the default, and answers as if it had not."""
+    `max_inflight_messages` (20), and answers as if it had not. This is one less: while it has as many as
+    it takes, it drops those of QoS 1, too."""
     maximum_qos: int = 2
     retain_available: bool = True
     maximum_packet_size: int = 268_435_460
@@ -82,7 +83,7 @@ def limits_of(properties: Mapping[int, Any]) -> BrokerLimits:
     receive_maximum = properties.get(0x21, NO_LIMITS.receive_maximum)
     limits = BrokerLimits(
         receive_maximum=receive_maximum,
-        of_qos_2=receive_maximum,
+        of_qos_2=max(1, receive_maximum - 1),
         maximum_qos=properties.get(0x24, NO_LIMITS.maximum_qos),
         retain_available=bool(properties.get(0x25, 1)),
         maximum_packet_size=properties.get(0x27, NO_LIMITS.maximum_packet_size),
