@@ -203,6 +203,7 @@ async def have_a_child(host: ConnectorHost) -> None:
     """It inherits whatever a child can."""
     child = await trio.lowlevel.open_process(["sleep", "600"], close_fds=False)
     try:
+        os.write(1, b"a child is there\n")
         await trio.sleep_forever()
     finally:
         child.kill()

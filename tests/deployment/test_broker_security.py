@@ -120,6 +120,7 @@ async def test_a_password_works_and_is_never_shown(
             if way == "pipe":
                 await trio.to_thread.run_sync((tmp_path / "secret").write_text, SECRET)
             await run.until_logged("-> Up")
+            await run.until_printed("a child is there")
             pids = [process.pid for process in run.tree()]
             shown = shown_anywhere(pids) + environments(pids)
             assert shown.count("sleep") == 1
@@ -160,6 +161,7 @@ async def test_halves_alone_hide_it_too(tmp_path: Path, password_lines: list[str
             open_command("gateway", *common, env=env) as gateway,
         ):
             await plugin.until_logged("-> Up")
+            await plugin.until_printed("a child is there")
             pids = [process.pid for process in (*plugin.tree(), *gateway.tree())]
             assert len(pids) == 3
             assert SECRET not in shown_anywhere(pids) + environments(pids)
