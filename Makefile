@@ -1,7 +1,7 @@
 # `make demo` and `make test` need Python 3.11 and make; they set up everything else in .venv.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
-WORKERS ?= 4
+WORKERS ?= 5
 # What `make pythons` runs the tests with: names on the PATH, or paths.
 PYTHONS ?= python3.11 python3.12 python3.13 python3.14
 # What `make test`, `make pythons` and `make floors` run; all tests by default.
@@ -18,13 +18,13 @@ demo: .venv/demo  ## A thermostat in the split shape, its gateway killed halfway
 	@$(BIN)/python -m examples.demo
 
 test: .venv/test mosquitto nats  ## All tests, against a real mosquitto, and a NATS server where there is one
-	$(BIN)/python -m pytest -n $(WORKERS) $(TESTS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(TESTS)
 
 pythons: mosquitto nats  ## The tests with each of PYTHONS="python3.12 /path/of/another" that there is
-	@.ci/pythons "$(PYTHONS)" -n $(WORKERS) $(TESTS)
+	@.ci/pythons "$(PYTHONS)" -n $(WORKERS) --dist worksteal $(TESTS)
 
 floors: .venv-floors/test mosquitto nats  ## The tests with the lowest version of each dependency that is allowed
-	.venv-floors/bin/python -m pytest -n $(WORKERS) $(TESTS)
+	.venv-floors/bin/python -m pytest -n $(WORKERS) --dist worksteal $(TESTS)
 
 soak: .venv/test mosquitto  ## A hundred killed gateways and some broker restarts under load (two to four minutes)
 	$(BIN)/python -m tests.deployment.soak
