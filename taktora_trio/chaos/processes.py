@@ -9,6 +9,7 @@ import attrs
 import trio
 
 from taktora_trio.chaos.looking import look_until
+from taktora_trio.supervision.procfs import process_stat
 
 __all__ = ["Process", "descendants", "is_running", "look_at", "wait_until_gone"]
 
@@ -33,11 +34,10 @@ class Process:
 def look_at(pid: int) -> Process | None:
     """The process, if it exists."""
     try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
+        state, parent, *rest = process_stat(pid)
         command = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
     except (FileNotFoundError, ProcessLookupError):
         return None
-    state, parent, *rest = stat.rpartition(")")[2].split()  # the name in parentheses may itself contain any sign
     return Process(pid, int(parent), state, int(rest[17]), command)
 
 

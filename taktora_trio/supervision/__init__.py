@@ -7,6 +7,7 @@ task, process       the two kinds of thing that can
 notify, link        what a process and its supervisor tell each other
 output              what a process writes, line by line
 descendants, pidfd  that nothing outlives its owner, and that an end is noticed at once
+procfs              what the kernel tells of a process
 interpreter         starting another Python that finds what this one finds
 warm                starting a process by forking one that has everything imported
 """

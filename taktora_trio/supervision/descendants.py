@@ -17,6 +17,7 @@ import attrs
 import trio
 
 from taktora_trio.supervision.pidfd import wait_for_exit
+from taktora_trio.supervision.procfs import process_stat
 
 __all__ = ["Descendants", "Reaper", "become_subreaper", "children"]
 
@@ -127,10 +128,8 @@ def children() -> Iterator[tuple[int, bool]]:
     """Our children, each with whether it has ended and is not waited for yet (proc_pid_task(5), proc_pid_stat(5))."""
     for thread in os.listdir("/proc/self/task"):
         with contextlib.suppress(OSError):
-            for pid in Path(f"/proc/self/task/{thread}/children").read_text().split():
-                # After the program's name, which may hold any character, comes the state.
-                state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-                yield int(pid), state == "Z"
+            for pid in map(int, Path(f"/proc/self/task/{thread}/children").read_text().split()):
+                yield pid, process_stat(pid)[0] == "Z"
 
 
 def _reap(pid: int) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import AsyncIterator, Callable
-from pathlib import Path
 from typing import Annotated, Literal, TypeAlias
 
 import attrs
@@ -16,6 +15,7 @@ from taktora_trio.codec import JsonCodec
 from taktora_trio.errors import summary
 from taktora_trio.escaping import escaped
 from taktora_trio.health import Connecting, ConnectorHealth, Degraded, Down, HealthEvent, Up
+from taktora_trio.supervision.procfs import process_stat
 from taktora_trio.transport.ports import EnvelopePublisher, open_envelope_publisher
 from taktora_trio.transport.reader import ChannelReader, open_reader
 from taktora_trio.transport.services import HEALTH_PAYLOAD, ServiceSpec
@@ -136,7 +136,6 @@ async def open_health_reader(node: iox2.Node, spec: ServiceSpec) -> AsyncIterato
 def start_time(pid: int) -> int | None:
     """When a process started, in clock ticks since boot; `None` if it doesn't exist."""
     try:
-        text = Path(f"/proc/{pid}/stat").read_text()
+        return int(process_stat(pid)[19])
     except (FileNotFoundError, ProcessLookupError):
         return None
-    return int(text.rpartition(")")[2].split()[19])  # the name in parentheses may itself contain any character

@@ -13,8 +13,8 @@ import fcntl
 import hashlib
 import os
 import struct
-from pathlib import Path
 
+from taktora_trio.supervision.procfs import process_stat
 from taktora_trio.transport.folder import open_folder
 
 __all__ = ["holder_of", "is_stopped", "release", "try_lock"]
@@ -59,10 +59,9 @@ def holder_of(domain: str, role: str) -> int | None:
 def is_stopped(pid: int) -> bool:
     """Whether the process is stopped, by a signal or by a debugger (proc_pid_stat(5))."""
     try:
-        text = Path(f"/proc/{pid}/stat").read_text()
+        return process_stat(pid)[0] in "Tt"
     except OSError:
         return False
-    return text.rpartition(")")[2].split()[0] in "Tt"
 
 
 def _byte(domain: str, role: str) -> int:
