@@ -34,7 +34,7 @@ from taktora_trio import (
     Received,
     Up,
 )
-from taktora_trio.connector import GatewayChannels
+from taktora_trio.connectors.base import GatewayChannels
 from taktora_trio.executor import Context, Executor, Tick, every, on_message
 from taktora_trio.health import HealthBoard
 

@@ -30,7 +30,7 @@ from benchmarks.contest import Contest, Contestant, Entry, Flooded, open_contest
 from benchmarks.mosquitto import find_mosquitto
 from benchmarks.report import grid, machine, percentile
 from benchmarks.throughput import SESSIONS
-from taktora_trio.mqtt.topics import FilterTree, covers, minimal_filters
+from taktora_trio.connectors.mqtt.topics import FilterTree, covers, minimal_filters
 
 __all__ = ["ByChannels", "ByFilters", "ByPayload", "Scaling", "main", "measure_scaling"]
 

@@ -10,7 +10,7 @@
     python supervisors/in_process.py examples.echo:deployment --broker mqtt://localhost
 
 It is `taktora-trio run --mode in-process` with the same options; the shape itself is defined, in one function, in
-`taktora_trio/shapes/in_process.py`:
+`taktora_trio/runners/in_process.py`:
 
 1. check the plan of shared memory, take the domain, sweep what a killed run has left, create every service;
 2. open the host, start the gateway as a supervised task: a crash is a `HealthEvent`, and a restart by policy;

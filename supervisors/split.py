@@ -12,7 +12,7 @@
     python supervisors/split.py examples.echo:deployment --broker mqtt://localhost
 
 It is `taktora-trio run --mode split` with the same options; the shape itself is defined, in one function, in
-`taktora_trio/shapes/split.py`:
+`taktora_trio/runners/split.py`:
 
 1. check the plan of shared memory, take the domain, sweep what a killed run has left, create every service;
 2. start `taktora-trio gateway` and `taktora-trio plugin`, each in a process group of its own, each under its policy;

@@ -1,90 +1,116 @@
 """taktora-trio: messy network code must not be able to hurt the application that needs it.
 
-An app (the *plugin*) exchanges typed messages through shared memory with a *gateway* that speaks MQTT; the same app
-runs with both in one process or in two.
+An app (the *plugin*) exchanges typed messages through shared memory with a *gateway* that speaks a network protocol;
+the same app runs with both in one process or in two.
 
-The layers, each importing only those above it (checked by import-linter):
+The layers. Each imports only those below it, which import-linter checks (`pyproject.toml` has the same list):
 
-    startpath                                    where a program of ours looks for modules
-    errors, escaping                             the family of errors; how words from the other side are shown
-    channel, codec, health, connector            the contracts: no shared memory, no protocol
-    supervision/                                 restart policy; supervise a task or a process
-    transport/                                   shared memory: the only package that imports iceoryx2
-    executor/                                    items on triggers; exports its own names
-    mqtt/                                        the MQTT connector; `sessions/` alone imports a protocol stack
-    host, gateway                                the two halves
-    deployment                                   an app plus its connectors
-    shapes/                                      what each operating-system process runs
-    cli                                          the `taktora-trio` command
+    __main__                        `python -m taktora_trio`
+    cli                             the `taktora-trio` command
+    chaos                           faults on purpose, and what must hold all the same
+    operate                         what an operator asks of a run
+    runners                         from a deployment to running processes: the two shapes, and each half
+    host                            the app's half
+    connectors                      the gateway's half: what each protocol needs; a package for each protocol
+    executor | transport            items on triggers | shared memory, the only package that imports iceoryx2
+    processes                       operating-system processes
+    supervision                     restart policy, and what carries it out
+    channels | health               what an app declares | the health of a connector
+    checks                          validators
+    errors | escaping | startpath   the family of errors | how foreign text is shown | where modules are looked for
+
+Public names are imported when they are first used, so that each process has only what it needs.
 """
+
+from importlib import import_module
+from typing import TYPE_CHECKING
 
 from taktora_trio import startpath as startpath  # before anything else is imported
 
 # isort: split
-from taktora_trio.channel import ChannelDescriptor, Header, Inbound, Metadata, Outbound, Received, Routing
-from taktora_trio.codec import JsonCodec, MsgpackCodec, PayloadCodec, RawCodec
-from taktora_trio.connector import Connector
-from taktora_trio.deployment import Deployment
-from taktora_trio.errors import (
-    BackPressure,
-    CodecError,
-    ConfigError,
-    ConnectorDown,
-    ConnectorError,
-    DomainInUse,
-    PayloadOverflow,
-    ServiceMismatch,
-    TransportError,
-)
-from taktora_trio.gateway import ConnectorGateway
-from taktora_trio.health import Connecting, ConnectorHealth, Degraded, Down, Failure, HealthEvent, Up
-from taktora_trio.host import ConnectorHost
-from taktora_trio.mqtt import BrokerAddress, LastWill, MqttConnector, MqttOptions, MqttRouting
-from taktora_trio.supervision import Backoff, RestartPolicy
-from taktora_trio.transport.reader import ChannelReader
-from taktora_trio.transport.writer import ChannelWriter
+if TYPE_CHECKING:
+    from taktora_trio.channels import ChannelDescriptor as ChannelDescriptor
+    from taktora_trio.channels import Header as Header
+    from taktora_trio.channels import Inbound as Inbound
+    from taktora_trio.channels import Metadata as Metadata
+    from taktora_trio.channels import Outbound as Outbound
+    from taktora_trio.channels import Received as Received
+    from taktora_trio.channels import Routing as Routing
+    from taktora_trio.channels.codec import JsonCodec as JsonCodec
+    from taktora_trio.channels.codec import MsgpackCodec as MsgpackCodec
+    from taktora_trio.channels.codec import PayloadCodec as PayloadCodec
+    from taktora_trio.channels.codec import RawCodec as RawCodec
+    from taktora_trio.connectors.base import Connector as Connector
+    from taktora_trio.connectors.gateway import ConnectorGateway as ConnectorGateway
+    from taktora_trio.connectors.mqtt import BrokerAddress as BrokerAddress
+    from taktora_trio.connectors.mqtt import LastWill as LastWill
+    from taktora_trio.connectors.mqtt import MqttConnector as MqttConnector
+    from taktora_trio.connectors.mqtt import MqttOptions as MqttOptions
+    from taktora_trio.connectors.mqtt import MqttRouting as MqttRouting
+    from taktora_trio.errors import BackPressure as BackPressure
+    from taktora_trio.errors import CodecError as CodecError
+    from taktora_trio.errors import ConfigError as ConfigError
+    from taktora_trio.errors import ConnectorDown as ConnectorDown
+    from taktora_trio.errors import ConnectorError as ConnectorError
+    from taktora_trio.errors import DomainInUse as DomainInUse
+    from taktora_trio.errors import PayloadOverflow as PayloadOverflow
+    from taktora_trio.errors import ServiceMismatch as ServiceMismatch
+    from taktora_trio.errors import TransportError as TransportError
+    from taktora_trio.health import Connecting as Connecting
+    from taktora_trio.health import ConnectorHealth as ConnectorHealth
+    from taktora_trio.health import Degraded as Degraded
+    from taktora_trio.health import Down as Down
+    from taktora_trio.health import Failure as Failure
+    from taktora_trio.health import HealthEvent as HealthEvent
+    from taktora_trio.health import Up as Up
+    from taktora_trio.host.host import ConnectorHost as ConnectorHost
+    from taktora_trio.runners.deployment import Deployment as Deployment
+    from taktora_trio.supervision import Backoff as Backoff
+    from taktora_trio.supervision import RestartPolicy as RestartPolicy
+    from taktora_trio.transport.reader import ChannelReader as ChannelReader
+    from taktora_trio.transport.writer import ChannelWriter as ChannelWriter
 
-__all__ = [
-    "BackPressure",
-    "Backoff",
-    "BrokerAddress",
-    "ChannelDescriptor",
-    "ChannelReader",
-    "ChannelWriter",
-    "CodecError",
-    "ConfigError",
-    "Connecting",
-    "Connector",
-    "ConnectorDown",
-    "ConnectorError",
-    "ConnectorGateway",
-    "ConnectorHealth",
-    "ConnectorHost",
-    "Degraded",
-    "Deployment",
-    "DomainInUse",
-    "Down",
-    "Failure",
-    "Header",
-    "HealthEvent",
-    "Inbound",
-    "JsonCodec",
-    "LastWill",
-    "Metadata",
-    "MqttConnector",
-    "MqttOptions",
-    "MqttRouting",
-    "MsgpackCodec",
-    "Outbound",
-    "PayloadCodec",
-    "PayloadOverflow",
-    "RawCodec",
-    "Received",
-    "RestartPolicy",
-    "Routing",
-    "ServiceMismatch",
-    "TransportError",
-    "Up",
-]
+# By module; a test compares this with the imports above, which are for type checkers.
+_PUBLIC = {
+    "channels": ("ChannelDescriptor", "Header", "Inbound", "Metadata", "Outbound", "Received", "Routing"),
+    "channels.codec": ("JsonCodec", "MsgpackCodec", "PayloadCodec", "RawCodec"),
+    "connectors.base": ("Connector",),
+    "connectors.gateway": ("ConnectorGateway",),
+    "connectors.mqtt": ("BrokerAddress", "LastWill", "MqttConnector", "MqttOptions", "MqttRouting"),
+    "errors": (
+        "BackPressure",
+        "CodecError",
+        "ConfigError",
+        "ConnectorDown",
+        "ConnectorError",
+        "DomainInUse",
+        "PayloadOverflow",
+        "ServiceMismatch",
+        "TransportError",
+    ),
+    "health": ("Connecting", "ConnectorHealth", "Degraded", "Down", "Failure", "HealthEvent", "Up"),
+    "host.host": ("ConnectorHost",),
+    "runners.deployment": ("Deployment",),
+    "supervision": ("Backoff", "RestartPolicy"),
+    "transport.reader": ("ChannelReader",),
+    "transport.writer": ("ChannelWriter",),
+}
+_MODULES = {name: f"{__name__}.{module}" for module, names in _PUBLIC.items() for name in names}
+
+__all__ = sorted(_MODULES)
 
 __version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> object:
+    """Import a public name when it is first asked for (PEP 562)."""
+    try:
+        module = _MODULES[name]
+    except KeyError:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}") from None
+    value = globals()[name] = getattr(import_module(module), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

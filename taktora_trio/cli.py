@@ -9,10 +9,12 @@ from typing import Annotated, NoReturn
 import attrs
 from cyclopts import App, CycloptsError, Parameter
 
-from taktora_trio.deployment import Deployment
+from taktora_trio.connectors.plan import specs_of
 from taktora_trio.errors import ConfigError
 from taktora_trio.escaping import escaped
-from taktora_trio.launch import (
+from taktora_trio.operate.liveness import Half, check_alive
+from taktora_trio.runners.deployment import Deployment
+from taktora_trio.runners.launch import (
     Mode,
     Options,
     Policies,
@@ -21,14 +23,13 @@ from taktora_trio.launch import (
     launch_gateway,
     launch_plugin,
 )
-from taktora_trio.liveness import Half, check_alive
-from taktora_trio.loading import load_deployment
-from taktora_trio.outcome import call, show
-from taktora_trio.passwords import hide_secrets
-from taktora_trio.revival import ask_to_revive
+from taktora_trio.runners.loading import load_deployment
+from taktora_trio.runners.outcome import call, show
+from taktora_trio.runners.revival import ask_to_revive
+from taktora_trio.runners.secrets import hide_secrets
+from taktora_trio.runners.surroundings import settle
 from taktora_trio.supervision.explain import explain_all, to_json, to_text
 from taktora_trio.supervision.policy import RestartPolicy
-from taktora_trio.surroundings import settle
 from taktora_trio.transport.domain import Domain
 from taktora_trio.transport.sizing import plan_memory
 
@@ -94,7 +95,7 @@ def plan(
     target: Target, /, *, json: Annotated[bool, Parameter(negative="", help="As JSON, with sizes in bytes.")] = False
 ) -> int:
     """Show the shared memory that each channel will take, and what is free."""
-    memory = plan_memory(load_deployment(target).connectors)
+    memory = plan_memory(specs_of(load_deployment(target).connectors))
     show(memory.to_json().decode() if json else memory.table())
     return 0 if memory.fits else 2
 
@@ -172,7 +173,7 @@ def forget(
 
     It refuses where the deployment runs, or its presence says Up.
     """
-    from taktora_trio.forgetting import forget_deployment  # with it comes what connects to a broker
+    from taktora_trio.operate.forgetting import forget_deployment  # with it comes what connects to a broker
 
     return forget_deployment(target, options, even_if_up)
 

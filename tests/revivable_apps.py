@@ -8,7 +8,7 @@ from pathlib import Path
 import trio
 
 from taktora_trio import Backoff, ConnectorHost, Deployment, Down, MqttConnector, MqttRouting, Outbound, RestartPolicy
-from taktora_trio.connector import GatewayChannels
+from taktora_trio.connectors.base import GatewayChannels
 from taktora_trio.health import HealthBoard, Up
 
 CAUSE_VARIABLE = "TAKTORA_TEST_CAUSE"

@@ -6,7 +6,7 @@ import attrs
 import pytest
 
 from taktora_trio import ChannelDescriptor, ConfigError, Header, Inbound, MqttRouting, Outbound, Received
-from taktora_trio.channel import check_name
+from taktora_trio.channels import check_name
 
 TOPIC = MqttRouting("plant/temperature", qos=1)
 PATTERN = MqttRouting("plant/+/temperature")

@@ -20,7 +20,7 @@ from taktora_trio import (
     Outbound,
     RawCodec,
 )
-from taktora_trio.loading import hiding_python, load_deployment
+from taktora_trio.runners.loading import hiding_python, load_deployment
 
 SPEED = Outbound("speed", float, MqttRouting("car/speed"))
 NOT_DECODABLE: Any = list[int] | set[int]

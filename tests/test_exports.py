@@ -52,7 +52,7 @@ def test_every_module_says_what_it_is_and_exports_only_what_it_has(name: str) ->
     assert [entry for entry in exported if not hasattr(module, entry)] == []
 
 
-@pytest.mark.parametrize("module", ["taktora_trio", "taktora_trio.cli", "taktora_trio.shapes.plugin"])
+@pytest.mark.parametrize("module", ["taktora_trio", "taktora_trio.cli", "taktora_trio.runners.plugin"])
 def test_the_plugin_half_imports_no_protocol_stack(module: str) -> None:
     code = f"import sys, {module}; print(*sorted({{name.partition('.')[0] for name in sys.modules}}))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True)
@@ -63,6 +63,6 @@ def test_the_plugin_half_imports_no_protocol_stack(module: str) -> None:
 
 @pytest.mark.skipif(sys.version_info >= (3, 14), reason="trio-asyncio can't run with Python 3.14")
 def test_the_gateway_half_is_where_the_stack_is_imported() -> None:
-    code = "import sys, taktora_trio.mqtt.sessions.aiomqtt; print(*sys.modules)"
+    code = "import sys, taktora_trio.connectors.mqtt.sessions.aiomqtt; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True)
     assert PROTOCOL_STACK - {"amqtt"} <= set(done.stdout.split())  # so those are the names to look for above

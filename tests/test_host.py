@@ -30,13 +30,14 @@ from taktora_trio import (
     Outbound,
     Up,
 )
+from taktora_trio.connectors.plan import health_spec, specs_of
 from taktora_trio.health import Failure, HealthEvents
-from taktora_trio.host import ConnectorHost, open_connector_host
-from taktora_trio.supervision.link import GatewayStarted, SupervisorLink
+from taktora_trio.host.host import ConnectorHost, open_connector_host
+from taktora_trio.processes.link import GatewayStarted, SupervisorLink
 from taktora_trio.transport.domain import Domain, Node, open_node
 from taktora_trio.transport.health import GatewayIdentity, HealthReporter, open_health_reporter, start_time
 from taktora_trio.transport.ports import EnvelopePublisher, open_envelope_publisher
-from taktora_trio.transport.services import health_spec, open_services, specs_of
+from taktora_trio.transport.services import open_services
 
 CONNECTOR = MqttConnector([Outbound("out", str, MqttRouting("t"))])
 SPEC = health_spec(CONNECTOR)
@@ -241,8 +242,11 @@ async def test_its_words_are_shown_escaped(domain: Domain, caplog: pytest.LogCap
         reports.forge(state="Degraded", reason=words, cause=words)
         assert await reports.taken() == Degraded("x\\n12:00:00 CRITICAL forged\\x1b[2J")
         reports.forge(state=words)
-        await reports.taken()
-    assert all(record.getMessage().isprintable() for record in caplog.records if record.name == "taktora_trio.host")
+    records = [record for record in caplog.records if record.name == "taktora_trio.host.host"]
+    assert all(record.getMessage().isprintable() for record in records)
+    assert all(
+        record.getMessage().isprintable() for record in caplog.records if record.name == "taktora_trio.host.host"
+    )
 
 
 @pytest.mark.parametrize("words", ["\ud800", "\x1b" * 5000, "\U0001f525" * 5000, '"' * 5000])

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from taktora_trio import machine
+from taktora_trio.transport import machine
 
 
 @pytest.fixture

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from taktora_trio import ConfigError
 from taktora_trio.cli import app
+from taktora_trio.connectors.mqtt.address import BrokerAddress
 from taktora_trio.escaping import escaped
-from taktora_trio.mqtt.address import BrokerAddress
-from taktora_trio.passwords import (
+from taktora_trio.runners.secrets import (
     PASSWORD_VARIABLE,
     TAKE_PASSWORD,
     hide_secrets,

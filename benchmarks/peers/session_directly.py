@@ -25,10 +25,10 @@ from benchmarks.peers.control import (
 )
 from taktora_trio import MqttOptions
 from taktora_trio.chaos.telemetry import read_lines
-from taktora_trio.mqtt.options import BrokerAddress
-from taktora_trio.mqtt.sessions import open_session
-from taktora_trio.mqtt.sessions.session import Message, Session
-from taktora_trio.mqtt.topics import FilterTree
+from taktora_trio.connectors.mqtt.options import BrokerAddress
+from taktora_trio.connectors.mqtt.sessions import open_session
+from taktora_trio.connectors.mqtt.sessions.session import Message, Session
+from taktora_trio.connectors.mqtt.topics import FilterTree
 
 __all__: list[str] = []
 

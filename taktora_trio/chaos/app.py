@@ -9,14 +9,14 @@ import time
 import attrs
 import trio
 
-from taktora_trio.channel import Inbound, Outbound
+from taktora_trio.channels import Inbound, Outbound
 from taktora_trio.chaos.faulty import FaultyConnector
 from taktora_trio.chaos.telemetry import Health, Hello, Teller, Tick, open_teller
-from taktora_trio.deployment import Deployment
+from taktora_trio.connectors.mqtt.options import MqttOptions
+from taktora_trio.connectors.mqtt.routing import MqttRouting
 from taktora_trio.health import Down, HealthEvents
-from taktora_trio.host import ConnectorHost
-from taktora_trio.mqtt.options import MqttOptions
-from taktora_trio.mqtt.routing import MqttRouting
+from taktora_trio.host.host import ConnectorHost
+from taktora_trio.runners.deployment import Deployment
 from taktora_trio.supervision.backoff import Backoff
 from taktora_trio.supervision.policy import RestartPolicy
 from taktora_trio.transport.reader import ChannelReader

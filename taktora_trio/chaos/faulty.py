@@ -22,10 +22,10 @@ from typing import NoReturn
 import attrs
 import trio
 
-from taktora_trio.channel import Header, Received
-from taktora_trio.connector import GatewayChannels, PayloadSource
+from taktora_trio.channels import Header, Received
+from taktora_trio.connectors.base import GatewayChannels, PayloadSource
+from taktora_trio.connectors.mqtt.connector import MqttConnector
 from taktora_trio.health import HealthBoard, Up
-from taktora_trio.mqtt.connector import MqttConnector
 
 __all__ = ["FOLDER_VARIABLE", "GATEWAY_FAULTS", "FaultyConnector", "GatewayFault", "Instructions", "Moment"]
 

@@ -9,7 +9,7 @@ import attrs
 import trio
 
 from taktora_trio.chaos.looking import look_until
-from taktora_trio.supervision.procfs import process_stat
+from taktora_trio.processes.procfs import process_stat
 
 __all__ = ["Process", "descendants", "is_running", "look_at", "wait_until_gone"]
 

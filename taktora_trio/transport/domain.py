@@ -27,9 +27,8 @@ import trio
 from trio_util import move_on_when
 
 from taktora_trio.errors import ConfigError, DomainInUse, TransportError
-from taktora_trio.machine import machine_id
-from taktora_trio.supervision.patience import sleep_running
-from taktora_trio.supervision.pidfd import wait_for_exit
+from taktora_trio.processes.patience import sleep_running
+from taktora_trio.processes.pidfd import wait_for_exit
 from taktora_trio.transport.descriptors import refusal
 from taktora_trio.transport.doorbell import has_doorbell, ring, wait_at_doorbell
 from taktora_trio.transport.folder import (
@@ -42,6 +41,7 @@ from taktora_trio.transport.folder import (
     user_folder,
 )
 from taktora_trio.transport.locks import holder_of, is_stopped, release, try_lock
+from taktora_trio.transport.machine import machine_id
 from taktora_trio.transport.reserve import room
 from taktora_trio.transport.segments import PAGE, SHM, segments
 

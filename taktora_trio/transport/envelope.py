@@ -15,7 +15,7 @@ from struct import Struct
 
 import msgspec
 
-from taktora_trio.channel import Header, Metadata
+from taktora_trio.channels import Header, Metadata
 from taktora_trio.errors import CodecError, TransportError
 
 __all__ = [

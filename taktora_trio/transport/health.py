@@ -11,11 +11,11 @@ import attrs
 import iceoryx2 as iox2
 import msgspec
 
-from taktora_trio.codec import JsonCodec
+from taktora_trio.channels.codec import JsonCodec
 from taktora_trio.errors import summary
 from taktora_trio.escaping import escaped
 from taktora_trio.health import Connecting, ConnectorHealth, Degraded, Down, HealthEvent, Up
-from taktora_trio.supervision.procfs import process_stat
+from taktora_trio.processes.procfs import process_stat
 from taktora_trio.transport.ports import EnvelopePublisher, open_envelope_publisher
 from taktora_trio.transport.reader import ChannelReader, open_reader
 from taktora_trio.transport.services import HEALTH_PAYLOAD, ServiceSpec

@@ -14,7 +14,7 @@ import hashlib
 import os
 import struct
 
-from taktora_trio.supervision.procfs import process_stat
+from taktora_trio.processes.procfs import process_stat
 from taktora_trio.transport.folder import open_folder
 
 __all__ = ["holder_of", "is_stopped", "release", "try_lock"]

@@ -13,8 +13,8 @@ import attrs
 import iceoryx2 as iox2
 import trio
 
-from taktora_trio.channel import Header, Metadata
-from taktora_trio.codec import Buffer
+from taktora_trio.channels import Header, Metadata
+from taktora_trio.channels.codec import Buffer
 from taktora_trio.errors import PayloadOverflow, TransportError
 from taktora_trio.transport.cursor import BEGUN, DONE, INTENDED, SENT, Cursor
 from taktora_trio.transport.envelope import CORRELATION_FIELD, HEADER, RETAINED, unpack

@@ -10,8 +10,8 @@ import attrs
 import iceoryx2 as iox2
 import trio
 
-from taktora_trio.channel import Header, Received, Routing
-from taktora_trio.codec import Buffer, PayloadCodec
+from taktora_trio.channels import Header, Received, Routing
+from taktora_trio.channels.codec import Buffer, PayloadCodec
 from taktora_trio.errors import CodecError, ConfigError, TransportError
 from taktora_trio.transport.ports import CHECKPOINT_EVERY, EnvelopeSubscriber, open_envelope_subscriber
 from taktora_trio.transport.services import ServiceSpec

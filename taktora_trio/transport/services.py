@@ -9,21 +9,19 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from itertools import islice
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Literal, Protocol, TypeVar
 
 import attrs
 import iceoryx2 as iox2
 import trio
 
-from taktora_trio.channel import ChannelDescriptor
-from taktora_trio.connector import Connector
 from taktora_trio.errors import ServiceMismatch
-from taktora_trio.transport.descriptors import END, SERVICE, check_descriptors, refusal
+from taktora_trio.transport.descriptors import SERVICE, check_descriptors, refusal
 from taktora_trio.transport.domain import clean_up_dead_nodes
 from taktora_trio.transport.envelope import envelope_size, envelope_type
 from taktora_trio.transport.reserve import PAGE, in_pages, room, sleep
 
-__all__ = ["ServiceSpec", "batches", "channel_spec", "check_ends", "health_spec", "open_services", "specs_of"]
+__all__ = ["HEALTH_PAYLOAD", "ServiceSpec", "batches", "open_services"]
 
 
 class _Port(Protocol):
@@ -103,43 +101,6 @@ class ServiceSpec:
         return f"{self.name}.space"
 
 
-def channel_spec(connector: Connector, channel: ChannelDescriptor[Any]) -> ServiceSpec:
-    return ServiceSpec(
-        name=f"taktora.connector.{connector.name}.{channel.name}.{channel.direction}",
-        max_payload=channel.max_payload,
-        topic_space=channel.topic_space,
-        metadata_space=channel.max_metadata,
-        window=channel.window,
-        # All that is not acknowledged yet, so that a gateway goes on where the one before has stopped.
-        history=channel.window,
-        description=(
-            f"codec {connector.codec.name}, max_payload {channel.max_payload} bytes,"
-            f" topic {channel.topic_space} bytes, metadata {channel.max_metadata} bytes, window {channel.window}"
-        ),
-    )
-
-
-def health_spec(connector: Connector) -> ServiceSpec:
-    """The connector's health: the newest report is kept for a plugin that comes later."""
-    return ServiceSpec(
-        name=f"taktora.connector.{connector.name}.health",
-        max_payload=HEALTH_PAYLOAD,
-        window=64,
-        history=1,
-        overflow=True,
-        description="health, version 1",
-    )
-
-
-def specs_of(connectors: Iterable[Connector]) -> list[ServiceSpec]:
-    """Every service of these connectors."""
-    return [
-        spec
-        for connector in connectors
-        for spec in (*(channel_spec(connector, channel) for channel in connector.channels), health_spec(connector))
-    ]
-
-
 @contextlib.asynccontextmanager
 async def open_services(node: iox2.Node, specs: Iterable[ServiceSpec]) -> AsyncIterator[None]:
     """Create every service (or open it, where a surviving half still has it) and keep it in existence.
@@ -160,12 +121,6 @@ async def open_services(node: iox2.Node, specs: Iterable[ServiceSpec]) -> AsyncI
         yield
     finally:
         held.clear()
-
-
-def check_ends(connectors: Iterable[Connector], whose: str) -> None:
-    """Raise `TooFewDescriptors` if this process can't open one end of all services."""
-    count = len(specs_of(connectors))
-    check_descriptors(END * count, f"{whose} of {count} services")
 
 
 def batches(things: Iterable[T]) -> Iterator[tuple[T, ...]]:

@@ -10,10 +10,9 @@ from collections.abc import Iterable
 import attrs
 import msgspec
 
-from taktora_trio.connector import Connector
 from taktora_trio.errors import ConfigError
 from taktora_trio.transport.reserve import PAGE, SHM, free_bytes
-from taktora_trio.transport.services import PORT_FILES, SERVICE_FILES, ServiceSpec, specs_of
+from taktora_trio.transport.services import PORT_FILES, SERVICE_FILES, ServiceSpec
 
 __all__ = ["ChannelPlan", "MemoryPlan", "check_plan", "plan_memory"]
 
@@ -73,9 +72,9 @@ class MemoryPlan:
         return "\n".join([lines[0], rule, *lines[1:-3], rule, *lines[-3:]])
 
 
-def plan_memory(connectors: Iterable[Connector]) -> MemoryPlan:
+def plan_memory(specs: Iterable[ServiceSpec]) -> MemoryPlan:
     """Add it up. `free_bytes` is what /dev/shm has free now."""
-    return MemoryPlan(tuple(map(_plan, specs_of(connectors))), _PER_DOMAIN, free_bytes())
+    return MemoryPlan(tuple(map(_plan, specs)), _PER_DOMAIN, free_bytes())
 
 
 def check_plan(plan: MemoryPlan) -> None:

@@ -11,8 +11,8 @@ import attrs
 import iceoryx2 as iox2
 import trio
 
-from taktora_trio.channel import Metadata, Routing
-from taktora_trio.codec import Buffer, PayloadCodec
+from taktora_trio.channels import Metadata, Routing
+from taktora_trio.channels.codec import Buffer, PayloadCodec
 from taktora_trio.errors import BackPressure, ConfigError
 from taktora_trio.health import FULL_FOR
 from taktora_trio.transport.envelope import CORRELATION_FIELD, check_correlation_id, pack_metadata

@@ -10,14 +10,14 @@ import attrs
 import trio
 from trio_util import AsyncValue
 
-from taktora_trio.channel import ChannelDescriptor
-from taktora_trio.codec import RawCodec
-from taktora_trio.deployment import Deployment
+from taktora_trio.channels import ChannelDescriptor
+from taktora_trio.channels.codec import RawCodec
+from taktora_trio.connectors.mqtt.connector import MqttConnector
+from taktora_trio.connectors.mqtt.options import MqttOptions
 from taktora_trio.health import HealthEvent, HealthEvents, Up
-from taktora_trio.host import ConnectorHost
-from taktora_trio.mqtt.connector import MqttConnector
-from taktora_trio.mqtt.options import MqttOptions
-from taktora_trio.shapes.in_process import run_in_process
+from taktora_trio.host.host import ConnectorHost
+from taktora_trio.runners.deployment import Deployment
+from taktora_trio.runners.in_process import run_in_process
 from taktora_trio.transport.domain import Domain
 
 __all__ = ["Live", "open_live"]

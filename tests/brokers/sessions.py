@@ -7,7 +7,7 @@ from typing import Any
 import attrs
 import pytest
 
-from taktora_trio.mqtt.options import BrokerAddress, MqttOptions
+from taktora_trio.connectors.mqtt.options import BrokerAddress, MqttOptions
 
 __all__ = ["SESSIONS", "Kind", "each_session"]
 

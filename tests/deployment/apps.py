@@ -25,7 +25,7 @@ from taktora_trio import (
     RestartPolicy,
     Up,
 )
-from taktora_trio.connector import GatewayChannels
+from taktora_trio.connectors.base import GatewayChannels
 from taktora_trio.health import HealthBoard
 
 

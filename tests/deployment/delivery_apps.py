@@ -23,7 +23,7 @@ from taktora_trio import (
     PayloadOverflow,
     RawCodec,
 )
-from taktora_trio.connector import GatewayChannels
+from taktora_trio.connectors.base import GatewayChannels
 from taktora_trio.health import HealthBoard
 from taktora_trio.supervision.backoff import Backoff
 from taktora_trio.supervision.policy import RestartPolicy

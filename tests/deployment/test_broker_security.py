@@ -26,10 +26,10 @@ import pytest
 import trio
 import trustme
 
-from taktora_trio.channel import Inbound, Outbound
+from taktora_trio.channels import Inbound, Outbound
+from taktora_trio.connectors.mqtt.options import BrokerAddress
+from taktora_trio.connectors.mqtt.routing import MqttRouting
 from taktora_trio.health import Down, Up
-from taktora_trio.mqtt.options import BrokerAddress
-from taktora_trio.mqtt.routing import MqttRouting
 from taktora_trio.supervision.backoff import Backoff
 from taktora_trio.transport.domain import Domain
 from tests.brokers.hostile import SCRIPTS, Peer, echo_connect, open_hostile_broker, refuse_with_its_own_words, relay

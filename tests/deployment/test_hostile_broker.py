@@ -16,9 +16,9 @@ import trio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from taktora_trio.channel import Inbound, Outbound
+from taktora_trio.channels import Inbound, Outbound
+from taktora_trio.connectors.mqtt.routing import MqttRouting
 from taktora_trio.health import Down, Up
-from taktora_trio.mqtt.routing import MqttRouting
 from taktora_trio.supervision.backoff import Backoff
 from taktora_trio.transport.domain import Domain
 from tests.brokers.hostile import INBOUND, OUTBOUND, SCRIPTS, Peer, open_hostile_broker

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from taktora_trio.channel import Inbound
+from taktora_trio.channels import Inbound
+from taktora_trio.connectors.mqtt.routing import MqttRouting
 from taktora_trio.health import Degraded
-from taktora_trio.mqtt.routing import MqttRouting
 from taktora_trio.transport.domain import Domain
 from tests.brokers.live import open_live
 from tests.brokers.packets import PUBACK

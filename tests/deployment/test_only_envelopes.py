@@ -9,9 +9,9 @@ import trio
 
 from examples.echo import REPLY, REQUEST, deployment
 from taktora_trio import Header
+from taktora_trio.connectors.plan import channel_spec, specs_of
 from taktora_trio.transport.domain import Domain, open_node
 from taktora_trio.transport.ports import open_envelope_publisher, open_envelope_subscriber
-from taktora_trio.transport.services import channel_spec, specs_of
 from tests.command import open_command
 
 

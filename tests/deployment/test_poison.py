@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import trio
 
-from taktora_trio.channel import Outbound
+from taktora_trio.channels import Outbound
+from taktora_trio.connectors.mqtt.routing import MqttRouting
 from taktora_trio.health import Degraded
-from taktora_trio.mqtt.routing import MqttRouting
 from taktora_trio.supervision.backoff import Backoff
 from taktora_trio.transport.domain import Domain
 from tests.brokers.live import open_live

@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 import trio
 
-from taktora_trio.channel import Inbound, Outbound
+from taktora_trio.channels import Inbound, Outbound
+from taktora_trio.connectors.mqtt.routing import MqttRouting
 from taktora_trio.health import Connecting, Down, Up
-from taktora_trio.mqtt.routing import MqttRouting
 from taktora_trio.supervision.backoff import Backoff
 from taktora_trio.transport.domain import Domain
 from tests.brokers.live import open_live

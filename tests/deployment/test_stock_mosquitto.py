@@ -7,9 +7,9 @@ from pathlib import Path
 
 import trio
 
-from taktora_trio.channel import Outbound
+from taktora_trio.channels import Outbound
 from taktora_trio.chaos.proxy import open_proxy
-from taktora_trio.mqtt.routing import MqttRouting
+from taktora_trio.connectors.mqtt.routing import MqttRouting
 from taktora_trio.supervision.backoff import Backoff
 from taktora_trio.transport.domain import Domain
 from tests.brokers.live import open_live

@@ -18,7 +18,7 @@ import pytest
 import trio
 
 from taktora_trio.chaos.faulty import FOLDER_VARIABLE, Instructions
-from taktora_trio.supervision.pidfd import wait_for_exit
+from taktora_trio.processes.pidfd import wait_for_exit
 from taktora_trio.transport.domain import Domain
 from tests.client import open_client
 from tests.command import ROOT, Command, open_command, open_run

@@ -6,9 +6,9 @@ import uuid
 
 import pytest
 
-from taktora_trio.mqtt import bridge
-from taktora_trio.mqtt.sessions.memory import MemoryBroker
-from taktora_trio.mqtt.sessions.session import Session
+from taktora_trio.connectors.mqtt import bridge
+from taktora_trio.connectors.mqtt.sessions.memory import MemoryBroker
+from taktora_trio.connectors.mqtt.sessions.session import Session
 from tests.mqtt.rig import Fake, FakeBroker, Memory
 
 

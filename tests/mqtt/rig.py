@@ -27,12 +27,12 @@ from taktora_trio import (
     RawCodec,
     Received,
 )
-from taktora_trio.channel import ChannelDescriptor
-from taktora_trio.connector import GatewayChannels
+from taktora_trio.channels import ChannelDescriptor
+from taktora_trio.connectors.base import GatewayChannels
+from taktora_trio.connectors.mqtt.sessions.memory import MemoryBroker
+from taktora_trio.connectors.mqtt.sessions.session import Message, OnDone, OnMessage, Session, SessionLost
+from taktora_trio.connectors.mqtt.wire.state import SessionState
 from taktora_trio.health import HealthBoard
-from taktora_trio.mqtt.sessions.memory import MemoryBroker
-from taktora_trio.mqtt.sessions.session import Message, OnDone, OnMessage, Session, SessionLost
-from taktora_trio.mqtt.sessions.state import SessionState
 
 BACKOFF = Backoff(initial=1, maximum=4, factor=2, jitter=0)
 

@@ -12,11 +12,12 @@ import pytest
 import trio
 from trio.testing import MockClock, lockstep_stream_pair
 
-from taktora_trio.mqtt.options import MqttOptions
-from taktora_trio.mqtt.sessions import aiomqtt_client, native, open_session, packets
-from taktora_trio.mqtt.sessions.native import NativeSession
-from taktora_trio.mqtt.sessions.session import Message, Session
-from taktora_trio.mqtt.sessions.state import SessionState
+from taktora_trio.connectors.mqtt.options import MqttOptions
+from taktora_trio.connectors.mqtt.sessions import aiomqtt_client, native, open_session
+from taktora_trio.connectors.mqtt.sessions.native import NativeSession
+from taktora_trio.connectors.mqtt.sessions.session import Message, Session
+from taktora_trio.connectors.mqtt.wire import packets
+from taktora_trio.connectors.mqtt.wire.state import SessionState
 from tests.mqtt.test_engine import CONNACK, VERSIONS, Client, publish
 
 MOST = 2 * 65_535

@@ -13,9 +13,9 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from taktora_trio import Backoff, ConfigError, Header, Metadata, Received
-from taktora_trio.mqtt import reconnect
-from taktora_trio.mqtt.options import LastWill
-from taktora_trio.mqtt.sessions.session import ConnectFailed, ConnectRefused, Message, OnDone, SessionLost
+from taktora_trio.connectors.mqtt import reconnect
+from taktora_trio.connectors.mqtt.options import LastWill
+from taktora_trio.connectors.mqtt.sessions.session import ConnectFailed, ConnectRefused, Message, OnDone, SessionLost
 from tests.mqtt.rig import Fake, FakeSession, Memory, Sink, inbound, open_bridge, outbound
 
 # Connecting

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from taktora_trio import Backoff, BrokerAddress, ConfigError, LastWill, MqttOptions
-from taktora_trio.mqtt.presence import with_presence
-from taktora_trio.mqtt.sessions import packets
-from taktora_trio.mqtt.topics import UNSENDABLE
+from taktora_trio.connectors.mqtt.presence import with_presence
+from taktora_trio.connectors.mqtt.topics import UNSENDABLE
+from taktora_trio.connectors.mqtt.wire import packets
 from tests.brokers.packets import CONNECT, split
 
 

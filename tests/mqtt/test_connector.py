@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 
 from taktora_trio import ConfigError, Inbound, Metadata, MqttConnector, MqttOptions, MqttRouting, Outbound, RawCodec
-from taktora_trio.host import open_connector_host
+from taktora_trio.connectors.plan import channel_spec, specs_of
+from taktora_trio.host.host import open_connector_host
 from taktora_trio.transport.domain import Domain, open_node
 from taktora_trio.transport.ports import open_envelope_subscriber
-from taktora_trio.transport.services import channel_spec, open_services, specs_of
+from taktora_trio.transport.services import open_services
 
 SAID = r"MQTT 3\.1\.1 carries neither metadata nor correlation ids.*protocol='5'"
 

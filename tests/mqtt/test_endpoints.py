@@ -11,12 +11,12 @@ import attrs
 import pytest
 import trio
 
-from taktora_trio.mqtt.address import BrokerAddress
-from taktora_trio.mqtt.options import MqttOptions
-from taktora_trio.mqtt.sessions import open_session
-from taktora_trio.mqtt.sessions.endpoints import Endpoint, EndpointOrder, open_any, open_socket
-from taktora_trio.mqtt.sessions.session import ConnectFailed, ConnectRefused, Message
-from taktora_trio.mqtt.sessions.state import SessionState
+from taktora_trio.connectors.mqtt.address import BrokerAddress
+from taktora_trio.connectors.mqtt.options import MqttOptions
+from taktora_trio.connectors.mqtt.sessions import open_session
+from taktora_trio.connectors.mqtt.sessions.endpoints import Endpoint, EndpointOrder, open_any, open_socket
+from taktora_trio.connectors.mqtt.sessions.session import ConnectFailed, ConnectRefused, Message
+from taktora_trio.connectors.mqtt.wire.state import SessionState
 from tests.brokers.hostile import HostileBroker, Peer, Script
 from tests.brokers.packets import CONNACK, PINGREQ, packet
 from tests.mosquitto import free_port

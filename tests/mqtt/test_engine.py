@@ -9,13 +9,13 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from taktora_trio.channel import Metadata
-from taktora_trio.mqtt.sessions import packets
-from taktora_trio.mqtt.sessions.engine import Disconnected, Engine
-from taktora_trio.mqtt.sessions.packets import Malformed
-from taktora_trio.mqtt.sessions.reasons import TAKEN_OVER
-from taktora_trio.mqtt.sessions.session import Message
-from taktora_trio.mqtt.sessions.state import SessionState
+from taktora_trio.channels import Metadata
+from taktora_trio.connectors.mqtt.sessions.session import Message
+from taktora_trio.connectors.mqtt.wire import packets
+from taktora_trio.connectors.mqtt.wire.engine import Disconnected, Engine
+from taktora_trio.connectors.mqtt.wire.packets import Malformed
+from taktora_trio.connectors.mqtt.wire.reasons import TAKEN_OVER
+from taktora_trio.connectors.mqtt.wire.state import SessionState
 
 VERSIONS = pytest.mark.parametrize("version", [4, 5])
 CONNACK = {4: b"\x20\x02\x00\x00", 5: b"\x20\x03\x00\x00\x00"}

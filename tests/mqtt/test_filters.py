@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taktora_trio.mqtt.filters import ChannelFilters
-from taktora_trio.mqtt.topics import covers
+from taktora_trio.connectors.mqtt.filters import ChannelFilters
+from taktora_trio.connectors.mqtt.topics import covers
 from tests.mqtt.rig import inbound
 
 

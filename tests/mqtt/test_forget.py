@@ -7,11 +7,11 @@ from pathlib import Path
 import attrs
 import pytest
 
+from taktora_trio.connectors.mqtt.forget import check_is_gone, forget_client
+from taktora_trio.connectors.mqtt.options import MqttOptions
+from taktora_trio.connectors.mqtt.record import record_of
+from taktora_trio.connectors.mqtt.sessions import open_session
 from taktora_trio.errors import ConfigError, ConnectorError, leaves
-from taktora_trio.mqtt.forget import check_is_gone, forget_client
-from taktora_trio.mqtt.options import MqttOptions
-from taktora_trio.mqtt.record import record_of
-from taktora_trio.mqtt.sessions import open_session
 from tests.brokers.sessions import Kind, each_session
 from tests.client import open_client
 from tests.mosquitto import Mosquitto, open_mosquitto

@@ -12,10 +12,10 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from taktora_trio import Metadata, MqttConnector, MqttOptions, RawCodec
+from taktora_trio.connectors.mqtt.inbound import MESSAGE_OVERHEAD, InboundMessages
+from taktora_trio.connectors.mqtt.sessions.session import Message
 from taktora_trio.executor import Executor
 from taktora_trio.health import HealthBoard, Up
-from taktora_trio.mqtt.inbound import MESSAGE_OVERHEAD, InboundMessages
-from taktora_trio.mqtt.sessions.session import Message
 from tests.mqtt.rig import FakeSession, Memory, Sink, inbound, numbered, open_bridge
 
 

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 import trio
 
-from taktora_trio.channel import Metadata
-from taktora_trio.mqtt.options import MqttOptions
-from taktora_trio.mqtt.sessions import open_session
-from taktora_trio.mqtt.sessions.limits import BrokerLimits
-from taktora_trio.mqtt.sessions.session import Message
+from taktora_trio.channels import Metadata
+from taktora_trio.connectors.mqtt.options import MqttOptions
+from taktora_trio.connectors.mqtt.sessions import open_session
+from taktora_trio.connectors.mqtt.sessions.session import Message
+from taktora_trio.connectors.mqtt.wire.limits import BrokerLimits
 from tests.brokers.hostile import Peer, open_hostile_broker
 from tests.brokers.packets import CONNACK, PINGREQ, PUBACK, PUBLISH, SUBSCRIBE, packet
 

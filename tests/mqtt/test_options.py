@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from taktora_trio import Backoff, BrokerAddress, ConfigError, LastWill, MqttOptions
-from taktora_trio.mqtt.topics import UNSENDABLE
+from taktora_trio.connectors.mqtt.topics import UNSENDABLE
 
 
 @pytest.mark.parametrize(

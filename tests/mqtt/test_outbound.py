@@ -12,12 +12,12 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from taktora_trio import Header, Metadata, MqttRouting, Outbound, Received
+from taktora_trio.connectors.mqtt.outbound import OutboundPump
+from taktora_trio.connectors.mqtt.sessions.session import ConnectFailed, Message, OnDone
+from taktora_trio.connectors.mqtt.wire.limits import NO_LIMITS, BrokerLimits, limits_of
 from taktora_trio.errors import TransportError
 from taktora_trio.executor import Context, Executor, on_message
 from taktora_trio.executor.context import Message as Woken
-from taktora_trio.mqtt.outbound import OutboundPump
-from taktora_trio.mqtt.sessions.limits import NO_LIMITS, BrokerLimits, limits_of
-from taktora_trio.mqtt.sessions.session import ConnectFailed, Message, OnDone
 from tests.mqtt.rig import Fake, FakeSession, Memory, Source, inbound, numbered, open_bridge, outbound
 
 

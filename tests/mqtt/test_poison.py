@@ -11,8 +11,8 @@ import trio
 from trio.testing import MockClock
 
 from taktora_trio import Backoff, MqttRouting, Outbound
-from taktora_trio.mqtt.poison import QUIET, SOON, Alone, Suspicion, after_loss, after_trial, in_order
-from taktora_trio.mqtt.sessions.session import ConnectFailed, Message, OnDone, Session, SessionLost
+from taktora_trio.connectors.mqtt.poison import QUIET, SOON, Alone, Suspicion, after_loss, after_trial, in_order
+from taktora_trio.connectors.mqtt.sessions.session import ConnectFailed, Message, OnDone, Session, SessionLost
 from tests.mqtt.rig import Bridge, Fake, FakeSession, inbound, numbered, open_bridge, outbound
 
 # The decision

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from taktora_trio import Backoff
-from taktora_trio.mqtt.reconnect import History, Retry, after
-from taktora_trio.mqtt.sessions.reasons import PERMANENT
-from taktora_trio.mqtt.sessions.session import ConnectFailed, ConnectRefused, SessionLost
+from taktora_trio.connectors.mqtt.reconnect import History, Retry, after
+from taktora_trio.connectors.mqtt.sessions.session import ConnectFailed, ConnectRefused, SessionLost
+from taktora_trio.connectors.mqtt.wire.reasons import PERMANENT
 
 BACKOFF = Backoff(initial=1, maximum=100, factor=2, jitter=0.5)
 LOST = SessionLost("reset")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from taktora_trio.mqtt.record import SubscriptionRecord, state_folder
+from taktora_trio.connectors.mqtt.record import SubscriptionRecord, state_folder
 
 
 @pytest.fixture

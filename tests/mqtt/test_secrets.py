@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 import trio
 
+from taktora_trio.connectors.mqtt.options import BrokerAddress, MqttOptions
+from taktora_trio.connectors.mqtt.preflight import check_reachable
+from taktora_trio.connectors.mqtt.sessions import open_session
+from taktora_trio.connectors.mqtt.sessions.session import ConnectFailed, ConnectRefused, SessionLost
 from taktora_trio.errors import ConnectorError, leaves
-from taktora_trio.mqtt.options import BrokerAddress, MqttOptions
-from taktora_trio.mqtt.preflight import check_reachable
-from taktora_trio.mqtt.sessions import open_session
-from taktora_trio.mqtt.sessions.session import ConnectFailed, ConnectRefused, SessionLost
 from tests.mosquitto import free_port
 
 SECRET = "s3cret-Passw0rd"

@@ -18,12 +18,10 @@ import trio
 import trio.testing
 
 from taktora_trio import BrokerAddress, Metadata
-from taktora_trio.errors import leaves
-from taktora_trio.mqtt.options import LastWill, MqttOptions
-from taktora_trio.mqtt.sessions import open_session
-from taktora_trio.mqtt.sessions.memory import MemoryBroker
-from taktora_trio.mqtt.sessions.reasons import reason_name
-from taktora_trio.mqtt.sessions.session import (
+from taktora_trio.connectors.mqtt.options import LastWill, MqttOptions
+from taktora_trio.connectors.mqtt.sessions import open_session
+from taktora_trio.connectors.mqtt.sessions.memory import MemoryBroker
+from taktora_trio.connectors.mqtt.sessions.session import (
     ConnectFailed,
     ConnectRefused,
     Message,
@@ -31,7 +29,9 @@ from taktora_trio.mqtt.sessions.session import (
     Session,
     SessionLost,
 )
-from taktora_trio.mqtt.sessions.state import SessionState
+from taktora_trio.connectors.mqtt.wire.reasons import reason_name
+from taktora_trio.connectors.mqtt.wire.state import SessionState
+from taktora_trio.errors import leaves
 from tests.brokers.hostile import Peer, open_hostile_broker
 from tests.brokers.packets import CONNACK, packet
 from tests.mosquitto import find_mosquitto, free_port, open_mosquitto
@@ -661,7 +661,7 @@ async def test_one_of_a_group_gets_a_message_of_their_shared_subscription(rig: R
 async def test_the_native_session_brings_no_other_protocol_stack_with_it() -> None:
     program = """
 import sys
-import taktora_trio.mqtt.bridge, taktora_trio.mqtt.sessions.native
+import taktora_trio.connectors.mqtt.bridge, taktora_trio.connectors.mqtt.sessions.native
 print(sorted({"aiomqtt", "paho", "asyncio", "trio_asyncio", "wsproto"} & set(sys.modules)))
 """
     done = await trio.run_process([sys.executable, "-c", program], capture_stdout=True)

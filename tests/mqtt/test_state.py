@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taktora_trio.mqtt.sessions.session import Message
-from taktora_trio.mqtt.sessions.state import SessionState
+from taktora_trio.connectors.mqtt.sessions.session import Message
+from taktora_trio.connectors.mqtt.wire.state import SessionState
 
 
 def message(packet_id: int, qos: int = 1, payload: bytes = b"x") -> Message:

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from taktora_trio import ConfigError, Inbound, MqttConnector, MqttRouting
-from taktora_trio.mqtt import topics as topics_module
-from taktora_trio.mqtt.topics import (
+from taktora_trio.connectors.mqtt import topics as topics_module
+from taktora_trio.connectors.mqtt.topics import (
     FilterTree,
     check_filter,
     check_shares,

@@ -19,10 +19,10 @@ from websockets.protocol import State
 from websockets.server import ServerProtocol
 from websockets.typing import Subprotocol
 
-from taktora_trio.mqtt.options import MqttOptions
-from taktora_trio.mqtt.sessions import open_session
-from taktora_trio.mqtt.sessions.native import NativeSession
-from taktora_trio.mqtt.sessions.session import ConnectFailed, Message
+from taktora_trio.connectors.mqtt.options import MqttOptions
+from taktora_trio.connectors.mqtt.sessions import open_session
+from taktora_trio.connectors.mqtt.sessions.native import NativeSession
+from taktora_trio.connectors.mqtt.sessions.session import ConnectFailed, Message
 from tests.mosquitto import Mosquitto, free_port, open_mosquitto
 
 SESSIONS = pytest.mark.parametrize("session", ["native", "aiomqtt"])

@@ -11,9 +11,9 @@ import pytest
 import trio
 import trio.testing
 
-from taktora_trio.mqtt.address import BrokerAddress
-from taktora_trio.mqtt.sessions.session import ConnectFailed
-from taktora_trio.mqtt.sessions.websocket import WebsocketStream, open_websocket
+from taktora_trio.connectors.mqtt.address import BrokerAddress
+from taktora_trio.connectors.mqtt.sessions.session import ConnectFailed
+from taktora_trio.connectors.mqtt.sessions.websocket import WebsocketStream, open_websocket
 
 ADDRESS = BrokerAddress.parse("ws://host:1/mqtt")
 CLOSE = b"\x88\x02\x03\xe9"  # 1001: going away

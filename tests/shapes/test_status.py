@@ -4,8 +4,8 @@ import trio
 from trio.testing import MockClock
 
 from taktora_trio.health import Connecting, Down, HealthBoard, Up
-from taktora_trio.shapes.status import StatusLine, tell_health
-from taktora_trio.supervision.notify import LifeSigns
+from taktora_trio.processes.notify import LifeSigns
+from taktora_trio.runners.status import StatusLine, tell_health
 
 
 class Told(LifeSigns):

@@ -13,8 +13,9 @@ import msgspec
 import psutil
 import trio
 
-from taktora_trio.supervision import Supervisor, as_process, spawn
-from taktora_trio.supervision.descendants import Reaper, become_subreaper
+from taktora_trio.processes import as_process, spawn
+from taktora_trio.processes.descendants import Reaper, become_subreaper
+from taktora_trio.supervision import Supervisor
 from tests.supervision.children import POLICY, program
 
 

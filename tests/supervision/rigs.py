@@ -13,8 +13,9 @@ from trio_util import AsyncValue
 
 from taktora_trio import RestartPolicy
 from taktora_trio.health import Failure, FailureKind
-from taktora_trio.supervision import Exit, Supervisor, as_process, as_task, spawn
-from taktora_trio.supervision.process import Child, Start
+from taktora_trio.processes import as_process, spawn
+from taktora_trio.processes.process import Child, Start
+from taktora_trio.supervision import Exit, Supervisor, as_task
 from taktora_trio.supervision.supervisor import Runner
 from tests.supervision.children import program
 

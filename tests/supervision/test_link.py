@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from trio.testing import wait_all_tasks_blocked
 
 from taktora_trio.health import Failure
-from taktora_trio.supervision.link import (
+from taktora_trio.processes.link import (
     ChildLink,
     GatewayFailed,
     GatewayStarted,
@@ -167,7 +167,7 @@ child.wait()
 """
 CHILD = """
 import os, socket, sys, trio
-from taktora_trio.supervision.link import SupervisorLink
+from taktora_trio.processes.link import SupervisorLink
 ours, theirs = socket.socketpair()
 link = SupervisorLink(ours, os.getppid(), 1)
 

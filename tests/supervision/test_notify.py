@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from taktora_trio.supervision.notify import (
+from taktora_trio.processes.notify import (
     LifeSigns,
     Notification,
     NotifySocket,
@@ -306,7 +306,7 @@ async def test_a_supervisor_that_reads_none_for_long_holds_nothing_up(
 ALARM = """
 import os, signal, socket, sys, time
 import trio
-from taktora_trio.supervision.notify import inherited_life_signs
+from taktora_trio.processes.notify import inherited_life_signs
 
 systemd = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
 systemd.bind("")
@@ -356,7 +356,7 @@ async def test_the_alarm(microseconds: str, how: str, printed: list[str], return
 
 BEATS = """
 import trio
-from taktora_trio.supervision.notify import inherited_life_signs
+from taktora_trio.processes.notify import inherited_life_signs
 
 trio.run(inherited_life_signs().serve)
 """

@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from trio.testing import wait_all_tasks_blocked
 
-from taktora_trio.supervision.output import (
+from taktora_trio.processes.output import (
     LastWords,
     Writer,
     open_writer,
@@ -203,7 +203,7 @@ class Disk:
         self.room = 0
         self.written = b""
         self.refused = 0
-        monkeypatch.setattr("taktora_trio.supervision.output.os.write", self._write)
+        monkeypatch.setattr("taktora_trio.processes.output.os.write", self._write)
 
     def _write(self, fd: int, data: bytes) -> int:
         if not self.room:

@@ -4,7 +4,7 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from taktora_trio.supervision.patience import sleep_running
+from taktora_trio.processes.patience import sleep_running
 
 
 @pytest.mark.parametrize("seconds", [0.0, 0.5, 10.0])

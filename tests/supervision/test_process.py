@@ -18,9 +18,10 @@ from trio.testing import wait_all_tasks_blocked
 
 from taktora_trio import Backoff
 from taktora_trio.health import Failure
-from taktora_trio.supervision import Supervisor, as_process, spawn
-from taktora_trio.supervision.pidfd import wait_for_exit
-from taktora_trio.supervision.process import describe
+from taktora_trio.processes import as_process, spawn
+from taktora_trio.processes.pidfd import wait_for_exit
+from taktora_trio.processes.process import describe
+from taktora_trio.supervision import Supervisor
 from tests.supervision.children import LONG, POLICY, open_children, program
 from tests.supervision.owner import Report
 

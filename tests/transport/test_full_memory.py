@@ -22,12 +22,13 @@ import pytest
 import trio
 
 from taktora_trio import MqttConnector, MqttRouting, Outbound, RawCodec, TransportError
+from taktora_trio.connectors.plan import channel_spec, specs_of
 from taktora_trio.transport import reserve
 from taktora_trio.transport.domain import Domain, open_node
 from taktora_trio.transport.ports import open_envelope_publisher, open_envelope_subscriber
 from taktora_trio.transport.reserve import PAGE, SHM, free_bytes, room
 from taktora_trio.transport.segments import Segment, examine
-from taktora_trio.transport.services import channel_spec, open_services, specs_of
+from taktora_trio.transport.services import open_services
 from taktora_trio.transport.sizing import plan_memory
 from tests.transport.rig import declare, open_domain
 from tests.transport.test_sizing import connectors_of, measured
@@ -301,7 +302,7 @@ async def newcomers() -> None:
 
 async def plan_that_fits_exactly(case: str) -> None:
     connectors = connectors_of(*CASES[int(case)])
-    plan = plan_memory(connectors)
+    plan = plan_memory(specs_of(connectors))
     assert plan.total_bytes == plan.free_bytes
     reserve.PATIENCE = 0.05
     await measured(DOMAIN, connectors)
@@ -326,7 +327,7 @@ def test_a_writer_is_replaced_where_there_is_room_for_one() -> None:
 
 @pytest.mark.parametrize("case", range(len(CASES)))
 def test_as_much_as_was_planned_is_enough(case: int) -> None:
-    run_scenario("plan_that_fits_exactly", case, size=plan_memory(connectors_of(*CASES[case])).total_bytes)
+    run_scenario("plan_that_fits_exactly", case, size=plan_memory(specs_of(connectors_of(*CASES[case]))).total_bytes)
 
 
 @pytest.mark.parametrize("taken", [0, 1], ids=["cursor", "data segment"])

@@ -11,11 +11,12 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from taktora_trio import ConfigError, Inbound, MqttConnector, MqttOptions, MqttRouting, Outbound, RawCodec
-from taktora_trio.gateway import open_connector_gateway
-from taktora_trio.host import open_connector_host
+from taktora_trio.connectors.gateway import open_connector_gateway
+from taktora_trio.connectors.plan import specs_of
+from taktora_trio.host.host import open_connector_host
 from taktora_trio.transport.domain import SHM, Domain, open_node
 from taktora_trio.transport.reserve import PAGE
-from taktora_trio.transport.services import open_services, specs_of
+from taktora_trio.transport.services import open_services
 from taktora_trio.transport.sizing import MemoryPlan, check_plan, plan_memory
 
 MIB = 2**20
@@ -95,7 +96,7 @@ async def measured(domain: Domain, connectors: list[MqttConnector]) -> int:
     ids=["smallest", "default", "images", "many small", "two connectors", "a long window", "many channels", "metadata"],
 )
 async def test_the_plan_is_what_exists_with_a_little_to_spare(domain: Domain, connectors: list[MqttConnector]) -> None:
-    planned = plan_memory(connectors).total_bytes
+    planned = plan_memory(specs_of(connectors)).total_bytes
     actual = await measured(domain, connectors)
     assert actual <= planned <= 1.5 * actual
     assert domain.files() == []
@@ -103,7 +104,7 @@ async def test_the_plan_is_what_exists_with_a_little_to_spare(domain: Domain, co
 
 
 def test_every_service_is_in_the_plan() -> None:
-    plan = plan_memory(connectors_of((64, 4096), (1, 1)))
+    plan = plan_memory(specs_of(connectors_of((64, 4096), (1, 1))))
     assert [service.name for service in plan.services] == [
         "taktora.connector.mqtt0.out0.out",
         "taktora.connector.mqtt0.in0.in",
@@ -117,19 +118,19 @@ def test_every_service_is_in_the_plan() -> None:
     assert out.envelopes == 2 * 64 + 2 + 2
     assert out.envelope_bytes == 80 + 4096
     assert inbound.envelope_bytes == 80 + 4096 + 512  # and the concrete topic
-    assert plan_memory(connectors_of((1, 1000), metadata=600)).services[0].envelope_bytes == 80 + 1000 + 600
+    assert plan_memory(specs_of(connectors_of((1, 1000), metadata=600))).services[0].envelope_bytes == 80 + 1000 + 600
     assert plan.total_bytes == sum(service.total_bytes for service in plan.services) + plan.overhead_bytes
     assert all(service.total_bytes > service.envelopes * service.envelope_bytes for service in plan.services)
 
 
 def test_what_is_free_is_what_the_file_system_says() -> None:
-    free = plan_memory(connectors_of((1, 1))).free_bytes
+    free = plan_memory(specs_of(connectors_of((1, 1)))).free_bytes
     stat = os.statvfs(SHM)
     assert 0 < free <= stat.f_blocks * stat.f_frsize
 
 
 def small_shm(free_bytes: int) -> MemoryPlan:
-    return attrs.evolve(plan_memory(connectors_of((64, 65_536))), free_bytes=free_bytes)
+    return attrs.evolve(plan_memory(specs_of(connectors_of((64, 65_536)))), free_bytes=free_bytes)
 
 
 def test_what_does_not_fit_is_refused_with_the_table() -> None:

@@ -27,7 +27,7 @@ from taktora_trio import (
     ServiceMismatch,
     TransportError,
 )
-from taktora_trio.codec import JsonCodec, MsgpackCodec
+from taktora_trio.channels.codec import JsonCodec, MsgpackCodec
 from taktora_trio.transport.cursor import DONE, SENT
 from taktora_trio.transport.domain import Domain, open_node
 from taktora_trio.transport.envelope import HEADER, pack_metadata

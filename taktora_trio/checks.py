@@ -1,0 +1,102 @@
+"""Validators of what an operator or an app declares: each raises `ConfigError`, naming the field and what it may be.
+
+As attrs calls them: with the instance, the attribute, and the value. `bool` is no number here, though it is an `int`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import attrs
+
+from taktora_trio.errors import ConfigError
+
+__all__ = [
+    "YEAR",
+    "as_path",
+    "field_name",
+    "flag",
+    "instance_of",
+    "one_of",
+    "optional",
+    "seconds",
+    "whole_number",
+]
+
+YEAR = 366 * 24 * 3600  # seconds
+Validator: TypeAlias = Callable[[Any, "attrs.Attribute[Any]", Any], None]
+
+
+def field_name(instance: object, attribute: attrs.Attribute[Any]) -> str:
+    """As messages begin: `MqttOptions: keepalive`."""
+    return f"{type(instance).__name__}: {attribute.name}"
+
+
+def optional(check: Validator) -> Validator:
+    """Also `None`."""
+
+    def validate(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
+        if value is not None:
+            check(instance, attribute, value)
+
+    return validate
+
+
+def whole_number(least: int, most: int | None = None) -> Validator:
+    """An `int` from `least` to `most`."""
+    allowed = f"of at least {least}" if most is None else f"from {least} to {most}"
+
+    def validate(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
+        is_number = isinstance(value, int) and not isinstance(value, bool)
+        if not is_number or value < least or (most is not None and value > most):  # type: ignore[operator]
+            raise ConfigError(f"{field_name(instance, attribute)} is {value!r}; it must be a whole number {allowed}")
+
+    return validate
+
+
+def seconds(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    """A number of more than 0, and of no more than clocks and sockets can do with."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not 0 < value <= YEAR:  # type: ignore[operator]
+        name = field_name(instance, attribute)
+        raise ConfigError(f"{name} is {value!r}; it must be a number of seconds, more than 0 and at most a year")
+
+
+def flag(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    """`True` or `False`."""
+    if not isinstance(value, bool):
+        raise ConfigError(f"{field_name(instance, attribute)} is {value!r}; use True or False")
+
+
+def instance_of(kind: type) -> Validator:
+    """An object of this class."""
+
+    def validate(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
+        if not isinstance(value, kind):
+            name = field_name(instance, attribute)
+            raise ConfigError(f"{name} is of type {type(value).__name__}; it must be a {kind.__name__}")
+
+    return validate
+
+
+def one_of(*allowed: object) -> Validator:
+    """One of these values, and of the same type: 1 is not `True`."""
+
+    def validate(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
+        if not any(type(value) is type(choice) and value == choice for choice in allowed):
+            names = [repr(choice) for choice in allowed]
+            listed = f"{', '.join(names[:-1])} or {names[-1]}"
+            raise ConfigError(f"{field_name(instance, attribute)} is {value!r}; use {listed}")
+
+    return validate
+
+
+def as_path(value: str | Path | None) -> Path | None:
+    """Converts; the file itself is looked at when it is needed."""
+    if value is None:
+        return None
+    if not isinstance(value, str | Path) or not str(value) or "\0" in str(value):
+        raise ConfigError(f"MqttOptions: {value!r} is no path of a file")
+    return Path(value)

@@ -1,0 +1,1 @@
+"""Connectors: what each protocol needs, once, and a package for each protocol."""

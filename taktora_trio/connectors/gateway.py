@@ -1,0 +1,175 @@
+"""ConnectorGateway: the protocol's half. It runs each connector's gateway half, and tells its health."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Iterable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING
+
+import trio
+
+from taktora_trio.channels.codec import RawCodec
+from taktora_trio.connectors.base import Connector, GatewayChannels
+from taktora_trio.connectors.plan import channel_spec, check_ends, health_spec
+from taktora_trio.errors import summary
+from taktora_trio.health import FULL_FOR, Connecting, Down, HealthBoard, Up
+from taktora_trio.transport.domain import Node
+from taktora_trio.transport.health import GatewayIdentity, HealthReporter, open_health_reporter
+from taktora_trio.transport.reader import ChannelReader, open_reader
+from taktora_trio.transport.reserve import GIVE_WAY, free_bytes, room
+from taktora_trio.transport.services import batches
+from taktora_trio.transport.writer import ChannelWriter, open_writer
+
+if TYPE_CHECKING:
+    from taktora_trio.executor import Executor, ItemStats, Observer
+
+__all__ = ["ConnectorGateway", "open_connector_gateway"]
+
+log = logging.getLogger(__name__)
+
+
+class ConnectorGateway:
+    """The gateway halves of some connectors, attached to shared memory. Use `open_connector_gateway`."""
+
+    def __init__(
+        self,
+        connectors: Sequence[Connector],
+        channels: dict[str, GatewayChannels],
+        reporters: dict[str, HealthReporter],
+        health: HealthBoard,
+    ) -> None:
+        self.health = health
+        self._connectors = connectors
+        self._channels = channels
+        self._reporters = reporters
+
+    async def run(self, stop: trio.Event) -> None:
+        """Carry messages until `stop` is set, then drain and return.
+
+        An exception of a connector's half ends all of them: whoever supervises the gateway starts it again as a whole.
+        """
+        async with trio.open_nursery() as services:
+            services.start_soon(self.health.expire)
+            for reporter in self._reporters.values():
+                services.start_soon(reporter.serve_newcomers, self._find_readers)
+            async with trio.open_nursery() as nursery:
+                for connector in self._connectors:
+                    channels = self._channels[connector.name]
+                    nursery.start_soon(connector.serve_gateway, channels, self.health, stop, name=connector.name)
+            services.cancel_scope.cancel()
+
+    def _find_readers(self) -> None:
+        """A plugin has come, or has opened a reader: hand it what is waiting for it."""
+        for channels in self._channels.values():
+            for sink in channels.inbound.values():
+                sink.find_reader()
+
+    def revive(self) -> str:
+        """Have each connector that is not connected try at once, and each broker be asked again for what it refused.
+
+        Returns in words what each does.
+        """
+        done = []
+        for connector in self._connectors:
+            state = self.health.state(connector.name)
+            if isinstance(state, Up):
+                done.append(f"{connector.name}: is connected, so there is nothing to revive")
+            else:
+                done.append(f"{connector.name}: revived: tries at once; it was {state}")
+                self._channels[connector.name].revive.value = True
+            log.info("%s", done[-1])
+        return ", ".join(done)
+
+    def stalled(self) -> str | None:
+        """Work that could be done and has not been since this was asked last, or `None`."""
+        for connector in self._connectors:
+            for duty in self._channels[connector.name].duties:
+                if left_undone := duty():
+                    return f"{connector.name}: {left_undone}"
+        return None
+
+    def stats(self) -> dict[str, ItemStats]:
+        """The figures of its pumps, each `gateway.CONNECTOR.CHANNEL`."""
+        executors = (channels.executor for channels in self._channels.values())
+        return {name: stats for executor in executors if executor for name, stats in executor.stats().items()}
+
+    def report_crash(self, exc: Exception) -> None:
+        """The last words of a process that is about to end: the plugin, which is not its parent, learns no more."""
+        for connector in self._connectors:
+            self.health.report(connector.name, Down(f"the gateway crashed: {summary(exc)}"), exc)
+
+
+@contextlib.asynccontextmanager
+async def open_connector_gateway(
+    node: Node,
+    connectors: Sequence[Connector],
+    *,
+    incarnation: int,
+    name: str,
+    observers: Iterable[Observer] = (),
+) -> AsyncIterator[ConnectorGateway]:
+    """Open the gateway's end of every channel; the services must exist.
+
+    `incarnation` counts the gateway's starts, so that a report of a crashed one is told apart. `name` is what its
+    connectors call it at the other end. `observers` are told of its pumps, which are items of an executor.
+    """
+    from taktora_trio.executor import Executor  # here, for a supervisor imports this module too, and is to be small
+
+    check_ends(connectors, "the gateway's half")
+    identity = GatewayIdentity.of_this_process(incarnation)
+    async with contextlib.AsyncExitStack() as stack:
+        reporters = {
+            connector.name: await stack.enter_async_context(
+                open_health_reporter(node, health_spec(connector), identity)
+            )
+            for connector in connectors
+        }
+        health = HealthBoard(reporters, on_event=lambda event: reporters[event.component].forward(event))
+        stack.callback(health.close)
+        channels = {
+            connector.name: await _open_channels(
+                stack, node, connector, health, connector.known_as(name), Executor(observers=observers)
+            )
+            for connector in connectors
+        }
+        for reporter in reporters.values():
+            reporter.report(Connecting())
+        yield ConnectorGateway(connectors, channels, reporters, health)
+
+
+async def _open_channels(
+    stack: contextlib.AsyncExitStack,
+    node: Node,
+    connector: Connector,
+    health: HealthBoard,
+    name: str,
+    executor: Executor,
+) -> GatewayChannels:
+    # The same writers and readers as the app's, with the raw codec: the gateway carries payloads unread.
+    outbound: dict[str, ChannelReader[bytes]] = {}
+    inbound: dict[str, ChannelWriter[bytes]] = {}
+    for batch in batches(connector.channels):
+        specs = {channel.name: channel_spec(connector, channel) for channel in batch}
+        needed = sum(specs[channel.name].end_bytes(writes=channel.direction == "in") for channel in batch)
+        if len(outbound) + len(inbound) > 0:
+            await trio.sleep(GIVE_WAY)
+        # Where memory is short, one at a time: what is to be opened may first have to be given back by the other half.
+        enough = free_bytes() > 2 * needed
+        async with room(node.config, needed, connector.name) if enough else contextlib.nullcontext():
+            for channel in batch:
+                spec = specs[channel.name]
+                if channel.direction == "out":
+                    # The app's writer lets nothing else through; but what the broker doesn't take would end the
+                    # connection, again and again.
+                    routing = channel.routing
+                    reader = open_reader(
+                        node, spec, bytes, RawCodec(), routing.address, acknowledge=False, published_by=routing
+                    )
+                    outbound[channel.name] = await stack.enter_async_context(reader)
+                else:
+                    full = partial(health.degrade, connector.name, f"channel {channel.name} is full", FULL_FOR)
+                    writer = open_writer(node, spec, bytes, RawCodec(), on_full=full)
+                    inbound[channel.name] = await stack.enter_async_context(writer)
+    return GatewayChannels(outbound=outbound, inbound=inbound, name=name, executor=executor)

@@ -1,0 +1,76 @@
+"""The MQTT connector as an app declares it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, cast
+
+import attrs
+import trio
+
+from taktora_trio.channels import ChannelDescriptor
+from taktora_trio.channels.codec import JsonCodec, PayloadCodec
+from taktora_trio.checks import instance_of
+from taktora_trio.connectors.base import Connector, GatewayChannels
+from taktora_trio.connectors.mqtt.options import MqttOptions
+from taktora_trio.connectors.mqtt.routing import MqttRouting
+from taktora_trio.connectors.mqtt.topics import check_shares
+from taktora_trio.errors import ConfigError
+from taktora_trio.health import HealthBoard
+
+__all__ = ["MqttConnector"]
+
+
+def _channels(value: Iterable[ChannelDescriptor[Any]]) -> tuple[ChannelDescriptor[Any], ...]:
+    if isinstance(value, ChannelDescriptor) or not isinstance(value, Iterable):
+        raise ConfigError("a connector's channels are a list: write [channel]")
+    return tuple(value)
+
+
+@attrs.frozen
+class MqttConnector(Connector):
+    """An app's channels through one connection to one MQTT broker."""
+
+    channels: tuple[ChannelDescriptor[Any], ...] = attrs.field(converter=_channels)
+    options: MqttOptions = attrs.field(factory=MqttOptions, kw_only=True, validator=instance_of(MqttOptions))
+    codec: PayloadCodec = attrs.field(factory=JsonCodec, kw_only=True, validator=instance_of(PayloadCodec))
+    name: str = attrs.field(default="mqtt", kw_only=True)
+
+    def __attrs_post_init__(self) -> None:
+        self.check()
+        for channel in self.channels:
+            if not isinstance(channel.routing, MqttRouting):
+                raise ConfigError(
+                    f"channel {channel.name!r}: its routing must be an MqttRouting, not {channel.routing!r}"
+                )
+        inbound = [channel.routing for channel in self.channels if channel.direction == "in"]
+        check_shares(routing.subscription for routing in inbound if isinstance(routing, MqttRouting))
+
+    def check_carries_metadata(self) -> None:
+        if self.options.protocol != "5":
+            raise ConfigError(
+                f"MQTT {self.options.protocol} carries neither metadata nor correlation ids: leave them out, or set"
+                " MqttOptions(protocol='5') where the broker speaks it"
+            )
+
+    def options_as(self, name: str) -> MqttOptions:
+        """The options with what was left open decided, where the other end is to know this connector by that name."""
+        client_id = self.options.client_id
+        if client_id is None and name:
+            # Not made up anew each time: by its name the broker knows an incarnation's successor, and closes the
+            # connection that a stale one may still have (MQTT 3.1.1, section 3.1.4-2).
+            client_id = name
+        # Without a name nobody could come back to a session.
+        return attrs.evolve(self.options, client_id=client_id, persistent=self.session_lasts and client_id is not None)
+
+    @property
+    def session_lasts(self) -> bool:
+        """Whether the broker is asked to keep the session: where inbound QoS 1 or 2 wants it, or the options say so."""
+        if self.options.persistent is not None:
+            return self.options.persistent
+        return any(cast(MqttRouting, c.routing).qos > 0 for c in self.channels if c.direction == "in")
+
+    async def serve_gateway(self, channels: GatewayChannels, health: HealthBoard, stop: trio.Event) -> None:
+        from taktora_trio.connectors.mqtt.bridge import serve_bridge  # the protocol stack begins here
+
+        await serve_bridge(self, channels, health, stop)

@@ -1,0 +1,84 @@
+"""Having the broker forget a client that is gone for good: its session, and its retained presence."""
+
+from __future__ import annotations
+
+import attrs
+import trio
+from trio_util import move_on_when
+
+from taktora_trio.connectors.mqtt.options import MqttOptions
+from taktora_trio.connectors.mqtt.presence import UP
+from taktora_trio.connectors.mqtt.record import record_of
+from taktora_trio.connectors.mqtt.sessions import open_session
+from taktora_trio.connectors.mqtt.sessions.session import OWN_PACKET_IDS, Message, Session
+from taktora_trio.errors import ConfigError, ConnectorError
+
+__all__ = ["check_is_gone", "forget_client"]
+
+_ANYHOW = "give --even-if-up"
+_RETAINED_COMES_WITHIN = 1.0  # seconds: nothing tells that a topic has no retained message
+
+
+async def check_is_gone(options: MqttOptions) -> None:
+    """Raise `ConfigError` if the client's presence is `Up`: then a gateway is connected as this client.
+
+    Asks as another client, which closes no connection. Raises `ConnectorError` if the broker can't be asked.
+    """
+    topic = options.presence_topic
+    if topic is None:
+        return
+    said: list[bytes] = []
+    there = trio.Event()
+
+    def hear(message: Message) -> None:
+        said.append(message.payload)
+        there.set()
+
+    guest = attrs.evolve(options, client_id=None, persistent=False)
+    async with open_session(guest, hear) as session:
+        if refused := await session.subscribe({topic: 0}):
+            raise ConfigError(f"the broker does not show {topic!r} ({refused[topic]}): to forget it unseen, {_ANYHOW}")
+        async with move_on_when(session.wait_until_lost):
+            with trio.move_on_after(_RETAINED_COMES_WITHIN):
+                await there.wait()
+    if said[:1] == [UP]:
+        raise ConfigError(
+            f"client {options.client_id!r} is connected to {options.broker}, for {topic!r} says Up: stop its gateway"
+            f" first; if it is long gone, {_ANYHOW}"
+        )
+
+
+async def forget_client(options: MqttOptions) -> None:
+    """Have the broker delete the client's session, with the messages that wait in it, and its retained presence.
+
+    To connect with a clean session discards the one there was (MQTT 3.1.1, section 3.1.2.4), and an empty retained
+    message the one of its topic (section 3.3.1.3). What is kept on this machine about the session goes too. A gateway
+    that is connected as this client is thrown out. Raises `ConnectorError`.
+    """
+    async with open_session(attrs.evolve(options, persistent=False, will=None), lambda message: None) as session:
+        if options.presence_topic is not None:
+            await _clear(session, options.presence_topic, options.connect_timeout)
+    if record := record_of(options):
+        try:
+            record.remove()
+        except OSError as exc:
+            raise ConnectorError(
+                f"the broker has forgotten {options.client_id!r}, but this file is left: {exc}"
+            ) from exc
+
+
+async def _clear(session: Session, topic: str, seconds: float) -> None:
+    refusals: list[str] = []
+    answered = trio.Event()
+
+    def done(packet_id: int, refusal: str) -> None:
+        refusals.append(refusal)
+        answered.set()
+
+    session.publish(Message(topic, b"", 1, retain=True), OWN_PACKET_IDS, done)
+    async with move_on_when(session.wait_until_lost):
+        with trio.move_on_after(seconds):
+            await answered.wait()
+    if refusals != [""]:
+        why = refusals[0] if refusals else "it does not answer"
+        raise ConnectorError(f"the broker has deleted the session, but not the retained message of {topic!r}: {why}")

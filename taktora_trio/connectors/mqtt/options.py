@@ -1,0 +1,170 @@
+"""The broker's address, and how to talk to it."""
+
+from __future__ import annotations
+
+import ssl
+import sys
+from pathlib import Path
+from typing import Any, Literal
+
+import attrs
+
+from taktora_trio.checks import YEAR, as_path, flag, instance_of, one_of, optional, seconds, whole_number
+from taktora_trio.connectors.mqtt.address import BrokerAddress
+from taktora_trio.connectors.mqtt.checks import binary, mqtt_string, protocol_names
+from taktora_trio.connectors.mqtt.topics import check_topic
+from taktora_trio.errors import ConfigError
+from taktora_trio.supervision.backoff import Backoff
+
+__all__ = ["BrokerAddress", "LastWill", "MqttOptions"]
+
+_CLIENT_ID = "{client_id}"
+_LONGEST_NAME = "x" * 300  # more than a client id has that is made of a deployment's name
+
+
+@attrs.frozen
+class LastWill:
+    """What the broker publishes if the connection ends without a farewell (MQTT 3.1.1, section 3.1.2.5)."""
+
+    topic: str = attrs.field(validator=lambda instance, attribute, value: check_topic(value))
+    payload: bytes = attrs.field(validator=binary)
+    qos: Literal[0, 1, 2] = attrs.field(default=1, validator=one_of(0, 1, 2))
+    retain: bool = attrs.field(default=True, validator=flag)
+
+
+def _parse_if_text(value: BrokerAddress | str) -> BrokerAddress:
+    if isinstance(value, str):
+        return BrokerAddress.parse(value)
+    if not isinstance(value, BrokerAddress):
+        raise ConfigError(f"MqttOptions: broker is of type {type(value).__name__}; it must be a URL or a BrokerAddress")
+    return value
+
+
+def _runs_here(instance: object, attribute: attrs.Attribute[Any], value: str) -> None:
+    if value == "aiomqtt" and sys.version_info >= (3, 14):
+        raise ConfigError(
+            "MqttOptions: session='aiomqtt' needs Python 3.13 or older, since trio-asyncio, which it runs under,"
+            " can't run with 3.14: use session='native', the default"
+        )
+
+
+def _names(value: str | tuple[str, ...] | list[str]) -> tuple[str, ...]:
+    if isinstance(value, str):
+        return (value,)
+    if not isinstance(value, tuple | list):
+        raise ConfigError(f"MqttOptions: alpn is {value!r}; it must be a name or a list of names")
+    return tuple(value)
+
+
+def _client_id(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    mqtt_string(instance, attribute, value)
+    if not value:
+        raise ConfigError("MqttOptions: client_id is ''; leave it None to have one made")
+
+
+def _reconnect(instance: object, attribute: attrs.Attribute[Any], value: Backoff) -> None:
+    instance_of(Backoff)(instance, attribute, value)
+    if value.maximum > YEAR:
+        raise ConfigError(f"MqttOptions: reconnect has a maximum of {value.maximum!r} seconds; a year is the most")
+
+
+def _presence(instance: MqttOptions, attribute: attrs.Attribute[Any], value: object) -> None:
+    if not isinstance(value, str):
+        raise ConfigError(f"MqttOptions: presence is {value!r}; it must be a topic, or None")
+    check_topic(value.replace(_CLIENT_ID, _LONGEST_NAME))
+    if instance.will is None and instance.client_id is not None:
+        try:
+            check_topic(value.replace(_CLIENT_ID, instance.client_id))
+        except ConfigError as exc:
+            raise ConfigError(
+                f"MqttOptions: presence is {value!r}, where this client_id can't stand ({exc}): use another one, or"
+                " presence=None"
+            ) from None
+
+
+@attrs.frozen(kw_only=True)
+class MqttOptions:
+    """How the gateway talks to its broker. Times in seconds. Raises `ConfigError` for what MQTT can't carry."""
+
+    broker: BrokerAddress = attrs.field(default=BrokerAddress("localhost", 1883), converter=_parse_if_text)
+    protocol: Literal["3.1.1", "5"] = attrs.field(default="3.1.1", validator=one_of("3.1.1", "5"))
+    """The version of MQTT. Metadata and correlation ids travel only with 5, and only there a broker says why it
+    refuses."""
+    ca_file: Path | None = attrs.field(default=None, converter=as_path)
+    """For `mqtts://` and `wss://`: the certificate authorities to trust (PEM), instead of the system's."""
+    cert_file: Path | None = attrs.field(default=None, converter=as_path)
+    """The client's own certificate and what leads from it to an authority (PEM), where the broker asks for one."""
+    key_file: Path | None = attrs.field(default=None, converter=as_path)
+    """The key of that certificate (PEM, without a password); `None` if it is in `cert_file` too."""
+    alpn: tuple[str, ...] = attrs.field(default=(), converter=_names, validator=protocol_names)
+    """The protocols to offer within TLS, such as `mqtt` (RFC 7301)."""
+    tls_minimum: Literal["1.2", "1.3"] = attrs.field(default="1.2", validator=one_of("1.2", "1.3"))
+    client_id: str | None = attrs.field(default=None, validator=optional(_client_id))
+    """`None` lets the session make one. The broker closes an older connection with the same id."""
+    session: Literal["native", "aiomqtt", "memory"] = attrs.field(
+        default="native", validator=[one_of("native", "aiomqtt", "memory"), _runs_here]
+    )
+    """Which implementation of `sessions/` to use; `memory` has its broker inside the process, for tests. `aiomqtt`
+    needs Python 3.13 or older."""
+    persistent: bool | None = attrs.field(default=None, validator=optional(flag))
+    """Whether the broker keeps subscriptions and messages (QoS 1 and 2) while the gateway is not connected, for the
+    next connection of the same client id. `None` is yes if there is an inbound channel of QoS 1 or 2."""
+    session_expiry: int = attrs.field(default=3600, validator=whole_number(0, 0xFFFF_FFFF))
+    """How long the broker keeps them (MQTT 5; 4294967295 is for ever). With 3.1.1 the broker decides."""
+    receive_maximum: int = attrs.field(default=1000, validator=whole_number(1, 65_535))
+    """How many messages of QoS 1 and 2 the broker may send before the first of them is acknowledged (MQTT 5)."""
+    presence: str | None = attrs.field(default="taktora/{client_id}/health", validator=optional(_presence))
+    """The topic where `Up` and `Down` are published and retained, `Down` also as the last will; `None` for nothing."""
+    will: LastWill | None = attrs.field(default=None, validator=optional(instance_of(LastWill)))
+    """A last will of your own, instead of the presence's."""
+    keepalive: int = attrs.field(default=30, validator=whole_number(1, 65_535))
+    connect_timeout: float = attrs.field(default=3.0, validator=seconds)
+    max_inflight: int = attrs.field(default=64, validator=whole_number(1))
+    """How many messages of one channel may be on their way to the broker at once; at QoS 2 with MQTT 3.1.1 at most
+    19 of all channels together."""
+    drain_timeout: float = attrs.field(default=1.5, validator=seconds)
+    """How long a stop may go on publishing what is queued."""
+    reconnect: Backoff = attrs.field(
+        default=Backoff(initial=0.25, maximum=30.0, factor=2.0, jitter=0.2), validator=_reconnect
+    )
+    inbound_backlog: int = attrs.field(default=64 * 2**20, validator=whole_number(1))
+    """Bytes of inbound messages that the gateway keeps while the app's channels are full. Beyond it, messages of QoS 0
+    are discarded, counted, and shown as `Degraded`; for QoS 1 and 2 the gateway stops to read from the broker."""
+
+    def __attrs_post_init__(self) -> None:
+        if self.broker.password is None or self.broker.username is not None:
+            return
+        if self.protocol == "3.1.1" or self.session == "aiomqtt":
+            raise ConfigError(
+                "MqttOptions: the broker's address has a password but no user; only MQTT 5 has that (3.1.1, section"
+                " 3.1.2.9), and the aiomqtt session has not: name a user"
+            )
+
+    @property
+    def presence_topic(self) -> str | None:
+        """`presence` with the client id; `None` where there is none to fill in, or another last will instead."""
+        if self.presence is None or self.will is not None or (_CLIENT_ID in self.presence and self.client_id is None):
+            return None
+        return self.presence.replace(_CLIENT_ID, self.client_id or "")
+
+    def tls_context(self) -> ssl.SSLContext | None:
+        """Raises `ConfigError` if a file that it names can't be used."""
+        if not self.broker.tls:
+            return None
+        try:
+            context = ssl.create_default_context(cafile=str(self.ca_file) if self.ca_file else None)
+        except (OSError, ssl.SSLError) as exc:
+            raise ConfigError(f"the CA file {self.ca_file} can't be used: {exc}") from exc
+        context.minimum_version = ssl.TLSVersion.TLSv1_3 if self.tls_minimum == "1.3" else ssl.TLSVersion.TLSv1_2
+        if self.alpn:
+            context.set_alpn_protocols(self.alpn)
+        if self.cert_file:
+            try:
+                # A key with a password would have OpenSSL ask at the terminal, where nobody is.
+                context.load_cert_chain(self.cert_file, self.key_file, password=lambda: "")
+            except (OSError, ssl.SSLError, ValueError) as exc:
+                key = f" with the key {self.key_file}" if self.key_file else ""
+                raise ConfigError(f"the client certificate {self.cert_file}{key} can't be used: {exc}") from exc
+        elif self.key_file:
+            raise ConfigError(f"there is a key_file {self.key_file}, but no cert_file: give both")
+        return context

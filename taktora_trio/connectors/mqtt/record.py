@@ -1,0 +1,102 @@
+"""On disk: which filters a client has subscribed in its session at a broker, for the next version of its deployment."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+
+import msgspec
+
+from taktora_trio.connectors.mqtt.options import MqttOptions
+from taktora_trio.connectors.mqtt.topics import check_filter
+from taktora_trio.errors import ConfigError
+
+__all__ = ["SubscriptionRecord", "record_of", "state_folder"]
+
+_LARGEST = 2**20  # bytes of a file that is read
+
+
+class _Content(msgspec.Struct):
+    client_id: str
+    broker: str
+    filters: list[str]
+
+
+def state_folder() -> Path:
+    """Where a program keeps what is to outlive it and a boot of the machine.
+
+    `STATE_DIRECTORY` is what systemd sets for a unit with `StateDirectory=` (systemd.exec(5)); `XDG_STATE_HOME` is the
+    user's, `~/.local/state` by default (XDG Base Directory Specification). Raises `OSError` where there is no home.
+    """
+    if given := os.environ.get("STATE_DIRECTORY"):
+        return Path(given.split(":")[0])
+    given = os.environ.get("XDG_STATE_HOME", "")
+    if given.startswith("/"):  # the specification has others ignored
+        return Path(given) / "taktora-trio"
+    try:
+        return Path("~/.local/state/taktora-trio").expanduser()
+    except RuntimeError:
+        raise FileNotFoundError("there is no home directory") from None
+
+
+class SubscriptionRecord:
+    """The file of one client at one broker: by both together a broker knows a session. Its calls block on the disk."""
+
+    def __init__(self, client_id: str, broker: str) -> None:
+        self._client_id, self._broker = client_id, broker
+
+    @property
+    def path(self) -> Path:
+        """Raises `OSError`."""
+        name = hashlib.sha256(f"{self._broker}\n{self._client_id}".encode()).hexdigest()[:20]
+        return state_folder() / "subscriptions" / f"{name}.json"
+
+    def remove(self) -> None:
+        """Of none that is there nothing is said. Raises `OSError`."""
+        with contextlib.suppress(FileNotFoundError):
+            self.path.unlink()
+
+    def read(self) -> set[str]:
+        """The filters that were written last; none if there were none. Raises `OSError`, also for another file."""
+        try:
+            with self.path.open("rb") as file:
+                data = file.read(_LARGEST + 1)
+        except FileNotFoundError:
+            return set()
+        try:
+            content = msgspec.json.decode(data, type=_Content)
+            for topic_filter in content.filters:
+                check_filter(topic_filter)
+        except (msgspec.MsgspecError, UnicodeError, ConfigError) as exc:
+            raise OSError(f"{self.path} is damaged: remove it") from exc
+        return set(content.filters)
+
+    def write(self, filters: Iterable[str]) -> None:
+        """Replace the file, all of it or nothing. Raises `OSError`."""
+        path = self.path
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        data = msgspec.json.encode(_Content(self._client_id, self._broker, sorted(filters)))
+        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # 0600
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            Path(name).replace(path)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
+
+
+def record_of(options: MqttOptions) -> SubscriptionRecord | None:
+    """Of a session that outlives this process; a broker in memory has none."""
+    if not options.persistent or options.client_id is None or options.session == "memory":
+        return None
+    broker = options.broker
+    return SubscriptionRecord(
+        options.client_id, broker.path if broker.transport == "unix" else f"{broker.host}:{broker.port}"
+    )

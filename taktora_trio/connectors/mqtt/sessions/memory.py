@@ -1,0 +1,273 @@
+"""A broker and its sessions inside one process, for tests and for trying things out without a network."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import defaultdict, deque
+from collections.abc import AsyncIterator, Iterable, Mapping
+
+import attrs
+import msgspec
+import trio
+
+from taktora_trio.connectors.mqtt.options import LastWill, MqttOptions
+from taktora_trio.connectors.mqtt.sessions.session import (
+    ConnectFailed,
+    ConnectRefused,
+    Message,
+    OnDone,
+    OnMessage,
+    Session,
+    SessionLost,
+)
+from taktora_trio.connectors.mqtt.topics import FilterTree, split_share
+from taktora_trio.connectors.mqtt.wire.reasons import TAKEN_OVER
+from taktora_trio.connectors.mqtt.wire.state import SessionState
+
+__all__ = ["MemoryBroker", "open_memory_session"]
+
+
+@attrs.define
+class _Client:
+    """What the broker keeps of a client: its subscriptions, and what it has not acknowledged."""
+
+    filters: FilterTree[int] = attrs.field(factory=FilterTree)
+    plain: dict[str, int] = attrs.field(factory=dict)
+    """The same, by filter."""
+    shared: dict[tuple[str, str], int] = attrs.field(factory=dict)
+    """By group and filter, the QoS granted."""
+    unacknowledged: dict[int, Message] = attrs.field(factory=dict)
+    next_id: int = 0
+
+    def add(self, topic_filter: str, qos: int) -> bool:
+        """Subscribe; whether that is new."""
+        group, plain = split_share(topic_filter)
+        is_new = not self.remove(topic_filter)
+        if group:
+            self.shared[group, plain] = qos
+        else:
+            self.plain[plain] = qos
+            self.filters.add(plain, qos)
+        return is_new
+
+    def remove(self, topic_filter: str) -> bool:
+        """Unsubscribe; whether it was subscribed."""
+        group, plain = split_share(topic_filter)
+        if group:
+            return self.shared.pop((group, plain), None) is not None
+        qos = self.plain.pop(plain, None)
+        if qos is not None:
+            self.filters.remove(plain, qos)
+        return qos is not None
+
+    def take(self, message: Message) -> Message | None:
+        """The message as this client gets it, or `None` if it has not subscribed to it."""
+        granted = self.filters.match(message.topic)
+        return self.keep(message, max(granted)) if granted else None
+
+    def keep(self, message: Message, granted: int) -> Message:
+        """The message as this client gets it, kept until it is acknowledged."""
+        qos = min(message.qos, granted)
+        packet_id = 0
+        if qos:
+            self.next_id = self.next_id % 65_535 + 1
+            packet_id = self.next_id
+        message = msgspec.structs.replace(message, qos=qos, packet_id=packet_id, dup=False)
+        if qos:
+            self.unacknowledged[packet_id] = message
+        return message
+
+
+class MemoryBroker:
+    """What a broker does, without one. There is one for each address; see `MemoryBroker.at`."""
+
+    _brokers: defaultdict[tuple[str, int], MemoryBroker]
+
+    def __init__(self) -> None:
+        self.sessions: list[MemorySession] = []
+        self.connects = 0
+        self.subscribed: list[dict[str, int]] = []
+        """Every SUBSCRIBE that came, for tests to look at."""
+        self.unreachable = False
+        self.refuses_login = False
+        self.refused_topics: dict[str, str] = {}
+        """Topics and filters that nobody may publish or subscribe to, with the reason that is given."""
+        self.retained: dict[str, Message] = {}
+        self.kept: dict[str, _Client] = {}
+        """The state of persistent sessions, by client id, connected or not."""
+        self._turn = 0  # of those who share a subscription
+
+    @classmethod
+    def at(cls, host: str, port: int) -> MemoryBroker:
+        return cls._brokers[host, port]
+
+    def deliver(self, message: Message) -> None:
+        if message.retain:
+            self.retained[message.topic] = message
+        connected = {id(session.client): session for session in self.sessions}
+        clients = [session.client for session in self.sessions]
+        clients += [client for client in self.kept.values() if id(client) not in connected]
+        due = [(client, taken) for client in clients if (taken := client.take(message)) is not None]
+        for (group, topic_filter), members in self._groups(clients).items():
+            if FilterTree([(topic_filter, 0)]).match(message.topic):
+                there = [client for client in members if id(client) in connected] or members
+                self._turn += 1
+                client = there[self._turn % len(there)]
+                due.append((client, client.keep(message, client.shared[group, topic_filter])))
+        for client, taken in due:
+            if id(client) in connected:
+                connected[id(client)].deliver(taken)
+
+    def _groups(self, clients: list[_Client]) -> dict[tuple[str, str], list[_Client]]:
+        """Who shares which subscription (MQTT 5, section 4.8.2)."""
+        groups = defaultdict[tuple[str, str], list[_Client]](list)
+        for client in clients:
+            for share in client.shared:
+                groups[share].append(client)
+        return groups
+
+    def drop_all(self, reason: str = "connection reset") -> None:
+        """Cut every connection."""
+        for session in list(self.sessions):
+            session.lose(reason)
+
+
+MemoryBroker._brokers = defaultdict(MemoryBroker)
+
+
+class MemorySession(Session):
+    def __init__(
+        self,
+        broker: MemoryBroker,
+        client: _Client,
+        options: MqttOptions,
+        state: SessionState,
+        on_message: OnMessage,
+    ) -> None:
+        self.client = client
+        self.client_id = options.client_id
+        self._on_message = on_message
+        self._state = state
+        self._broker = broker
+        self.v5 = options.protocol == "5"
+        self._will: LastWill | None = options.will
+        self.held: deque[Message] | None = None
+        self._lost: SessionLost | None = None
+        self._ended = trio.Event()
+
+    def deliver(self, message: Message) -> None:
+        if self.held is not None:
+            self.held.append(message)
+        elif message.qos == 0 or self._state.arrived(message):
+            self._on_message(message)
+        else:
+            self._acknowledge_due()
+
+    async def subscribe(self, filters: Mapping[str, int]) -> dict[str, str]:
+        await trio.lowlevel.checkpoint()
+        if self._lost:
+            raise self._lost
+        self._broker.subscribed.append(dict(filters))
+        for topic_filter, qos in filters.items():
+            if topic_filter in self._broker.refused_topics:
+                continue
+            is_new = self.client.add(topic_filter, qos)
+            if split_share(topic_filter)[0] or (self.v5 and not is_new):
+                continue  # what is retained is not sent
+            only = FilterTree([(topic_filter, qos)])
+            for message in list(self._broker.retained.values()):
+                if only.match(message.topic) and (taken := self.client.take(message)):
+                    self.deliver(taken)
+        return {name: self._broker.refused_topics[name] for name in filters if name in self._broker.refused_topics}
+
+    async def unsubscribe(self, filters: Iterable[str]) -> dict[str, str]:
+        await trio.lowlevel.checkpoint()
+        if self._lost:
+            raise self._lost
+        for topic_filter in filters:
+            self.client.remove(topic_filter)
+        return {}
+
+    def publish(self, message: Message, packet_id: int, on_done: OnDone) -> None:
+        if self._lost is None:
+            refusal = self._broker.refused_topics.get(message.topic, "")
+            if not refusal:
+                sent = message if self.v5 else msgspec.structs.replace(message, metadata=None, correlation_data=b"")
+                self._broker.deliver(sent)
+            on_done(packet_id, refusal if self.v5 and message.qos else "")
+
+    def acknowledge(self, message: Message) -> None:
+        self._state.acknowledge(message)
+        if self._lost is None:
+            self._acknowledge_due()
+
+    def hold(self, reading: bool) -> None:
+        if reading:
+            self.held = deque() if self.held is None else self.held
+            return
+        held, self.held = self.held or deque(), None
+        while held and self.held is None:
+            self.deliver(held.popleft())
+        if self.held is not None:
+            self.held.extendleft(reversed(held))
+
+    async def wait_until_lost(self) -> SessionLost:
+        await self._ended.wait()
+        assert self._lost is not None
+        return self._lost
+
+    def lose(self, reason: str, code: int = 0, *, politely: bool = False) -> None:
+        if self._lost is None:
+            self._lost = SessionLost(reason, code)
+            self._broker.sessions.remove(self)
+            self._ended.set()
+            if self._will is not None and not politely:
+                will = self._will
+                self._broker.deliver(Message(will.topic, will.payload, will.qos, will.retain))
+
+    def _acknowledge_due(self) -> None:
+        for packet_id, _ in self._state.due():
+            self.client.unacknowledged.pop(packet_id, None)
+            self._state.complete(packet_id)
+
+
+@contextlib.asynccontextmanager
+async def open_memory_session(
+    options: MqttOptions, on_message: OnMessage, state: SessionState
+) -> AsyncIterator[MemorySession]:
+    """Connect to the broker in this process; see `open_session`."""
+    await trio.lowlevel.checkpoint()
+    broker = MemoryBroker.at(options.broker.host, options.broker.port)
+    broker.connects += 1
+    if broker.unreachable:
+        raise ConnectFailed("the broker is unreachable")
+    if broker.refuses_login:
+        raise ConnectRefused("the broker refused the login: Not authorized", 0x87)
+    name = options.client_id or ""
+    kept = broker.kept.pop(name, None)
+    for other in [other for other in broker.sessions if name and other.client_id == name]:
+        if other.v5:
+            other.lose("the broker ended the connection: Session taken over", TAKEN_OVER)
+        else:
+            other.lose("the broker closed the connection")
+    client = kept if kept is not None and options.persistent else _Client()
+    if options.persistent and name:
+        broker.kept[name] = client
+    session = MemorySession(broker, client, options, state, on_message)
+    session.session_present = client is kept
+    state.connected(session.session_present)
+    broker.sessions.append(session)
+    try:
+        async with trio.open_nursery() as nursery:
+            if client.unacknowledged:
+                session.held = deque(msgspec.structs.replace(m, dup=True) for m in client.unacknowledged.values())
+                nursery.start_soon(_resend, session)
+            yield session
+    finally:
+        session.lose("disconnected", politely=True)
+
+
+async def _resend(session: MemorySession) -> None:
+    """Not before the caller has the session, as with every other one."""
+    await trio.lowlevel.checkpoint()
+    session.hold(False)

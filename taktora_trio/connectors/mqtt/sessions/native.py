@@ -1,0 +1,297 @@
+"""The session of our own, straight on a trio stream: many messages with each read and each write."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import uuid
+from collections.abc import AsyncIterator, Iterable, Mapping
+
+import trio
+
+from taktora_trio.connectors.mqtt.options import MqttOptions
+from taktora_trio.connectors.mqtt.sessions.endpoints import connect_to_any
+from taktora_trio.connectors.mqtt.sessions.session import (
+    ConnectFailed,
+    ConnectRefused,
+    Message,
+    OnDone,
+    OnMessage,
+    Session,
+    SessionLost,
+)
+from taktora_trio.connectors.mqtt.sessions.streams import open_stream, why
+from taktora_trio.connectors.mqtt.wire import packets
+from taktora_trio.connectors.mqtt.wire.connack import Connack
+from taktora_trio.connectors.mqtt.wire.engine import Disconnected, Engine
+from taktora_trio.connectors.mqtt.wire.packets import Malformed
+from taktora_trio.connectors.mqtt.wire.reasons import PERMANENT
+from taktora_trio.connectors.mqtt.wire.state import SessionState
+from taktora_trio.escaping import escaped
+
+__all__ = ["open_native_session"]
+
+log = logging.getLogger(__name__)
+
+_CHUNK = 65_536  # bytes of a read: some hundred small messages, then the other tasks have their turn
+# A broker answers one by one, and a turn of the loop for each answer costs more than all else of a message. While so
+# many are on their way that nobody is kept waiting by it, answers are let gather.
+_MANY = 32  # messages not acknowledged
+_GATHER = 0.001  # seconds
+# A broker may have 65,535 messages on their way to us, each with two answers at most. One that makes us send more, and
+# does not read them, is not read either.
+_MOST_ANSWERS = 2 * 65_535
+_FAREWELL = 1.0  # seconds for what is still to be written, and DISCONNECT; a dead peer must not hold us up
+_FILTERS_AT_ONCE = 100
+
+
+class NativeSession(Session):
+    """See `Session`. One task reads, one writes, one watches the silence."""
+
+    def __init__(
+        self,
+        stream: trio.abc.Stream,
+        options: MqttOptions,
+        state: SessionState,
+        on_message: OnMessage,
+        max_payload: int,
+    ) -> None:
+        self.stream = stream
+        self._state = state
+        self._wakened = trio.Event()
+        self._engine = Engine(5 if options.protocol == "5" else 4, state, on_message, self._wake, max_payload)
+        self._options = options
+        self._answered = trio.Event()
+        self._go_on = trio.Event()
+        self._holds = False
+        self._taken = trio.Event()
+        self._lost: SessionLost | None = None
+        self._ended = trio.Event()
+        self._closing = False
+        self._writing = trio.CancelScope(shield=True)
+        self.reading = trio.CancelScope(shield=True)
+        self.entered = trio.Event()
+
+    def _wake(self) -> None:
+        self._wakened.set()
+        if self._engine.refused is not None:
+            self._answered.set()
+
+    # Session
+
+    async def subscribe(self, filters: Mapping[str, int]) -> dict[str, str]:
+        refused = {name: why for name in filters if (why := self.limits.subscription_refusal(name))}
+        wanted = [(name, qos) for name, qos in filters.items() if name not in refused]
+        for start in range(0, len(wanted), _FILTERS_AT_ONCE):
+            some = wanted[start : start + _FILTERS_AT_ONCE]
+            self._answered = trio.Event()
+            self._engine.subscribe(some)
+            await self._wait_for_suback()
+            assert self._engine.refused is not None
+            refused |= self._engine.refused
+            for name, qos in some:
+                if self._engine.granted.get(name, qos) < qos:
+                    log.warning("%r: the broker grants QoS %d, not %d", name, self._engine.granted[name], qos)
+        return refused
+
+    async def unsubscribe(self, filters: Iterable[str]) -> dict[str, str]:
+        names, refused = list(filters), dict[str, str]()
+        for start in range(0, len(names), _FILTERS_AT_ONCE):
+            self._answered = trio.Event()
+            self._engine.unsubscribe(names[start : start + _FILTERS_AT_ONCE])
+            await self._wait_for_suback()
+            assert self._engine.refused is not None
+            refused |= self._engine.refused
+        return refused
+
+    def publish(self, message: Message, packet_id: int, on_done: OnDone) -> None:
+        if self._lost is None:
+            self._engine.publish(message, packet_id, on_done)
+
+    def acknowledge(self, message: Message) -> None:
+        if self._lost is None:
+            self._engine.acknowledge(message)
+        else:
+            self._state.acknowledge(message)
+
+    def release(self, packet_id: int, on_done: OnDone) -> None:
+        if self._lost is None:
+            self._engine.release(packet_id, on_done)
+
+    def hold(self, reading: bool) -> None:
+        if reading and not self._holds:
+            self._go_on = trio.Event()
+        elif not reading:
+            self._go_on.set()
+        self._holds = reading
+
+    async def wait_until_lost(self) -> SessionLost:
+        await self._ended.wait()
+        assert self._lost is not None
+        return self._lost
+
+    @property
+    def lost(self) -> SessionLost | None:
+        """Why the connection ended, once it has."""
+        return self._lost
+
+    # Connecting
+
+    async def connect(self) -> Connack:
+        """Say CONNECT and wait for the answer. Raises `ConnectFailed` and `ConnectRefused`."""
+        options = self._options
+        request = packets.connect(options, options.client_id or f"taktora-{uuid.uuid4().hex[:15]}")
+        try:
+            await self.stream.send_all(request)
+            while self._engine.connack is None:
+                data = await self.stream.receive_some(_CHUNK)
+                if not data:
+                    raise ConnectFailed("the broker closed the connection before it answered", answered=False)
+                self._engine.receive(bytes(data))
+        except (trio.BrokenResourceError, trio.ClosedResourceError) as exc:
+            raise ConnectFailed(f"the connection broke before the broker answered: {why(exc)}", answered=False) from exc
+        except Malformed as exc:
+            raise ConnectFailed(f"the broker broke the rules of MQTT: {exc}") from exc
+        connack = self._engine.connack
+        if connack.code >= 0x80:
+            if connack.code in PERMANENT:
+                raise ConnectRefused(f"the broker refused the login: {connack.name}", connack.code)
+            raise ConnectFailed(
+                f"the broker refused the connection for now: {connack.name}{self._elsewhere(connack.server_reference)}",
+                answered=True,
+            )
+        self.session_present, self.limits = connack.session_present, connack.limits
+        self.limits.tell_of_expiry(options.session_expiry if options.persistent else 0)
+        return connack
+
+    def _elsewhere(self, server: str) -> str:
+        """Where the broker sends us: for the operator to know, who alone chooses whom to give our password to."""
+        password = self._options.broker.password
+        if not server or (password and password in server.encode()):  # a broker may say back what it was told
+            return ""
+        return f" (it names '{escaped(server)}', which is not followed)"
+
+    # Tasks
+
+    async def read(self) -> None:
+        """Serve: hand on what comes, until the connection ends."""
+        engine, stream = self._engine, self.stream
+        try:
+            await self.entered.wait()
+            engine.receive(b"")  # what came with CONNACK
+            while True:
+                if engine.unacknowledged >= _MANY:
+                    await trio.sleep(_GATHER)
+                data = await stream.receive_some(_CHUNK)
+                while self._holds:
+                    await self._go_on.wait()
+                if engine.answers > _MOST_ANSWERS:
+                    self._taken = trio.Event()
+                    await self._taken.wait()
+                if not data:
+                    return self._lose("the broker closed the connection")
+                engine.receive(bytes(data))  # no copy: bytes is what it is
+        except Malformed as exc:
+            self._lose(f"the broker broke the rules of MQTT: {exc}")
+        except Disconnected as exc:
+            self._lose(f"the broker ended the connection: {exc}", exc.code)
+        except (trio.BrokenResourceError, trio.ClosedResourceError) as exc:
+            self._lose(f"the connection broke: {why(exc)}")
+
+    async def write(self) -> None:
+        """Serve: write what has gathered, all at once; when the session is closed, the last of it."""
+        engine = self._engine
+        # A write that is cut off in the middle would leave a broken packet in front of DISCONNECT. `close` bounds it.
+        with self._writing:
+            try:
+                while self._lost is None:
+                    data, unwritten = engine.take()
+                    self._taken.set()
+                    if data:
+                        await self.stream.send_all(data)
+                        for on_done, packet_id in unwritten:
+                            on_done(packet_id, "")
+                    elif self._closing:
+                        return
+                    else:
+                        self._wakened = trio.Event()
+                        await self._wakened.wait()
+            except (trio.BrokenResourceError, trio.ClosedResourceError) as exc:
+                self._lose(f"the connection broke: {why(exc)}")
+
+    async def watch(self, keepalive: int) -> None:
+        """Serve: ask for a sign of life every half of the keepalive, and miss it if there is none in another half."""
+        while True:
+            before = self._engine.received
+            self._engine.ping()
+            await trio.sleep(keepalive / 2)
+            if self._engine.received == before and not self._holds:
+                if self._engine.answers > _MOST_ANSWERS:
+                    return self._lose("the broker does not read the answers to what it sends", silent=True)
+                return self._lose(f"the broker has been silent for {keepalive / 2:g} s", silent=True)
+
+    def close(self) -> None:
+        """Let what is still to be written be written, and say goodbye; not for long."""
+        if self._lost is None:
+            self._engine.disconnect()
+        self._closing = True
+        self._wakened.set()
+        self._writing.deadline = trio.current_time() + _FAREWELL
+
+    def _lose(self, reason: str, code: int = 0, *, silent: bool = False) -> None:
+        if self._lost is None:
+            self._lost = SessionLost(reason, code, silent=silent)
+            self._ended.set()
+            self._answered.set()
+            self._wakened.set()
+
+    async def _wait_for_suback(self) -> None:
+        while self._lost is None and not self._answered.is_set():
+            before = self._engine.received
+            with trio.move_on_after(self._options.connect_timeout) as scope:
+                await self._answered.wait()
+            if scope.cancelled_caught and self._engine.received == before and not self._holds:
+                self._lose("the broker does not answer a subscription", silent=True)
+        if self._lost is not None:
+            raise self._lost
+
+
+@contextlib.asynccontextmanager
+async def open_native_session(
+    options: MqttOptions, on_message: OnMessage, state: SessionState, max_payload: int
+) -> AsyncIterator[NativeSession]:
+    """Connect; see `open_session`."""
+
+    async def speak(socket: trio.SocketStream) -> tuple[NativeSession, Connack]:
+        session = NativeSession(await open_stream(socket, options), options, state, on_message, max_payload)
+        try:
+            return session, await session.connect()
+        except BaseException:
+            await trio.aclose_forcefully(session.stream)
+            raise
+
+    endpoint, (session, connack) = await connect_to_any(options, state.endpoints, speak)
+    try:
+        async with trio.open_nursery() as nursery:
+            # Nothing is awaited before the `try`: whoever is cancelled there would leave a task in its shield.
+            try:
+                nursery.start_soon(session.write)
+                nursery.start_soon(_serve_reading, session)  # not before whoever has opened it is ready for messages
+                nursery.start_soon(session.watch, connack.limits.keepalive or options.keepalive)
+                session.entered.set()  # and not before: what comes must find somebody who can acknowledge it
+                yield session
+            finally:
+                session.close()
+                session.reading.cancel()
+                nursery.cancel_scope.cancel()
+    finally:
+        if session.lost is not None and session.lost.silent:
+            state.endpoints.failed(endpoint)
+        await trio.aclose_forcefully(session.stream)
+
+
+async def _serve_reading(session: NativeSession) -> None:
+    # Whoever is stopped still has to publish what is queued, and hear that it was acknowledged: so until the session
+    # is left, not until it is cancelled from outside.
+    with session.reading:
+        await session.read()

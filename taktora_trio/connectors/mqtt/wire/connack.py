@@ -1,0 +1,53 @@
+"""The broker's answer to CONNECT (section 3.2)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+
+from taktora_trio.connectors.mqtt.wire.limits import NO_LIMITS, BrokerLimits, limits_of
+from taktora_trio.connectors.mqtt.wire.packets import Malformed, decode_properties
+from taktora_trio.connectors.mqtt.wire.reasons import CONNECT_RETURN_CODES, reason_name
+
+__all__ = ["Connack", "decode_connack"]
+
+
+@attrs.frozen
+class Connack:
+    code: int
+    """A reason code of MQTT 5."""
+    name: str
+    session_present: bool
+    limits: BrokerLimits = NO_LIMITS
+    server_reference: str = ""
+    """The server that it names instead of itself (MQTT 5, section 3.2.2.3.16)."""
+
+
+def decode_connack(data: bytes, start: int, stop: int, version: int) -> Connack:
+    """The CONNACK whose variable header is at `start`. Raises `Malformed`."""
+    length = stop - start
+    if length < 2 or data[start] > 1 or (version != 5 and length != 2):
+        raise Malformed("a CONNACK with wrong flags or a wrong length")
+    code = data[start + 1]
+    name = reason_name(code)
+    properties: dict[int, Any] = {}
+    if version == 5:
+        if length == 2 and code in CONNECT_RETURN_CODES:
+            code = CONNECT_RETURN_CODES[code]  # a broker that knows no MQTT 5 says so in its own way
+            name = reason_name(code)
+        elif 0 < code < 0x80:
+            raise Malformed(f"a CONNACK with the code {code}, which does not exist")
+        if length > 2:
+            properties, end = decode_properties(data, start + 2, stop)
+            if end != stop:
+                raise Malformed("a CONNACK with something behind its properties")
+    elif code:
+        name = f"return code {code}" if code not in CONNECT_RETURN_CODES else name
+        code = CONNECT_RETURN_CODES.get(code, 0x80)
+        name = reason_name(code) if name.startswith("reason") else name
+    try:
+        limits = limits_of(properties) if version == 5 else NO_LIMITS
+    except ValueError as exc:
+        raise Malformed(str(exc)) from None
+    return Connack(code, name, bool(data[start]), limits, properties.get(0x1C, ""))

@@ -1,0 +1,391 @@
+"""MQTT's client side without I/O: bytes in and bytes out, for the native session.
+
+The path of a message is kept lean, for it decides what a gateway costs: no object but the message itself, and what goes
+out is gathered, to be written at once.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+
+from taktora_trio.connectors.mqtt.sessions.session import OWN_PACKET_IDS, Message, OnDone, OnMessage
+from taktora_trio.connectors.mqtt.wire import packets
+from taktora_trio.connectors.mqtt.wire.connack import Connack, decode_connack
+from taktora_trio.connectors.mqtt.wire.exchanges import Exchanges
+from taktora_trio.connectors.mqtt.wire.limits import NO_LIMITS
+from taktora_trio.connectors.mqtt.wire.packets import (
+    Malformed,
+    decode_properties,
+    decode_publish,
+    iter_u16_pairs,
+    pack_u16,
+    unpack_u16,
+)
+from taktora_trio.connectors.mqtt.wire.reasons import reason_name
+from taktora_trio.connectors.mqtt.wire.state import SessionState
+
+__all__ = ["Disconnected", "Engine"]
+
+SUBSCRIBE_ID = 65_535
+_CONTROL_LIMIT = 2**18  # bytes: what a packet may have besides a payload (a topic, properties), and more than any has
+_TOPICS = 1024  # encoded topics that are kept,
+_SHORT = 256  # and the longest of them, in bytes
+
+
+class Disconnected(Exception):
+    """The broker has said goodbye, and why: `code` is its reason code, the message that by name."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(reason_name(code) if code else "normal disconnection")
+        self.code = code
+
+
+class Engine:
+    """One connection. `wake` is called when there is something to `take`."""
+
+    def __init__(
+        self, version: int, state: SessionState, on_message: OnMessage, wake: Callable[[], None], max_payload: int
+    ) -> None:
+        self.connack: Connack | None = None
+        self.refused: dict[str, str] | None = None
+        """The answer to the last `subscribe` or `unsubscribe`: refused filters with the reason."""
+        self.granted: dict[str, int] = {}
+        self.received = 0
+        """Counts what came, to tell a silent broker from one that is busy."""
+        self.answers = 0
+        """How many acknowledgements and the like are to be taken: as many as the broker makes it send."""
+        self._version = version
+        self._state = state
+        self._on_message = on_message
+        self._wake = wake
+        self._idle = True
+        self._limit = max_payload + _CONTROL_LIMIT
+        self._rest = bytearray()
+        self._needed = 0
+        self._skip = 0
+        self._out: list[bytes] = []
+        self._unwritten: list[tuple[OnDone, int]] = []
+        self._topics: dict[str, bytes] = {}
+        self._limits = NO_LIMITS
+        self._largest, self._highest_qos, self._retains_none = NO_LIMITS.largest_length, 2, False
+        self._queued: deque[tuple[Message, int, OnDone]] = deque()
+        self._exchanges = Exchanges(state, self._send)
+        self._asked: tuple[int, list[str]] | None = None  # the kind of answer that is to come, and for which filters
+
+    @property
+    def unacknowledged(self) -> int:
+        """How many messages have been published to which an answer of the broker is to come."""
+        return self._exchanges.count
+
+    # What goes out
+
+    def publish(self, message: Message, packet_id: int, on_done: OnDone) -> None:
+        """See `Session.publish`."""
+        exchanges = self._exchanges
+        if message.qos:
+            if exchanges.quota <= 0 or self._queued:
+                self._queued.append((message, packet_id, on_done))
+                return
+            if message.qos == 2 and exchanges.resume(packet_id, on_done):
+                return
+        topic = self._topics.get(message.topic)
+        if topic is None:
+            topic = packets.string(message.topic)
+            if len(topic) <= _SHORT:
+                if len(self._topics) >= _TOPICS:
+                    self._topics.clear()
+                self._topics[message.topic] = topic
+        payload, qos = message.payload, message.qos
+        properties = b""
+        if self._version == 5:
+            metadata, data = message.metadata, message.correlation_data
+            properties = packets.encode_properties(metadata, data) if data or metadata is not None else b"\0"
+        length = len(topic) + len(properties) + len(payload) + (2 if qos else 0)
+        if length > self._largest or qos > self._highest_qos or (message.retain and self._retains_none):
+            on_done(packet_id, self._limits.refusal(length, qos, message.retain))
+            return
+        first = 0x30 | qos << 1 | message.retain | message.dup << 3
+        head = bytes((first, length)) if length < 0x80 else bytes((first,)) + packets.varint(length)
+        out = self._out
+        if qos:
+            exchanges.quota -= 1
+            if qos == 1:
+                exchanges.acks[packet_id] = on_done
+            else:
+                exchanges.recs[packet_id] = on_done
+            out += (head, topic, pack_u16(packet_id), properties, payload)
+        else:
+            self._unwritten.append((on_done, packet_id))
+            out += (head, topic, properties, payload)
+        if self._idle:
+            self._idle = False
+            self._wake()
+
+    def acknowledge(self, message: Message) -> None:
+        """See `Session.acknowledge`."""
+        if self._state.acknowledge_next(message):
+            self._send((b"\x40\x02" if message.qos == 1 else b"\x50\x02") + pack_u16(message.packet_id))
+            if self._state.has_more:
+                self._send_due()
+            return
+        self._state.acknowledge(message)
+        self._send_due()
+
+    def release(self, packet_id: int, on_done: OnDone) -> None:
+        """See `Session.release`."""
+        self._exchanges.release(packet_id, on_done)
+
+    def subscribe(self, filters: list[tuple[str, int]]) -> None:
+        """Ask; `refused` is set when the answer has come."""
+        self.refused = None
+        self._asked = packets.SUBACK, [name for name, _ in filters]
+        self._send(packets.subscribe(self._version, SUBSCRIBE_ID, filters))
+
+    def unsubscribe(self, filters: list[str]) -> None:
+        """Ask; `refused` is set when the answer has come."""
+        self.refused = None
+        self._asked = packets.UNSUBACK, filters
+        self._send(packets.unsubscribe(self._version, SUBSCRIBE_ID, filters))
+
+    def ping(self) -> None:
+        self._send(packets.PINGREQ)
+
+    def disconnect(self) -> None:
+        self._send(b"\xe0\x00")
+
+    def take(self) -> tuple[bytes, list[tuple[OnDone, int]]]:
+        """All that is to be written, and what to call when it was; empty if there is nothing: then `wake` will be."""
+        data = b"".join(self._out)
+        self._out.clear()
+        self.answers = 0
+        unwritten, self._unwritten = self._unwritten, []
+        if not data:
+            self._idle = True
+        return data, unwritten
+
+    def _send(self, data: bytes) -> None:
+        self._out.append(data)
+        self.answers += 1
+        if self._idle:
+            self._idle = False
+            self._wake()
+
+    def _send_due(self) -> None:
+        for packet_id, qos in self._state.due():
+            self._send((b"\x40\x02" if qos == 1 else b"\x50\x02") + pack_u16(packet_id))
+
+    # What comes in
+
+    def receive(self, data: bytes) -> None:
+        """Work off what came. Raises `Malformed` and `Disconnected`; the connection is then over.
+
+        What follows CONNACK waits for the next call, for which somebody must be ready.
+        """
+        self.received += 1
+        if self._skip:
+            if len(data) <= self._skip:
+                self._skip -= len(data)
+                return
+            data = data[self._skip :]
+            self._skip = 0
+        if self._rest:
+            self._rest += data
+            if len(self._rest) < self._needed:
+                return
+            data = bytes(self._rest)
+            self._rest.clear()
+        position = self._parse(data)
+        if position < len(data):
+            self._rest += memoryview(data)[position:]
+
+    def _parse(self, data: bytes) -> int:
+        """Whole packets; returns where the first one begins that is not."""
+        position, available = 0, len(data)
+        version, on_message, arrived = self._version, self._on_message, self._state.arrived
+        if self.connack is None:
+            position = self._connack_at(data)
+            self._needed = 0
+            return position
+        self._needed = 0
+        while available - position >= 2:
+            first, length, start = data[position], data[position + 1], position + 2
+            if first == 0x40 and length == 2 and available - position >= 4:
+                position = self._pubacks(data, position)
+                continue
+            if length >= 0x80:
+                length, start = self._length_at(data, position)
+                if not start:
+                    return position
+            stop = start + length
+            if stop > available:
+                if length > self._limit:
+                    if first >> 4 != packets.PUBLISH:
+                        raise Malformed(f"a packet of type {first >> 4} with {length} bytes")
+                    if available - start >= _CONTROL_LIMIT:
+                        self._skip = stop - available
+                        self._deliver_oversized(data, first, start, length)
+                        return available
+                    stop = start + _CONTROL_LIMIT
+                self._needed = stop - position
+                return position
+            kind = first >> 4
+            if kind == packets.PUBLISH:
+                message = decode_publish(data, first, start, stop, version)
+                if message.qos:
+                    try:
+                        new = arrived(message)
+                    except ValueError as exc:
+                        raise Malformed(str(exc)) from None
+                    if not new:
+                        self._send_due()
+                        position = stop
+                        continue
+                on_message(message)
+            else:
+                self._control(kind, first, data, start, stop)
+            position = stop
+        return position
+
+    def _pubacks(self, data: bytes, position: int) -> int:
+        """A run of PUBACKs without a reason code, of which a broker sends many at once; returns where it ends."""
+        whole = len(data) - (len(data) - position) % 4
+        exchanges = self._exchanges
+        acks = exchanges.acks
+        for head, packet_id in iter_u16_pairs(memoryview(data)[position:whole]):
+            if head != 0x4002:
+                break
+            position += 4
+            on_done = acks.pop(packet_id, None)
+            if on_done is None:
+                exchanges.puback(packet_id)
+            else:
+                exchanges.quota += 1
+                on_done(packet_id, "")
+        if self._queued:
+            self._publish_queued()
+        return position
+
+    def _length_at(self, data: bytes, position: int) -> tuple[int, int]:
+        """The remaining length of the packet at `position` and where it begins; (0, 0) if more must come first."""
+        length = 0
+        for shift in (0, 7, 14, 21):
+            position += 1
+            if position >= len(data):
+                self._needed = 0
+                return 0, 0
+            byte = data[position]
+            length |= (byte & 0x7F) << shift
+            if byte < 0x80:
+                return length, position + 1
+        raise Malformed("a length of more than four bytes")
+
+    def _connack_at(self, data: bytes) -> int:
+        if len(data) < 2:
+            return 0
+        if data[0] != 0x20:
+            raise Malformed(f"an answer to CONNECT that begins with 0x{data[0]:02x}: is it an MQTT broker?")
+        length, start = self._length_at(data, 0)
+        if length > _CONTROL_LIMIT:
+            raise Malformed("a CONNACK that is too large")
+        stop = start + length
+        if not start or stop > len(data):
+            return 0
+        self.connack = decode_connack(data, start, stop, self._version)
+        limits = self._limits = self.connack.limits
+        self._exchanges.quota = limits.receive_maximum
+        self._largest = limits.largest_length
+        self._highest_qos, self._retains_none = limits.maximum_qos, not limits.retain_available
+        if not self.connack.code:
+            self._state.connected(self.connack.session_present)
+        return stop
+
+    def _deliver_oversized(self, data: bytes, first: int, start: int, length: int) -> None:
+        message = decode_publish(data, first, start, len(data), self._version)
+        size = length - (len(data) - start) + len(message.payload) + message.skipped
+        shell = Message(
+            message.topic,
+            b"",
+            message.qos,
+            message.retain,
+            packet_id=message.packet_id,
+            dup=message.dup,
+            skipped=size,
+        )
+        try:
+            new = not message.qos or self._state.arrived(shell)
+        except ValueError as exc:
+            raise Malformed(str(exc)) from None
+        if new:
+            self._on_message(shell)
+        else:
+            self._send_due()
+
+    def _control(self, kind: int, first: int, data: bytes, start: int, stop: int) -> None:
+        if kind == packets.PINGRESP:
+            return
+        if kind == packets.DISCONNECT and self._version == 5:
+            raise Disconnected(data[start] if stop > start else 0)
+        if kind in (packets.SUBACK, packets.UNSUBACK):
+            self._subscribed(kind, data, start, stop)
+            return
+        if kind not in (packets.PUBACK, packets.PUBREC, packets.PUBREL, packets.PUBCOMP):
+            raise Malformed(f"a packet of type {kind}, which is not for clients")
+        if stop - start < 2 or (self._version != 5 and stop - start != 2):
+            raise Malformed(f"a packet of type {kind} with {stop - start} bytes")
+        packet_id: int = unpack_u16(data, start)[0]
+        code = data[start + 2] if stop - start > 2 else 0
+        if kind == packets.PUBREL:
+            if first & 0x0F != 2:
+                raise Malformed("a PUBREL with wrong flags")
+            self._pubrel(packet_id)
+            return
+        if kind == packets.PUBACK:
+            self._exchanges.puback(packet_id, code)
+        elif kind == packets.PUBREC:
+            self._exchanges.pubrec(packet_id, code)
+        else:
+            self._exchanges.pubcomp(packet_id, code)
+        if self._queued:
+            self._publish_queued()
+
+    def _pubrel(self, packet_id: int) -> None:
+        try:
+            known = self._state.complete(packet_id)
+        except ValueError as exc:
+            raise Malformed(str(exc)) from None
+        if known or self._version != 5:
+            self._send(b"\x70\x02" + pack_u16(packet_id))
+        else:
+            self._send(b"\x70\x03" + pack_u16(packet_id) + b"\x92")
+
+    def _publish_queued(self) -> None:
+        queued, self._queued = self._queued, deque()
+        while queued and self._exchanges.quota > 0 and not self._queued:
+            self.publish(*queued.popleft())
+        queued.extend(self._queued)
+        self._queued = queued
+
+    def _subscribed(self, kind: int, data: bytes, start: int, stop: int) -> None:
+        """SUBACK or UNSUBACK (sections 3.9 and 3.11), of which 3.1.1's UNSUBACK has no codes."""
+        what = "SUBACK" if kind == packets.SUBACK else "UNSUBACK"
+        asked, names = self._asked or (0, [])
+        if stop - start < 2 or unpack_u16(data, start)[0] != SUBSCRIBE_ID or kind != asked:
+            raise Malformed(f"a {what} that answers nothing")
+        position = start + 2
+        if self._version == 5:
+            _, position = decode_properties(data, position, stop)
+        codes = data[position:stop]
+        if kind == packets.UNSUBACK and self._version != 5 and not codes:
+            codes = bytes(len(names))
+        if len(codes) != len(names):
+            raise Malformed(f"a {what} with {len(codes)} answers to {len(names)} filters")
+        if any((2 if kind == packets.SUBACK else 0x11) < code < 0x80 for code in codes):
+            raise Malformed(f"a {what} with an answer that does not exist")
+        self._asked = None
+        self.refused = {name: reason_name(code) for name, code in zip(names, codes, strict=True) if code >= 0x80}
+        self.granted = {name: code for name, code in zip(names, codes, strict=True) if code <= 2}
+        self._wake()
+
+
+assert OWN_PACKET_IDS <= SUBSCRIBE_ID

@@ -1,0 +1,153 @@
+"""The gateway process: the `ConnectorGateway` and the protocol stack. It never runs the app."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Callable, Iterator
+
+import trio
+from trio_util import RepeatedEvent, move_on_when
+
+from taktora_trio.connectors.gateway import ConnectorGateway, open_connector_gateway
+from taktora_trio.processes.link import ReviveGateway, SupervisorLink
+from taktora_trio.processes.notify import LifeSigns
+from taktora_trio.runners.deployment import Deployment
+from taktora_trio.runners.naming import warn_of_names_that_pass
+from taktora_trio.runners.revival import answer
+from taktora_trio.runners.status import tell_health
+from taktora_trio.transport.domain import Domain, open_node
+from taktora_trio.transport.pulse import open_pulse
+from taktora_trio.transport.reserve import NoRoom
+
+__all__ = ["run_gateway"]
+
+log = logging.getLogger(__name__)
+
+_WAITING = 10.0  # seconds for which a start may go on waiting for memory
+
+
+async def run_gateway(
+    deployment: Deployment,
+    domain: Domain,
+    stop: trio.Event,
+    life: LifeSigns,
+    link: SupervisorLink | None,
+    revive: RepeatedEvent,
+) -> int:
+    """Carry messages until `stop` is set, drain, and return the exit code.
+
+    It connects at once when `revive` is set, or the supervisor says so.
+    The services are created by a supervisor or a plugin; until there is one this says that it waits, and is ready: so
+    it holds up nobody who waits for it to start, and the plugin may be started after it.
+    """
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(life.stopping_when, stop)
+        work = _Work(life, nursery)
+        while not stop.is_set():
+            if not domain.is_ready():
+                await _wait_for_plugin(domain, stop, work)
+                continue
+            with domain.hold("gateway"):
+                if domain.is_ready():  # else its owner has left before we had our role
+                    try:
+                        with open_pulse(domain, "gateway") as beat:
+                            await _carry(deployment, domain, stop, work, link, revive, beat)
+                        break
+                    except NoRoom as exc:  # to start again would change nothing, and take one restart of the policy
+                        log.error("%s", exc)
+                        await life.status(str(exc), extend=3 * _WAITING)
+        nursery.cancel_scope.cancel()
+    if link is not None and link.is_gone:
+        await domain.end_orphan("plugin")
+    return 0
+
+
+class _Work:
+    """What the process does now, for whoever asks whether it lives."""
+
+    def __init__(self, life: LifeSigns, nursery: trio.Nursery) -> None:
+        self.life = life
+        self._nursery = nursery
+        self._gateway: ConnectorGateway | None = None
+        self._beat: Callable[[], None] | None = None
+        self._is_ready = False
+
+    async def ready(self, status: str) -> None:
+        """From the first time on it gives signs of life."""
+        await self.life.ready(status)
+        if not self._is_ready:
+            self._is_ready = True
+            self._nursery.start_soon(self.life.serve, self._stalled, self._show)
+
+    @contextlib.contextmanager
+    def of(self, gateway: ConnectorGateway, beat: Callable[[], None]) -> Iterator[None]:
+        self._gateway, self._beat = gateway, beat
+        try:
+            yield
+        finally:
+            self._gateway = self._beat = None
+
+    def _stalled(self) -> str | None:
+        return self._gateway.stalled() if self._gateway is not None else None
+
+    def _show(self) -> None:
+        if self._beat is not None:
+            self._beat()
+
+
+async def _wait_for_plugin(domain: Domain, stop: trio.Event, work: _Work) -> None:
+    log.info("domain %s: waiting for its plugin: start `taktora-trio plugin` with the same deployment", domain.name)
+    await work.ready("waiting for its plugin")
+    async with move_on_when(stop.wait):
+        await domain.wait_until_ready()
+
+
+async def _carry(
+    deployment: Deployment,
+    domain: Domain,
+    stop: trio.Event,
+    work: _Work,
+    link: SupervisorLink | None,
+    revive: RepeatedEvent,
+    beat: Callable[[], None],
+) -> None:
+    warn_of_names_that_pass(deployment)
+    async with (
+        open_node(domain, "gateway") as node,
+        open_connector_gateway(
+            node,
+            deployment.connectors,
+            incarnation=link.incarnation if link else 1,
+            name=domain.identity,
+            observers=deployment.observers,
+        ) as gateway,
+        trio.open_nursery() as nursery,
+    ):
+        nursery.start_soon(_tell, work, gateway)
+        nursery.start_soon(_revive_at, revive, gateway, domain)
+        if link is not None:
+            nursery.start_soon(_obey, link, gateway, domain)
+        with work.of(gateway, beat):
+            try:
+                await gateway.run(stop)
+            except Exception as exc:
+                gateway.report_crash(exc)
+                raise
+        nursery.cancel_scope.cancel()
+
+
+async def _revive_at(bell: RepeatedEvent, gateway: ConnectorGateway, domain: Domain) -> None:
+    async for _ in bell.events():
+        answer(domain, gateway.revive())
+
+
+async def _obey(link: SupervisorLink, gateway: ConnectorGateway, domain: Domain) -> None:
+    async for message in link.messages():
+        if isinstance(message, ReviveGateway):
+            answer(domain, gateway.revive())
+
+
+async def _tell(work: _Work, gateway: ConnectorGateway) -> None:
+    await work.ready("connecting")
+    await tell_health(work.life, gateway.health.states, gateway.health.events())

@@ -1,0 +1,403 @@
+"""From the options of a command to a running process; without the command-line parser.
+
+The supervisor of the split shape lives as long as its halves, so it should be small: `taktora-trio run --mode split`
+replaces itself by `python -m taktora_trio.runners.launch OPTIONS`, which has not imported the parser.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import faulthandler
+import json
+import logging
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, NoReturn, TypeAlias
+
+import attrs
+import msgspec
+import trio
+
+from taktora_trio.connectors.mqtt.embedded import open_embedded_broker
+from taktora_trio.connectors.mqtt.options import BrokerAddress
+from taktora_trio.connectors.mqtt.preflight import check_reachable
+from taktora_trio.errors import ConfigError, ConnectorError
+from taktora_trio.processes import interpreter
+from taktora_trio.processes.link import SupervisorLink, inherited_link
+from taktora_trio.processes.notify import LifeSigns, inherited_life_signs
+from taktora_trio.processes.output import Stream, open_writer, tag_console, tag_json
+from taktora_trio.processes.process import spawn
+from taktora_trio.runners.deployment import Deployment
+from taktora_trio.runners.limits import BOTH_ENDS, ONE_END, OWNER_AND_ONE_END, make_room
+from taktora_trio.runners.loading import hiding_python, load_deployment
+from taktora_trio.runners.logs import LogFormat, logging_to, set_up_logging
+from taktora_trio.runners.outcome import call
+from taktora_trio.runners.pid1 import leave_pid_1
+from taktora_trio.runners.secrets import is_from_variable, password_file, read_password, read_url, url_file
+from taktora_trio.runners.signals import open_revive_signal, open_stop_signals
+from taktora_trio.runners.surroundings import settle
+from taktora_trio.transport.domain import Domain
+
+if TYPE_CHECKING:
+    from taktora_trio.processes.warm import Zygote
+    from taktora_trio.runners.split import Halves
+
+__all__ = [
+    "Mode",
+    "Options",
+    "Policies",
+    "RunOptions",
+    "launch",
+    "launch_gateway",
+    "launch_plugin",
+    "load_for_gateway",
+]
+
+log = logging.getLogger(__name__)
+
+_GATEWAY_MODULES = [
+    "taktora_trio.cli",
+    "taktora_trio.connectors.mqtt.bridge",
+    "taktora_trio.connectors.mqtt.sessions.native",
+]
+
+Mode: TypeAlias = Literal["in-process", "split"]
+
+
+@attrs.frozen(kw_only=True)
+class Options:
+    """What `run`, `plugin` and `gateway` share."""
+
+    broker: str | None = None
+    """mqtt://user:password@host:port, or mqtts:// for TLS, instead of the deployment's own; @FILE if that is in a file.
+    For `run` also `embedded`: a broker on loopback for trying things out."""
+    broker_password_file: Path | None = None
+    """Read the broker's password from this file (else from the variable TAKTORA_BROKER_PASSWORD)."""
+    ca_file: Path | None = None
+    """Trust the certificate authorities in this PEM file."""
+    client_id: str | None = None
+    """What the broker knows the gateway by, instead of a name made of this machine's; with several connectors, the
+    name of each follows after a '-'."""
+    domain: str | None = None
+    """The name under which both halves find each other; by default the deployment's name."""
+    log: LogFormat = "console"
+    """Log lines for people, or JSON for machines."""
+
+
+@attrs.frozen(kw_only=True)
+class Policies:
+    """Changes to what the deployment says, as `explain-policy` shows them."""
+
+    gateway_policy: str | None = None
+    """Change fields of the gateway's restart policy, such as intensity=3,period=30."""
+    plugin_policy: str | None = None
+    """Change fields of the plugin's restart policy."""
+
+
+@attrs.frozen(kw_only=True)
+class RunOptions:
+    """What `run` has been told."""
+
+    target: str
+    mode: Mode
+    seconds: float | None
+    await_broker: bool
+    warm: bool
+    policies: Policies
+    shared: Options
+
+
+def launch(run: RunOptions) -> int:
+    """Run both halves in the shape that was asked for; return the exit code. Does not return for the split shape."""
+    if run.warm and run.mode != "split":
+        raise ConfigError("--warm is for --mode split: in one process the gateway starts at once anyway")
+    if run.seconds is not None and not run.seconds > 0:
+        raise ConfigError(f"--for {run.seconds:g}: give more than 0 seconds")
+    if run.mode == "split":
+        _become_supervisor(run)
+    leave_pid_1()
+    return _launch_here(run)
+
+
+def launch_plugin(target: str, options: Options) -> int:
+    """Run the app's half in this process; return the exit code."""
+    from taktora_trio.runners.plugin import run_plugin  # each process imports the one shape that it runs
+
+    leave_pid_1()
+    link, life = inherited_link(), inherited_life_signs()
+    with _last_words(life, link):
+        with _judged_by(link):  # of a password it has no use
+            deployment, domain = _load(target, options, _broker_of_half(options), None)
+        make_room(deployment.connectors, OWNER_AND_ONE_END if link is None else ONE_END)
+        set_up_logging(options.log, "plugin", tagged=link is not None)
+        half = partial(run_plugin, deployment, domain, life=life, link=link)
+        return trio.run(_until_stopped, half, link, None, domain.remove_if_alone if link is None else _nothing)
+
+
+def launch_gateway(target: str, options: Options) -> int:
+    """Run the protocol's half in this process; return the exit code."""
+    from taktora_trio.runners.gateway import run_gateway
+
+    leave_pid_1()
+    link, life = inherited_link(), inherited_life_signs()
+    with _last_words(life, link):
+        with _judged_by(link):
+            deployment, domain = load_for_gateway(target, options)
+        if link is None:  # else it was checked at the start, and a file that is away by now may come back
+            deployment.check_files()
+        make_room(deployment.connectors, ONE_END)
+        set_up_logging(options.log, "gateway", tagged=link is not None)
+
+        async def half(stop: trio.Event) -> int:
+            with open_revive_signal() as revive:
+                return await run_gateway(deployment, domain, stop, life, link, revive)
+
+        return trio.run(_until_stopped, half, link, None, _nothing)
+
+
+@contextlib.contextmanager
+def _judged_by(link: SupervisorLink | None) -> Iterator[None]:
+    """What our supervisor could load can't be loaded any more: a failure like others, after which it tries again."""
+    try:
+        yield
+    except ConfigError as exc:
+        if link is None:
+            raise
+        raise ConnectorError(str(exc)) from exc
+
+
+def _warn_of_names() -> None:
+    for name, path in hiding_python().items():
+        log.warning(
+            "%s has the name of Python's own module %r, and whatever needs that may fail: rename it", path, name
+        )
+
+
+@contextlib.contextmanager
+def _last_words(life: LifeSigns, link: SupervisorLink | None) -> Iterator[None]:
+    """What is to be known of a half that does not end well; and what it has started does not outlive its supervisor."""
+    faulthandler.enable()  # at SIGBUS, SIGSEGV, and at SIGABRT, by which the supervisor asks a hung one where it hangs
+    try:
+        yield
+    except* MemoryError:
+        life.dying("out of memory", errno.ENOMEM)
+        raise
+    finally:
+        life.close()
+        if link is not None:
+            link.close()
+            if link.is_gone and os.getpgrp() == os.getpid():
+                sys.stdout.flush()
+                os.killpg(0, signal.SIGKILL)  # nobody else is left to end our children
+
+
+def _become_supervisor(run: RunOptions) -> NoReturn:
+    # ASCII, whatever the locale: what came from a command line may have surrogates, which have no UTF-8.
+    options = json.dumps(msgspec.to_builtins(run, enc_hook=str))
+    sys.stdout.flush()
+    interpreter.become(__name__, options)  # the same program, smaller
+
+
+def _launch_here(run: RunOptions) -> int:
+    options = run.shared
+    broker = _broker(options)
+    password = _password(options, broker)
+    deployment, domain = _load(run.target, options, broker, password)
+    deployment.check_files()
+    deployment = deployment.with_policies(run.policies.gateway_policy, run.policies.plugin_policy)
+    make_room(deployment.connectors, ONE_END if run.mode == "split" else BOTH_ENDS)  # a half needs no more
+    set_up_logging(options.log, "supervisor" if run.mode == "split" else "in-process")
+    _warn_of_names()
+    kill_halves: list[Callable[[], None]] = []
+
+    async def shape(stop: trio.Event) -> int:
+        with open_revive_signal() as revive:
+            async with _with_broker(deployment, options, broker, run.await_broker) as (chosen, address):
+                if run.mode == "in-process":
+                    from taktora_trio.runners.in_process import run_in_process
+
+                    return await run_in_process(chosen, domain, stop, revive, life)
+                from taktora_trio.runners.split import run_split
+
+                async with _relayed(options.log) as write, _zygote(run) as zygote:
+                    halves = _halves(run, domain, address, password, write, zygote)
+                    kill_halves.append(halves.kill)
+                    return await run_split(chosen, domain, stop, halves, revive, life)
+
+    def end_at_once() -> None:
+        for kill in kill_halves:
+            kill()
+        domain.remove_if_alone()
+
+    with contextlib.closing(inherited_life_signs()) as life:
+        return trio.run(_until_stopped, shape, None, run.seconds, end_at_once)
+
+
+@contextlib.asynccontextmanager
+async def _relayed(log_format: LogFormat) -> AsyncIterator[Callable[[str, Stream, bytes], None]]:
+    """What takes the lines of both halves; our own log goes the same way, so that all are whole, and in order."""
+    tag = tag_json if log_format == "json" else tag_console
+    async with (
+        open_writer(1, partial(tag, "supervisor", "stdout")) as stdout,
+        open_writer(2, partial(tag, "supervisor", "stderr")) as stderr,
+    ):
+        streams = {"stdout": stdout, "stderr": stderr}
+
+        def write(name: str, stream: Stream, line: bytes) -> None:
+            streams[stream].write(tag(name, stream, line))
+
+        with logging_to(partial(write, "supervisor", "stderr"), log_format, "supervisor"):
+            yield write
+
+
+def _load(
+    target: str, options: Options, broker: BrokerAddress | None, password: bytes | None
+) -> tuple[Deployment, Domain]:
+    deployment = load_deployment(target)
+    domain = Domain(deployment.name if options.domain is None else options.domain)
+    if options.broker != "embedded":
+        deployment = deployment.with_broker(broker, options.ca_file, password)
+    return deployment.with_client_id(options.client_id), domain
+
+
+def load_for_gateway(target: str, options: Options) -> tuple[Deployment, Domain]:
+    """The deployment at its broker, with the password. Raises `ConfigError`."""
+    broker = _broker_of_half(options)
+    return _load(target, options, broker, _password(options, broker))
+
+
+def _broker_of_half(options: Options) -> BrokerAddress | None:
+    if options.broker == "embedded":
+        raise ConfigError(
+            "--broker embedded is for `run`: a half alone needs a broker that the other half can reach too"
+        )
+    return _broker(options)
+
+
+def _broker(options: Options) -> BrokerAddress | None:
+    """Ask once: the file may be a pipe, which gives it only once."""
+    return None if options.broker in (None, "embedded") else BrokerAddress.parse(read_url(options.broker))
+
+
+def _password(options: Options, broker: BrokerAddress | None) -> bytes | None:
+    """The password that goes with the broker's user, from wherever it was given. Ask once, as above."""
+    path = options.broker_password_file
+    if broker is not None and broker.password is not None:
+        if path is not None and not is_from_variable(path):
+            raise ConfigError(
+                "there is a password in the broker URL and one in --broker-password-file: give one of them"
+            )
+        return None
+    return None if path is None else read_password(path)
+
+
+@contextlib.asynccontextmanager
+async def _with_broker(
+    deployment: Deployment, options: Options, named: BrokerAddress | None, await_broker: bool
+) -> AsyncIterator[tuple[Deployment, BrokerAddress | None]]:
+    """The deployment with a broker that is there, and the one to tell its gateway's process, if any."""
+    if options.broker == "embedded":
+        async with open_embedded_broker() as embedded:
+            yield deployment.with_broker(embedded), embedded
+        return
+    if not await_broker:
+        for broker in deployment.brokers():
+            await check_reachable(broker)
+    yield deployment, named
+
+
+def _halves(
+    run: RunOptions,
+    domain: Domain,
+    broker: BrokerAddress | None,
+    password: bytes | None,
+    write: Callable[[str, Stream, bytes], None],
+    zygote: Zygote | None,
+) -> Halves:
+    from taktora_trio.runners.split import Halves
+
+    options = run.shared
+    program, environment = interpreter.program("taktora_trio"), interpreter.environment()
+
+    def arguments(half: str, *more: str) -> list[str]:
+        return [half, run.target, "--domain", domain.name, "--log", options.log, *more]
+
+    more: list[str] = []
+    fds: list[int] = []
+    if broker is not None:
+        shown = str(broker)
+        if BrokerAddress.parse(shown) != broker:  # there is something that is not to be shown
+            fd, shown = url_file(broker.url)
+            fds.append(fd)
+        more += ["--broker", shown]
+    if password is not None:
+        fd, path = password_file(password)
+        fds.append(fd)
+        more += ["--broker-password-file", path]
+    if options.client_id is not None:
+        more.append(f"--client-id={options.client_id}")  # it may begin with a dash
+    if options.ca_file is not None:
+        more += ["--ca-file", str(options.ca_file.absolute())]
+    gateway = arguments("gateway", *more)
+    start_gateway = spawn([*program, *gateway], fds, environment) if zygote is None else zygote.start(gateway, fds)
+    return Halves(spawn([*program, *arguments("plugin")], (), environment), start_gateway, write)
+
+
+@contextlib.asynccontextmanager
+async def _zygote(run: RunOptions) -> AsyncIterator[Zygote | None]:
+    if run.warm:
+        from taktora_trio.processes.warm import open_zygote  # most runs have none, and the supervisor is small
+
+        async with open_zygote("taktora_trio.cli:main", _GATEWAY_MODULES) as zygote:
+            yield zygote
+    else:
+        yield None
+
+
+async def _until_stopped(
+    work: Callable[[trio.Event], Awaitable[int]],
+    link: SupervisorLink | None,
+    seconds: float | None,
+    end_at_once: Callable[[], None],
+) -> int:
+    """Run `work`, and set its stop event at a signal, after `seconds`, or when the supervisor is gone."""
+
+    async def stop_when(wait: Callable[[], Awaitable[None]]) -> None:
+        await wait()
+        stop.set()
+
+    async with open_stop_signals(end_at_once) as stop, trio.open_nursery() as nursery:
+        if link is not None:
+            nursery.start_soon(stop_when, partial(_wait_until_alone, link))
+        if seconds is not None:
+            nursery.start_soon(stop_when, partial(trio.sleep, seconds))
+        code = await work(stop)
+        nursery.cancel_scope.cancel()
+    return code
+
+
+async def _wait_until_alone(link: SupervisorLink) -> None:
+    await link.wait_until_gone()
+    # It was the supervisor who took our output: what we still say must not fail.
+    with open(os.devnull, "w") as nowhere:  # noqa: ASYNC230, PTH123 - it never waits
+        for fd in (1, 2):
+            os.dup2(nowhere.fileno(), fd)
+
+
+def _nothing() -> None:
+    pass
+
+
+def _run_as_told() -> int:
+    settle()
+    told = msgspec.convert(json.loads(sys.argv[1]), RunOptions, dec_hook=lambda kind, text: kind(text))
+    return _launch_here(told)
+
+
+if __name__ == "__main__":
+    sys.exit(call(_run_as_told))

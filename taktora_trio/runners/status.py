@@ -1,0 +1,74 @@
+"""What a process tells of itself, and what people read of it: `STATUS=` (sd_notify(3)), which `systemctl status` shows.
+
+A status says what is so now; what was so for a moment only may be left out.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Callable, Mapping
+
+import trio
+
+from taktora_trio.escaping import escaped
+from taktora_trio.health import ConnectorHealth, HealthEvents
+from taktora_trio.processes.notify import LifeSigns
+
+__all__ = ["StatusLine", "open_life", "tell_health"]
+
+_PAUSE = 0.2  # seconds between two of them at least
+_LENGTH = 400  # characters
+
+
+@contextlib.asynccontextmanager
+async def open_life(
+    life: LifeSigns, stop: trio.Event, beat: Callable[[], None], status: str
+) -> AsyncIterator[trio.Nursery]:
+    """Say that it is ready, that it lives, and that it ends: when `stop` is set, or else at the end of the block.
+
+    The nursery is for what tells more; it is cancelled at the end.
+    """
+    await life.ready(status)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(life.serve, lambda: None, beat)
+        nursery.start_soon(life.stopping_when, stop)
+        yield nursery
+        life.stopping()
+        nursery.cancel_scope.cancel()
+
+
+class StatusLine:
+    """A status that somebody else makes: the newest is told."""
+
+    def __init__(self) -> None:
+        self._text = ""
+        self._changed = trio.Event()
+
+    def say(self, text: str) -> None:
+        self._text = text
+        self._changed.set()
+
+    async def tell(self, life: LifeSigns) -> None:
+        """Serve: tell each change. Runs until cancelled."""
+        while True:
+            await self._changed.wait()
+            self._changed = trio.Event()
+            await life.status(escaped(self._text, _LENGTH))
+            await trio.sleep(_PAUSE)
+
+
+async def tell_health(
+    life: LifeSigns, states: Callable[[], Mapping[str, ConnectorHealth]], events: HealthEvents, prefix: str = ""
+) -> None:
+    """Serve: tell the health of each connector, with `prefix` before it. Returns when there are no more events."""
+    told = ""
+    while True:
+        text = escaped(prefix + "; ".join(f"{name}: {state}" for name, state in states().items()), _LENGTH)
+        if text != told:
+            await life.status(text)
+            told = text
+        await trio.sleep(_PAUSE)
+        try:
+            await events.receive()
+        except trio.EndOfChannel:
+            return

@@ -1,0 +1,123 @@
+"""The gateway's end of an inbound channel: payloads for the app, as bytes, exactly as they came from outside."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Callable
+
+import iceoryx2 as iox2
+import trio
+
+from taktora_trio.channels import Metadata
+from taktora_trio.errors import BackPressure
+from taktora_trio.health import FULL_FOR
+from taktora_trio.transport.envelope import CORRELATION_FIELD, pack_metadata
+from taktora_trio.transport.ports import EnvelopePublisher, open_envelope_publisher
+from taktora_trio.transport.services import ServiceSpec
+
+__all__ = ["PayloadSink", "open_sink"]
+
+log = logging.getLogger(__name__)
+
+
+class PayloadSink:
+    """Sends payloads to the app, whose channel decides what it has room for. Use `open_sink`."""
+
+    def __init__(self, port: EnvelopePublisher, on_full: Callable[[], None]) -> None:
+        self._port = port
+        self._on_full = on_full
+        self._has_told = False
+        self._closed = False
+
+    def __repr__(self) -> str:
+        return f"PayloadSink({self._port.spec.name!r}, sent={self._port.sent})"
+
+    @property
+    def unread(self) -> int:
+        """How many messages lie in shared memory with nobody there to receive them. They are lost with this end."""
+        return 0 if self._port.has_reader else self._port.waiting
+
+    def send_nowait(
+        self,
+        payload: bytes,
+        *,
+        topic: str = "",
+        correlation_id: bytes = b"",
+        metadata: Metadata | None = None,
+        retained: bool = False,
+    ) -> None:
+        """Hand over a payload, its topic where the routing is a pattern, and what was said about it.
+
+        Metadata, and a correlation id of more than 42 bytes, are left out where the channel sets no room aside for
+        them; the first such id is logged. Raises `BackPressure` if the window is full, and `PayloadOverflow` if
+        something is larger than the channel's limits.
+        """
+        packed = b"" if metadata is None or not self._port.spec.metadata_space else pack_metadata(metadata)
+        if len(correlation_id) > CORRELATION_FIELD:
+            correlation_id = self._fitting(correlation_id)
+        if not self._port.send(payload, topic.encode(), packed, correlation_id, retained):
+            self._tell_full()
+            raise BackPressure(f"{self._port.spec.name} is full")
+
+    async def send(
+        self,
+        payload: bytes,
+        *,
+        topic: str = "",
+        correlation_id: bytes = b"",
+        metadata: Metadata | None = None,
+        retained: bool = False,
+    ) -> None:
+        """Like `send_nowait`, but wait for room. One task at a time."""
+        await trio.lowlevel.checkpoint_if_cancelled()
+        while True:
+            self._port.space.clear()
+            try:
+                self.send_nowait(
+                    payload, topic=topic, correlation_id=correlation_id, metadata=metadata, retained=retained
+                )
+            except BackPressure:
+                with trio.move_on_after(FULL_FOR / 2):  # for as long as it waits, it is full
+                    await self._port.space.wait()
+            else:
+                return
+
+    def update_connections(self) -> None:
+        """Hand what is waiting to a reader that has come, now instead of at the next send."""
+        if not self._closed:
+            self._port.update_connections()
+
+    def close(self) -> None:
+        self._closed = True
+
+    def _fitting(self, correlation_id: bytes) -> bytes:
+        if self._port.spec.metadata_space:
+            return correlation_id
+        if not self._has_told:
+            self._has_told = True
+            log.warning(
+                "%s: a correlation id of %d bytes was left out, and so is every other longer than %d: set the"
+                " channel's max_metadata",
+                self._port.spec.name,
+                len(correlation_id),
+                CORRELATION_FIELD,
+            )
+        return b""
+
+    def _tell_full(self) -> None:
+        if self._port.has_reader:
+            self._on_full()
+
+
+@contextlib.asynccontextmanager
+async def open_sink(
+    node: iox2.Node, spec: ServiceSpec, *, on_full: Callable[[], None] = lambda: None
+) -> AsyncIterator[PayloadSink]:
+    """Open the sink of a channel. `on_full` is called whenever its reader has no room for a message."""
+    async with open_envelope_publisher(node, spec) as port:
+        sink = PayloadSink(port, on_full)
+        try:
+            yield sink
+        finally:
+            sink.close()

@@ -1,0 +1,104 @@
+"""The gateway's end of an outbound channel: payloads that the app has sent, as bytes, each acknowledged when done."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Callable
+
+import iceoryx2 as iox2
+import trio
+
+from taktora_trio.channels import Envelope, Header, Metadata
+from taktora_trio.errors import ConfigError, TransportError
+from taktora_trio.transport.ports import EnvelopeSubscriber, open_envelope_subscriber
+from taktora_trio.transport.services import ServiceSpec
+
+__all__ = ["PayloadSource", "open_source"]
+
+Check = Callable[[str, Metadata | None], None]
+
+
+class PayloadSource:
+    """Receives envelopes, and keeps each in the channel's window until it is acknowledged. Use `open_source`."""
+
+    def __init__(self, port: EnvelopeSubscriber, topic: str, check: Check | None) -> None:
+        self._port = port
+        self._topic = topic
+        self._check = check
+        self._closed = False
+
+    def __repr__(self) -> str:
+        return f"PayloadSource({self._port.spec.name!r}, received={self._port.received})"
+
+    def receive_nowait(self) -> Envelope:
+        """Return the next envelope, with the concrete topic to publish it on.
+
+        Raises `trio.WouldBlock` if there is none, and `TransportError` for one that can't be read or published.
+        """
+        sample = self._port.take()
+        if sample is None:
+            raise trio.WouldBlock
+        try:
+            header, payload, topic, metadata = self._port.open(sample)
+            if self._check is not None and (topic or metadata is not None):
+                self._check(topic, metadata)
+            return Envelope(bytes(payload), header, topic or self._topic, metadata)
+        except ConfigError as exc:
+            raise TransportError(f"an envelope was discarded: {exc}") from exc
+        finally:
+            sample.delete()
+
+    async def wait(self) -> None:
+        """Wait until `receive_nowait` may have something."""
+        await trio.lowlevel.checkpoint_if_cancelled()
+        await self._port.data.wait()
+        self._port.data.clear()
+
+    @property
+    def is_behind(self) -> bool:
+        """True if something was sent that has not been received yet."""
+        return self._port.is_behind
+
+    @property
+    def unacknowledged(self) -> int:
+        """How many messages the app has sent that are not acknowledged, received or not."""
+        return self._port.unacknowledged
+
+    @property
+    def has_writer(self) -> bool:
+        """True if the app's end is open. Unacknowledged messages then wait there for the next gateway."""
+        return self._port.has_writer
+
+    @property
+    def begun_before(self) -> int:
+        """The sequence number of the last message that an earlier gateway has begun to publish."""
+        return self._port.begun_before
+
+    def begin(self, header: Header) -> None:
+        """Record that this message is about to be published, for the next gateway to know. Call it in order."""
+        if not self._closed:
+            self._port.begin(header.sequence_number)
+
+    def acknowledge(self, header: Header) -> None:
+        """Release this message and all before it. What is not acknowledged, the next gateway publishes again."""
+        if not self._closed:
+            self._port.acknowledge(header.sequence_number)
+
+    def close(self) -> None:
+        self._closed = True
+
+
+@contextlib.asynccontextmanager
+async def open_source(
+    node: iox2.Node, spec: ServiceSpec, topic: str, check: Check | None = None
+) -> AsyncIterator[PayloadSource]:
+    """Open the source of a channel. `topic` stands for an envelope that carries none.
+
+    `check(topic, metadata)` raises `ConfigError` for what can't be published.
+    """
+    async with open_envelope_subscriber(node, spec) as port:
+        source = PayloadSource(port, topic, check)
+        try:
+            yield source
+        finally:
+            source.close()
