@@ -15,7 +15,7 @@ from collections import deque
 import attrs
 
 from taktora_trio import ConnectorHost, Deployment, MqttConnector, MqttRouting, Outbound
-from taktora_trio.executor import Context, Executor, chain, every, graph, in_process, when
+from taktora_trio.executor import Context, Executor, chain, every, graph, in_process, only_if
 
 PERIOD = 0.01  # seconds
 SAMPLES = 256
@@ -73,7 +73,7 @@ async def analysis(host: ConnectorHost) -> None:
             {"spectrum": spectrum, "level": level, "tell": chain(publish, show)}, after={"tell": ["spectrum", "level"]}
         )
         # A worker that dies or takes too long costs one cycle.
-        enough = when(analyse, lambda ctx: len(collected) == SAMPLES)
+        enough = only_if(analyse, lambda ctx: len(collected) == SAMPLES)
         executor.add(enough, every(1), name="analyse", on_failure="skip")
         await executor.run()
 

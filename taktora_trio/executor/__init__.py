@@ -2,7 +2,7 @@
 
 context        why an item was woken, and what it can do about its executor
 grid           the slots of `every`: pure
-triggers       every, on_message, on_health, on_deadline, any_of
+triggers       every, on_message, on_health, on_deadline, when, any_of
 feed           a reader as triggers see it, shared by those that have the same one
 executor       Executor: what was added, and running it
 item           one item's loop: wait, run a cycle, count it, obey its policy when it fails
@@ -12,15 +12,15 @@ stats          figures over a sliding window of fixed memory
 observers/     who is told: the contract, and a ready observer a module for structlog, Prometheus and OpenTelemetry
 """
 
-from taktora_trio.executor.chains import chain, when
-from taktora_trio.executor.context import Context, Late, Message, Tick, Transition, Wake
+from taktora_trio.executor.chains import chain, only_if
+from taktora_trio.executor.context import Context, Late, Message, Ready, Tick, Transition, Wake
 from taktora_trio.executor.executor import Executor
 from taktora_trio.executor.graphs import graph
 from taktora_trio.executor.item import OnFailure
 from taktora_trio.executor.observers import Cycle, Observer
 from taktora_trio.executor.offload import in_process, in_thread
 from taktora_trio.executor.stats import ItemStats, Summary
-from taktora_trio.executor.triggers import Trigger, any_of, every, on_deadline, on_health, on_message
+from taktora_trio.executor.triggers import Trigger, any_of, every, on_deadline, on_health, on_message, when
 
 __all__ = [
     "Context",
@@ -31,6 +31,7 @@ __all__ = [
     "Message",
     "Observer",
     "OnFailure",
+    "Ready",
     "Summary",
     "Tick",
     "Transition",
@@ -45,5 +46,6 @@ __all__ = [
     "on_deadline",
     "on_health",
     "on_message",
+    "only_if",
     "when",
 ]

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from taktora_trio.errors import ConfigError
 from taktora_trio.executor.context import Context, Step
 
-__all__ = ["chain", "check_step", "name_of", "run_step", "when"]
+__all__ = ["chain", "check_step", "name_of", "only_if", "run_step"]
 
 T = TypeVar("T")
 
@@ -38,26 +38,26 @@ def chain(*steps: Step[T]) -> Step[T]:
     return _Chain(steps)
 
 
-class _When:
+class _OnlyIf:
     def __init__(self, step: Step[Any], predicate: Callable[[Context[Any]], bool]) -> None:
         self._step = step
         self._predicate = predicate
         self.__name__ = name_of(step)
 
     def __repr__(self) -> str:
-        return f"when({name_of(self._step) or repr(self._step)}, {self._predicate!r})"
+        return f"only_if({name_of(self._step) or repr(self._step)}, {self._predicate!r})"
 
     async def __call__(self, ctx: Context[Any]) -> None:
         if self._predicate(ctx):
             await self._step(ctx)
 
 
-def when(item: Step[T], predicate: Callable[[Context[T]], bool]) -> Step[T]:
+def only_if(item: Step[T], predicate: Callable[[Context[T]], bool]) -> Step[T]:
     """An item that runs `item` in those cycles in which `predicate(ctx)`, a plain function, is true."""
-    check_step("when", item)
+    check_step("only_if", item)
     if not callable(predicate):
-        raise ConfigError(f"when: the predicate is {predicate!r}; it must be a function that takes a context")
-    return _When(item, predicate)
+        raise ConfigError(f"only_if: the predicate is {predicate!r}; it must be a function that takes a context")
+    return _OnlyIf(item, predicate)
 
 
 async def run_step(step: Step[Any], ctx: Context[Any]) -> None:

@@ -24,7 +24,7 @@ else:
 
     T = TypeVar("T")
 
-__all__ = ["Context", "Late", "Message", "Step", "Tick", "Transition", "Wake"]
+__all__ = ["Context", "Late", "Message", "Ready", "Step", "Tick", "Transition", "Wake"]
 
 
 class Tick(msgspec.Struct, frozen=True, gc=False):
@@ -67,7 +67,15 @@ class Late(msgspec.Struct, frozen=True, gc=False):
     """When the last message was taken, or the executor began, on trio's clock."""
 
 
-Wake: TypeAlias = Tick | Message | Transition | Late
+class Ready(msgspec.Struct, frozen=True, gc=False):
+    """The function of `when` has returned."""
+
+    trigger: Trigger[Any]
+    due: float
+    """When the executor noticed it, on trio's clock."""
+
+
+Wake: TypeAlias = Tick | Message | Transition | Late | Ready
 
 
 class Context(Generic[T]):
@@ -79,7 +87,7 @@ class Context(Generic[T]):
         self.item = item
         """The item's name."""
         self.wake = wake
-        """Why it was woken: a `Tick`, a `Message`, a `Transition` or a `Late`; `wake.trigger` is the trigger itself."""
+        """Why it was woken, a struct for each kind of trigger; `wake.trigger` is the trigger itself."""
         self.executor = executor
         """The one that runs it."""
         self._rest_skipped = False

@@ -5,19 +5,30 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Generic, Protocol, TypeVar
 
 import trio
 from trio_util import wait_any
 
 from taktora_trio.errors import ConfigError, ConnectorError
-from taktora_trio.executor.context import Late, Message, Tick, Transition, Wake
+from taktora_trio.executor.context import Late, Message, Ready, Tick, Transition, Wake
 from taktora_trio.executor.feed import Feed, Feeds, Readable, as_readable
 from taktora_trio.executor.grid import Grid
 from taktora_trio.health import Connecting, ConnectorHealth, Degraded, Down, HealthEvent, HealthEvents, Up
 
-__all__ = ["HasHealth", "Source", "Sources", "Trigger", "any_of", "every", "on_deadline", "on_health", "on_message"]
+__all__ = [
+    "HasHealth",
+    "Source",
+    "Sources",
+    "Trigger",
+    "any_of",
+    "every",
+    "on_deadline",
+    "on_health",
+    "on_message",
+    "when",
+]
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -59,7 +70,7 @@ class Source(ABC):
 
 
 class Trigger(ABC, Generic[T_co]):
-    """What wakes an item: made by `every`, `on_message`, `on_health`, `on_deadline` or `any_of`.
+    """What wakes an item: made by `every`, `on_message`, `on_health`, `on_deadline`, `when` or `any_of`.
 
     `T_co` is what the messages are which it wakes for.
     """
@@ -278,6 +289,52 @@ def on_health(source: HasHealth, *kinds: type[ConnectorHealth]) -> Trigger[Any]:
     return _OnHealth(source, kinds)
 
 
+# Anything else
+
+
+class _When(Trigger[T_co]):
+    def __init__(self, wait: Callable[[], Awaitable[object]]) -> None:
+        self.wait = wait
+
+    def __repr__(self) -> str:
+        return f"when({getattr(self.wait, '__qualname__', self.wait)})"
+
+    def sources(self, item: str, feeds: Feeds) -> list[Source]:
+        return [_Returns(self)]
+
+
+class _Returns(Source):
+    is_event = True
+
+    def __init__(self, trigger: _When[Any]) -> None:
+        self._trigger = trigger
+        self._wait = trigger.wait
+        self._returned = False
+
+    def take(self, now: float) -> Ready | None:
+        if not self._returned:
+            return None
+        self._returned = False
+        return Ready(self._trigger, now)
+
+    async def wait(self) -> None:
+        await self._wait()
+        self._returned = True
+
+
+def when(wait: Callable[[], Awaitable[object]]) -> Trigger[Any]:
+    """Wake each time `await wait()` returns: for whatever else can be waited for.
+
+    `wait` is called when the item is free, and again after each cycle. Its result is not given to the item. In an
+    `any_of` it is cancelled when another trigger comes first, and later called again; so it must take nothing that a
+    cancelled call would lose. If it raises, the item's `RestartPolicy` decides; without one the executor ends, with
+    "skip" too, for the next call would fail as well.
+    """
+    if not callable(wait):
+        raise ConfigError(f"when: {wait!r} can't be called; give it an async function without arguments")
+    return _When(wait)
+
+
 # Combinations
 
 
@@ -312,6 +369,8 @@ class Sources:
         self._sources = list(sources)
         self._taken = self._sources[-1]
         self._have_events = any(source.is_event for source in self._sources)
+        only = self._sources[0] if len(self._sources) == 1 else None
+        self._only_event = only if only is not None and only.is_event and only.due == math.inf else None
 
     def begin(self, origin: float) -> None:
         for source in self._sources:
@@ -338,6 +397,9 @@ class Sources:
 
     async def wait(self) -> None:
         """Until `take` may have something."""
+        if self._only_event is not None:
+            await self._only_event.wait()
+            return
         due = min(source.due for source in self._sources)
         events = [source.wait for source in self._sources if source.is_event and not source.ended]
         if not events:

@@ -7,7 +7,7 @@ import trio
 from trio.testing import MockClock
 
 from taktora_trio import ConfigError
-from taktora_trio.executor import Context, Executor, chain, every, graph, on_message, when
+from taktora_trio.executor import Context, Executor, chain, every, graph, on_message, only_if
 
 
 class Plant:
@@ -64,14 +64,14 @@ async def test_a_failing_step_is_named_and_is_the_last(autojump_clock: MockClock
     assert plant.record == ["a 0.25"]
 
 
-async def test_when(autojump_clock: MockClock) -> None:
+async def test_only_if(autojump_clock: MockClock) -> None:
     send, receive = trio.open_memory_channel[int](10)
     executor, record = Executor(), list[int]()
 
     async def note(ctx: Context[int]) -> None:
         record.append(ctx.message)
 
-    executor.add(when(note, lambda ctx: ctx.message % 2 == 0), on_message(receive))
+    executor.add(only_if(note, lambda ctx: ctx.message % 2 == 0), on_message(receive))
     for number in range(6):
         send.send_nowait(number)
     send.close()
@@ -149,8 +149,8 @@ def not_async(ctx: Context) -> None:
     [
         chain,
         lambda: chain(stop, not_async),  # type: ignore[arg-type]
-        lambda: when(not_async, bool),  # type: ignore[arg-type]
-        lambda: when(stop, True),  # type: ignore[arg-type]
+        lambda: only_if(not_async, bool),  # type: ignore[arg-type]
+        lambda: only_if(stop, True),  # type: ignore[arg-type]
         lambda: graph({}, {}),
         lambda: graph({"a": not_async}, {}),  # type: ignore[dict-item]
     ],

@@ -9,12 +9,13 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from taktora_trio import CodecError, ConfigError, Degraded, Down, Up
+from taktora_trio import Backoff, CodecError, ConfigError, Degraded, Down, RestartPolicy, Up
 from taktora_trio.executor import (
     Context,
     Executor,
     Late,
     Message,
+    Ready,
     Tick,
     Transition,
     any_of,
@@ -22,6 +23,7 @@ from taktora_trio.executor import (
     on_deadline,
     on_health,
     on_message,
+    when,
 )
 from taktora_trio.health import HealthBoard, HealthEvents
 
@@ -43,6 +45,8 @@ class Recorder:
                 why = ("message", value)
             case Late(since=since):
                 why = ("late", since)
+            case Ready():
+                why = ("ready",)
             case Transition(event=event):
                 why = (event.component, str(event.after))
         self.record.append((trio.current_time(), *why))
@@ -312,6 +316,115 @@ async def test_the_health_of_an_executors_own_items(autojump_clock: MockClock) -
     assert executor.health("control") == Down("it has ended")
 
 
+# when
+
+
+class Announced:
+    """Something that can be waited for: `wait` returns once for each `announce`."""
+
+    def __init__(self) -> None:
+        self.waiting, self.calls, self.cancelled = 0, 0, 0
+        self._news = trio.Event()
+
+    def announce(self) -> None:
+        self.waiting += 1
+        self._news.set()
+
+    async def wait(self) -> object:
+        self.calls += 1
+        try:
+            while not self.waiting:
+                self._news = trio.Event()
+                await self._news.wait()
+        except trio.Cancelled:
+            self.cancelled += 1
+            raise
+        self.waiting -= 1
+        return "not given"
+
+
+async def test_when_wakes_each_time_that_the_function_returns(autojump_clock: MockClock) -> None:
+    pump, executor, recorder = Announced(), Executor(), Recorder(0, 2.5, 0)
+    executor.add(recorder.item, when(pump.wait))
+
+    async def announce() -> None:
+        for at in (1, 2, 3, 4):
+            await trio.sleep_until(at)
+            pump.announce()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(announce)
+        await run_for(executor, 10)
+    # It is not called while the item is busy (from 2 to 4.5); what came meanwhile waits where it is.
+    assert recorder.record == [(1, "ready"), (2, "ready"), (4.5, "ready"), (4.5, "ready")]
+    assert (pump.calls, pump.cancelled) == (5, 1)  # the fifth is cancelled with the executor
+    assert executor.stats()["item"].count == 4
+    assert executor.stats()["item"].lateness is None
+
+
+async def test_when_that_returns_at_once_lets_others_run(autojump_clock: MockClock) -> None:
+    executor, others = Executor(), list[float]()
+
+    async def at_once() -> None:
+        pass
+
+    cycles = Recorder(cycles=100)
+    executor.add(cycles.item, when(at_once))
+
+    @executor.item(every(1))
+    async def other(ctx: Context) -> None:
+        others.append(len(cycles.record))
+
+    await executor.run()
+    assert len(cycles.record) == 100
+    assert others == [others[0]]
+    assert others[0] <= 1
+
+
+async def test_when_stops_with_the_executor_while_it_waits(autojump_clock: MockClock) -> None:
+    pump, executor = Announced(), Executor(stop_grace=60)
+    executor.add(Recorder().item, when(pump.wait))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(executor.run)
+        await trio.sleep(3)
+        executor.stop()
+    assert trio.current_time() == 3
+    assert pump.cancelled == 1
+
+
+async def test_when_among_others_is_called_again(autojump_clock: MockClock) -> None:
+    pump, executor, recorder = Announced(), Executor(), Recorder()
+    executor.add(recorder.item, any_of(when(pump.wait), every(2)))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(run_for, executor, 4.5)
+        await trio.sleep(3)
+        pump.announce()
+    assert recorder.record == [(0, "tick", 0, 0), (2, "tick", 1, 0), (3, "ready"), (4, "tick", 2, 0)]
+
+
+async def test_a_failure_of_when_is_the_items(autojump_clock: MockClock) -> None:
+    executor, recorder, fails = Executor(), Recorder(), [True, False]
+
+    async def wait() -> None:
+        await trio.sleep(1)
+        if fails and fails.pop(0):
+            raise OSError("pump")
+
+    policy = RestartPolicy(backoff=Backoff(initial=5, jitter=0))
+    executor.add(recorder.item, when(wait), on_failure=policy)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(run_for, executor, 8.5)
+        await trio.sleep(3)
+        assert isinstance(executor.health("item"), Down)
+    assert recorder.record == [(7, "ready"), (8, "ready")]
+
+    again = Executor()
+    fails[:] = [True]
+    again.add(recorder.item, when(wait), name="pump")
+    with pytest.raises(OSError, match="pump"):
+        await again.run()
+
+
 # any_of
 
 
@@ -411,6 +524,7 @@ def test_a_reader_has_one_receiver() -> None:
         (lambda: on_message(None), "is no reader"),  # type: ignore[arg-type]
         (lambda: on_health(None), r"has no health_events\(\)"),  # type: ignore[arg-type]
         (lambda: on_health(Host(), ValueError), "no kind of health"),  # type: ignore[arg-type]
+        (lambda: when(None), "None can't be called; give it an async function"),  # type: ignore[arg-type]
         (lambda: any_of(), "at least one"),
         (lambda: any_of(every(1), 1), "1 is no trigger"),  # type: ignore[arg-type]
     ],
