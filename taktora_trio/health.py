@@ -90,7 +90,7 @@ class Failure:
     """How many more restarts the policy grants after that attempt, should all of them fail at once."""
     gave_up: str = ""
     """Why it was given up; empty if it was not."""
-    last_words: tuple[str, ...] = ()
+    stderr_tail: tuple[str, ...] = ()
     """The last lines that it wrote."""
 
     @property

@@ -65,7 +65,7 @@ async def test_a_policy_is_explained() -> None:
 
 async def test_the_policies_of_a_deployment_are_explained_with_what_changes_them() -> None:
     code, output, _ = await run_command(
-        *("explain-policy", ECHO, "--gateway-policy", "intensity=3", "--plugin-policy", "beyond=escalate")
+        *("explain-policy", ECHO, "--gateway-policy", "intensity=3", "--plugin-policy", "on_exhausted=escalate")
     )
     assert code == 0
     gateway, plugin = output.split("\n\n")
@@ -73,7 +73,7 @@ async def test_the_policies_of_a_deployment_are_explained_with_what_changes_them
     assert "at the 4th failure" in gateway
     assert "taktora-trio revive" in gateway
     assert plugin.startswith("plugin:\n")
-    assert "beyond=escalate" in plugin
+    assert "on_exhausted=escalate" in plugin
 
 
 async def test_without_an_argument_the_defaults_are_explained_and_are_no_contradiction() -> None:
@@ -220,7 +220,7 @@ async def test_nobody_is_signalled_who_does_not_catch_it(domain: Domain) -> None
         ("intensity=many", "intensity is 'many'"),
         ("period=0", "period is 0.0"),
         ("maximum=0.01", "maximum is 0.01"),
-        ("beyond=panic", "beyond is 'panic'"),
+        ("on_exhausted=panic", "on_exhausted is 'panic'"),
         ("intensity", "'intensity' is no NAME=VALUE"),
     ],
 )
@@ -250,7 +250,7 @@ async def test_the_plugins_policy_may_be_changed(broker: Mosquitto, domain: Doma
 async def test_a_gateways_failure_may_end_the_whole_run(
     mode: str, broker: Mosquitto, domain: Domain, cause: Cause
 ) -> None:
-    async with open_run(f"{APPS}:watching", mode, broker, domain, "--gateway-policy", "beyond=escalate") as run:
+    async with open_run(f"{APPS}:watching", mode, broker, domain, "--gateway-policy", "on_exhausted=escalate") as run:
         assert await run.wait(20) == 1
     [line] = [line for line in run.stderr if line.startswith("taktora-trio: ")]
     assert "the gateway has failed too often" in line
@@ -258,7 +258,7 @@ async def test_a_gateways_failure_may_end_the_whole_run(
 
 
 async def test_a_plugins_failure_may_end_the_whole_run(broker: Mosquitto, domain: Domain) -> None:
-    policy = "beyond=escalate,intensity=0"
+    policy = "on_exhausted=escalate,intensity=0"
     async with open_run("tests.deployment.apps:failing", "split", broker, domain, "--plugin-policy", policy) as run:
         assert await run.wait(20) == 1
     assert any("plugin: given up (exit code 1): it ended once" in entry["message"] for entry in run.log)
@@ -272,7 +272,7 @@ async def test_a_plugins_failure_may_end_the_whole_run(broker: Mosquitto, domain
         ("tests.unloadable_app:unloadable", "split"),
     ],
 )
-async def test_a_gateway_that_can_never_start_is_given_up_with_its_last_words(
+async def test_a_gateway_that_can_never_start_is_given_up_with_the_end_of_its_output(
     target: str, mode: str, broker: Mosquitto, domain: Domain
 ) -> None:
     async with open_run(target, mode, broker, domain) as run:

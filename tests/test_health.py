@@ -392,7 +392,7 @@ FAILURE = Failure(
     at=1000.0,
     delay=0.2,
     attempts_left=8,
-    last_words=("connected", "about to \u2026"),
+    stderr_tail=("connected", "about to \u2026"),
 )
 
 

@@ -72,7 +72,7 @@ class LifeSigns:
         self.stopping()
 
     def dying(self, status: str, errno: int = 0) -> None:
-        """The last words; `errno` where the operating system's name for it says more."""
+        """Tell what it is about to die of; `errno` where the operating system's name for it says more."""
         self._try_send(f"STATUS={status}" + (f"\nERRNO={errno}" if errno else ""))
 
     async def serve(

@@ -21,7 +21,7 @@ import trio
 
 from taktora_trio.escaping import escaped
 
-__all__ = ["LastWords", "Tag", "Writer", "open_writer", "read_lines", "tag_console", "tag_json", "without_controls"]
+__all__ = ["StderrTail", "Tag", "Writer", "open_writer", "read_lines", "tag_console", "tag_json", "without_controls"]
 
 _KEPT = 8 * 2**20  # bytes
 _LINE = 64 * 1024  # bytes after which a line without an end is one all the same
@@ -169,7 +169,7 @@ async def read_lines(fd: int) -> AsyncIterator[bytes]:
         yield rest
 
 
-class LastWords:
+class StderrTail:
     """The last lines that a process wrote to standard error, as people read them.
 
     Where the interpreter itself has told where it was (faulthandler, the most recent call first), they begin there.

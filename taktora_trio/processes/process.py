@@ -21,7 +21,7 @@ from taktora_trio.health import FailureKind
 from taktora_trio.processes.descendants import Descendants
 from taktora_trio.processes.link import ChildLink, open_link
 from taktora_trio.processes.notify import Notification, NotifySocket, open_notify_socket
-from taktora_trio.processes.output import LastWords, Stream, read_lines
+from taktora_trio.processes.output import StderrTail, Stream, read_lines
 from taktora_trio.processes.patience import sleep_running
 from taktora_trio.supervision.policy import RestartPolicy
 from taktora_trio.supervision.supervisor import Exit, Runner
@@ -93,7 +93,7 @@ def as_process(
     on_start: Callable[[int, int, ChildLink], None] = lambda incarnation, pid, link: None,
     on_end: Callable[[], None] = lambda: None,
     on_status: Callable[[str], None] = lambda status: None,
-    hopeless_codes: Sequence[int] = (),
+    permanent_codes: Sequence[int] = (),
 ) -> Runner:
     """A runner of one process at a time.
 
@@ -103,16 +103,17 @@ def as_process(
     them. When the runner returns, the process has ended, with all of its group and all else that it has started.
     `write` gets each line of its output.
     `on_start(incarnation, pid, link)` and `on_end()` enclose its life, `on_status` gets what it says of itself to
-    people (`STATUS=`, any text at all). An exit code in `hopeless_codes` means that another try would end the same way.
+    people (`STATUS=`, any text at all). An exit code in `permanent_codes` is a permanent failure: another try would end
+    the same way.
     """
 
     async def runner(incarnation: int, ready: Callable[[], None]) -> Exit:
         descendants = Descendants(f"{name}-{incarnation}-{os.urandom(8).hex()}")
-        last_words = LastWords()
+        stderr_tail = StderrTail()
 
         def line(stream: Stream, text: bytes) -> None:
             if stream == "stderr":
-                last_words.add(text)
+                stderr_tail.add(text)
             write(stream, text)
 
         kills = _out_of_memory_kills()
@@ -147,9 +148,9 @@ def as_process(
             kind,
             description,
             failed=kind != "exit" or child.returncode != 0,
-            hopeless=child.returncode in hopeless_codes,
+            permanent=child.returncode in permanent_codes,
             silent=life.silent if kind == "hang" else 0.0,
-            last_words=last_words.lines(),
+            stderr_tail=stderr_tail.lines(),
             returncode=child.returncode,
         )
 
@@ -187,7 +188,7 @@ class _Life:
             nursery.start_soon(self._watch_signs)
             await self._child.wait()
             nursery.cancel_scope.cancel()
-        with contextlib.suppress(trio.WouldBlock):  # its last words
+        with contextlib.suppress(trio.WouldBlock):  # what it died of, should it have said so
             for _ in range(_UNREAD):
                 self._errno = self._notify.receive_nowait().errno or self._errno
 

@@ -146,7 +146,7 @@ class _Supervision:
                 on_start=self._plugin_started,
                 on_end=lambda: self._ended("plugin"),
                 on_status=status.say,  # it knows how its gateway fares, too
-                hopeless_codes=(USAGE_ERROR,),
+                permanent_codes=(USAGE_ERROR,),
             ),
             deployment.plugin_policy,
             revivable=False,  # without its app there is nothing left to run

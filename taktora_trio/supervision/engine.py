@@ -50,10 +50,10 @@ class Ready:
 
 @attrs.frozen
 class Ended:
-    """It is over. `hopeless` says that another try would end the same way."""
+    """It is over. A `permanent` failure is one that another try would only repeat."""
 
     failed: bool
-    hopeless: bool = False
+    permanent: bool = False
     silent: float = 0.0
     """Seconds before its end for which it gave no sign of life: they are no uptime."""
 
@@ -165,12 +165,12 @@ def _after(
     if policy.restart == "never":
         # As OTP's temporary children, it never takes others down with it.
         return attrs.evolve(state, phase="given-up"), GiveUp("its policy is never to restart it")
-    if ended.hopeless:
-        return _beyond(policy, state, "another try would end the same way")
+    if ended.permanent:
+        return _exhausted(policy, state, "another try would end the same way")
     counting = _counting(policy, state)
     if len(counting) >= policy.intensity:
         times = f"{len(counting) + 1} times" if counting else "once"
-        return _beyond(policy, state, f"it ended {times} within {policy.period:g} s of uptime")
+        return _exhausted(policy, state, f"it ended {times} within {policy.period:g} s of uptime")
     attempt = 0 if ran >= policy.period else state.attempt
     delay = policy.backoff.delay(attempt, random)
     restarts = (*counting, state.uptime)
@@ -181,7 +181,7 @@ def _counting(policy: RestartPolicy, state: State) -> tuple[float, ...]:
     return tuple(at for at in state.restarts if at >= state.uptime - policy.period)
 
 
-def _beyond(policy: RestartPolicy, state: State, reason: str) -> tuple[State, GiveUp | Escalate]:
-    if policy.beyond == "escalate":
+def _exhausted(policy: RestartPolicy, state: State, reason: str) -> tuple[State, GiveUp | Escalate]:
+    if policy.on_exhausted == "escalate":
         return attrs.evolve(state, phase="escalated"), Escalate(reason)
     return attrs.evolve(state, phase="given-up"), GiveUp(reason)

@@ -37,7 +37,7 @@ _NOT_ONCE = {
     "always": "Never started again: its first end is one too many.",
     "on-failure": "Never started again: its first failure is one too many.",
 }
-_BEYOND = {
+_ON_EXHAUSTED = {
     "give_up": {
         "": "it stays down and the rest goes on, until it is revived",
         "gateway": "it stays down and the app goes on, until it is revived (taktora-trio revive)",
@@ -99,13 +99,13 @@ class Explanation:
         """Raise `ConfigError` if two fields of the policy cancel out; it names both, and what to change."""
         policy = self.policy
         if policy.restart == "never":
-            if policy.beyond == "escalate":
+            if policy.on_exhausted == "escalate":
                 raise ConfigError(
-                    "restart=never and beyond=escalate cancel out: what is never restarted never escalates;"
-                    " use beyond=give_up, or restart=on-failure with intensity=0 to end it all at the first failure"
+                    "restart=never and on_exhausted=escalate cancel out: what is never restarted never escalates;"
+                    " use on_exhausted=give_up, or restart=on-failure with intensity=0 to end all at the first failure"
                 )
             return
-        if policy.intensity == 0 and policy.beyond == "give_up":
+        if policy.intensity == 0 and policy.on_exhausted == "give_up":
             raise ConfigError(
                 f"restart={policy.restart} and intensity=0 cancel out: not one restart is granted;"
                 " use intensity=1 or more, or restart=never"
@@ -141,7 +141,7 @@ class Explanation:
                 ("worst hour", worst),
             ]
         rows += [
-            ("beyond", _BEYOND[policy.beyond if policy.restart != "never" else "give_up"][half]),
+            ("exhausted", _ON_EXHAUSTED[policy.on_exhausted if policy.restart != "never" else "give_up"][half]),
             ("start", f"killed if it is not ready within {_time(policy.start_timeout)}"),
             ("hang", self._hang()),
         ]
@@ -302,7 +302,7 @@ def _refuse(policy: RestartPolicy, waiting: float) -> NoReturn:
 def _notes(policy: RestartPolicy) -> Iterator[str]:
     backoff = policy.backoff
     if policy.restart == "never":
-        yield "restart=never, so the backoff, intensity, period and beyond have no effect"
+        yield "restart=never, so the backoff, intensity, period and on_exhausted have no effect"
         return
     if policy.intensity and backoff.factor == 1 and backoff.maximum > backoff.initial:
         yield f"factor=1, so the delay stays at {_time(backoff.initial)} and maximum has no effect"

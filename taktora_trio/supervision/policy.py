@@ -12,7 +12,7 @@ from taktora_trio.supervision.backoff import Backoff
 
 __all__ = ["RestartPolicy"]
 
-_WORDS = {"restart": ("always", "on-failure", "never"), "beyond": ("give_up", "escalate")}
+_WORDS = {"restart": ("always", "on-failure", "never"), "on_exhausted": ("give_up", "escalate")}
 
 
 @attrs.frozen(kw_only=True)
@@ -31,7 +31,7 @@ class RestartPolicy:
     backoff: Backoff = Backoff(initial=0.1, maximum=5.0)
     intensity: int = 10
     period: float = 60.0
-    beyond: Literal["give_up", "escalate"] = "give_up"
+    on_exhausted: Literal["give_up", "escalate"] = "give_up"
     """One failure more than `intensity`: `give_up` leaves it down and the rest alive until somebody revives it;
     `escalate` ends the whole deployment with a nonzero exit code."""
     start_timeout: float = 20.0
@@ -93,7 +93,7 @@ class RestartPolicy:
         watchdog = "off" if self.watchdog is None else f"{self.watchdog:g}"
         return (
             f"restart={self.restart},{self.backoff},intensity={self.intensity},period={self.period:g},"
-            f"beyond={self.beyond},start_timeout={self.start_timeout:g},watchdog={watchdog},"
+            f"on_exhausted={self.on_exhausted},start_timeout={self.start_timeout:g},watchdog={watchdog},"
             f"stop_grace={self.stop_grace:g}"
         )
 

@@ -42,11 +42,11 @@ class Exit:
     kind: FailureKind
     description: str
     failed: bool
-    hopeless: bool = False
+    permanent: bool = False
     """Another try would end the same way."""
     silent: float = 0.0
     """Seconds before its end for which it gave no sign of life."""
-    last_words: tuple[str, ...] = ()
+    stderr_tail: tuple[str, ...] = ()
     """The last lines that it wrote to standard error."""
     exception: Exception | None = None
     """Of a task."""
@@ -104,7 +104,7 @@ class Supervisor:
     async def run(self) -> Exit | None:
         """Start it again and again as the policy says; return how the last incarnation ended when it says no more.
 
-        Raises `Escalated` if the policy's `beyond` is `escalate`, and failures were too many.
+        Raises `Escalated` if the policy's `on_exhausted` is `escalate`, and failures were too many.
         """
         while not self._stop.is_set():
             self._revived = trio.Event()
@@ -157,7 +157,7 @@ class Supervisor:
 
     def _end(self, exit_: Exit) -> Action | None:
         before = self.state
-        action = self._step(Ended(exit_.failed, exit_.hopeless, exit_.silent))
+        action = self._step(Ended(exit_.failed, exit_.permanent, exit_.silent))
         match action:
             case Finish():
                 if before.phase == "stopping" and exit_.exception is not None:
@@ -174,10 +174,10 @@ class Supervisor:
                 log.log(level, message, self.name, verb, exit_.description, delay, after, exc_info=exit_.exception)
                 gave_up = ""
             case GiveUp(reason=reason) | Escalate(reason=reason):
-                words = "".join(f"\n    {line}" for line in exit_.last_words)
-                last = f"; its last words:{words}" if words else ""
+                tail = "".join(f"\n    {line}" for line in exit_.stderr_tail)
+                end = f"; the end of its standard error:{tail}" if tail else ""
                 message = "%s: given up (%s): %s%s"
-                log.critical(message, self.name, exit_.description, reason, last, exc_info=exit_.exception)
+                log.critical(message, self.name, exit_.description, reason, end, exc_info=exit_.exception)
                 gave_up = reason
             case None:
                 raise AssertionError("an end without a decision")
@@ -189,7 +189,7 @@ class Supervisor:
             delay=action.delay if isinstance(action, Restart) else None,
             attempts_left=0 if gave_up else attempts_left(self._policy, self.state),
             gave_up=gave_up,
-            last_words=exit_.last_words,
+            stderr_tail=exit_.stderr_tail,
         )
         self._on_failure(failure, exit_)
         return action

@@ -84,7 +84,7 @@ async def tell_failure(host: ConnectorHost) -> None:
     async for event in events:
         if isinstance(event.after, Down) and (failure := event.after.failure):
             told = (failure.kind, failure.incarnation, failure.attempts_left, bool(failure.delay), failure.uptime > 0)
-            print(*told, "|".join(failure.last_words), flush=True)  # noqa: T201 - what a test reads
+            print(*told, "|".join(failure.stderr_tail), flush=True)  # noqa: T201 - what a test reads
 
 
 telling = Deployment("telling", tell_failure, [FaultyConnector([QUIET])], gateway_policy=GATEWAY, plugin_policy=PLUGIN)

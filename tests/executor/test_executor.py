@@ -204,7 +204,7 @@ async def test_one_that_fails_too_often_is_given_up_and_can_be_revived(autojump_
 async def test_or_it_escalates(autojump_clock: MockClock) -> None:
     executor = Executor()
 
-    @executor.item(every(1), on_failure=RestartPolicy(intensity=0, beyond="escalate"))
+    @executor.item(every(1), on_failure=RestartPolicy(intensity=0, on_exhausted="escalate"))
     async def control(ctx: Context) -> None:
         raise OSError("valve")
 

@@ -62,7 +62,7 @@ class Children:
     written: bytes = b""
 
     def supervisor(
-        self, code: str, policy: RestartPolicy = POLICY, *, hopeless_codes: Sequence[int] = (), revivable: bool = False
+        self, code: str, policy: RestartPolicy = POLICY, *, permanent_codes: Sequence[int] = (), revivable: bool = False
     ) -> Supervisor:
         def started(incarnation: int, pid: int, link: ChildLink) -> None:
             self.pids.append(pid)
@@ -83,14 +83,14 @@ class Children:
             write=lambda stream, line: self.lines.append((stream, line)),
             on_start=started,
             on_end=ended,
-            hopeless_codes=hopeless_codes,
+            permanent_codes=permanent_codes,
         )
         return Supervisor("child", runner, policy, on_failure=failed, revivable=revivable)
 
-    async def run(self, code: str, policy: RestartPolicy = POLICY, *, hopeless_codes: Sequence[int] = ()) -> Exit:
+    async def run(self, code: str, policy: RestartPolicy = POLICY, *, permanent_codes: Sequence[int] = ()) -> Exit:
         """Supervise to the end, which is to come; how the last one ended."""
         with trio.fail_after(LONG):
-            exit_ = await self.supervisor(code, policy, hopeless_codes=hopeless_codes).run()
+            exit_ = await self.supervisor(code, policy, permanent_codes=permanent_codes).run()
         assert exit_ is not None
         return exit_
 

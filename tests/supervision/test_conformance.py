@@ -64,7 +64,7 @@ async def test_always_starts_a_success_again(rig: Rig) -> None:
 
 @pytest.mark.parametrize("act", ["crash", "crash early"])
 async def test_never_starts_nothing_again(rig: Rig, act: Act) -> None:
-    policy = attrs.evolve(POLICY, restart="never", beyond="escalate")
+    policy = attrs.evolve(POLICY, restart="never", on_exhausted="escalate")
     assert await run(rig, [act], policy) is not None
     assert rig.started == [1]
     assert record(rig) == [(1, None, 0, "its policy is never to restart it")]
@@ -124,7 +124,7 @@ async def test_it_is_told_at_once_and_before_the_delay(rig: Rig) -> None:
 
 
 async def test_escalation_raises_and_is_told(rig: Rig) -> None:
-    policy = attrs.evolve(POLICY, intensity=1, beyond="escalate")
+    policy = attrs.evolve(POLICY, intensity=1, on_exhausted="escalate")
     with pytest.raises(Escalated) as caught:
         await run(rig, ["crash", "crash"], policy)
     reason = rig.failures[-1].gave_up

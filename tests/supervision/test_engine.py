@@ -37,8 +37,8 @@ from tests.supervision.otp import Otp, Verdict
 
 BACKOFF = Backoff(initial=1, maximum=8, factor=2, jitter=0)
 POLICY = RestartPolicy(backoff=BACKOFF, intensity=2, period=10)
-FAILED, WELL, HOPELESS = Ended(failed=True), Ended(failed=False), Ended(failed=True, hopeless=True)
-EVENTS = (Started(), Ready(), FAILED, WELL, HOPELESS, Stopped(), Revived())
+FAILED, WELL, PERMANENT = Ended(failed=True), Ended(failed=False), Ended(failed=True, permanent=True)
+EVENTS = (Started(), Ready(), FAILED, WELL, PERMANENT, Stopped(), Revived())
 
 # What each phase makes of each event under POLICY. Whatever is not here changes nothing.
 TABLE: dict[str, dict[Event, tuple[str, Action | None]]] = {
@@ -50,13 +50,13 @@ TABLE: dict[str, dict[Event, tuple[str, Action | None]]] = {
         Ready(): ("up", None),
         FAILED: ("waiting", Restart(1)),
         WELL: ("ended", Finish()),
-        HOPELESS: ("given-up", GiveUp("another try would end the same way")),
+        PERMANENT: ("given-up", GiveUp("another try would end the same way")),
         Stopped(): ("stopping", None),
     },
     "up": {
         FAILED: ("waiting", Restart(1)),
         WELL: ("ended", Finish()),
-        HOPELESS: ("given-up", GiveUp("another try would end the same way")),
+        PERMANENT: ("given-up", GiveUp("another try would end the same way")),
         Stopped(): ("stopping", None),
     },
     "waiting": {
@@ -66,7 +66,7 @@ TABLE: dict[str, dict[Event, tuple[str, Action | None]]] = {
     "stopping": {
         FAILED: ("ended", Finish()),
         WELL: ("ended", Finish()),
-        HOPELESS: ("ended", Finish()),
+        PERMANENT: ("ended", Finish()),
     },
     "ended": {},
     "given-up": {
@@ -129,8 +129,8 @@ class Run:
         ("on-failure", WELL, Finish()),
         ("never", FAILED, GiveUp("its policy is never to restart it")),
         ("never", WELL, Finish()),
-        ("never", HOPELESS, GiveUp("its policy is never to restart it")),
-        ("always", HOPELESS, GiveUp("another try would end the same way")),
+        ("never", PERMANENT, GiveUp("its policy is never to restart it")),
+        ("always", PERMANENT, GiveUp("another try would end the same way")),
     ],
 )
 def test_what_each_kind_of_restart_decides(restart: Any, ended: Ended, expected: Action) -> None:
@@ -141,13 +141,13 @@ def test_what_each_kind_of_restart_decides(restart: Any, ended: Ended, expected:
     ("ended", "restart", "expected"),
     [
         (FAILED, "always", Escalate("it ended once within 10 s of uptime")),
-        (HOPELESS, "on-failure", Escalate("another try would end the same way")),
+        (PERMANENT, "on-failure", Escalate("another try would end the same way")),
         # A temporary child takes nobody with it.
         (FAILED, "never", GiveUp("its policy is never to restart it")),
     ],
 )
 def test_escalation(ended: Ended, restart: Any, expected: Action) -> None:
-    run = Run(attrs.evolve(POLICY, intensity=0, restart=restart, beyond="escalate"))
+    run = Run(attrs.evolve(POLICY, intensity=0, restart=restart, on_exhausted="escalate"))
     assert run.run(ended) == expected
     assert run.state.phase == ("escalated" if isinstance(expected, Escalate) else "given-up")
 
@@ -231,7 +231,7 @@ policies = st.builds(
     backoff=st.sampled_from([BACKOFF, Backoff(initial=0.5, maximum=20, factor=3, jitter=0.25)]),
     intensity=st.integers(0, 4),
     period=st.sampled_from([0.125, 1.0, 2.5, 7.0]),
-    beyond=st.sampled_from(["give_up", "escalate"]),
+    on_exhausted=st.sampled_from(["give_up", "escalate"]),
 )
 
 
@@ -353,7 +353,7 @@ class EngineMachine(RuleBasedStateMachine):
         if self.by_wall.ended(failed=failed, now=self.now) == "shutdown":
             assert decided == "shutdown"  # never more lenient
         if decided == "shutdown":
-            assert isinstance(action, Escalate if self.policy.beyond == "escalate" else GiveUp)
+            assert isinstance(action, Escalate if self.policy.on_exhausted == "escalate" else GiveUp)
         if isinstance(action, Restart):
             self.attempt = 0 if self.ran >= self.policy.period else self.attempt
             assert action.delay == self.policy.backoff.delay(self.attempt, lambda: 0.75)
@@ -362,7 +362,7 @@ class EngineMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.phase() in ("starting", "up"))
     @rule()
     def end_for_good(self) -> None:
-        action = self.apply(HOPELESS)
+        action = self.apply(PERMANENT)
         assert isinstance(action, GiveUp | Escalate)
 
     @precondition(lambda self: self.phase() == "given-up")
@@ -374,7 +374,7 @@ class EngineMachine(RuleBasedStateMachine):
             assert attempts_left(self.policy, self.state) == self.policy.intensity
 
     @precondition(lambda self: self.phase() == "stopping")
-    @rule(ended=st.sampled_from([FAILED, WELL, HOPELESS]))
+    @rule(ended=st.sampled_from([FAILED, WELL, PERMANENT]))
     def end_as_asked(self, ended: Ended) -> None:
         assert self.apply(ended) == Finish()
 

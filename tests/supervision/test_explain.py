@@ -62,7 +62,7 @@ def policies(draw: st.DrawFn, least: int = 1) -> RestartPolicy:
         ),
         intensity=draw(st.integers(least, 12)),
         period=draw(st.floats(0.5, 500)),
-        beyond=draw(st.sampled_from(["give_up", "escalate"])),
+        on_exhausted=draw(st.sampled_from(["give_up", "escalate"])),
     )
 
 
@@ -183,7 +183,7 @@ def test_what_bounds_the_hour_by_itself(text: str, most: int) -> None:
         ("factor=1", ["maximum"]),
         ("jitter=1", ["jitter=1"]),
         ("restart=always,stop_grace=0", ["stop_grace=0"]),
-        ("factor=1,jitter=1,intensity=0,beyond=escalate", []),
+        ("factor=1,jitter=1,intensity=0,on_exhausted=escalate", []),
     ],
 )
 def test_what_is_odd_is_noted(text: str, parts: list[str]) -> None:
@@ -231,7 +231,7 @@ def test_the_defaults_are_no_contradiction() -> None:
         ("restart=always,intensity=0", "restart=always and intensity=0", "intensity=1"),
         ("stop_grace=0", "restart=on-failure and stop_grace=0", "stop_grace=2"),
         ("stop_grace=0", "restart=on-failure and stop_grace=0", "restart=always"),
-        ("restart=never,beyond=escalate", "restart=never and beyond=escalate", "beyond=give_up"),
+        ("restart=never,on_exhausted=escalate", "restart=never and on_exhausted=escalate", "on_exhausted=give_up"),
     ],
 )
 def test_a_contradiction_names_both_fields_and_a_way_out(text: str, both: str, instead: str) -> None:
@@ -246,7 +246,7 @@ def test_a_contradiction_names_both_fields_and_a_way_out(text: str, both: str, i
     "text",
     [
         "restart=never",
-        "intensity=0,beyond=escalate",
+        "intensity=0,on_exhausted=escalate",
         "factor=1",
         "period=inf",
         "jitter=1",
@@ -295,11 +295,11 @@ def test_the_text_for_people() -> None:
         "                if it is never ready, after 88.6 s at most\n"
         "    worst hour  168 restarts, and still not given up: in 56 bursts of 3 at most, with runs of just over 60 s"
         " between\n"
-        "    beyond      it stays down and the app goes on, until it is revived (taktora-trio revive)\n"
+        "    exhausted   it stays down and the app goes on, until it is revived (taktora-trio revive)\n"
         "    start       killed if it is not ready within 20 s\n"
         "    hang        not noticed, since watchdog=off\n"
         "    stop        killed if it has not ended 2 s after SIGTERM\n"
-        "  In full: restart=always,initial=1,maximum=3,factor=2,jitter=0.1,intensity=3,period=60,beyond=give_up,"
+        "  In full: restart=always,initial=1,maximum=3,factor=2,jitter=0.1,intensity=3,period=60,on_exhausted=give_up,"
         "start_timeout=20,watchdog=off,stop_grace=2"
     )
 

@@ -39,7 +39,7 @@ FAILURE = Failure(
     delay=None,
     attempts_left=0,
     gave_up="it ended 3 times",
-    last_words=("one", "zwei ä"),
+    stderr_tail=("one", "zwei ä"),
 )
 
 

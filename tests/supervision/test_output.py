@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from trio.testing import wait_all_tasks_blocked
 
 from taktora_trio.processes.output import (
-    LastWords,
+    StderrTail,
     Writer,
     open_writer,
     read_lines,
@@ -287,24 +287,24 @@ async def test_a_line_without_an_end_is_cut_and_nothing_is_lost() -> None:
     assert max(map(len, lines)) <= 2 * 65536
 
 
-def test_last_words_are_the_last_lines_that_say_something() -> None:
-    words = LastWords()
-    assert words.lines() == ()
+def test_it_is_the_last_lines_that_say_something() -> None:
+    tail = StderrTail()
+    assert tail.lines() == ()
     for number in range(30):
-        words.add(b"line %d" % number)
-        words.add(b"  ")
-    assert words.lines() == tuple(f"line {number}" for number in range(18, 30))
+        tail.add(b"line %d" % number)
+        tail.add(b"  ")
+    assert tail.lines() == tuple(f"line {number}" for number in range(18, 30))
 
 
-def test_last_words_are_for_people() -> None:
-    words = LastWords()
-    words.add(b'{"message": "it broke", "level": "error"}')
-    words.add(b'{"message": "it broke", "exception": "Traceback:\\n  x\\nOSError: disk"}')
-    words.add(b'{"other": 1}')
-    words.add(b"{no json")
-    words.add(b"\xff")
-    words.add(b"x" * 500)
-    assert words.lines() == (
+def test_the_tail_of_standard_error_is_for_people() -> None:
+    tail = StderrTail()
+    tail.add(b'{"message": "it broke", "level": "error"}')
+    tail.add(b'{"message": "it broke", "exception": "Traceback:\\n  x\\nOSError: disk"}')
+    tail.add(b'{"other": 1}')
+    tail.add(b"{no json")
+    tail.add(b"\xff")
+    tail.add(b"x" * 500)
+    assert tail.lines() == (
         "it broke",
         "it broke: OSError: disk",
         '{"other": 1}',
@@ -315,12 +315,12 @@ def test_last_words_are_for_people() -> None:
 
 
 @given(st.lists(st.binary(max_size=50) | st.just(b'{"message":"\\ud800"}'), max_size=20))
-def test_any_last_words_can_be_sent(lines: list[bytes]) -> None:
-    words = LastWords()
+def test_any_tail_of_standard_error_can_be_sent(lines: list[bytes]) -> None:
+    tail = StderrTail()
     for line in lines:
-        words.add(line)
-    assert len(words.lines()) <= 12
-    assert tuple(msgspec.json.decode(msgspec.json.encode(words.lines()))) == words.lines()
+        tail.add(line)
+    assert len(tail.lines()) <= 12
+    assert tuple(msgspec.json.decode(msgspec.json.encode(tail.lines()))) == tail.lines()
 
 
 # Names
@@ -375,9 +375,9 @@ def test_anything_else_becomes_an_entry(line: bytes) -> None:
 )
 def test_what_a_terminal_must_not_obey(line: bytes, shown: bytes) -> None:
     assert without_controls(line) == shown
-    words = LastWords()
-    words.add(line + b".")
-    assert words.lines()[0].isprintable()
+    tail = StderrTail()
+    tail.add(line + b".")
+    assert tail.lines()[0].isprintable()
 
 
 @given(st.binary(max_size=1000))

@@ -74,9 +74,9 @@ def test_an_exit_says_how(returncode: int, text: str) -> None:
     assert describe(returncode) == text
 
 
-async def test_an_exit_code_that_means_that_another_try_is_hopeless() -> None:
+async def test_an_exit_code_that_means_a_permanent_failure() -> None:
     async with open_children() as children:
-        await children.run("sys.exit(2)", attrs.evolve(POLICY, restart="always"), hopeless_codes=[2])
+        await children.run("sys.exit(2)", attrs.evolve(POLICY, restart="always"), permanent_codes=[2])
         assert len(children.pids) == 1
         assert children.failures[0].gave_up == "another try would end the same way"
 
@@ -168,9 +168,9 @@ ready()
         assert exit_.failed
         assert exit_.silent >= 0.5
         if where:  # what is stopped can't tell where it is
-            assert exit_.last_words[0] == "Fatal Python error: Aborted"
-            assert any(re.search(f"line [0-9]+ in {where}$", line) for line in exit_.last_words)
-        assert children.failures[0].last_words == exit_.last_words
+            assert exit_.stderr_tail[0] == "Fatal Python error: Aborted"
+            assert any(re.search(f"line [0-9]+ in {where}$", line) for line in exit_.stderr_tail)
+        assert children.failures[0].stderr_tail == exit_.stderr_tail
 
 
 async def test_as_long_as_it_gives_signs_it_lives() -> None:
@@ -541,7 +541,7 @@ os.write(1, b'no end')
         exit_ = await children.run_once(code)
         assert children.out() == [b"one", b"two", b"", b"no end"]
         assert children.out("stderr") == [b"error"]
-        assert exit_.last_words == ("error",)
+        assert exit_.stderr_tail == ("error",)
 
 
 async def test_nothing_that_was_printed_is_lost_at_a_kill(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -578,14 +578,14 @@ hang()
         assert children.out("stderr") == [b"bye"]
 
 
-async def test_at_most_12_last_words_each_of_at_most_400_characters() -> None:
+async def test_a_tail_has_at_most_12_lines_each_of_at_most_400_characters() -> None:
     code = """
 for number in range(500): print(number, file=sys.stderr)
 print('x' * 1000, file=sys.stderr)
 """
     async with open_children() as children:
         exit_ = await children.run_once(code)
-        assert exit_.last_words == (*map(str, range(489, 500)), "x" * 400 + "...")
+        assert exit_.stderr_tail == (*map(str, range(489, 500)), "x" * 400 + "...")
 
 
 async def test_a_flood_is_read_and_does_not_grow_memory() -> None:
@@ -608,7 +608,7 @@ for _ in range(1000): os.write(2, block)
     assert exit_ is not None
     assert exit_.description == "exit code 0"
     assert count == 1_000_000
-    assert len(exit_.last_words) == 12
+    assert len(exit_.stderr_tail) == 12
     assert max(sizes) - sizes[0] < 30e6
 
 
@@ -627,7 +627,7 @@ print('said', file=sys.stderr)
 """
     async with open_children() as children:
         exit_ = await children.run_once(code)
-        assert exit_.last_words == ("said",)
+        assert exit_.stderr_tail == ("said",)
         await children.until_written(b" ")
         escaped = psutil.Process(int(children.written))
         assert escaped.status() == psutil.STATUS_SLEEPING  # we have not waited for its end

@@ -132,25 +132,25 @@ async def test_what_is_not_revivable_returns_when_it_is_given_up(autojump_clock:
     assert supervisor.state.phase == "given-up"
 
 
-async def test_the_last_words_are_in_the_log_when_it_is_given_up(
+async def test_the_end_of_standard_error_is_in_the_log_when_it_is_given_up(
     autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def runner(incarnation: int, ready: Callable[[], None]) -> Exit:
         await trio.lowlevel.checkpoint()
-        return Exit("exit", "exit code 3", failed=True, last_words=("one", "two"), returncode=3)
+        return Exit("exit", "exit code 3", failed=True, stderr_tail=("one", "two"), returncode=3)
 
     task = Recorded([])
     await task.supervisor(attrs.evolve(POLICY, intensity=0), revivable=False, runner=runner).run()
     ((_, text),) = messages(caplog)
-    assert text.endswith("; its last words:\n    one\n    two")
-    assert task.failures[0][1].last_words == ("one", "two")
+    assert text.endswith("; the end of its standard error:\n    one\n    two")
+    assert task.failures[0][1].stderr_tail == ("one", "two")
     assert task.failures[0][1].uptime == 0  # it was never ready
 
 
 async def test_escalation_names_the_cause(autojump_clock: MockClock, caplog: pytest.LogCaptureFixture) -> None:
     task = Recorded([OSError("disk")])
     with pytest.raises(Escalated, match=r"all ends with it: OSError: disk; it ended once within 30 s of uptime$"):
-        await task.supervisor(attrs.evolve(POLICY, intensity=0, beyond="escalate")).run()
+        await task.supervisor(attrs.evolve(POLICY, intensity=0, on_exhausted="escalate")).run()
     assert len(task.failures) == 1
     assert [level for level, _ in messages(caplog)] == [logging.CRITICAL]
 
@@ -203,7 +203,7 @@ async def test_told_to_stop_it_starts_nothing_again(
 ) -> None:
     error = OSError()
     task = Recorded([error, OSError()])
-    supervisor = task.supervisor(attrs.evolve(POLICY, restart="always", beyond="escalate", intensity=1))
+    supervisor = task.supervisor(attrs.evolve(POLICY, restart="always", on_exhausted="escalate", intensity=1))
     async with trio.open_nursery() as nursery:
         nursery.start_soon(supervisor.run)
         await trio.sleep(at)

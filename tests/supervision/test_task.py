@@ -29,7 +29,7 @@ async def test_an_exception_is_a_crash(autojump_clock: MockClock) -> None:
     error = OSError("disk")
     exit_ = await exit_of(error)
     assert exit_ == Exit("exception", "OSError: disk", failed=True, exception=error)
-    assert not exit_.hopeless
+    assert not exit_.permanent
 
 
 async def test_a_group_keeps_all_its_causes(autojump_clock: MockClock) -> None:
