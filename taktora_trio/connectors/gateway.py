@@ -18,7 +18,8 @@ from taktora_trio.health import FULL_FOR, Connecting, Down, HealthBoard, Up
 from taktora_trio.transport.domain import Node
 from taktora_trio.transport.health import GatewayIdentity, HealthReporter, open_health_reporter
 from taktora_trio.transport.reader import ChannelReader, open_reader
-from taktora_trio.transport.reserve import GIVE_WAY, free_bytes, room
+from taktora_trio.transport.reservation import GIVE_WAY, reserve
+from taktora_trio.transport.segments import free_bytes
 from taktora_trio.transport.services import batches
 from taktora_trio.transport.writer import ChannelWriter, open_writer
 
@@ -157,7 +158,7 @@ async def _open_channels(
             await trio.sleep(GIVE_WAY)
         # Where memory is short, one at a time: what is to be opened may first have to be given back by the other half.
         enough = free_bytes() > 2 * needed
-        async with room(node.config, needed, connector.name) if enough else contextlib.nullcontext():
+        async with reserve(node.config, needed, connector.name) if enough else contextlib.nullcontext():
             for channel in batch:
                 spec = specs[channel.name]
                 if channel.direction == "out":

@@ -18,7 +18,7 @@ from taktora_trio.runners.revival import answer
 from taktora_trio.runners.status import tell_health
 from taktora_trio.transport.domain import Domain, open_node
 from taktora_trio.transport.pulse import open_pulse
-from taktora_trio.transport.reserve import NoRoom
+from taktora_trio.transport.segments import SharedMemoryFull
 
 __all__ = ["run_gateway"]
 
@@ -54,7 +54,7 @@ async def run_gateway(
                         with open_pulse(domain, "gateway") as beat:
                             await _carry(deployment, domain, stop, work, link, revive, beat)
                         break
-                    except NoRoom as exc:  # to start again would change nothing, and take one restart of the policy
+                    except SharedMemoryFull as exc:  # another process would find no more, and cost one restart
                         log.error("%s", exc)
                         await life.status(str(exc), extend=3 * _WAITING)
         nursery.cancel_scope.cancel()

@@ -7,7 +7,7 @@ locks.py      who has which role
 doorbell.py   waiting for an owner that is not there yet
 domain.py     a deployment's private corner of shared memory: its roles, its files, readiness, its nodes
 services.py   each channel's services: names, sizes, created by one process and opened by the other
-reserve.py    taking memory when something is opened, so that a full /dev/shm hurts nobody who is open
+reservation.py    taking memory when something is opened, so that a full /dev/shm hurts nobody who is open
 sizing.py     how many bytes of /dev/shm they will take, before any is taken
 envelope.py   the one wire form
 cursor.py     how far a channel has come

@@ -34,7 +34,7 @@ class Cursor:
     They are a plain view, for they are looked at for every message. The peer has them mapped, too, and may be broken:
     what is read there can be any number.
 
-    Raises `NoRoom` if /dev/shm has no page for it, and `TooFewDescriptors`.
+    Raises `SharedMemoryFull` if /dev/shm has no page for it, and `TooFewDescriptors`.
     """
 
     def __init__(self, node: iox2.Node, service: str) -> None:

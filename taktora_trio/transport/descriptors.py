@@ -7,7 +7,7 @@ import os
 import resource
 
 from taktora_trio.errors import ConfigError, ConnectorError, TransportError
-from taktora_trio.transport.segments import NoRoom
+from taktora_trio.transport.segments import SharedMemoryFull
 
 __all__ = ["END", "SERVICE", "TooFewDescriptors", "check_descriptors", "refusal"]
 
@@ -47,7 +47,7 @@ def refusal(what: str, exc: Exception, otherwise: str) -> ConnectorError:
     if number == errno.EMFILE or used + END > allowed:
         return TooFewDescriptors(what, END, used, allowed)
     if number in (errno.ENOSPC, errno.EDQUOT):
-        return NoRoom(what)
+        return SharedMemoryFull(what)
     return TransportError(otherwise)
 
 

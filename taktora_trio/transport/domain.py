@@ -42,7 +42,7 @@ from taktora_trio.transport.folder import (
 )
 from taktora_trio.transport.locks import holder_of, is_stopped, release, try_lock
 from taktora_trio.transport.machine import machine_id
-from taktora_trio.transport.reserve import room
+from taktora_trio.transport.reservation import reserve
 from taktora_trio.transport.segments import PAGE, SHM, segments
 
 __all__ = ["ROLES", "SHM", "Domain", "Node", "Role", "clean_up_dead_nodes", "open_node"]
@@ -281,11 +281,11 @@ async def open_node(domain: Domain, name: str) -> AsyncIterator[iox2.Node]:
     Whoever opens one must hold a role, and hold it for longer than any reference to the node lasts: a local variable
     of the same function outlives the block that it was opened for.
 
-    Raises `TransportError` (`NoRoom` is one) and `TooFewDescriptors`.
+    Raises `TransportError` (`SharedMemoryFull` is one) and `TooFewDescriptors`.
     """
     config = domain.config()
     try:
-        async with room(config, _NODE, f"a node of domain {domain.name!r}"):
+        async with reserve(config, _NODE, f"a node of domain {domain.name!r}"):
             node = (
                 iox2.NodeBuilder.new()
                 .name(iox2.NodeName.new(name))

@@ -70,7 +70,7 @@ def open_folder() -> Iterator[int]:
     """A descriptor of the user's folder, which is made if there is none.
 
     Raises `ConfigError` if it is anything else than a folder that is ours, and ours alone. What goes wrong in the block
-    is told as of this folder: `NoRoom`, `TooFewDescriptors`, `TransportError`.
+    is told as of this folder: `SharedMemoryFull`, `TooFewDescriptors`, `TransportError`.
     """
     path = user_folder()
     try:

@@ -23,7 +23,7 @@ _TIME = struct.Struct("<Q")  # nanoseconds, by a clock that is the same for all 
 def open_pulse(domain: Domain, *roles: Role) -> Iterator[Callable[[], None]]:
     """What gives a sign of life for each of these roles, which the process has. Never waits.
 
-    Raises `NoRoom` where /dev/shm has no page for it, and `TooFewDescriptors`.
+    Raises `SharedMemoryFull` where /dev/shm has no page for it, and `TooFewDescriptors`.
     """
     with contextlib.ExitStack() as stack:
         fds = []

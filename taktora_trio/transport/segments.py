@@ -12,7 +12,7 @@ import attrs
 
 from taktora_trio.errors import ConfigError, TransportError
 
-__all__ = ["PAGE", "SHM", "NoRoom", "Segment", "entries", "examine", "free_bytes", "in_pages", "segments"]
+__all__ = ["PAGE", "SHM", "Segment", "SharedMemoryFull", "entries", "examine", "free_bytes", "in_pages", "segments"]
 
 log = logging.getLogger(__name__)
 
@@ -21,7 +21,7 @@ PAGE = 4096
 _warned: set[str] = set()
 
 
-class NoRoom(TransportError):
+class SharedMemoryFull(TransportError):
     """Shared memory is too full to open something. What is open goes on, and another try may find room."""
 
     def __init__(self, what: str) -> None:

@@ -19,7 +19,8 @@ from taktora_trio.errors import ServiceMismatch
 from taktora_trio.transport.descriptors import SERVICE, check_descriptors, refusal
 from taktora_trio.transport.domain import clean_up_dead_nodes
 from taktora_trio.transport.envelope import envelope_size, envelope_type
-from taktora_trio.transport.reserve import PAGE, in_pages, room, sleep
+from taktora_trio.transport.reservation import reserve, sleep
+from taktora_trio.transport.segments import PAGE, in_pages
 
 __all__ = ["HEALTH_PAYLOAD", "ServiceSpec", "batches", "open_services"]
 
@@ -112,7 +113,7 @@ async def open_services(node: iox2.Node, specs: Iterable[ServiceSpec]) -> AsyncI
     held: list[object] = []
     try:
         for batch in batches(specs):
-            async with room(node.config, SERVICE_FILES * len(batch), batch[0].name):
+            async with reserve(node.config, SERVICE_FILES * len(batch), batch[0].name):
                 for spec in batch:
                     held.append(_pubsub(node, spec, create=True))
                     held.append(_event(node, spec.event_name, create=True))
@@ -175,7 +176,7 @@ async def _open_port(node: iox2.Node, name: str, needed: int, create: Callable[[
     for attempt in range(_OPEN_TRIES):
         try:
             with contextlib.ExitStack() as undo:
-                async with room(node.config, needed, name):
+                async with reserve(node.config, needed, name):
                     port = create()
                     undo.callback(port.delete)
                 undo.pop_all()

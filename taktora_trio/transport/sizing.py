@@ -11,7 +11,7 @@ import attrs
 import msgspec
 
 from taktora_trio.errors import ConfigError
-from taktora_trio.transport.reserve import PAGE, SHM, free_bytes
+from taktora_trio.transport.segments import PAGE, SHM, free_bytes
 from taktora_trio.transport.services import PORT_FILES, SERVICE_FILES, ServiceSpec
 
 __all__ = ["ChannelPlan", "MemoryPlan", "check_plan", "plan_memory"]

@@ -23,11 +23,11 @@ import trio
 
 from taktora_trio import MqttConnector, MqttRouting, Outbound, RawCodec, TransportError
 from taktora_trio.connectors.plan import channel_spec, specs_of
-from taktora_trio.transport import reserve
+from taktora_trio.transport import reservation
 from taktora_trio.transport.domain import Domain, open_node
 from taktora_trio.transport.ports import open_envelope_publisher, open_envelope_subscriber
-from taktora_trio.transport.reserve import PAGE, SHM, free_bytes, room
-from taktora_trio.transport.segments import Segment, examine
+from taktora_trio.transport.reservation import reserve
+from taktora_trio.transport.segments import PAGE, SHM, Segment, examine, free_bytes
 from taktora_trio.transport.services import open_services
 from taktora_trio.transport.sizing import plan_memory
 from tests.transport.rig import declare, open_domain
@@ -274,7 +274,7 @@ async def writer_that_is_replaced_where_there_is_room_for_one() -> None:
 
 async def newcomers() -> None:
     """Whatever is free, from nothing to just too little: refused, and all as before."""
-    reserve.PATIENCE = 0.05
+    reservation.PATIENCE = 0.05
     enough = (SPEC.segment_bytes + SPEC.connection_bytes) // PAGE + 6  # with a node and the two small files of a port
     for first, second in (
         (open_envelope_publisher, open_envelope_subscriber),
@@ -304,7 +304,7 @@ async def plan_that_fits_exactly(case: str) -> None:
     connectors = connectors_of(*CASES[int(case)])
     plan = plan_memory(specs_of(connectors))
     assert plan.total_bytes == plan.free_bytes
-    reserve.PATIENCE = 0.05
+    reservation.PATIENCE = 0.05
     await measured(DOMAIN, connectors)
 
 
@@ -367,7 +367,7 @@ async def test_a_segment_that_somebody_else_has_made_for_us_to_open_is_refused(
 
     async with open_domain(domain, connector) as node:
         with monkeypatch.context() as patch:
-            patch.setattr(reserve, "examine", owned_by_another)
+            patch.setattr(reservation, "examine", owned_by_another)
             with pytest.raises(TransportError, match=r"\.data was made by another user"):
                 async with open_envelope_publisher(node, spec):
                     pass
@@ -378,9 +378,9 @@ async def test_a_segment_that_somebody_else_has_made_for_us_to_open_is_refused(
 OPENER = """
 import sys, trio, iceoryx2
 from taktora_trio.transport.domain import Domain
-from taktora_trio.transport.reserve import room
+from taktora_trio.transport.reservation import reserve
 async def main():
-    async with room(Domain(sys.argv[1]).config(), 0, "nothing"):
+    async with reserve(Domain(sys.argv[1]).config(), 0, "nothing"):
         sys.stdout.write("opening")
         sys.stdout.flush()
         sys.stdin.readline()
@@ -426,7 +426,7 @@ async def test_tasks_of_one_process_open_in_turn(domain: Domain) -> None:
     record: list[str] = []
 
     async def come() -> None:
-        async with room(config, 0, "nothing"):
+        async with reserve(config, 0, "nothing"):
             record.append("begin")
             await trio.sleep(0.02)
             record.append("end")
@@ -445,7 +445,7 @@ async def test_one_that_does_not_finish_opening_is_waited_for_once(
     connector, spec = declare(bytes, RawCodec())
     async with open_domain(domain, connector) as node, opener(domain) as other:
         with monkeypatch.context() as patch:
-            patch.setattr(reserve, "PATIENCE", 0.05)
+            patch.setattr(reservation, "PATIENCE", 0.05)
             async with open_envelope_publisher(node, spec):
                 pass
         with trio.fail_after(1):

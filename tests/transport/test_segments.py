@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from taktora_trio.transport.segments import NoRoom, free_bytes
+from taktora_trio.transport.segments import SharedMemoryFull, free_bytes
 
 
 def pretend(monkeypatch: pytest.MonkeyPatch, blocks: int, files: int) -> None:
@@ -18,13 +18,13 @@ def pretend(monkeypatch: pytest.MonkeyPatch, blocks: int, files: int) -> None:
 def test_full_of_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     pretend(monkeypatch, blocks=2, files=5)
     assert free_bytes() == 8192
-    assert str(NoRoom("a port")).startswith("no room for a port: in /dev/shm 8192 bytes are free; ")
-    assert "size=" in str(NoRoom("a port"))
+    assert str(SharedMemoryFull("a port")).startswith("no room for a port: in /dev/shm 8192 bytes are free; ")
+    assert "size=" in str(SharedMemoryFull("a port"))
 
 
 def test_full_of_files(monkeypatch: pytest.MonkeyPatch) -> None:
     pretend(monkeypatch, blocks=500, files=0)
-    message = str(NoRoom("a port"))
+    message = str(SharedMemoryFull("a port"))
     assert message.startswith("no room for a port: in /dev/shm no file more can be made; ")
     assert "nr_inodes=" in message
     assert "bytes" not in message

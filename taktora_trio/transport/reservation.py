@@ -26,9 +26,9 @@ import trio
 from taktora_trio.errors import TransportError
 from taktora_trio.transport.descriptors import refusal
 from taktora_trio.transport.locks import holder_of, is_stopped, release, try_lock
-from taktora_trio.transport.segments import PAGE, SHM, NoRoom, Segment, entries, examine, free_bytes, in_pages
+from taktora_trio.transport.segments import SHM, Segment, SharedMemoryFull, entries, examine, free_bytes, in_pages
 
-__all__ = ["GIVE_WAY", "PAGE", "SHM", "NoRoom", "free_bytes", "in_pages", "room", "sleep"]
+__all__ = ["GIVE_WAY", "reserve", "sleep"]
 
 log = logging.getLogger(__name__)
 
@@ -61,15 +61,15 @@ async def sleep(seconds: float) -> None:
 
 
 @contextlib.asynccontextmanager
-async def room(config: iox2.config.Config, needed: int, what: str) -> AsyncIterator[None]:
+async def reserve(config: iox2.config.Config, needed: int, what: str) -> AsyncIterator[None]:
     """Create something in the block: there are `needed` bytes for it when it begins, and they are taken when it ends.
 
     In a block for many things at once, a room for one of them has nothing more to do, and the domain's files are looked
     through once and not for each.
 
-    Waits for up to 2 s for memory, then raises `NoRoom`; so it does if there is no room at the end after all, and the
-    caller has to let go of what was created. Waits no longer for another that opens something, and not at all for one
-    that is stopped; then it goes on beside it.
+    Waits for up to 2 s for memory, then raises `SharedMemoryFull`; so it does if there is no room at the end after all,
+    and the caller has to let go of what was created. Waits no longer for another that opens something, and not at all
+    for one that is stopped; then it goes on beside it.
     """
     folder = config.global_cfg.root_path.to_string()
     if _inside.get() == folder:
@@ -93,7 +93,7 @@ async def room(config: iox2.config.Config, needed: int, what: str) -> AsyncItera
                 return
         deadline = deadline or trio.current_time() + PATIENCE
         if trio.current_time() >= deadline:
-            raise NoRoom(f"{what}, which needs {needed} bytes")
+            raise SharedMemoryFull(f"{what}, which needs {needed} bytes")
         await sleep(pause)
         pause = min(2 * pause, _PAUSES[1])
 
