@@ -29,9 +29,9 @@ from taktora_trio import (
 )
 from taktora_trio.channels import ChannelDescriptor
 from taktora_trio.connectors.base import GatewayChannels
+from taktora_trio.connectors.mqtt.sessions.client_state import ClientState
 from taktora_trio.connectors.mqtt.sessions.memory import MemoryBroker
 from taktora_trio.connectors.mqtt.sessions.session import Message, OnDone, OnMessage, Session, SessionLost
-from taktora_trio.connectors.mqtt.wire.state import SessionState
 from taktora_trio.health import HealthBoard
 
 BACKOFF = Backoff(initial=1, maximum=4, factor=2, jitter=0)
@@ -221,7 +221,7 @@ class FakeBroker:
 
     @contextlib.asynccontextmanager
     async def open_session(
-        self, options: MqttOptions, on_message: OnMessage, state: SessionState, max_payload: int
+        self, options: MqttOptions, on_message: OnMessage, state: ClientState, max_payload: int
     ) -> AsyncIterator[Session]:
         answer = self.answers[min(len(self.connects), len(self.answers) - 1)]
         self.connects.append(trio.current_time())

@@ -14,9 +14,9 @@ import trio
 from taktora_trio.connectors.mqtt.address import BrokerAddress
 from taktora_trio.connectors.mqtt.options import MqttOptions
 from taktora_trio.connectors.mqtt.sessions import open_session
+from taktora_trio.connectors.mqtt.sessions.client_state import ClientState
 from taktora_trio.connectors.mqtt.sessions.endpoints import Endpoint, EndpointOrder, open_any, open_socket
 from taktora_trio.connectors.mqtt.sessions.session import ConnectFailed, ConnectRefused, Message
-from taktora_trio.connectors.mqtt.wire.state import SessionState
 from tests.brokers.hostile import HostileBroker, Peer, Script
 from tests.brokers.packets import CONNACK, PINGREQ, packet
 from tests.mosquitto import free_port
@@ -139,7 +139,7 @@ def ignore(message: Message) -> None: ...
 
 @pytest.mark.parametrize("script", [hang, close, talk_nonsense])
 async def test_after_a_handshake_that_fails_comes_the_next_address(script: Script) -> None:
-    state = SessionState()
+    state = ClientState()
     async with open_brokers(script, accept) as brokers:
         for connects in ([1, 1], [1, 2]):  # the second time it begins with the one that was good
             with trio.fail_after(5):
@@ -148,7 +148,7 @@ async def test_after_a_handshake_that_fails_comes_the_next_address(script: Scrip
 
 
 async def test_where_all_fail_each_reason_is_told_and_the_next_attempt_begins_elsewhere() -> None:
-    state = SessionState()
+    state = ClientState()
     async with open_brokers(hang, close) as brokers:
         options = brokers.options()
         with trio.fail_after(5), pytest.raises(ConnectFailed) as caught:
@@ -163,7 +163,7 @@ async def test_where_all_fail_each_reason_is_told_and_the_next_attempt_begins_el
 
 async def test_one_that_has_failed_is_still_tried_when_no_other_can_be_connected_to() -> None:
     """And that it ended the connection without an answer is told, though the others did not even do that."""
-    state = SessionState()
+    state = ClientState()
     async with open_brokers(accept, close) as brokers:
         trio.socket.set_custom_hostname_resolver(Resolver(["127.0.1.2", "127.0.1.3"]))
         for connects in (1, 2):
@@ -178,7 +178,7 @@ async def test_one_that_has_failed_is_still_tried_when_no_other_can_be_connected
 
 async def test_an_attempt_is_bounded() -> None:
     async with open_brokers(*[close] * 6) as brokers:
-        state = SessionState()
+        state = ClientState()
         for connects in ([1, 1, 1, 1, 0, 0], [2, 2, 1, 1, 1, 1]):
             with pytest.raises(ConnectFailed):
                 async with open_session(brokers.options(), ignore, state):
@@ -189,7 +189,7 @@ async def test_an_attempt_is_bounded() -> None:
 @pytest.mark.parametrize(("code", "error"), [(3, ConnectFailed), (5, ConnectRefused)])
 async def test_a_refusal_is_the_brokers_and_ends_the_attempt(code: int, error: type[Exception]) -> None:
     async with open_brokers(refuse_by(code), accept) as brokers:
-        state = SessionState()
+        state = ClientState()
         with pytest.raises(error):
             async with open_session(brokers.options(), ignore, state):
                 pass
@@ -201,7 +201,7 @@ async def test_a_refusal_is_the_brokers_and_ends_the_attempt(code: int, error: t
 
 async def test_one_that_falls_silent_is_not_the_first_to_be_tried_again() -> None:
     async with open_brokers(accept_and_fall_silent, accept) as brokers:
-        state = SessionState()
+        state = ClientState()
         with trio.fail_after(5):
             async with open_session(brokers.options(), ignore, state) as session:
                 assert (await session.wait_until_lost()).silent

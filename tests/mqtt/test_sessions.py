@@ -20,6 +20,7 @@ import trio.testing
 from taktora_trio import BrokerAddress, Metadata
 from taktora_trio.connectors.mqtt.options import LastWill, MqttOptions
 from taktora_trio.connectors.mqtt.sessions import open_session
+from taktora_trio.connectors.mqtt.sessions.client_state import ClientState
 from taktora_trio.connectors.mqtt.sessions.memory import MemoryBroker
 from taktora_trio.connectors.mqtt.sessions.session import (
     ConnectFailed,
@@ -30,7 +31,6 @@ from taktora_trio.connectors.mqtt.sessions.session import (
     SessionLost,
 )
 from taktora_trio.connectors.mqtt.wire.reasons import reason_name
-from taktora_trio.connectors.mqtt.wire.state import SessionState
 from taktora_trio.errors import leaves
 from tests.brokers.hostile import Peer, open_hostile_broker
 from tests.brokers.packets import CONNACK, packet
@@ -47,10 +47,10 @@ class Rig:
     def open(
         self, on_message: OnMessage = lambda message: None, **options: Any
     ) -> AbstractAsyncContextManager[Session]:
-        return self.open_with(SessionState(), on_message, **options)
+        return self.open_with(ClientState(), on_message, **options)
 
     def open_with(
-        self, state: SessionState, on_message: OnMessage, max_payload: int = 2**28 - 1, **options: Any
+        self, state: ClientState, on_message: OnMessage, max_payload: int = 2**28 - 1, **options: Any
     ) -> AbstractAsyncContextManager[Session]:
         return open_session(attrs.evolve(self.options, **options), on_message, state, max_payload)
 
@@ -347,7 +347,7 @@ async def test_what_is_still_waiting_here_does_not_come_twice(rig: Rig, qos: int
     """With the same state, a message that the broker sends again is not delivered again."""
     if is_refused(rig, qos):
         return
-    inbox, state = Inbox(), SessionState()
+    inbox, state = Inbox(), ClientState()
     async with rig.open_with(state, inbox.put.send_nowait, **PERSISTENT) as session:
         await session.subscribe({"test/+": qos})
         await publish_numbers(rig, 3, qos)
@@ -360,7 +360,7 @@ async def test_what_is_still_waiting_here_does_not_come_twice(rig: Rig, qos: int
         for message in (messages[0], messages[2], newer):
             session.acknowledge(message)
         await settle(rig, session)
-    async with rig.open_with(SessionState(), inbox.put.send_nowait, **PERSISTENT) as session:
+    async with rig.open_with(ClientState(), inbox.put.send_nowait, **PERSISTENT) as session:
         await settle(rig, session)
     assert inbox.is_empty()
 

@@ -28,9 +28,9 @@ from taktora_trio.connectors.mqtt.presence import with_presence
 from taktora_trio.connectors.mqtt.record import record_of
 from taktora_trio.connectors.mqtt.routing import MqttRouting
 from taktora_trio.connectors.mqtt.sessions import open_session
+from taktora_trio.connectors.mqtt.sessions.client_state import ClientState
 from taktora_trio.connectors.mqtt.sessions.session import OWN_PACKET_IDS, Session, SessionLost
 from taktora_trio.connectors.mqtt.subscriptions import Subscriptions
-from taktora_trio.connectors.mqtt.wire.state import SessionState
 from taktora_trio.errors import ConnectorError, leaves, summary
 from taktora_trio.executor import Executor, on_message
 from taktora_trio.health import Connecting, ConnectorHealth, Degraded, Down, HealthBoard, Up
@@ -74,7 +74,7 @@ class _Bridge:
         self._health = health
         self._stop = stop
         self._revive = channels.revive
-        self._state = SessionState()
+        self._state = ClientState()
         self._inbound = InboundMessages(connector, channels.inbound, health)
         filters = ChannelFilters(channel for channel in connector.channels if channel.direction == "in")
         self._subscriptions = Subscriptions(connector.name, filters, record_of(self._options))

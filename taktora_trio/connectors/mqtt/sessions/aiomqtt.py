@@ -30,14 +30,12 @@ from taktora_trio.connectors.mqtt.sessions.paho_properties import (
 from taktora_trio.connectors.mqtt.sessions.session import (
     ConnectFailed,
     ConnectRefused,
-    Message,
-    OnDone,
-    OnMessage,
     Session,
     SessionLost,
 )
 from taktora_trio.connectors.mqtt.sessions.streams import tls_context
 from taktora_trio.connectors.mqtt.wire.limits import NO_LIMITS
+from taktora_trio.connectors.mqtt.wire.message import Message, OnDone, OnMessage
 from taktora_trio.connectors.mqtt.wire.packets import encode_properties
 from taktora_trio.connectors.mqtt.wire.reasons import PERMANENT, reason_name
 from taktora_trio.connectors.mqtt.wire.state import SessionState

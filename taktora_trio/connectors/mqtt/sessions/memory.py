@@ -14,13 +14,11 @@ from taktora_trio.connectors.mqtt.options import LastWill, MqttOptions
 from taktora_trio.connectors.mqtt.sessions.session import (
     ConnectFailed,
     ConnectRefused,
-    Message,
-    OnDone,
-    OnMessage,
     Session,
     SessionLost,
 )
 from taktora_trio.connectors.mqtt.topics import FilterTree, split_share
+from taktora_trio.connectors.mqtt.wire.message import Message, OnDone, OnMessage
 from taktora_trio.connectors.mqtt.wire.reasons import TAKEN_OVER
 from taktora_trio.connectors.mqtt.wire.state import SessionState
 

@@ -10,13 +10,11 @@ from collections.abc import AsyncIterator, Iterable, Mapping
 import trio
 
 from taktora_trio.connectors.mqtt.options import MqttOptions
+from taktora_trio.connectors.mqtt.sessions.client_state import ClientState
 from taktora_trio.connectors.mqtt.sessions.endpoints import connect_to_any
 from taktora_trio.connectors.mqtt.sessions.session import (
     ConnectFailed,
     ConnectRefused,
-    Message,
-    OnDone,
-    OnMessage,
     Session,
     SessionLost,
 )
@@ -24,6 +22,7 @@ from taktora_trio.connectors.mqtt.sessions.streams import open_stream, why
 from taktora_trio.connectors.mqtt.wire import packets
 from taktora_trio.connectors.mqtt.wire.connack import Connack
 from taktora_trio.connectors.mqtt.wire.engine import Disconnected, Engine
+from taktora_trio.connectors.mqtt.wire.message import Message, OnDone, OnMessage
 from taktora_trio.connectors.mqtt.wire.packets import Malformed
 from taktora_trio.connectors.mqtt.wire.reasons import PERMANENT
 from taktora_trio.connectors.mqtt.wire.state import SessionState
@@ -258,12 +257,12 @@ class NativeSession(Session):
 
 @contextlib.asynccontextmanager
 async def open_native_session(
-    options: MqttOptions, on_message: OnMessage, state: SessionState, max_payload: int
+    options: MqttOptions, on_message: OnMessage, state: ClientState, max_payload: int
 ) -> AsyncIterator[NativeSession]:
     """Connect; see `open_session`."""
 
     async def speak(socket: trio.SocketStream) -> tuple[NativeSession, Connack]:
-        session = NativeSession(await open_stream(socket, options), options, state, on_message, max_payload)
+        session = NativeSession(await open_stream(socket, options), options, state.session, on_message, max_payload)
         try:
             return session, await session.connect()
         except BaseException:

@@ -10,7 +10,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from taktora_trio.channels import Metadata
 from taktora_trio.connectors.mqtt.options import MqttOptions
-from taktora_trio.connectors.mqtt.sessions.session import Message
+from taktora_trio.connectors.mqtt.wire.message import Message
 
 __all__ = ["code_of", "connack_properties", "connect_properties", "metadata_of", "publish_properties"]
 

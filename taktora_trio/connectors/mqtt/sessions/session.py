@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
-from typing import TypeAlias
+from collections.abc import Iterable, Mapping
 
-import msgspec
-
-from taktora_trio.channels import Metadata
 from taktora_trio.connectors.mqtt.wire.limits import NO_LIMITS, BrokerLimits
+from taktora_trio.connectors.mqtt.wire.message import OWN_PACKET_IDS, Message, OnDone, OnMessage
 from taktora_trio.errors import ConnectorDown, ConnectorError
 
 __all__ = [
@@ -22,33 +19,6 @@ __all__ = [
     "Session",
     "SessionLost",
 ]
-
-OWN_PACKET_IDS = 65_533
-"""From here on packet identifiers are not for channels: 65533 and 65534 for presence, 65535 for the session itself."""
-
-
-class Message(msgspec.Struct, frozen=True, gc=False):
-    """An application message, to or from the broker."""
-
-    topic: str
-    payload: bytes
-    qos: int = 0
-    retain: bool = False
-    metadata: Metadata | None = None
-    """MQTT 5 properties; 3.1.1 has none, and does not send them."""
-    packet_id: int = 0
-    """Inbound at QoS 1 and 2: the broker's identifier, by which it is acknowledged."""
-    dup: bool = False
-    """Perhaps sent before (section 3.3.1.1)."""
-    skipped: int = 0
-    """Inbound: bytes of a payload that is larger than any channel takes; they were not kept, `payload` is empty."""
-    correlation_data: bytes = b""
-    """The one property of MQTT 5 that is no metadata but a correlation id."""
-
-
-OnMessage: TypeAlias = Callable[[Message], None]
-OnDone: TypeAlias = Callable[[int, str], None]
-"""Called with the packet identifier, and why the broker refused the message, by name; empty if it did not."""
 
 
 class ConnectFailed(ConnectorError):
@@ -133,7 +103,7 @@ class Session(ABC):
         """The inbound message is safe: the broker may forget it.
 
         Acknowledgements go out in the order in which the messages came (MQTT-4.6.0-2), so this one may still wait for
-        those before it. On a session that is lost it is kept for the next one with the same `SessionState`.
+        those before it. On a session that is lost it is kept for the next one with the same `ClientState`.
         """
 
     def release(self, packet_id: int, on_done: OnDone) -> None:

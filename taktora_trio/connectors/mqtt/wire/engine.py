@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 
-from taktora_trio.connectors.mqtt.sessions.session import OWN_PACKET_IDS, Message, OnDone, OnMessage
 from taktora_trio.connectors.mqtt.wire import packets
 from taktora_trio.connectors.mqtt.wire.connack import Connack, decode_connack
 from taktora_trio.connectors.mqtt.wire.exchanges import Exchanges
 from taktora_trio.connectors.mqtt.wire.limits import NO_LIMITS
+from taktora_trio.connectors.mqtt.wire.message import OWN_PACKET_IDS, Message, OnDone, OnMessage
 from taktora_trio.connectors.mqtt.wire.packets import (
     Malformed,
     decode_properties,

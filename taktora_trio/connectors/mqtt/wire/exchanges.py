@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from taktora_trio.connectors.mqtt.sessions.session import OnDone
+from taktora_trio.connectors.mqtt.wire.message import OnDone
 from taktora_trio.connectors.mqtt.wire.packets import Malformed, pack_u16
 from taktora_trio.connectors.mqtt.wire.reasons import reason_name
 from taktora_trio.connectors.mqtt.wire.state import SessionState

@@ -11,7 +11,7 @@ from typing import Any
 
 from taktora_trio.channels import Metadata
 from taktora_trio.connectors.mqtt.options import MqttOptions
-from taktora_trio.connectors.mqtt.sessions.session import Message
+from taktora_trio.connectors.mqtt.wire.message import Message
 from taktora_trio.errors import ConnectorError
 
 __all__ = [

@@ -5,8 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import deque
 
-from taktora_trio.connectors.mqtt.sessions.endpoints import EndpointOrder
-from taktora_trio.connectors.mqtt.sessions.session import Message
+from taktora_trio.connectors.mqtt.wire.message import Message
 
 __all__ = ["SessionState"]
 
@@ -19,8 +18,6 @@ class SessionState:
     """
 
     def __init__(self) -> None:
-        self.endpoints = EndpointOrder()
-        """Not of MQTT: which of the broker's addresses were good."""
         self.released: set[int] = set()
         """Outbound QoS 2: for these PUBREC has come, so that PUBREL is what is to be sent (MQTT-4.3.3-1)."""
         self._order: deque[int] = deque()  # those of this connection, in which they are to be acknowledged

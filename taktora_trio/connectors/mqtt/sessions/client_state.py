@@ -1,0 +1,20 @@
+"""The state that a client keeps from one connection to the next."""
+
+from __future__ import annotations
+
+import attrs
+
+from taktora_trio.connectors.mqtt.sessions.endpoints import EndpointOrder
+from taktora_trio.connectors.mqtt.wire.state import SessionState
+
+__all__ = ["ClientState"]
+
+
+@attrs.frozen
+class ClientState:
+    """Give the same one to each connection of a client."""
+
+    session: SessionState = attrs.field(factory=SessionState)
+    """MQTT's: messages that are not acknowledged, exchanges that are half done."""
+    endpoints: EndpointOrder = attrs.field(factory=EndpointOrder)
+    """The network's: which of the broker's addresses were good."""
