@@ -30,6 +30,7 @@ from taktora_trio import startpath as startpath  # before anything else is impor
 # isort: split
 if TYPE_CHECKING:
     from taktora_trio.channels import ChannelDescriptor as ChannelDescriptor
+    from taktora_trio.channels import Envelope as Envelope
     from taktora_trio.channels import Header as Header
     from taktora_trio.channels import Inbound as Inbound
     from taktora_trio.channels import Metadata as Metadata
@@ -41,6 +42,14 @@ if TYPE_CHECKING:
     from taktora_trio.channels.codec import PayloadCodec as PayloadCodec
     from taktora_trio.channels.codec import RawCodec as RawCodec
     from taktora_trio.connectors.base import Connector as Connector
+    from taktora_trio.connectors.connection import Client as Client
+    from taktora_trio.connectors.connection import ConnectFailed as ConnectFailed
+    from taktora_trio.connectors.connection import Connection as Connection
+    from taktora_trio.connectors.connection import ConnectionLost as ConnectionLost
+    from taktora_trio.connectors.connection import ConnectRefused as ConnectRefused
+    from taktora_trio.connectors.connection import Incoming as Incoming
+    from taktora_trio.connectors.connection import OnDone as OnDone
+    from taktora_trio.connectors.connection import OnMessage as OnMessage
     from taktora_trio.connectors.gateway import ConnectorGateway as ConnectorGateway
     from taktora_trio.connectors.mqtt import BrokerAddress as BrokerAddress
     from taktora_trio.connectors.mqtt import LastWill as LastWill
@@ -56,6 +65,7 @@ if TYPE_CHECKING:
     from taktora_trio.errors import PayloadOverflow as PayloadOverflow
     from taktora_trio.errors import ServiceMismatch as ServiceMismatch
     from taktora_trio.errors import TransportError as TransportError
+    from taktora_trio.escaping import escaped as escaped
     from taktora_trio.health import Connecting as Connecting
     from taktora_trio.health import ConnectorHealth as ConnectorHealth
     from taktora_trio.health import Degraded as Degraded
@@ -72,9 +82,19 @@ if TYPE_CHECKING:
 
 # By module; a test compares this with the imports above, which are for type checkers.
 _PUBLIC = {
-    "channels": ("ChannelDescriptor", "Header", "Inbound", "Metadata", "Outbound", "Received", "Routing"),
+    "channels": ("ChannelDescriptor", "Envelope", "Header", "Inbound", "Metadata", "Outbound", "Received", "Routing"),
     "channels.codec": ("JsonCodec", "MsgpackCodec", "PayloadCodec", "RawCodec"),
     "connectors.base": ("Connector",),
+    "connectors.connection": (
+        "Client",
+        "ConnectFailed",
+        "ConnectRefused",
+        "Connection",
+        "ConnectionLost",
+        "Incoming",
+        "OnDone",
+        "OnMessage",
+    ),
     "connectors.gateway": ("ConnectorGateway",),
     "connectors.mqtt": ("BrokerAddress", "LastWill", "MqttConnector", "MqttOptions", "MqttRouting"),
     "errors": (
@@ -88,6 +108,7 @@ _PUBLIC = {
         "ServiceMismatch",
         "TransportError",
     ),
+    "escaping": ("escaped",),
     "health": ("Connecting", "ConnectorHealth", "Degraded", "Down", "Failure", "HealthEvent", "Up"),
     "host.host": ("ConnectorHost",),
     "runners.deployment": ("Deployment",),
