@@ -198,8 +198,11 @@ class FakeSession(Session):
         else:
             self.uncompleted.append(partial(on_done, packet_id, ""))
 
-    def hold(self, reading: bool) -> None:
-        self.holds.append(reading)
+    def pause_reading(self) -> None:
+        self.holds.append(True)
+
+    def resume_reading(self) -> None:
+        self.holds.append(False)
 
     def lose(self, failure: SessionLost | None = None) -> None:
         self._failure = failure or SessionLost("connection reset")

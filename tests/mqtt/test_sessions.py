@@ -389,11 +389,11 @@ async def test_while_it_holds_nothing_comes_and_then_all_does(rig: Rig) -> None:
     async with rig.open(inbox.put.send_nowait) as session:
         inbox.acknowledge_to(session)
         await session.subscribe({"test/+": 1})
-        session.hold(True)
+        session.pause_reading()
         await publish_numbers(rig, 40, 1)
         before = inbox.count()
         assert before <= 20  # what had been read already
-        session.hold(False)
+        session.resume_reading()
         assert numbers(await inbox.take(40)) == list(range(40))
 
 

@@ -66,7 +66,7 @@ class InboundMessages:
         """From now on this is where acknowledgements go."""
         self._session = session
         if self._holds:
-            session.hold(True)
+            session.pause_reading()
 
     def deliver(self, message: Message) -> None:
         """Called by the session for each message, in order; never waits."""
@@ -172,7 +172,7 @@ class InboundMessages:
     def _hold(self, delivery: _Delivery) -> None:
         if not self._holds and self._session is not None:
             self._holds = True
-            self._session.hold(True)
+            self._session.pause_reading()
             reason = f"channel {delivery.channel.name} is not read: no more is taken from the broker"
             log.warning("%s: %s", self._name, reason)
             self._health.degrade(self._name, reason, DEGRADED_FOR)
@@ -180,7 +180,7 @@ class InboundMessages:
     def _go_on(self) -> None:
         self._holds = False
         if self._session is not None:
-            self._session.hold(False)
+            self._session.resume_reading()
 
     def _tell_stray(self, message: Message) -> None:
         """It is acknowledged as any other: else the broker would soon send nothing more (section 4.9)."""

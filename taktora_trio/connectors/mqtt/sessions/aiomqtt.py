@@ -66,7 +66,7 @@ class AiomqttSession(Session):
         self._publishing = False
         self._timeout = options.connect_timeout
         self._arrived = 0  # to tell a silent broker from one with much to say before it answers
-        self._holds = False
+        self._is_paused = False
         self._lost: SessionLost | None = None
         self._ended = trio.Event()
         client.deliver = self._deliver
@@ -138,9 +138,13 @@ class AiomqttSession(Session):
         if self._lost is None:
             self._acknowledge_due()
 
-    def hold(self, reading: bool) -> None:
-        self._holds = reading
-        self._client.hold(reading)
+    def pause_reading(self) -> None:
+        self._is_paused = True
+        self._client.hold(True)
+
+    def resume_reading(self) -> None:
+        self._is_paused = False
+        self._client.hold(False)
 
     async def wait_until_lost(self) -> SessionLost:
         await self._ended.wait()
@@ -157,7 +161,7 @@ class AiomqttSession(Session):
         early, self._early = self._early or [], None
         for message in early:
             self._deliver(message)
-        self._client.hold(self._holds)
+        self._client.hold(self._is_paused)
         try:
             await aio_as_trio(self._client.messages.__anext__)()
         except aiomqtt.MqttError as exc:
@@ -175,7 +179,7 @@ class AiomqttSession(Session):
     async def _until_silent(self) -> None:
         """Until nothing has come for a while. A persistent session's backlog may well come before a SUBACK."""
         before = None
-        while self._holds or before != self._arrived:
+        while self._is_paused or before != self._arrived:
             before = self._arrived
             await trio.sleep(self._timeout)
 

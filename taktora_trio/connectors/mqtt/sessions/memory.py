@@ -199,10 +199,11 @@ class MemorySession(Session):
         if self._lost is None:
             self._acknowledge_due()
 
-    def hold(self, reading: bool) -> None:
-        if reading:
-            self.held = deque() if self.held is None else self.held
-            return
+    def pause_reading(self) -> None:
+        if self.held is None:
+            self.held = deque()
+
+    def resume_reading(self) -> None:
         held, self.held = self.held or deque(), None
         while held and self.held is None:
             self.deliver(held.popleft())
@@ -268,4 +269,4 @@ async def open_memory_session(
 async def _resend(session: MemorySession) -> None:
     """Not before the caller has the session, as with every other one."""
     await trio.lowlevel.checkpoint()
-    session.hold(False)
+    session.resume_reading()

@@ -61,8 +61,8 @@ class NativeSession(Session):
         self._engine = Engine(5 if options.protocol == "5" else 4, state, on_message, self._wake, max_payload)
         self._options = options
         self._answered = trio.Event()
-        self._go_on = trio.Event()
-        self._holds = False
+        self._resumed = trio.Event()
+        self._is_paused = False
         self._taken = trio.Event()
         self._lost: SessionLost | None = None
         self._ended = trio.Event()
@@ -117,12 +117,14 @@ class NativeSession(Session):
         if self._lost is None:
             self._engine.release(packet_id, on_done)
 
-    def hold(self, reading: bool) -> None:
-        if reading and not self._holds:
-            self._go_on = trio.Event()
-        elif not reading:
-            self._go_on.set()
-        self._holds = reading
+    def pause_reading(self) -> None:
+        if not self._is_paused:
+            self._resumed = trio.Event()
+        self._is_paused = True
+
+    def resume_reading(self) -> None:
+        self._is_paused = False
+        self._resumed.set()
 
     async def wait_until_lost(self) -> SessionLost:
         await self._ended.wait()
@@ -182,8 +184,8 @@ class NativeSession(Session):
                 if engine.unacknowledged >= _MANY:
                     await trio.sleep(_GATHER)
                 data = await stream.receive_some(_CHUNK)
-                while self._holds:
-                    await self._go_on.wait()
+                while self._is_paused:
+                    await self._resumed.wait()
                 if engine.answers > _MOST_ANSWERS:
                     self._taken = trio.Event()
                     await self._taken.wait()
@@ -224,7 +226,7 @@ class NativeSession(Session):
             before = self._engine.received
             self._engine.ping()
             await trio.sleep(keepalive / 2)
-            if self._engine.received == before and not self._holds:
+            if self._engine.received == before and not self._is_paused:
                 if self._engine.answers > _MOST_ANSWERS:
                     return self._lose("the broker does not read the answers to what it sends", silent=True)
                 return self._lose(f"the broker has been silent for {keepalive / 2:g} s", silent=True)
@@ -249,7 +251,7 @@ class NativeSession(Session):
             before = self._engine.received
             with trio.move_on_after(self._options.connect_timeout) as scope:
                 await self._answered.wait()
-            if scope.cancelled_caught and self._engine.received == before and not self._holds:
+            if scope.cancelled_caught and self._engine.received == before and not self._is_paused:
                 self._lose("the broker does not answer a subscription", silent=True)
         if self._lost is not None:
             raise self._lost

@@ -114,8 +114,12 @@ class Session(ABC):
         on_done(packet_id, "")
 
     @abstractmethod
-    def hold(self, reading: bool) -> None:
-        """Stop taking anything from the broker, or go on: the last resort against more than there is room for."""
+    def pause_reading(self) -> None:
+        """Take nothing more from the broker: the last resort against more than there is room for."""
+
+    @abstractmethod
+    def resume_reading(self) -> None:
+        """Go on taking what the broker sends."""
 
     @abstractmethod
     async def wait_until_lost(self) -> SessionLost:
