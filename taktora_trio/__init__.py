@@ -62,6 +62,7 @@ if TYPE_CHECKING:
     from taktora_trio.errors import ConnectorDown as ConnectorDown
     from taktora_trio.errors import ConnectorError as ConnectorError
     from taktora_trio.errors import DomainInUse as DomainInUse
+    from taktora_trio.errors import MessageError as MessageError
     from taktora_trio.errors import PayloadOverflow as PayloadOverflow
     from taktora_trio.errors import ServiceMismatch as ServiceMismatch
     from taktora_trio.errors import TransportError as TransportError
@@ -104,6 +105,7 @@ _PUBLIC = {
         "ConnectorDown",
         "ConnectorError",
         "DomainInUse",
+        "MessageError",
         "PayloadOverflow",
         "ServiceMismatch",
         "TransportError",

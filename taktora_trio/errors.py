@@ -16,6 +16,7 @@ __all__ = [
     "ConnectorError",
     "DomainInUse",
     "Escalated",
+    "MessageError",
     "Overrun",
     "PayloadOverflow",
     "ServiceMismatch",
@@ -43,15 +44,11 @@ class ServiceMismatch(ConfigError):
     """The peer opened the same service with another payload size or format; the message shows both."""
 
 
-class PayloadOverflow(ConnectorError):
-    """A message is larger than its channel's `max_payload` (or its topic than `max_topic`, or its metadata than
-    `max_metadata`). Nothing was sent."""
+class MessageError(ConnectorError):
+    """One message can't be carried: its topic, correlation id, metadata, size or encoding. The channel goes on.
 
-
-class CodecError(ConnectorError):
-    """A message can't be encoded, or a payload can't be decoded; the channel goes on with the next one.
-
-    `topic` is the concrete topic of an inbound payload, empty for an outbound message.
+    From `send` it means that nothing was sent. `topic` is the concrete topic of an inbound message, empty for an
+    outbound one.
     """
 
     def __init__(self, message: str, *, topic: str = "") -> None:
@@ -59,12 +56,21 @@ class CodecError(ConnectorError):
         self.topic = topic
 
 
+class PayloadOverflow(MessageError):
+    """A message is larger than its channel's `max_payload` (or its topic than `max_topic`, or its metadata than
+    `max_metadata`)."""
+
+
+class CodecError(MessageError):
+    """A message can't be encoded, or a payload can't be decoded."""
+
+
 class BackPressure(ConnectorError, trio.WouldBlock):
     """`send_nowait` found the channel full: a whole window is not acknowledged. `await send(...)` waits instead."""
 
 
 class ConnectorDown(ConnectorError):
-    """The broker refuses the connector, and will until somebody changes something. It is tried again, after minutes."""
+    """The other side refuses the connector, and will until somebody changes something. Tried again after minutes."""
 
 
 class Escalated(ConnectorError):

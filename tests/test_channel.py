@@ -5,7 +5,7 @@ from typing import Any
 import attrs
 import pytest
 
-from taktora_trio import ChannelDescriptor, ConfigError, Header, Inbound, MqttRouting, Outbound, Received
+from taktora_trio import ChannelDescriptor, ConfigError, Header, Inbound, MqttRouting, Outbound, Received, Routing
 from taktora_trio.channels import check_name
 
 TOPIC = MqttRouting("plant/temperature", qos=1)
@@ -74,7 +74,9 @@ def test_a_descriptor_without_a_direction_is_refused() -> None:
 
 
 def test_a_routing_must_be_typed() -> None:
-    with pytest.raises(ConfigError, match=r"channel 'a': its routing is 'plant/temperature'; use MqttRouting"):
+    with pytest.raises(
+        ConfigError, match=r"'a': its routing is 'plant/temperature'; use the routing class of its protocol"
+    ):
         Outbound("a", int, "plant/temperature")  # type: ignore[arg-type]
 
 
@@ -98,3 +100,17 @@ def test_a_header_says_no_more_than_it_is_given() -> None:
     header = Header(1, 2)
     assert (header.correlation_id, header.retained) == (b"", False)
     assert Received(b"", Header(1, 2, retained=True), "t").retained
+
+
+class _Unlimited(Routing):
+    address = "anywhere"
+    is_pattern = False
+
+    def check(self, direction: str) -> None:
+        pass
+
+
+def test_without_a_limit_of_the_protocol_an_envelope_has_the_last_word() -> None:
+    assert Outbound("a", bytes, _Unlimited(), max_payload=2**32 - 1).max_payload == 2**32 - 1
+    with pytest.raises(ConfigError, match="an envelope takes 4294967295 bytes at most"):
+        Outbound("a", bytes, _Unlimited(), max_payload=2**32)

@@ -8,7 +8,7 @@ from taktora_trio import errors
 
 def test_one_family() -> None:
     family = [value for name, value in vars(errors).items() if name in errors.__all__ and isinstance(value, type)]
-    assert len(family) == 11
+    assert len(family) == 12
     assert all(issubclass(error, errors.ConnectorError) for error in family)
     assert not issubclass(errors.ConnectorError, (ValueError, OSError, RuntimeError))
 
@@ -19,6 +19,8 @@ def test_one_family() -> None:
         (errors.BackPressure, trio.WouldBlock),
         (errors.DomainInUse, errors.ConfigError),
         (errors.ServiceMismatch, errors.ConfigError),
+        (errors.CodecError, errors.MessageError),
+        (errors.PayloadOverflow, errors.MessageError),
     ],
 )
 def test_is_also(error: type[Exception], base: type[Exception]) -> None:

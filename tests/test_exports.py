@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import ast
 import importlib
 import inspect
 import pkgutil
@@ -28,14 +29,15 @@ def test_every_public_name_exists_and_is_documented(name: str) -> None:
 
 def test_public_names_are_sorted_and_exported_once() -> None:
     assert taktora_trio.__all__ == sorted(set(taktora_trio.__all__))
-    for name in taktora_trio.__all__:
-        getattr(taktora_trio, name)  # each is imported when it is first asked for
+    tree = ast.parse(inspect.getsource(taktora_trio))
+    for_checkers = next(node for node in tree.body if isinstance(node, ast.If))
     imported = {
-        name
-        for name, value in vars(taktora_trio).items()
-        if name[0] != "_" and name != "import_module" and not inspect.ismodule(value)
+        alias.asname: node.module
+        for node in for_checkers.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
     }
-    assert imported - {"TYPE_CHECKING"} == set(taktora_trio.__all__)
+    assert imported == taktora_trio._MODULES
 
 
 def test_public_methods_of_public_classes_are_typed() -> None:

@@ -1,16 +1,14 @@
-"""What an app declares: channels, where their messages go, and how values become bytes. Nothing of a protocol."""
+"""What an app declares: channels, where their messages go, and how values become bytes. Nothing of a protocol.
 
-from taktora_trio.channels.descriptor import (
-    ChannelDescriptor,
-    Envelope,
-    Header,
-    Inbound,
-    Metadata,
-    Outbound,
-    Received,
-    Routing,
-    check_name,
-)
+descriptor.py  ChannelDescriptor, Outbound, Inbound
+routing.py     Routing, the base of each protocol's own
+message.py     Header, Metadata, Received, Envelope
+codec.py       between values and payload bytes
+"""
+
+from taktora_trio.channels.descriptor import ChannelDescriptor, Inbound, Outbound, check_name
+from taktora_trio.channels.message import Envelope, Header, Metadata, Received
+from taktora_trio.channels.routing import Routing
 
 __all__ = [
     "ChannelDescriptor",

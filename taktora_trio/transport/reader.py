@@ -12,7 +12,7 @@ import trio
 
 from taktora_trio.channels import Header, Received, Routing
 from taktora_trio.channels.codec import Buffer, PayloadCodec
-from taktora_trio.errors import CodecError, ConfigError, TransportError
+from taktora_trio.errors import CodecError, MessageError, TransportError
 from taktora_trio.transport.ports import CHECKPOINT_EVERY, EnvelopeSubscriber, open_envelope_subscriber
 from taktora_trio.transport.services import ServiceSpec
 
@@ -181,10 +181,10 @@ class ChannelReader(trio.abc.ReceiveChannel[Received[T]]):
             if metadata is not None and self._published_by is not None:
                 self._published_by.check_metadata(metadata)
             return Received(self._decode(payload), header, topic, metadata)
-        except ConfigError as exc:
-            raise TransportError(f"an envelope was discarded: {exc}") from exc
         except CodecError as exc:
             raise CodecError(f"a message on {topic!r} can't be decoded: {exc}", topic=topic) from exc
+        except MessageError as exc:
+            raise TransportError(f"an envelope was discarded: {exc}") from exc
         finally:
             sample.delete()
 

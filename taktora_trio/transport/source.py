@@ -9,7 +9,7 @@ import iceoryx2 as iox2
 import trio
 
 from taktora_trio.channels import Envelope, Header, Metadata
-from taktora_trio.errors import ConfigError, TransportError
+from taktora_trio.errors import MessageError, TransportError
 from taktora_trio.transport.ports import EnvelopeSubscriber, open_envelope_subscriber
 from taktora_trio.transport.services import ServiceSpec
 
@@ -43,7 +43,7 @@ class PayloadSource:
             if self._check is not None and (topic or metadata is not None):
                 self._check(topic, metadata)
             return Envelope(bytes(payload), header, topic or self._topic, metadata)
-        except ConfigError as exc:
+        except MessageError as exc:
             raise TransportError(f"an envelope was discarded: {exc}") from exc
         finally:
             sample.delete()
@@ -94,7 +94,7 @@ async def open_source(
 ) -> AsyncIterator[PayloadSource]:
     """Open the source of a channel. `topic` stands for an envelope that carries none.
 
-    `check(topic, metadata)` raises `ConfigError` for what can't be published.
+    `check(topic, metadata)` raises `MessageError` for what can't be published.
     """
     async with open_envelope_subscriber(node, spec) as port:
         source = PayloadSource(port, topic, check)

@@ -13,7 +13,7 @@ import trio
 
 from taktora_trio.channels import Metadata, Routing
 from taktora_trio.channels.codec import Buffer, PayloadCodec
-from taktora_trio.errors import BackPressure, ConfigError
+from taktora_trio.errors import BackPressure, ConfigError, MessageError
 from taktora_trio.health import FULL_FOR
 from taktora_trio.transport.envelope import CORRELATION_FIELD, check_correlation_id, pack_metadata
 from taktora_trio.transport.ports import CHECKPOINT_EVERY, EnvelopePublisher, open_envelope_publisher
@@ -146,7 +146,7 @@ class ChannelWriter(trio.abc.SendChannel[T]):
         message to fill the topic in from, so where the routing is a pattern it must be given.
         """
         if not isinstance(length, int) or length < 0:
-            raise ConfigError(f"a loan of {length!r} bytes: give the payload's length, 0 or more")
+            raise MessageError(f"a loan of {length!r} bytes: give the payload's length, 0 or more")
         await trio.lowlevel.checkpoint_if_cancelled()
         self._check_open()
         if correlation_id != b"":
@@ -207,20 +207,20 @@ class ChannelWriter(trio.abc.SendChannel[T]):
         elif self._topic_of is not None and value is not None:
             topic = self._topic_of(value)
         else:
-            raise ConfigError(f"{self._port.spec.name} has no topic of its own: give each message one with topic=...")
+            raise MessageError(f"{self._port.spec.name} has no topic of its own: give each message one with topic=...")
         return topic.encode()
 
     def _metadata(self, metadata: Metadata) -> bytes:
         if self._routing is None:
             return pack_metadata(metadata) if self._port.spec.metadata_space else b""
-        self._check_carries_metadata()
+        self._check_carried()
         packed = pack_metadata(metadata)  # first, for by this it is known to be what it says
         self._routing.check_metadata(metadata)
         return packed
 
     def _correlation_id(self, value: bytes) -> bytes:
         check_correlation_id(value)
-        self._check_carries_metadata()
+        self._check_carried()
         if self._routing is None and not self._port.spec.metadata_space and len(value) > CORRELATION_FIELD:
             if not self._has_told:
                 self._has_told = True
@@ -233,6 +233,12 @@ class ChannelWriter(trio.abc.SendChannel[T]):
                 )
             return b""
         return value
+
+    def _check_carried(self) -> None:
+        try:
+            self._check_carries_metadata()
+        except ConfigError as exc:
+            raise MessageError(str(exc)) from None
 
     def _check_retained(self) -> None:
         if self._routing is not None:

@@ -6,7 +6,17 @@ from typing import Any
 
 import pytest
 
-from taktora_trio import ConfigError, Inbound, Metadata, MqttConnector, MqttOptions, MqttRouting, Outbound, RawCodec
+from taktora_trio import (
+    ConfigError,
+    Inbound,
+    MessageError,
+    Metadata,
+    MqttConnector,
+    MqttOptions,
+    MqttRouting,
+    Outbound,
+    RawCodec,
+)
 from taktora_trio.connectors.plan import channel_spec, specs_of
 from taktora_trio.host.host import open_connector_host
 from taktora_trio.transport.domain import Domain, open_node
@@ -36,14 +46,14 @@ async def test_nothing_that_the_protocol_does_not_carry_is_taken_from_the_app(do
             host.open_writer(channel) as writer,
             open_envelope_subscriber(node, spec) as gateway,
         ):
-            with pytest.raises(ConfigError, match=SAID):
+            with pytest.raises(MessageError, match=SAID):
                 await writer.send(b"x", correlation_id=b"id")
-            with pytest.raises(ConfigError, match=SAID):
+            with pytest.raises(MessageError, match=SAID):
                 writer.send_nowait(b"x", correlation_id=b"id")
-            with pytest.raises(ConfigError, match=SAID):
+            with pytest.raises(MessageError, match=SAID):
                 async with writer.loan(1, correlation_id=b"id"):
                     pass
-            with pytest.raises(ConfigError, match=SAID):
+            with pytest.raises(MessageError, match=SAID):
                 await writer.send(b"x", metadata=Metadata("text/plain"))
             assert gateway.take() is None
             await writer.send(b"x", correlation_id=b"")

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from taktora_trio import ConfigError, Metadata, MqttRouting, Routing
+from taktora_trio import ConfigError, MessageError, Metadata, MqttRouting, Routing
 
 
 def test_defaults() -> None:
@@ -23,11 +23,11 @@ def test_on_a_pattern_each_outbound_message_names_a_topic_of_it(topic: str, good
     routing.check("in")
     routing.check("out")
     routing.check_topic(good)
-    with pytest.raises(ConfigError, match="has a wildcard"):
+    with pytest.raises(MessageError, match="has a wildcard"):
         routing.check_topic(topic)
-    with pytest.raises(ConfigError, match="which the channel is declared for"):
+    with pytest.raises(MessageError, match="which the channel is declared for"):
         routing.check_topic("$SYS/temperature")
-    with pytest.raises(ConfigError, match="all messages of this channel go to 'plant': leave topic='plant' out"):
+    with pytest.raises(MessageError, match="all messages of this channel go to 'plant': leave topic='plant' out"):
         MqttRouting("plant").check_topic("plant")
 
 
@@ -52,7 +52,7 @@ def test_a_shared_subscription_is_for_inbound_channels_and_matches_what_is_behin
     ],
 )
 def test_metadata_that_would_end_the_connection_is_refused(metadata: Metadata, part: str) -> None:
-    with pytest.raises(ConfigError, match=part):
+    with pytest.raises(MessageError, match=part):
         MqttRouting("a").check_metadata(metadata)
 
 

@@ -18,6 +18,7 @@ from taktora_trio import (
     ConfigError,
     Inbound,
     JsonCodec,
+    MessageError,
     Metadata,
     MqttConnector,
     MqttOptions,
@@ -292,9 +293,9 @@ async def test_a_value_that_makes_no_topic_is_an_error_at_the_caller_and_nothing
                 await writer.send(Named("abcdefghij"))
             await writer.send(Named("b"), topic="plant/else/setpoint")
             for topic in ("plant/+/setpoint", "plant/x", "plant/x/setpoint/y", "a\0"):
-                with pytest.raises(ConfigError):
+                with pytest.raises(MessageError):
                     await writer.send(Named("c"), topic=topic)
-            with pytest.raises(ConfigError, match="give each message one with topic="):
+            with pytest.raises(MessageError, match="give each message one with topic="):
                 async with writer.loan(3):
                     pass
             async with writer.loan(3, topic="plant/lent/setpoint") as view:

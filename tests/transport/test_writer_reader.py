@@ -20,6 +20,7 @@ from taktora_trio import (
     ChannelWriter,
     CodecError,
     ConfigError,
+    MessageError,
     Metadata,
     MqttRouting,
     PayloadOverflow,
@@ -363,7 +364,7 @@ async def test_an_app_s_mistakes_are_typed_errors_whatever_they_are(domain: Doma
                 await app.send(b"x", metadata=metadata)
         lengths: list[Any] = [-1, 1.5, "1", None]
         for length in lengths:
-            with pytest.raises(ConfigError, match="give the payload's length"):
+            with pytest.raises(MessageError, match="give the payload's length"):
                 async with app.loan(length):
                     pass
         assert app.statistics().sent == 0

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cached_property, lru_cache
-from typing import Any, Literal, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
 import attrs
 
 from taktora_trio.channels import Metadata, Routing
 from taktora_trio.connectors.mqtt.templates import Template, parse_template
 from taktora_trio.connectors.mqtt.topics import check_filter, check_text, check_topic, covers, is_pattern, split_share
-from taktora_trio.errors import ConfigError
+from taktora_trio.errors import ConfigError, MessageError
 
 __all__ = ["MqttRouting"]
 
@@ -40,7 +40,13 @@ class MqttRouting(Routing):
     A field in braces is one of the message: an outbound message fills it in, an inbound one has it from its topic. An
     outbound channel on a filter goes where each message says, by `send(..., topic=)`. An inbound one may share its
     subscription with other clients: `$share/GROUP/FILTER`.
+
+    `Metadata` and correlation ids are PUBLISH properties of MQTT 5 (section 3.3.2.3): content type, response topic,
+    message expiry interval, user properties, correlation data. A retained message is one of section 3.3.1.3.
     """
+
+    max_payload: ClassVar[int | None] = 268_435_455
+    """The largest packet, less its first bytes (section 2.2.3)."""
 
     topic: str
     qos: Literal[0, 1, 2] = attrs.field(default=0, validator=_check_qos)
@@ -85,18 +91,25 @@ class MqttRouting(Routing):
     def check_topic(self, topic: str) -> None:
         if not self._topics:
             super().check_topic(topic)
-        if len(topic) <= _SHORT:
-            _check_topic_of(self._topics, topic)
-        else:
-            _check_topic_of.__wrapped__(self._topics, topic)
+        try:
+            if len(topic) <= _SHORT:
+                _check_topic_of(self._topics, topic)
+            else:
+                _check_topic_of.__wrapped__(self._topics, topic)
+        except ConfigError as exc:
+            raise MessageError(str(exc)) from None
 
     def check_metadata(self, metadata: Metadata) -> None:
-        if metadata.response_topic:
-            check_topic(metadata.response_topic)
-        check_text("content type", metadata.content_type)
-        for name, value in metadata.user_properties:
-            check_text("the name of a user property", name)
-            check_text(f"user property {name!r}", value)
+        """Check what becomes the PUBLISH properties of MQTT 5 (section 3.3.2.3)."""
+        try:
+            if metadata.response_topic:
+                check_topic(metadata.response_topic)
+            check_text("content type", metadata.content_type)
+            for name, value in metadata.user_properties:
+                check_text("the name of a user property", name)
+                check_text(f"user property {name!r}", value)
+        except ConfigError as exc:
+            raise MessageError(str(exc)) from None
 
     @cached_property
     def _topics(self) -> str:

@@ -1,0 +1,66 @@
+"""Messages: what comes with a value (header, topic, metadata), as the app sees it and as a gateway does."""
+
+from __future__ import annotations
+
+from typing import Annotated, Generic, TypeVar
+
+import msgspec
+
+__all__ = ["Envelope", "Header", "Metadata", "Received"]
+
+T = TypeVar("T")
+
+
+class Header(msgspec.Struct, frozen=True, gc=False):
+    """What the envelope says about a message."""
+
+    sequence_number: int
+    """Counts the channel's messages from 1 for the life of the domain: a writer that is opened later goes on behind the
+    one before it, also in another process. It grows by more than 1 where a writer was killed as it sent."""
+    timestamp_ns: int
+    """When it was sent, in nanoseconds since the unix epoch: for people, by a clock that may be set at any time."""
+    boottime_ns: int = 0
+    """When it was sent by a clock that is never set: nanoseconds since the machine was started, with the time in which
+    it was suspended (`CLOCK_BOOTTIME`, clock_gettime(2)). For durations: by the same clock now."""
+    correlation_id: bytes = b""
+    """The id that an answer is to bring back, exactly as it was sent; empty for none."""
+    retained: bool = False
+    """Inbound: see `Received.retained`."""
+
+
+class Metadata(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """What is said about a message besides its payload. Each protocol documents what it makes of these fields.
+
+    Carried only by a channel that sets room aside for it: see `ChannelDescriptor.max_metadata`.
+    """
+
+    content_type: str = ""
+    response_topic: str = ""
+    """The topic on which an answer is expected."""
+    message_expiry: Annotated[int, msgspec.Meta(ge=0, le=2**32 - 1)] | None = None
+    """Seconds after which the message is worth nothing; `None` for never."""
+    user_properties: tuple[tuple[str, str], ...] = ()
+    """Names and values, in order; a name may come more than once."""
+
+
+class Received(msgspec.Struct, Generic[T], frozen=True):
+    """An inbound message: its value, its header, the concrete topic it was published on, and its metadata if any."""
+
+    value: T
+    header: Header
+    topic: str
+    metadata: Metadata | None = None
+
+    @property
+    def retained(self) -> bool:
+        """True if the other side had kept the message for whoever subscribes, so that it may be old."""
+        return self.header.retained
+
+
+class Envelope(msgspec.Struct, frozen=True, gc=False):
+    """A message as it lies in shared memory: encoded, with its header, its concrete topic, and its metadata if any."""
+
+    payload: bytes
+    header: Header
+    topic: str
+    metadata: Metadata | None = None
