@@ -25,29 +25,29 @@ class Connack:
 
 
 def decode_connack(data: bytes, start: int, stop: int, version: int) -> Connack:
-    """The CONNACK whose variable header is at `start`. Raises `Malformed`."""
+    """Decode the CONNACK whose variable header is at `start`. Raises `Malformed`."""
     length = stop - start
     if length < 2 or data[start] > 1 or (version != 5 and length != 2):
         raise Malformed("a CONNACK with wrong flags or a wrong length")
-    code = data[start + 1]
-    name = reason_name(code)
+    code, name = _reason(data[start + 1], length, version)
     properties: dict[int, Any] = {}
-    if version == 5:
-        if length == 2 and code in CONNECT_RETURN_CODES:
-            code = CONNECT_RETURN_CODES[code]  # a broker that knows no MQTT 5 says so in its own way
-            name = reason_name(code)
-        elif 0 < code < 0x80:
-            raise Malformed(f"a CONNACK with the code {code}, which does not exist")
-        if length > 2:
-            properties, end = decode_properties(data, start + 2, stop)
-            if end != stop:
-                raise Malformed("a CONNACK with something behind its properties")
-    elif code:
-        name = f"return code {code}" if code not in CONNECT_RETURN_CODES else name
-        code = CONNECT_RETURN_CODES.get(code, 0x80)
-        name = reason_name(code) if name.startswith("reason") else name
+    if version == 5 and length > 2:
+        properties, end = decode_properties(data, start + 2, stop)
+        if end != stop:
+            raise Malformed("a CONNACK with something behind its properties")
     try:
         limits = limits_of(properties) if version == 5 else NO_LIMITS
     except ValueError as exc:
         raise Malformed(str(exc)) from None
     return Connack(code, name, bool(data[start]), limits, properties.get(0x1C, ""))
+
+
+def _reason(code: int, length: int, version: int) -> tuple[int, str]:
+    """Return the reason code of MQTT 5 and its name. A broker that knows no MQTT 5 answers with a code of 3.1.1."""
+    if code in CONNECT_RETURN_CODES and (version != 5 or length == 2):
+        code = CONNECT_RETURN_CODES[code]
+    elif version != 5 and code:
+        return 0x80, f"return code {code}"
+    elif 0 < code < 0x80:
+        raise Malformed(f"a CONNACK with the code {code}, which does not exist")
+    return code, reason_name(code)

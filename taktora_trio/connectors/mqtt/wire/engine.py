@@ -10,17 +10,16 @@ from collections import deque
 from collections.abc import Callable
 
 from taktora_trio.connectors.mqtt.wire import packets
+from taktora_trio.connectors.mqtt.wire.answers import decode_ack, decode_suback
 from taktora_trio.connectors.mqtt.wire.connack import Connack, decode_connack
 from taktora_trio.connectors.mqtt.wire.exchanges import Exchanges
 from taktora_trio.connectors.mqtt.wire.limits import NO_LIMITS
 from taktora_trio.connectors.mqtt.wire.message import OWN_PACKET_IDS, Message, OnDone, OnMessage
 from taktora_trio.connectors.mqtt.wire.packets import (
     Malformed,
-    decode_properties,
     decode_publish,
     iter_u16_pairs,
     pack_u16,
-    unpack_u16,
 )
 from taktora_trio.connectors.mqtt.wire.reasons import reason_name
 from taktora_trio.connectors.mqtt.wire.state import SessionState
@@ -229,8 +228,7 @@ class Engine:
                     stop = start + _CONTROL_LIMIT
                 self._needed = stop - position
                 return position
-            kind = first >> 4
-            if kind == packets.PUBLISH:
+            if first >> 4 == packets.PUBLISH:
                 message = decode_publish(data, first, start, stop, version)
                 if message.qos:
                     try:
@@ -243,7 +241,10 @@ class Engine:
                         continue
                 on_message(message)
             else:
-                self._control(kind, first, data, start, stop)
+                handle = _HANDLERS.get(first >> 4)
+                if handle is None:
+                    raise Malformed(f"a packet of type {first >> 4}, which is not for clients")
+                handle(self, first, data, start, stop)
             position = stop
         return position
 
@@ -262,8 +263,7 @@ class Engine:
             else:
                 exchanges.quota += 1
                 on_done(packet_id, "")
-        if self._queued:
-            self._publish_queued()
+        self._publish_queued()
         return position
 
     def _length_at(self, data: bytes, position: int) -> tuple[int, int]:
@@ -321,35 +321,24 @@ class Engine:
         else:
             self._send_due()
 
-    def _control(self, kind: int, first: int, data: bytes, start: int, stop: int) -> None:
-        if kind == packets.PINGRESP:
-            return
-        if kind == packets.DISCONNECT and self._version == 5:
-            raise Disconnected(data[start] if stop > start else 0)
-        if kind in (packets.SUBACK, packets.UNSUBACK):
-            self._subscribed(kind, data, start, stop)
-            return
-        if kind not in (packets.PUBACK, packets.PUBREC, packets.PUBREL, packets.PUBCOMP):
-            raise Malformed(f"a packet of type {kind}, which is not for clients")
-        if stop - start < 2 or (self._version != 5 and stop - start != 2):
-            raise Malformed(f"a packet of type {kind} with {stop - start} bytes")
-        packet_id: int = unpack_u16(data, start)[0]
-        code = data[start + 2] if stop - start > 2 else 0
-        if kind == packets.PUBREL:
-            if first & 0x0F != 2:
-                raise Malformed("a PUBREL with wrong flags")
-            self._pubrel(packet_id)
-            return
-        if kind == packets.PUBACK:
-            self._exchanges.puback(packet_id, code)
-        elif kind == packets.PUBREC:
-            self._exchanges.pubrec(packet_id, code)
-        else:
-            self._exchanges.pubcomp(packet_id, code)
-        if self._queued:
-            self._publish_queued()
+    # One handler for each type of packet; see _HANDLERS
 
-    def _pubrel(self, packet_id: int) -> None:
+    def _on_puback(self, first: int, data: bytes, start: int, stop: int) -> None:
+        self._exchanges.puback(*decode_ack("PUBACK", data, start, stop, self._version))
+        self._publish_queued()
+
+    def _on_pubrec(self, first: int, data: bytes, start: int, stop: int) -> None:
+        self._exchanges.pubrec(*decode_ack("PUBREC", data, start, stop, self._version))
+        self._publish_queued()
+
+    def _on_pubcomp(self, first: int, data: bytes, start: int, stop: int) -> None:
+        self._exchanges.pubcomp(*decode_ack("PUBCOMP", data, start, stop, self._version))
+        self._publish_queued()
+
+    def _on_pubrel(self, first: int, data: bytes, start: int, stop: int) -> None:
+        packet_id, _ = decode_ack("PUBREL", data, start, stop, self._version)
+        if first & 0x0F != 2:
+            raise Malformed("a PUBREL with wrong flags")
         try:
             known = self._state.complete(packet_id)
         except ValueError as exc:
@@ -359,33 +348,47 @@ class Engine:
         else:
             self._send(b"\x70\x03" + pack_u16(packet_id) + b"\x92")
 
+    def _on_suback(self, first: int, data: bytes, start: int, stop: int) -> None:
+        kind = first >> 4
+        if self._asked is None or self._asked[0] != kind:
+            raise Malformed(f"a packet of type {kind} that answers nothing")
+        names = self._asked[1]
+        packet_id, codes = decode_suback(kind, data, start, stop, self._version, len(names))
+        if packet_id != SUBSCRIBE_ID:
+            raise Malformed(f"a packet of type {kind} that answers nothing")
+        self._asked = None
+        self.refused = {name: reason_name(code) for name, code in zip(names, codes, strict=True) if code >= 0x80}
+        self.granted = {name: code for name, code in zip(names, codes, strict=True) if code <= 2}
+        self._wake()
+
+    def _on_pingresp(self, first: int, data: bytes, start: int, stop: int) -> None:
+        """It counts as a sign of life, as everything that comes does."""
+
+    def _on_disconnect(self, first: int, data: bytes, start: int, stop: int) -> None:
+        if self._version != 5:
+            raise Malformed("a DISCONNECT, which a broker may send with MQTT 5 alone")
+        raise Disconnected(data[start] if stop > start else 0)
+
     def _publish_queued(self) -> None:
+        if not self._queued:
+            return
         queued, self._queued = self._queued, deque()
         while queued and self._exchanges.quota > 0 and not self._queued:
             self.publish(*queued.popleft())
         queued.extend(self._queued)
         self._queued = queued
 
-    def _subscribed(self, kind: int, data: bytes, start: int, stop: int) -> None:
-        """SUBACK or UNSUBACK (sections 3.9 and 3.11), of which 3.1.1's UNSUBACK has no codes."""
-        what = "SUBACK" if kind == packets.SUBACK else "UNSUBACK"
-        asked, names = self._asked or (0, [])
-        if stop - start < 2 or unpack_u16(data, start)[0] != SUBSCRIBE_ID or kind != asked:
-            raise Malformed(f"a {what} that answers nothing")
-        position = start + 2
-        if self._version == 5:
-            _, position = decode_properties(data, position, stop)
-        codes = data[position:stop]
-        if kind == packets.UNSUBACK and self._version != 5 and not codes:
-            codes = bytes(len(names))
-        if len(codes) != len(names):
-            raise Malformed(f"a {what} with {len(codes)} answers to {len(names)} filters")
-        if any((2 if kind == packets.SUBACK else 0x11) < code < 0x80 for code in codes):
-            raise Malformed(f"a {what} with an answer that does not exist")
-        self._asked = None
-        self.refused = {name: reason_name(code) for name, code in zip(names, codes, strict=True) if code >= 0x80}
-        self.granted = {name: code for name, code in zip(names, codes, strict=True) if code <= 2}
-        self._wake()
 
+_HANDLERS: dict[int, Callable[[Engine, int, bytes, int, int], None]] = {
+    packets.PUBACK: Engine._on_puback,
+    packets.PUBREC: Engine._on_pubrec,
+    packets.PUBREL: Engine._on_pubrel,
+    packets.PUBCOMP: Engine._on_pubcomp,
+    packets.SUBACK: Engine._on_suback,
+    packets.UNSUBACK: Engine._on_suback,
+    packets.PINGRESP: Engine._on_pingresp,
+    packets.DISCONNECT: Engine._on_disconnect,
+}
+"""By packet type; CONNACK is decoded before, PUBLISH and runs of PUBACK where they are read."""
 
 assert OWN_PACKET_IDS <= SUBSCRIBE_ID
