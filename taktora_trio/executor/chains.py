@@ -61,7 +61,7 @@ def only_if(item: Step[T], predicate: Callable[[Context[T]], bool]) -> Step[T]:
 
 
 async def run_step(step: Step[Any], ctx: Context[Any]) -> None:
-    """With a note of which it was, for the traceback, if it fails."""
+    """Run a step. If it fails, its name is added as a note, for the traceback."""
     try:
         await step(ctx)
     except Exception as exc:
@@ -70,7 +70,7 @@ async def run_step(step: Step[Any], ctx: Context[Any]) -> None:
 
 
 def name_of(step: object) -> str:
-    """What it is called by itself; empty if it has no name."""
+    """Return its own name; empty if it has none."""
     name = getattr(step, "__name__", "")
     return name if isinstance(name, str) else ""
 

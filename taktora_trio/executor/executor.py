@@ -1,11 +1,11 @@
-"""Executor: what was added to it, and running that."""
+"""Executor: items are added to it, and it runs them."""
 
 from __future__ import annotations
 
 import logging
 import math
 from collections.abc import Callable, Iterable
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import trio
 
@@ -14,11 +14,12 @@ from taktora_trio.executor.chains import check_step, name_of
 from taktora_trio.executor.context import Step
 from taktora_trio.executor.feed import Feeds
 from taktora_trio.executor.item import ItemRunner, OnFailure
-from taktora_trio.executor.observers import Observer, Observers
-from taktora_trio.executor.offload import Workers
+from taktora_trio.executor.observer import Observer, Observers
+from taktora_trio.executor.runtime import Runtime
+from taktora_trio.executor.sources import Sources
 from taktora_trio.executor.stats import ItemStats, Statistics
-from taktora_trio.executor.triggers import Sources, Trigger
-from taktora_trio.health import ConnectorHealth, HealthBoard, HealthEvents
+from taktora_trio.executor.wake import Trigger
+from taktora_trio.health import ConnectorHealth, HealthEvents
 from taktora_trio.supervision.policy import RestartPolicy
 
 __all__ = ["Executor"]
@@ -35,22 +36,20 @@ class Executor:
     """
 
     def __init__(self, *, observers: Iterable[Observer] = (), window: int = 1024, stop_grace: float = 1.0) -> None:
-        """`window` is how many cycles of each item the figures are about, at 24 bytes each.
+        """The figures of an item are about its last `window` cycles, at 24 bytes each.
 
-        `stop_grace` is how long, in seconds, a cycle that runs may go on after `stop`.
+        A cycle that runs may go on for `stop_grace` seconds after `stop`.
         """
         if isinstance(window, bool) or not isinstance(window, int) or window < 1:
             raise ConfigError(f"window is {window!r}; it must be a whole number of at least 1 cycle")
         if not 0 <= stop_grace < math.inf:
             raise ConfigError(f"stop_grace is {stop_grace!r}; it must be at least 0 seconds")
-        self.observers = Observers(observers)
-        self.board = HealthBoard(())
-        self.stopping = trio.Event()
+        self.runtime = Runtime(self, Observers(observers))
+        """Its items' share of it. A test that calls an item by itself makes a `Context` with it."""
         self._window = window
         self._stop_grace = stop_grace
         self._items: dict[str, ItemRunner] = {}
         self._feeds = Feeds()
-        self._workers = Workers()
         self._has_run = False
 
     def __repr__(self) -> str:
@@ -113,9 +112,9 @@ class Executor:
         if not isinstance(on_failure, RestartPolicy) and on_failure not in ("stop", "skip"):
             raise ConfigError(f"item {name!r}: on_failure is {on_failure!r}; use 'stop', 'skip' or a RestartPolicy")
         sources = Sources(trigger.sources(name, self._feeds))
-        self.board.add(name)
+        self.runtime.board.add(name)
         self._items[name] = ItemRunner(
-            name, item, trigger, sources, budget, overrun_fails, on_failure, Statistics(self._window), self
+            name, item, trigger, sources, budget, overrun_fails, on_failure, Statistics(self._window), self.runtime
         )
 
     # Running
@@ -134,7 +133,7 @@ class Executor:
         self._feeds.begin(origin)
         self._has_run = True
         failure: Exception | None = None
-        async with self._workers:
+        async with self.runtime.workers:
             try:
                 async with trio.open_nursery() as nursery:
                     for item in self._items.values():
@@ -144,17 +143,17 @@ class Executor:
             except ExceptionGroup as exc:
                 failure = collapse(exc)  # raised below, where nothing is added to its context
             finally:
-                self.stopping.set()
-                self.board.close()
+                self.runtime.stopping.set()
+                self.runtime.board.close()
                 for item in self._items.values():
                     item.sources.close()
         if failure is not None:
             raise failure
 
     def stop(self) -> None:
-        """No cycle begins any more; those that run may end within `stop_grace`; then `run` returns."""
-        if not self.stopping.is_set():
-            self.stopping.set()
+        """Stop: no cycle begins any more; those that run may end within `stop_grace`; then `run` returns."""
+        if not self.runtime.stopping.is_set():
+            self.runtime.stopping.set()
             for item in self._items.values():
                 item.stop(self._stop_grace)
 
@@ -166,25 +165,16 @@ class Executor:
     # Looking
 
     def stats(self) -> dict[str, ItemStats]:
-        """The figures of each item, by name, at any time. They are worked out now, from the cycles in the window."""
+        """Return the figures of each item, by name, at any time. They are worked out now, from the window's cycles."""
         return {name: item.statistics.read() for name, item in self._items.items()}
 
     def health(self, item: str) -> ConnectorHealth:
-        """An item is `Connecting` before it runs, `Up`, `Degraded` while its last cycle failed, or `Down`."""
-        return self.board.state(self._item(item).name)
+        """Return an item's health: `Connecting` before it runs, `Up`, `Degraded` after a failed cycle, or `Down`."""
+        return self.runtime.board.state(self._item(item).name)
 
     def health_events(self) -> HealthEvents:
         """Subscribe to every change of its items' health from now on. Each failure of an item that ran well is one."""
-        return self.board.events()
-
-    # What contexts need
-
-    def tell(self, item: str, name: str, fields: dict[str, Any]) -> None:
-        if self.observers.event is not None:
-            self.observers.event(item, name, fields)
-
-    async def run_in_process(self, function: Callable[..., Any], *arguments: Any, limiter: Any) -> Any:
-        return await self._workers.run(function, *arguments, limiter=limiter)
+        return self.runtime.board.events()
 
     def _item(self, name: str) -> ItemRunner:
         if name not in self._items:

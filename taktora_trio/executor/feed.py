@@ -16,14 +16,15 @@ T_co = TypeVar("T_co", covariant=True)
 
 @runtime_checkable
 class Readable(Protocol[T_co]):
-    """What `on_message` needs to receive only when its item is free: a `ChannelReader`."""
+    """A reader that can be waited for without receiving, as a `ChannelReader`. `on_message` then receives only when its
+    item is free."""
 
     @property
     def is_closed(self) -> bool: ...
 
     @property
     def is_behind(self) -> bool:
-        """Whether something was sent that has not been received yet."""
+        """True if something was sent that has not been received yet."""
 
     def receive_nowait(self) -> T_co: ...
 
@@ -89,13 +90,13 @@ class Feed:
         self.reader = reader
         """Kept, so that no other object gets its identity."""
         self.readable: Readable[Any] | None = None
-        """Once there is an item that receives from it."""
+        """Set when there is an item that receives from it."""
         self.receiver = ""
         """That item's name."""
         self.watchers: list[str] = []
         """Names of items that want to know when data is late."""
         self.last = 0.0
-        """When a message was taken last, on trio's clock."""
+        """The time at which a message was taken last, on trio's clock."""
 
 
 class Feeds:

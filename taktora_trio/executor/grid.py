@@ -16,10 +16,10 @@ class Grid:
         self.slot = 0
         """The next one to run."""
         self.skipped = 0
-        """How many were missed right before it."""
+        """The number of slots that were missed right before it."""
 
     def due_of(self, slot: int) -> float:
-        """By a multiplication: the sum of many periods would carry the rounding of each."""
+        """Return the time of a slot, by a multiplication: a sum of many periods would carry the rounding of each."""
         return self._origin + slot * self._period
 
     @property

@@ -4,33 +4,33 @@ from __future__ import annotations
 
 import logging
 import math
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import attrs
 import trio
 
 from taktora_trio.errors import Overrun, collapse, is_telling, summary
-from taktora_trio.executor.context import Context, Late, Step, Tick, Wake
-from taktora_trio.executor.observers import Cycle
+from taktora_trio.executor.context import Context, Step
+from taktora_trio.executor.observer import Cycle
+from taktora_trio.executor.runtime import Runtime
+from taktora_trio.executor.sources import Sources
 from taktora_trio.executor.stats import Statistics
-from taktora_trio.executor.triggers import Sources
+from taktora_trio.executor.wake import Late, Tick, Wake
 from taktora_trio.health import Connecting, Degraded, Down, Failure, Up
 from taktora_trio.supervision.policy import RestartPolicy
 from taktora_trio.supervision.supervisor import Exit, Supervisor
 from taktora_trio.supervision.task import as_task
 
-if TYPE_CHECKING:
-    from taktora_trio.executor.executor import Executor
-
 __all__ = ["ItemRunner", "OnFailure"]
 
 log = logging.getLogger(__name__)
 
-_TIMED = (Tick, Late)  # what has a time at which it is due
+_TIMED = (Tick, Late)  # these have a time at which they are due
 
 OnFailure: TypeAlias = Literal["stop", "skip"] | RestartPolicy
-"""What a failed cycle leads to: the executor stops and raises it; the item goes on with its next cycle; or the item
-is out of service for the policy's backoff, and is given up (or ends the executor) when it fails too often."""
+"""A failed cycle leads to one of these: the executor stops and raises it ("stop"); the item goes on with its next cycle
+("skip"); or the item is out of service for the policy's backoff, and is given up (or ends the executor) when it fails
+too often."""
 
 
 @attrs.define(eq=False)
@@ -45,11 +45,11 @@ class ItemRunner:
     overrun_fails: bool
     on_failure: OnFailure
     statistics: Statistics
-    executor: Executor
+    runtime: Runtime
     supervisor: Supervisor | None = None
     scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
     is_busy: bool = False
-    """Whether a cycle runs just now."""
+    """True while a cycle runs."""
     _failed_in_a_row: int = 0
 
     def __attrs_post_init__(self) -> None:
@@ -58,12 +58,12 @@ class ItemRunner:
                 f"item {self.name}",
                 as_task(self._serve),
                 self.on_failure,
-                stop=self.executor.stopping,
+                stop=self.runtime.stopping,
                 on_failure=self._out_of_service,
             )
 
     async def run(self) -> None:
-        """Until its triggers have ended, the executor stops, or its failure stops the executor: then it raises that."""
+        """Run until its triggers have ended or the executor stops. Raises a failure that stops the executor."""
         with self.scope:
             try:
                 if self.supervisor is not None:
@@ -71,10 +71,10 @@ class ItemRunner:
                 else:
                     await self._serve(1)
             finally:
-                if not isinstance(self.executor.board.state(self.name), Down):
-                    self.executor.board.report(self.name, Down("it has ended"))
-                if self.executor.observers.stopped is not None:
-                    self.executor.observers.stopped(self.name)
+                if not isinstance(self.runtime.board.state(self.name), Down):
+                    self.runtime.board.report(self.name, Down("it has ended"))
+                if self.runtime.observers.stopped is not None:
+                    self.runtime.observers.stopped(self.name)
 
     def stop(self, grace: float) -> None:
         """No cycle begins any more; one that runs may end within `grace` seconds."""
@@ -84,12 +84,12 @@ class ItemRunner:
             self.scope.cancel()
 
     async def _serve(self, incarnation: int) -> None:
-        board, sources, stopping = self.executor.board, self.sources, self.executor.stopping
+        board, sources, stopping = self.runtime.board, self.sources, self.runtime.stopping
         if isinstance(board.state(self.name), Down):
             board.report(self.name, Connecting())
         board.report(self.name, Up())
-        if self.executor.observers.started is not None:
-            self.executor.observers.started(self.name)
+        if self.runtime.observers.started is not None:
+            self.runtime.observers.started(self.name)
         if incarnation > 1:
             self.statistics.skipped += sources.pass_over_all(trio.current_time())
         while not stopping.is_set():
@@ -105,13 +105,13 @@ class ItemRunner:
                 await sources.wait()
 
     async def _cycle(self, wake: Wake, started: float) -> float:
-        """Returns when it ended."""
-        statistics, observers = self.statistics, self.executor.observers
+        """Run one cycle, and return the time at which it ended."""
+        statistics, observers = self.statistics, self.runtime.observers
         error: Exception | None = None
         self.is_busy = True
         try:
-            await self.step(Context(self.name, wake, self.executor))
-        except Exception as exc:  # noqa: BLE001 - what becomes of it is the policy's business
+            await self.step(Context(self.name, wake, self.runtime))
+        except Exception as exc:  # noqa: BLE001 - its policy decides
             error = collapse(exc)
         finally:
             self.is_busy = False
@@ -134,7 +134,7 @@ class ItemRunner:
             self._failed(error, wake)
         elif self._failed_in_a_row:
             self._failed_in_a_row = 0
-            self.executor.board.report(self.name, Up(), "a cycle has ended well")
+            self.runtime.board.report(self.name, Up(), "a cycle has ended well")
         return ended
 
     def _failed(self, error: Exception, wake: Wake) -> None:
@@ -143,22 +143,22 @@ class ItemRunner:
             error.add_note(f"in item {self.name!r}, woken by {wake.trigger!r}")
             if self.on_failure == "stop":
                 self._tell_crash(error, "stops the executor")
-                self.executor.board.report(self.name, Down(summary(error)), error)
+                self.runtime.board.report(self.name, Down(summary(error)), error)
             raise error
         self._failed_in_a_row += 1
         count = self._failed_in_a_row
         if is_telling(count):
             log.error("item %s: skips this cycle, failed %d in a row", self.name, count, exc_info=error)
         self._tell_crash(error, "skips this cycle")
-        self.executor.board.report(self.name, Degraded(f"its last cycle failed: {summary(error)}"), error)
+        self.runtime.board.report(self.name, Degraded(f"its last cycle failed: {summary(error)}"), error)
 
     def _out_of_service(self, failure: Failure, exit_: Exit) -> None:
         """The supervisor has decided, and logged it."""
-        self.executor.board.report(self.name, Down(str(failure), failure=failure), exit_.exception)
+        self.runtime.board.report(self.name, Down(str(failure), failure=failure), exit_.exception)
         then = f"given up: {failure.gave_up}" if failure.delay is None else f"starts again in {failure.delay:.2f} s"
         if exit_.exception is not None:
             self._tell_crash(exit_.exception, then)
 
     def _tell_crash(self, error: Exception, then: str) -> None:
-        if self.executor.observers.crashed is not None:
-            self.executor.observers.crashed(self.name, error, then)
+        if self.runtime.observers.crashed is not None:
+            self.runtime.observers.crashed(self.name, error, then)

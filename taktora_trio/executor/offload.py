@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import math
 from abc import ABC, abstractmethod
@@ -14,20 +13,17 @@ import trio
 from taktora_trio.errors import ConfigError
 from taktora_trio.executor.chains import check_step, name_of
 from taktora_trio.executor.context import Context, Step
-from taktora_trio.executor.worker import end_with_parent
 
-__all__ = ["Workers", "in_process", "in_thread"]
+__all__ = ["in_process", "in_thread"]
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 R = TypeVar("R")
 
-_GRACE = 5.0  # seconds in which an idle worker process ends, once it is told to; else it is killed
-
 
 class _Offloaded(ABC):
-    """What both kinds have in common: arguments in, a result out, and a limit of time."""
+    """Common to both kinds: arguments in, a result out, and a limit of time."""
 
     def __init__(
         self,
@@ -87,7 +83,7 @@ class _InThread(_Offloaded):
 
 class _InProcess(_Offloaded):
     async def _run(self, ctx: Context[Any], arguments: tuple[Any, ...], limiter: trio.CapacityLimiter) -> Any:
-        return await ctx.executor.run_in_process(self._function, *arguments, limiter=limiter)
+        return await ctx.runtime.workers.run(self._function, *arguments, limiter=limiter)
 
 
 def in_thread(
@@ -130,31 +126,6 @@ def in_process(
     except ModuleNotFoundError as exc:
         raise ConfigError("in_process needs trio-parallel: pip install 'taktora-trio[parallel]'") from exc
     return _InProcess("in_process", function, arguments, then, timeout, limiter)
-
-
-class Workers:
-    """The worker processes of one executor. The first is started when it is needed; none is left after the block."""
-
-    def __init__(self) -> None:
-        self._stack = contextlib.AsyncExitStack()
-        self._pool: Any = None
-
-    async def __aenter__(self) -> Workers:
-        return self
-
-    async def __aexit__(self, *exc: object) -> None:
-        await self._stack.aclose()
-
-    async def run(self, function: Callable[..., Any], *arguments: Any, limiter: trio.CapacityLimiter) -> Any:
-        """Raises what the function raises, and `trio_parallel.BrokenWorkerError` if its process died."""
-        if self._pool is None:
-            from trio_parallel import open_worker_context
-
-            # Several items may come here at once, and entering does not wait; but nothing may come between.
-            self._pool = await self._stack.enter_async_context(
-                open_worker_context(init=end_with_parent, grace_period=_GRACE)
-            )
-        return await self._pool.run_sync(function, *arguments, kill_on_cancel=True, limiter=limiter)
 
 
 def _is_async(function: Callable[..., Any]) -> bool:

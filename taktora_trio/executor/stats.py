@@ -16,7 +16,7 @@ __all__ = ["ItemStats", "Statistics", "Summary", "summarize"]
 
 @attrs.frozen
 class Summary:
-    """Of the cycles in the window, in seconds. Exact: each is one of the values (percentiles by the nearest rank)."""
+    """Timing of the cycles in the window, in seconds. Exact: each figure is one of the values (nearest rank)."""
 
     p50: float
     p95: float
@@ -42,19 +42,19 @@ class ItemStats:
     """One item's figures: counts since its executor started, and timing over the last cycles."""
 
     count: int
-    """Cycles that have ended, well or not."""
+    """The number of cycles that have ended, well or not."""
     failures: int
-    """Of these, how many have not ended well."""
+    """The number of cycles that failed."""
     overruns: int
-    """How many took longer than the budget."""
+    """The number of cycles that took longer than the budget."""
     skipped: int
-    """Slots of `every` that were missed."""
+    """The number of slots of `every` that were missed."""
     duration: Summary | None
-    """From the start of a cycle to its end."""
+    """The time from the start of a cycle to its end."""
     lateness: Summary | None
-    """From when a cycle was due to its start. `None` where nothing but events wakes the item."""
+    """The time from when a cycle was due to its start. `None` if nothing but events wakes the item."""
     jitter: Summary | None
-    """By how much lateness differs from one cycle to the next: how far their distance is from what it should be."""
+    """The difference in lateness from one cycle to the next, without its sign."""
 
 
 class Statistics:

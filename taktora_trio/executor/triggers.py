@@ -1,34 +1,21 @@
-"""What wakes an item. A trigger is a declaration; for each item that has it, it makes sources, which are its state."""
+"""The triggers: `every`, `on_message`, `on_deadline`, `on_health`, `when` and `any_of`, each with its source."""
 
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Generic, Protocol, TypeVar
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol, TypeVar
 
 import trio
-from trio_util import wait_any
 
 from taktora_trio.errors import ConfigError, ConnectorError
-from taktora_trio.executor.context import Late, Message, Ready, Tick, Transition, Wake
 from taktora_trio.executor.feed import Feed, Feeds, Readable, as_readable
 from taktora_trio.executor.grid import Grid
+from taktora_trio.executor.wake import Late, Message, Ready, Source, Tick, Transition, Trigger
 from taktora_trio.health import Connecting, ConnectorHealth, Degraded, Down, HealthEvent, HealthEvents, Up
 
-__all__ = [
-    "HasHealth",
-    "Source",
-    "Sources",
-    "Trigger",
-    "any_of",
-    "every",
-    "on_deadline",
-    "on_health",
-    "on_message",
-    "when",
-]
+__all__ = ["HasHealth", "any_of", "every", "on_deadline", "on_health", "on_message", "when"]
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -38,46 +25,6 @@ class HasHealth(Protocol):
     """A `ConnectorHost`, or an `Executor`."""
 
     def health_events(self) -> HealthEvents: ...
-
-
-class Source(ABC):
-    """One trigger of one item. Waiting takes nothing, taking never waits: so nothing is lost to a cancellation."""
-
-    due: float = math.inf
-    """When `take` will have something by the clock alone, on trio's clock."""
-    is_event = False
-    """Whether `wait` is worth calling."""
-    ended = False
-    """Whether it will never have anything again."""
-
-    def begin(self, origin: float) -> None:  # noqa: B027 - most have nothing to do
-        """The executor starts, at this time."""
-
-    @abstractmethod
-    def take(self, now: float) -> Wake | None:
-        """What there is to wake for."""
-
-    async def wait(self) -> None:
-        """Until `take` may have something for another reason than the time."""
-        await trio.sleep_forever()
-
-    def pass_over(self, now: float) -> int:
-        """A cycle that this has woken is over: miss what was due meanwhile, and return how much."""
-        return 0
-
-    def close(self) -> None:  # noqa: B027 - most have nothing to do
-        """The executor has ended."""
-
-
-class Trigger(ABC, Generic[T_co]):
-    """What wakes an item: made by `every`, `on_message`, `on_health`, `on_deadline`, `when` or `any_of`.
-
-    `T_co` is what the messages are which it wakes for.
-    """
-
-    @abstractmethod
-    def sources(self, item: str, feeds: Feeds) -> list[Source]:
-        """For one item, when it is added. Raises `ConfigError`."""
 
 
 # Times
@@ -360,66 +307,3 @@ def any_of(*triggers: Trigger[T]) -> Trigger[T]:
         if not isinstance(trigger, Trigger):
             raise ConfigError(f"any_of: {trigger!r} is no trigger; use every(...), on_message(...) and so on")
     return _AnyOf(triggers)
-
-
-class Sources:
-    """All sources of one item, in turn."""
-
-    def __init__(self, sources: Sequence[Source]) -> None:
-        self._sources = list(sources)
-        self._taken = self._sources[-1]
-        self._have_events = any(source.is_event for source in self._sources)
-        only = self._sources[0] if len(self._sources) == 1 else None
-        self._only_event = only if only is not None and only.is_event and only.due == math.inf else None
-
-    def begin(self, origin: float) -> None:
-        for source in self._sources:
-            source.begin(origin)
-
-    @property
-    def ended(self) -> bool:
-        return all(source.ended for source in self._sources)
-
-    def is_asleep(self, now: float) -> bool:
-        """Whether nothing but the time can bring the next cycle, and that has not come yet."""
-        return not self._have_events and all(source.due > now for source in self._sources)
-
-    def take(self, now: float) -> Wake | None:
-        """What there is to wake for, beginning behind the source that had something last."""
-        if len(self._sources) == 1:
-            return self._taken.take(now)
-        first = self._sources.index(self._taken) + 1
-        for source in (*self._sources[first:], *self._sources[:first]):
-            if not source.ended and (wake := source.take(now)) is not None:
-                self._taken = source
-                return wake
-        return None
-
-    async def wait(self) -> None:
-        """Until `take` may have something."""
-        if self._only_event is not None:
-            await self._only_event.wait()
-            return
-        due = min(source.due for source in self._sources)
-        events = [source.wait for source in self._sources if source.is_event and not source.ended]
-        if not events:
-            await trio.sleep_until(due)
-            return
-        waiting = events[0]() if len(events) == 1 else wait_any(*events)
-        if due == math.inf:
-            await waiting
-        else:
-            with trio.move_on_at(due):
-                await waiting
-
-    def pass_over(self, now: float) -> int:
-        """The cycle that was taken is over."""
-        return self._taken.pass_over(now)
-
-    def pass_over_all(self, now: float) -> int:
-        """The item was out of service until now."""
-        return sum(source.pass_over(now) for source in self._sources)
-
-    def close(self) -> None:
-        for source in self._sources:
-            source.close()

@@ -1,4 +1,4 @@
-"""What runs in a worker process of `in_process`, besides the work."""
+"""Runs in a worker process of `in_process`, beside the work."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["end_with_parent"]
 
 
 def end_with_parent() -> None:
-    """From now on this process ends when its parent does, however that comes about, also in the middle of its work.
+    """End this process as soon as its parent has ended, also in the middle of its work.
 
     An idle worker would notice by its pipe; one that computes reads no pipe.
     """

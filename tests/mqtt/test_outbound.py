@@ -17,7 +17,7 @@ from taktora_trio.connectors.mqtt.sessions.session import ConnectFailed, Message
 from taktora_trio.connectors.mqtt.wire.limits import NO_LIMITS, BrokerLimits, limits_of
 from taktora_trio.errors import TransportError
 from taktora_trio.executor import Context, Executor, on_message
-from taktora_trio.executor.context import Message as Woken
+from taktora_trio.executor import Message as Woken
 from tests.mqtt.rig import Fake, FakeSession, Memory, Source, inbound, numbered, open_bridge, outbound
 
 
@@ -275,7 +275,7 @@ async def test_room_that_comes_just_before_the_pump_looks_again_is_not_missed(au
     """What waits in shared memory then was announced before, and is not announced again."""
     source, session = Source(*numbered(4)), FakeSession(acknowledges=False)
     pump = OutboundPump(outbound(), source, max_inflight=2)
-    woken = Context("out", Woken(on_message(pump), 0.0, session), Executor())
+    woken = Context("out", Woken(on_message(pump), 0.0, session), Executor().runtime)
     with pump.publishing(session), trio.fail_after(1):
         for _ in range(2):  # two are on their way, and the second time it finds itself full
             await pump.publish_batch(woken)

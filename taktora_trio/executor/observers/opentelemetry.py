@@ -1,4 +1,4 @@
-"""Each cycle as a span, by the OpenTelemetry API (extra `opentelemetry`)."""
+"""SpanObserver: each cycle is a span, by the OpenTelemetry API (extra `opentelemetry`)."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from opentelemetry import trace
 from opentelemetry.context import Context
 
 from taktora_trio.errors import summary
-from taktora_trio.executor.context import Tick
-from taktora_trio.executor.observers import Cycle, Observer
+from taktora_trio.executor.observer import Cycle, Observer
+from taktora_trio.executor.wake import Tick
 
 __all__ = ["SpanObserver"]
 

@@ -1,4 +1,4 @@
-"""What items do as metrics, by prometheus_client (extra `prometheus`)."""
+"""PrometheusObserver: metrics of each item, by prometheus_client (extra `prometheus`)."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 import attrs
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
 
-from taktora_trio.executor.context import Late, Tick
-from taktora_trio.executor.observers import Cycle, Observer
+from taktora_trio.executor.observer import Cycle, Observer
+from taktora_trio.executor.wake import Late, Tick
 
 __all__ = ["PrometheusObserver"]
 

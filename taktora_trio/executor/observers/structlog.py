@@ -1,4 +1,4 @@
-"""Each occurrence as one log entry, by structlog."""
+"""StructlogObserver: each occurrence is one log entry, by structlog (extra `structlog`)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import structlog
 
 from taktora_trio.errors import summary
-from taktora_trio.executor.observers import Cycle, Observer
+from taktora_trio.executor.observer import Cycle, Observer
 
 __all__ = ["StructlogObserver"]
 
