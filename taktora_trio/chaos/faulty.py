@@ -22,10 +22,11 @@ from typing import NoReturn
 import attrs
 import trio
 
-from taktora_trio.channels import Header, Received
-from taktora_trio.connectors.base import GatewayChannels, PayloadSource
+from taktora_trio.channels import Envelope
+from taktora_trio.connectors.base import GatewayChannels
 from taktora_trio.connectors.mqtt.connector import MqttConnector
 from taktora_trio.health import HealthBoard, Up
+from taktora_trio.transport.source import PayloadSource
 
 __all__ = ["FOLDER_VARIABLE", "GATEWAY_FAULTS", "FaultyConnector", "GatewayFault", "Instructions", "Moment"]
 
@@ -213,11 +214,12 @@ class FaultyConnector(MqttConnector):
         if instructions is None:
             await super().serve_gateway(channels, health, stop)
             return
-        sources = {name: _FaultySource(source, instructions) for name, source in channels.outbound.items()}
+        for source in channels.outbound.values():
+            _make_faulty(source, instructions)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._act_while_running, instructions, nursery.cancel_scope)
             nursery.start_soon(self._act_when_connected, instructions, health)
-            await super().serve_gateway(attrs.evolve(channels, outbound=sources), health, stop)
+            await super().serve_gateway(channels, health, stop)
             nursery.cancel_scope.cancel()
         if stop.is_set():
             await _act(instructions, Moment.CLEANUP)
@@ -238,38 +240,22 @@ class FaultyConnector(MqttConnector):
                 await _act(instructions, Moment.CONNECTED)
 
 
-class _FaultySource:
-    """An outbound channel that may fail when a message has just been taken from it, or give none any more."""
+def _make_faulty(source: PayloadSource, instructions: Instructions) -> None:
+    """Let this outbound channel fail when a message has just been taken from it, or give none any more."""
+    receive_nowait = source.receive_nowait
+    stalled = False
 
-    def __init__(self, source: PayloadSource, instructions: Instructions) -> None:
-        self._source = source
-        self._instructions = instructions
-        self._stalled = False
-        self.wait = source.wait
-        self.acknowledge: Callable[[Header], None] = source.acknowledge
-        self.begin: Callable[[Header], None] = source.begin
-        self.begun_before = source.begun_before
-
-    @property
-    def is_behind(self) -> bool:
-        return self._source.is_behind
-
-    @property
-    def unacknowledged(self) -> int:
-        return self._source.unacknowledged
-
-    @property
-    def has_writer(self) -> bool:
-        return self._source.has_writer
-
-    def receive_nowait(self) -> Received[bytes]:
-        self._stalled = self._stalled or self._instructions.take(Moment.TAKE) is not None
-        if self._stalled:
+    def receive_or_fail() -> Envelope:
+        nonlocal stalled
+        stalled = stalled or instructions.take(Moment.TAKE) is not None
+        if stalled:
             raise trio.WouldBlock
-        received = self._source.receive_nowait()
-        if self._instructions.take(Moment.PUBLISH) is not None:
-            raise ChaosError(f"a crash on purpose, with message {received.header.sequence_number} in hand")
-        return received
+        envelope = receive_nowait()
+        if instructions.take(Moment.PUBLISH) is not None:
+            raise ChaosError(f"a crash on purpose, with message {envelope.header.sequence_number} in hand")
+        return envelope
+
+    source.receive_nowait = receive_or_fail  # type: ignore[method-assign]
 
 
 async def _act(instructions: Instructions, moment: Moment) -> GatewayFault | None:

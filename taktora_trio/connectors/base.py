@@ -4,90 +4,23 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import attrs
 import trio
 from trio_util import AsyncBool
 
-from taktora_trio.channels import ChannelDescriptor, Header, Metadata, Received, check_name
+from taktora_trio.channels import ChannelDescriptor, check_name
 from taktora_trio.channels.codec import PayloadCodec
 from taktora_trio.errors import ConfigError
 from taktora_trio.health import HealthBoard
 
 if TYPE_CHECKING:
     from taktora_trio.executor import Executor
+    from taktora_trio.transport.sink import PayloadSink
+    from taktora_trio.transport.source import PayloadSource
 
-__all__ = ["Connector", "GatewayChannels", "PayloadSink", "PayloadSource"]
-
-
-class PayloadSource(Protocol):
-    """An outbound channel as the gateway sees it: payload bytes that the app has sent."""
-
-    @property
-    def is_behind(self) -> bool:
-        """Whether something was sent that has not been received yet."""
-
-    @property
-    def unacknowledged(self) -> int:
-        """How many messages the app has sent that were not acknowledged: taken or not."""
-
-    @property
-    def has_writer(self) -> bool:
-        """Whether the app's end is open still: what is not acknowledged then waits there for the next gateway."""
-
-    @property
-    def begun_before(self) -> int:
-        """The sequence number of the last message that was begun before this end of the channel was opened."""
-
-    def receive_nowait(self) -> Received[bytes]:
-        """The next payload, with the concrete topic to publish it on. Raises `trio.WouldBlock` and `TransportError`."""
-
-    async def wait(self) -> None: ...
-
-    def begin(self, header: Header) -> None:
-        """Write down that this one is about to be published, for the next gateway to know; in order, at QoS 2."""
-
-    def acknowledge(self, header: Header) -> None:
-        """The broker has this one and all before it; what it has not, the next gateway publishes again."""
-
-
-class PayloadSink(Protocol):
-    """An inbound channel as the gateway sees it: payload bytes for the app."""
-
-    @property
-    def unread(self) -> int:
-        """How many messages lie in shared memory with nobody there to receive them: they are lost with this end."""
-
-    def send_nowait(
-        self,
-        value: bytes,
-        *,
-        topic: str = "",
-        correlation_id: bytes = b"",
-        metadata: Metadata | None = None,
-        retained: bool = False,
-    ) -> None:
-        """Hand over a payload, its topic where the routing is a pattern, and what was said about it.
-
-        Metadata, and a correlation id of more than the 42 bytes for which each channel has room, are left out where the
-        channel sets no room aside for them; the first such id is logged. Raises `BackPressure`, and `PayloadOverflow`
-        where payload, topic, metadata or id are larger than the channel's limits.
-        """
-
-    async def send(
-        self,
-        value: bytes,
-        *,
-        topic: str = "",
-        correlation_id: bytes = b"",
-        metadata: Metadata | None = None,
-        retained: bool = False,
-    ) -> None:
-        """Like `send_nowait`, but waits for room."""
-
-    def find_reader(self) -> None:
-        """Hand what is waiting to a reader that has come."""
+__all__ = ["Connector", "GatewayChannels"]
 
 
 @attrs.frozen

@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
 import trio
 
-from taktora_trio.channels.codec import RawCodec
+from taktora_trio.channels import Metadata, Routing
 from taktora_trio.connectors.base import Connector, GatewayChannels
 from taktora_trio.connectors.plan import channel_spec, check_ends, health_spec
 from taktora_trio.errors import summary
 from taktora_trio.health import FULL_FOR, Connecting, Down, HealthBoard, Up
 from taktora_trio.transport.domain import Node
 from taktora_trio.transport.health import GatewayIdentity, HealthReporter, open_health_reporter
-from taktora_trio.transport.reader import ChannelReader, open_reader
 from taktora_trio.transport.reservation import GIVE_WAY, reserve
 from taktora_trio.transport.segments import free_bytes
 from taktora_trio.transport.services import batches
-from taktora_trio.transport.writer import ChannelWriter, open_writer
+from taktora_trio.transport.sink import PayloadSink, open_sink
+from taktora_trio.transport.source import PayloadSource, open_source
 
 if TYPE_CHECKING:
     from taktora_trio.executor import Executor, ItemStats, Observer
@@ -54,18 +54,18 @@ class ConnectorGateway:
         async with trio.open_nursery() as services:
             services.start_soon(self.health.expire)
             for reporter in self._reporters.values():
-                services.start_soon(reporter.serve_newcomers, self._find_readers)
+                services.start_soon(reporter.serve_newcomers, self._update_connections)
             async with trio.open_nursery() as nursery:
                 for connector in self._connectors:
                     channels = self._channels[connector.name]
                     nursery.start_soon(connector.serve_gateway, channels, self.health, stop, name=connector.name)
             services.cancel_scope.cancel()
 
-    def _find_readers(self) -> None:
+    def _update_connections(self) -> None:
         """A plugin has come, or has opened a reader: hand it what is waiting for it."""
         for channels in self._channels.values():
             for sink in channels.inbound.values():
-                sink.find_reader()
+                sink.update_connections()
 
     def revive(self) -> str:
         """Have each connector that is not connected try at once, and each broker be asked again for what it refused.
@@ -148,9 +148,8 @@ async def _open_channels(
     name: str,
     executor: Executor,
 ) -> GatewayChannels:
-    # The same writers and readers as the app's, with the raw codec: the gateway carries payloads unread.
-    outbound: dict[str, ChannelReader[bytes]] = {}
-    inbound: dict[str, ChannelWriter[bytes]] = {}
+    outbound: dict[str, PayloadSource] = {}
+    inbound: dict[str, PayloadSink] = {}
     for batch in batches(connector.channels):
         specs = {channel.name: channel_spec(connector, channel) for channel in batch}
         needed = sum(specs[channel.name].end_bytes(writes=channel.direction == "in") for channel in batch)
@@ -162,15 +161,23 @@ async def _open_channels(
             for channel in batch:
                 spec = specs[channel.name]
                 if channel.direction == "out":
-                    # The app's writer lets nothing else through; but what the broker doesn't take would end the
+                    # The app's writer lets nothing else through; but what the other side doesn't take would end the
                     # connection, again and again.
-                    routing = channel.routing
-                    reader = open_reader(
-                        node, spec, bytes, RawCodec(), routing.address, acknowledge=False, published_by=routing
-                    )
-                    outbound[channel.name] = await stack.enter_async_context(reader)
+                    source = open_source(node, spec, channel.routing.address, _check_by(channel.routing))
+                    outbound[channel.name] = await stack.enter_async_context(source)
                 else:
                     full = partial(health.degrade, connector.name, f"channel {channel.name} is full", FULL_FOR)
-                    writer = open_writer(node, spec, bytes, RawCodec(), on_full=full)
-                    inbound[channel.name] = await stack.enter_async_context(writer)
+                    inbound[channel.name] = await stack.enter_async_context(open_sink(node, spec, on_full=full))
     return GatewayChannels(outbound=outbound, inbound=inbound, name=name, executor=executor)
+
+
+def _check_by(routing: Routing) -> Callable[[str, Metadata | None], None]:
+    """Return what raises `ConfigError` for a concrete topic and metadata that can't be published by this routing."""
+
+    def check(topic: str, metadata: Metadata | None) -> None:
+        if topic:
+            routing.check_topic(topic)
+        if metadata is not None:
+            routing.check_metadata(metadata)
+
+    return check

@@ -6,7 +6,7 @@ import contextlib
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import attrs
 import trio
@@ -25,9 +25,8 @@ from taktora_trio import (
     Outbound,
     PayloadOverflow,
     RawCodec,
-    Received,
 )
-from taktora_trio.channels import ChannelDescriptor
+from taktora_trio.channels import ChannelDescriptor, Envelope
 from taktora_trio.connectors.base import GatewayChannels
 from taktora_trio.connectors.mqtt.sessions.client_state import ClientState
 from taktora_trio.connectors.mqtt.sessions.memory import MemoryBroker
@@ -40,8 +39,8 @@ BACKOFF = Backoff(initial=1, maximum=4, factor=2, jitter=0)
 class Source:
     """What the app has sent; an exception in the queue is what reading it raises."""
 
-    def __init__(self, *payloads: bytes | Received[bytes] | Exception) -> None:
-        self.queue: deque[bytes | Received[bytes] | Exception] = deque(payloads)
+    def __init__(self, *payloads: bytes | Envelope | Exception) -> None:
+        self.queue: deque[bytes | Envelope | Exception] = deque(payloads)
         self.acknowledged: list[int] = []
         self.begun_before = 0
         self.begun: list[int] = []
@@ -49,7 +48,7 @@ class Source:
         self._taken = 0
         self._more = trio.Event()
 
-    def put(self, *payloads: bytes | Received[bytes] | Exception) -> None:
+    def put(self, *payloads: bytes | Envelope | Exception) -> None:
         self.queue.extend(payloads)
         self._more.set()
 
@@ -61,16 +60,16 @@ class Source:
     def unacknowledged(self) -> int:
         return self._taken + len(self.queue) - (self.acknowledged[-1] if self.acknowledged else 0)
 
-    def receive_nowait(self) -> Received[bytes]:
+    def receive_nowait(self) -> Envelope:
         if not self.queue:
             raise trio.WouldBlock
         payload = self.queue.popleft()
         if isinstance(payload, Exception):
             raise payload
         self._taken += 1
-        if isinstance(payload, Received):
+        if isinstance(payload, Envelope):
             return payload
-        return Received(payload, Header(self._taken, 0), "")
+        return Envelope(payload, Header(self._taken, 0), "")
 
     def begin(self, header: Header) -> None:
         self.begun.append(header.sequence_number)
@@ -112,8 +111,6 @@ class Sink:
         self.topics.append(topic)
         self.said.append((correlation_id, metadata))
         self.retained.append(retained)
-
-    def find_reader(self) -> None: ...
 
     async def send(
         self,
@@ -279,7 +276,9 @@ async def open_bridge(
 
     async def serve() -> None:
         await connector.serve_gateway(
-            GatewayChannels(outbound, inbound, duties=running.duties, revive=running.revive), board, running.stop
+            GatewayChannels(cast(Any, outbound), cast(Any, inbound), duties=running.duties, revive=running.revive),
+            board,
+            running.stop,
         )
         running.ended_at = trio.current_time()
         running.ended.set()

@@ -12,7 +12,8 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from taktora_trio import Backoff, ConfigError, Header, Metadata, Received
+from taktora_trio import Backoff, ConfigError, Header, Metadata
+from taktora_trio.channels import Envelope
 from taktora_trio.connectors.mqtt import reconnect
 from taktora_trio.connectors.mqtt.options import LastWill
 from taktora_trio.connectors.mqtt.sessions.session import ConnectFailed, ConnectRefused, Message, OnDone, SessionLost
@@ -296,7 +297,7 @@ async def test_metadata_and_correlation_ids_travel_both_ways(memory: Memory, aut
             (b"", None),
         ]
         for number, (correlation_id, of_it) in enumerate(said, 1):
-            running.sources["out"].put(Received(b"x", Header(number, 0, 0, correlation_id), "", of_it))
+            running.sources["out"].put(Envelope(b"x", Header(number, 0, 0, correlation_id), "", of_it))
         await wait_all_tasks_blocked()
         assert sink.take() == [b"x"] * 4
         assert sink.said == said

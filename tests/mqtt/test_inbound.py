@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import tracemalloc
 from collections.abc import AsyncIterator, Sequence
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import trio
@@ -30,7 +30,7 @@ async def open_inbound(
     board = HealthBoard(["mqtt"], on_event=lambda event: record.append((str(event.after), trio.current_time())))
     board.report("mqtt", Up())
     record.clear()
-    messages = InboundMessages(connector, {f"in{number}": sink for number, sink in enumerate(sinks)}, board)
+    messages = InboundMessages(connector, cast(Any, {f"in{n}": sink for n, sink in enumerate(sinks)}), board)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(board.expire)
         executor = Executor()

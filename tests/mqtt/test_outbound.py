@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter, deque
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from taktora_trio import Header, Metadata, MqttRouting, Outbound, Received
+from taktora_trio import Header, Metadata, MqttRouting, Outbound
+from taktora_trio.channels import Envelope
 from taktora_trio.connectors.mqtt.outbound import OutboundPump
 from taktora_trio.connectors.mqtt.sessions.session import ConnectFailed, Message, OnDone
 from taktora_trio.connectors.mqtt.wire.limits import NO_LIMITS, BrokerLimits, limits_of
@@ -264,7 +265,7 @@ async def test_an_app_that_goes_on_sending_does_not_keep_the_drain_going(fake: F
             source.put(b"more")
 
     session = Feeding()
-    pump = OutboundPump(outbound(window=7), source, max_inflight=64)
+    pump = OutboundPump(outbound(window=7), cast(Any, source), max_inflight=64)
     source.put(b"first")
     with trio.fail_after(10):
         await pump.drain(session)
@@ -274,7 +275,7 @@ async def test_an_app_that_goes_on_sending_does_not_keep_the_drain_going(fake: F
 async def test_room_that_comes_just_before_the_pump_looks_again_is_not_missed(autojump_clock: MockClock) -> None:
     """What waits in shared memory then was announced before, and is not announced again."""
     source, session = Source(*numbered(4)), FakeSession(acknowledges=False)
-    pump = OutboundPump(outbound(), source, max_inflight=2)
+    pump = OutboundPump(outbound(), cast(Any, source), max_inflight=2)
     woken = Context("out", Woken(on_message(pump), 0.0, session), Executor().runtime)
     with pump.publishing(session), trio.fail_after(1):
         for _ in range(2):  # two are on their way, and the second time it finds itself full
@@ -315,9 +316,9 @@ async def test_a_message_is_published_with_what_is_left_of_its_life(
     first, second = FakeSession(acknowledges=False), FakeSession()
     fake(first, second)
 
-    def sent(number: int, ago: float, expiry: int | None) -> Received[bytes]:
+    def sent(number: int, ago: float, expiry: int | None) -> Envelope:
         metadata = Metadata("text/plain", message_expiry=expiry)
-        return Received(b"%d" % number, Header(number, wall, now - int(ago * 1e9)), "", metadata)
+        return Envelope(b"%d" % number, Header(number, wall, now - int(ago * 1e9)), "", metadata)
 
     def expiries(session: FakeSession) -> dict[bytes, int | None]:
         return {message.payload: (message.metadata or Metadata()).message_expiry for message in session.published}
@@ -400,7 +401,7 @@ async def test_numbers_that_do_not_follow_on_each_other_never_share_an_identifie
     session = FakeSession(acknowledges=False)
     fake(session)
     async with open_bridge(outbound(), max_inflight=4) as running:
-        running.sources["out"].put(*[Received(b"%d" % number, Header(number, 0), "") for number in sent])
+        running.sources["out"].put(*[Envelope(b"%d" % number, Header(number, 0), "") for number in sent])
         await wait_all_tasks_blocked()
         assert session.payloads == [b"%d" % number for number in together]
         assert len(set(session.ids)) == len(together)

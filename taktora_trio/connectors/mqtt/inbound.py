@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from taktora_trio.channels import ChannelDescriptor
-from taktora_trio.connectors.base import PayloadSink
 from taktora_trio.connectors.mqtt.sessions.session import Message, Session
 from taktora_trio.connectors.mqtt.topics import FilterTree
 from taktora_trio.errors import BackPressure, PayloadOverflow, is_telling
@@ -22,6 +21,7 @@ from taktora_trio.health import HealthBoard
 
 if TYPE_CHECKING:
     from taktora_trio.connectors.mqtt.connector import MqttConnector
+    from taktora_trio.transport.sink import PayloadSink
 
 __all__ = ["MESSAGE_OVERHEAD", "InboundMessages"]
 

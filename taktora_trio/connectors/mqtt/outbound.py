@@ -8,18 +8,20 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 import trio
 
-from taktora_trio.channels import ChannelDescriptor, Header, Received
-from taktora_trio.connectors.base import PayloadSource
+from taktora_trio.channels import ChannelDescriptor, Envelope, Header
 from taktora_trio.connectors.mqtt.routing import MqttRouting
 from taktora_trio.connectors.mqtt.sessions.session import Message, Session
 from taktora_trio.errors import TransportError, is_telling
 from taktora_trio.escaping import escaped
 from taktora_trio.executor import Context
+
+if TYPE_CHECKING:
+    from taktora_trio.transport.source import PayloadSource
 
 __all__ = ["OutboundPump"]
 
@@ -59,7 +61,7 @@ class OutboundPump(trio.abc.ReceiveChannel[Session]):
         self._inflight: deque[tuple[int, Message, Header]] = deque()
         self._done: set[int] = set()  # packet identifiers that are done before one that came before them
         self._last = 0  # the sequence number of the newest in flight
-        self._ahead: Received[bytes] | None = None  # was taken, and can't be on its way together with those in flight
+        self._ahead: Envelope | None = None  # was taken, and can't be on its way together with those in flight
         self._waits = False
         self._progress = trio.Event()
         self._session: Session | None = None
@@ -253,7 +255,7 @@ class OutboundPump(trio.abc.ReceiveChannel[Session]):
             taken += 1
             message = Message(
                 fixed or received.topic,
-                received.value,
+                received.payload,
                 qos,
                 retain,
                 received.metadata,
