@@ -1,0 +1,213 @@
+"""The layers: one list in three places, no circle of imports, and generic code that names no protocol."""
+
+from __future__ import annotations
+
+import ast
+import graphlib
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+import taktora_trio
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "taktora_trio"
+LINT_IMPORTS = Path(sys.executable).with_name("lint-imports")
+
+PROTOCOL_WORD = re.compile(
+    r"mqtt|paho|mosquitto|gmqtt|qos|zenoh|(conn|pub|sub|unsub)ack|pub(rec|rel|comp)|connack|websocket", re.IGNORECASE
+)
+# Where a protocol is at home.
+PROTOCOLS_OWN = ("connectors/mqtt/", "chaos/mqtt/")
+# The lines elsewhere that may name one, and why.
+MAY_NAME = {
+    # names that are imported when they are first used, for `from taktora_trio import MqttConnector`
+    "__init__.py": re.compile(
+        r' *from taktora_trio\.connectors\.mqtt import (\w+) as \1| *"connectors\.mqtt": \(.*\),'
+    ),
+}
+# Still to do; this list is exact, so that it can only shrink.
+NAMES_ONE_STILL: set[str] = {
+    "chaos/__init__.py",
+    "chaos/app.py",
+    "chaos/command.py",
+    "chaos/faults.py",
+    "chaos/faulty.py",
+    "chaos/mosquitto.py",
+    "chaos/proxy.py",
+    "chaos/runner.py",
+    "chaos/server.py",
+    "chaos/subscriber.py",
+    "checks.py",
+    "cli.py",
+    "operate/forgetting.py",
+    "runners/deployment.py",
+    "runners/launch.py",
+    "runners/naming.py",
+    "runners/secrets.py",
+    "transport/domain.py",
+}
+HAS_A_CIRCLE_STILL: set[str] = {"taktora_trio.connectors.mqtt"}
+
+
+# One list
+
+
+def in_the_docstring() -> list[str]:
+    return listed(taktora_trio.__doc__ or "", "The layers.")
+
+
+def in_the_docs() -> list[str]:
+    return listed((ROOT / "docs" / "architecture.md").read_text(), "## Layers")
+
+
+def listed(text: str, heading: str) -> list[str]:
+    """The lines of the first block behind the heading: names with `|` between them, two spaces, and a description."""
+    block = re.search(r"^(    .*\n)+|^```text\n(.*\n)+?```", text[text.index(heading) :], re.MULTILINE)
+    assert block is not None
+    lines = [line.strip() for line in block.group().splitlines() if not line.startswith("```")]
+    return [re.split(r"  +", line, maxsplit=1)[0] for line in lines]
+
+
+def in_the_import_rules(pyproject: Path = ROOT / "pyproject.toml") -> list[str]:
+    [rule] = (
+        contract
+        for contract in tomllib.loads(pyproject.read_text())["tool"]["importlinter"]["contracts"]
+        if contract.get("exhaustive")
+    )
+    return list(rule["layers"])
+
+
+def test_docs_docstring_and_import_rules_have_the_same_list() -> None:
+    assert len(in_the_import_rules()) > 5
+    assert in_the_docstring() == in_the_import_rules()
+    assert in_the_docs() == in_the_import_rules()
+
+
+def test_every_module_is_in_a_layer() -> None:
+    named = {name for line in in_the_import_rules() for name in line.split(" | ")}
+    assert {path.stem for path in PACKAGE.iterdir() if is_module(path)} - {"__init__"} == named
+
+
+def is_module(path: Path) -> bool:
+    return path.suffix == ".py" or (path / "__init__.py").exists()
+
+
+@pytest.mark.skipif(not LINT_IMPORTS.exists(), reason="import-linter is not installed (`make check` does it)")
+def test_a_module_in_no_layer_fails_the_check(tmp_path: Path) -> None:
+    shutil.copytree(PACKAGE, tmp_path / "taktora_trio", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    (tmp_path / "taktora_trio" / "stray.py").write_text("")
+    done = subprocess.run(
+        [sys.executable, "-P", LINT_IMPORTS, "--no-cache"],
+        cwd=tmp_path, env={"PYTHONPATH": str(tmp_path)}, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "taktora_trio.stray" in re.sub(r"\s+", " ", done.stdout)
+
+
+# No circle
+
+
+@cache
+def modules() -> Mapping[str, Path]:
+    names = {}
+    for path in PACKAGE.rglob("*.py"):
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        names[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return names
+
+
+@cache
+def imports() -> Mapping[str, frozenset[str]]:
+    """By module, which of the package's modules it imports: at its top, in functions, and for type checkers alone."""
+    return {name: frozenset(imported_by(path)) - {name} for name, path in modules().items()}
+
+
+def imported_by(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name in modules())
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} imports by dots"
+            for alias in node.names:
+                full = f"{node.module}.{alias.name}"
+                if full in modules():
+                    yield full
+                elif node.module and node.module in modules():
+                    yield node.module
+
+
+def circle(graph: Mapping[str, Iterable[str]]) -> list[str]:
+    try:
+        graphlib.TopologicalSorter(graph).prepare()
+    except graphlib.CycleError as exc:
+        names: list[str] = exc.args[1]
+        return names[::-1]
+    return []
+
+
+def test_no_circle_of_modules() -> None:
+    assert bool(circle(imports())) == bool(HAS_A_CIRCLE_STILL), circle(imports())
+
+
+@pytest.mark.parametrize("package", sorted(name for name, path in modules().items() if path.name == "__init__.py"))
+def test_no_circle_in_a_package(package: str) -> None:
+    """Its modules and packages, each with all that is in it as one."""
+    depth = package.count(".") + 2
+    graph = defaultdict[str, set[str]](set)
+    for name, imported in imports().items():
+        for other in imported:
+            if name.startswith(f"{package}.") and other.startswith(f"{package}."):
+                one, two = (".".join(it.split(".")[:depth]) for it in (name, other))
+                if one != two:
+                    graph[one].add(two)
+    assert bool(circle(graph)) == (package in HAS_A_CIRCLE_STILL), circle(graph)
+
+
+def test_a_circle_is_found() -> None:
+    assert circle({"a": ["b"], "b": ["c"], "c": []}) == []
+    assert sorted(set(circle({"a": ["b"], "b": ["c"], "c": ["b"]}))) == ["b", "c"]
+    assert "taktora_trio.connectors.mqtt" in imports()["taktora_trio"], "imports for type checkers count"
+    assert "taktora_trio.executor" in imports()["taktora_trio.connectors.gateway"], "imports in functions count"
+
+
+# Generic code names no protocol
+
+
+def naming_lines(path: Path) -> list[str]:
+    """Lines of a file that name a protocol: in code, strings, docstrings and comments alike."""
+    name = path.relative_to(PACKAGE).as_posix()
+    if name.startswith(PROTOCOLS_OWN):
+        return []
+    may = MAY_NAME.get(name)
+    return [
+        f"{name}:{number}: {line.strip()}"
+        for number, line in enumerate(path.read_text().splitlines(), 1)
+        if PROTOCOL_WORD.search(line) and not (may is not None and may.fullmatch(line))
+    ]
+
+
+def test_generic_code_names_no_protocol() -> None:
+    found = {
+        path.relative_to(PACKAGE).as_posix(): lines for path in PACKAGE.rglob("*.py") if (lines := naming_lines(path))
+    }
+    new = [line for name, lines in found.items() if name not in NAMES_ONE_STILL for line in lines]
+    assert new == []
+    assert NAMES_ONE_STILL - found.keys() == set(), "done: take it off the list"
+
+
+def test_a_protocols_name_is_found() -> None:
+    for text in ("MqttConnector", "mqtts://", "of_qos_2", "PUBACK", "pubcomp", "mosquitto", "import paho"):
+        assert PROTOCOL_WORD.search(text), text
+    for text in ("requests", "acknowledge", "publish", "a broker", "subscriber"):
+        assert not PROTOCOL_WORD.search(text), text
+    assert any(naming_lines(PACKAGE / name) for name in ("connectors/mqtt/connector.py",)) is False
