@@ -47,7 +47,9 @@ async def open_client(port: int, *filters: str, qos: int = 1) -> AsyncIterator[C
 
     def on_message(client: paho.Client, userdata: object, message: paho.MQTTMessage) -> None:
         with contextlib.suppress(trio.RunFinishedError):  # a test that failed may be over before this thread is
-            token.run_sync_soon(put, Message(message.topic, bytes(message.payload), message.qos, message.retain))
+            token.run_sync_soon(
+                put, Message(message.topic, bytes(message.payload), message.qos, retained=message.retain)
+            )
 
     client = paho.Client(CallbackAPIVersion.VERSION2)
     client.max_inflight_messages_set(100)

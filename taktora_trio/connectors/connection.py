@@ -30,11 +30,14 @@ __all__ = [
 ]
 
 
-class Incoming(msgspec.Struct, frozen=True, gc=False):
-    """A message from the other side. A protocol may derive its own from it, with what it needs to acknowledge it."""
-
+class _Content(msgspec.Struct, frozen=True, gc=False):
     topic: str
     payload: bytes
+
+
+class Incoming(_Content, frozen=True, gc=False, kw_only=True):
+    """A message from the other side. A protocol may derive its own from it, with what it needs to acknowledge it."""
+
     reliable: bool = False
     """True if the other side keeps the message until `Connection.acknowledge`. It is then never discarded for want of
     room; one that is not reliable may be, and that is counted and shown."""

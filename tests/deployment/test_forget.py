@@ -28,7 +28,7 @@ async def test_a_deployment_is_forgotten_when_it_has_ended_and_not_before(broker
     topic = f"taktora/{domain.identity}-mqtt/health"
     async with open_client(broker.port, "taktora/+/health") as client:
         down = await client.receive()
-        assert (down.topic, down.payload, down.retain) == (topic, b"Down", True)
+        assert (down.topic, down.payload, down.retained) == (topic, b"Down", True)
         code, output, _ = await run_command(*said)
         assert code == 0
         assert output == (f"{broker.url} has forgotten client {domain.identity}-mqtt: its session, and {topic}")

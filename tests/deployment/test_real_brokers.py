@@ -121,10 +121,10 @@ async def test_retained_messages(session: Kind, broker: Broker, domain: Domain) 
             for writer, payload in ((first, b"old"), (second, b"x"), (third, b"y"), (first, b"new"), (second, b"")):
                 await writer.send(payload)
                 message = await client.receive()
-                assert (message.payload, message.retain) == (payload, False), "retained, though it was new"
+                assert (message.payload, message.retained) == (payload, False), "retained, though it was new"
         async with open_client(broker.port, "test/#") as late:
             message = await late.receive()
-            assert (message.topic, message.payload, message.retain) == ("test/kept", b"new", True)
+            assert (message.topic, message.payload, message.retained) == ("test/kept", b"new", True)
             assert late.messages.statistics().current_buffer_used == 0
     # A gateway that comes later gets what is kept, and only that.
     async with open_live([back, passing], session.options(broker.url), domain) as live:
@@ -340,7 +340,7 @@ async def test_the_last_will_and_the_farewell(session: Kind, kind: Traits, broke
         assert said == [b"Up", b"Down", b"Up", b"Down"]
     async with open_client(broker.port, topic) as late:
         message = await late.receive()
-        assert (message.payload, message.retain) == (b"Down", True)
+        assert (message.payload, message.retained) == (b"Down", True)
 
 
 async def test_a_client_id_that_can_stand_in_no_topic(

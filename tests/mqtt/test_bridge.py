@@ -307,7 +307,7 @@ async def test_metadata_and_correlation_ids_travel_both_ways(memory: Memory, aut
 
 
 def presence(session: FakeSession) -> list[tuple[bytes, int, bool]]:
-    return [(m.payload, m.qos, m.retain) for m in session.published if m.topic.startswith("taktora/")]
+    return [(m.payload, m.qos, m.retained) for m in session.published if m.topic.startswith("taktora/")]
 
 
 async def test_presence_is_up_when_connected_and_down_after_the_last_message(

@@ -41,7 +41,9 @@ class Client:
         return self.engine.take()[0]
 
     def publish(self, packet_id: int, qos: int = 1, payload: bytes = b"x", retain: bool = False) -> bytes:
-        self.engine.publish(Message("t", payload, qos, retain), packet_id, lambda *answer: self.done.append(answer))
+        self.engine.publish(
+            Message("t", payload, qos, retained=retain), packet_id, lambda *answer: self.done.append(answer)
+        )
         return self.engine.take()[0]
 
     def _deliver(self, message: Message) -> None:
@@ -94,12 +96,12 @@ def test_what_is_encoded_is_decoded(
     said: Metadata | None, data: bytes, topic: str, payload: bytes, qos: int, packet_id: int
 ) -> None:
     sender, receiver = Client(5).connect(), Client(5).connect()
-    sent = Message(topic, payload, qos, metadata=said, correlation_data=data)
+    sent = Message(topic, payload, qos, metadata=said, correlation_id=data)
     sender.engine.publish(sent, packet_id, lambda *_: None)
     receiver.receive(sender.engine.take()[0])
     expected = said if said != Metadata() else None
     assert receiver.messages == [
-        Message(topic, payload, qos, False, expected, packet_id if qos else 0, correlation_data=data)
+        Message(topic, payload, qos, packet_id if qos else 0, reliable=qos > 0, metadata=expected, correlation_id=data)
     ]
 
 

@@ -167,7 +167,7 @@ async def test_whether_it_was_retained_goes_along(autojump_clock: MockClock) -> 
     sink = Sink(window=1)
     async with open_inbound(sink) as (messages, _):
         for retain in (True, False, True):
-            messages.deliver(Message("topic/x", b"", retain=retain))
+            messages.deliver(Message("topic/x", b"", retained=retain))
         for _ in range(3):
             await wait_all_tasks_blocked()
             sink.take()

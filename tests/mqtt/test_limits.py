@@ -93,7 +93,7 @@ async def test_what_it_does_not_take_is_refused_and_not_sent(session: Any) -> No
                     Message("t", b"x" * 25, 1),
                     Message("t", b"", 1, metadata=Metadata(user_properties=(("name", "x" * 20),))),
                     Message("t", b"", 2),
-                    Message("t", b"", 1, retain=True),
+                    Message("t", b"", 1, retained=True),
                     Message("t", b"end", 1),
                 ]
                 for packet_id, message in enumerate(messages, 1):

@@ -43,7 +43,7 @@ async def test_a_message_has_the_topic_qos_and_retain_of_its_routing(fake: Fake,
     async with open_bridge(channel) as running:
         running.sources["out"].put(b"x")
         await wait_all_tasks_blocked()
-    assert session.published == [Message("a/b", b"x", 2, True)]
+    assert session.published == [Message("a/b", b"x", 2, retained=True)]
 
 
 async def test_no_more_than_max_inflight_are_on_their_way(fake: Fake, autojump_clock: MockClock) -> None:

@@ -149,26 +149,26 @@ async def test_payloads_are_any_bytes(rig: Rig) -> None:
 async def test_retained_messages_come_with_the_subscription(rig: Rig) -> None:
     inbox, published = Inbox(), trio.Event()
     async with rig.open() as publisher:
-        publisher.publish(Message("test/kept", b"kept", 1, retain=True), 1, lambda *_: published.set())
+        publisher.publish(Message("test/kept", b"kept", 1, retained=True), 1, lambda *_: published.set())
         publisher.publish(Message("test/passing", b"passing", 1), 2, ignore)
         with trio.fail_after(10):
             await published.wait()
     async with rig.open(inbox.put.send_nowait) as subscriber:
         await subscriber.subscribe({"test/#": 1})
         [message] = await inbox.take(1)
-        assert (message.topic, message.payload, message.retain) == ("test/kept", b"kept", True)
+        assert (message.topic, message.payload, message.retained) == ("test/kept", b"kept", True)
 
 
 async def test_with_mqtt_5_retained_messages_come_once_in_a_session(rig: Rig) -> None:
     inbox = Inbox()
     async with rig.open(inbox.put.send_nowait, **PERSISTENT) as session:
         inbox.acknowledge_to(session)
-        session.publish(Message("test/kept", b"kept", 1, retain=True), 1, ignore)
+        session.publish(Message("test/kept", b"kept", 1, retained=True), 1, ignore)
         await settle(rig, session)
         for times in (1, 0 if rig.v5 else 1):
             await session.subscribe({"test/#": 1})
             await settle(rig, session)
-            assert [message.retain for message in await inbox.take(times)] == [True] * times
+            assert [message.retained for message in await inbox.take(times)] == [True] * times
     assert inbox.is_empty()
 
 
@@ -405,14 +405,14 @@ async def test_properties_travel_with_mqtt_5(rig: Rig) -> None:
     metadata = Metadata("text/plain", "answers/here", 600, (("a", "1"), ("a", "2"), ("", "")))
     async with rig.open(inbox.put.send_nowait) as session:
         await session.subscribe({"test/+": 1})
-        session.publish(Message("test/a", b"with", 1, metadata=metadata, correlation_data=b"of a zero\0"), 1, ignore)
+        session.publish(Message("test/a", b"with", 1, metadata=metadata, correlation_id=b"of a zero\0"), 1, ignore)
         session.publish(Message("test/a", b"without", 1), 2, ignore)
-        session.publish(Message("test/a", b"data alone", 1, correlation_data=bytes(range(100))), 3, ignore)
+        session.publish(Message("test/a", b"data alone", 1, correlation_id=bytes(range(100))), 3, ignore)
         messages = await inbox.take(3)
     assert [message.payload for message in messages] == [b"with", b"without", b"data alone"]
     assert [message.metadata for message in messages] == [metadata if rig.v5 else None, None, None]
     data = [b"of a zero\0", b"", bytes(range(100))]
-    assert [message.correlation_data for message in messages] == (data if rig.v5 else [b"", b"", b""])
+    assert [message.correlation_id for message in messages] == (data if rig.v5 else [b"", b"", b""])
 
 
 async def test_the_will_is_published_when_the_connection_breaks_and_not_after_a_farewell(rig: Rig) -> None:

@@ -75,7 +75,7 @@ async def _clear(session: Session, topic: str, seconds: float) -> None:
         refusals.append(refusal)
         answered.set()
 
-    session.publish(Message(topic, b"", 1, retain=True), OWN_PACKET_IDS, done)
+    session.publish(Message(topic, b"", 1, retained=True), OWN_PACKET_IDS, done)
     async with move_on_when(session.wait_until_lost):
         with trio.move_on_after(seconds):
             await answered.wait()

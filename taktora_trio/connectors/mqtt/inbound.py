@@ -109,9 +109,9 @@ class InboundMessages:
             delivery.sink.send_nowait(
                 message.payload,
                 topic=topic,
-                correlation_id=message.correlation_data,
+                correlation_id=message.correlation_id,
                 metadata=message.metadata,
-                retained=message.retain,
+                retained=message.retained,
             )
         except BackPressure:
             return False
@@ -158,9 +158,9 @@ class InboundMessages:
             await delivery.sink.send(
                 message.payload,
                 topic=topic,
-                correlation_id=message.correlation_data,
+                correlation_id=message.correlation_id,
                 metadata=message.metadata,
-                retained=message.retain,
+                retained=message.retained,
             )
         except PayloadOverflow as exc:
             self._discard_oversized(delivery, message, exc)
@@ -211,7 +211,7 @@ def _size(message: Message) -> int:
     """Bytes of memory that a message takes in the backlog, whatever the broker puts into it."""
     topic, metadata = message.topic, message.metadata
     size = len(message.payload) + len(topic) * (1 if topic.isascii() else 4) + MESSAGE_OVERHEAD
-    size += len(message.correlation_data)
+    size += len(message.correlation_id)
     if metadata is not None:
         size += sys.getsizeof(metadata.content_type) + sys.getsizeof(metadata.response_topic)
         for name, value in metadata.user_properties:

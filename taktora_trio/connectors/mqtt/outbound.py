@@ -257,9 +257,9 @@ class OutboundPump(trio.abc.ReceiveChannel[Session]):
                 fixed or received.topic,
                 received.payload,
                 qos,
-                retain,
-                received.metadata,
-                correlation_data=header.correlation_id,
+                retained=retain,
+                metadata=received.metadata,
+                correlation_id=header.correlation_id,
             )
             packet_id = self._first_id + number % self._max_inflight
             inflight.append((packet_id, message, header))

@@ -107,7 +107,7 @@ class Presence:
 
     def _publish(self, session: Session, payload: bytes, packet_id: int, on_done: OnDone) -> None:
         assert self.topic is not None
-        session.publish(Message(self.topic, payload, 1, retain=True), packet_id, on_done)
+        session.publish(Message(self.topic, payload, 1, retained=True), packet_id, on_done)
 
     def _answered(self, packet_id: int, refusal: str) -> None:
         self._unanswered = self._logins_unanswered = 0

@@ -119,7 +119,7 @@ class AiomqttSession(Session):
             return
         properties = publish_properties(message) if self._v5 else None
         self._publishing = True
-        info = self._paho.publish(message.topic, message.payload, message.qos, message.retain, properties)
+        info = self._paho.publish(message.topic, message.payload, message.qos, message.retained, properties)
         self._publishing = False
         if info.rc != paho.MQTT_ERR_SUCCESS:
             self.lose(f"publishing failed: {paho.error_string(info.rc)}")
@@ -129,9 +129,9 @@ class AiomqttSession(Session):
             self._pending[info.mid] = (on_done, packet_id)
 
     def _refusal(self, message: Message) -> str:
-        properties = encode_properties(message.metadata, message.correlation_data)
+        properties = encode_properties(message.metadata, message.correlation_id)
         length = 2 + len(message.topic.encode()) + 2 * bool(message.qos) + len(properties) + len(message.payload)
-        return self.limits.refusal(length, message.qos, message.retain)
+        return self.limits.refusal(length, message.qos, message.retained)
 
     def acknowledge(self, message: Message) -> None:
         self._state.acknowledge(message)
@@ -198,11 +198,12 @@ class AiomqttSession(Session):
             topic,
             bytes(arrived.payload),
             arrived.qos,
-            arrived.retain,
-            metadata_of(properties),
             arrived.mid,
             arrived.dup,
-            correlation_data=getattr(properties, "CorrelationData", b""),
+            reliable=arrived.qos > 0,
+            retained=arrived.retain,
+            metadata=metadata_of(properties),
+            correlation_id=getattr(properties, "CorrelationData", b""),
         )
         if not message.qos:
             self._on_message(message)

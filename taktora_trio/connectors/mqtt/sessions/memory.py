@@ -70,7 +70,7 @@ class _Client:
         if qos:
             self.next_id = self.next_id % 65_535 + 1
             packet_id = self.next_id
-        message = msgspec.structs.replace(message, qos=qos, packet_id=packet_id, dup=False)
+        message = msgspec.structs.replace(message, qos=qos, packet_id=packet_id, dup=False, reliable=qos > 0)
         if qos:
             self.unacknowledged[packet_id] = message
         return message
@@ -100,7 +100,7 @@ class MemoryBroker:
         return cls._brokers[host, port]
 
     def deliver(self, message: Message) -> None:
-        if message.retain:
+        if message.retained:
             self.retained[message.topic] = message
         connected = {id(session.client): session for session in self.sessions}
         clients = [session.client for session in self.sessions]
@@ -190,7 +190,7 @@ class MemorySession(Session):
         if self._lost is None:
             refusal = self._broker.refused_topics.get(message.topic, "")
             if not refusal:
-                sent = message if self.v5 else msgspec.structs.replace(message, metadata=None, correlation_data=b"")
+                sent = message if self.v5 else msgspec.structs.replace(message, metadata=None, correlation_id=b"")
                 self._broker.deliver(sent)
             on_done(packet_id, refusal if self.v5 and message.qos else "")
 
@@ -222,7 +222,7 @@ class MemorySession(Session):
             self._ended.set()
             if self._will is not None and not politely:
                 will = self._will
-                self._broker.deliver(Message(will.topic, will.payload, will.qos, will.retain))
+                self._broker.deliver(Message(will.topic, will.payload, will.qos, retained=will.retain))
 
     def _acknowledge_due(self) -> None:
         for packet_id, _ in self._state.due():

@@ -47,7 +47,7 @@ def connect_properties(options: MqttOptions) -> Properties:
 
 def publish_properties(message: Message) -> Properties | None:
     metadata = message.metadata or _NOTHING
-    if not message.correlation_data and metadata is _NOTHING:
+    if not message.correlation_id and metadata is _NOTHING:
         return None
     properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
     if metadata.message_expiry is not None:
@@ -56,8 +56,8 @@ def publish_properties(message: Message) -> Properties | None:
         properties.ContentType = metadata.content_type
     if metadata.response_topic:
         properties.ResponseTopic = metadata.response_topic
-    if message.correlation_data:
-        properties.CorrelationData = message.correlation_data
+    if message.correlation_id:
+        properties.CorrelationData = message.correlation_id
     if metadata.user_properties:
         properties.UserProperty = list(metadata.user_properties)
     return properties

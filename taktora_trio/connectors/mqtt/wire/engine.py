@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 
+import msgspec
+
 from taktora_trio.connectors.mqtt.wire import packets
 from taktora_trio.connectors.mqtt.wire.answers import decode_ack, decode_suback
 from taktora_trio.connectors.mqtt.wire.connack import Connack, decode_connack
@@ -98,13 +100,13 @@ class Engine:
         payload, qos = message.payload, message.qos
         properties = b""
         if self._version == 5:
-            metadata, data = message.metadata, message.correlation_data
+            metadata, data = message.metadata, message.correlation_id
             properties = packets.encode_properties(metadata, data) if data or metadata is not None else b"\0"
         length = len(topic) + len(properties) + len(payload) + (2 if qos else 0)
-        if length > self._largest or qos > self._highest_qos or (message.retain and self._retains_none):
-            on_done(packet_id, self._limits.refusal(length, qos, message.retain))
+        if length > self._largest or qos > self._highest_qos or (message.retained and self._retains_none):
+            on_done(packet_id, self._limits.refusal(length, qos, message.retained))
             return
-        first = 0x30 | qos << 1 | message.retain | message.dup << 3
+        first = 0x30 | qos << 1 | message.retained | message.dup << 3
         head = bytes((first, length)) if length < 0x80 else bytes((first,)) + packets.varint(length)
         out = self._out
         if qos:
@@ -303,15 +305,7 @@ class Engine:
     def _deliver_oversized(self, data: bytes, first: int, start: int, length: int) -> None:
         message = decode_publish(data, first, start, len(data), self._version)
         size = length - (len(data) - start) + len(message.payload) + message.skipped
-        shell = Message(
-            message.topic,
-            b"",
-            message.qos,
-            message.retain,
-            packet_id=message.packet_id,
-            dup=message.dup,
-            skipped=size,
-        )
+        shell = msgspec.structs.replace(message, payload=b"", metadata=None, correlation_id=b"", skipped=size)
         try:
             new = not message.qos or self._state.arrived(shell)
         except ValueError as exc:

@@ -179,7 +179,16 @@ def decode_publish(data: bytes, first: int, start: int, end: int, version: int) 
             position += 1
         elif _varint_at(data, position, end)[0] > _MOST_PROPERTIES:
             # Not an end of the session: the broker may have it from any client, and would send it again.
-            return Message(topic, b"", qos, first & 1 == 1, None, packet_id, first & 8 == 8, skipped=end - position)
+            return Message(
+                topic,
+                b"",
+                qos,
+                packet_id,
+                first & 8 == 8,
+                reliable=qos > 0,
+                retained=first & 1 == 1,
+                skipped=end - position,
+            )
         else:
             properties, position = decode_properties(data, position, end)
             metadata, correlation_data = _metadata_of(properties), properties.get(0x09, b"")
@@ -189,11 +198,12 @@ def decode_publish(data: bytes, first: int, start: int, end: int, version: int) 
         topic,
         data[position:end],
         qos,
-        first & 1 == 1,
-        metadata,
         packet_id,
         first & 8 == 8,
-        correlation_data=correlation_data,
+        reliable=qos > 0,
+        retained=first & 1 == 1,
+        metadata=metadata,
+        correlation_id=correlation_data,
     )
 
 
