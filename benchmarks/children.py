@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import trio
 
-from taktora_trio.processes.process import stop_process
+from taktora_trio.processes.parent import stop_process
 
 __all__ = ["ROOT", "halves_of", "open_child", "open_python"]
 

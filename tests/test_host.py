@@ -33,7 +33,8 @@ from taktora_trio import (
 from taktora_trio.connectors.plan import health_spec, specs_of
 from taktora_trio.health import Failure, HealthEvents
 from taktora_trio.host.host import ConnectorHost, open_connector_host
-from taktora_trio.processes.link import GatewayStarted, SupervisorLink
+from taktora_trio.processes.child.supervisor_link import SupervisorLink
+from taktora_trio.processes.link import GatewayStarted
 from taktora_trio.transport.domain import Domain, Node, open_node
 from taktora_trio.transport.health import GatewayIdentity, HealthReporter, open_health_reporter, start_time
 from taktora_trio.transport.ports import EnvelopePublisher, open_envelope_publisher

@@ -20,7 +20,7 @@ __all__ = ["Half", "Subject", "open_subject"]
 
 Half: TypeAlias = Literal["gateway", "plugin"]
 TARGET = "taktora_trio.chaos.app:deployment"
-_GATEWAY, _WARM = " taktora_trio gateway ", " taktora_trio.processes.warm "  # in command lines
+_GATEWAY, _WARM = " taktora_trio gateway ", " taktora_trio.processes.child.zygote "  # in command lines
 _LIFETIME = 3600  # seconds, should whoever watches it be killed
 _STOP_TIMEOUT, _ORPHANS_TIMEOUT = 8.0, 8.0
 _KEPT_LINES, _LINE_LIMIT = 200, 16_000

@@ -31,7 +31,8 @@ from taktora_trio.health import (
     HealthEvents,
     Up,
 )
-from taktora_trio.processes.link import GatewayFailed, GatewayStarted, ReviveGateway, SupervisorLink
+from taktora_trio.processes.child.supervisor_link import SupervisorLink
+from taktora_trio.processes.link import GatewayFailed, GatewayStarted, ReviveGateway
 from taktora_trio.processes.patience import sleep_running
 from taktora_trio.processes.pidfd import wait_for_exit
 from taktora_trio.supervision.allowance import Allowance

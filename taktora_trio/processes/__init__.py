@@ -1,15 +1,9 @@
 """Operating-system processes: started, watched, listened to, and never left behind.
 
-process             a process as something to supervise
-notify, link        what a process and its supervisor tell each other
-output              what a process writes, line by line
-descendants, pidfd  that nothing outlives its owner, and that an end is noticed at once
-procfs              what the kernel tells of a process
-patience            time that counts only while we run
-interpreter         starting another Python that finds what this one finds
-warm                starting a process by forking one that has everything imported
+parent/         what runs in a supervisor
+child/          what runs in a process that may be supervised
+link            the messages between the two
+interpreter     starting another Python that finds what this one finds
+patience        time that counts only while we run
+pidfd, procfs   noticing the end of any process, and what the kernel says of one
 """
-
-from taktora_trio.processes.process import as_process, spawn
-
-__all__ = ["as_process", "spawn"]

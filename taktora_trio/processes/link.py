@@ -1,60 +1,53 @@
-"""The link between a child and its supervisor: an inherited socket.
+"""The link between a supervisor and each of its child processes: a socket, and the messages on it.
 
-Its end of file means that the supervisor is gone, however it ended. (PR_SET_PDEATHSIG would be bound to the thread that
-spawned the child, which trio ends when it has been idle.) Over it the supervisor tells the plugin of the gateway's
-comings and goings, and the plugin may ask for the gateway to be revived; a gateway that was not given up is then told.
+The child inherits its end. Its end of file means that the supervisor is gone, however it ended. (PR_SET_PDEATHSIG would
+be bound to the thread that spawned the child, which trio ends when it has been idle.)
+
+The supervisor tells the plugin when a gateway starts or fails. The plugin may ask for the gateway to be revived; a
+gateway that was not given up is then told to connect at once.
 """
 
 from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from typing import TypeAlias
 
 import msgspec
 import trio
 
-from taktora_trio.errors import ConfigError
 from taktora_trio.health import Failure
-from taktora_trio.processes.pidfd import wait_for_exit
 
-__all__ = [
-    "ChildLink",
-    "GatewayFailed",
-    "GatewayStarted",
-    "Message",
-    "ReviveGateway",
-    "SupervisorLink",
-    "inherited_link",
-    "open_link",
-]
+__all__ = ["VARIABLE", "GatewayFailed", "GatewayStarted", "LinkEnd", "Message", "ReviveGateway"]
 
 log = logging.getLogger(__name__)
 
-_VARIABLE = "TAKTORA_SUPERVISOR"
-_DYING = 2.0  # seconds; more than any process takes to end that has been killed
+VARIABLE = "TAKTORA_SUPERVISOR"
+"""In a child's environment: the inherited descriptor, the supervisor's process id, and the child's incarnation."""
 _LIMIT = 64 * 1024  # bytes of one message
 
 
 class GatewayStarted(msgspec.Struct, frozen=True, tag=True):
-    """The supervisor has started that incarnation of the gateway; reports of earlier ones no longer count."""
+    """The supervisor has started this incarnation of the gateway. Reports of earlier ones no longer count."""
 
     incarnation: int
     pid: int
 
 
 class GatewayFailed(msgspec.Struct, frozen=True, tag=True):
-    """That gateway process has ended, and this is how, and what comes next."""
+    """A gateway process has ended: how, and what comes next."""
 
     pid: int
     failure: Failure
 
 
 class ReviveGateway(msgspec.Struct, frozen=True, tag=True):
-    """The gateway is to be started again, or to connect at once. The plugin asks its supervisor, that the gateway."""
+    """Start the gateway again, or, where it runs, connect at once.
+
+    The plugin sends it to the supervisor, and the supervisor to a gateway that it has not given up.
+    """
 
 
 Message: TypeAlias = GatewayStarted | GatewayFailed | ReviveGateway
@@ -62,8 +55,8 @@ _decode = msgspec.json.Decoder(Message).decode
 _encode = msgspec.json.Encoder().encode
 
 
-class _End:
-    """One end of the socket. Messages keep their bounds (SOCK_SEQPACKET, unix(7))."""
+class LinkEnd:
+    """One end of the link. Messages keep their bounds (SOCK_SEQPACKET, unix(7))."""
 
     def __init__(self, sock: socket.socket) -> None:
         sock.setblocking(False)
@@ -73,14 +66,14 @@ class _End:
         return self._socket.fileno()
 
     def send(self, message: Message) -> None:
-        """Send it if that takes no waiting; a peer that reads nothing is about to be ended by its watchdog."""
+        """Send a message if that takes no waiting. (A peer that reads nothing is about to be ended by its watchdog.)"""
         try:
             self._socket.send(_encode(message))
         except OSError as exc:
             log.debug("a message on the link was not taken: %s", exc)
 
     async def messages(self) -> AsyncIterator[Message]:
-        """What the peer sends, until it is gone, or this end is closed."""
+        """Yield each message of the peer, until the peer is gone or this end is closed."""
         while self._socket.fileno() >= 0:
             try:
                 await trio.lowlevel.wait_readable(self._socket)
@@ -105,72 +98,3 @@ class _End:
         with contextlib.suppress(RuntimeError):  # the loop has ended, and nobody waits any more
             trio.lowlevel.notify_closing(self._socket)
         self._socket.close()
-
-
-class ChildLink(_End):
-    """The supervisor's end, to one incarnation of a child."""
-
-    def __init__(self, ours: socket.socket, theirs: socket.socket) -> None:
-        super().__init__(ours)
-        self._theirs = theirs
-
-    @property
-    def fd(self) -> int:
-        """What the child is to inherit."""
-        return self._theirs.fileno()
-
-    def environment(self, incarnation: int) -> dict[str, str]:
-        """What the child needs besides the inherited descriptor."""
-        return {_VARIABLE: f"{self.fd} {os.getpid()} {incarnation}"}
-
-    def child_has_it(self) -> None:
-        """Only the child holds its end now."""
-        self._theirs.close()
-
-
-class SupervisorLink(_End):
-    """The child's end, which tells who its supervisor is, and which incarnation it is itself."""
-
-    def __init__(self, sock: socket.socket, pid: int, incarnation: int) -> None:
-        super().__init__(sock)
-        self.pid = pid
-        self.incarnation = incarnation
-
-    @property
-    def is_gone(self) -> bool:
-        """Whether the supervisor has ended; its process id may then be another's."""
-        return os.getppid() != self.pid
-
-    async def wait_until_gone(self) -> None:
-        """Wait until the supervisor has ended, however it did."""
-        if not self.is_gone:
-            await wait_for_exit(self.pid)
-
-
-@contextlib.contextmanager
-def open_link() -> Iterator[ChildLink]:
-    """In the supervisor, for each incarnation: pass `fd` and `environment` to it, then call `child_has_it`."""
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    link = ChildLink(ours, theirs)
-    try:
-        yield link
-    finally:
-        link.child_has_it()
-        link.close()
-
-
-def inherited_link() -> SupervisorLink | None:
-    """In a child: the link to its supervisor, or `None` where nobody of ours supervises it. Ask once.
-
-    Raises `ConfigError` if the variable that tells of it is not from a supervisor of ours.
-    """
-    value = os.environ.pop(_VARIABLE, None)
-    if value is None:
-        return None
-    try:
-        fd, pid, incarnation = map(int, value.split())
-        os.set_inheritable(fd, False)
-        sock = socket.socket(fileno=fd)
-    except (ValueError, OverflowError, OSError) as exc:
-        raise ConfigError(f"{_VARIABLE}={value!r} is not from a supervisor of ours: unset it") from exc
-    return SupervisorLink(sock, pid, incarnation)

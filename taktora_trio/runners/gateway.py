@@ -10,8 +10,9 @@ import trio
 from trio_util import RepeatedEvent, move_on_when
 
 from taktora_trio.connectors.gateway import ConnectorGateway, open_connector_gateway
-from taktora_trio.processes.link import ReviveGateway, SupervisorLink
-from taktora_trio.processes.notify import LifeSigns
+from taktora_trio.processes.child.life_signs import LifeSigns
+from taktora_trio.processes.child.supervisor_link import SupervisorLink
+from taktora_trio.processes.link import ReviveGateway
 from taktora_trio.runners.deployment import Deployment
 from taktora_trio.runners.naming import warn_of_names_that_pass
 from taktora_trio.runners.revival import answer

@@ -15,7 +15,7 @@ from trio_util import RepeatedEvent, move_on_when
 from taktora_trio.connectors.gateway import ConnectorGateway, open_connector_gateway
 from taktora_trio.connectors.plan import specs_of
 from taktora_trio.host.host import ConnectorHost, open_connector_host
-from taktora_trio.processes.notify import LifeSigns
+from taktora_trio.processes.child.life_signs import LifeSigns
 from taktora_trio.runners.deployment import Deployment
 from taktora_trio.runners.gateway_thread import run_in_thread
 from taktora_trio.runners.naming import warn_of_names_that_pass

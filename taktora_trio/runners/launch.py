@@ -28,10 +28,11 @@ from taktora_trio.connectors.mqtt.options import BrokerAddress
 from taktora_trio.connectors.mqtt.preflight import check_reachable
 from taktora_trio.errors import ConfigError, ConnectorError
 from taktora_trio.processes import interpreter
-from taktora_trio.processes.link import SupervisorLink, inherited_link
-from taktora_trio.processes.notify import LifeSigns, inherited_life_signs
-from taktora_trio.processes.output import Stream, open_writer, tag_console, tag_json
-from taktora_trio.processes.process import spawn
+from taktora_trio.processes.child.life_signs import LifeSigns, inherited_life_signs
+from taktora_trio.processes.child.supervisor_link import SupervisorLink, inherited_link
+from taktora_trio.processes.parent.output import Stream, open_writer
+from taktora_trio.processes.parent.process import spawn
+from taktora_trio.processes.parent.tags import tag_console, tag_json
 from taktora_trio.runners.deployment import Deployment
 from taktora_trio.runners.limits import BOTH_ENDS, ONE_END, OWNER_AND_ONE_END, make_room
 from taktora_trio.runners.loading import hiding_python, load_deployment
@@ -44,7 +45,7 @@ from taktora_trio.runners.surroundings import settle
 from taktora_trio.transport.domain import Domain
 
 if TYPE_CHECKING:
-    from taktora_trio.processes.warm import Zygote
+    from taktora_trio.processes.parent.warm import Zygote
     from taktora_trio.runners.split import Halves
 
 __all__ = [
@@ -351,7 +352,7 @@ def _halves(
 @contextlib.asynccontextmanager
 async def _zygote(run: RunOptions) -> AsyncIterator[Zygote | None]:
     if run.warm:
-        from taktora_trio.processes.warm import open_zygote  # most runs have none, and the supervisor is small
+        from taktora_trio.processes.parent.warm import open_zygote  # most runs have none, and the supervisor is small
 
         async with open_zygote("taktora_trio.cli:main", _GATEWAY_MODULES) as zygote:
             yield zygote

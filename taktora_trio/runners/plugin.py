@@ -10,8 +10,8 @@ from trio_util import move_on_when
 
 from taktora_trio.connectors.plan import specs_of
 from taktora_trio.host.host import open_connector_host
-from taktora_trio.processes.link import SupervisorLink
-from taktora_trio.processes.notify import LifeSigns
+from taktora_trio.processes.child.life_signs import LifeSigns
+from taktora_trio.processes.child.supervisor_link import SupervisorLink
 from taktora_trio.runners.deployment import Deployment
 from taktora_trio.runners.status import open_life, tell_health
 from taktora_trio.transport.domain import Domain, open_node

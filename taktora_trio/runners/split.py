@@ -16,11 +16,14 @@ from trio_util import RepeatedEvent, move_on_when
 from taktora_trio.connectors.plan import specs_of
 from taktora_trio.errors import Escalated
 from taktora_trio.health import Failure
-from taktora_trio.processes.descendants import Reaper, become_subreaper
-from taktora_trio.processes.link import ChildLink, GatewayFailed, GatewayStarted, ReviveGateway
-from taktora_trio.processes.notify import LifeSigns
-from taktora_trio.processes.output import Stream, without_controls
-from taktora_trio.processes.process import Child, Start, StartProcess, as_process
+from taktora_trio.processes.child.life_signs import LifeSigns
+from taktora_trio.processes.link import GatewayFailed, GatewayStarted, ReviveGateway
+from taktora_trio.processes.parent.child_link import ChildLink
+from taktora_trio.processes.parent.descendants import Reaper, become_subreaper
+from taktora_trio.processes.parent.group import Child
+from taktora_trio.processes.parent.output import Stream
+from taktora_trio.processes.parent.process import Start, StartProcess, as_process
+from taktora_trio.processes.parent.tags import without_controls
 from taktora_trio.runners.deployment import Deployment
 from taktora_trio.runners.limits import give_back
 from taktora_trio.runners.revival import STARTS_AGAIN, answer

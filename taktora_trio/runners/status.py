@@ -12,7 +12,7 @@ import trio
 
 from taktora_trio.escaping import escaped
 from taktora_trio.health import ConnectorHealth, HealthEvents
-from taktora_trio.processes.notify import LifeSigns
+from taktora_trio.processes.child.life_signs import LifeSigns
 
 __all__ = ["StatusLine", "open_life", "tell_health"]
 

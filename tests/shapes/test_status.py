@@ -4,7 +4,7 @@ import trio
 from trio.testing import MockClock
 
 from taktora_trio.health import Connecting, Down, HealthBoard, Up
-from taktora_trio.processes.notify import LifeSigns
+from taktora_trio.processes.child.life_signs import LifeSigns
 from taktora_trio.runners.status import StatusLine, tell_health
 
 

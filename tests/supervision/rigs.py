@@ -13,11 +13,12 @@ from trio_util import AsyncValue
 
 from taktora_trio import RestartPolicy
 from taktora_trio.health import Failure, FailureKind
-from taktora_trio.processes import as_process, spawn
-from taktora_trio.processes.process import Child, Start
+from taktora_trio.processes.parent import as_process, spawn
+from taktora_trio.processes.parent.group import Child
+from taktora_trio.processes.parent.process import Start
 from taktora_trio.supervision import Exit, Supervisor, as_task
 from taktora_trio.supervision.supervisor import Runner
-from tests.supervision.children import program
+from tests.processes.children import program
 
 __all__ = ["Act", "ProcessRig", "Rig", "TaskRig"]
 

@@ -14,7 +14,7 @@ from trio.testing import wait_all_tasks_blocked
 from taktora_trio import Backoff, RestartPolicy
 from taktora_trio.errors import Escalated
 from taktora_trio.health import Failure
-from tests.supervision.children import BACKOFF, LONG, POLICY
+from tests.processes.children import BACKOFF, LONG, POLICY
 from tests.supervision.rigs import Act, ProcessRig, Rig, TaskRig
 
 NEVER_AGAIN = Backoff(initial=3600, maximum=3600, jitter=0)  # within a test

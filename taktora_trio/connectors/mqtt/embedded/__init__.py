@@ -17,8 +17,8 @@ import trio
 from taktora_trio.connectors.mqtt.options import BrokerAddress
 from taktora_trio.errors import ConfigError
 from taktora_trio.processes import interpreter
-from taktora_trio.processes.link import open_link
-from taktora_trio.processes.process import stop_process
+from taktora_trio.processes.parent import stop_process
+from taktora_trio.processes.parent.child_link import open_link
 
 __all__ = ["open_embedded_broker"]
 

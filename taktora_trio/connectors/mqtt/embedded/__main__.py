@@ -10,7 +10,7 @@ import sys
 
 from amqtt.broker import Broker
 
-from taktora_trio.processes.link import inherited_link
+from taktora_trio.processes.child.supervisor_link import inherited_link
 
 
 async def main(port: int) -> None:

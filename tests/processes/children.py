@@ -14,9 +14,9 @@ import trio
 
 from taktora_trio import Backoff, RestartPolicy
 from taktora_trio.health import Failure
-from taktora_trio.processes import as_process, spawn
-from taktora_trio.processes.link import ChildLink
-from taktora_trio.processes.output import Stream
+from taktora_trio.processes.parent import as_process, spawn
+from taktora_trio.processes.parent.child_link import ChildLink
+from taktora_trio.processes.parent.output import Stream
 from taktora_trio.supervision import Exit, Supervisor
 
 __all__ = ["BACKOFF", "LONG", "POLICY", "PYTHON", "Children", "open_children", "program"]

@@ -1,6 +1,6 @@
-"""What a process tells its supervisor, by systemd's protocol (sd_notify(3)): the same under systemd and under ours.
+"""What a process says to its supervisor, by systemd's protocol (sd_notify(3)): the same under systemd and under ours.
 
-A datagram to the socket named by `NOTIFY_SOCKET` holds lines: `READY=1` once it works, `STATUS=` for people,
+A datagram to the socket named by `NOTIFY_SOCKET` holds lines: `READY=1` once the process works, `STATUS=` for people,
 `WATCHDOG=1` as a sign of life at least every `WATCHDOG_USEC` microseconds, `ERRNO=` for what it is about to die of,
 `EXTEND_TIMEOUT_USEC=` where a start takes longer, `STOPPING=1` when it ends.
 """
@@ -13,15 +13,13 @@ import logging
 import os
 import signal
 import socket
-import struct
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 
-import attrs
 import trio
 
 from taktora_trio.errors import ConfigError
 
-__all__ = ["LifeSigns", "Notification", "NotifySocket", "inherited_life_signs", "open_notify_socket"]
+__all__ = ["LifeSigns", "inherited_life_signs"]
 
 log = logging.getLogger(__name__)
 
@@ -29,11 +27,10 @@ _BEATS = 4  # signs of life in a watchdog period, so that a late one is no hang 
 _UNWATCHED = 10.0  # seconds of a period where no supervisor has said one; who looks from outside knows no longer one
 _GRACE = 2  # so many silent periods after which a process begins to end itself, should its supervisor not do it
 _DIGITS = 20  # fewer than these fit into 64 bits
-_CREDENTIALS = struct.Struct("3i")  # struct ucred: pid, uid, gid (unix(7))
 
 
 class LifeSigns:
-    """In a supervised process: tells that it is ready, that it lives, and that it ends; else silent."""
+    """Tells the supervisor that this process is ready, lives, and ends. Does nothing where there is no supervisor."""
 
     def __init__(self, address: str | None, watchdog: float | None) -> None:
         self.watchdog = watchdog
@@ -46,44 +43,45 @@ class LifeSigns:
             with contextlib.suppress(OSError):
                 self._socket.connect(address)
         self._stalled: str | None = None
-        self._status = ""  # what was told last, of which a stall takes the place for as long as it lasts
+        self._status = ""  # the last one; a stall is shown in its place while it lasts
 
     def close(self) -> None:
-        """Nothing more will be told."""
+        """Send nothing more."""
         self._socket.close()
 
     async def ready(self, status: str) -> None:
-        """The services are open, and the loop runs."""
+        """Say that the services are open and the loop runs."""
         self._status = status
         await self._send(f"READY=1\nSTATUS={status}")
 
     async def status(self, status: str, *, extend: float | None = None) -> None:
-        """Tell people what it does now; before it is ready, ask for `extend` seconds more."""
+        """Say, for people, what this process does now. Before it is ready, ask for `extend` seconds more."""
         self._status = status
         more = f"\nEXTEND_TIMEOUT_USEC={int(extend * 1e6)}" if extend else ""
         await self._send(f"STATUS={status}{more}")
 
     def stopping(self) -> None:
-        """It ends, of its own accord or as asked; signs of life stop, too."""
+        """Say that this process ends, of its own accord or as asked. Signs of life are to stop, too."""
         self._try_send("STOPPING=1")
 
     async def stopping_when(self, stop: trio.Event) -> None:
+        """Call `stopping` once `stop` is set."""
         await stop.wait()
         self.stopping()
 
     def dying(self, status: str, errno: int = 0) -> None:
-        """Tell what it is about to die of; `errno` where the operating system's name for it says more."""
+        """Say what this process is about to die of, with an `errno` where the operating system has one for it."""
         self._try_send(f"STATUS={status}" + (f"\nERRNO={errno}" if errno else ""))
 
     async def serve(
         self, stalled: Callable[[], str | None] = lambda: None, show: Callable[[], None] = lambda: None
     ) -> None:
-        """Serve: give signs of life, from the loop itself, as long as work moves. Runs until cancelled.
+        """Give signs of life, from the loop itself, as long as work moves. Runs until cancelled.
 
-        `stalled` names work that could be done and is not; named twice in a row, no sign is given. A supervisor that
-        reads none (it is stopped) has some to read already, and is not waited for. Should the loop hang and nobody end
-        us (the supervisor was killed, too), the kernel does, by SIGALRM; unless we were stopped.
-        `show` is called with each sign, also where no supervisor wants any.
+        `stalled` names work that could be done and is not. While it does so twice in a row, no sign is given. A
+        supervisor that reads nothing (it is stopped) is not waited for: it has signs to read already. If the loop hangs
+        and nobody ends this process (the supervisor was killed, too), the kernel ends it by SIGALRM, unless it was
+        stopped. `show` is called with each sign, also where no supervisor wants any.
         """
         period = _UNWATCHED if self.watchdog is None else self.watchdog
         by_kernel = (
@@ -144,8 +142,9 @@ def _end_unless_renewed(seconds: float) -> None:
 
 
 def inherited_life_signs() -> LifeSigns:
-    """In a process that may be supervised. Ask once: what is started from here is not to speak for us.
+    """Return the life signs of this process, which may be supervised or not. Call it once.
 
+    It takes the variables out of the environment, so that no process started from here speaks for this one.
     Raises `ConfigError` if `WATCHDOG_USEC` or `WATCHDOG_PID` is not as sd_watchdog_enabled(3) says.
     """
     address = os.environ.pop("NOTIFY_SOCKET", None)
@@ -158,97 +157,10 @@ def inherited_life_signs() -> LifeSigns:
 
 
 def _number_in(variable: str) -> int | None:
-    """What a variable says, which is then taken away; `None` if it says nothing."""
+    """Take a number out of the environment; `None` if it is not there."""
     value = os.environ.pop(variable, "")
     if not value:
         return None
     if not value.isdecimal() or len(value) >= _DIGITS or not int(value):
         raise ConfigError(f"{variable}={value!r} must be a whole number above 0: unset it, or mend who sets it")
     return int(value)
-
-
-@attrs.frozen
-class Notification:
-    """One datagram, as its assignments."""
-
-    values: Mapping[str, str]
-
-    @property
-    def ready(self) -> bool:
-        return self.values.get("READY") == "1"
-
-    @property
-    def alive(self) -> bool:
-        return self.values.get("WATCHDOG") == "1"
-
-    @property
-    def stopping(self) -> bool:
-        return self.values.get("STOPPING") == "1"
-
-    @property
-    def status(self) -> str:
-        """What it says to people; any text at all."""
-        return self.values.get("STATUS", "")
-
-    @property
-    def errno(self) -> int:
-        return self._number("ERRNO")
-
-    @property
-    def extend(self) -> float:
-        """Seconds more that it asks for."""
-        return self._number("EXTEND_TIMEOUT_USEC") / 1e6
-
-    def _number(self, name: str) -> int:
-        value = self.values.get(name, "")
-        return int(value) if value.isdecimal() and len(value) < _DIGITS else 0
-
-
-class NotifySocket:
-    """In the supervisor: the socket of one incarnation, which hears that process and nobody else."""
-
-    def __init__(self, sock: socket.socket) -> None:
-        self._socket = sock
-        self.pid = 0
-        """Whom to hear, once it is known; what comes earlier waits."""
-
-    def environment(self, watchdog: float | None) -> dict[str, str]:
-        """What the child needs."""
-        address: str = self._socket.getsockname()
-        name = address.decode() if isinstance(address, bytes) else address
-        env = {"NOTIFY_SOCKET": name.replace("\0", "@", 1)}
-        if watchdog is not None:
-            env["WATCHDOG_USEC"] = str(int(watchdog * 1e6))
-        return env
-
-    async def receive(self) -> Notification:
-        while True:
-            await trio.lowlevel.wait_readable(self._socket)
-            with contextlib.suppress(trio.WouldBlock):
-                return self.receive_nowait()
-
-    def receive_nowait(self) -> Notification:
-        """Raises `trio.WouldBlock`."""
-        while True:
-            try:
-                data, ancillary, _, _ = self._socket.recvmsg(4096, socket.CMSG_SPACE(_CREDENTIALS.size))
-            except BlockingIOError:
-                raise trio.WouldBlock from None
-            senders = [
-                _CREDENTIALS.unpack(value)[0]
-                for level, kind, value in ancillary
-                if (level, kind) == (socket.SOL_SOCKET, socket.SCM_CREDENTIALS)
-            ]
-            if senders == [self.pid]:
-                lines = data.decode(errors="replace").splitlines()
-                return Notification(dict(line.split("=", 1) for line in lines if "=" in line))
-
-
-@contextlib.contextmanager
-def open_notify_socket() -> Iterator[NotifySocket]:
-    # An abstract address: it needs no folder, and nothing is left of it.
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
-        sock.setblocking(False)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
-        sock.bind(f"\0taktora-{os.getpid()}-{os.urandom(8).hex()}")
-        yield NotifySocket(sock)

@@ -13,19 +13,14 @@ import select
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
-from datetime import UTC, datetime
 from typing import Literal, TypeAlias
 
-import msgspec
 import trio
 
-from taktora_trio.escaping import escaped
-
-__all__ = ["StderrTail", "Tag", "Writer", "open_writer", "read_lines", "tag_console", "tag_json", "without_controls"]
+__all__ = ["Stream", "Tag", "Writer", "open_writer", "read_lines"]
 
 _KEPT = 8 * 2**20  # bytes
 _LINE = 64 * 1024  # bytes after which a line without an end is one all the same
-_REMEMBERED, _SHOWN = 100, 12  # lines
 _PAUSE = 1.0  # seconds before what was refused is tried again
 _PIECE = 4096  # PIPE_BUF: a pipe that polls as writable takes so many bytes without blocking (pipe(7))
 
@@ -167,66 +162,3 @@ async def read_lines(fd: int) -> AsyncIterator[bytes]:
                 rest = b""
     if rest:
         yield rest
-
-
-class StderrTail:
-    """The last lines that a process wrote to standard error, as people read them.
-
-    Where the interpreter itself has told where it was (faulthandler, the most recent call first), they begin there.
-    """
-
-    def __init__(self) -> None:
-        self._lines: deque[bytes] = deque(maxlen=_REMEMBERED)
-
-    def add(self, line: bytes) -> None:
-        if line.strip() and b"<frozen importlib" not in line:
-            self._lines.append(line)
-
-    def lines(self) -> tuple[str, ...]:
-        lines = list(self._lines)
-        fatal = next((index for index, line in enumerate(lines) if line.startswith(b"Fatal Python error")), None)
-        shown = lines[-_SHOWN:] if fatal is None else lines[fatal : fatal + _SHOWN]
-        return tuple(escaped(_readable(line), 400) for line in shown)
-
-
-def _readable(line: bytes) -> str:
-    if line.startswith(b"{"):
-        with contextlib.suppress(msgspec.DecodeError):
-            entry = msgspec.json.decode(line)
-            if isinstance(entry, dict) and "message" in entry:
-                exception = str(entry.get("exception") or "").strip().rpartition("\n")[2]
-                message = str(entry["message"])
-                return f"{message}: {exception}" if exception and exception not in message else message
-    return line.decode(errors="replace")
-
-
-def without_controls(line: bytes) -> bytes:
-    """The line of a process that a terminal must not obey: what is not printable is escaped."""
-    text = line.decode(errors="backslashreplace")
-    return escaped(text, len(text)).encode()
-
-
-def tag_console(name: str, stream: Stream, line: bytes) -> bytes:
-    return b"%-10s | %s\n" % (name.encode(), line)
-
-
-def tag_json(name: str, stream: Stream, line: bytes) -> bytes:
-    """A log entry says already whose it is; anything else becomes one."""
-    if line.startswith(b"{") and b'"process":"%s"' % name.encode() in line and _is_json(line):
-        return line + b"\n"
-    entry = {
-        "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
-        "level": "info",
-        "process": name,
-        "stream": stream,
-        "message": line.decode(errors="replace"),
-    }
-    return msgspec.json.encode(entry) + b"\n"
-
-
-def _is_json(line: bytes) -> bool:
-    try:
-        msgspec.json.decode(line, type=dict[str, msgspec.Raw])
-    except msgspec.DecodeError:
-        return False
-    return True

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import trio
 
-from taktora_trio.processes.descendants import Descendants
-from tests.supervision.children import LONG
+from taktora_trio.processes.parent.descendants import Descendants
+from tests.processes.children import LONG
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -17,7 +17,7 @@ ROOT = Path(__file__).parent.parent.parent
 PRELUDE = """
 import os, signal, subprocess, sys
 import psutil, trio
-from taktora_trio.processes.descendants import Descendants, Reaper, become_subreaper, children
+from taktora_trio.processes.parent.descendants import Descendants, Reaper, become_subreaper, children
 
 become_subreaper()
 reading, writing = os.pipe()

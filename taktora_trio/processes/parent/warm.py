@@ -1,57 +1,40 @@
 """Warm starts: a process is forked from one that has imported everything, instead of starting an interpreter.
 
-That one, the *zygote*, is a process of its own: single-threaded, with no loop, no node and no socket but the one to its
-supervisor, so there is nothing that a fork could copy in the middle of its work. It forks twice, so that the new
-process loses its parent and becomes a child of the supervisor, which is a subreaper: to whoever supervises it, it is
-like any other.
-
-    python -m taktora_trio.processes.warm ENTRY MODULE...    imports the modules; each fork on request calls ENTRY
+That one, the *zygote*, is a process of its own (`child/zygote.py`). A process that it forks becomes a child of the
+supervisor, which is a subreaper: to whoever supervises it, it is like any other.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import gc
-import importlib
 import json
 import logging
 import os
-import random
-import select
-import signal
 import socket
 import subprocess
-import sys
 from collections.abc import AsyncIterator, Sequence
-from typing import NoReturn
 
 import attrs
 import trio
 
 from taktora_trio.errors import TransportError
 from taktora_trio.processes import interpreter
-from taktora_trio.processes.process import Start, StartProcess
+from taktora_trio.processes.parent.process import Start, StartProcess
 
 __all__ = ["Zygote", "open_zygote"]
 
 log = logging.getLogger(__name__)
 
-_LIMIT = 64 * 1024  # bytes of a request
-_FDS = 16
+_ZYGOTE = "taktora_trio.processes.child.zygote"
 _FORKING = 5.0  # seconds after which a zygote that does not answer is replaced
 _ENDING = 1.0  # seconds
-_ABOVE = 100  # received descriptors are first moved up here, so that none is in the way of another
-
-
-# In the supervisor
 
 
 class Zygote:
     """What `open_zygote` gives. A zygote that has died, or does not answer, is replaced."""
 
     def __init__(self, entry: str, modules: Sequence[str]) -> None:
-        self._program = [*interpreter.program(__name__), entry, *modules]
+        self._program = [*interpreter.program(_ZYGOTE), entry, *modules]
         self._process: trio.Process | None = None
         self._socket: socket.socket | None = None
 
@@ -144,82 +127,3 @@ async def open_zygote(entry: str, modules: Sequence[str]) -> AsyncIterator[Zygot
         yield zygote
     finally:
         await zygote.close()
-
-
-# In the zygote
-
-
-def _serve(entry: str, modules: Sequence[str]) -> None:
-    """Fork on request until the supervisor is gone. Returns only in a fork, which is then to call the entry."""
-    control = socket.socket(fileno=os.dup(0))
-    os.close(0)
-    os.open(os.devnull, os.O_RDONLY)
-    for module in modules:
-        importlib.import_module(module)
-    module, _, function = entry.partition(":")
-    call = getattr(importlib.import_module(module), function)
-    gc.collect()
-    gc.freeze()  # so that collections in the forks leave these pages shared
-    while True:
-        try:
-            data, fds, _, _ = socket.recv_fds(control, _LIMIT, _FDS)
-        except ConnectionResetError:  # it was gone before it had read our last answer
-            return
-        if not data:
-            return
-        request = json.loads(data)
-        reading, writing = os.pipe()
-        between = os.fork()
-        if between == 0:
-            between = os.getpid()
-            pid = os.fork()
-            if pid:
-                os.write(writing, b"%d" % pid)
-                os._exit(0)
-            os.close(reading)
-            os.close(writing)
-            control.close()
-            _become(request, fds, between)
-            call()
-            sys.exit(0)
-        os.waitpid(between, 0)
-        with contextlib.suppress(BrokenPipeError):  # it is gone, and so is soon what was forked
-            control.send(os.read(reading, 32))
-        for fd in (reading, writing, *fds):
-            os.close(fd)
-
-
-def _become(request: dict[str, object], fds: list[int], parent: int) -> None:
-    """Turn this fork into what was asked for."""
-    os.setpgid(0, 0)
-    with contextlib.suppress(ProcessLookupError):
-        # When it has ended, the supervisor is our parent, by which we know it.
-        pidfd = os.pidfd_open(parent)
-        select.select([pidfd], [], [])
-        os.close(pidfd)
-    arguments, env, numbers = request["arguments"], request["env"], request["numbers"]
-    assert isinstance(arguments, list)
-    assert isinstance(env, dict)
-    assert isinstance(numbers, list)
-    moved = [fcntl.fcntl(fd, fcntl.F_DUPFD, _ABOVE) for fd in fds]
-    for fd in fds:
-        os.close(fd)
-    for fd, number in zip(moved, numbers, strict=True):
-        os.dup2(fd, number)
-        os.close(fd)
-    os.environ.update(env)
-    sys.argv = ["taktora-trio", *map(str, arguments)]
-    for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # nothing printed is lost at a crash
-    random.seed()
-
-
-def _main() -> NoReturn:
-    # The supervisor decides when this ends; a terminal's Ctrl-C is not for it. The forks set handlers of their own.
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    _serve(sys.argv[1], sys.argv[2:])
-    sys.exit(0)
-
-
-if __name__ == "__main__":
-    _main()

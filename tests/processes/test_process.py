@@ -18,12 +18,12 @@ from trio.testing import wait_all_tasks_blocked
 
 from taktora_trio import Backoff
 from taktora_trio.health import Failure
-from taktora_trio.processes import as_process, spawn
+from taktora_trio.processes.parent import as_process, spawn
+from taktora_trio.processes.parent.group import describe
 from taktora_trio.processes.pidfd import wait_for_exit
-from taktora_trio.processes.process import describe
 from taktora_trio.supervision import Supervisor
-from tests.supervision.children import LONG, POLICY, open_children, program
-from tests.supervision.owner import Report
+from tests.processes.children import LONG, POLICY, open_children, program
+from tests.processes.owner import Report
 
 ROOT = Path(__file__).parent.parent.parent
 WATCHDOG = attrs.evolve(POLICY, watchdog=0.5)
@@ -415,7 +415,7 @@ async def open_owner(policy: str, code: str) -> AsyncIterator[tuple[trio.Process
     reading, writing = os.pipe()
     async with trio.lowlevel.FdStream(reading) as stream:
         owner = await trio.lowlevel.open_process(
-            [sys.executable, "-m", "tests.supervision.owner", policy, code, str(writing)],
+            [sys.executable, "-m", "tests.processes.owner", policy, code, str(writing)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             pass_fds=[writing],

@@ -16,18 +16,10 @@ from hypothesis import strategies as st
 from trio.testing import wait_all_tasks_blocked
 
 from taktora_trio.health import Failure
-from taktora_trio.processes.link import (
-    ChildLink,
-    GatewayFailed,
-    GatewayStarted,
-    Message,
-    ReviveGateway,
-    SupervisorLink,
-    _End,
-    inherited_link,
-    open_link,
-)
-from tests.supervision.children import LONG
+from taktora_trio.processes.child.supervisor_link import SupervisorLink, inherited_link
+from taktora_trio.processes.link import GatewayFailed, GatewayStarted, LinkEnd, Message, ReviveGateway
+from taktora_trio.processes.parent.child_link import ChildLink, open_link
+from tests.processes.children import LONG
 
 ROOT = Path(__file__).parent.parent.parent
 FAILURE = Failure(
@@ -59,7 +51,7 @@ def open_pair(monkeypatch: pytest.MonkeyPatch, incarnation: int = 3) -> Iterator
         inherited.close()
 
 
-async def received(end: _End, count: int) -> list[Message]:
+async def received(end: LinkEnd, count: int) -> list[Message]:
     messages: list[Message] = []
     with trio.fail_after(LONG):
         async with contextlib.aclosing(cast(AsyncGenerator[Message, None], end.messages())) as incoming:
@@ -167,7 +159,7 @@ child.wait()
 """
 CHILD = """
 import os, socket, sys, trio
-from taktora_trio.processes.link import SupervisorLink
+from taktora_trio.processes.child.supervisor_link import SupervisorLink
 ours, theirs = socket.socketpair()
 link = SupervisorLink(ours, os.getppid(), 1)
 

@@ -15,14 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from taktora_trio.processes.notify import (
-    LifeSigns,
-    Notification,
-    NotifySocket,
-    inherited_life_signs,
-    open_notify_socket,
-)
-from tests.supervision.children import LONG, program
+from taktora_trio.processes.child.life_signs import LifeSigns, inherited_life_signs
+from taktora_trio.processes.parent.notify_socket import Notification, NotifySocket, open_notify_socket
+from tests.processes.children import LONG, program
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -306,7 +301,7 @@ async def test_a_supervisor_that_reads_none_for_long_holds_nothing_up(
 ALARM = """
 import os, signal, socket, sys, time
 import trio
-from taktora_trio.processes.notify import inherited_life_signs
+from taktora_trio.processes.child.life_signs import inherited_life_signs
 
 systemd = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
 systemd.bind("")
@@ -356,7 +351,7 @@ async def test_the_alarm(microseconds: str, how: str, printed: list[str], return
 
 BEATS = """
 import trio
-from taktora_trio.processes.notify import inherited_life_signs
+from taktora_trio.processes.child.life_signs import inherited_life_signs
 
 trio.run(inherited_life_signs().serve)
 """

@@ -18,16 +18,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from trio.testing import wait_all_tasks_blocked
 
-from taktora_trio.processes.output import (
-    StderrTail,
-    Writer,
-    open_writer,
-    read_lines,
-    tag_console,
-    tag_json,
-    without_controls,
-)
-from tests.supervision.children import LONG
+from taktora_trio.processes.parent.output import Writer, open_writer, read_lines
+from taktora_trio.processes.parent.stderr_tail import StderrTail
+from taktora_trio.processes.parent.tags import tag_console, tag_json, without_controls
+from tests.processes.children import LONG
 
 KEPT = 8 * 2**20
 
@@ -203,7 +197,7 @@ class Disk:
         self.room = 0
         self.written = b""
         self.refused = 0
-        monkeypatch.setattr("taktora_trio.processes.output.os.write", self._write)
+        monkeypatch.setattr("taktora_trio.processes.parent.output.os.write", self._write)
 
     def _write(self, fd: int, data: bytes) -> int:
         if not self.room:

@@ -1,6 +1,6 @@
 """A supervisor in a process of its own, for what a test process is not to do to itself: be a subreaper, be stopped.
 
-python -m tests.supervision.owner POLICY CODE     supervises one child that runs CODE; prints what came of it
+python -m tests.processes.owner POLICY CODE     supervises one child that runs CODE; prints what came of it
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ import msgspec
 import psutil
 import trio
 
-from taktora_trio.processes import as_process, spawn
-from taktora_trio.processes.descendants import Reaper, become_subreaper
+from taktora_trio.processes.parent import as_process, spawn
+from taktora_trio.processes.parent.descendants import Reaper, become_subreaper
 from taktora_trio.supervision import Supervisor
-from tests.supervision.children import POLICY, program
+from tests.processes.children import POLICY, program
 
 
 class Report(msgspec.Struct):

@@ -1,0 +1,173 @@
+"""A process as something to supervise: with a group of its own, watched for signs of life, and never left behind."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import subprocess
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from typing import TypeAlias
+
+import attrs
+import trio
+
+from taktora_trio.errors import TransportError
+from taktora_trio.processes.parent.child_link import ChildLink, open_link
+from taktora_trio.processes.parent.descendants import Descendants
+from taktora_trio.processes.parent.group import Child, stop_process
+from taktora_trio.processes.parent.notify_socket import open_notify_socket
+from taktora_trio.processes.parent.output import Stream, read_lines
+from taktora_trio.processes.parent.stderr_tail import StderrTail
+from taktora_trio.processes.parent.watch import Watch, out_of_memory_kills
+from taktora_trio.supervision.policy import RestartPolicy
+from taktora_trio.supervision.supervisor import Exit, Runner
+
+__all__ = ["Start", "StartProcess", "as_process", "spawn"]
+
+log = logging.getLogger(__name__)
+
+_DYING = 2.0  # seconds; more than killed processes take to end
+_DRAIN = 1.0  # seconds for which an ended process's output is still read, should somebody else have its pipe
+
+
+@attrs.frozen(kw_only=True)
+class Start:
+    """What one incarnation is started with; whoever starts it gives it these, and nothing else of ours."""
+
+    environment: Mapping[str, str]
+    """In addition to our own."""
+    link: ChildLink
+    stdout: int
+    stderr: int
+
+
+StartProcess: TypeAlias = Callable[[Start], Awaitable[Child]]
+
+
+def spawn(
+    command: Sequence[str], pass_fds: Sequence[int] = (), environment: Mapping[str, str] | None = None
+) -> StartProcess:
+    """A fresh program each time, with `environment` in addition to our own."""
+
+    async def start(given: Start) -> Child:
+        # process_group=0: the terminal's Ctrl-C must reach the child once, from its supervisor, and not twice.
+        return await trio.lowlevel.open_process(
+            list(command),
+            stdin=subprocess.DEVNULL,
+            stdout=given.stdout,
+            stderr=given.stderr,
+            pass_fds=[given.link.fd, *pass_fds],
+            env={**os.environ, **(environment or {}), **given.environment},
+            process_group=0,
+        )
+
+    return start
+
+
+def as_process(
+    name: str,
+    start: StartProcess,
+    policy: RestartPolicy,
+    *,
+    write: Callable[[Stream, bytes], None],
+    on_start: Callable[[int, int, ChildLink], None] = lambda incarnation, pid, link: None,
+    on_end: Callable[[], None] = lambda: None,
+    on_status: Callable[[str], None] = lambda status: None,
+    permanent_codes: Sequence[int] = (),
+) -> Runner:
+    """A runner of one process at a time.
+
+    It is ready when it says `READY=1` (sd_notify(3)). If it does not within `policy.start_timeout` seconds, or gives
+    no sign of life for `policy.watchdog` seconds, it is ended, and that was a failure. When cancelled, it gets
+    SIGTERM, then SIGKILL after `policy.stop_grace` seconds. Time in which we did not run ourselves counts for none of
+    them. When the runner returns, the process has ended, with all of its group and all else that it has started.
+    `write` gets each line of its output.
+    `on_start(incarnation, pid, link)` and `on_end()` enclose its life, `on_status` gets what it says of itself to
+    people (`STATUS=`, any text at all). An exit code in `permanent_codes` is a permanent failure: another try would end
+    the same way.
+    """
+
+    async def runner(incarnation: int, ready: Callable[[], None]) -> Exit:
+        descendants = Descendants(f"{name}-{incarnation}-{os.urandom(8).hex()}")
+        stderr_tail = StderrTail()
+
+        def line(stream: Stream, text: bytes) -> None:
+            if stream == "stderr":
+                stderr_tail.add(text)
+            write(stream, text)
+
+        kills = out_of_memory_kills()
+        with open_notify_socket() as notify, open_link() as link:
+            async with _open_output(line) as (stdout, stderr):
+                with _closed_after(stdout, stderr, link):
+                    environment = {
+                        **notify.environment(policy.watchdog),
+                        **link.environment(incarnation),
+                        **descendants.environment,
+                        "PYTHONUNBUFFERED": "1",  # nothing that was printed is lost at a crash
+                    }
+                    try:
+                        child = await start(Start(environment=environment, link=link, stdout=stdout, stderr=stderr))
+                    except (OSError, TransportError) as exc:  # too many processes, too little memory, no such program
+                        return Exit("exception", f"it could not be started: {exc}", failed=True)
+                log.info("%s: started, pid %d", name, child.pid)
+                notify.pid = child.pid
+                watch = Watch(name, child, policy, notify, ready, on_status)
+                try:
+                    on_start(incarnation, child.pid, link)
+                    await watch.until_ended()
+                finally:
+                    await stop_process(name, child, policy.stop_grace)
+                    with trio.CancelScope(shield=True, deadline=trio.current_time() + _DYING):
+                        if left := await descendants.end():
+                            log.warning("%s: killed %d processes that it left behind", name, len(left))
+                    on_end()
+        assert child.returncode is not None
+        kind, description = watch.verdict(child.returncode, out_of_memory_kills() > kills)
+        return Exit(
+            kind,
+            description,
+            failed=kind != "exit" or child.returncode != 0,
+            permanent=child.returncode in permanent_codes,
+            silent=watch.silent if kind == "hang" else 0.0,
+            stderr_tail=stderr_tail.lines(),
+            returncode=child.returncode,
+        )
+
+    return runner
+
+
+@contextlib.asynccontextmanager
+async def _open_output(line: Callable[[Stream, bytes], None]) -> AsyncIterator[tuple[int, int]]:
+    """Descriptors for a child's standard output and error; each of their lines goes to `line`, to the very last."""
+
+    # Not cancelled with the rest: what it says while it is stopped is to be heard, too.
+    scopes: list[trio.CancelScope] = []
+
+    async def read(fd: int, stream: Stream) -> None:
+        with trio.CancelScope(shield=True) as scope:
+            scopes.append(scope)
+            async for text in read_lines(fd):
+                line(stream, text)
+
+    out, err = os.pipe(), os.pipe()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(read, out[0], "stdout")
+        nursery.start_soon(read, err[0], "stderr")
+        try:
+            yield out[1], err[1]
+        finally:
+            for scope in scopes:  # somebody who escaped us may still have the pipe
+                scope.deadline = trio.current_time() + _DRAIN
+
+
+@contextlib.contextmanager
+def _closed_after(stdout: int, stderr: int, link: ChildLink) -> Iterator[None]:
+    """Only the child has these, from when it runs."""
+    try:
+        yield
+    finally:
+        os.close(stdout)
+        os.close(stderr)
+        link.child_has_it()

@@ -1,0 +1,139 @@
+"""Watching one child process, from its start to its end: for signs of life, and for what it died of."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import trio
+from trio_util import move_on_when
+
+from taktora_trio.health import FailureKind
+from taktora_trio.processes.parent.group import Child, describe, signal_group
+from taktora_trio.processes.parent.notify_socket import Notification, NotifySocket
+from taktora_trio.processes.patience import sleep_running
+from taktora_trio.supervision.policy import RestartPolicy
+
+__all__ = ["Watch", "out_of_memory_kills"]
+
+log = logging.getLogger(__name__)
+
+_OUT_OF_MEMORY = 12  # ENOMEM, by which a process says that it could not go on
+_DUMP = 0.05  # of the watchdog period: what a hung process has to tell where it hangs
+_STOPPING = 1.0  # seconds that a process has at least to end, once it says that it stops
+_UNREAD = 256  # more than a socket holds of what nobody has read (unix(7): 10, where nobody has changed that)
+
+
+class Watch:
+    """The watch over one incarnation."""
+
+    def __init__(
+        self,
+        name: str,
+        child: Child,
+        policy: RestartPolicy,
+        notify: NotifySocket,
+        ready: Callable[[], None],
+        on_status: Callable[[str], None],
+    ) -> None:
+        self._name = name
+        self._child = child
+        self._policy = policy
+        self._notify = notify
+        self._ready = ready
+        self._on_status = on_status
+        self._is_ready = False
+        self._is_stopping = False
+        self._errno = 0
+        self._ended_for: str | None = None  # why we have ended it
+        self.silent = 0.0
+        """Seconds without a sign, until we have ended it for that."""
+
+    async def until_ended(self) -> None:
+        """Wait until the process has ended. One that gives no sign of life in time is killed."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._watch_signs)
+            await self._child.wait()
+            nursery.cancel_scope.cancel()
+        with contextlib.suppress(trio.WouldBlock):  # what it died of, should it have said so
+            for _ in range(_UNREAD):
+                self._errno = self._notify.receive_nowait().errno or self._errno
+
+    async def _watch_signs(self) -> None:
+        period = left = self._policy.start_timeout
+        heard = trio.current_time()
+        while (news := await self._next_sign(left)) is not None:
+            left -= trio.current_time() - heard
+            heard = trio.current_time()
+            watched = self._policy.watchdog is not None or not self._is_ready
+            if news.stopping and watched:
+                self._is_stopping = True
+                period = left = max(2 * self._policy.stop_grace, _STOPPING)
+                continue
+            if news.ready and not self._is_ready:
+                self._is_ready = True
+                self._ready()
+            if self._is_ready:
+                period = left = math.inf if self._policy.watchdog is None else self._policy.watchdog
+            else:
+                period = news.extend
+                left = max(left, period)
+        self.silent = trio.current_time() - heard
+        if self._is_stopping:
+            what = f"no end within {period:g} s after it said that it stops"
+        elif self._is_ready:
+            what = f"no sign of life for {self.silent:.1f} s"
+        else:
+            what = f"not ready within {period:g} s"
+        self._ended_for = what
+        log.error("%s: pid %d: %s, so it is killed", self._name, self._child.pid, what)
+        # First the signal at which a Python process with faulthandler tells where it is.
+        signal_group(self._child.pid, signal.SIGABRT)
+        await trio.sleep(min(period * _DUMP, 0.5))
+        signal_group(self._child.pid, signal.SIGKILL)
+
+    async def _next_sign(self, seconds: float) -> Notification | None:
+        """Return the next notification that counts, or `None` if there is none while we run for so long."""
+        async with move_on_when(sleep_running, seconds):
+            while True:
+                if self._hear(news := await self._notify.receive()):
+                    return news
+        with contextlib.suppress(trio.WouldBlock):  # what came while we had no time to read it
+            for _ in range(_UNREAD):
+                if self._hear(news := self._notify.receive_nowait()):
+                    return news
+        return None
+
+    def _hear(self, news: Notification) -> bool:
+        """Take a notification in; true if it puts the deadline off. Once the process stops, nothing does."""
+        self._errno = news.errno or self._errno
+        if news.status:
+            self._on_status(news.status)
+        if self._is_stopping:
+            return False
+        return news.stopping or (news.alive if self._is_ready else news.ready or news.extend > 0)
+
+    def verdict(self, returncode: int, memory_ran_out: bool) -> tuple[FailureKind, str]:
+        """Return the kind of the end, and its description."""
+        if self._ended_for is not None:
+            return ("hang" if self._is_ready else "start-deadline"), f"{self._ended_for}, so it was killed"
+        if self._errno == _OUT_OF_MEMORY:
+            return "out-of-memory", "out of memory"
+        if returncode == -signal.SIGKILL and memory_ran_out:
+            return "out-of-memory", "killed by the kernel, out of memory"
+        return ("signal" if returncode < 0 else "exit"), describe(returncode)
+
+
+def out_of_memory_kills() -> int:
+    """Count the processes of this machine that the kernel has killed for want of memory (proc_vmstat(5))."""
+    try:
+        for line in Path("/proc/vmstat").read_text().splitlines():
+            if line.startswith("oom_kill "):
+                return int(line.split()[1])
+    except OSError:
+        pass
+    return 0
