@@ -68,7 +68,7 @@ isolation: .venv/bench mosquitto  ## How late a control item runs while its gate
 	.venv-floors/bin/python -m pip install --quiet --upgrade pip
 	$(PYTHON) tests/floors.py > .venv-floors/constraints.txt
 	.venv-floors/bin/python -m pip install --quiet --constraint .venv-floors/constraints.txt \
-	  --editable '.[embedded,parallel,prometheus,opentelemetry]' --group test
+	  --editable '.[chaos,embedded,parallel,prometheus,opentelemetry,structlog]' --group test
 	@touch $@
 
 .venv/bench: .venv/test

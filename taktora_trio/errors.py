@@ -24,6 +24,7 @@ __all__ = [
     "collapse",
     "is_telling",
     "leaves",
+    "missing_extra",
     "summary",
 ]
 
@@ -83,6 +84,11 @@ class Overrun(ConnectorError):
 
 class TransportError(ConnectorError):
     """Shared memory or an operating system call failed in a way the library can't mend by itself."""
+
+
+def missing_extra(user: str, package: str, extra: str) -> ConfigError:
+    """Make the error to raise where a package can't be imported that only `user` needs."""
+    return ConfigError(f"{user} needs {package}: pip install 'taktora-trio[{extra}]'")
 
 
 def collapse(exc: Exception) -> Exception:

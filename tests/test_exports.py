@@ -38,6 +38,23 @@ def test_public_names_are_sorted_and_exported_once() -> None:
         for alias in node.names
     }
     assert imported == taktora_trio._MODULES
+    listed = [name for names in taktora_trio._PUBLIC.values() for name in names]
+    assert sorted(listed) == taktora_trio.__all__  # none by two modules
+
+
+@pytest.mark.parametrize("name", taktora_trio.__all__)
+def test_a_public_name_is_exported_by_its_own_module_too(name: str) -> None:
+    module = importlib.import_module(taktora_trio._MODULES[name])
+    assert name in module.__all__
+    assert getattr(taktora_trio, name) is getattr(module, name)
+
+
+def test_a_name_that_is_not_public() -> None:
+    with pytest.raises(AttributeError, match="module 'taktora_trio' has no attribute 'Nothing'"):
+        _ = taktora_trio.Nothing
+    with pytest.raises(ImportError, match="cannot import name 'Nothing'"):
+        exec("from taktora_trio import Nothing")
+    assert set(taktora_trio.__all__) <= set(dir(taktora_trio))
 
 
 def test_public_methods_of_public_classes_are_typed() -> None:

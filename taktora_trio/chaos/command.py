@@ -8,6 +8,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from taktora_trio.chaos.options import ChaosOptions
+from taktora_trio.errors import missing_extra
 
 __all__ = ["chaos"]
 
@@ -32,6 +33,10 @@ def chaos(
 
     Filling /dev/shm is only done to one of its own, in a mount namespace. Where that can't be had it is left out.
     """
+    try:
+        import rich  # noqa: F401 - for the report
+    except ModuleNotFoundError as exc:
+        raise missing_extra("taktora-trio chaos", "rich", "chaos") from exc
     from taktora_trio.chaos.runner import list_faults, run_chaos  # all that it takes to run is imported to run
 
     if list_:

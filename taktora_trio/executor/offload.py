@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import trio
 
-from taktora_trio.errors import ConfigError
+from taktora_trio.errors import ConfigError, missing_extra
 from taktora_trio.executor.chains import check_step, name_of
 from taktora_trio.executor.context import Context, Step
 
@@ -124,7 +124,7 @@ def in_process(
     try:
         import trio_parallel  # noqa: F401 - say at once that it is missing, not in the first cycle
     except ModuleNotFoundError as exc:
-        raise ConfigError("in_process needs trio-parallel: pip install 'taktora-trio[parallel]'") from exc
+        raise missing_extra("in_process", "trio-parallel", "parallel") from exc
     return _InProcess("in_process", function, arguments, then, timeout, limiter)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import sys
 from pathlib import Path
 
 import attrs
@@ -11,11 +12,19 @@ import pytest
 import trio
 
 from taktora_trio.chaos import faults, mosquitto, private_shm, runner
+from taktora_trio.chaos.command import chaos
 from taktora_trio.chaos.faults import FAULTS
 from taktora_trio.chaos.options import ChaosOptions
 from taktora_trio.errors import ConfigError
 from taktora_trio.transport.domain import SHM
 from tests.command import open_command, run_command
+
+
+def test_without_rich_it_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "rich", None)
+    with pytest.raises(ConfigError, match=r"chaos needs rich: pip install 'taktora-trio\[chaos\]'"):
+        chaos()
+
 
 # Each group is a run of its own, so that they can run at the same time.
 GROUPS = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,9 +14,13 @@ OUT = Outbound("out", int, MqttRouting("test/numbers", qos=1))
 BACK = Inbound("back", int, MqttRouting("test/numbers", qos=1))
 
 
+STACK = {"aiomqtt", "amqtt", "asyncio", "paho", "trio_asyncio", "wsproto"}
+
+
 class Tell(Observer):
     def started(self, item: str) -> None:
         _say(f"started {item}")
+        _say(f"imported beside {item}: {sorted(STACK & set(sys.modules))}")
 
     def cycle(self, item: str, cycle: Cycle) -> None:
         _say(f"cycle {item} {type(cycle.wake).__name__}")

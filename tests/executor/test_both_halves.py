@@ -25,6 +25,7 @@ async def test_observers_see_both_halves(target: str, mode: str, broker: Mosquit
             "started receive",
             "started gateway.mqtt.out",
             "started gateway.mqtt.back",
+            "imported beside gateway.mqtt.back: []",  # the session that is the default needs no library
             "cycle send Tick",
             "cycle notice Transition",
             "cycle gateway.mqtt.out Message",

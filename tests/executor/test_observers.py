@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from trio.testing import MockClock
 
+from taktora_trio import ConfigError
 from taktora_trio.executor import Context, Cycle, Executor, Observer, Tick, every
 from taktora_trio.executor.observers.opentelemetry import SpanObserver
 from taktora_trio.executor.observers.prometheus import PrometheusObserver
@@ -172,6 +174,19 @@ async def test_opentelemetry(autojump_clock: MockClock) -> None:
     told, exception = cycles[3].events
     assert (told.name, dict(told.attributes or {})) == ("valve", {"opened": 0.5, "by": "<class 'OSError'>"})
     assert exception.name == "exception"
+
+
+@pytest.mark.parametrize(
+    ("observer", "package"),
+    [("structlog", "structlog"), ("prometheus", "prometheus_client"), ("opentelemetry", "opentelemetry")],
+)
+def test_one_whose_library_is_missing_names_its_extra(
+    observer: str, package: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    monkeypatch.delitem(sys.modules, f"taktora_trio.executor.observers.{observer}")
+    with pytest.raises(ConfigError, match=rf"Observer needs .*: pip install 'taktora-trio\[{observer}\]'"):
+        importlib.import_module(f"taktora_trio.executor.observers.{observer}")
 
 
 def test_the_libraries_are_imported_by_their_observers_alone() -> None:

@@ -6,12 +6,15 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from opentelemetry import trace
-from opentelemetry.context import Context
-
-from taktora_trio.errors import summary
+from taktora_trio.errors import missing_extra, summary
 from taktora_trio.executor.observer import Cycle, Observer
 from taktora_trio.executor.wake import Tick
+
+try:
+    from opentelemetry import trace
+    from opentelemetry.context import Context
+except ModuleNotFoundError as exc:
+    raise missing_extra("SpanObserver", "opentelemetry-api", "opentelemetry") from exc
 
 __all__ = ["SpanObserver"]
 

@@ -6,10 +6,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import attrs
-from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
 
+from taktora_trio.errors import missing_extra
 from taktora_trio.executor.observer import Cycle, Observer
 from taktora_trio.executor.wake import Late, Tick
+
+try:
+    from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
+except ModuleNotFoundError as exc:
+    raise missing_extra("PrometheusObserver", "prometheus-client", "prometheus") from exc
 
 __all__ = ["PrometheusObserver"]
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import structlog
-
-from taktora_trio.errors import summary
+from taktora_trio.errors import missing_extra, summary
 from taktora_trio.executor.observer import Cycle, Observer
+
+try:
+    import structlog
+except ModuleNotFoundError as exc:
+    raise missing_extra("StructlogObserver", "structlog", "structlog") from exc
 
 __all__ = ["StructlogObserver"]
 
