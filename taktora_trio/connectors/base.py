@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import attrs
 import trio
 from trio_util import AsyncBool
 
-from taktora_trio.channels import ChannelDescriptor, check_name
-from taktora_trio.channels.codec import PayloadCodec
+from taktora_trio.channels import ChannelDescriptor, Routing, check_name
+from taktora_trio.channels.codec import JsonCodec, PayloadCodec
+from taktora_trio.checks import instance_of
+from taktora_trio.connectors.options import ConnectorOptions
 from taktora_trio.errors import ConfigError
 from taktora_trio.health import HealthBoard
 
@@ -42,12 +44,36 @@ class GatewayChannels:
     as long as one answers, the gateway gives no sign of life."""
 
 
-class Connector(ABC):
-    """What every connector has. A subclass is the plugin half: it imports no protocol stack."""
+def _channels(value: Iterable[ChannelDescriptor[Any]]) -> tuple[ChannelDescriptor[Any], ...]:
+    if isinstance(value, ChannelDescriptor) or not isinstance(value, Iterable):
+        raise ConfigError("a connector's channels are a list: write [channel]")
+    return tuple(value)
 
-    name: str
-    channels: tuple[ChannelDescriptor[Any], ...]
-    codec: PayloadCodec
+
+@attrs.frozen
+class Connector(ABC):
+    """Declares channels that go through one connection. A protocol derives its own, by attrs, and defines `client`.
+
+    Both halves have it, so its module imports no protocol stack.
+    """
+
+    default_name: ClassVar[str] = "connector"
+    """The connector's name where the app gives none."""
+    routing_type: ClassVar[type] = Routing
+    """What each channel's routing must be."""
+
+    channels: tuple[ChannelDescriptor[Any], ...] = attrs.field(converter=_channels)
+    options: ConnectorOptions = attrs.field(
+        factory=ConnectorOptions, kw_only=True, validator=instance_of(ConnectorOptions)
+    )
+    codec: PayloadCodec = attrs.field(factory=JsonCodec, kw_only=True, validator=instance_of(PayloadCodec))
+    name: str = attrs.field(
+        default=attrs.Factory(lambda self: self.default_name, takes_self=True),  # a derived class has its own
+        kw_only=True,
+    )
+
+    def __attrs_post_init__(self) -> None:
+        self.check()
 
     @abstractmethod
     async def serve_gateway(self, channels: GatewayChannels, health: HealthBoard, stop: trio.Event) -> None:
@@ -60,11 +86,11 @@ class Connector(ABC):
         """Raise `ConfigError` where metadata and correlation ids would not reach the other side."""
 
     def known_as(self, deployment: str) -> str:
-        """What its gateway is called at the other end, by default, if the deployment is called so."""
+        """Return what its gateway is called at the other end, by default, if the deployment is called so."""
         return f"{deployment}-{self.name}"
 
     def check(self) -> None:
-        """Raise `ConfigError` for what no half could work with."""
+        """Raise `ConfigError` for what no half could work with. A protocol may check more."""
         check_name("connector", self.name)
         if not self.channels:
             raise ConfigError(f"connector {self.name!r} has no channels: give it at least one Outbound or Inbound")
@@ -82,6 +108,11 @@ class Connector(ABC):
                     self.check_carries_metadata()
                 except ConfigError as exc:
                     raise ConfigError(f"channel {channel.name!r} sets max_metadata: {exc}") from None
+            if not isinstance(channel.routing, self.routing_type):
+                raise ConfigError(
+                    f"channel {channel.name!r}: its routing must be of type {self.routing_type.__name__}, not"
+                    f" {channel.routing!r}"
+                )
             self.codec.decoder(channel.message_type)  # raises ConfigError for a type it can't carry
             self.codec.encoder(channel.message_type)
             if channel.direction == "in" and channel.routing.fields_of(channel.message_type):

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any, cast
+from typing import ClassVar, cast
 
 import attrs
 import trio
 
-from taktora_trio.channels import ChannelDescriptor
-from taktora_trio.channels.codec import JsonCodec, PayloadCodec
 from taktora_trio.checks import instance_of
 from taktora_trio.connectors.base import Connector, GatewayChannels
 from taktora_trio.connectors.mqtt.options import MqttOptions
@@ -21,28 +18,17 @@ from taktora_trio.health import HealthBoard
 __all__ = ["MqttConnector"]
 
 
-def _channels(value: Iterable[ChannelDescriptor[Any]]) -> tuple[ChannelDescriptor[Any], ...]:
-    if isinstance(value, ChannelDescriptor) or not isinstance(value, Iterable):
-        raise ConfigError("a connector's channels are a list: write [channel]")
-    return tuple(value)
-
-
 @attrs.frozen
 class MqttConnector(Connector):
     """An app's channels through one connection to one MQTT broker."""
 
-    channels: tuple[ChannelDescriptor[Any], ...] = attrs.field(converter=_channels)
-    options: MqttOptions = attrs.field(factory=MqttOptions, kw_only=True, validator=instance_of(MqttOptions))
-    codec: PayloadCodec = attrs.field(factory=JsonCodec, kw_only=True, validator=instance_of(PayloadCodec))
-    name: str = attrs.field(default="mqtt", kw_only=True)
+    default_name: ClassVar[str] = "mqtt"
+    routing_type: ClassVar[type] = MqttRouting
 
-    def __attrs_post_init__(self) -> None:
-        self.check()
-        for channel in self.channels:
-            if not isinstance(channel.routing, MqttRouting):
-                raise ConfigError(
-                    f"channel {channel.name!r}: its routing must be an MqttRouting, not {channel.routing!r}"
-                )
+    options: MqttOptions = attrs.field(factory=MqttOptions, kw_only=True, validator=instance_of(MqttOptions))
+
+    def check(self) -> None:
+        super().check()
         inbound = [channel.routing for channel in self.channels if channel.direction == "in"]
         check_shares(routing.subscription for routing in inbound if isinstance(routing, MqttRouting))
 

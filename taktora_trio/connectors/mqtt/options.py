@@ -9,12 +9,12 @@ from typing import Any, Literal
 
 import attrs
 
-from taktora_trio.checks import YEAR, as_path, flag, instance_of, one_of, optional, seconds, whole_number
+from taktora_trio.checks import as_path, flag, instance_of, one_of, optional, seconds, whole_number
 from taktora_trio.connectors.mqtt.address import BrokerAddress
 from taktora_trio.connectors.mqtt.checks import binary, mqtt_string, protocol_names
 from taktora_trio.connectors.mqtt.topics import check_topic
+from taktora_trio.connectors.options import ConnectorOptions
 from taktora_trio.errors import ConfigError
-from taktora_trio.supervision.backoff import Backoff
 
 __all__ = ["BrokerAddress", "LastWill", "MqttOptions"]
 
@@ -62,12 +62,6 @@ def _client_id(instance: object, attribute: attrs.Attribute[Any], value: object)
         raise ConfigError("MqttOptions: client_id is ''; leave it None to have one made")
 
 
-def _reconnect(instance: object, attribute: attrs.Attribute[Any], value: Backoff) -> None:
-    instance_of(Backoff)(instance, attribute, value)
-    if value.maximum > YEAR:
-        raise ConfigError(f"MqttOptions: reconnect has a maximum of {value.maximum!r} seconds; a year is the most")
-
-
 def _presence(instance: MqttOptions, attribute: attrs.Attribute[Any], value: object) -> None:
     if not isinstance(value, str):
         raise ConfigError(f"MqttOptions: presence is {value!r}; it must be a topic, or None")
@@ -83,8 +77,11 @@ def _presence(instance: MqttOptions, attribute: attrs.Attribute[Any], value: obj
 
 
 @attrs.frozen(kw_only=True)
-class MqttOptions:
-    """How the gateway talks to its broker. Times in seconds. Raises `ConfigError` for what MQTT can't carry."""
+class MqttOptions(ConnectorOptions):
+    """How the gateway talks to its broker. Times in seconds. Raises `ConfigError` for what MQTT can't carry.
+
+    With QoS 2 and MQTT 3.1.1 at most 19 messages of all channels together are in flight, whatever `max_inflight` says.
+    """
 
     broker: BrokerAddress = attrs.field(default=BrokerAddress("localhost", 1883), converter=_parse_if_text)
     protocol: Literal["3.1.1", "5"] = attrs.field(default="3.1.1", validator=one_of("3.1.1", "5"))
@@ -119,17 +116,6 @@ class MqttOptions:
     """A last will of your own, instead of the presence's."""
     keepalive: int = attrs.field(default=30, validator=whole_number(1, 65_535))
     connect_timeout: float = attrs.field(default=3.0, validator=seconds)
-    max_inflight: int = attrs.field(default=64, validator=whole_number(1))
-    """How many messages of one channel may be on their way to the broker at once; at QoS 2 with MQTT 3.1.1 at most
-    19 of all channels together."""
-    drain_timeout: float = attrs.field(default=1.5, validator=seconds)
-    """How long a stop may go on publishing what is queued."""
-    reconnect: Backoff = attrs.field(
-        default=Backoff(initial=0.25, maximum=30.0, factor=2.0, jitter=0.2), validator=_reconnect
-    )
-    inbound_backlog: int = attrs.field(default=64 * 2**20, validator=whole_number(1))
-    """Bytes of inbound messages that the gateway keeps while the app's channels are full. Beyond it, messages of QoS 0
-    are discarded, counted, and shown as `Degraded`; for QoS 1 and 2 the gateway stops to read from the broker."""
 
     def __attrs_post_init__(self) -> None:
         if self.broker.password is None or self.broker.username is not None:
