@@ -17,11 +17,12 @@ from taktora_trio.errors import summary
 from taktora_trio.health import FULL_FOR, Connecting, Down, HealthBoard, Up
 from taktora_trio.transport.domain import Node
 from taktora_trio.transport.health import GatewayIdentity, HealthReporter, open_health_reporter
-from taktora_trio.transport.reservation import GIVE_WAY, reserve
+from taktora_trio.transport.reservation import reserve
 from taktora_trio.transport.segments import free_bytes
 from taktora_trio.transport.services import batches
 from taktora_trio.transport.sink import PayloadSink, open_sink
 from taktora_trio.transport.source import PayloadSource, open_source
+from taktora_trio.transport.turn import GIVE_WAY
 
 if TYPE_CHECKING:
     from taktora_trio.executor import Executor, ItemStats, Observer

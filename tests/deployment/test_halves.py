@@ -21,14 +21,14 @@ IN = Inbound("in", bytes, MqttRouting("test/in"))
 # Stops as if by Ctrl-Z, at the n-th time that it has opened something and nobody else may.
 STOPS = """
 import os, runpy, signal
-from taktora_trio.transport import reservation
-take, left = reservation._take, [{count}]
-def take_or_stop(prefix):
+from taktora_trio.transport.pages import Pages
+take, left = Pages.take, [{count}]
+def take_or_stop(pages):
     left[0] -= 1
     if left[0] == 0:
         os.kill(os.getpid(), signal.SIGSTOP)
-    take(prefix)
-reservation._take = take_or_stop
+    take(pages)
+Pages.take = take_or_stop
 runpy.run_module("taktora_trio", run_name="__main__")
 """
 

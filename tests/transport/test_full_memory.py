@@ -23,7 +23,7 @@ import trio
 
 from taktora_trio import MqttConnector, MqttRouting, Outbound, RawCodec, TransportError
 from taktora_trio.connectors.plan import channel_spec, specs_of
-from taktora_trio.transport import reservation
+from taktora_trio.transport import pages, reservation, turn
 from taktora_trio.transport.domain import Domain, open_node
 from taktora_trio.transport.ports import open_envelope_publisher, open_envelope_subscriber
 from taktora_trio.transport.reservation import reserve
@@ -367,7 +367,7 @@ async def test_a_segment_that_somebody_else_has_made_for_us_to_open_is_refused(
 
     async with open_domain(domain, connector) as node:
         with monkeypatch.context() as patch:
-            patch.setattr(reservation, "examine", owned_by_another)
+            patch.setattr(pages, "examine", owned_by_another)
             with pytest.raises(TransportError, match=r"\.data was made by another user"):
                 async with open_envelope_publisher(node, spec):
                     pass
@@ -445,7 +445,7 @@ async def test_one_that_does_not_finish_opening_is_waited_for_once(
     connector, spec = declare(bytes, RawCodec())
     async with open_domain(domain, connector) as node, opener(domain) as other:
         with monkeypatch.context() as patch:
-            patch.setattr(reservation, "PATIENCE", 0.05)
+            patch.setattr(turn, "PATIENCE", 0.05)
             async with open_envelope_publisher(node, spec):
                 pass
         with trio.fail_after(1):
