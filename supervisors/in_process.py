@@ -7,17 +7,94 @@
     |                                                        (restarted by policy)|
     +-----------------------------------------------------------------------------+
 
-    python supervisors/in_process.py examples.echo:deployment --broker mqtt://localhost
+    python supervisors/in_process.py examples.echo:deployment --broker URL
 
-It is `taktora-trio run --mode in-process` with the same options; the shape itself is defined, in one function, in
-`taktora_trio/runners/in_process.py`:
-
-1. check the plan of shared memory, take the domain, sweep what a killed run has left, create every service;
-2. open the host, start the gateway as a supervised task: a crash is a `HealthEvent`, and a restart by policy;
-3. run the app until it returns or a signal comes, then let the gateway publish what is queued, and end.
+This file is `taktora_trio/runners/in_process.py`, which `taktora-trio run --mode in-process` runs. A copy of it is a
+runner of your own, with the same options.
 """
 
-from taktora_trio.cli import main
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+
+import trio
+from trio_util import RepeatedEvent, move_on_when
+
+from taktora_trio import (
+    ConnectorHost,
+    Deployment,
+    Domain,
+    GatewayTask,
+    LifeSigns,
+    Supervisor,
+    as_task,
+    load_app,
+    open_connector_host,
+    open_domain,
+    open_life,
+    open_outlasting,
+    run_app,
+)
+
+__all__ = ["open_in_process", "run_in_process"]
+
+
+async def run_in_process(
+    deployment: Deployment,
+    domain: Domain,
+    stop: trio.Event,
+    revive: RepeatedEvent | None = None,
+    life: LifeSigns | None = None,
+) -> int:
+    """Run both halves until the app returns or `stop` is set; return the exit code.
+
+    Raises what the app raises, and `Escalated` if the gateway failed too often, and its policy says so.
+    """
+    app = load_app(deployment)
+    async with open_in_process(deployment, domain, stop, revive, life) as host, move_on_when(stop.wait):
+        return await run_app(app, host)
+    return 0
+
+
+@contextlib.asynccontextmanager
+async def open_in_process(
+    deployment: Deployment,
+    domain: Domain,
+    stop: trio.Event,
+    revive: RepeatedEvent | None = None,
+    life: LifeSigns | None = None,
+) -> AsyncIterator[ConnectorHost]:
+    """The shape itself, around whatever uses the host.
+
+    `revive` starts a gateway again that was given up, and has any other connect at once. `life` tells a supervisor of
+    this process that it is ready, once the domain is its own, and that it lives.
+    """
+    connectors, policy = deployment.connectors, deployment.gateway_policy
+    async with (
+        open_domain(domain, connectors, "plugin", "gateway") as opened,
+        open_connector_host(
+            opened.node, connectors, revive=lambda: gateway.revive(), observers=deployment.observers
+        ) as host,
+        open_life(life, stop, opened.beat, "the app runs", host),
+    ):
+        task = GatewayTask(deployment, opened, on_hang=host.gateway_hangs)
+        gateway = Supervisor(
+            "gateway",
+            as_task(task.run),
+            policy,
+            stop=task.stop,
+            on_failure=lambda failure, exit_: host.gateway_failed(failure, exit_.exception),
+            on_revived=task.revived,
+        )
+        # The app ends first, while its gateway still works; then the gateway publishes what is queued.
+        async with open_outlasting(gateway.run, lambda scope: task.stop.set(), policy.stop_grace) as nursery:
+            if revive is not None:
+                nursery.start_soon(gateway.revive_at, revive)
+            yield host
+
 
 if __name__ == "__main__":
-    main("run", "--mode", "in-process")
+    from taktora_trio import main
+
+    main("run", "--mode", "in-process", shape=run_in_process)

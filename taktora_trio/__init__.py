@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from taktora_trio.channels.codec import MsgpackCodec as MsgpackCodec
     from taktora_trio.channels.codec import PayloadCodec as PayloadCodec
     from taktora_trio.channels.codec import RawCodec as RawCodec
+    from taktora_trio.cli import main as main
     from taktora_trio.connectors.base import Connector as Connector
     from taktora_trio.connectors.connection import Client as Client
     from taktora_trio.connectors.connection import ConnectFailed as ConnectFailed
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
     from taktora_trio.connectors.connection import OnDone as OnDone
     from taktora_trio.connectors.connection import OnMessage as OnMessage
     from taktora_trio.connectors.gateway import ConnectorGateway as ConnectorGateway
+    from taktora_trio.connectors.gateway import open_connector_gateway as open_connector_gateway
     from taktora_trio.connectors.mqtt import BrokerAddress as BrokerAddress
     from taktora_trio.connectors.mqtt import LastWill as LastWill
     from taktora_trio.connectors.mqtt import MqttConnector as MqttConnector
@@ -62,6 +64,7 @@ if TYPE_CHECKING:
     from taktora_trio.errors import ConnectorDown as ConnectorDown
     from taktora_trio.errors import ConnectorError as ConnectorError
     from taktora_trio.errors import DomainInUse as DomainInUse
+    from taktora_trio.errors import Escalated as Escalated
     from taktora_trio.errors import MessageError as MessageError
     from taktora_trio.errors import PayloadOverflow as PayloadOverflow
     from taktora_trio.errors import ServiceMismatch as ServiceMismatch
@@ -75,9 +78,26 @@ if TYPE_CHECKING:
     from taktora_trio.health import HealthEvent as HealthEvent
     from taktora_trio.health import Up as Up
     from taktora_trio.host.host import ConnectorHost as ConnectorHost
+    from taktora_trio.host.host import open_connector_host as open_connector_host
+    from taktora_trio.processes.child.life_signs import LifeSigns as LifeSigns
+    from taktora_trio.processes.parent.process import as_process as as_process
+    from taktora_trio.processes.parent.process import spawn as spawn
+    from taktora_trio.runners.app import run_app as run_app
     from taktora_trio.runners.deployment import Deployment as Deployment
+    from taktora_trio.runners.gateway_task import GatewayTask as GatewayTask
+    from taktora_trio.runners.halves import Halves as Halves
+    from taktora_trio.runners.loading import load_app as load_app
+    from taktora_trio.runners.outlasting import open_outlasting as open_outlasting
+    from taktora_trio.runners.owning import open_domain as open_domain
+    from taktora_trio.runners.relay import Relay as Relay
+    from taktora_trio.runners.status import StatusLine as StatusLine
+    from taktora_trio.runners.status import open_life as open_life
     from taktora_trio.supervision import Backoff as Backoff
+    from taktora_trio.supervision import Exit as Exit
     from taktora_trio.supervision import RestartPolicy as RestartPolicy
+    from taktora_trio.supervision import Supervisor as Supervisor
+    from taktora_trio.supervision import as_task as as_task
+    from taktora_trio.transport.domain import Domain as Domain
     from taktora_trio.transport.reader import ChannelReader as ChannelReader
     from taktora_trio.transport.writer import ChannelWriter as ChannelWriter
 
@@ -85,6 +105,7 @@ if TYPE_CHECKING:
 _PUBLIC = {
     "channels": ("ChannelDescriptor", "Envelope", "Header", "Inbound", "Metadata", "Outbound", "Received", "Routing"),
     "channels.codec": ("JsonCodec", "MsgpackCodec", "PayloadCodec", "RawCodec"),
+    "cli": ("main",),
     "connectors.base": ("Connector",),
     "connectors.connection": (
         "Client",
@@ -96,7 +117,7 @@ _PUBLIC = {
         "OnDone",
         "OnMessage",
     ),
-    "connectors.gateway": ("ConnectorGateway",),
+    "connectors.gateway": ("ConnectorGateway", "open_connector_gateway"),
     "connectors.mqtt": ("BrokerAddress", "LastWill", "MqttConnector", "MqttOptions", "MqttRouting"),
     "errors": (
         "BackPressure",
@@ -105,6 +126,7 @@ _PUBLIC = {
         "ConnectorDown",
         "ConnectorError",
         "DomainInUse",
+        "Escalated",
         "MessageError",
         "PayloadOverflow",
         "ServiceMismatch",
@@ -112,9 +134,20 @@ _PUBLIC = {
     ),
     "escaping": ("escaped",),
     "health": ("Connecting", "ConnectorHealth", "Degraded", "Down", "Failure", "HealthEvent", "Up"),
-    "host.host": ("ConnectorHost",),
+    "host.host": ("ConnectorHost", "open_connector_host"),
+    "processes.child.life_signs": ("LifeSigns",),
+    "processes.parent.process": ("as_process", "spawn"),
+    "runners.app": ("run_app",),
     "runners.deployment": ("Deployment",),
-    "supervision": ("Backoff", "RestartPolicy"),
+    "runners.gateway_task": ("GatewayTask",),
+    "runners.halves": ("Halves",),
+    "runners.loading": ("load_app",),
+    "runners.outlasting": ("open_outlasting",),
+    "runners.owning": ("open_domain",),
+    "runners.relay": ("Relay",),
+    "runners.status": ("StatusLine", "open_life"),
+    "supervision": ("Backoff", "Exit", "RestartPolicy", "Supervisor", "as_task"),
+    "transport.domain": ("Domain",),
     "transport.reader": ("ChannelReader",),
     "transport.writer": ("ChannelWriter",),
 }

@@ -19,6 +19,7 @@ from taktora_trio.runners.launch import (
     Options,
     Policies,
     RunOptions,
+    Shape,
     launch,
     launch_gateway,
     launch_plugin,
@@ -63,6 +64,7 @@ def run(
     ] = False,
     policies: Annotated[Policies, Parameter(name="*")] = Policies(),
     options: Shared = Options(),
+    shape: Annotated[Shape | None, Parameter(parse=False)] = None,
 ) -> int:
     """Run both halves of a deployment until it ends, or until SIGINT, SIGTERM or SIGHUP."""
     return launch(
@@ -74,7 +76,8 @@ def run(
             warm=warm,
             policies=policies,
             shared=options,
-        )
+        ),
+        shape,
     )
 
 
@@ -201,19 +204,21 @@ def _policies(what: str | None, changes: Policies) -> dict[str, RestartPolicy]:
     }
 
 
-def main(*first: str) -> NoReturn:
+def main(*first: str, shape: Shape | None = None) -> NoReturn:
     """The command's entry point; `first` comes before what stands on the command line.
 
-    Bad input ends it with one clear line and exit code 2.
+    A `shape` is what `run` is to run, for a script that composes one of its own. Bad input ends it with one clear line
+    and exit code 2.
     """
-    sys.exit(call(lambda: _parse_and_run(first)))
+    sys.exit(call(lambda: _parse_and_run(first, shape)))
 
 
-def _parse_and_run(first: Sequence[str]) -> int | None:
+def _parse_and_run(first: Sequence[str], shape: Shape | None) -> int | None:
     settle()
     arguments = [*first, *hide_secrets(first, sys.argv[1:])]
     try:
-        code: int | None = app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
+        command, bound, not_parsed = app.parse_args(arguments, exit_on_error=False, print_error=False)
     except CycloptsError as exc:
         raise ConfigError(escaped(str(exc), _TOLD)) from exc
+    code: int | None = command(*bound.args, **bound.kwargs, **({"shape": shape} if "shape" in not_parsed else {}))
     return code

@@ -55,6 +55,8 @@ NAMES_ONE_STILL: set[str] = {
     "runners/secrets.py",
     "transport/domain.py",
 }
+# They stand in supervisors/, too, where a user copies them: so they know the package by its public names alone.
+SCRIPTS = ("taktora_trio.runners.in_process", "taktora_trio.runners.split")
 HAS_A_CIRCLE_STILL: set[str] = {"taktora_trio.connectors.mqtt"}
 
 
@@ -129,7 +131,8 @@ def modules() -> Mapping[str, Path]:
 @cache
 def imports() -> Mapping[str, frozenset[str]]:
     """By module, which of the package's modules it imports: at its top, in functions, and for type checkers alone."""
-    return {name: frozenset(imported_by(path)) - {name} for name, path in modules().items()}
+    found = {name: frozenset(imported_by(path)) - {name} for name, path in modules().items()}
+    return found | {name: found[name] - {"taktora_trio"} for name in SCRIPTS}
 
 
 def imported_by(path: Path) -> Iterator[str]:
@@ -157,6 +160,11 @@ def circle(graph: Mapping[str, Iterable[str]]) -> list[str]:
 
 def test_no_circle_of_modules() -> None:
     assert bool(circle(imports())) == bool(HAS_A_CIRCLE_STILL), circle(imports())
+
+
+def test_the_runner_scripts_use_public_names_alone() -> None:
+    for name in SCRIPTS:
+        assert set(imported_by(modules()[name])) == {"taktora_trio"}
 
 
 @pytest.mark.parametrize("package", sorted(name for name, path in modules().items() if path.name == "__init__.py"))

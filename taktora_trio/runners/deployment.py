@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
@@ -24,6 +25,8 @@ __all__ = ["App", "Deployment"]
 
 App: TypeAlias = Callable[[ConnectorHost], Awaitable[None]]
 
+_NAME = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
+
 
 def _connectors(value: Iterable[Connector]) -> tuple[Connector, ...]:
     if isinstance(value, Connector) or not isinstance(value, Iterable):
@@ -41,8 +44,13 @@ class Deployment:
 
     name: str
     """Also the default domain."""
-    app: App
-    """Called with a `ConnectorHost`; the deployment ends when it returns."""
+    app: App | str | None
+    """Called with a `ConnectorHost`; the deployment ends when it returns.
+
+    Given by name, as `"greenhouse.app:main"`, it is imported by the process that runs it, and by no other: neither the
+    gateway nor a supervisor loads the app or what it needs. `None` is for a deployment that is only used by
+    `open_deployment`.
+    """
     connectors: tuple[Connector, ...] = attrs.field(converter=_connectors)
     # A gateway never ends of its own accord, so whenever it does, that is a failure.
     gateway_policy: RestartPolicy = attrs.field(
@@ -66,8 +74,12 @@ class Deployment:
 
     def __attrs_post_init__(self) -> None:
         check_name("deployment", self.name)
-        if not callable(self.app):
-            raise ConfigError(f"deployment {self.name!r}: its app is {self.app!r}; it must be an async function")
+        by_name = isinstance(self.app, str) and _NAME.fullmatch(self.app)
+        if not callable(self.app) and not by_name and self.app is not None:
+            raise ConfigError(
+                f"deployment {self.name!r}: its app is {self.app!r}; it must be an async function, or the name of one"
+                ' as "module:function"'
+            )
         if self.observers:
             _check_observers(self.name, self.observers)
         for connector in self.connectors:

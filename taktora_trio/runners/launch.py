@@ -46,13 +46,14 @@ from taktora_trio.transport.domain import Domain
 
 if TYPE_CHECKING:
     from taktora_trio.processes.parent.warm import Zygote
-    from taktora_trio.runners.split import Halves
+    from taktora_trio.runners.halves import Halves
 
 __all__ = [
     "Mode",
     "Options",
     "Policies",
     "RunOptions",
+    "Shape",
     "launch",
     "launch_gateway",
     "launch_plugin",
@@ -68,6 +69,8 @@ _GATEWAY_MODULES = [
 ]
 
 Mode: TypeAlias = Literal["in-process", "split"]
+Shape: TypeAlias = Callable[..., Awaitable[int]]
+"""Either `run_in_process` or `run_split`, or a function of a user's that takes the same arguments."""
 
 
 @attrs.frozen(kw_only=True)
@@ -113,16 +116,20 @@ class RunOptions:
     shared: Options
 
 
-def launch(run: RunOptions) -> int:
-    """Run both halves in the shape that was asked for; return the exit code. Does not return for the split shape."""
+def launch(run: RunOptions, shape: Shape | None = None) -> int:
+    """Run both halves in the shape that was asked for, and return the exit code.
+
+    The split shape replaces this process by a smaller one, and does not return; unless a `shape` is given, which is run
+    here instead of the usual `run_in_process` or `run_split`.
+    """
     if run.warm and run.mode != "split":
         raise ConfigError("--warm is for --mode split: in one process the gateway starts at once anyway")
     if run.seconds is not None and not run.seconds > 0:
         raise ConfigError(f"--for {run.seconds:g}: give more than 0 seconds")
-    if run.mode == "split":
+    if run.mode == "split" and shape is None:
         _become_supervisor(run)
     leave_pid_1()
-    return _launch_here(run)
+    return _launch_here(run, shape)
 
 
 def launch_plugin(target: str, options: Options) -> int:
@@ -204,7 +211,7 @@ def _become_supervisor(run: RunOptions) -> NoReturn:
     interpreter.become(__name__, options)  # the same program, smaller
 
 
-def _launch_here(run: RunOptions) -> int:
+def _launch_here(run: RunOptions, shape: Shape | None = None) -> int:
     options = run.shared
     broker = _broker(options)
     password = _password(options, broker)
@@ -216,19 +223,16 @@ def _launch_here(run: RunOptions) -> int:
     _warn_of_names()
     kill_halves: list[Callable[[], None]] = []
 
-    async def shape(stop: trio.Event) -> int:
+    async def run_shape(stop: trio.Event) -> int:
         with open_revive_signal() as revive:
             async with _with_broker(deployment, options, broker, run.await_broker) as (chosen, address):
+                run_mode = shape or _shape(run.mode)
                 if run.mode == "in-process":
-                    from taktora_trio.runners.in_process import run_in_process
-
-                    return await run_in_process(chosen, domain, stop, revive, life)
-                from taktora_trio.runners.split import run_split
-
+                    return await run_mode(chosen, domain, stop, revive=revive, life=life)
                 async with _relayed(options.log) as write, _zygote(run) as zygote:
                     halves = _halves(run, domain, address, password, write, zygote)
                     kill_halves.append(halves.kill)
-                    return await run_split(chosen, domain, stop, halves, revive, life)
+                    return await run_mode(chosen, domain, stop, halves, revive=revive, life=life)
 
     def end_at_once() -> None:
         for kill in kill_halves:
@@ -236,7 +240,17 @@ def _launch_here(run: RunOptions) -> int:
         domain.remove_if_alone()
 
     with contextlib.closing(inherited_life_signs()) as life:
-        return trio.run(_until_stopped, shape, None, run.seconds, end_at_once)
+        return trio.run(_until_stopped, run_shape, None, run.seconds, end_at_once)
+
+
+def _shape(mode: Mode) -> Shape:
+    if mode == "in-process":  # each process imports the one shape that it runs
+        from taktora_trio.runners.in_process import run_in_process
+
+        return run_in_process
+    from taktora_trio.runners.split import run_split
+
+    return run_split
 
 
 @contextlib.asynccontextmanager
@@ -320,7 +334,7 @@ def _halves(
     write: Callable[[str, Stream, bytes], None],
     zygote: Zygote | None,
 ) -> Halves:
-    from taktora_trio.runners.split import Halves
+    from taktora_trio.runners.halves import Halves
 
     options = run.shared
     program, environment = interpreter.program("taktora_trio"), interpreter.environment()

@@ -10,12 +10,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
+from typing import cast
 
 from taktora_trio.errors import ConfigError, summary
 from taktora_trio.escaping import escaped
-from taktora_trio.runners.deployment import Deployment
+from taktora_trio.runners.deployment import App, Deployment
 
-__all__ = ["hiding_python", "load_deployment"]
+__all__ = ["hiding_python", "load_app", "load_deployment"]
 
 
 def load_deployment(target: str) -> Deployment:
@@ -23,21 +24,41 @@ def load_deployment(target: str) -> Deployment:
 
     Whatever the import raises is told so, except for `KeyboardInterrupt` and `MemoryError`, which are nobody's input.
     """
-    name, attribute = _parse(target)
-    folder = _present_folder()
-    if folder is not None and sys.path[:1] not in ([folder], [""]):
-        sys.path.insert(0, folder)  # first of all, for a package may bring a module of the same name
+    module, name, attribute, folder, found = _load(target)
+    if isinstance(found, Deployment):
+        return found
     with _told_in_one_line(name, folder):
-        module = importlib.import_module(name)
-        found = getattr(module, attribute, None)
-        if isinstance(found, Deployment):
-            return found
         names = [name for name, value in vars(module).items() if isinstance(value, Deployment)]
     there = f"it has {', '.join(names)}" if names else "it has none"
     what = "no" if found is None else f"a {type(found).__name__}, not a"
     which = "" if names else f"; that module is {_file(module)}"
     raise ConfigError(
         f"module {name!r} has {what} Deployment named {attribute!r} ({there}){which}{_hidden_by(module, name, folder)}"
+    )
+
+
+def load_app(deployment: Deployment) -> App:
+    """Return the app of a deployment, which is imported where it is given by name.
+
+    Call it in the process that runs the app. Raises `ConfigError`, in one line, where there is none.
+    """
+    app = deployment.app
+    if app is None:
+        raise ConfigError(
+            f"deployment {deployment.name!r} has no app to run: give it one, or use open_deployment() and be the app"
+        )
+    if not isinstance(app, str):
+        return app
+    try:
+        module, name, attribute, folder, found = _load(app)
+    except ConfigError as exc:
+        raise ConfigError(f"the app of deployment {deployment.name!r}: {exc}") from exc
+    if callable(found):
+        return cast(App, found)
+    what = "no function" if found is None else f"a {type(found).__name__}, and no function,"
+    raise ConfigError(
+        f"the app of deployment {deployment.name!r}: module {name!r} has {what} named {attribute!r};"
+        f" that module is {_file(module)}{_hidden_by(module, name, folder)}"
     )
 
 
@@ -57,6 +78,20 @@ def hiding_python(folder: str | None = None) -> dict[str, Path]:
         for name, path in paths.items()
         if name in sys.stdlib_module_names and (path.suffix == ".py" or Path(path, "__init__.py").exists())
     }
+
+
+def _load(target: str) -> tuple[ModuleType, str, str, str | None, object]:
+    """Import the module of `module:attribute`; return it, both names, the present folder, and what the name stands for.
+
+    What it has no attribute for is `None`. Raises `ConfigError`.
+    """
+    name, attribute = _parse(target)
+    folder = _present_folder()
+    if folder is not None and sys.path[:1] not in ([folder], [""]):
+        sys.path.insert(0, folder)  # first of all, for a package may bring a module of the same name
+    with _told_in_one_line(name, folder):
+        module = importlib.import_module(name)
+        return module, name, attribute, folder, getattr(module, attribute, None)
 
 
 def _parse(target: str) -> tuple[str, str]:

@@ -12,6 +12,7 @@ import trio
 
 from taktora_trio.escaping import escaped
 from taktora_trio.health import ConnectorHealth, HealthEvents
+from taktora_trio.host.host import ConnectorHost
 from taktora_trio.processes.child.life_signs import LifeSigns
 
 __all__ = ["StatusLine", "open_life", "tell_health"]
@@ -22,19 +23,23 @@ _LENGTH = 400  # characters
 
 @contextlib.asynccontextmanager
 async def open_life(
-    life: LifeSigns, stop: trio.Event, beat: Callable[[], None], status: str
+    life: LifeSigns | None, stop: trio.Event, beat: Callable[[], None], status: str, host: ConnectorHost | None = None
 ) -> AsyncIterator[trio.Nursery]:
-    """Say that it is ready, that it lives, and that it ends: when `stop` is set, or else at the end of the block.
+    """Say that this process is ready, that it lives, and that it ends: when `stop` is set, or at the end of the block.
 
-    The nursery is for what tells more; it is cancelled at the end.
+    With a `host`, the health of its connectors follows the status. The nursery is for what tells more; it is cancelled
+    at the end. Without `life` there is no supervisor to tell, and `beat` alone gives signs of life.
     """
-    await life.ready(status)
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(life.serve, lambda: None, beat)
-        nursery.start_soon(life.stopping_when, stop)
-        yield nursery
-        life.stopping()
-        nursery.cancel_scope.cancel()
+    with contextlib.nullcontext(life) if life else contextlib.closing(LifeSigns(None, None)) as life:
+        await life.ready(status)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(life.serve, lambda: None, beat)
+            nursery.start_soon(life.stopping_when, stop)
+            if host is not None:
+                nursery.start_soon(tell_health, life, host.states, host.health_events(), f"{status}; ")
+            yield nursery
+            life.stopping()
+            nursery.cancel_scope.cancel()
 
 
 class StatusLine:

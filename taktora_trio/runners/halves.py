@@ -1,0 +1,122 @@
+"""The child processes of a supervisor: each half, started, relayed and watched; none is left behind."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import gc
+import os
+import signal
+from collections.abc import Callable
+
+import attrs
+
+from taktora_trio.processes.parent.child_link import ChildLink
+from taktora_trio.processes.parent.descendants import Reaper, become_subreaper
+from taktora_trio.processes.parent.group import Child
+from taktora_trio.processes.parent.output import Stream
+from taktora_trio.processes.parent.process import Start, StartProcess, as_process
+from taktora_trio.processes.parent.tags import without_controls
+from taktora_trio.runners.limits import give_back
+from taktora_trio.runners.relay import GatewayRelay, Relay
+from taktora_trio.runners.status import StatusLine
+from taktora_trio.supervision.policy import RestartPolicy
+from taktora_trio.supervision.supervisor import Runner
+
+__all__ = ["Halves"]
+
+USAGE_ERROR = 2  # a plugin that was declared wrongly: starting it again would end the same way
+
+
+def _subreaper() -> Reaper:
+    become_subreaper()
+    return Reaper()
+
+
+@attrs.define
+class Halves:
+    """How the two halves are started, where their output goes, and which of them run now.
+
+    Whoever loses its parent below one of them becomes a child of this process, and is waited for.
+    """
+
+    start_plugin: StartProcess
+    start_gateway: StartProcess
+    write: Callable[[str, Stream, bytes], None]
+    """Called with the half's name, the stream, and a line without its end."""
+    _reaper: Reaper = attrs.field(factory=_subreaper, init=False)
+    _running: dict[str, int] = attrs.field(factory=dict, init=False)  # name to process id, which is also its group's
+
+    def plugin(self, policy: RestartPolicy, relay: Relay, status: StatusLine) -> Runner:
+        """Return a runner of the plugin's process. It learns from the relay how its gateways fare."""
+
+        def started(incarnation: int, pid: int, link: ChildLink) -> None:
+            status.say("the plugin starts")
+            relay.plugin_started(link)
+
+        def ended() -> None:
+            self._ended("plugin")
+            relay.plugin_ended()
+            status.say("the plugin has ended")
+
+        return as_process(
+            "plugin",
+            self._known("plugin", self.start_plugin),
+            policy,
+            write=lambda stream, line: self.write("plugin", stream, line),
+            on_start=started,
+            on_end=ended,
+            on_status=status.say,  # it knows how its gateway fares, too
+            permanent_codes=(USAGE_ERROR,),
+        )
+
+    def gateway(self, policy: RestartPolicy, relay: GatewayRelay, name: str = "gateway") -> Runner:
+        """Return a runner of a gateway's process. What is not printable in its output is escaped."""
+
+        def ended() -> None:
+            self._ended(name)
+            relay.ended()
+
+        return as_process(
+            name,
+            self._known(name, self.start_gateway),
+            policy,
+            write=lambda stream, line: self.write(name, stream, without_controls(line)),
+            on_start=relay.started,
+            on_end=ended,
+        )
+
+    async def serve(self) -> None:
+        """Serve: wait for each orphan that ends. Needs the main thread, for it handles SIGCHLD."""
+        _give_back_memory()
+        await self._reaper.serve()
+
+    def kill(self) -> None:
+        """End all at once, and wait for it, for a supervisor that is itself ended by force. Blocks for a moment."""
+        for pid in self._running.values():
+            with contextlib.suppress(ProcessLookupError):  # nobody is left in it
+                os.killpg(pid, signal.SIGKILL)
+        for pid in self._running.values():
+            with contextlib.suppress(ChildProcessError):  # was waited for already
+                os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+
+    def _known(self, name: str, start: StartProcess) -> StartProcess:
+        async def start_known(given: Start) -> Child:
+            with self._reaper.starting():
+                child = await start(given)
+                self._reaper.started(child.pid)
+            self._running[name] = child.pid
+            give_back(child.pid)  # what the app starts is to inherit what we did, and not what we have made of it
+            return child
+
+        return start_known
+
+    def _ended(self, name: str) -> None:
+        self._reaper.ended(self._running.pop(name))
+
+
+def _give_back_memory() -> None:
+    """Free what only the start has needed (malloc_trim(3)): from now on a supervisor does little, for a long time."""
+    gc.collect()
+    with contextlib.suppress(AttributeError):  # not the GNU C library
+        ctypes.CDLL(None).malloc_trim(0)

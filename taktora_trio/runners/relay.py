@@ -1,0 +1,88 @@
+"""Between the halves: the plugin learns how each gateway process fares, and may have them revived."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import trio
+
+from taktora_trio.health import Failure
+from taktora_trio.processes.link import GatewayFailed, GatewayStarted, ReviveGateway
+from taktora_trio.processes.parent.child_link import ChildLink
+from taktora_trio.runners.revival import STARTS_AGAIN, answer
+from taktora_trio.supervision.supervisor import Exit
+from taktora_trio.transport.domain import Domain
+
+__all__ = ["GatewayRelay", "Relay"]
+
+
+class Relay:
+    """In the supervisor: has a link to the plugin while that runs, and something for each gateway."""
+
+    def __init__(self, domain: Domain, nursery: trio.Nursery) -> None:
+        self.domain = domain
+        self._nursery = nursery
+        self._gateways: list[GatewayRelay] = []
+        self._to_plugin: ChildLink | None = None
+
+    def gateway(self, revive: Callable[[], object]) -> GatewayRelay:
+        """Make the relay of one gateway process; `revive` is called when the plugin asks for that."""
+        relay = GatewayRelay(self, revive)
+        self._gateways.append(relay)
+        return relay
+
+    def plugin_started(self, link: ChildLink) -> None:
+        """Tell it what the gateways do now, and listen to it."""
+        self._to_plugin = link
+        for gateway in self._gateways:
+            if gateway.news is not None:
+                link.send(gateway.news)
+        self._nursery.start_soon(self._listen, link)
+
+    def plugin_ended(self) -> None:
+        """Nobody listens any more."""
+        self._to_plugin = None
+
+    def tell_plugin(self, news: GatewayStarted | GatewayFailed) -> None:
+        """Send this to the plugin, if it runs."""
+        if self._to_plugin is not None:
+            self._to_plugin.send(news)
+
+    async def _listen(self, link: ChildLink) -> None:
+        async for message in link.messages():
+            if isinstance(message, ReviveGateway):
+                for gateway in self._gateways:
+                    gateway.revive()
+
+
+class GatewayRelay:
+    """Of one gateway process: what its supervisor and its process have to call when something happens to it."""
+
+    def __init__(self, relay: Relay, revive: Callable[[], object]) -> None:
+        self.news: GatewayStarted | GatewayFailed | None = None
+        self.revive = revive
+        self._relay = relay
+        self._link: ChildLink | None = None
+        self._pid = 0
+
+    def started(self, incarnation: int, pid: int, link: ChildLink) -> None:
+        self._pid, self._link = pid, link
+        self._tell(GatewayStarted(incarnation, pid))
+
+    def ended(self) -> None:
+        self._link = None
+
+    def failed(self, failure: Failure, exit_: Exit) -> None:
+        self._tell(GatewayFailed(self._pid, failure))
+
+    def revived(self, starts_again: bool) -> None:
+        if starts_again:
+            answer(self._relay.domain, STARTS_AGAIN)
+        elif self._link is not None:
+            self._link.send(ReviveGateway())  # and it answers
+        else:
+            answer(self._relay.domain, "the gateway has ended, and starts again by its policy")
+
+    def _tell(self, news: GatewayStarted | GatewayFailed) -> None:
+        self.news = news
+        self._relay.tell_plugin(news)
