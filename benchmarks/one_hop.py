@@ -24,7 +24,8 @@ from benchmarks.children import open_python
 from benchmarks.report import Figure, median_of_ratios
 from taktora_trio import ChannelReader, ChannelWriter, Inbound, MqttConnector, MqttRouting, Outbound, RawCodec
 from taktora_trio.connectors.plan import channel_spec
-from taktora_trio.transport.domain import Domain, open_node
+from taktora_trio.transport.domain import Domain
+from taktora_trio.transport.node import open_node
 from taktora_trio.transport.reader import open_reader
 from taktora_trio.transport.services import open_services
 from taktora_trio.transport.writer import open_writer

@@ -35,8 +35,9 @@ from taktora_trio.health import Failure, HealthEvents
 from taktora_trio.host.host import ConnectorHost, open_connector_host
 from taktora_trio.processes.child.supervisor_link import SupervisorLink
 from taktora_trio.processes.link import GatewayStarted
-from taktora_trio.transport.domain import Domain, Node, open_node
+from taktora_trio.transport.domain import Domain
 from taktora_trio.transport.health import GatewayIdentity, HealthReporter, open_health_reporter, start_time
+from taktora_trio.transport.node import Node, open_node
 from taktora_trio.transport.ports import EnvelopePublisher, open_envelope_publisher
 from taktora_trio.transport.services import open_services
 

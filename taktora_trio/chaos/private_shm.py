@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from taktora_trio.transport.domain import SHM
+from taktora_trio.transport.segments import SHM
 
 __all__ = ["enter", "fill", "is_private"]
 

@@ -15,8 +15,8 @@ from taktora_trio.connectors.base import Connector, GatewayChannels
 from taktora_trio.connectors.plan import channel_spec, check_ends, health_spec
 from taktora_trio.errors import summary
 from taktora_trio.health import FULL_FOR, Connecting, Down, HealthBoard, Up
-from taktora_trio.transport.domain import Node
 from taktora_trio.transport.health import GatewayIdentity, HealthReporter, open_health_reporter
+from taktora_trio.transport.node import Node
 from taktora_trio.transport.reservation import reserve
 from taktora_trio.transport.segments import free_bytes
 from taktora_trio.transport.services import batches

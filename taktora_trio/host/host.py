@@ -36,8 +36,8 @@ from taktora_trio.processes.link import GatewayFailed, GatewayStarted, ReviveGat
 from taktora_trio.processes.patience import sleep_running
 from taktora_trio.processes.pidfd import wait_for_exit
 from taktora_trio.supervision.allowance import Allowance
-from taktora_trio.transport.domain import Node
 from taktora_trio.transport.health import GatewayIdentity, HealthReport, open_health_reader, start_time
+from taktora_trio.transport.node import Node
 from taktora_trio.transport.ports import EnvelopePublisher, open_envelope_publisher
 from taktora_trio.transport.reader import ChannelReader, open_reader
 from taktora_trio.transport.writer import ChannelWriter

@@ -17,7 +17,9 @@ from taktora_trio.runners.deployment import Deployment
 from taktora_trio.runners.naming import warn_of_names_that_pass
 from taktora_trio.runners.revival import answer
 from taktora_trio.runners.status import tell_health
-from taktora_trio.transport.domain import Domain, open_node
+from taktora_trio.transport.domain import Domain
+from taktora_trio.transport.node import open_node
+from taktora_trio.transport.orphans import end_orphan
 from taktora_trio.transport.pulse import open_pulse
 from taktora_trio.transport.segments import SharedMemoryFull
 
@@ -60,7 +62,7 @@ async def run_gateway(
                         await life.status(str(exc), extend=3 * _WAITING)
         nursery.cancel_scope.cancel()
     if link is not None and link.is_gone:
-        await domain.end_orphan("plugin")
+        await end_orphan(domain, "plugin")
     return 0
 
 

@@ -15,7 +15,7 @@ from taktora_trio.runners.gateway_thread import run_in_thread
 from taktora_trio.runners.naming import warn_of_names_that_pass
 from taktora_trio.runners.owning import OpenDomain
 from taktora_trio.runners.revival import STARTS_AGAIN, answer
-from taktora_trio.transport.domain import Node, open_node
+from taktora_trio.transport.node import Node, open_node
 
 __all__ = ["GatewayTask"]
 

@@ -9,7 +9,9 @@ import attrs
 
 from taktora_trio.connectors.base import Connector
 from taktora_trio.connectors.plan import specs_of
-from taktora_trio.transport.domain import Domain, Node, Role, open_node
+from taktora_trio.transport.domain import Domain, Role
+from taktora_trio.transport.node import Node, open_node
+from taktora_trio.transport.orphans import wait_for_orphans
 from taktora_trio.transport.pulse import open_pulse
 from taktora_trio.transport.services import open_services
 from taktora_trio.transport.sizing import check_plan, plan_memory
@@ -42,7 +44,7 @@ async def open_domain(
     specs = specs_of(connectors)
     check_plan(plan_memory(specs))
     if not joins:
-        await domain.settle()
+        await wait_for_orphans(domain)
     with domain.hold("owner", *roles), open_pulse(domain, "owner", *roles) as beat:
         async with open_node(domain, "owner") as node, open_services(node, specs):
             if "gateway" not in roles:

@@ -16,7 +16,9 @@ from taktora_trio.runners.deployment import App, Deployment
 from taktora_trio.runners.loading import load_app
 from taktora_trio.runners.owning import open_domain
 from taktora_trio.runners.status import open_life
-from taktora_trio.transport.domain import Domain, open_node
+from taktora_trio.transport.domain import Domain
+from taktora_trio.transport.node import open_node
+from taktora_trio.transport.orphans import end_orphan
 from taktora_trio.transport.pulse import open_pulse
 
 __all__ = ["run_plugin"]
@@ -37,7 +39,7 @@ async def run_plugin(
         with domain.hold("plugin"), open_pulse(domain, "plugin") as beat:
             code = await _host_app(app, deployment, domain, stop, life, link, beat)
         if link.is_gone:
-            await domain.end_orphan("gateway")
+            await end_orphan(domain, "gateway")
     else:
         async with open_domain(domain, deployment.connectors, "plugin", joins=True) as opened:
             if domain.holder("gateway") is None:

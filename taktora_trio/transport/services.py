@@ -17,8 +17,8 @@ import trio
 
 from taktora_trio.errors import ServiceMismatch
 from taktora_trio.transport.descriptors import SERVICE, check_descriptors, refusal
-from taktora_trio.transport.domain import clean_up_dead_nodes
 from taktora_trio.transport.envelope import envelope_size, envelope_type
+from taktora_trio.transport.node import clean_up_dead_nodes
 from taktora_trio.transport.pauses import sleep
 from taktora_trio.transport.reservation import reserve
 from taktora_trio.transport.segments import PAGE, in_pages

@@ -16,7 +16,7 @@ from taktora_trio.chaos.command import chaos
 from taktora_trio.chaos.faults import FAULTS
 from taktora_trio.chaos.options import ChaosOptions
 from taktora_trio.errors import ConfigError
-from taktora_trio.transport.domain import SHM
+from taktora_trio.transport.segments import SHM
 from tests.command import open_command, run_command
 
 

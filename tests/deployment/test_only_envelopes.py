@@ -10,7 +10,8 @@ import trio
 from examples.echo import REPLY, REQUEST, deployment
 from taktora_trio import Header
 from taktora_trio.connectors.plan import channel_spec, specs_of
-from taktora_trio.transport.domain import Domain, open_node
+from taktora_trio.transport.domain import Domain
+from taktora_trio.transport.node import config_of, open_node
 from taktora_trio.transport.ports import open_envelope_publisher, open_envelope_subscriber
 from tests.command import open_command
 
@@ -63,7 +64,7 @@ async def test_only_payload_envelopes_travel_on_the_channels(domain: Domain) -> 
 
 
 def _services(domain: Domain) -> set[str]:
-    services = iox2.Service.list(domain.config(), iox2.ServiceType.Ipc)
+    services = iox2.Service.list(config_of(domain), iox2.ServiceType.Ipc)
     return {service.name().to_string() for service in services}
 
 

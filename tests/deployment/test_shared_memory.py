@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from taktora_trio.transport.domain import SHM
+from taktora_trio.transport.segments import SHM
 from tests.command import MODES, ROOT
 from tests.transport.test_full_memory import private_mount
 

@@ -19,7 +19,8 @@ from taktora_trio import (
     PayloadCodec,
 )
 from taktora_trio.connectors.plan import channel_spec, specs_of
-from taktora_trio.transport.domain import Domain, open_node
+from taktora_trio.transport.domain import Domain
+from taktora_trio.transport.node import open_node
 from taktora_trio.transport.reader import open_reader
 from taktora_trio.transport.services import ServiceSpec, open_services
 from taktora_trio.transport.writer import open_writer

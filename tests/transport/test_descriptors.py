@@ -15,7 +15,8 @@ from taktora_trio.connectors.gateway import open_connector_gateway
 from taktora_trio.connectors.plan import specs_of
 from taktora_trio.host.host import open_connector_host
 from taktora_trio.transport.descriptors import END, SERVICE, TooFewDescriptors, check_descriptors
-from taktora_trio.transport.domain import Domain, open_node
+from taktora_trio.transport.domain import Domain
+from taktora_trio.transport.node import open_node
 from taktora_trio.transport.ports import open_envelope_publisher, open_envelope_subscriber
 from taktora_trio.transport.services import open_services
 from tests.transport.rig import declare, open_domain

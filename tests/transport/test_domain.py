@@ -16,8 +16,11 @@ import trio.testing
 
 from taktora_trio import ConfigError, DomainInUse, TransportError
 from taktora_trio.transport import folder
-from taktora_trio.transport.domain import SHM, Domain, Role, open_node
+from taktora_trio.transport.domain import Domain, Role
 from taktora_trio.transport.folder import open_folder
+from taktora_trio.transport.node import config_of, open_node
+from taktora_trio.transport.orphans import wait_for_orphans
+from taktora_trio.transport.segments import SHM
 
 
 def start_holder(domain: Domain, *roles: str, rounds: int = 1) -> subprocess.Popen[str]:
@@ -75,7 +78,7 @@ def test_each_run_has_files_of_its_own(domain: Domain) -> None:
     with domain.hold("owner"):
         assert (domain.root, domain.prefix) != first
     with pytest.raises(TransportError, match="has no owner"):
-        domain.config()
+        config_of(domain)
 
 
 def test_a_role_is_held_once(domain: Domain) -> None:
@@ -303,9 +306,9 @@ def test_a_holder_that_stands_still_is_named_as_such(domain: Domain) -> None:
 async def test_settle_waits_for_halves_that_are_ending(domain: Domain) -> None:
     process = start_holder(domain, "gateway")
     with pytest.raises(DomainInUse, match="gateway"):
-        await domain.settle(0.05)
+        await wait_for_orphans(domain, 0.05)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(domain.settle)
+        nursery.start_soon(wait_for_orphans, domain)
         await trio.testing.wait_all_tasks_blocked(0.01)
         process.kill()
         end(process)

@@ -24,7 +24,8 @@ import trio
 from taktora_trio import MqttConnector, MqttRouting, Outbound, RawCodec, TransportError
 from taktora_trio.connectors.plan import channel_spec, specs_of
 from taktora_trio.transport import pages, reservation, turn
-from taktora_trio.transport.domain import Domain, open_node
+from taktora_trio.transport.domain import Domain
+from taktora_trio.transport.node import config_of, open_node
 from taktora_trio.transport.ports import open_envelope_publisher, open_envelope_subscriber
 from taktora_trio.transport.reservation import reserve
 from taktora_trio.transport.segments import PAGE, SHM, Segment, examine, free_bytes
@@ -378,9 +379,10 @@ async def test_a_segment_that_somebody_else_has_made_for_us_to_open_is_refused(
 OPENER = """
 import sys, trio, iceoryx2
 from taktora_trio.transport.domain import Domain
+from taktora_trio.transport.node import config_of
 from taktora_trio.transport.reservation import reserve
 async def main():
-    async with reserve(Domain(sys.argv[1]).config(), 0, "nothing"):
+    async with reserve(config_of(Domain(sys.argv[1])), 0, "nothing"):
         sys.stdout.write("opening")
         sys.stdout.flush()
         sys.stdin.readline()
@@ -432,7 +434,7 @@ async def test_tasks_of_one_process_open_in_turn(domain: Domain) -> None:
             record.append("end")
 
     async with open_domain(domain, connector):
-        config = domain.config()
+        config = config_of(domain)
         async with trio.open_nursery() as nursery:
             for _ in range(3):
                 nursery.start_soon(come)

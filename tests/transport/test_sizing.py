@@ -14,8 +14,9 @@ from taktora_trio import ConfigError, Inbound, MqttConnector, MqttOptions, MqttR
 from taktora_trio.connectors.gateway import open_connector_gateway
 from taktora_trio.connectors.plan import specs_of
 from taktora_trio.host.host import open_connector_host
-from taktora_trio.transport.domain import SHM, Domain, open_node
-from taktora_trio.transport.segments import PAGE
+from taktora_trio.transport.domain import Domain
+from taktora_trio.transport.node import open_node
+from taktora_trio.transport.segments import PAGE, SHM
 from taktora_trio.transport.services import open_services
 from taktora_trio.transport.sizing import MemoryPlan, check_plan, plan_memory
 

@@ -30,8 +30,9 @@ from taktora_trio import (
 )
 from taktora_trio.channels.codec import JsonCodec, MsgpackCodec
 from taktora_trio.transport.cursor import DONE, SENT
-from taktora_trio.transport.domain import Domain, open_node
+from taktora_trio.transport.domain import Domain
 from taktora_trio.transport.envelope import HEADER, pack_metadata
+from taktora_trio.transport.node import open_node
 from taktora_trio.transport.ports import EnvelopePublisher, open_envelope_publisher
 from taktora_trio.transport.reader import open_reader
 from taktora_trio.transport.services import open_services, open_subscriber
