@@ -24,11 +24,11 @@ from benchmarks.children import open_python
 from benchmarks.report import Figure, median_of_ratios
 from taktora_trio import ChannelReader, ChannelWriter, Inbound, MqttConnector, MqttRouting, Outbound, RawCodec
 from taktora_trio.connectors.plan import channel_spec
+from taktora_trio.host.reader import open_reader
+from taktora_trio.host.writer import open_writer
 from taktora_trio.transport.domain import Domain
 from taktora_trio.transport.node import open_node
-from taktora_trio.transport.reader import open_reader
 from taktora_trio.transport.services import open_services
-from taktora_trio.transport.writer import open_writer
 
 __all__ = ["measure_one_hop"]
 
@@ -156,8 +156,8 @@ async def _alternate(domain: Domain, rounds: int) -> _Rounds:
     async with (
         open_node(domain, "owner") as node,
         open_services(node, [_THERE_SPEC, _BACK_SPEC]),
-        open_writer(node, _THERE_SPEC, bytes, RawCodec()) as writer,
-        open_reader(node, _BACK_SPEC, bytes, RawCodec(), "back") as reader,
+        open_writer(node, _CONNECTOR, _THERE) as writer,
+        open_reader(node, _CONNECTOR, _BACK) as reader,
     ):
         channels = _Channels(writer, reader)
         bare_calls = _Bare(
@@ -168,7 +168,6 @@ async def _alternate(domain: Domain, rounds: int) -> _Rounds:
         async with open_python("benchmarks.one_hop", domain.name, stdin=pipe, stdout=pipe) as peer:
             assert peer.stdout is not None
             await peer.stdout.receive_some()  # it has attached its ends
-            writer.find_reader()
             for way in (channels, bare_calls):  # the first messages also wait for the other process to come up
                 await way.time_trips(_TRIPS // 5)
                 await way.time_stream(_STREAM // 5)
@@ -192,8 +191,8 @@ async def _answer(domain: Domain) -> None:
     with domain.hold("gateway"):
         async with (
             open_node(domain, "peer") as node,
-            open_reader(node, _THERE_SPEC, bytes, RawCodec(), "there") as reader,
-            open_writer(node, _BACK_SPEC, bytes, RawCodec()) as writer,
+            open_reader(node, _CONNECTOR, _THERE) as reader,
+            open_writer(node, _CONNECTOR, _BACK) as writer,
             trio.open_nursery() as nursery,
         ):
             print("ready", flush=True)

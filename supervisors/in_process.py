@@ -30,10 +30,10 @@ from taktora_trio import (
     Supervisor,
     as_task,
     load_app,
-    open_connector_host,
     open_domain,
     open_life,
     open_outlasting,
+    open_watching_host,
     run_app,
 )
 
@@ -73,18 +73,18 @@ async def open_in_process(
     connectors, policy = deployment.connectors, deployment.gateway_policy
     async with (
         open_domain(domain, connectors, "plugin", "gateway") as opened,
-        open_connector_host(
+        open_watching_host(
             opened.node, connectors, revive=lambda: gateway.revive(), observers=deployment.observers
-        ) as host,
+        ) as (host, gateways),
         open_life(life, stop, opened.beat, "the app runs", host),
     ):
-        task = GatewayTask(deployment, opened, on_hang=host.gateway_hangs)
+        task = GatewayTask(deployment, opened, on_hang=gateways.hangs)
         gateway = Supervisor(
             "gateway",
             as_task(task.run),
             policy,
             stop=task.stop,
-            on_failure=lambda failure, exit_: host.gateway_failed(failure, exit_.exception),
+            on_failure=lambda failure, exit_: gateways.failed(failure, exit_.exception),
             on_revived=task.revived,
         )
         # The app ends first, while its gateway still works; then the gateway publishes what is queued.

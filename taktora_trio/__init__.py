@@ -17,7 +17,7 @@ The layers. Each imports only those below it, which import-linter checks (`pypro
     supervision                     restart policy, and what carries it out
     channels | health               what an app declares | the health of a connector
     checks                          validators
-    errors | escaping | startpath   the family of errors | how foreign text is shown | where modules are looked for
+    errors | escaping | opening | startpath   errors | foreign text | objects that `open_*` makes | the module path
 
 Public names are imported when they are first used, so that each process has only what it needs.
 """
@@ -76,9 +76,17 @@ if TYPE_CHECKING:
     from taktora_trio.health import Down as Down
     from taktora_trio.health import Failure as Failure
     from taktora_trio.health import HealthEvent as HealthEvent
+    from taktora_trio.health import HealthEvents as HealthEvents
     from taktora_trio.health import Up as Up
+    from taktora_trio.host.gateways import Gateways as Gateways
     from taktora_trio.host.host import ConnectorHost as ConnectorHost
     from taktora_trio.host.host import open_connector_host as open_connector_host
+    from taktora_trio.host.host import open_watching_host as open_watching_host
+    from taktora_trio.host.reader import ChannelReader as ChannelReader
+    from taktora_trio.host.reader import ReaderStatistics as ReaderStatistics
+    from taktora_trio.host.rejected import Rejected as Rejected
+    from taktora_trio.host.writer import ChannelWriter as ChannelWriter
+    from taktora_trio.host.writer import WriterStatistics as WriterStatistics
     from taktora_trio.processes.child.life_signs import LifeSigns as LifeSigns
     from taktora_trio.processes.parent.process import as_process as as_process
     from taktora_trio.processes.parent.process import spawn as spawn
@@ -98,8 +106,6 @@ if TYPE_CHECKING:
     from taktora_trio.supervision import Supervisor as Supervisor
     from taktora_trio.supervision import as_task as as_task
     from taktora_trio.transport.domain import Domain as Domain
-    from taktora_trio.transport.reader import ChannelReader as ChannelReader
-    from taktora_trio.transport.writer import ChannelWriter as ChannelWriter
 
 # By module; a test compares this with the imports above, which are for type checkers.
 _PUBLIC = {
@@ -133,8 +139,12 @@ _PUBLIC = {
         "TransportError",
     ),
     "escaping": ("escaped",),
-    "health": ("Connecting", "ConnectorHealth", "Degraded", "Down", "Failure", "HealthEvent", "Up"),
-    "host.host": ("ConnectorHost", "open_connector_host"),
+    "health": ("Connecting", "ConnectorHealth", "Degraded", "Down", "Failure", "HealthEvent", "HealthEvents", "Up"),
+    "host.gateways": ("Gateways",),
+    "host.host": ("ConnectorHost", "open_connector_host", "open_watching_host"),
+    "host.reader": ("ChannelReader", "ReaderStatistics"),
+    "host.rejected": ("Rejected",),
+    "host.writer": ("ChannelWriter", "WriterStatistics"),
     "processes.child.life_signs": ("LifeSigns",),
     "processes.parent.process": ("as_process", "spawn"),
     "runners.app": ("run_app",),
@@ -148,8 +158,6 @@ _PUBLIC = {
     "runners.status": ("StatusLine", "open_life"),
     "supervision": ("Backoff", "Exit", "RestartPolicy", "Supervisor", "as_task"),
     "transport.domain": ("Domain",),
-    "transport.reader": ("ChannelReader",),
-    "transport.writer": ("ChannelWriter",),
 }
 _MODULES = {name: f"{__name__}.{module}" for module, names in _PUBLIC.items() for name in names}
 

@@ -16,11 +16,11 @@ from taktora_trio.connectors.mqtt.options import MqttOptions
 from taktora_trio.connectors.mqtt.routing import MqttRouting
 from taktora_trio.health import Down, HealthEvents
 from taktora_trio.host.host import ConnectorHost
+from taktora_trio.host.reader import ChannelReader
+from taktora_trio.host.writer import ChannelWriter
 from taktora_trio.runners.deployment import Deployment
 from taktora_trio.supervision.backoff import Backoff
 from taktora_trio.supervision.policy import RestartPolicy
-from taktora_trio.transport.reader import ChannelReader
-from taktora_trio.transport.writer import ChannelWriter
 
 __all__ = ["KEEPALIVE", "NUMBERS_TOPIC", "TICK", "WATCHDOG", "Numbered", "deployment"]
 

@@ -1,1 +1,9 @@
-"""The app's half: its host, its ends of the channels, and what is known of the gateway."""
+"""The app's half.
+
+host.py      ConnectorHost: opens writers and readers, and knows each connector's health
+writer.py    ChannelWriter, a trio SendChannel
+reader.py    ChannelReader, a trio ReceiveChannel
+rejected.py  messages that a reader could not read
+watch.py     what is known of a gateway's life, and what is shown of it: pure
+gateways.py  carries that out
+"""

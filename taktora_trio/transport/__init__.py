@@ -13,7 +13,7 @@ envelope.py   the one wire form
 cursor.py     how far a channel has come
 ports.py      one publisher or subscriber of envelopes
 wakeup.py     waiting for the peer under trio
-writer.py     ChannelWriter, a trio SendChannel
-reader.py     ChannelReader, a trio ReceiveChannel
+source.py     the gateway's end of an outbound channel
+sink.py       the gateway's end of an inbound channel
 health.py     the service by which a gateway tells its health
 """

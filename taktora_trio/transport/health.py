@@ -10,17 +10,30 @@ from typing import Annotated, Literal, TypeAlias
 import attrs
 import iceoryx2 as iox2
 import msgspec
+import trio
 
 from taktora_trio.channels.codec import JsonCodec
 from taktora_trio.errors import summary
 from taktora_trio.escaping import escaped
 from taktora_trio.health import Connecting, ConnectorHealth, Degraded, Down, HealthEvent, Up
 from taktora_trio.processes.procfs import process_stat
-from taktora_trio.transport.ports import EnvelopePublisher, open_envelope_publisher
-from taktora_trio.transport.reader import ChannelReader, open_reader
+from taktora_trio.transport.ports import (
+    EnvelopePublisher,
+    EnvelopeSubscriber,
+    open_envelope_publisher,
+    open_envelope_subscriber,
+)
 from taktora_trio.transport.services import HEALTH_PAYLOAD, ServiceSpec
 
-__all__ = ["GatewayIdentity", "HealthReport", "HealthReporter", "open_health_reader", "open_health_reporter"]
+__all__ = [
+    "GatewayIdentity",
+    "HealthReport",
+    "HealthReporter",
+    "HealthReports",
+    "open_health_reporter",
+    "open_health_reports",
+    "start_time",
+]
 
 _TEXT_LIMIT = HEALTH_PAYLOAD // 10  # in characters: UTF-8 needs up to 4 bytes for each, and there are two texts
 
@@ -44,7 +57,7 @@ class GatewayIdentity:
 
 
 class HealthReport(msgspec.Struct, frozen=True):
-    """What travels: a state, and whose. What can't be true is not decoded: its sender may be broken, or worse."""
+    """A state, and whose it is, as it travels. Decoding it fails for what can't be true: its sender may be broken."""
 
     state: Literal["Up", "Connecting", "Degraded", "Down"]
     reason: str
@@ -113,6 +126,35 @@ class HealthReporter:
             await self._port.space.wait()
 
 
+class HealthReports:
+    """The app's end."""
+
+    def __init__(self, port: EnvelopeSubscriber) -> None:
+        self._port = port
+        self._decode = JsonCodec().decoder(HealthReport)
+
+    def receive_nowait(self) -> HealthReport:
+        """Return the next report. Raises `trio.WouldBlock`, and `ConnectorError` for one that can't be read."""
+        sample = self._port.take()
+        if sample is None:
+            raise trio.WouldBlock
+        try:
+            _, payload, _, _ = self._port.open(sample, acknowledge=True)
+            return self._decode(payload)
+        finally:
+            sample.delete()
+
+    async def wait(self) -> None:
+        """Wait until `receive_nowait` may have something."""
+        await trio.lowlevel.checkpoint_if_cancelled()
+        await self._port.data.wait()
+        self._port.data.clear()
+
+    def wake_gateway(self) -> None:
+        """Wake the gateway's `serve_newcomers`."""
+        self._port.tell()
+
+
 def _fitting(text: str) -> str:
     """Escaped here, too: what the broker says may be what no encoder takes."""
     return escaped(text, _TEXT_LIMIT)[:_TEXT_LIMIT]
@@ -122,15 +164,16 @@ def _fitting(text: str) -> str:
 async def open_health_reporter(
     node: iox2.Node, spec: ServiceSpec, identity: GatewayIdentity
 ) -> AsyncIterator[HealthReporter]:
+    """Open the gateway's end."""
     async with open_envelope_publisher(node, spec) as port:
         yield HealthReporter(port, identity)
 
 
 @contextlib.asynccontextmanager
-async def open_health_reader(node: iox2.Node, spec: ServiceSpec) -> AsyncIterator[ChannelReader[HealthReport]]:
-    """The plugin's end."""
-    async with open_reader(node, spec, HealthReport, JsonCodec(), topic="") as reader:
-        yield reader
+async def open_health_reports(node: iox2.Node, spec: ServiceSpec) -> AsyncIterator[HealthReports]:
+    """Open the app's end."""
+    async with open_envelope_subscriber(node, spec) as port:
+        yield HealthReports(port)
 
 
 def start_time(pid: int) -> int | None:

@@ -7,7 +7,7 @@ import ctypes
 import functools
 import time
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import attrs
 import iceoryx2 as iox2
@@ -22,13 +22,14 @@ from taktora_trio.transport.services import ServiceSpec, open_notifier, open_pub
 from taktora_trio.transport.wakeup import Wakeup, open_wakeup
 
 if TYPE_CHECKING:
-    from iceoryx2 import Notifier, PortFactoryPublishSubscribe, Publisher, Sample, SampleMutUninit, Subscriber
+    from iceoryx2 import Notifier, PortFactoryPublishSubscribe, Publisher, SampleMutUninit, Subscriber
 
 __all__ = [
     "CHECKPOINT_EVERY",
     "EnvelopePublisher",
     "EnvelopeSubscriber",
     "Loan",
+    "Sample",
     "open_envelope_publisher",
     "open_envelope_subscriber",
 ]
@@ -36,6 +37,9 @@ __all__ = [
 
 # In a burst, let other tasks run after so many messages; a full checkpoint costs more than a message.
 CHECKPOINT_EVERY = 32
+_FIRST = 4096  # bytes
+
+Sample: TypeAlias = iox2.Sample
 
 _START = HEADER.size
 _boottime = functools.partial(time.clock_gettime_ns, time.CLOCK_BOOTTIME)
@@ -265,12 +269,28 @@ class EnvelopeSubscriber:
 
         Raises `TransportError`.
         """
-        opened = unpack(self._views[sample.payload_ptr], self._max_payload, self._topic_space, self._metadata_space)
         self.received += 1
+        try:
+            opened = unpack(self._views[sample.payload_ptr], self._max_payload, self._topic_space, self._metadata_space)
+        except TransportError:
+            if acknowledge:
+                self._pass_over()
+            raise
         self._last = number = opened[0].sequence_number
         if acknowledge:
             self.acknowledge(number)
         return opened
+
+    def first_bytes(self, sample: Sample) -> memoryview:
+        """The beginning of an envelope as it lies in memory, for one that can't be opened."""
+        return self._views[sample.payload_ptr][:_FIRST]
+
+    def _pass_over(self) -> None:
+        """Acknowledge an envelope whose number can't be read: else it would take up the window for good."""
+        number = min(max(self._last, self._counters[DONE]) + 1, self._counters[SENT])
+        if number > self._counters[DONE]:
+            self._last = number
+            self.acknowledge(number)
 
     @property
     def is_behind(self) -> bool:

@@ -153,7 +153,7 @@ ANSWERS = Outbound("answers", str, MqttRouting("test/answers", qos=1), max_paylo
 
 async def complain(host: ConnectorHost) -> None:
     """Answer each number with itself and its topic, and each error with its type; go on after every one."""
-    async with host.open_reader(NUMBERS) as numbers, host.open_writer(ANSWERS) as answers:
+    async with host.open_reader(NUMBERS, on_error="raise") as numbers, host.open_writer(ANSWERS) as answers:
         while True:
             try:
                 received = await numbers.receive()

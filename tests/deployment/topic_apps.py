@@ -46,7 +46,7 @@ ANSWERS = Outbound("answers", Job, MqttRouting("answers/#", qos=1))
 async def control(host: ConnectorHost) -> None:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_work, host)
-        async with host.open_reader(SETPOINTS) as setpoints, host.open_writer(STATES) as states:
+        async with host.open_reader(SETPOINTS, on_error="raise") as setpoints, host.open_writer(STATES) as states:
             while True:
                 try:
                     setpoint = (await setpoints.receive()).value

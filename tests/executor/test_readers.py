@@ -8,9 +8,9 @@ import trio
 from taktora_trio import CodecError, ConfigError, JsonCodec, Received
 from taktora_trio.executor import Context, Executor, Late, Tick, any_of, every, on_deadline, on_message
 from taktora_trio.transport.domain import Domain
-from taktora_trio.transport.reader import open_reader
-from taktora_trio.transport.writer import open_writer
-from tests.transport.rig import declare, open_channel, open_domain
+from taktora_trio.transport.sink import open_sink
+from tests.host.rig import open_channel, reader_of
+from tests.transport.rig import declare, open_domain
 
 
 async def test_messages_in_order_and_what_is_not_taken_stays(domain: Domain) -> None:
@@ -39,8 +39,8 @@ async def test_one_that_cannot_be_decoded(domain: Domain) -> None:
     connector, spec = declare(int, JsonCodec())
     async with (
         open_domain(domain, connector) as node,
-        open_writer(node, spec, object, JsonCodec()) as writer,
-        open_reader(node, spec, int, JsonCodec(), "t") as reader,
+        open_sink(node, spec) as writer,
+        reader_of(node, connector) as reader,
     ):
         executor, seen = Executor(), list[object]()
 
@@ -53,7 +53,7 @@ async def test_one_that_cannot_be_decoded(domain: Domain) -> None:
             if len(seen) == 3:
                 ctx.stop()
 
-        for value in (1, "bad", 3):
+        for value in (b"1", b"bad", b"3"):
             await writer.send(value)
         with trio.fail_after(10):
             await executor.run()

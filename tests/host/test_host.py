@@ -32,7 +32,8 @@ from taktora_trio import (
 )
 from taktora_trio.connectors.plan import health_spec, specs_of
 from taktora_trio.health import Failure, HealthEvents
-from taktora_trio.host.host import ConnectorHost, open_connector_host
+from taktora_trio.host.gateways import Gateways
+from taktora_trio.host.host import ConnectorHost, open_watching_host
 from taktora_trio.processes.child.supervisor_link import SupervisorLink
 from taktora_trio.processes.link import GatewayStarted
 from taktora_trio.transport.domain import Domain
@@ -56,25 +57,27 @@ async def _next(events: HealthEvents, count: int) -> list[HealthEvent]:
 
 
 @contextlib.asynccontextmanager
-async def _open_host(domain: Domain, link: SupervisorLink | None = None) -> AsyncIterator[tuple[Node, ConnectorHost]]:
+async def _open_host(
+    domain: Domain, link: SupervisorLink | None = None
+) -> AsyncIterator[tuple[Node, ConnectorHost, Gateways]]:
     with domain.hold("owner"):
         async with (
             open_node(domain, "test") as node,
             open_services(node, specs_of([CONNECTOR])),
-            open_connector_host(node, [CONNECTOR], link=link) as host,
+            open_watching_host(node, [CONNECTOR], link=link) as (host, gateways),
         ):
-            yield node, host
+            yield node, host, gateways
 
 
 async def test_the_last_report_of_a_gateway_task_comes_before_its_end(domain: Domain) -> None:
     async with (
-        _open_host(domain) as (node, host),
+        _open_host(domain) as (node, host, gateways),
         open_health_reporter(node, SPEC, GatewayIdentity.of_this_process(1)) as reporter,
     ):
         await trio.testing.wait_all_tasks_blocked()
         events = host.health_events()
         reporter.report(Up())  # and at once, before the host's own task had a turn:
-        host.gateway_failed(CRASH, None)
+        gateways.failed(CRASH, None)
         reporter.report(Up())  # whatever comes after the end is a stale one's
         await trio.testing.wait_all_tasks_blocked()
         assert _kinds(await _next(events, 2)) == [Up, Down]
@@ -82,14 +85,14 @@ async def test_the_last_report_of_a_gateway_task_comes_before_its_end(domain: Do
 
 
 async def test_the_last_report_of_a_gateway_process_comes_before_its_end(domain: Domain) -> None:
-    async with _open_host(domain) as (_, host):
+    async with _open_host(domain) as (_, host, gateways):
         for incarnation in range(1, 7):  # which of two ready descriptors is served first is left to chance
             command = [sys.executable, "-m", __name__, domain.name, str(incarnation)]
             events = host.health_events()
             with subprocess.Popen(command, stdin=subprocess.PIPE) as gateway:  # noqa: ASYNC220 - it is waited for below
                 await host.wait_for_health(Connecting)
                 with trio.fail_after(20):
-                    while not host._watched:  # noqa: ASYNC110 - it has said hello then
+                    while not gateways._watching:  # noqa: ASYNC110 - it has said hello then
                         await trio.sleep(0.01)
                 assert gateway.stdin is not None
                 gateway.stdin.close()  # now it says its last words,
@@ -129,7 +132,7 @@ def _running_thread() -> Iterator[dict[str, Any]]:
 @contextlib.asynccontextmanager
 async def _open_reports(domain: Domain, link: SupervisorLink | None = None) -> AsyncIterator[_Reports]:
     async with (
-        _open_host(domain, link) as (node, host),
+        _open_host(domain, link) as (node, host, _),
         open_envelope_publisher(node, SPEC) as port,
     ):
         await trio.testing.wait_all_tasks_blocked()
@@ -244,10 +247,10 @@ async def test_its_words_are_shown_escaped(domain: Domain, caplog: pytest.LogCap
         reports.forge(state="Degraded", reason=words, cause=words)
         assert await reports.taken() == Degraded("x\\n12:00:00 CRITICAL forged\\x1b[2J")
         reports.forge(state=words)
-    records = [record for record in caplog.records if record.name == "taktora_trio.host.host"]
+    records = [record for record in caplog.records if record.name.startswith("taktora_trio.host.")]
     assert all(record.getMessage().isprintable() for record in records)
     assert all(
-        record.getMessage().isprintable() for record in caplog.records if record.name == "taktora_trio.host.host"
+        record.getMessage().isprintable() for record in caplog.records if record.name.startswith("taktora_trio.host.")
     )
 
 

@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 from collections.abc import AsyncIterator, Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import attrs
-import iceoryx2 as iox2
 import trio
 
-from taktora_trio.channels import Metadata, Routing
-from taktora_trio.channels.codec import Buffer, PayloadCodec
+from taktora_trio.channels import ChannelDescriptor, Metadata, Routing
+from taktora_trio.channels.codec import Buffer
+from taktora_trio.connectors.base import Connector
+from taktora_trio.connectors.plan import channel_spec
 from taktora_trio.errors import BackPressure, ConfigError, MessageError
 from taktora_trio.health import FULL_FOR
-from taktora_trio.transport.envelope import CORRELATION_FIELD, check_correlation_id, pack_metadata
+from taktora_trio.opening import NoPublicConstructor
+from taktora_trio.transport.envelope import check_correlation_id, pack_metadata
+from taktora_trio.transport.node import Node
 from taktora_trio.transport.ports import CHECKPOINT_EVERY, EnvelopePublisher, open_envelope_publisher
-from taktora_trio.transport.services import ServiceSpec
 
-__all__ = ["ChannelWriter", "WriterStatistics", "open_writer"]
-
-log = logging.getLogger(__name__)
+__all__ = ["ChannelWriter", "WriterStatistics", "open_writer", "writer_on"]
 
 T = TypeVar("T")
 
@@ -35,7 +34,7 @@ class WriterStatistics:
     """How often a message found no room, in `send` and in `send_nowait`."""
 
 
-class ChannelWriter(trio.abc.SendChannel[T]):
+class ChannelWriter(trio.abc.SendChannel[T], metaclass=NoPublicConstructor, opened_by="host.open_writer(channel)"):
     """Sends messages of one type. Use `host.open_writer(channel)` to get one.
 
     A message is in shared memory when `send` returns: for the gateway to publish, not published yet.
@@ -47,9 +46,9 @@ class ChannelWriter(trio.abc.SendChannel[T]):
         port: EnvelopePublisher,
         encode: Callable[[T], Buffer],
         on_full: Callable[[], None],
-        routing: Routing | None = None,
-        topic_of: Callable[[T], str] | None = None,
-        check_carries_metadata: Callable[[], None] = lambda: None,
+        routing: Routing,
+        topic_of: Callable[[T], str] | None,
+        check_carries_metadata: Callable[[], None],
     ) -> None:
         self._port = port
         self._encode = encode
@@ -60,16 +59,10 @@ class ChannelWriter(trio.abc.SendChannel[T]):
         self._has_topics = port.spec.topic_space > 0
         self._turn = trio.StrictFIFOLock()
         self._waited = 0
-        self._has_told = False
         self._closed = False
 
     def __repr__(self) -> str:
         return f"ChannelWriter({self._port.spec.name!r}, sent={self._port.sent}{', closed' if self._closed else ''})"
-
-    @property
-    def unread(self) -> int:
-        """How many messages were sent and not received, with nobody there to do so: they end with this writer."""
-        return 0 if self._port.has_reader else self._port.waiting
 
     async def send(
         self,
@@ -78,14 +71,17 @@ class ChannelWriter(trio.abc.SendChannel[T]):
         correlation_id: bytes = b"",
         topic: str = "",
         metadata: Metadata | None = None,
-        retained: bool = False,
     ) -> None:
-        """Send a message; wait while the channel is full: while a whole window is not acknowledged. Order is kept.
+        """Send a message; wait while the channel is full, that is, while a whole window is not acknowledged.
 
-        `correlation_id` is carried along as it is; `metadata`, and what an id has beyond 42 bytes, where the channel
-        has room for it. A `topic` belongs to a routing that is a pattern; where the routing fills it in from the
-        message it can be left out. `retained` is for the gateway to say. Raises `CodecError`, `ConfigError` and
-        `PayloadOverflow` at once, with nothing sent, and `trio.ClosedResourceError`.
+        Order is kept. `correlation_id` is carried along as it is; `metadata`, and what an id has beyond 42 bytes, where
+        the channel has room for it. A `topic` belongs to a routing that is a pattern; where the routing fills it in
+        from the message it can be left out. Raises `MessageError` (`CodecError` and `PayloadOverflow` are some) at
+        once, with nothing sent, and `trio.ClosedResourceError`.
+
+        Each call is a checkpoint for cancellation, and a cancelled one has sent nothing. It lets other tasks run
+        whenever it waits, and at every 32nd message; it else returns at once, since letting others run costs as much as
+        the message.
         """
         await trio.lowlevel.checkpoint_if_cancelled()
         self._check_open()
@@ -94,13 +90,11 @@ class ChannelWriter(trio.abc.SendChannel[T]):
             correlation_id = self._correlation_id(correlation_id)
         encoded_topic = self._topic(topic, value) if topic or self._has_topics else b""
         packed = b"" if metadata is None else self._metadata(metadata)
-        if retained:
-            self._check_retained()
-        if not self._turn.locked() and self._port.send(payload, encoded_topic, packed, correlation_id, retained):
+        if not self._turn.locked() and self._port.send(payload, encoded_topic, packed, correlation_id):
             if self._port.sent % CHECKPOINT_EVERY == 0:
                 await trio.lowlevel.cancel_shielded_checkpoint()
             return
-        await self._until_sent(lambda: self._port.send(payload, encoded_topic, packed, correlation_id, retained))
+        await self._until_sent(lambda: self._port.send(payload, encoded_topic, packed, correlation_id))
 
     def send_nowait(
         self,
@@ -109,7 +103,6 @@ class ChannelWriter(trio.abc.SendChannel[T]):
         correlation_id: bytes = b"",
         topic: str = "",
         metadata: Metadata | None = None,
-        retained: bool = False,
     ) -> None:
         """Like `send`, but raises `BackPressure` (a `trio.WouldBlock`) where it would wait."""
         self._check_open()
@@ -118,9 +111,7 @@ class ChannelWriter(trio.abc.SendChannel[T]):
             correlation_id = self._correlation_id(correlation_id)
         encoded_topic = self._topic(topic, value) if topic or self._has_topics else b""
         packed = b"" if metadata is None else self._metadata(metadata)
-        if retained:
-            self._check_retained()
-        if self._turn.locked() or not self._port.send(payload, encoded_topic, packed, correlation_id, retained):
+        if self._turn.locked() or not self._port.send(payload, encoded_topic, packed, correlation_id):
             self._waited += 1
             self._tell_full()
             raise BackPressure(
@@ -169,11 +160,6 @@ class ChannelWriter(trio.abc.SendChannel[T]):
             loan.sample.delete()
             raise
 
-    def find_reader(self) -> None:
-        """Hand what is waiting to a reader that has come, now instead of at the next send."""
-        if not self._closed:
-            self._port.update_connections()
-
     def statistics(self) -> WriterStatistics:
         return WriterStatistics(sent=self._port.sent, waited=self._waited)
 
@@ -200,8 +186,8 @@ class ChannelWriter(trio.abc.SendChannel[T]):
                     await self._port.space.wait()
 
     def _topic(self, topic: str, value: T | None = None) -> bytes:
-        if self._routing is None:
-            return topic.encode()
+        if not isinstance(topic, str):
+            raise MessageError(f"a topic is {topic!r}: give it as a str")
         if topic:
             self._routing.check_topic(topic)
         elif self._topic_of is not None and value is not None:
@@ -211,8 +197,6 @@ class ChannelWriter(trio.abc.SendChannel[T]):
         return topic.encode()
 
     def _metadata(self, metadata: Metadata) -> bytes:
-        if self._routing is None:
-            return pack_metadata(metadata) if self._port.spec.metadata_space else b""
         self._check_carried()
         packed = pack_metadata(metadata)  # first, for by this it is known to be what it says
         self._routing.check_metadata(metadata)
@@ -221,17 +205,6 @@ class ChannelWriter(trio.abc.SendChannel[T]):
     def _correlation_id(self, value: bytes) -> bytes:
         check_correlation_id(value)
         self._check_carried()
-        if self._routing is None and not self._port.spec.metadata_space and len(value) > CORRELATION_FIELD:
-            if not self._has_told:
-                self._has_told = True
-                log.warning(
-                    "%s: a correlation id of %d bytes was left out, and so is every other longer than %d: set the"
-                    " channel's max_metadata",
-                    self._port.spec.name,
-                    len(value),
-                    CORRELATION_FIELD,
-                )
-            return b""
         return value
 
     def _check_carried(self) -> None:
@@ -239,10 +212,6 @@ class ChannelWriter(trio.abc.SendChannel[T]):
             self._check_carries_metadata()
         except ConfigError as exc:
             raise MessageError(str(exc)) from None
-
-    def _check_retained(self) -> None:
-        if self._routing is not None:
-            raise ConfigError(f"{self._port.spec.name}: whether its messages are retained is said by its routing")
 
     def _check_open(self) -> None:
         if self._closed:
@@ -253,20 +222,36 @@ class ChannelWriter(trio.abc.SendChannel[T]):
             self._on_full()
 
 
+def writer_on(
+    port: EnvelopePublisher, connector: Connector, channel: ChannelDescriptor[T], on_full: Callable[[], None]
+) -> ChannelWriter[T]:
+    """Return a writer of this channel on a port that is open, and stays so.
+
+    `on_full` is called whenever there is no room for a message and somebody to read it.
+    """
+    routing, message_type = channel.routing, channel.message_type
+    writer: ChannelWriter[Any] = ChannelWriter._create(
+        port,
+        connector.codec.encoder(message_type),
+        on_full,
+        routing,
+        routing.topic_of(message_type),
+        connector.check_carries_metadata,
+    )
+    return writer
+
+
 @contextlib.asynccontextmanager
 async def open_writer(
-    node: iox2.Node,
-    spec: ServiceSpec,
-    message_type: type[T],
-    codec: PayloadCodec,
+    node: Node,
+    connector: Connector,
+    channel: ChannelDescriptor[T],
     *,
     on_full: Callable[[], None] = lambda: None,
 ) -> AsyncIterator[ChannelWriter[T]]:
-    """The gateway's writer of a channel; `on_full` is called whenever its reader has no room for a message.
-
-    Topics are taken as they are, and metadata, and what an id has beyond 42 bytes, is left out where the channel has no
-    room for any: all of it comes from outside, and it is the app that has declared what it wants of it.
-    """
-    encode = codec.encoder(message_type)
-    async with open_envelope_publisher(node, spec) as port, ChannelWriter(port, encode, on_full) as writer:
+    """Open the writer of a channel, whose service exists, and a port for it. What is not read then is lost with it."""
+    async with (
+        open_envelope_publisher(node, channel_spec(connector, channel)) as port,
+        writer_on(port, connector, channel, on_full) as writer,
+    ):
         yield writer

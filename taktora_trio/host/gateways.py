@@ -1,0 +1,181 @@
+"""Gateways: follows the gateways of a host's connectors, and carries out what `watch.step` decides."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from collections.abc import Collection, Iterator, Sequence
+
+import attrs
+import trio
+
+from taktora_trio.connectors.base import Connector
+from taktora_trio.connectors.plan import health_spec
+from taktora_trio.errors import ConnectorError, is_telling
+from taktora_trio.escaping import escaped
+from taktora_trio.health import Failure, HealthBoard
+from taktora_trio.host import watch
+from taktora_trio.processes.child.supervisor_link import SupervisorLink
+from taktora_trio.processes.link import GatewayFailed, GatewayStarted
+from taktora_trio.processes.pidfd import wait_for_exit
+from taktora_trio.supervision.allowance import Allowance
+from taktora_trio.transport.health import GatewayIdentity, HealthReport, HealthReports, open_health_reports, start_time
+from taktora_trio.transport.node import Node
+from taktora_trio.transport.ports import EnvelopePublisher
+
+__all__ = ["Gateways"]
+
+log = logging.getLogger(__name__)
+
+_WORD = 0.03  # seconds that the supervisor may take to say how a gateway has ended, which we have noticed ourselves
+_BURST, _RATE = 64, 10.0  # reports of one connector that count each (a reader keeps as many), and so many more a second
+
+
+class Gateways:
+    """What a host knows of its gateways. Made by `open_watching_host`, for whoever runs or supervises a gateway."""
+
+    def __init__(
+        self,
+        node: Node,
+        connectors: Sequence[Connector],
+        board: HealthBoard,
+        nursery: trio.Nursery,
+        publishers: Collection[EnvelopePublisher],
+        *,
+        supervised: bool,
+    ) -> None:
+        """`publishers` are the app's ends; a gateway that comes is handed what is waiting there."""
+        self._node = node
+        self._board = board
+        self._nursery = nursery
+        self._publishers = publishers
+        self._life = watch.begin((connector.name for connector in connectors), os.getpid(), supervised=supervised)
+        self._watching: dict[GatewayIdentity, trio.CancelScope] = {}
+        self._reports: dict[str, HealthReports] = {}
+        self._allowances = {connector.name: Allowance(_BURST, _RATE) for connector in connectors}
+        self._skipped = self._unreadable = 0
+
+    def failed(self, failure: Failure, crash: Exception | None) -> None:
+        """Show that the gateway task of this process has ended."""
+        self._take_all_reports()
+        self._apply(watch.TaskFailed(GatewayIdentity.of_this_process(failure.incarnation), failure, crash))
+
+    def hangs(self, reason: str, seconds: float) -> None:
+        """Show that the gateway thread of this process gives no sign of life, for `seconds` if it is not renewed."""
+        for name in self._board.states():
+            self._board.degrade(name, reason, seconds)
+
+    def has_gateway(self, connector: str) -> bool:
+        """Return whether a gateway of this connector runs, as far as is known."""
+        return watch.has_gateway(self._life, connector)
+
+    def reader_opened(self, connector: str) -> None:
+        """Wake the gateway of this connector: there is somebody to read what is waiting."""
+        if reports := self._reports.get(connector):
+            reports.wake_gateway()
+
+    async def follow(self, connector: Connector) -> None:
+        """Serve: take the reports of this connector. Runs until cancelled."""
+        async with open_health_reports(self._node, health_spec(connector)) as reports:
+            self._reports[connector.name] = reports
+            while True:
+                self._take_reports(connector.name, reports)
+                await trio.sleep(self._allowances[connector.name].delay)
+                await reports.wait()
+
+    async def follow_supervisor(self, link: SupervisorLink) -> None:
+        """Serve: hear from the supervisor how the gateway's process fares. Ends with the supervisor."""
+        async for message in link.messages():
+            match message:
+                case GatewayStarted(pid=pid):
+                    self._apply(watch.Started(pid))
+                case GatewayFailed(pid=pid, failure=failure):
+                    self._apply(watch.Failed(pid, failure))
+
+    # What is carried out
+
+    def _apply(self, event: watch.Event) -> None:
+        self._life, actions = watch.step(self._life, event)
+        for action in actions:
+            match action:
+                case watch.Show(connector, health, cause):
+                    self._board.report(connector, health, cause)
+                case watch.Arrived():
+                    for port in self._publishers:
+                        port.update_connections()
+                case watch.Watch(identity):
+                    self._watching[identity] = trio.CancelScope()
+                    self._nursery.start_soon(self._watch, identity, self._watching[identity])
+                case watch.Unwatch(identity):
+                    if scope := self._watching.pop(identity, None):
+                        scope.cancel()
+                case watch.AwaitWord(identity):
+                    self._nursery.start_soon(self._await_word, identity)
+                case watch.TakeAgain(report):
+                    self._reported(report)
+
+    async def _watch(self, identity: GatewayIdentity, scope: trio.CancelScope) -> None:
+        """Notice the end of a gateway process at once, though it is not our child.
+
+        What it has left in shared memory its successor cleans up: iceoryx2 would hold up this process for 5 ms.
+        """
+        with scope:
+            await _wait_for_end(identity)
+            self._watching.pop(identity, None)
+            self._take_all_reports()
+            self._apply(watch.Ended(identity))
+
+    async def _await_word(self, identity: GatewayIdentity) -> None:
+        await trio.sleep(_WORD)
+        self._apply(watch.Overdue(identity))
+
+    # Reports
+
+    def _take_all_reports(self) -> None:
+        """Take what a gateway reported up to its end, though it is read only now. Nothing found later counts."""
+        for name, reports in self._reports.items():
+            self._take_reports(name, reports)
+
+    def _take_reports(self, name: str, reports: HealthReports) -> None:
+        """Each of them counts; where they are too many, the newest alone: whatever a gateway does, the app goes on."""
+        read = list(self._read(name, reports))
+        readable = [report for report in read if report is not None]
+        if not self._allowances[name].take(len(read)):
+            self._skipped += 1
+            if is_telling(self._skipped):
+                log.warning("%s: the gateway reports its health too often, so only the newest report counts", name)
+            readable = readable[-1:]
+        for report in readable:
+            self._reported(watch.Reported(name, report.identity, report.health, report.told_cause))
+
+    def _read(self, name: str, reports: HealthReports) -> Iterator[HealthReport | None]:
+        with contextlib.suppress(trio.WouldBlock):
+            for _ in range(_BURST):
+                try:
+                    yield reports.receive_nowait()
+                except ConnectorError as exc:
+                    self._unreadable += 1
+                    if is_telling(self._unreadable):
+                        told = "%s: a health report can't be read (%d so far); is the gateway of another version? %s"
+                        log.error(told, name, self._unreadable, escaped(str(exc)))
+                    yield None
+
+    def _reported(self, report: watch.Reported) -> None:
+        identity = report.identity
+        if identity != self._life.present.get(report.connector) and identity.pid != os.getpid():
+            report = attrs.evolve(report, is_alive=start_time(identity.pid) == identity.started)
+        self._apply(report)
+
+
+async def _wait_for_end(identity: GatewayIdentity) -> None:
+    while True:
+        try:
+            # The process id may have been given to another program before we looked: then that start time differs.
+            if start_time(identity.pid) == identity.started:
+                await wait_for_exit(identity.pid)
+        except OSError as exc:  # no descriptor is left, and nothing announces that there is one again
+            log.warning("the gateway process (pid %d) can't be watched now: %s", identity.pid, exc)
+            await trio.sleep(1)
+        else:
+            return

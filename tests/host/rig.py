@@ -1,0 +1,50 @@
+"""A channel in one process: its two ends as an app has them, with no gateway and no broker."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
+from typing import Any, TypeVar
+
+from taktora_trio import ChannelReader, ChannelWriter, Connector, JsonCodec, PayloadCodec
+from taktora_trio.host.reader import OnError, open_reader
+from taktora_trio.host.writer import open_writer
+from taktora_trio.transport.domain import Domain
+from taktora_trio.transport.node import Node
+from tests.transport.rig import declare, open_domain
+
+T = TypeVar("T")
+
+
+def writer_of(node: Node, connector: Connector) -> AbstractAsyncContextManager[ChannelWriter[Any]]:
+    """Open the writer of its first channel."""
+    return open_writer(node, connector, connector.channels[0])
+
+
+def reader_of(
+    node: Node, connector: Connector, on_error: OnError = "raise"
+) -> AbstractAsyncContextManager[ChannelReader[Any]]:
+    """Open the reader of its first channel."""
+    return open_reader(node, connector, connector.channels[0], on_error=on_error)
+
+
+@contextlib.asynccontextmanager
+async def open_channel(
+    domain: Domain,
+    message_type: type[T],
+    codec: PayloadCodec | None = None,
+    *,
+    max_payload: int = 100,
+    window: int = 4,
+    max_metadata: int = 0,
+    on_error: OnError = "raise",
+) -> AsyncIterator[tuple[ChannelWriter[T], ChannelReader[T]]]:
+    codec = codec or JsonCodec()
+    connector, _ = declare(message_type, codec, max_payload=max_payload, window=window, max_metadata=max_metadata)
+    async with (
+        open_domain(domain, connector) as node,
+        writer_of(node, connector) as writer,
+        reader_of(node, connector, on_error) as reader,
+    ):
+        yield writer, reader

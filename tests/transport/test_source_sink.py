@@ -1,0 +1,102 @@
+"""The gateway's ends of channels: a source acknowledges when it is told, a sink leaves out what has no room."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+import trio.testing
+
+from taktora_trio import Envelope, JsonCodec, Metadata, RawCodec
+from taktora_trio.transport.domain import Domain
+from taktora_trio.transport.ports import open_envelope_publisher
+from taktora_trio.transport.sink import open_sink
+from taktora_trio.transport.source import PayloadSource, open_source
+from tests.transport.rig import declare, open_domain
+
+METADATA = Metadata(content_type="text/plain", user_properties=(("trace", "a"),))
+
+
+async def _next(source: PayloadSource) -> Envelope:
+    while True:
+        try:
+            return source.receive_nowait()
+        except trio.WouldBlock:
+            await source.wait()
+
+
+@pytest.mark.parametrize("acknowledged", [0, 1, 3, 6])
+async def test_a_reader_goes_on_where_the_one_before_has_stopped(domain: Domain, acknowledged: int) -> None:
+    connector, spec = declare(int, JsonCodec(), window=8)
+    async with open_domain(domain, connector) as node, open_envelope_publisher(node, spec) as writer:
+        async with open_source(node, spec, "t") as source:
+            for number in range(6):
+                assert writer.send(b"%d" % number)
+            taken = [source.receive_nowait() for _ in range(6)]
+            if acknowledged:
+                source.acknowledge(taken[acknowledged - 1].header)
+        assert writer.send(b"6")  # while nobody is there
+        async with open_source(node, spec, "t") as source:
+            writer.update_connections()
+            expected = [b"%d" % number for number in range(acknowledged, 7)]
+            assert [source.receive_nowait().payload for _ in expected] == expected
+            with pytest.raises(trio.WouldBlock):
+                source.receive_nowait()
+
+
+async def test_what_is_not_acknowledged_takes_up_the_window(domain: Domain) -> None:
+    connector, spec = declare(int, JsonCodec(), window=3)
+    async with (
+        open_domain(domain, connector) as node,
+        open_sink(node, spec) as sink,
+        open_source(node, spec, "t") as source,
+        trio.open_nursery() as nursery,
+    ):
+        for number in range(3):
+            sink.send_nowait(b"%d" % number)
+        taken = [source.receive_nowait() for _ in range(3)]
+        nursery.start_soon(sink.send, b"3")
+        await trio.testing.wait_all_tasks_blocked()
+        with pytest.raises(trio.WouldBlock):
+            source.receive_nowait()
+        source.acknowledge(taken[0].header)
+        with trio.fail_after(5):
+            assert (await _next(source)).payload == b"3"
+
+
+async def test_an_inbound_id_for_which_a_channel_has_no_room_is_left_out_and_said(
+    domain: Domain, caplog: pytest.LogCaptureFixture
+) -> None:
+    connector, spec = declare(bytes, RawCodec())
+    async with (
+        open_domain(domain, connector) as node,
+        open_sink(node, spec) as sink,
+        open_source(node, spec, "t") as source,
+    ):
+        for correlation_id in (bytes(42), bytes(43), bytes(44)):
+            await sink.send(b"x", correlation_id=correlation_id)
+        assert [source.receive_nowait().header.correlation_id for _ in range(3)] == [bytes(42), b"", b""]
+    assert ["id of 43 bytes was left out" in record.getMessage() for record in caplog.records] == [True]
+
+
+async def test_the_gateway_says_whether_a_message_was_retained(domain: Domain) -> None:
+    connector, spec = declare(bytes, RawCodec())
+    async with (
+        open_domain(domain, connector) as node,
+        open_sink(node, spec) as sink,
+        open_source(node, spec, "t") as source,
+    ):
+        await sink.send(b"x", retained=True)
+        sink.send_nowait(b"x")
+        sink.send_nowait(b"x", retained=True)
+        assert [source.receive_nowait().header.retained for _ in range(3)] == [True, False, True]
+
+
+async def test_the_gateway_leaves_out_what_a_channel_wants_none_of(domain: Domain) -> None:
+    connector, spec = declare(bytes, RawCodec())
+    async with (
+        open_domain(domain, connector) as node,
+        open_sink(node, spec) as sink,
+        open_source(node, spec, "t") as source,
+    ):
+        await sink.send(b"x", metadata=METADATA)
+        assert source.receive_nowait().metadata is None
