@@ -1,10 +1,15 @@
-"""The `taktora-trio` command: parsing and help. What it does is in `launch`."""
+"""The `taktora-trio` command: parsing and help. What it does is in `launch`.
+
+Options that a command does not know itself are settings of the deployment's connectors. They are taken out before the
+rest is parsed, and judged once the deployment is loaded (`runners/settings.py`).
+"""
 
 from __future__ import annotations
 
+import re
 import sys
-from collections.abc import Sequence
-from typing import Annotated, NoReturn
+from collections.abc import Callable, Sequence
+from typing import Annotated, NoReturn, TypeAlias
 
 import attrs
 from cyclopts import App, CycloptsError, Parameter
@@ -34,18 +39,22 @@ from taktora_trio.supervision.policy import RestartPolicy
 from taktora_trio.transport.domain import Domain
 from taktora_trio.transport.sizing import plan_memory
 
-__all__ = ["main"]
+__all__ = ["main", "parse"]
 
+_TAKE_SETTINGS = ("run", "plugin", "gateway", "forget")
+_TARGET = re.compile(r"[\w.]+:\w+")
 _TOLD = 1000  # characters of what the parser says
 
 app = App(
     name="taktora-trio",
-    help="Run an app and its MQTT gateway, in one process or in two, with shared memory between them.",
+    help="Run an app and its gateway, in one process or in two, with shared memory between them.",
     version_flags=["--version"],
 )
 
 Target = Annotated[str, Parameter(help="The app, as MODULE:DEPLOYMENT, for example examples.echo:deployment.")]
 Shared = Annotated[Options, Parameter(name="*")]
+Asked: TypeAlias = tuple[tuple[str, str | None], ...]
+Settings = Annotated[Asked, Parameter(parse=False)]
 
 
 @app.command
@@ -55,8 +64,13 @@ def run(
     *,
     mode: Annotated[Mode, Parameter(help="One process, or a supervisor with a plugin and a gateway process.")],
     for_: Annotated[float | None, Parameter(name="--for", help="Stop after so many seconds.")] = None,
-    await_broker: Annotated[
-        bool, Parameter(negative="", help="Start even if the broker can't be reached yet, and keep trying.")
+    await_peers: Annotated[
+        bool,
+        Parameter(
+            name=["--await-broker", "--await-peer"],
+            negative="",
+            help="Start even if the broker, or whatever is at the other end, can't be reached yet, and keep trying.",
+        ),
     ] = False,
     warm: Annotated[
         bool,
@@ -64,6 +78,7 @@ def run(
     ] = False,
     policies: Annotated[Policies, Parameter(name="*")] = Policies(),
     options: Shared = Options(),
+    settings: Settings,
     shape: Annotated[Shape | None, Parameter(parse=False)] = None,
 ) -> int:
     """Run both halves of a deployment until it ends, or until SIGINT, SIGTERM or SIGHUP."""
@@ -72,25 +87,26 @@ def run(
             target=target,
             mode=mode,
             seconds=for_,
-            await_broker=await_broker,
+            await_peers=await_peers,
             warm=warm,
             policies=policies,
             shared=options,
+            settings=settings,
         ),
         shape,
     )
 
 
 @app.command
-def plugin(target: Target, /, *, options: Shared = Options()) -> int:
+def plugin(target: Target, /, *, options: Shared = Options(), settings: Settings) -> int:
     """Run only the app's half, for a supervisor such as systemd. It waits for its gateway, or carries on with it."""
-    return launch_plugin(target, options)
+    return launch_plugin(target, options, settings)
 
 
 @app.command
-def gateway(target: Target, /, *, options: Shared = Options()) -> int:
+def gateway(target: Target, /, *, options: Shared = Options(), settings: Settings) -> int:
     """Run only the protocol's half, for a supervisor such as systemd. It waits for its plugin, or joins it."""
-    return launch_gateway(target, options)
+    return launch_gateway(target, options, settings)
 
 
 @app.command
@@ -164,21 +180,21 @@ def forget(
         bool, Parameter(negative="", help="Also where its presence says Up, and no gateway is there to change that.")
     ] = False,
     options: Shared = Options(),
+    settings: Settings,
 ) -> int:
-    """Have the broker forget a deployment that is gone for good.
+    """Have the other side (a broker) forget a deployment that is gone for good.
 
-    For each of its MQTT connectors the broker deletes the session, with every message that waits in it, and the
-    retained message of its presence (taktora/CLIENT-ID/health). Other retained messages stay: they are the app's.
+    It deletes what it keeps for each connector's gateway: the session, with every message that waits in it, and what
+    says whether the gateway is there. What the app itself has left there stays.
 
-    Give what the run was given: --broker, --domain, --client-id. A client id that is not given and not declared is made
-    of this machine's name. For a deployment of another machine, or of a container, give the id that is in the topic of
-    its presence; mosquitto_sub -t taktora/+/health -v shows those that are left.
+    Give what the run was given: --domain, and the connectors' settings. For a deployment of another machine, or of a
+    container, give the name that its gateway was known by there.
 
-    It refuses where the deployment runs, or its presence says Up.
+    It refuses where the deployment runs, or seems to be connected.
     """
     from taktora_trio.operate.forgetting import forget_deployment  # with it comes what connects to a broker
 
-    return forget_deployment(target, options, even_if_up)
+    return forget_deployment(target, options, settings, even_if_up)
 
 
 # By its name: nothing of it is imported before its turn.
@@ -213,12 +229,57 @@ def main(*first: str, shape: Shape | None = None) -> NoReturn:
     sys.exit(call(lambda: _parse_and_run(first, shape)))
 
 
+def parse(arguments: Sequence[str], shape: Shape | None = None) -> Callable[[], int | None]:
+    """Return the command that these arguments stand for, ready to be called. Raises `ConfigError`."""
+    own, settings = _without_settings(arguments)
+    try:
+        command, bound, unparsed = app.parse_args(own, exit_on_error=False, print_error=False)
+    except CycloptsError as exc:
+        unknown = ", ".join(f"--{name}" for name, _ in settings)
+        perhaps = f" (taken for settings of connectors, with a value each: {unknown})" if settings else ""
+        raise ConfigError(escaped(f"{exc}{perhaps}", _TOLD)) from exc
+    given = {name: value for name, value in (("settings", settings), ("shape", shape)) if name in unparsed}
+
+    def perform() -> int | None:
+        code: int | None = command(*bound.args, **bound.kwargs, **given)
+        if own[:1] and own[0] in _TAKE_SETTINGS and not unparsed:  # it was the help that was asked for
+            from taktora_trio.runners.settings_help import settings_help
+
+            show(settings_help(next((argument for argument in own[1:] if _TARGET.fullmatch(argument)), None)))
+        return code
+
+    return perform
+
+
+def _without_settings(arguments: Sequence[str]) -> tuple[list[str], Asked]:
+    """Return the arguments that the command itself knows, and the settings among them."""
+    known = _options_of(arguments[0]) if arguments else None
+    if known is None:
+        return list(arguments), ()
+    own: list[str] = []
+    settings: list[tuple[str, str | None]] = []
+    rest = list(reversed(arguments))
+    while rest:
+        option, equals, text = (argument := rest.pop()).partition("=")
+        if argument == "--":
+            return [*own, argument, *reversed(rest)], tuple(settings)
+        if not argument.startswith("--") or option in known:
+            own.append(argument)
+        elif equals:
+            settings.append((option[2:], text))
+        else:
+            settings.append((option[2:], rest.pop() if rest and not rest[-1].startswith("-") else None))
+    return own, tuple(settings)
+
+
+def _options_of(name: str) -> set[str] | None:
+    """Return the options of a command that takes settings besides; `None` for another one."""
+    if name not in _TAKE_SETTINGS:
+        return None
+    command = app[name]
+    return {*command.help_flags, *(one for option in command.assemble_argument_collection() for one in option.names)}
+
+
 def _parse_and_run(first: Sequence[str], shape: Shape | None) -> int | None:
     settle()
-    arguments = [*first, *hide_secrets(first, sys.argv[1:])]
-    try:
-        command, bound, not_parsed = app.parse_args(arguments, exit_on_error=False, print_error=False)
-    except CycloptsError as exc:
-        raise ConfigError(escaped(str(exc), _TOLD)) from exc
-    code: int | None = command(*bound.args, **bound.kwargs, **({"shape": shape} if "shape" in not_parsed else {}))
-    return code
+    return parse([*first, *hide_secrets(first, sys.argv[1:])], shape)()

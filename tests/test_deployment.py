@@ -21,6 +21,8 @@ from taktora_trio import (
     RawCodec,
 )
 from taktora_trio.runners.loading import hiding_python, load_deployment
+from taktora_trio.runners.settings import read_settings
+from tests.mosquitto import free_port
 
 SPEED = Outbound("speed", float, MqttRouting("car/speed"))
 NOT_DECODABLE: Any = list[int] | set[int]
@@ -73,25 +75,46 @@ def test_what_cannot_work_is_refused_when_it_is_declared(declare: Any, message: 
     assert message in str(caught.value)
 
 
-def test_with_broker_moves_every_connector_and_keeps_the_rest() -> None:
-    broker = BrokerAddress.parse("mqtts://me:s3cret@elsewhere")
+def told(deployment: Deployment, *arguments: str) -> Deployment:
+    """The deployment as it runs with these options."""
+    asked = [argument.removeprefix("--").partition("=")[::2] for argument in arguments]
+    settings = read_settings(deployment, asked)
+    configured = settings.applied_to(deployment)
+    settings.needed_by(configured)
+    return configured
+
+
+def brokers(deployment: Deployment) -> list[BrokerAddress]:
+    return [c.options.broker for c in deployment.connectors if isinstance(c, MqttConnector)]
+
+
+@pytest.fixture
+def secret(tmp_path: Path) -> Path:
+    file = tmp_path / "secret"
+    file.write_text("given\n")
+    return file
+
+
+def test_a_broker_for_all_moves_every_connector_and_keeps_the_rest() -> None:
+    url = "mqtts://me:s3cret@elsewhere"
+    broker = BrokerAddress.parse(url)
     declared = Deployment("car", app, [connector("a", max_inflight=3, ca_file="a.pem"), connector("b")])
-    moved = declared.with_broker(broker)
+    moved = told(declared, f"--broker={url}")
     assert [c.options for c in moved.connectors if isinstance(c, MqttConnector)] == [
         MqttOptions(broker=broker, max_inflight=3, ca_file=Path("a.pem")),
         MqttOptions(broker=broker),
     ]
     assert (moved.name, moved.app) == (declared.name, declared.app)
-    assert declared.brokers() == [BrokerAddress("localhost", 1883)] * 2
-    assert moved.brokers() == [broker] * 2
-    with_ca = declared.with_broker(broker, Path("other.pem"))
+    assert brokers(declared) == [BrokerAddress("localhost", 1883)] * 2
+    assert brokers(moved) == [broker] * 2
+    with_ca = told(declared, f"--broker={url}", "--ca-file=other.pem")
     assert [c.options.ca_file for c in with_ca.connectors if isinstance(c, MqttConnector)] == [Path("other.pem")] * 2
 
 
-def test_a_password_goes_to_the_users_who_have_none() -> None:
+def test_a_password_goes_to_the_users_who_have_none(secret: Path) -> None:
     urls = ("mqtt://a@host", "mqtt://b:own@host", "mqtt://host")
     declared = Deployment("car", app, [connector(f"n{number}", broker=url) for number, url in enumerate(urls)])
-    assert [address.password for address in declared.with_broker(None, None, b"given").brokers()] == [
+    assert [address.password for address in brokers(told(declared, f"--broker-password-file={secret}"))] == [
         b"given",
         b"own",
         None,
@@ -99,15 +122,15 @@ def test_a_password_goes_to_the_users_who_have_none() -> None:
 
 
 @pytest.mark.parametrize("url", ["mqtt://host", "mqtt://me:own@host"])
-def test_a_password_that_nobody_waits_for_is_refused(url: str) -> None:
+def test_a_password_that_nobody_waits_for_is_refused(url: str, secret: Path) -> None:
     with pytest.raises(ConfigError, match="no broker has a user that waits for one"):
-        Deployment("car", app, [connector("a")]).with_broker(BrokerAddress.parse(url), None, b"given")
+        told(Deployment("car", app, [connector("a", broker=url)]), f"--broker-password-file={secret}")
 
 
 def test_a_ca_file_without_tls_is_refused() -> None:
     declared = Deployment("car", app, [connector("a")])
     with pytest.raises(ConfigError, match="no broker is reached by TLS"):
-        declared.with_broker(BrokerAddress.parse("mqtt://host"), Path("ca.pem"))
+        told(declared, "--broker=mqtt://host", "--ca-file=ca.pem")
 
 
 def test_a_channel_belongs_to_one_connector() -> None:
@@ -115,8 +138,11 @@ def test_a_channel_belongs_to_one_connector() -> None:
         Deployment("car", app, [MqttConnector([SPEED], name="a"), MqttConnector([SPEED], name="b")])
 
 
-def test_a_broker_in_memory_is_not_one_to_be_reached() -> None:
-    assert Deployment("car", app, [connector(session="memory")]).brokers() == []
+async def test_a_broker_in_memory_is_not_one_to_be_reached() -> None:
+    nowhere = f"mqtt://127.0.0.1:{free_port()}"
+    await connector(session="memory", broker=nowhere).preflight()
+    with pytest.raises(ConfigError, match="can't be reached"):
+        await connector(broker=nowhere).preflight()
 
 
 def test_a_file_that_cannot_be_used_is_found_before_anything_is_started() -> None:
@@ -269,25 +295,27 @@ def client_ids(deployment: Deployment) -> list[str | None]:
 
 
 def test_a_client_id_is_the_only_connectors_and_part_of_each_of_several() -> None:
-    assert client_ids(Deployment("car", app, [connector(client_id="own")]).with_client_id("box")) == ["box"]
-    assert client_ids(Deployment("car", app, [connector("a"), connector("b")]).with_client_id("box")) == [
-        "box-a",
-        "box-b",
-    ]
-    assert client_ids(Deployment("car", app, [connector(client_id="own")]).with_client_id(None)) == ["own"]
+    own = Deployment("car", app, [connector(client_id="own")])
+    two = Deployment("car", app, [connector("a"), connector("b")])
+    assert client_ids(told(own, "--client-id=box")) == ["box"]
+    assert client_ids(told(own)) == ["own"]
+    assert client_ids(told(two, "--client-id=box")) == ["box-a", "box-b"]
+    assert client_ids(told(two, "--client-id=box", "--client-id=b=other")) == ["box-a", "other"]
     with pytest.raises(ConfigError, match="client_id"):
-        Deployment("car", app, [connector()]).with_client_id("")
+        told(own, "--client-id=")
 
 
 def test_which_connectors_are_named_by_the_machine_though_their_session_is_to_last() -> None:
     asks = Inbound("asks", float, MqttRouting("asks", qos=1))
 
-    def named(*channels: Any, **options: Any) -> list[str]:
-        return Deployment("car", app, [MqttConnector(channels, options=MqttOptions(**options))]).named_by_the_machine()
+    def warned(*channels: Any, **options: Any) -> bool:
+        warning = MqttConnector(channels, options=MqttOptions(**options)).warning_of_passing_name("a passing name")
+        assert warning is None or "is made of a passing name" in warning
+        return warning is not None
 
-    assert named(asks) == ["mqtt"]
-    assert named(asks, client_id="box") == []
-    assert named(asks, persistent=False) == []
-    assert named(asks, session="memory") == []
-    assert named(BRAKE) == []  # QoS 0: there is nothing to keep
-    assert named(SPEED, persistent=True) == ["mqtt"]
+    assert warned(asks)
+    assert not warned(asks, client_id="box")
+    assert not warned(asks, persistent=False)
+    assert not warned(asks, session="memory")
+    assert not warned(BRAKE)  # QoS 0: there is nothing to keep
+    assert warned(SPEED, persistent=True)

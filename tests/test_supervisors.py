@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from taktora_trio.cli import app
+from taktora_trio.cli import app, parse
+from taktora_trio.connectors.mqtt.settings import SETTINGS
 
 FOLDER = Path(__file__).parent.parent / "supervisors"
 UNITS = sorted(FOLDER.glob("systemd/*.service"))
@@ -19,8 +20,11 @@ MANIFESTS = sorted(FOLDER.glob("kubernetes/*.yaml"))
 
 def accepted(words: list[str]) -> bool:
     """Whether the command takes these arguments; it is not run. Raises what it would complain about."""
-    command, _, _ = app.parse_args(words, exit_on_error=False, print_error=False)
-    return command.__name__ in ("run", "plugin", "gateway", "health")
+    parse(words)
+    settings = {word for word in words if word.startswith("--")} - {
+        name for argument in app[words[0]].assemble_argument_collection() for name in argument.names
+    }
+    return words[0] in ("run", "plugin", "gateway", "health") and settings <= {one.option for one in SETTINGS}
 
 
 def test_there_are_some() -> None:

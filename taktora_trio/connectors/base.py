@@ -14,6 +14,7 @@ from taktora_trio.channels import ChannelDescriptor, Routing, check_name
 from taktora_trio.channels.codec import JsonCodec, PayloadCodec
 from taktora_trio.checks import instance_of
 from taktora_trio.connectors.options import ConnectorOptions
+from taktora_trio.connectors.settings import Configurable
 from taktora_trio.errors import ConfigError
 from taktora_trio.health import HealthBoard
 
@@ -51,7 +52,7 @@ def _channels(value: Iterable[ChannelDescriptor[Any]]) -> tuple[ChannelDescripto
 
 
 @attrs.frozen
-class Connector(ABC):
+class Connector(Configurable, ABC):
     """Declares channels that go through one connection. A protocol derives its own, by attrs, and defines `client`.
 
     Both halves have it, so its module imports no protocol stack.
@@ -82,7 +83,7 @@ class Connector(ABC):
         The protocol stack is imported here, so that a process which never calls this never has it.
         """
 
-    def check_carries_metadata(self) -> None:  # noqa: B027 - a protocol may carry it
+    def check_carries_metadata(self) -> None:
         """Raise `ConfigError` where metadata and correlation ids would not reach the other side."""
 
     def known_as(self, deployment: str) -> str:

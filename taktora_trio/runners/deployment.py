@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable, Iterable
-from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 import attrs
@@ -12,8 +11,6 @@ import attrs
 from taktora_trio.channels import check_name
 from taktora_trio.checks import flag, instance_of
 from taktora_trio.connectors.base import Connector
-from taktora_trio.connectors.mqtt.connector import MqttConnector
-from taktora_trio.connectors.mqtt.options import BrokerAddress, MqttOptions
 from taktora_trio.errors import ConfigError
 from taktora_trio.host.host import ConnectorHost
 from taktora_trio.supervision.policy import RestartPolicy
@@ -98,70 +95,6 @@ class Deployment:
                     raise ConfigError(f"channel {channel.name!r} is in two connectors: declare one for each")
                 seen.add(id(channel))
 
-    def with_broker(
-        self, broker: BrokerAddress | None, ca_file: Path | None = None, password: bytes | None = None
-    ) -> Deployment:
-        """The same deployment with every MQTT connector at this broker, or else at its own.
-
-        The CA file replaces each one's own; the password goes to a user who has none. Raises `ConfigError` for a
-        password that no such user waits for, and for a CA file where no broker has TLS: to do without is not what was
-        asked for.
-        """
-        users = 0
-
-        def changed(options: MqttOptions) -> MqttOptions:
-            nonlocal users
-            address = broker or options.broker
-            if address.username is not None and address.password is None:
-                address, users = attrs.evolve(address, password=password), users + 1
-            return attrs.evolve(options, broker=address, ca_file=ca_file or options.ca_file)
-
-        connectors = [
-            attrs.evolve(connector, options=changed(connector.options))
-            if isinstance(connector, MqttConnector)
-            else connector
-            for connector in self.connectors
-        ]
-        if password is not None and not users:
-            raise ConfigError(
-                "a broker password was given, by a file or by TAKTORA_BROKER_PASSWORD, but no broker has a user that"
-                " waits for one: name the user, as in mqtt://user@host"
-            )
-        moved = attrs.evolve(self, connectors=connectors)
-        if ca_file is not None and not any(address.tls for address in moved.brokers()):
-            raise ConfigError("a CA file was given, but no broker is reached by TLS: write mqtts:// or wss://")
-        return moved
-
-    def with_client_id(self, client_id: str | None) -> Deployment:
-        """The same deployment with another client id, if it is one: `ID` for its only MQTT connector, `ID-CONNECTOR`
-        for each of several. Raises `ConfigError` for what MQTT can't carry."""
-        several = sum(isinstance(connector, MqttConnector) for connector in self.connectors) > 1
-
-        def changed(connector: MqttConnector) -> MqttConnector:
-            own = f"{client_id}-{connector.name}" if several else client_id
-            return attrs.evolve(connector, options=attrs.evolve(connector.options, client_id=own))
-
-        if client_id is None:
-            return self
-        return attrs.evolve(
-            self,
-            connectors=[
-                changed(connector) if isinstance(connector, MqttConnector) else connector
-                for connector in self.connectors
-            ],
-        )
-
-    def named_by_the_machine(self) -> list[str]:
-        """The connectors with a session that lasts and a client id that is made of the machine's name."""
-        return [
-            connector.name
-            for connector in self.connectors
-            if isinstance(connector, MqttConnector)
-            and connector.options.client_id is None
-            and connector.options.session != "memory"
-            and connector.session_lasts
-        ]
-
     def with_policies(self, gateway: str | None, plugin: str | None) -> Deployment:
         """The same deployment with some fields of its policies changed, each as `RestartPolicy.changed` reads them."""
         return attrs.evolve(
@@ -171,18 +104,9 @@ class Deployment:
         )
 
     def check_files(self) -> None:
-        """Raise `ConfigError` if a file that it names can't be used, before anything is started."""
+        """Raise `ConfigError` if a file that a connector names can't be used, before anything is started."""
         for connector in self.connectors:
-            if isinstance(connector, MqttConnector):
-                connector.options.tls_context()
-
-    def brokers(self) -> list[BrokerAddress]:
-        """The brokers that its connectors are to reach over a network."""
-        return [
-            connector.options.broker
-            for connector in self.connectors
-            if isinstance(connector, MqttConnector) and connector.options.session != "memory"
-        ]
+            connector.check_files()
 
 
 def _check_observers(name: str, observers: Iterable[object]) -> None:

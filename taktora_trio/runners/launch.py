@@ -16,16 +16,12 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NoReturn, TypeAlias
 
 import attrs
 import msgspec
 import trio
 
-from taktora_trio.connectors.mqtt.embedded import open_embedded_broker
-from taktora_trio.connectors.mqtt.options import BrokerAddress
-from taktora_trio.connectors.mqtt.preflight import check_reachable
 from taktora_trio.errors import ConfigError, ConnectorError
 from taktora_trio.processes import interpreter
 from taktora_trio.processes.child.life_signs import LifeSigns, inherited_life_signs
@@ -39,7 +35,7 @@ from taktora_trio.runners.loading import hiding_python, load_deployment
 from taktora_trio.runners.logs import LogFormat, logging_to, set_up_logging
 from taktora_trio.runners.outcome import call
 from taktora_trio.runners.pid1 import leave_pid_1
-from taktora_trio.runners.secrets import is_from_variable, password_file, read_password, read_url, url_file
+from taktora_trio.runners.settings import Asked, Settings, read_settings
 from taktora_trio.runners.signals import open_revive_signal, open_stop_signals
 from taktora_trio.runners.surroundings import settle
 from taktora_trio.transport.domain import Domain
@@ -62,12 +58,6 @@ __all__ = [
 
 log = logging.getLogger(__name__)
 
-_GATEWAY_MODULES = [
-    "taktora_trio.cli",
-    "taktora_trio.connectors.mqtt.bridge",
-    "taktora_trio.connectors.mqtt.sessions.native",
-]
-
 Mode: TypeAlias = Literal["in-process", "split"]
 Shape: TypeAlias = Callable[..., Awaitable[int]]
 """Either `run_in_process` or `run_split`, or a function of a user's that takes the same arguments."""
@@ -75,18 +65,8 @@ Shape: TypeAlias = Callable[..., Awaitable[int]]
 
 @attrs.frozen(kw_only=True)
 class Options:
-    """What `run`, `plugin` and `gateway` share."""
+    """The options that `run`, `plugin`, `gateway` and `forget` share."""
 
-    broker: str | None = None
-    """mqtt://user:password@host:port, or mqtts:// for TLS, instead of the deployment's own; @FILE if that is in a file.
-    For `run` also `embedded`: a broker on loopback for trying things out."""
-    broker_password_file: Path | None = None
-    """Read the broker's password from this file (else from the variable TAKTORA_BROKER_PASSWORD)."""
-    ca_file: Path | None = None
-    """Trust the certificate authorities in this PEM file."""
-    client_id: str | None = None
-    """What the broker knows the gateway by, instead of a name made of this machine's; with several connectors, the
-    name of each follows after a '-'."""
     domain: str | None = None
     """The name under which both halves find each other; by default the deployment's name."""
     log: LogFormat = "console"
@@ -110,10 +90,12 @@ class RunOptions:
     target: str
     mode: Mode
     seconds: float | None
-    await_broker: bool
+    await_peers: bool
     warm: bool
     policies: Policies
     shared: Options
+    settings: tuple[tuple[str, str | None], ...]
+    """The connectors' settings, as they were typed."""
 
 
 def launch(run: RunOptions, shape: Shape | None = None) -> int:
@@ -132,22 +114,26 @@ def launch(run: RunOptions, shape: Shape | None = None) -> int:
     return _launch_here(run, shape)
 
 
-def launch_plugin(target: str, options: Options) -> int:
+def launch_plugin(target: str, options: Options, asked: Asked) -> int:
     """Run the app's half in this process; return the exit code."""
     from taktora_trio.runners.plugin import run_plugin  # each process imports the one shape that it runs
 
     leave_pid_1()
     link, life = inherited_link(), inherited_life_signs()
     with _last_words(life, link):
-        with _judged_by(link):  # of a password it has no use
-            deployment, domain = _load(target, options, _broker_of_half(options), None)
+        with _judged_by(link):
+            deployment, domain = _load(target, options)
+            settings = read_settings(deployment, asked, secrets=False)
+            deployment = settings.applied_to(deployment)
+            if link is None:
+                settings.needed_by(deployment)
         make_room(deployment.connectors, OWNER_AND_ONE_END if link is None else ONE_END)
         set_up_logging(options.log, "plugin", tagged=link is not None)
         half = partial(run_plugin, deployment, domain, life=life, link=link)
         return trio.run(_until_stopped, half, link, None, domain.remove_if_alone if link is None else _nothing)
 
 
-def launch_gateway(target: str, options: Options) -> int:
+def launch_gateway(target: str, options: Options, asked: Asked) -> int:
     """Run the protocol's half in this process; return the exit code."""
     from taktora_trio.runners.gateway import run_gateway
 
@@ -155,8 +141,9 @@ def launch_gateway(target: str, options: Options) -> int:
     link, life = inherited_link(), inherited_life_signs()
     with _last_words(life, link):
         with _judged_by(link):
-            deployment, domain = load_for_gateway(target, options)
+            deployment, domain, settings = load_for_gateway(target, options, asked)
         if link is None:  # else it was checked at the start, and a file that is away by now may come back
+            settings.needed_by(deployment)
             deployment.check_files()
         make_room(deployment.connectors, ONE_END)
         set_up_logging(options.log, "gateway", tagged=link is not None)
@@ -213,11 +200,12 @@ def _become_supervisor(run: RunOptions) -> NoReturn:
 
 def _launch_here(run: RunOptions, shape: Shape | None = None) -> int:
     options = run.shared
-    broker = _broker(options)
-    password = _password(options, broker)
-    deployment, domain = _load(run.target, options, broker, password)
+    declared, domain = _load(run.target, options)
+    declared = declared.with_policies(run.policies.gateway_policy, run.policies.plugin_policy)
+    settings = read_settings(declared, run.settings, whole_run=True)
+    deployment = settings.applied_to(declared)
+    settings = settings.needed_by(deployment)
     deployment.check_files()
-    deployment = deployment.with_policies(run.policies.gateway_policy, run.policies.plugin_policy)
     make_room(deployment.connectors, ONE_END if run.mode == "split" else BOTH_ENDS)  # a half needs no more
     set_up_logging(options.log, "supervisor" if run.mode == "split" else "in-process")
     _warn_of_names()
@@ -225,12 +213,15 @@ def _launch_here(run: RunOptions, shape: Shape | None = None) -> int:
 
     async def run_shape(stop: trio.Event) -> int:
         with open_revive_signal() as revive:
-            async with _with_broker(deployment, options, broker, run.await_broker) as (chosen, address):
+            if not run.await_peers:
+                await settings.preflight(deployment)
+            async with settings.supplied(declared) as supplied:
+                chosen = supplied.applied_to(declared)
                 run_mode = shape or _shape(run.mode)
                 if run.mode == "in-process":
                     return await run_mode(chosen, domain, stop, revive=revive, life=life)
-                async with _relayed(options.log) as write, _zygote(run) as zygote:
-                    halves = _halves(run, domain, address, password, write, zygote)
+                async with _relayed(options.log) as write, _zygote(run, chosen) as zygote:
+                    halves = _halves(run, domain, supplied, write, zygote)
                     kill_halves.append(halves.kill)
                     return await run_mode(chosen, domain, stop, halves, revive=revive, life=life)
 
@@ -270,105 +261,45 @@ async def _relayed(log_format: LogFormat) -> AsyncIterator[Callable[[str, Stream
             yield write
 
 
-def _load(
-    target: str, options: Options, broker: BrokerAddress | None, password: bytes | None
-) -> tuple[Deployment, Domain]:
+def _load(target: str, options: Options) -> tuple[Deployment, Domain]:
     deployment = load_deployment(target)
-    domain = Domain(deployment.name if options.domain is None else options.domain)
-    if options.broker != "embedded":
-        deployment = deployment.with_broker(broker, options.ca_file, password)
-    return deployment.with_client_id(options.client_id), domain
+    return deployment, Domain(deployment.name if options.domain is None else options.domain)
 
 
-def load_for_gateway(target: str, options: Options) -> tuple[Deployment, Domain]:
-    """The deployment at its broker, with the password. Raises `ConfigError`."""
-    broker = _broker_of_half(options)
-    return _load(target, options, broker, _password(options, broker))
-
-
-def _broker_of_half(options: Options) -> BrokerAddress | None:
-    if options.broker == "embedded":
-        raise ConfigError(
-            "--broker embedded is for `run`: a half alone needs a broker that the other half can reach too"
-        )
-    return _broker(options)
-
-
-def _broker(options: Options) -> BrokerAddress | None:
-    """Ask once: the file may be a pipe, which gives it only once."""
-    return None if options.broker in (None, "embedded") else BrokerAddress.parse(read_url(options.broker))
-
-
-def _password(options: Options, broker: BrokerAddress | None) -> bytes | None:
-    """The password that goes with the broker's user, from wherever it was given. Ask once, as above."""
-    path = options.broker_password_file
-    if broker is not None and broker.password is not None:
-        if path is not None and not is_from_variable(path):
-            raise ConfigError(
-                "there is a password in the broker URL and one in --broker-password-file: give one of them"
-            )
-        return None
-    return None if path is None else read_password(path)
-
-
-@contextlib.asynccontextmanager
-async def _with_broker(
-    deployment: Deployment, options: Options, named: BrokerAddress | None, await_broker: bool
-) -> AsyncIterator[tuple[Deployment, BrokerAddress | None]]:
-    """The deployment with a broker that is there, and the one to tell its gateway's process, if any."""
-    if options.broker == "embedded":
-        async with open_embedded_broker() as embedded:
-            yield deployment.with_broker(embedded), embedded
-        return
-    if not await_broker:
-        for broker in deployment.brokers():
-            await check_reachable(broker)
-    yield deployment, named
+def load_for_gateway(target: str, options: Options, asked: Asked) -> tuple[Deployment, Domain, Settings]:
+    """Return the deployment with its settings, as a gateway needs it. Raises `ConfigError`."""
+    deployment, domain = _load(target, options)
+    settings = read_settings(deployment, asked)
+    return settings.applied_to(deployment), domain, settings
 
 
 def _halves(
     run: RunOptions,
     domain: Domain,
-    broker: BrokerAddress | None,
-    password: bytes | None,
+    settings: Settings,
     write: Callable[[str, Stream, bytes], None],
     zygote: Zygote | None,
 ) -> Halves:
     from taktora_trio.runners.halves import Halves
 
-    options = run.shared
     program, environment = interpreter.program("taktora_trio"), interpreter.environment()
 
     def arguments(half: str, *more: str) -> list[str]:
-        return [half, run.target, "--domain", domain.name, "--log", options.log, *more]
+        return [half, run.target, "--domain", domain.name, "--log", run.shared.log, *more]
 
-    more: list[str] = []
-    fds: list[int] = []
-    if broker is not None:
-        shown = str(broker)
-        if BrokerAddress.parse(shown) != broker:  # there is something that is not to be shown
-            fd, shown = url_file(broker.url)
-            fds.append(fd)
-        more += ["--broker", shown]
-    if password is not None:
-        fd, path = password_file(password)
-        fds.append(fd)
-        more += ["--broker-password-file", path]
-    if options.client_id is not None:
-        more.append(f"--client-id={options.client_id}")  # it may begin with a dash
-    if options.ca_file is not None:
-        more += ["--ca-file", str(options.ca_file.absolute())]
+    more, fds = settings.as_arguments()
     gateway = arguments("gateway", *more)
     start_gateway = spawn([*program, *gateway], fds, environment) if zygote is None else zygote.start(gateway, fds)
     return Halves(spawn([*program, *arguments("plugin")], (), environment), start_gateway, write)
 
 
 @contextlib.asynccontextmanager
-async def _zygote(run: RunOptions) -> AsyncIterator[Zygote | None]:
+async def _zygote(run: RunOptions, deployment: Deployment) -> AsyncIterator[Zygote | None]:
     if run.warm:
         from taktora_trio.processes.parent.warm import open_zygote  # most runs have none, and the supervisor is small
 
-        async with open_zygote("taktora_trio.cli:main", _GATEWAY_MODULES) as zygote:
+        modules = [module for connector in deployment.connectors for module in connector.preload]
+        async with open_zygote("taktora_trio.cli:main", ["taktora_trio.cli", *modules]) as zygote:
             yield zygote
     else:
         yield None

@@ -1,4 +1,4 @@
-"""Whether the broker will know the gateway again."""
+"""A warning about names that the other side may not know again."""
 
 from __future__ import annotations
 
@@ -13,13 +13,8 @@ log = logging.getLogger(__name__)
 
 
 def warn_of_names_that_pass(deployment: Deployment) -> None:
-    """Log a warning for each session that is to last by a name that may not."""
-    passes = what_passes()
-    for connector in deployment.named_by_the_machine() if passes else ():
-        log.warning(
-            "%s: its client id is made of %s, which may be another one at the next start: the broker then takes it for"
-            " another client, and keeps from it the messages that wait for this one; give a client id that stays, by"
-            " --client-id ID or MqttOptions(client_id=...)",
-            connector,
-            passes,
-        )
+    """Log a warning for each connector that is known on the other side by a name which the next start may not have."""
+    origin = what_passes()
+    for connector in deployment.connectors if origin else ():
+        if warning := connector.warning_of_passing_name(origin or ""):
+            log.warning("%s: %s", connector.name, warning)

@@ -1,14 +1,15 @@
 """Keeping what is secret off command lines and out of environments, logs and messages, on its way to the gateway.
 
-Secret are the broker's password, however it is given, and a URL with a password or a query. They travel in files in
-memory (memfd_create(2)), which a program inherits by their descriptors. Passwords are bytes (MQTT 5, section 3.1.3.6):
-the same ones whatever the locale.
+Passwords are secret, however they are given, and so is a URL with a password or a query. They travel in files in memory
+(memfd_create(2)), which a program inherits by their descriptors. Passwords are bytes: the same ones whatever the
+locale.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,61 +18,66 @@ from taktora_trio.errors import ConfigError
 from taktora_trio.escaping import escaped
 
 __all__ = [
-    "PASSWORD_VARIABLE",
     "TAKE_PASSWORD",
+    "carries_secret",
     "hide_secrets",
-    "is_from_variable",
-    "password_file",
-    "read_password",
+    "memory_file",
+    "read_secret",
     "read_url",
-    "url_file",
+    "variable_of",
 ]
 
-PASSWORD_VARIABLE = "TAKTORA_BROKER_PASSWORD"  # noqa: S105 - the name of one
-_PASSWORD_OPTION = "--broker-password-file"  # noqa: S105 - the name of an option
 TAKE_PASSWORD = ("run", "gateway", "forget")
-"""The commands that have a use for a password: those that log in at a broker."""
-_LARGEST = 2**20  # bytes: far more than MQTT or a URL can have, so that no endless file fills the memory
+"""The commands that have a use for a password: those that log in somewhere."""
+_VARIABLE = re.compile("TAKTORA_([A-Z0-9]+(?:_[A-Z0-9]+)*)_PASSWORD")
+_MOST = 65_535  # bytes of a secret: more than a login of any protocol takes
+_LARGEST = 2**20  # bytes: far more than a URL can have, so that no endless file fills the memory
 _MARK = b"\xef\xbb\xbf"  # the byte order mark that some editors put in front
 _FD = "/proc/self/fd/"
+_NAMED = re.compile("[A-Za-z0-9][A-Za-z0-9_-]*=")  # a value for one connector
 
 
-def password_file(password: bytes, name: str = "broker-password") -> tuple[int, str]:
-    """A file in memory for an inheriting child: its descriptor, and the path by which the child can read it."""
-    return _in_memory(name, password)
+def memory_file(content: bytes, name: str) -> tuple[int, str]:
+    """Write a file in memory for an inheriting child. Return its descriptor, and the path for the child."""
+    fd = os.memfd_create(name, os.MFD_CLOEXEC)
+    os.write(fd, _MARK + content + b"\r\n")  # which `_read` takes away again, and nothing else
+    return fd, f"{_FD}{fd}"
 
 
-def url_file(url: str) -> tuple[int, str]:
-    """The same for the broker's URL; what is returned as its path is a value of `--broker`."""
-    fd, path = _in_memory("broker-url", url.encode("utf-8", "surrogateescape"))
-    return fd, f"@{path}"
+def read_secret(path: Path) -> bytes:
+    """Return a password from a file, without the byte order mark and the final line break that an editor may add.
 
-
-def read_password(path: Path) -> bytes:
-    """The password from a file, without the byte order mark and the final line break that an editor may have added.
-
-    Raises `ConfigError` if the file can't be read, or has more than MQTT can send.
+    Raises `ConfigError` if the file can't be read, or is longer than any password.
     """
     password = _read(path, "the password file")
-    if len(password) > 65_535:
-        raise ConfigError(f"the password file {path} has more than 65535 bytes, where MQTT ends")
+    if len(password) > _MOST:
+        raise ConfigError(f"the password file {path} has more than {_MOST} bytes")
     return password
 
 
-def read_url(argument: str) -> str:
-    """The broker's URL from a command line: as it is, or `@PATH` of a file that has it.
+def read_url(argument: str, file: str) -> str:
+    """Return the URL from a command line: as it is, or from a file given as `@PATH`. `file` names it in an error.
 
     Bytes are taken for UTF-8 in every locale; those that are none are surrogates in the result.
     """
-    content = _read(Path(argument[1:]), "the file of the broker URL") if argument[:1] == "@" else os.fsencode(argument)
+    content = _read(Path(argument[1:]), file) if argument[:1] == "@" else os.fsencode(argument)
     return content.decode("utf-8", "surrogateescape")
 
 
-def is_from_variable(path: Path) -> bool:
-    """Whether this is the file that `hide_secrets` has made of the environment variable."""
-    with contextlib.suppress(OSError):
-        return str(path).startswith(_FD) and str(path.readlink()).startswith(f"/memfd:{PASSWORD_VARIABLE} ")
-    return False
+def variable_of(path: Path) -> str | None:
+    """Return the environment variable of which `hide_secrets` has made this file, if it is one."""
+    with contextlib.suppress(OSError, ValueError):
+        if str(path).startswith(_FD):
+            name = str(path.readlink()).removeprefix("/memfd:").partition(" ")[0]
+            return name if _VARIABLE.fullmatch(name) else None
+    return None
+
+
+def carries_secret(url: str) -> bool:
+    """Return whether a text is a URL with a password or a query, where tokens stand."""
+    _, is_url, rest = url.partition("://")
+    login, _, _ = rest.rpartition("@")
+    return bool(is_url and (login.partition(":")[2] or "?" in rest))
 
 
 def hide_secrets(first: Sequence[str], arguments: Sequence[str]) -> list[str]:
@@ -79,18 +85,25 @@ def hide_secrets(first: Sequence[str], arguments: Sequence[str]) -> list[str]:
 
     They go along in files in memory. `arguments` is what was typed, `first` what comes before it. Returns the
     arguments to go on with, if there is nothing to hide, or if they are not what this program was started with.
+
+    A variable TAKTORA_X_PASSWORD stands for the option --x-password-file.
     """
     hidden = [_hidden(argument) for argument in arguments]
-    password = os.environb.pop(PASSWORD_VARIABLE.encode(), None)
-    if hidden == list(arguments) and password is None:
+    passwords = {
+        name: os.environb.pop(name.encode())
+        for name in sorted(map(os.fsdecode, os.environb))
+        if _VARIABLE.fullmatch(name)
+    }
+    if hidden == list(arguments) and not passwords:
         return hidden
     command = [*first, *hidden]
-    is_given = any(argument.partition("=")[0] == _PASSWORD_OPTION for argument in command)  # and goes before it
-    if password is not None and command and command[0] in TAKE_PASSWORD and not is_given:
-        fd, path = password_file(password, PASSWORD_VARIABLE)
-        os.set_inheritable(fd, True)
-        position = 0 if first else 1
-        hidden[position:position] = [_PASSWORD_OPTION, path]
+    for name, password in passwords.items():
+        option = f"--{name.removeprefix('TAKTORA_').lower().replace('_', '-')}-file"
+        if command and command[0] in TAKE_PASSWORD and not _is_given(option, command):  # and goes before it
+            fd, path = memory_file(password, name)
+            os.set_inheritable(fd, True)
+            position = 0 if first else 1
+            hidden[position:position] = [option, path]
     typed = len(sys.orig_argv) - len(arguments)
     if sys.executable and sys.orig_argv[typed:] == list(arguments):
         # By its full name, from which an interpreter knows what environment it is of.
@@ -98,22 +111,25 @@ def hide_secrets(first: Sequence[str], arguments: Sequence[str]) -> list[str]:
     return hidden
 
 
+def _is_given(option: str, command: Sequence[str]) -> bool:
+    """Return whether the option is there for all connectors; for one by its name, the others may need the variable."""
+    for argument, following in zip(command, [*command[1:], ""], strict=True):
+        name, equals, value = argument.partition("=")
+        if name == option and not _NAMED.match(value if equals else following):
+            return True
+    return False
+
+
 def _hidden(argument: str) -> str:
-    """The argument as it may be seen: `@PATH` instead of a URL with a secret, whatever option it is for."""
+    """Return the argument as it may be seen: `@PATH` instead of a URL with a secret, whatever option it is for."""
     option, equals, value = argument.partition("=") if argument.startswith("--") else ("", "", argument)
-    _, is_url, rest = value.partition("://")
-    login, _, _ = rest.rpartition("@")
-    if not is_url or not (login.partition(":")[2] or "?" in rest):
+    only = found[0] if (found := re.match(f"{_NAMED.pattern}(?=[^=]*://)", value)) else ""
+    url = value.removeprefix(only)
+    if not carries_secret(url):
         return argument
-    fd, path = url_file(os.fsencode(value).decode("utf-8", "surrogateescape"))
+    fd, path = memory_file(os.fsencode(url), "url")
     os.set_inheritable(fd, True)
-    return f"{option}{equals}{path}"
-
-
-def _in_memory(name: str, content: bytes) -> tuple[int, str]:
-    fd = os.memfd_create(name, os.MFD_CLOEXEC)
-    os.write(fd, _MARK + content + b"\r\n")  # which `_read` takes away again, and nothing else
-    return fd, f"{_FD}{fd}"
+    return f"{option}{equals}{only}@{path}"
 
 
 def _read(path: Path, what: str) -> bytes:

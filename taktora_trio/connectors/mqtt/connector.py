@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, cast
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import ClassVar, Self, cast
 
 import attrs
 import trio
 
 from taktora_trio.checks import instance_of
 from taktora_trio.connectors.base import Connector, GatewayChannels
+from taktora_trio.connectors.mqtt import settings as mqtt_settings
 from taktora_trio.connectors.mqtt.options import MqttOptions
 from taktora_trio.connectors.mqtt.routing import MqttRouting
 from taktora_trio.connectors.mqtt.topics import check_shares
+from taktora_trio.connectors.settings import Setting, Values
 from taktora_trio.errors import ConfigError
 from taktora_trio.health import HealthBoard
 
@@ -24,6 +28,7 @@ class MqttConnector(Connector):
 
     default_name: ClassVar[str] = "mqtt"
     routing_type: ClassVar[type] = MqttRouting
+    settings: ClassVar[Sequence[Setting]] = mqtt_settings.SETTINGS
 
     options: MqttOptions = attrs.field(factory=MqttOptions, kw_only=True, validator=instance_of(MqttOptions))
 
@@ -60,3 +65,52 @@ class MqttConnector(Connector):
         from taktora_trio.connectors.mqtt.bridge import serve_bridge  # the protocol stack begins here
 
         await serve_bridge(self, channels, health, stop)
+
+    # For whoever runs it
+
+    def configured(self, values: Values) -> Self:
+        return attrs.evolve(self, options=mqtt_settings.configured(self.options, values, self.name))
+
+    def unused(self, values: Values) -> Mapping[str, str]:
+        return mqtt_settings.unused(self.options, values)
+
+    @classmethod
+    def open_supply(cls, setting: str, word: str) -> AbstractAsyncContextManager[str]:
+        from taktora_trio.connectors.mqtt.embedded import open_embedded_broker  # few runs have one
+
+        return open_embedded_broker()
+
+    def check_files(self) -> None:
+        self.options.tls_context()
+
+    async def preflight(self) -> None:
+        if self.options.session != "memory":
+            from taktora_trio.connectors.mqtt.preflight import check_reachable  # the protocol stack begins here
+
+            await check_reachable(self.options.broker)
+
+    @property
+    def preload(self) -> Iterable[str]:
+        package = "taktora_trio.connectors.mqtt"
+        return f"{package}.bridge", f"{package}.sessions.native"
+
+    def warning_of_passing_name(self, origin: str) -> str | None:
+        if self.options.client_id is not None or self.options.session == "memory" or not self.session_lasts:
+            return None
+        return (
+            f"its client id is made of {origin}, which may be another one at the next start: the broker then takes it"
+            " for another client, and keeps from it the messages that wait for this one; give a client id that stays,"
+            " by --client-id ID or MqttOptions(client_id=...)"
+        )
+
+    async def forget(self, name: str, *, even_if_up: bool) -> str | None:
+        if self.options.session == "memory":
+            return None
+        from taktora_trio.connectors.mqtt.forget import check_is_gone, forget_client
+
+        client = self.options_as(name)
+        if not even_if_up:
+            await check_is_gone(client)
+        await forget_client(client)
+        presence = f", and {client.presence_topic}" if client.presence_topic else ""
+        return f"{client.broker} has forgotten client {client.client_id}: its session{presence}"

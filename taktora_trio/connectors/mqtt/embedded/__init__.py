@@ -14,7 +14,6 @@ from collections.abc import AsyncIterator
 
 import trio
 
-from taktora_trio.connectors.mqtt.options import BrokerAddress
 from taktora_trio.errors import ConfigError
 from taktora_trio.processes import interpreter
 from taktora_trio.processes.parent import stop_process
@@ -26,14 +25,17 @@ _START_TIMEOUT, _STOP_GRACE, _TRIES = 15.0, 0.5, 3
 
 
 @contextlib.asynccontextmanager
-async def open_embedded_broker() -> AsyncIterator[BrokerAddress]:
-    """A broker on a free port of 127.0.0.1, for as long as the block lasts. Raises `ConfigError` if it can't be had."""
+async def open_embedded_broker() -> AsyncIterator[str]:
+    """Run a broker on a free port of 127.0.0.1 for as long as the block lasts, and yield its URL.
+
+    Raises `ConfigError` if it can't be had.
+    """
     if importlib.util.find_spec("amqtt") is None:
         raise ConfigError("--broker embedded needs amqtt: pip install 'taktora-trio[embedded]', or name a broker")
     with open_link() as link:
         process, port = await _start(link.fd, {**os.environ, **interpreter.environment(), **link.environment(1)})
         try:
-            yield BrokerAddress("127.0.0.1", port)
+            yield f"mqtt://127.0.0.1:{port}"
         finally:
             await stop_process("broker", process, _STOP_GRACE)
 

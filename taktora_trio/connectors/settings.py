@@ -1,0 +1,121 @@
+"""Settings: what an operator may decide of a connector at the command line, and what a run asks of a connector.
+
+A connector lists its settings. The commands take `--NAME VALUE` for every connector that has this setting, and
+`--NAME CONNECTOR=VALUE` for one connector. Deployments and runners know no protocol: they call the hooks below.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from typing import ClassVar, Literal, Self, TypeAlias
+
+import attrs
+
+__all__ = ["Configurable", "Setting", "SettingValue", "Values"]
+
+Kind: TypeAlias = Literal["text", "path", "url", "secret"]
+
+
+@attrs.frozen
+class Setting:
+    """An option of the command line that a connector brings."""
+
+    name: str
+    """Without the dashes: `ca-file`."""
+    help: str
+    kind: Kind = attrs.field(default="text", kw_only=True)
+    """`text` and `path` are taken as they stand. A `url` may have a secret in it, and may be given as `@FILE`. A
+    `secret` is given by the path of a file that has it; end its name with `-password-file`, and it may be given by the
+    environment variable TAKTORA_..._PASSWORD too."""
+    words: frozenset[str] = attrs.field(default=frozenset(), kw_only=True)
+    """Values that stand for something which only a whole run can start, see `Configurable.open_supply`."""
+    identifies: bool = attrs.field(default=False, kw_only=True)
+    """True if the other side knows the gateway by this value, instead of a name that is made of this machine's."""
+
+    @property
+    def option(self) -> str:
+        """As it is typed."""
+        return f"--{self.name}"
+
+
+@attrs.frozen
+class SettingValue:
+    """What was given for a setting."""
+
+    text: str = attrs.field(repr=False)
+    """The text; of a `url` what is in its file, and of a `secret` nothing."""
+    secret: bytes = attrs.field(default=b"", repr=False)
+    """The content of the file, for a `secret` alone."""
+    connector: str | None = None
+    """The only connector that it is for; `None` if it is for each one that has the setting."""
+    is_shared: bool = False
+    """True if it is for several connectors."""
+    variable: str | None = None
+    """The environment variable that it came by, if it did."""
+
+    @property
+    def path(self) -> Path:
+        return Path(self.text)
+
+
+Values: TypeAlias = Mapping[str, SettingValue]
+"""A connector's values, by the setting's name."""
+
+
+class Configurable:
+    """What a connector may add for whoever runs it. Every hook has a default that does nothing."""
+
+    __slots__ = ()
+
+    settings: ClassVar[Sequence[Setting]] = ()
+    """What an operator may decide at the command line."""
+
+    def configured(self, values: Values) -> Self:
+        """Return the same connector with these values instead of its own. Raises `ConfigError` for what can't be."""
+        if values:
+            raise NotImplementedError(f"{type(self).__name__} has settings: define configured(values)")
+        return self
+
+    def unused(self, values: Values) -> Mapping[str, str]:
+        """Return the settings whose value would change nothing in this connector, each with the reason.
+
+        A value that no connector has a use for is refused: to go without is not what the operator asked for. It is left
+        out without a word where the reason is empty, such as for a variable that another value takes the place of.
+        """
+        return {}
+
+    @classmethod
+    def open_supply(cls, setting: str, word: str) -> AbstractAsyncContextManager[str]:
+        """Start what this word of a setting stands for, and yield the value that the run is to use instead.
+
+        It lasts as long as the block. It is called once for a run, however many connectors were given the word.
+        """
+        raise NotImplementedError(f"{cls.__name__} has words in its setting {setting!r}: define open_supply")
+
+    def check_files(self) -> None:
+        """Raise `ConfigError` if a file that the connector names can't be used. Called before anything is started."""
+
+    async def preflight(self) -> None:
+        """Raise `ConfigError` if the other side can't be reached now. Called before a run, unless it is to wait."""
+
+    @property
+    def preload(self) -> Iterable[str]:
+        """The modules that its gateway needs, for a warm start to import beforehand."""
+        return ()
+
+    def warning_of_passing_name(self, origin: str) -> str | None:
+        """Return a warning if the other side keeps something for the gateway by a name that is made of `origin`.
+
+        `origin` is something of this machine that the next start may not have, such as a container's host name.
+        """
+        return None
+
+    async def forget(self, name: str, *, even_if_up: bool) -> str | None:
+        """Have the other side forget the gateway for good, and return a line that says what it has forgotten.
+
+        `name` is what the gateway is called there by default. Returns `None` where nothing is kept. Raises
+        `ConfigError` if it seems to be connected, unless `even_if_up`, and `ConnectorError` if it can't be done.
+        """
+        return None
