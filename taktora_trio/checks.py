@@ -30,7 +30,7 @@ Validator: TypeAlias = Callable[[Any, "attrs.Attribute[Any]", Any], None]
 
 
 def field_name(instance: object, attribute: attrs.Attribute[Any]) -> str:
-    """As messages begin: `MqttOptions: keepalive`."""
+    """Return how messages begin: `RestartPolicy: period`."""
     return f"{type(instance).__name__}: {attribute.name}"
 
 
@@ -94,9 +94,9 @@ def one_of(*allowed: object) -> Validator:
 
 
 def as_path(value: str | Path | None) -> Path | None:
-    """Converts; the file itself is looked at when it is needed."""
+    """Return the value as a path. The file itself is looked at when it is needed."""
     if value is None:
         return None
     if not isinstance(value, str | Path) or not str(value) or "\0" in str(value):
-        raise ConfigError(f"MqttOptions: {value!r} is no path of a file")
+        raise ConfigError(f"{value!r} is no path of a file")
     return Path(value)

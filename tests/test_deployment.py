@@ -1,7 +1,8 @@
 from __future__ import annotations
 
+import functools
 import sys
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any, cast
 
@@ -33,6 +34,19 @@ async def app(host: ConnectorHost) -> None:
     pass
 
 
+def sync_app(host: ConnectorHost) -> None:
+    pass
+
+
+async def yielding_app(host: ConnectorHost) -> AsyncIterator[int]:
+    yield 1
+
+
+class AppObject:
+    async def __call__(self, host: ConnectorHost) -> None:
+        pass
+
+
 def connector(name: str = "mqtt", **options: Any) -> MqttConnector:
     channels = [attrs.evolve(channel) for channel in (SPEED, BRAKE)]  # a channel belongs to one connector
     return MqttConnector(channels, name=name, options=MqttOptions(**options))
@@ -56,6 +70,22 @@ def test_policies_by_default() -> None:
         (lambda: Deployment("car", app, cast(Any, connector())), "connectors are a list"),
         (lambda: Deployment("car", app, cast(Any, None)), "connectors are a list"),
         (lambda: Deployment("car", app, [cast(Any, SPEED)]), "is no connector"),
+        (
+            lambda: Deployment("car", app, [cast(Any, SPEED)]),
+            "'speed' is a channel, and is no connector: write",
+        ),
+        (lambda: Deployment("car", app, [cast(Any, MqttConnector)]), "is a class, and is no connector: write MqttConn"),
+        (lambda: Deployment("car", app, [cast(Any, 5)]), "5 is no connector"),
+        (lambda: Deployment("car", app, cast(Any, "mqtt")), "connectors are a list"),
+        (
+            lambda: Deployment("car", cast(Any, [connector()]), cast(Any, app)),
+            "write Deployment(name, app, [con",
+        ),
+        (lambda: Deployment("car", cast(Any, connector()), cast(Any, app)), "write Deployment(name, app, [con"),
+        (lambda: Deployment("car", cast(Any, app(cast(Any, None))), [connector()]), "write app, without parentheses"),
+        (lambda: Deployment("car", cast(Any, ConnectorHost), [connector()]), "its app is the class ConnectorHost"),
+        (lambda: Deployment("car", cast(Any, sync_app), [connector()]), "write `async def sync_app(host)`"),
+        (lambda: Deployment("car", cast(Any, yielding_app), [connector()]), "its app yielding_app has a `yield`"),
         (lambda: Deployment("car", app, [connector()], gateway_policy=cast(Any, 5)), "gateway_policy is of type int"),
         (lambda: Deployment("car", app, [connector()], gateway_thread=cast(Any, "no")), "gateway_thread is 'no'"),
         (lambda: MqttConnector(cast(Any, SPEED)), "channels are a list"),
@@ -93,6 +123,11 @@ def secret(tmp_path: Path) -> Path:
     file = tmp_path / "secret"
     file.write_text("given\n")
     return file
+
+
+def test_whatever_returns_something_to_await_may_be_an_app() -> None:
+    for one in (app, lambda host: app(host), functools.partial(app), AppObject(), AppObject().__call__):
+        Deployment("car", one, [connector()])
 
 
 def test_a_broker_for_all_moves_every_connector_and_keeps_the_rest() -> None:

@@ -46,14 +46,6 @@ NAMES_ONE_STILL: set[str] = {
     "chaos/runner.py",
     "chaos/server.py",
     "chaos/subscriber.py",
-    "checks.py",
-    "cli.py",
-    "operate/forgetting.py",
-    "runners/deployment.py",
-    "runners/launch.py",
-    "runners/naming.py",
-    "runners/secrets.py",
-    "transport/domain.py",
 }
 # They stand in supervisors/, too, where a user copies them: so they know the package by its public names alone.
 SCRIPTS = ("taktora_trio.runners.in_process", "taktora_trio.runners.split")

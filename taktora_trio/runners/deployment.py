@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Awaitable, Callable, Iterable
+from types import FunctionType
 from typing import TYPE_CHECKING, TypeAlias
 
 import attrs
 
-from taktora_trio.channels import check_name
+from taktora_trio.channels import ChannelDescriptor, check_name
 from taktora_trio.checks import flag, instance_of
 from taktora_trio.connectors.base import Connector
 from taktora_trio.errors import ConfigError
@@ -26,9 +28,8 @@ _NAME = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 
 
 def _connectors(value: Iterable[Connector]) -> tuple[Connector, ...]:
-    if isinstance(value, Connector) or not isinstance(value, Iterable):
-        raise ConfigError("a deployment's connectors are a list: write [connector]")
-    return tuple(value)
+    # Anything else stays as it is, for `_check_connectors`.
+    return tuple(value) if isinstance(value, Iterable) and not isinstance(value, str | bytes) else value
 
 
 def _observers(value: Iterable[Observer]) -> tuple[Observer, ...]:
@@ -71,17 +72,13 @@ class Deployment:
 
     def __attrs_post_init__(self) -> None:
         check_name("deployment", self.name)
-        by_name = isinstance(self.app, str) and _NAME.fullmatch(self.app)
-        if not callable(self.app) and not by_name and self.app is not None:
-            raise ConfigError(
-                f"deployment {self.name!r}: its app is {self.app!r}; it must be an async function, or the name of one"
-                ' as "module:function"'
-            )
+        try:
+            _check_app(self.app)
+            _check_connectors(self.connectors)
+        except ConfigError as exc:
+            raise ConfigError(f"deployment {self.name!r}: {exc}") from None
         if self.observers:
             _check_observers(self.name, self.observers)
-        for connector in self.connectors:
-            if not isinstance(connector, Connector):
-                raise ConfigError(f"deployment {self.name!r}: {connector!r} is no connector: use MqttConnector(...)")
         if not self.connectors:
             raise ConfigError(f"deployment {self.name!r} has no connectors: give it at least one")
         names = [connector.name for connector in self.connectors]
@@ -107,6 +104,45 @@ class Deployment:
         """Raise `ConfigError` if a file that a connector names can't be used, before anything is started."""
         for connector in self.connectors:
             connector.check_files()
+
+
+def _check_app(app: object) -> None:
+    """Raise `ConfigError` for what can't be an app, saying what was probably meant."""
+    if inspect.iscoroutine(app):
+        app.close()  # else Python warns that it was never awaited
+        raise ConfigError(f"its app is called: write {app.__qualname__}, without parentheses")
+    if isinstance(app, Connector | Iterable) and not isinstance(app, str | bytes):
+        raise ConfigError("its app comes first, and then its connectors: write Deployment(name, app, [connector])")
+    if isinstance(app, type):
+        raise ConfigError(f"its app is the class {app.__name__}; it must be an async function that takes the host")
+    if app is None or (isinstance(app, str) and _NAME.fullmatch(app)):
+        return
+    if not callable(app):
+        raise ConfigError(f'its app is {app!r}; it must be an async function, or the name of one as "module:function"')
+    if inspect.isfunction(app) and inspect.isasyncgenfunction(app):
+        raise ConfigError(f"its app {app.__name__} has a `yield`, and is a generator so; it must be an async function")
+    if inspect.isfunction(app) and not _may_return_awaitable(app):
+        raise ConfigError(f"its app {app.__name__} is no async function: write `async def {app.__name__}(host)`")
+
+
+def _may_return_awaitable(app: FunctionType) -> bool:
+    """A lambda and a decorated function may return what an async function has made."""
+    return inspect.iscoroutinefunction(app) or app.__name__ == "<lambda>" or hasattr(app, "__wrapped__")
+
+
+def _check_connectors(connectors: object) -> None:
+    if isinstance(connectors, Connector) or not isinstance(connectors, tuple):
+        raise ConfigError("a deployment's connectors are a list: write [connector]")
+    for connector in connectors:
+        if isinstance(connector, ChannelDescriptor):
+            raise ConfigError(
+                f"{connector.name!r} is a channel, and is no connector: write [C([channel])], with the connector"
+                " class of your protocol for C"
+            )
+        if isinstance(connector, type) and issubclass(connector, Connector):
+            raise ConfigError(f"{connector.__name__} is a class, and is no connector: write {connector.__name__}(...)")
+        if not isinstance(connector, Connector):
+            raise ConfigError(f"{connector!r} is no connector: give one of your protocol's class")
 
 
 def _check_observers(name: str, observers: Iterable[object]) -> None:
