@@ -17,6 +17,7 @@ __all__ = [
     "PUBREL",
     "SUBACK",
     "SUBSCRIBE",
+    "UNSUBACK",
     "UNSUBSCRIBE",
     "Packet",
     "Published",
@@ -29,7 +30,7 @@ __all__ = [
 
 # The upper four bits of a packet's first byte (section 2.2.1).
 CONNECT, CONNACK, PUBLISH, PUBACK, PUBREC, PUBREL, PUBCOMP = range(1, 8)
-SUBSCRIBE, SUBACK, UNSUBSCRIBE, _, PINGREQ, PINGRESP, DISCONNECT = range(8, 15)
+SUBSCRIBE, SUBACK, UNSUBSCRIBE, UNSUBACK, PINGREQ, PINGRESP, DISCONNECT = range(8, 15)
 
 
 @attrs.frozen

@@ -13,7 +13,7 @@ import trio
 from trio.testing import MockClock, lockstep_stream_pair
 
 from taktora_trio.connectors.mqtt.options import MqttOptions
-from taktora_trio.connectors.mqtt.sessions import aiomqtt_client, native, open_session
+from taktora_trio.connectors.mqtt.sessions import aiomqtt, native, open_session, paho_driver
 from taktora_trio.connectors.mqtt.sessions.native import NativeSession
 from taktora_trio.connectors.mqtt.sessions.session import Message, Session
 from taktora_trio.connectors.mqtt.wire import packets
@@ -76,7 +76,7 @@ async def test_a_broker_that_reads_nothing_is_given_up_as_that(autojump_clock: M
 async def test_messages_whose_acknowledgements_nobody_reads(session: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """What of it paho reads is paho's to say, so this goes over a socket, which has little room here."""
     monkeypatch.setattr(native, "_MOST_ANSWERS", 5_000)
-    monkeypatch.setattr(aiomqtt_client, "_MOST_UNWRITTEN", 5_000)
+    monkeypatch.setattr(paho_driver, "_MOST_UNWRITTEN", 5_000)
     batch = b"".join(publish(4, b"t", b"x", 1, number) for number in range(1, 1001))
     sent, most = 0, 100_000
     answered, came = trio.Event(), 0
@@ -109,6 +109,46 @@ async def test_messages_whose_acknowledgements_nobody_reads(session: Any, monkey
                 await answered.wait()
         nursery.cancel_scope.cancel()
     assert sent < most, "it goes on reading"
+
+
+async def test_paho_reads_no_more_while_nobody_reads_its_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And then goes on, and answers all of it. The socket has little room for answers, and much for messages."""
+    monkeypatch.setattr(paho_driver, "_MOST_UNWRITTEN", 1_000)
+    monkeypatch.setattr(aiomqtt, "_SOCKET_OPTIONS", [(trio.socket.SOL_SOCKET, trio.socket.SO_SNDBUF, 4096)])
+    most, arrived, answers = 4_000, list[Message](), 0
+    answered = trio.Event()
+
+    async def serve(stream: trio.SocketStream) -> None:
+        nonlocal answers
+        await stream.receive_some(1000)
+        await stream.send_all(CONNACK[4])
+        await stream.send_all(b"".join(publish(4, b"t", b"x", 1, number) for number in range(1, most + 1)))
+        before = -1
+        while before < len(arrived):
+            before = len(arrived)
+            await trio.sleep(0.5)
+        assert 500 <= before < most, "it goes on reading"
+        while answers < 4 * most:
+            answers += len(await stream.receive_some(65_536))
+        answered.set()
+        await trio.sleep_forever()
+
+    def on_message(message: Message) -> None:
+        arrived.append(message)
+        opened[0].acknowledge(message)
+
+    opened: list[Session] = []
+    async with trio.open_nursery() as nursery:
+        listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
+        listeners[0].socket.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_RCVBUF, 4096)
+        nursery.start_soon(trio.serve_listeners, serve, listeners)
+        options = MqttOptions(session="aiomqtt", broker=f"mqtt://127.0.0.1:{listeners[0].socket.getsockname()[1]}")
+        with trio.fail_after(30):
+            async with open_session(options, on_message) as running:
+                opened.append(running)
+                await answered.wait()
+        nursery.cancel_scope.cancel()
+    assert len(arrived) == most
 
 
 def test_messages_that_are_safe_are_known_again_without_being_kept() -> None:

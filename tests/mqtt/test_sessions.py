@@ -32,8 +32,8 @@ from taktora_trio.connectors.mqtt.sessions.session import (
 )
 from taktora_trio.connectors.mqtt.wire.reasons import reason_name
 from taktora_trio.errors import leaves
-from tests.brokers.hostile import Peer, open_hostile_broker
-from tests.brokers.packets import CONNACK, packet
+from tests.brokers.hostile import Peer, Script, open_hostile_broker
+from tests.brokers.packets import CONNACK, SUBSCRIBE, UNSUBACK, UNSUBSCRIBE, packet
 from tests.mosquitto import find_mosquitto, free_port, open_mosquitto
 
 
@@ -632,6 +632,78 @@ async def test_a_backlog_before_the_suback_takes_its_time_but_silence_does_not(s
                     with pytest.raises(SessionLost, match="does not answer a subscription"):
                         await opened.subscribe({"t": 1})
         nursery.cancel_scope.cancel()
+
+
+async def play(session: Any, script: Script, use: Callable[[Session], Awaitable[None]], **options: Any) -> None:
+    """Use a session with a broker that plays a script."""
+    async with open_hostile_broker([script]) as broker:
+        asked = MqttOptions(broker=broker.url, session=session, protocol="5", **options)
+        with trio.fail_after(10):
+            async with open_session(asked, lambda message: None) as opened:
+                await use(opened)
+
+
+@pytest.mark.parametrize("session", ["native", "aiomqtt"])
+async def test_what_stays_subscribed_is_told_by_filter_and_name(session: Any) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.connect()
+        await peer.send(peer.connack())
+        asked = await peer.read(UNSUBSCRIBE)
+        await peer.send(packet(UNSUBACK, asked.body[:2] + b"\0" + b"\x00\x87\x11"))
+        await peer.until_gone()
+
+    async def use(opened: Session) -> None:
+        assert await opened.unsubscribe(["a", "b/#", "c"]) == {"b/#": "Not authorized"}
+
+    await play(session, script, use)
+
+
+@pytest.mark.parametrize("session", ["native", "aiomqtt"])
+async def test_who_waits_for_an_answer_hears_at_once_that_the_connection_is_lost(session: Any) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.connect()
+        await peer.send(peer.connack())
+        await peer.read(SUBSCRIBE)
+
+    async def use(opened: Session) -> None:
+        began = trio.current_time()
+        with pytest.raises(SessionLost):
+            await opened.subscribe({"a": 1})
+        assert trio.current_time() - began < 4, "it has waited for an answer of a broker that is gone"
+
+    await play(session, script, use, connect_timeout=5)
+
+
+async def test_aiomqtt_goes_on_reading_after_a_second_connack() -> None:
+    """Which paho lets pass, though no broker may send one."""
+
+    async def script(peer: Peer) -> None:
+        await peer.connect()
+        await peer.send(peer.connack())
+        asked = await peer.read(SUBSCRIBE)
+        await peer.send(peer.connack())
+        await peer.send(peer.suback(asked))
+        await peer.until_gone()
+
+    async def use(opened: Session) -> None:
+        assert await opened.subscribe({"a": 1}) == {}
+
+    await play("aiomqtt", script, use)
+
+
+@pytest.mark.parametrize("session", ["native", "aiomqtt"])
+async def test_a_broker_without_a_sign_of_life_is_lost_as_silent(session: Any) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.connect()
+        await peer.send(peer.connack())
+        await peer.until_gone()
+
+    async def use(opened: Session) -> None:
+        lost = await opened.wait_until_lost()
+        assert lost.silent
+        assert "silent" in str(lost)
+
+    await play(session, script, use, keepalive=1)
 
 
 async def test_one_of_a_group_gets_a_message_of_their_shared_subscription(rig: Rig) -> None:

@@ -7,6 +7,7 @@ import math
 import socket
 import ssl
 import uuid
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from typing import Any, Literal, TypeVar
 
@@ -14,13 +15,12 @@ import aiomqtt
 import paho.mqtt.client as paho
 import trio
 import trio_asyncio
-from aiomqtt.exceptions import MqttConnectError
 from paho.mqtt.subscribeoptions import SubscribeOptions
 from trio_asyncio import aio_as_trio
 from trio_util import move_on_when
 
 from taktora_trio.connectors.mqtt.options import MqttOptions
-from taktora_trio.connectors.mqtt.sessions.aiomqtt_client import Client
+from taktora_trio.connectors.mqtt.sessions.paho_driver import PacketLog, PahoDriver
 from taktora_trio.connectors.mqtt.sessions.paho_properties import (
     code_of,
     connect_properties,
@@ -52,16 +52,28 @@ _SOCKET_OPTIONS = [(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)]
 class AiomqttSession(Session):
     """See `Session`. paho numbers what is published as it likes; `packet_id` only comes back."""
 
-    def __init__(self, client: Client, options: MqttOptions, state: SessionState, on_message: OnMessage) -> None:
+    def __init__(
+        self,
+        client: aiomqtt.Client,
+        packet_log: PacketLog,
+        options: MqttOptions,
+        state: SessionState,
+        on_message: OnMessage,
+    ) -> None:
         self._client = client
-        self._paho = client._client
+        self.driver = PahoDriver(client, packet_log, self._deliver, self._finish)
+        self._paho = self.driver.paho
+        self._paho.connect_timeout = options.connect_timeout
+        self._paho.manual_ack_set(True)
         self._persistent = bool(options.persistent)
         self._asked_expiry = options.session_expiry if options.persistent else 0
         self._v5 = options.protocol == "5"
         self._state = state
         self._on_message = on_message
         self._early: list[paho.MQTTMessage] | None = []  # what comes before anybody has the session
-        self._pending: dict[int, tuple[OnDone, int]] = {}
+        self._quota = self.limits.receive_maximum  # how many more may be on their way, of QoS 1 and 2
+        self._queued: deque[tuple[Message, int, OnDone]] = deque()
+        self._pending: dict[int, tuple[OnDone, int, int]] = {}  # with the QoS
         self._finished: dict[int, str] = {}  # paho may say so before it says by which number
         self._publishing = False
         self._timeout = options.connect_timeout
@@ -69,8 +81,6 @@ class AiomqttSession(Session):
         self._is_paused = False
         self._lost: SessionLost | None = None
         self._ended = trio.Event()
-        client.deliver = self._deliver
-        client.finish = self._finish
 
     async def subscribe(self, filters: Mapping[str, int]) -> dict[str, str]:
         refused = {name: why for name in filters if (why := self.limits.subscription_refusal(name))}
@@ -85,9 +95,12 @@ class AiomqttSession(Session):
         return refused
 
     async def unsubscribe(self, filters: Iterable[str]) -> dict[str, str]:
-        if names := list(filters):
-            await self._answer(aio_as_trio(self._client.unsubscribe), names)
-        return {}  # aiomqtt does not tell
+        names = list(filters)
+        if not names:
+            return {}
+        await self._answer(aio_as_trio(self._client.unsubscribe), names)
+        answers = zip(names, self.driver.unsubscribed, strict=False)
+        return {name: reason_name(code) for name, code in answers if code >= 0x80}
 
     def _asked(self, name: str, qos: int) -> tuple[str, int | SubscribeOptions]:
         if not self._v5:
@@ -96,14 +109,18 @@ class AiomqttSession(Session):
 
     async def _answer(self, ask: Callable[..., Awaitable[T]], filters: list[Any]) -> T:
         """Ask the broker for something about these filters. Raises `SessionLost`."""
+        if self._lost is not None:
+            raise self._lost
         answer, failure = list[T](), None
-        async with move_on_when(self._until_silent):
+        async with move_on_when(self._until_silent_or_lost):
             try:
                 answer.append(await ask(filters, timeout=math.inf))
             except aiomqtt.MqttError as exc:
                 failure = exc
         if failure is not None:
             raise SessionLost(f"subscribing failed: {failure}") from failure
+        if self._lost is not None:
+            raise self._lost
         if not answer:
             raise SessionLost("the broker does not answer a subscription", silent=True)
         return answer[0]
@@ -117,16 +134,29 @@ class AiomqttSession(Session):
         if self.limits != NO_LIMITS and (refusal := self._refusal(message)):
             on_done(packet_id, refusal)
             return
+        if message.qos and (self._quota <= 0 or self._queued):
+            self._queued.append((message, packet_id, on_done))
+        else:
+            self._send(message, packet_id, on_done)
+
+    def _send(self, message: Message, packet_id: int, on_done: OnDone) -> None:
         properties = publish_properties(message) if self._v5 else None
+        self._quota -= message.qos > 0
         self._publishing = True
         info = self._paho.publish(message.topic, message.payload, message.qos, message.retained, properties)
         self._publishing = False
         if info.rc != paho.MQTT_ERR_SUCCESS:
             self.lose(f"publishing failed: {paho.error_string(info.rc)}")
         elif info.mid in self._finished:
-            on_done(packet_id, self._finished.pop(info.mid))
+            self._done(on_done, packet_id, message.qos, self._finished.pop(info.mid))
         else:
-            self._pending[info.mid] = (on_done, packet_id)
+            self._pending[info.mid] = (on_done, packet_id, message.qos)
+
+    def _done(self, on_done: OnDone, packet_id: int, qos: int, refusal: str) -> None:
+        self._quota += qos > 0
+        on_done(packet_id, refusal)
+        while self._queued and self._quota > 0 and self._lost is None:
+            self._send(*self._queued.popleft())
 
     def _refusal(self, message: Message) -> str:
         properties = encode_properties(message.metadata, message.correlation_id)
@@ -140,20 +170,20 @@ class AiomqttSession(Session):
 
     def pause_reading(self) -> None:
         self._is_paused = True
-        self._client.hold(True)
+        self.driver.pause_reading()
 
     def resume_reading(self) -> None:
         self._is_paused = False
-        self._client.hold(False)
+        self.driver.resume_reading()
 
     async def wait_until_lost(self) -> SessionLost:
         await self._ended.wait()
         assert self._lost is not None
         return self._lost
 
-    def lose(self, reason: str, code: int = 0) -> None:
+    def lose(self, reason: str, code: int = 0, *, silent: bool = False) -> None:
         if self._lost is None:
-            self._lost = SessionLost(reason, code)
+            self._lost = SessionLost(reason, code, silent=silent)
             self._ended.set()
 
     async def watch(self) -> None:
@@ -161,27 +191,25 @@ class AiomqttSession(Session):
         early, self._early = self._early or [], None
         for message in early:
             self._deliver(message)
-        self._client.hold(self._is_paused)
-        try:
-            await aio_as_trio(self._client.messages.__anext__)()
-        except aiomqtt.MqttError as exc:
-            farewell = self._client.farewell
-            if farewell is None:
-                self.lose(str(exc.__cause__ or exc))
-            else:
-                self.lose(f"the broker ended the connection: {reason_name(farewell)}", farewell)
+        driver = self.driver
+        if not self._is_paused:
+            driver.resume_reading()
+        await driver.ended.wait()
+        self.lose(driver.failure, driver.farewell or 0, silent=driver.was_silent)
 
     def connected(self) -> None:
-        self.session_present, self.limits = self._client.session_present, self._client.limits
+        self.session_present, self.limits = self.driver.session_present, self.driver.limits
+        self._quota = self.limits.receive_maximum
         self.limits.tell_of_expiry(self._asked_expiry)
         self._state.connected(self.session_present)
 
-    async def _until_silent(self) -> None:
-        """Until nothing has come for a while. A persistent session's backlog may well come before a SUBACK."""
+    async def _until_silent_or_lost(self) -> None:
+        """Wait until nothing has come for a while. A persistent session's backlog may well come before a SUBACK."""
         before = None
-        while self._is_paused or before != self._arrived:
+        while self._lost is None and (self._is_paused or before != self._arrived):
             before = self._arrived
-            await trio.sleep(self._timeout)
+            with trio.move_on_after(self._timeout):
+                await self._ended.wait()
 
     def _deliver(self, arrived: paho.MQTTMessage) -> None:
         self._arrived += 1
@@ -226,7 +254,7 @@ class AiomqttSession(Session):
     def _finish(self, mid: int, refusal: str) -> None:
         pending = self._pending.pop(mid, None)
         if pending is not None:
-            pending[0](pending[1], refusal)
+            self._done(*pending, refusal)
         elif self._publishing:
             self._finished[mid] = refusal
 
@@ -244,11 +272,13 @@ async def open_aiomqtt_session(
         "unix": "unix",
     }
     async with trio_asyncio.open_loop():
-        client = Client(
+        packet_log = PacketLog()
+        client = aiomqtt.Client(
             broker.path if broker.transport == "unix" else broker.host,
             broker.port or 1,
             username=broker.username,
             password=broker.password,  # type: ignore[arg-type]  # paho takes bytes as they are
+            logger=packet_log,
             identifier=options.client_id or f"taktora-{uuid.uuid4().hex[:15]}",
             protocol=aiomqtt.ProtocolVersion.V5 if v5 else aiomqtt.ProtocolVersion.V311,
             clean_session=None if v5 else clean,
@@ -265,13 +295,11 @@ async def open_aiomqtt_session(
             tls_context=tls_context(options),
             socket_options=_SOCKET_OPTIONS if broker.transport == "tcp" else (),
         )
-        client._client.connect_timeout = options.connect_timeout
-        client._client.manual_ack_set(True)
-        client.pending_calls_threshold = 2**31  # many in flight is the point
-        session = AiomqttSession(client, options, state, on_message)
-        async with _connected(client), trio.open_nursery() as nursery:
+        session = AiomqttSession(client, packet_log, options, state, on_message)
+        async with _connected(client, session.driver), trio.open_nursery() as nursery:
             session.connected()
             nursery.start_soon(session.watch)
+            nursery.start_soon(session.driver.serve_keepalive)
             try:
                 yield session
             finally:
@@ -280,17 +308,14 @@ async def open_aiomqtt_session(
 
 
 @contextlib.asynccontextmanager
-async def _connected(client: Client) -> AsyncIterator[None]:
+async def _connected(client: aiomqtt.Client, driver: PahoDriver) -> AsyncIterator[None]:
     try:
         try:
             await aio_as_trio(client.__aenter__)()
         except BaseException:
-            sock = client._client.socket()
-            if sock is not None:  # which aiomqtt leaves open
-                client._on_socket_close(client._client, None, sock)
-                sock.close()
+            driver.close()
             raise
-    except MqttConnectError as exc:
+    except aiomqtt.MqttCodeError as exc:
         code = code_of(exc.rc)
         reason = reason_name(code)
         if code in PERMANENT:
@@ -299,16 +324,20 @@ async def _connected(client: Client) -> AsyncIterator[None]:
     except ssl.SSLError as exc:
         raise ConnectFailed(f"TLS failed: {exc}; check the CA file and the broker's certificate") from exc
     except (aiomqtt.MqttError, OSError, ValueError) as exc:
-        if client.was_closed:  # which aiomqtt takes no notice of before CONNACK
+        if driver.was_closed:  # which aiomqtt takes no notice of before CONNACK
             raise ConnectFailed("the broker closed the connection before it answered", answered=False) from exc
         raise ConnectFailed(str(exc)) from exc
     try:
-        if client.is_gone:
-            why = "" if client.farewell is None else f": {reason_name(client.farewell)}"
+        if driver.failure:
+            why = "" if driver.farewell is None else f": {reason_name(driver.farewell)}"
             raise ConnectFailed(f"the broker ended the connection as soon as it had accepted it{why}")
         yield
     finally:
-        with trio.CancelScope(shield=True) as scope:
-            scope.deadline = trio.current_time() + 1.0  # DISCONNECT is one small write; a dead peer must not hold us up
-            with contextlib.suppress(aiomqtt.MqttError):
-                await aio_as_trio(client.__aexit__)(None, None, None)
+        if not driver.failure:
+            with trio.CancelScope(shield=True) as scope:
+                scope.deadline = (
+                    trio.current_time() + 1.0
+                )  # DISCONNECT is one small write; a dead peer must not hold us up
+                with contextlib.suppress(aiomqtt.MqttError):
+                    await aio_as_trio(client.__aexit__)(None, None, None)
+        driver.close()
