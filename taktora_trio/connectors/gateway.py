@@ -15,6 +15,7 @@ from taktora_trio.connectors.base import Connector, GatewayChannels
 from taktora_trio.connectors.plan import channel_spec, check_ends, health_spec
 from taktora_trio.errors import summary
 from taktora_trio.health import FULL_FOR, Connecting, Down, HealthBoard, Up
+from taktora_trio.opening import NoPublicConstructor
 from taktora_trio.transport.health import GatewayIdentity, HealthReporter, open_health_reporter
 from taktora_trio.transport.node import Node
 from taktora_trio.transport.reservation import reserve
@@ -32,7 +33,9 @@ __all__ = ["ConnectorGateway", "open_connector_gateway"]
 log = logging.getLogger(__name__)
 
 
-class ConnectorGateway:
+class ConnectorGateway(
+    metaclass=NoPublicConstructor, opened_by="open_connector_gateway(node, connectors, incarnation=..., name=...)"
+):
     """The gateway halves of some connectors, attached to shared memory. Use `open_connector_gateway`."""
 
     def __init__(
@@ -138,7 +141,7 @@ async def open_connector_gateway(
         }
         for reporter in reporters.values():
             reporter.report(Connecting())
-        yield ConnectorGateway(connectors, channels, reporters, health)
+        yield ConnectorGateway._create(connectors, channels, reporters, health)
 
 
 async def _open_channels(

@@ -9,7 +9,7 @@ from typing import Any, Protocol, TypeVar
 
 import trio
 
-from taktora_trio.errors import ConfigError, ConnectorError
+from taktora_trio.errors import ConfigError
 from taktora_trio.executor.feed import Feed, Feeds, Readable, as_readable
 from taktora_trio.executor.grid import Grid
 from taktora_trio.executor.wake import Late, Message, Ready, Source, Tick, Transition, Trigger
@@ -113,7 +113,9 @@ class _Messages(Source):
         except trio.EndOfChannel:
             self.ended = True
             return None
-        except ConnectorError as exc:  # one that can't be decoded: the item is told by `ctx.message`
+        except trio.ClosedResourceError:
+            raise
+        except Exception as exc:  # noqa: BLE001 - `ctx.message` raises it: it can't be decoded, or `on_error` failed
             message = Message(self._trigger, now, error=exc)
         self._feed.last = now
         return message
