@@ -13,7 +13,7 @@ import trio
 from trio.testing import MockClock, lockstep_stream_pair
 
 from taktora_trio.connectors.mqtt.options import MqttOptions
-from taktora_trio.connectors.mqtt.sessions import aiomqtt, native, open_session, paho_driver
+from taktora_trio.connectors.mqtt.sessions import native, open_session, paho_driver
 from taktora_trio.connectors.mqtt.sessions.native import NativeSession
 from taktora_trio.connectors.mqtt.sessions.session import Message, Session
 from taktora_trio.connectors.mqtt.wire import packets
@@ -111,10 +111,12 @@ async def test_messages_whose_acknowledgements_nobody_reads(session: Any, monkey
     assert sent < most, "it goes on reading"
 
 
-async def test_paho_reads_no_more_while_nobody_reads_its_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("session", ["aiomqtt"])
+async def test_paho_reads_no_more_while_nobody_reads_its_answers(session: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """And then goes on, and answers all of it. The socket has little room for answers, and much for messages."""
     monkeypatch.setattr(paho_driver, "_MOST_UNWRITTEN", 1_000)
-    monkeypatch.setattr(aiomqtt, "_SOCKET_OPTIONS", [(trio.socket.SOL_SOCKET, trio.socket.SO_SNDBUF, 4096)])
+    little = [(trio.socket.SOL_SOCKET, trio.socket.SO_SNDBUF, 4096)]
+    monkeypatch.setattr("taktora_trio.connectors.mqtt.sessions.aiomqtt._SOCKET_OPTIONS", little)
     most, arrived, answers = 4_000, list[Message](), 0
     answered = trio.Event()
 
@@ -142,7 +144,7 @@ async def test_paho_reads_no_more_while_nobody_reads_its_answers(monkeypatch: py
         listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
         listeners[0].socket.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_RCVBUF, 4096)
         nursery.start_soon(trio.serve_listeners, serve, listeners)
-        options = MqttOptions(session="aiomqtt", broker=f"mqtt://127.0.0.1:{listeners[0].socket.getsockname()[1]}")
+        options = MqttOptions(session=session, broker=f"mqtt://127.0.0.1:{listeners[0].socket.getsockname()[1]}")
         with trio.fail_after(30):
             async with open_session(options, on_message) as running:
                 opened.append(running)

@@ -9,7 +9,6 @@ from pathlib import Path
 import aiomqtt
 import paho.mqtt.client as paho
 import pytest
-import trio_asyncio
 from paho.mqtt.enums import CallbackAPIVersion
 
 from taktora_trio.connectors.mqtt.sessions import paho_driver
@@ -67,6 +66,7 @@ def test_what_would_be_a_private_name_is_found(line: str) -> None:
 async def test_an_aiomqtt_that_keeps_its_paho_client_another_way_is_refused() -> None:
     def ignore(*args: object) -> None: ...
 
+    trio_asyncio = pytest.importorskip("trio_asyncio", reason="it can't run with Python 3.14")
     async with trio_asyncio.open_loop():
         client, packet_log = aiomqtt.Client("broker.example"), PacketLog()
         assert isinstance(PahoDriver(client, packet_log, ignore, ignore).paho, paho.Client)
