@@ -25,7 +25,7 @@ from benchmarks.children import ROOT, halves_of, open_python
 from benchmarks.peers import control
 from benchmarks.peers.control import Came, Done, Flood, Hello, Inflow, QoS, Setting, Times, Trips
 from taktora_trio.chaos.mosquitto import open_mosquitto
-from taktora_trio.chaos.telemetry import read_lines
+from taktora_trio.processes.lines import read_lines
 from taktora_trio.transport.domain import Domain
 
 __all__ = ["Contest", "Contestant", "Entry", "Flooded", "open_contest"]
@@ -160,7 +160,7 @@ class Contest:
         async with open_python(*command, stderr=log, env=told.environment()) as process:
             with trio.fail_after(_TIMEOUT + _START_OF_ONE * (told.channels + told.filters)):
                 stream = await self._listener.accept()
-            async with stream, contextlib.aclosing(read_lines(stream)) as answers:
+            async with stream, contextlib.aclosing(read_lines(stream, unfinished=False)) as answers:
                 with trio.fail_after(_TIMEOUT):
                     hello = msgspec.json.decode(await anext(answers), type=Hello)
                 pids = {"app": hello.pids, "broker": [self._broker_pid]}
@@ -210,7 +210,7 @@ async def _open_ready(*command: str) -> AsyncIterator[AsyncIterator[bytes]]:
     """A Python process that has said it is ready: the lines that it says after that."""
     async with open_python(*command, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
-        async with contextlib.aclosing(read_lines(process.stdout)) as lines:
+        async with contextlib.aclosing(read_lines(process.stdout, unfinished=False)) as lines:
             with trio.fail_after(_TIMEOUT):
                 await anext(lines)
             yield lines

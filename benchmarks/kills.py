@@ -15,7 +15,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator
 from typing import Any
 
 import attrs
@@ -24,6 +23,7 @@ import trio
 
 from benchmarks.children import ROOT
 from benchmarks.mosquitto import open_mosquitto
+from taktora_trio.processes.lines import read_lines
 from taktora_trio.transport.domain import Domain
 
 __all__ = ["Outcome", "kill_again_and_again"]
@@ -157,18 +157,10 @@ def _kill(pid: int) -> None:
 
 
 async def _read(process: trio.Process, run: _Run) -> None:
-    async for line in _lines(process):
+    assert process.stderr is not None
+    async for line in read_lines(process.stderr):
         if line.startswith(b"{"):
             run.read(json.loads(line))
-
-
-async def _lines(process: trio.Process) -> AsyncIterator[bytes]:
-    assert process.stderr is not None
-    rest = b""
-    async for chunk in process.stderr:
-        *lines, rest = (rest + chunk).split(b"\n")
-        for line in lines:
-            yield line
 
 
 async def main() -> int:

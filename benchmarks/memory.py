@@ -7,6 +7,7 @@ it is for an installed package, since compiling at the start leaves its traces i
 
 from __future__ import annotations
 
+import contextlib
 import os
 import statistics
 import subprocess
@@ -19,6 +20,7 @@ import trio
 from benchmarks.children import halves_of, open_python
 from benchmarks.mosquitto import open_mosquitto
 from benchmarks.report import Figure
+from taktora_trio.processes.lines import read_lines
 
 __all__ = ["measure_memory"]
 
@@ -72,10 +74,9 @@ async def _measure_once(port: int, cache: str) -> dict[str, float]:
 
 async def _wait_until_up(supervisor: trio.Process) -> None:
     assert supervisor.stderr is not None
-    rest = b""
-    async for chunk in supervisor.stderr:
-        *lines, rest = (rest + chunk).split(b"\n")
-        for entry in map(msgspec.json.decode, lines):
+    async with contextlib.aclosing(read_lines(supervisor.stderr, unfinished=False)) as lines:
+        async for line in lines:
+            entry = msgspec.json.decode(line)
             if entry["process"] == "plugin" and entry["message"].endswith("-> Up"):
                 return
     raise RuntimeError("the deployment ended before it was up")

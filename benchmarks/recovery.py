@@ -37,7 +37,7 @@ from benchmarks.children import open_python
 from benchmarks.mosquitto import find_mosquitto, open_mosquitto
 from benchmarks.recovery_app import SOCKET_VARIABLE, Line, Seen, Ticks
 from benchmarks.report import Figure, report_json, table
-from taktora_trio.chaos.telemetry import read_lines
+from taktora_trio.processes.lines import read_lines
 from taktora_trio.transport.domain import Domain
 
 __all__ = ["main", "measure_recovery"]
@@ -175,7 +175,7 @@ class _Subject:
 
     async def hear_app(self, stream: trio.SocketStream) -> None:
         decode = msgspec.json.Decoder(Line).decode
-        async for text in read_lines(stream):
+        async for text in read_lines(stream, unfinished=False):
             line: Line = decode(text)
             if isinstance(line, Ticks):
                 self._ticks += zip(line.at, line.lateness, strict=True)
@@ -183,7 +183,7 @@ class _Subject:
                 self._send_seen.send_nowait(line)
 
     async def read_log(self, stream: trio.abc.ReceiveStream) -> None:
-        async for line in read_lines(stream):
+        async for line in read_lines(stream, unfinished=False):
             entry = msgspec.json.decode(line)
             if entry["message"].startswith("gateway: started"):
                 self._send_started.send_nowait(datetime.fromisoformat(entry["time"]).timestamp())

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import psutil
 import trio
 
+from taktora_trio.processes.lines import read_lines
 from taktora_trio.transport.domain import Domain
 from tests.mosquitto import Mosquitto
 
@@ -87,7 +88,8 @@ class Command:
 
     async def read_stderr(self) -> None:
         assert self.process.stderr is not None
-        async for line in _lines(self.process.stderr):
+        async for data in read_lines(self.process.stderr):
+            line = data.decode(errors="replace")
             self.stderr.append(line)
             with contextlib.suppress(json.JSONDecodeError):
                 self.log.append(json.loads(line))
@@ -95,23 +97,13 @@ class Command:
 
     async def read_stdout(self) -> None:
         assert self.process.stdout is not None
-        async for line in _lines(self.process.stdout):
-            self.output.append(line)
+        async for data in read_lines(self.process.stdout):
+            self.output.append(data.decode(errors="replace"))
             self._tell()
 
     def _tell(self) -> None:
         self._news.set()
         self._news = trio.Event()
-
-
-async def _lines(stream: trio.abc.ReceiveStream) -> AsyncIterator[str]:
-    rest = b""
-    async for chunk in stream:
-        *lines, rest = (rest + chunk).split(b"\n")
-        for line in lines:
-            yield line.decode(errors="replace")
-    if rest:
-        yield rest.decode(errors="replace")
 
 
 @contextlib.asynccontextmanager

@@ -24,11 +24,11 @@ from benchmarks.peers.control import (
     setting,
 )
 from taktora_trio import MqttOptions
-from taktora_trio.chaos.telemetry import read_lines
 from taktora_trio.connectors.mqtt.options import BrokerAddress
 from taktora_trio.connectors.mqtt.sessions import open_session
 from taktora_trio.connectors.mqtt.sessions.session import Message, Session
 from taktora_trio.connectors.mqtt.topics import FilterTree
+from taktora_trio.processes.lines import read_lines
 
 __all__: list[str] = []
 
@@ -107,7 +107,7 @@ async def run(told: Setting) -> None:
         window = _Window(session, told.window)
         async with await trio.open_unix_socket(told.socket) as control:
             await control.send_all(encode(Hello([os.getpid()])))
-            async for line in read_lines(control):
+            async for line in read_lines(control, unfinished=False):
                 match decode_order(line):
                     case Flood(qos, first, count, length):
                         topic, end = told.topic(qos), first + count - 1

@@ -23,7 +23,7 @@ from taktora_trio import (
     RawCodec,
     Up,
 )
-from taktora_trio.chaos.telemetry import read_lines
+from taktora_trio.processes.lines import read_lines
 
 __all__ = ["deployment"]
 
@@ -58,7 +58,7 @@ async def run(host: ConnectorHost) -> None:
         await host.wait_for_health(Up)
         control = await stack.enter_async_context(await trio.open_unix_socket(_SETTING.socket))
         await control.send_all(encode(Hello([os.getpid()])))
-        async for line in read_lines(control):
+        async for line in read_lines(control, unfinished=False):
             match decode_order(line):
                 case Flood(qos, first, count, length):
                     await _flood(writers[qos], first, count, length)

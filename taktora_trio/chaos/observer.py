@@ -13,8 +13,9 @@ import msgspec
 import trio
 from trio_util import AsyncValue
 
-from taktora_trio.chaos.telemetry import Health, Hello, Line, Order, Tick, read_lines
+from taktora_trio.chaos.telemetry import Health, Hello, Line, Order, Tick
 from taktora_trio.health import TRANSITIONS
+from taktora_trio.processes.lines import read_lines
 
 __all__ = ["Incarnation", "Observer", "open_observer"]
 
@@ -70,7 +71,7 @@ class Observer:
     async def _hear(self, connection: trio.SocketStream) -> None:
         decode = msgspec.json.Decoder(Line).decode
         app: Incarnation | None = None
-        async for text in read_lines(connection):
+        async for text in read_lines(connection, unfinished=False):
             line: Line = decode(text)
             if isinstance(line, Hello):
                 app = self.app = Incarnation(line.pid, line.series, connection)

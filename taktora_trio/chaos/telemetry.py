@@ -5,13 +5,15 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import TypeAlias
 
 import msgspec
 import trio
 
-__all__ = ["OBSERVER_VARIABLE", "Health", "Hello", "Line", "Order", "Teller", "Tick", "open_teller", "read_lines"]
+from taktora_trio.processes.lines import read_lines
+
+__all__ = ["OBSERVER_VARIABLE", "Health", "Hello", "Line", "Order", "Teller", "Tick", "open_teller"]
 
 OBSERVER_VARIABLE = "TAKTORA_CHAOS_OBSERVER"
 """The environment variable with the path of the observer's socket. Without it nothing is told."""
@@ -84,7 +86,7 @@ class Teller:
             return
         with self._connection.dup() as reading:
             async with trio.SocketStream(trio.socket.from_stdlib_socket(reading)) as stream:
-                async for line in read_lines(stream):
+                async for line in read_lines(stream, unfinished=False):
                     yield msgspec.json.decode(line, type=Order)
 
 
@@ -99,13 +101,3 @@ def open_teller() -> Iterator[Teller]:
         connection.connect(path)
         connection.setblocking(False)
         yield Teller(connection)
-
-
-async def read_lines(stream: trio.abc.ReceiveStream) -> AsyncGenerator[bytes]:
-    """The lines of a stream, without their ends, until its end; a last line that was not finished is left out."""
-    rest = b""
-    with contextlib.suppress(trio.BrokenResourceError):  # whoever wrote was killed
-        async for chunk in stream:
-            *lines, rest = (rest + chunk).split(b"\n")
-            for line in lines:
-                yield line

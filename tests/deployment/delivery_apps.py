@@ -25,6 +25,7 @@ from taktora_trio import (
 )
 from taktora_trio.connectors.base import GatewayChannels
 from taktora_trio.health import HealthBoard
+from taktora_trio.processes.lines import read_lines
 from taktora_trio.supervision.backoff import Backoff
 from taktora_trio.supervision.policy import RestartPolicy
 
@@ -102,11 +103,8 @@ class _App:
         fd = os.open(setting.pipe, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
         async with trio.lowlevel.FdStream(fd) as orders:
             tell("ready 0 0")
-            rest = b""
-            async for data in orders:
-                *lines, rest = (rest + data).split(b"\n")
-                for line in lines:
-                    self.do(*line.decode().split())
+            async for line in read_lines(orders):
+                self.do(*line.decode().split())
 
     def do(self, what: str, *numbers: str) -> None:
         if what == "send":

@@ -14,11 +14,11 @@ from pathlib import Path
 import msgspec
 import pytest
 import trio
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from trio.testing import wait_all_tasks_blocked
 
-from taktora_trio.processes.parent.output import Writer, open_writer, read_lines
+from taktora_trio.processes.parent.output import Writer, open_writer
 from taktora_trio.processes.parent.stderr_tail import StderrTail
 from taktora_trio.processes.parent.tags import tag_console, tag_json, without_controls
 from tests.processes.children import LONG
@@ -240,45 +240,7 @@ async def test_with_nobody_to_read_it_nothing_is_kept(autojump_clock: trio.testi
             nursery.cancel_scope.cancel()
 
 
-# Lines
-
-
-async def lines_of(chunks: list[bytes]) -> list[bytes]:
-    """What is read when these are written one after the other."""
-    reading, writing = os.pipe()
-    lines = []
-
-    async def write() -> None:
-        for chunk in chunks:
-            os.write(writing, chunk)
-            await wait_all_tasks_blocked()
-        os.close(writing)
-
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(write)
-        async for line in read_lines(reading):
-            lines.append(line)  # noqa: PERF401 - to be seen as they come
-    with pytest.raises(OSError, match="Bad file descriptor"):
-        os.fstat(reading)  # closed
-    return lines
-
-
-@settings(deadline=None)
-@given(st.lists(st.binary(max_size=12) | st.sampled_from([b"\n", b"a\nb", b"\n\n", b"\r\n", b"\0"]), max_size=8))
-def test_however_it_is_cut_the_lines_are_the_same(chunks: list[bytes]) -> None:
-    expected = b"".join(chunks).split(b"\n")
-    if expected[-1] == b"":
-        expected.pop()
-    assert trio.run(lines_of, [chunk for chunk in chunks if chunk]) == expected
-
-
-async def test_a_line_without_an_end_is_cut_and_nothing_is_lost() -> None:
-    data = bytes(range(256)).replace(b"\n", b"") * 2000
-    with trio.fail_after(LONG):
-        lines = await lines_of([data[at : at + 32768] for at in range(0, len(data), 32768)])
-    assert len(lines) > 1
-    assert b"".join(lines) == data
-    assert max(map(len, lines)) <= 2 * 65536
+# The tail of standard error
 
 
 def test_it_is_the_last_lines_that_say_something() -> None:

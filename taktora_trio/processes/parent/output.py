@@ -17,10 +17,9 @@ from typing import Literal, TypeAlias
 
 import trio
 
-__all__ = ["Stream", "Tag", "Writer", "open_writer", "read_lines"]
+__all__ = ["Stream", "Tag", "Writer", "open_writer"]
 
 _KEPT = 8 * 2**20  # bytes
-_LINE = 64 * 1024  # bytes after which a line without an end is one all the same
 _PAUSE = 1.0  # seconds before what was refused is tried again
 _PIECE = 4096  # PIPE_BUF: a pipe that polls as writable takes so many bytes without blocking (pipe(7))
 
@@ -147,18 +146,3 @@ def _never_blocking(fd: int) -> Iterator[int]:
         yield own
     finally:
         os.close(own)
-
-
-async def read_lines(fd: int) -> AsyncIterator[bytes]:
-    """The lines of a pipe, without their ends, until all writers are gone; the last one may have none. Closes it."""
-    rest = b""
-    async with trio.lowlevel.FdStream(fd) as stream:
-        async for chunk in stream:
-            *lines, rest = (rest + chunk).split(b"\n")
-            for line in lines:
-                yield line
-            if len(rest) >= _LINE:
-                yield rest
-                rest = b""
-    if rest:
-        yield rest

@@ -13,11 +13,12 @@ import attrs
 import trio
 
 from taktora_trio.errors import TransportError
+from taktora_trio.processes.lines import read_lines
 from taktora_trio.processes.parent.child_link import ChildLink, open_link
 from taktora_trio.processes.parent.descendants import Descendants
 from taktora_trio.processes.parent.group import Child, stop_process
 from taktora_trio.processes.parent.notify_socket import open_notify_socket
-from taktora_trio.processes.parent.output import Stream, read_lines
+from taktora_trio.processes.parent.output import Stream
 from taktora_trio.processes.parent.stderr_tail import StderrTail
 from taktora_trio.processes.parent.watch import Watch, out_of_memory_kills
 from taktora_trio.supervision.policy import RestartPolicy
@@ -140,7 +141,7 @@ def as_process(
 
 @contextlib.asynccontextmanager
 async def _open_output(line: Callable[[Stream, bytes], None]) -> AsyncIterator[tuple[int, int]]:
-    """Descriptors for a child's standard output and error; each of their lines goes to `line`, to the very last."""
+    """Yield descriptors for a child's standard output and error; each line, to the very last, goes to `line`."""
 
     # Not cancelled with the rest: what it says while it is stopped is to be heard, too.
     scopes: list[trio.CancelScope] = []
@@ -148,8 +149,9 @@ async def _open_output(line: Callable[[Stream, bytes], None]) -> AsyncIterator[t
     async def read(fd: int, stream: Stream) -> None:
         with trio.CancelScope(shield=True) as scope:
             scopes.append(scope)
-            async for text in read_lines(fd):
-                line(stream, text)
+            async with trio.lowlevel.FdStream(fd) as pipe:
+                async for text in read_lines(pipe):
+                    line(stream, text)
 
     out, err = os.pipe(), os.pipe()
     async with trio.open_nursery() as nursery:
@@ -164,7 +166,7 @@ async def _open_output(line: Callable[[Stream, bytes], None]) -> AsyncIterator[t
 
 @contextlib.contextmanager
 def _closed_after(stdout: int, stderr: int, link: ChildLink) -> Iterator[None]:
-    """Only the child has these, from when it runs."""
+    """Close our copies of the child's ends after the block, so that only the child has them."""
     try:
         yield
     finally:
