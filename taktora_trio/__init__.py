@@ -7,7 +7,7 @@ The layers. Each imports only those below it, which import-linter checks (`pypro
 
     __main__                        `python -m taktora_trio`
     cli                             the `taktora-trio` command
-    chaos                           faults on purpose, and what must hold all the same
+    chaos | testing                 faults on purpose, and what must hold | what a connector's author tests with
     operate                         what an operator asks of a run
     runners                         from a deployment to running processes: the two shapes, and each half
     host                            the app's half
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from taktora_trio.channels.codec import RawCodec as RawCodec
     from taktora_trio.cli import main as main
     from taktora_trio.connectors.base import Connector as Connector
+    from taktora_trio.connectors.base import GatewayChannels as GatewayChannels
     from taktora_trio.connectors.connection import Client as Client
     from taktora_trio.connectors.connection import ConnectFailed as ConnectFailed
     from taktora_trio.connectors.connection import Connection as Connection
@@ -58,6 +59,11 @@ if TYPE_CHECKING:
     from taktora_trio.connectors.mqtt import MqttConnector as MqttConnector
     from taktora_trio.connectors.mqtt import MqttOptions as MqttOptions
     from taktora_trio.connectors.mqtt import MqttRouting as MqttRouting
+    from taktora_trio.connectors.options import ConnectorOptions as ConnectorOptions
+    from taktora_trio.connectors.settings import Setting as Setting
+    from taktora_trio.connectors.settings import SettingValue as SettingValue
+    from taktora_trio.connectors.settings import Values as Values
+    from taktora_trio.connectors.stream import StreamConnection as StreamConnection
     from taktora_trio.errors import BackPressure as BackPressure
     from taktora_trio.errors import CodecError as CodecError
     from taktora_trio.errors import ConfigError as ConfigError
@@ -112,7 +118,7 @@ _PUBLIC = {
     "channels": ("ChannelDescriptor", "Envelope", "Header", "Inbound", "Metadata", "Outbound", "Received", "Routing"),
     "channels.codec": ("JsonCodec", "MsgpackCodec", "PayloadCodec", "RawCodec"),
     "cli": ("main",),
-    "connectors.base": ("Connector",),
+    "connectors.base": ("Connector", "GatewayChannels"),
     "connectors.connection": (
         "Client",
         "ConnectFailed",
@@ -125,6 +131,9 @@ _PUBLIC = {
     ),
     "connectors.gateway": ("ConnectorGateway", "open_connector_gateway"),
     "connectors.mqtt": ("BrokerAddress", "LastWill", "MqttConnector", "MqttOptions", "MqttRouting"),
+    "connectors.options": ("ConnectorOptions",),
+    "connectors.settings": ("Setting", "SettingValue", "Values"),
+    "connectors.stream": ("StreamConnection",),
     "errors": (
         "BackPressure",
         "CodecError",

@@ -1,0 +1,150 @@
+"""StreamConnection: what every connection over a byte stream has to get right, once."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from abc import abstractmethod
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import trio
+from trio_util import move_on_when
+
+from taktora_trio.connectors.connection import Connection, ConnectionLost
+
+__all__ = ["StreamConnection"]
+
+_CHUNK = 65_536  # bytes of a read: some hundred small messages, then the other tasks have their turn
+_MOST_ANSWERS = 2**20  # bytes of answers to be written, beyond which nothing more is read that we would answer
+
+
+class StreamConnection(Connection):
+    """Reads from a stream, writes to it, and notices its end. A protocol defines what is sent and what comes.
+
+    Enter `served` in `Client.connect`, when the stream has said hello. Until that block is left everything works, even
+    where the block is cancelled: what is queued at a stop can still be published, and its answers are heard.
+    """
+
+    def __init__(self, stream: trio.abc.Stream, silence: float = math.inf) -> None:
+        """`silence` is the time in seconds after which a peer that says nothing is lost; each time `ping` is called."""
+        self._stream = stream
+        self._silence = silence
+        self._unsent = bytearray()
+        self._answers = 0  # bytes of what is unsent
+        self._is_writing = self._is_paused = False
+        self._heard = True  # something, since that was looked at last
+        self._more, self._written, self._resumed, self._ended = (trio.Event() for _ in range(4))
+        self._lost: ConnectionLost | None = None
+
+    @abstractmethod
+    def receive(self, data: bytes) -> None:
+        """Take what has come, and call `on_message` and `on_done` for it. Raise `ConnectionLost` for what may not be.
+
+        After `pause_reading` it is not called any more; what it has in hand it may finish.
+        """
+
+    def ping(self) -> None:
+        """Send what the peer answers at once: it is asked for a sign of life."""
+
+    def send(self, data: bytes, *, is_answer: bool = False) -> None:
+        """Send this behind everything before it, without waiting. Once the connection is lost nothing is sent.
+
+        Say so of an answer to what came: as long as many of them are not written, nothing more is read. Else a peer
+        that makes us answer, and does not read it, would fill our memory.
+        """
+        if self._lost is None:
+            self._unsent += data
+            self._answers += len(data) * is_answer
+            self._more.set()
+
+    def pause_reading(self) -> None:
+        if not self._is_paused:
+            self._is_paused, self._resumed = True, trio.Event()
+
+    def resume_reading(self) -> None:
+        self._is_paused = False
+        self._heard = True  # what the peer has said meanwhile is still to be read
+        self._resumed.set()
+
+    async def wait_until_lost(self) -> ConnectionLost:
+        await self._ended.wait()
+        assert self._lost is not None
+        return self._lost
+
+    async def wait_for(self, answer: trio.Event) -> None:
+        """Wait for what `receive` will set. Raises the `ConnectionLost` by which the connection ends before it."""
+        async with move_on_when(self._ended.wait):
+            await answer.wait()
+            return
+        assert self._lost is not None
+        raise self._lost
+
+    async def farewell(self) -> None:
+        """Wait until everything is written."""
+        await trio.lowlevel.checkpoint()
+        while self._lost is None and (self._unsent or self._is_writing):
+            await self._wait_for_writing()
+
+    @contextlib.asynccontextmanager
+    async def served(self) -> AsyncIterator[None]:
+        """Serve the stream for the block."""
+        scopes = []
+        async with trio.open_nursery() as nursery:
+            try:
+                for task in (self._read, self._write, self._watch):
+                    scopes.append(trio.CancelScope(shield=True))
+                    nursery.start_soon(self._run, task, scopes[-1])
+                yield
+            finally:
+                for scope in scopes:
+                    scope.cancel()
+
+    async def _run(self, task: Callable[[], Awaitable[None]], scope: trio.CancelScope) -> None:
+        with scope:
+            try:
+                await task()
+            except ConnectionLost as lost:
+                self._lose(lost)
+            except (trio.BrokenResourceError, trio.ClosedResourceError) as exc:
+                self._lose(ConnectionLost(f"the connection broke: {exc.__cause__ or exc}"))
+
+    def _lose(self, lost: ConnectionLost) -> None:
+        if self._lost is None:
+            self._lost = lost
+            self._unsent.clear()
+            self._ended.set()
+            self._written.set()
+
+    async def _read(self) -> None:
+        while self._lost is None:
+            data = await self._stream.receive_some(_CHUNK)
+            while self._is_paused:
+                await self._resumed.wait()
+            while self._answers > _MOST_ANSWERS and self._lost is None:
+                await self._wait_for_writing()
+            if not data:
+                raise ConnectionLost("the other side closed the connection")
+            self._heard = True
+            self.receive(bytes(data))  # no copy: bytes is what it is
+
+    async def _write(self) -> None:
+        while True:
+            await self._more.wait()
+            self._more = trio.Event()
+            data, self._unsent, self._answers = self._unsent, bytearray(), 0
+            self._is_writing = True
+            await self._stream.send_all(data)
+            self._is_writing = False
+            self._written.set()
+
+    async def _watch(self) -> None:
+        if self._silence < math.inf:
+            while self._heard or self._is_paused:
+                self._heard = False
+                self.ping()
+                await trio.sleep(self._silence)
+            raise ConnectionLost(f"the other side has said nothing for {self._silence:g} s", silent=True)
+
+    async def _wait_for_writing(self) -> None:
+        self._written = trio.Event()
+        await self._written.wait()

@@ -1,0 +1,140 @@
+"""The rig: the other side of a connector, and what the conformance suite asks of it.
+
+Derive `ConnectorRig`, or `TcpRig` where the protocol runs over TCP: that one has a `Network` between the connector and
+its peer, which fails as the suite wants it.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, ClassVar, TypeAlias
+
+import attrs
+
+from taktora_trio import Connector, Inbound, Outbound
+from taktora_trio.testing.network import Network
+
+__all__ = ["ConnectorRig", "Echo", "TcpRig"]
+
+Out: TypeAlias = Outbound[bytes]
+In: TypeAlias = Inbound[bytes]
+
+
+@attrs.frozen
+class Echo:
+    """A deployment that sends back each message that it gets, for the tests that start processes."""
+
+    target: str
+    """As the command takes it: `examples.echo:deployment`."""
+    arguments: Sequence[str]
+    """By these it reaches the rig's peer: `["--server", "127.0.0.1:7007"]`."""
+    request: str
+    """The topic that its messages come on."""
+    reply: str
+    """The topic that it answers on."""
+
+
+class ConnectorRig(ABC):
+    """One peer, for one test. What a protocol lacks is said by the class attributes; its tests are then skipped."""
+
+    declared_in: ClassVar[str]
+    """The module that an app imports to declare the connector."""
+    protocol_stack: ClassVar[Sequence[str]]
+    """Modules that only the gateway may import: importing `declared_in` must not bring them."""
+
+    acknowledges: ClassVar[bool] = True
+    """True if the peer acknowledges what is published: a message that was lost on its way can come again."""
+    redelivers: ClassVar[bool] = True
+    """True if the peer keeps a message until it is acknowledged, over lost connections too."""
+    notices_silence: ClassVar[bool] = True
+    """True if the connection ends when the peer gives no sign of life."""
+    refuses: ClassVar[bool] = True
+    """True if the peer can refuse a client for good."""
+    carries_metadata: ClassVar[bool] = False
+    """True if the protocol carries metadata and correlation ids."""
+
+    silence: float = 1.0
+    """Seconds after which a silent peer is noticed, as the rig's connectors are set up."""
+    patience: float = 1.0
+    """Seconds for which a connector that connects waits for a peer that does not answer, as they are set up."""
+    garbage: Sequence[bytes] = ()
+    """What else a hostile peer may say, in this protocol's own way."""
+    secret: str = ""
+    """A secret that the rig's connectors are declared with; empty if they have none."""
+
+    @abstractmethod
+    def outbound(self, name: str, **options: Any) -> Out:
+        """Return a channel of `bytes` on a topic of that name, acknowledged if the protocol can do that."""
+
+    @abstractmethod
+    def inbound(self, name: str, **options: Any) -> In:
+        """Return a channel of `bytes` on a topic of that name, reliable if the protocol can do that."""
+
+    @abstractmethod
+    def connector(self, *channels: Out | In) -> Connector:
+        """Return a connector at this peer, with the raw codec. It connects again quickly: after 10 ms or so."""
+
+    @abstractmethod
+    async def publish(self, topic: str, payload: bytes) -> None:
+        """Publish as somebody else would, behind what was published so before."""
+
+    @abstractmethod
+    async def receive(self) -> tuple[str, bytes]:
+        """Wait for the next message that somebody else gets, and return its topic and payload.
+
+        That somebody wants the topics of `outbound("out")`, `outbound("other")`, and where the echo replies.
+        """
+
+    @abstractmethod
+    def cut(self, *, reset: bool = True) -> None:
+        """End the connector's connections: by a reset, or as a peer does that closes. New ones work."""
+
+    @abstractmethod
+    def leave(self) -> None:
+        """Be unreachable, from the next attempt to connect on."""
+
+    @abstractmethod
+    def come_back(self) -> None:
+        """Be reachable again, and refuse nobody."""
+
+    @abstractmethod
+    async def next_attempt(self) -> None:
+        """Wait for the next attempt to connect, however it fares."""
+
+    def refuse(self) -> None:
+        """Refuse the client for good, from the next attempt on."""
+        raise NotImplementedError
+
+    @property
+    def network(self) -> Network | None:
+        """The network to the peer, for what is tested by bytes; `None` if there is none."""
+        return None
+
+    @property
+    def echo(self) -> Echo | None:
+        """A deployment for the tests that start processes; `None` if there is none."""
+        return None
+
+
+class TcpRig(ConnectorRig):
+    """A rig whose connectors reach the peer through a `Network`: 127.0.0.1, at `network.port`."""
+
+    def __init__(self, network: Network) -> None:
+        self._network = network
+
+    @property
+    def network(self) -> Network:
+        return self._network
+
+    def cut(self, *, reset: bool = True) -> None:
+        self._network.cut(reset=reset)
+
+    def leave(self) -> None:
+        self._network.is_down = True
+
+    def come_back(self) -> None:
+        self._network.is_down = False
+
+    async def next_attempt(self) -> None:
+        await self._network.next_attempt()
