@@ -48,7 +48,7 @@ NAMES_ONE_STILL: set[str] = {
     "chaos/subscriber.py",
 }
 # They stand in supervisors/, too, where a user copies them: so they know the package by its public names alone.
-SCRIPTS = ("taktora_trio.runners.in_process", "taktora_trio.runners.split")
+SCRIPTS = ("taktora_trio.runners.scripts.in_process", "taktora_trio.runners.scripts.split")
 HAS_A_CIRCLE_STILL: set[str] = {"taktora_trio.connectors.mqtt"}
 
 

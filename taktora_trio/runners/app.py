@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import sys
-
-from taktora_trio.errors import leaves
 from taktora_trio.host.host import ConnectorHost
 from taktora_trio.runners.deployment import App
+from taktora_trio.runners.outcome import exit_code
 
-__all__ = ["exit_code", "run_app"]
+__all__ = ["run_app"]
 
 
 async def run_app(app: App, host: ConnectorHost) -> int:
@@ -22,19 +20,4 @@ async def run_app(app: App, host: ConnectorHost) -> int:
         await app(host)
     except* SystemExit as group:
         code = exit_code(group)
-    return code
-
-
-def exit_code(exits: BaseExceptionGroup[SystemExit]) -> int:
-    """Return the exit code of a program that ends by these: of the first that is not 0. Prints what is a text.
-
-    As Python does it for one of them: `sys.exit()` means 0, and `sys.exit("text")` prints that and means 1.
-    """
-    code = 0
-    for leaf in leaves(exits):
-        asked = leaf.code if isinstance(leaf, SystemExit) else 1
-        if asked is not None and not isinstance(asked, int):
-            print(asked, file=sys.stderr)  # noqa: T201 - as sys.exit() does
-            asked = 1
-        code = code or int(asked or 0)
     return code

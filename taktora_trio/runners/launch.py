@@ -236,10 +236,10 @@ def _launch_here(run: RunOptions, shape: Shape | None = None) -> int:
 
 def _shape(mode: Mode) -> Shape:
     if mode == "in-process":  # each process imports the one shape that it runs
-        from taktora_trio.runners.in_process import run_in_process
+        from taktora_trio.runners.scripts.in_process import run_in_process
 
         return run_in_process
-    from taktora_trio.runners.split import run_split
+    from taktora_trio.runners.scripts.split import run_split
 
     return run_split
 

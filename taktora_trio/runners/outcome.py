@@ -5,18 +5,24 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import re
 import select
 import signal
 import sys
+import traceback
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TextIO
 
 from taktora_trio.errors import ConfigError, ConnectorError, collapse, leaves, summary
+from taktora_trio.escaping import escaped
 
-__all__ = ["call", "show"]
+__all__ = ["call", "exit_code", "show"]
 
 log = logging.getLogger(__name__)
 
+_PACKAGE = f"{Path(__file__).parent.parent}{os.sep}"
+_PYTHON = f"{Path(os.__file__).parent}{os.sep}"
 _ENOUGH = 128 + signal.SIGPIPE  # the exit code of whoever writes on to a pipe that nobody reads
 
 
@@ -25,23 +31,40 @@ def call(command: Callable[[], int | None]) -> int:
     code = 0
     try:
         code = command() or 0
+    except* SystemExit as group:
+        code = exit_code(group)
     except* ConfigError as group:
-        code = _complain(leaves(group), 2)
+        code = _complain(group, 2)
     except* ConnectorError as group:
-        code = _complain(leaves(group), 1)
+        code = _complain(group, 1)
     except* KeyboardInterrupt:  # before there was anything to be stopped politely
         code = 128 + signal.SIGINT
     except* Exception as group:
         cause = collapse(group)
         if isinstance(cause, BrokenPipeError) and _nobody_reads(1):
-            code = _complain([ConnectorError("nobody reads standard output any more")], _ENOUGH)
+            code = _complain(ConnectorError("nobody reads standard output any more"), _ENOUGH)
         else:
             log.critical("ended by an error: %s", summary(cause), exc_info=cause)
             code = 1
     # Else the interpreter does it at its end, and complains about what it can't write in its own way.
     if (failure := _flush(sys.stdout, 1)) and not isinstance(failure, BrokenPipeError):
-        _complain([_unwritable(failure)], code)
+        _complain(_unwritable(failure), code)
     _flush(sys.stderr, 2)
+    return code
+
+
+def exit_code(exits: BaseExceptionGroup[SystemExit]) -> int:
+    """Return the exit code of a program that ends by these: of the first that is not 0. Prints what is a text.
+
+    As Python does it for one of them: `sys.exit()` means 0, and `sys.exit("text")` prints that and means 1.
+    """
+    code = 0
+    for leaf in leaves(exits):
+        asked = leaf.code if isinstance(leaf, SystemExit) else 1
+        if asked is not None and not isinstance(asked, int):
+            print(asked, file=sys.stderr)  # noqa: T201 - as sys.exit() does
+            asked = 1
+        code = code or int(asked or 0)
     return code
 
 
@@ -81,8 +104,23 @@ def _flush(stream: TextIO | None, fd: int) -> OSError | None:
     return None
 
 
-def _complain(errors: Sequence[BaseException], code: int) -> int:
-    for error in errors:
+def _complain(error: BaseException, code: int, outside: Sequence[traceback.FrameSummary] = ()) -> int:
+    """Print a line for each cause. `outside` are the frames of the groups that it was in."""
+    frames = [*outside, *traceback.extract_tb(error.__traceback__)]
+    if isinstance(error, BaseExceptionGroup):
+        for inner in error.exceptions:
+            _complain(inner, code, frames)
+    else:
         with contextlib.suppress(OSError):  # nobody hears it
-            print(f"taktora-trio: {error}", file=sys.stderr)  # noqa: T201 - for the user, not for the log
+            print(f"taktora-trio: {error}{_place(frames)}", file=sys.stderr)  # noqa: T201 - for the user, not for the log
     return code
+
+
+def _place(frames: Sequence[traceback.FrameSummary]) -> str:
+    """Say where in the app an error of ours was raised; nothing, if no frame of an app has a part in it."""
+    files = [frame.filename for frame in frames]
+    first = next((index for index, file in enumerate(files) if file.startswith(_PACKAGE)), len(files))
+    # Not whoever has called us, nor what is ours, Python's, or an installed package's.
+    app = [frame for frame in frames[first:] if not frame.filename.startswith(("<", _PACKAGE, _PYTHON))]
+    app = [frame for frame in app if not re.search(r"/(site|dist)-packages/", frame.filename)]
+    return f" ({escaped(app[-1].filename, 400)}:{app[-1].lineno})" if app else ""

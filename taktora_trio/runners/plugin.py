@@ -64,5 +64,8 @@ async def _host_app(
         open_life(life, stop, beat, "the app runs", host),
         move_on_when(stop.wait),
     ):
-        return await run_app(app, host)
+        code = await run_app(app, host)
+        if code:
+            life.exiting(code)
+        return code
     return 0

@@ -17,7 +17,7 @@ from taktora_trio.connectors.mqtt.options import MqttOptions
 from taktora_trio.health import HealthEvent, HealthEvents, Up
 from taktora_trio.host.host import ConnectorHost
 from taktora_trio.runners.deployment import Deployment
-from taktora_trio.runners.in_process import run_in_process
+from taktora_trio.runners.scripts.in_process import run_in_process
 from taktora_trio.transport.domain import Domain
 
 __all__ = ["Live", "open_live"]

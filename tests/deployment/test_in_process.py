@@ -28,7 +28,7 @@ from taktora_trio.connectors.base import GatewayChannels
 from taktora_trio.connectors.mqtt.sessions.memory import MemoryBroker
 from taktora_trio.connectors.mqtt.sessions.session import Message
 from taktora_trio.health import HealthBoard
-from taktora_trio.runners.in_process import run_in_process
+from taktora_trio.runners.scripts.in_process import run_in_process
 from taktora_trio.transport.domain import Domain
 from tests.command import open_run
 from tests.mosquitto import Mosquitto

@@ -73,6 +73,10 @@ class LifeSigns:
         """Say what this process is about to die of, with an `errno` where the operating system has one for it."""
         self._try_send(f"STATUS={status}" + (f"\nERRNO={errno}" if errno else ""))
 
+    def exiting(self, code: int) -> None:
+        """Say that this process ends with an exit code that was asked for: by `sys.exit(code)`, not by a failure."""
+        self._try_send(f"EXIT_STATUS={code}")
+
     async def serve(
         self, stalled: Callable[[], str | None] = lambda: None, show: Callable[[], None] = lambda: None
     ) -> None:

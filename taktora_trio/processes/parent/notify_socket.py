@@ -49,6 +49,11 @@ class Notification:
         """The seconds more that it asks for."""
         return self._number("EXTEND_TIMEOUT_USEC") / 1e6
 
+    @property
+    def exit_status(self) -> int | None:
+        """The exit code that it was asked to end with."""
+        return self._number("EXIT_STATUS") if "EXIT_STATUS" in self.values else None
+
     def _number(self, name: str) -> int:
         value = self.values.get(name, "")
         return int(value) if value.isdecimal() and len(value) < _DIGITS else 0

@@ -129,7 +129,7 @@ def as_process(
         return Exit(
             kind,
             description,
-            failed=kind != "exit" or child.returncode != 0,
+            failed=kind != "exit" or watch.failed(child.returncode),
             permanent=child.returncode in permanent_codes,
             silent=watch.silent if kind == "hang" else 0.0,
             stderr_tail=stderr_tail.lines(),

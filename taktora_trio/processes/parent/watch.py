@@ -49,6 +49,7 @@ class Watch:
         self._is_ready = False
         self._is_stopping = False
         self._errno = 0
+        self._exit_status: int | None = None
         self._ended_for: str | None = None  # why we have ended it
         self.silent = 0.0
         """Seconds without a sign, until we have ended it for that."""
@@ -61,7 +62,7 @@ class Watch:
             nursery.cancel_scope.cancel()
         with contextlib.suppress(trio.WouldBlock):  # what it died of, should it have said so
             for _ in range(_UNREAD):
-                self._errno = self._notify.receive_nowait().errno or self._errno
+                self._note_end(self._notify.receive_nowait())
 
     async def _watch_signs(self) -> None:
         period = left = self._policy.start_timeout
@@ -110,12 +111,20 @@ class Watch:
 
     def _hear(self, news: Notification) -> bool:
         """Take a notification in; true if it puts the deadline off. Once the process stops, nothing does."""
-        self._errno = news.errno or self._errno
+        self._note_end(news)
         if news.status:
             self._on_status(news.status)
         if self._is_stopping:
             return False
         return news.stopping or (news.alive if self._is_ready else news.ready or news.extend > 0)
+
+    def _note_end(self, news: Notification) -> None:
+        self._errno = news.errno or self._errno
+        self._exit_status = self._exit_status if news.exit_status is None else news.exit_status
+
+    def failed(self, returncode: int) -> bool:
+        """True if it ended by a failure: not with the code 0, nor with one that it said it was asked for."""
+        return self._ended_for is not None or returncode < 0 or returncode not in (0, self._exit_status)
 
     def verdict(self, returncode: int, memory_ran_out: bool) -> tuple[FailureKind, str]:
         """Return the kind of the end, and its description."""

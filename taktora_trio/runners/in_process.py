@@ -1,1 +1,0 @@
-../../supervisors/in_process.py

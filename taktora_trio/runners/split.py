@@ -1,1 +1,0 @@
-../../supervisors/split.py
