@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 import trio
 
 from taktora_trio import Connector, ConnectorHost, Deployment
-from taktora_trio.runners.in_process import run_in_process
+from taktora_trio.runners.scripts.in_process import run_in_process
 from taktora_trio.transport.domain import Domain
 
 __all__ = ["open_program"]

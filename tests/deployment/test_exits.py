@@ -51,5 +51,5 @@ async def test_an_error_of_ours_says_where_in_the_app_it_was_raised(mode: str, d
     code, _, stderr = await run_command("run", f"{APPS}:undeclared", "--mode", mode, "--domain", domain.name)
     assert code == 2
     told = next(text for text in stderr.splitlines() if "taktora-trio: " in text and "belongs to no connector" in text)
-    assert told.endswith(f"declare it there ({exiting_apps.__file__}:{line})")
+    assert told.endswith(f" ({exiting_apps.__file__}:{line})")
     assert "Traceback" not in stderr
