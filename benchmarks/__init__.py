@@ -15,6 +15,7 @@ wire.py        as much of MQTT as those two need
 peers/         the contestants, and how they are given orders
 scaling.py     cost as work grows: channels, payloads, filters; `scaling_plot.py` draws it
 memory.py      what idle processes hold
+install.py     what an installation takes: packages, megabytes, imports
 cycle.py       what the executor costs a cycle, against a loop by hand
 isolation.py   how late a 10 ms item is while its gateway fares badly (the app: `isolation_app.py`), in four set-ups
 mosquitto.py   a broker for the time of a benchmark
