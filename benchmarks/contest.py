@@ -24,7 +24,7 @@ from benchmarks import counter, message
 from benchmarks.children import ROOT, halves_of, open_python
 from benchmarks.peers import control
 from benchmarks.peers.control import Came, Done, Flood, Hello, Inflow, QoS, Setting, Times, Trips
-from taktora_trio.chaos.mosquitto import open_mosquitto
+from taktora_trio.chaos.mqtt.mosquitto import open_mosquitto
 from taktora_trio.processes.lines import read_lines
 from taktora_trio.transport.domain import Domain
 

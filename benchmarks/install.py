@@ -59,7 +59,7 @@ class Environment:
         self._bare = (self.packages(), self.size())
 
     def install(self, *what: str) -> None:
-        subprocess.run([self.python, "-m", "pip", "install", "-qq", *what], check=True)
+        subprocess.run([str(self.python), "-m", "pip", "install", "-qq", *what], check=True)
 
     def packages(self) -> Mapping[str, str]:
         """Return the installed packages with their versions."""
@@ -77,7 +77,7 @@ class Environment:
 
     def import_of(self, statement: str) -> dict[str, object]:
         """Return what it takes in fresh processes."""
-        probe = [self.python, "-I", "-c", _PROBE.format(statement=statement)]
+        probe = [str(self.python), "-I", "-c", _PROBE.format(statement=statement)]
         found = []
         for start in range(_STARTS + 1):
             told = subprocess.run(probe, capture_output=True, check=True, text=True).stdout.split()

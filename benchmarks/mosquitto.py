@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-from taktora_trio.chaos import mosquitto
+from taktora_trio.chaos.mqtt import mosquitto
 from taktora_trio.errors import ConfigError
 
 __all__ = ["find_mosquitto", "open_mosquitto"]

@@ -1,19 +1,21 @@
-"""The app under test: it ticks, publishes numbers, hears them again, and tells its observer what it sees."""
+"""The app under test: it ticks, publishes numbers, hears them again, and tells its observer what it sees.
+
+A protocol adds the connector, by which a broker gives the numbers back.
+"""
 
 from __future__ import annotations
 
 import itertools
 import os
 import time
+from functools import partial
 
 import attrs
 import trio
 
 from taktora_trio.channels import Inbound, Outbound
-from taktora_trio.chaos.faulty import FaultyConnector
 from taktora_trio.chaos.telemetry import Health, Hello, Teller, Tick, open_teller
-from taktora_trio.connectors.mqtt.options import MqttOptions
-from taktora_trio.connectors.mqtt.routing import MqttRouting
+from taktora_trio.connectors.base import Connector
 from taktora_trio.health import Down, HealthEvents
 from taktora_trio.host.host import ConnectorHost
 from taktora_trio.host.reader import ChannelReader
@@ -22,12 +24,11 @@ from taktora_trio.runners.deployment import Deployment
 from taktora_trio.supervision.backoff import Backoff
 from taktora_trio.supervision.policy import RestartPolicy
 
-__all__ = ["KEEPALIVE", "NUMBERS_TOPIC", "TICK", "WATCHDOG", "Numbered", "deployment"]
+__all__ = ["RECONNECT", "TICK", "WATCHDOG", "Numbered", "deploy"]
 
 TICK = 0.01  # seconds between two ticks
-KEEPALIVE = 2  # seconds; less would take a machine that is merely busy for a broker that is gone
 WATCHDOG = 1.0  # seconds
-NUMBERS_TOPIC = "chaos/numbers"
+RECONNECT = Backoff(initial=0.05, maximum=0.5)  # fast, so that many faults fit into a short time
 _PACE = 0.005  # seconds between two messages
 
 
@@ -39,13 +40,8 @@ class Numbered:
     number: int
 
 
-NUMBERS = Outbound("numbers", Numbered, MqttRouting(NUMBERS_TOPIC, qos=1), max_payload=128)
-# The broker gives them back, so that both directions are at work.
-ECHO = Inbound("echo", Numbered, MqttRouting(NUMBERS_TOPIC, qos=1), max_payload=128, window=256)
-
-
 class _App:
-    """What its tasks share."""
+    """Shared by its tasks."""
 
     def __init__(self, teller: Teller) -> None:
         self._teller = teller
@@ -83,14 +79,14 @@ class _App:
             self._flooding = order.flood
 
 
-async def run(host: ConnectorHost) -> None:
-    """Run until it is cancelled."""
+async def run(host: ConnectorHost, numbers: Outbound[Numbered], echo: Inbound[Numbered]) -> None:
+    """Run until it is cancelled. The other side gives back as `echo` what is sent to `numbers`."""
     events = host.health_events()  # before anything is awaited, so that not even the first is missed
     with open_teller() as teller:
         app = _App(teller)
         async with (
-            host.open_writer(NUMBERS) as writer,
-            host.open_reader(ECHO) as reader,
+            host.open_writer(numbers) as writer,
+            host.open_reader(echo) as reader,
             trio.open_nursery() as nursery,
         ):
             nursery.start_soon(app.tick, host)
@@ -100,29 +96,21 @@ async def run(host: ConnectorHost) -> None:
             await app.publish(writer)
 
 
-# Fast, so that many faults fit into a short time.
 _POLICY = RestartPolicy(
-    backoff=Backoff(initial=0.05, maximum=0.5),
+    backoff=RECONNECT,
     intensity=10_000,
     start_timeout=6.0,  # a machine that is merely busy takes 3 for a start
     watchdog=WATCHDOG,
     stop_grace=1.5,
 )
 
-deployment = Deployment(
-    "chaos",
-    run,
-    [
-        FaultyConnector(
-            [NUMBERS, ECHO],
-            options=MqttOptions(
-                keepalive=KEEPALIVE,
-                connect_timeout=1.0,
-                drain_timeout=0.5,
-                reconnect=Backoff(initial=0.05, maximum=0.5),
-            ),
-        )
-    ],
-    gateway_policy=attrs.evolve(_POLICY, restart="always"),
-    plugin_policy=_POLICY,
-)
+
+def deploy(connector: Connector, numbers: Outbound[Numbered], echo: Inbound[Numbered]) -> Deployment:
+    """Declare the deployment under test."""
+    return Deployment(
+        "chaos",
+        partial(run, numbers=numbers, echo=echo),
+        [connector],
+        gateway_policy=attrs.evolve(_POLICY, restart="always"),
+        plugin_policy=_POLICY,
+    )

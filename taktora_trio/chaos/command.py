@@ -22,7 +22,7 @@ def chaos(
 ) -> int:
     """Break a split deployment in every known way, and check after each fault that what was promised held.
 
-    It starts a mosquitto of its own, a TCP proxy in front of it that can fail as a network does, and
+    It starts a broker of its own, a TCP proxy in front of it that can fail as a network does, and
     `taktora-trio run --mode split` with an app that ticks every 10 ms and publishes numbers. Then faults follow one
     another as the seed says: processes killed, hung or stopped, the broker gone or hostile, the connection cut, slow
     or dead, channels and /dev/shm full, gateways that are wrong in themselves.

@@ -14,11 +14,11 @@ import trio
 from taktora_trio.chaos import private_shm
 from taktora_trio.chaos.faulty import Instructions
 from taktora_trio.chaos.looking import look_until
-from taktora_trio.chaos.mosquitto import Mosquitto
 from taktora_trio.chaos.observer import Observer
 from taktora_trio.chaos.processes import look_at, wait_until_gone
 from taktora_trio.chaos.proxy import Mode, Proxy
 from taktora_trio.chaos.schedule import Parameters, Ranges
+from taktora_trio.chaos.server import Broker
 from taktora_trio.chaos.subject import Half, Subject
 from taktora_trio.chaos.subscriber import Subscriber
 from taktora_trio.health import FailureKind
@@ -29,14 +29,14 @@ _SOON = 10.0  # seconds for what should come at once
 
 
 class BrokenPromise(Exception):
-    """What was observed while a fault was brought about, and must not be."""
+    """Something was observed while a fault was brought about that must not be."""
 
 
 @attrs.define
 class System:
     """The deployment under test and all that it depends on."""
 
-    broker: Mosquitto
+    broker: Broker
     proxy: Proxy
     observer: Observer
     subscriber: Subscriber
@@ -61,17 +61,17 @@ class Fault:
     replaces: frozenset[Half] = frozenset()
     """The halves that end and come again by it. All others must live on."""
     failures: frozenset[FailureKind] = frozenset()
-    """What the app must have been told of as the causes of `Down`."""
+    """The causes of `Down` that the app must have been told of."""
     exit_code: int | None = None
     """Set where it ends the whole run, with this exit code; the run is then started again."""
     ranges: Ranges = attrs.field(factory=dict)
     """The parameters of `inject`, in seconds where nothing else is said."""
     files_left: int = 0
-    """How many files of the domain it may leave in /dev/shm until the run ends."""
+    """The number of files of the domain that it may leave in /dev/shm until the run ends."""
     of_warm: bool = False
-    """Whether it is one of a run with --warm."""
+    """True if it is one of a run with --warm."""
     fills_shm: bool = False
-    """Whether it needs a /dev/shm of its own."""
+    """True if it needs a /dev/shm of its own."""
 
 
 async def heal(system: System) -> None:
@@ -108,7 +108,7 @@ async def _kill_starting_gateways(system: System, parameters: Parameters) -> Non
 
 
 async def _signal_zygote(signum: signal.Signals, system: System, parameters: Parameters) -> None:
-    """What gateways are forked from fails when the next one is needed."""
+    """Break the process that gateways are forked from, and then need a new gateway."""
     zygote = system.subject.zygote()
     if zygote is None:
         raise BrokenPromise("there is no process that gateways are forked from")

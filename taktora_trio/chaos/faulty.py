@@ -1,4 +1,4 @@
-"""A connector whose gateway half fails on demand: each small fault by name, at its moment, once.
+"""Any connector, made to fail on demand in its gateway half: each small fault by name, at its moment, once.
 
 An instruction is a file in a folder that an environment variable names: the file's name is the moment, its text the
 fault. The first gateway that comes to that moment takes the file away and then does what it says.
@@ -23,17 +23,16 @@ import attrs
 import trio
 
 from taktora_trio.channels import Envelope
-from taktora_trio.connectors.base import GatewayChannels
-from taktora_trio.connectors.mqtt.connector import MqttConnector
+from taktora_trio.connectors.base import Connector, GatewayChannels
 from taktora_trio.health import HealthBoard, Up
 from taktora_trio.transport.source import PayloadSource
 
-__all__ = ["FOLDER_VARIABLE", "GATEWAY_FAULTS", "FaultyConnector", "GatewayFault", "Instructions", "Moment"]
+__all__ = ["FOLDER_VARIABLE", "GATEWAY_FAULTS", "Faulty", "GatewayFault", "Instructions", "Moment"]
 
 log = logging.getLogger(__name__)
 
 FOLDER_VARIABLE = "TAKTORA_CHAOS_FOLDER"
-"""The environment variable with the folder of instructions. Without it the connector is an `MqttConnector`."""
+"""The environment variable with the folder of instructions. Without it the connector is as any other."""
 _LOOK = 0.02  # seconds between two looks into the folder
 _LONG = 60.0  # seconds that a blocked gateway and a leaked process last at most, should nobody end them
 _GRANDCHILD = "grandchild"
@@ -41,12 +40,12 @@ _HEADROOM = 64 * 2**20  # bytes of address space that are left to a gateway that
 
 
 class Moment(Enum):
-    """When a gateway looks whether it is to fail."""
+    """A moment at which a gateway looks for an instruction to fail."""
 
     START = "start"
     """The process makes the connector, before it has touched shared memory: it was never ready."""
     CONNECTED = "connected"
-    """As soon as the broker has accepted it."""
+    """The broker has just accepted it."""
     TAKE = "take"
     """A message could be taken out of shared memory; from then on none is."""
     PUBLISH = "publish"
@@ -76,7 +75,7 @@ class Instructions:
         complete.rename(self._file(moment))  # in one step: nobody finds half a file
 
     def take(self, moment: Moment) -> GatewayFault | None:
-        """The fault that is asked for at this moment; nobody gets it a second time."""
+        """Return the fault that is asked for at this moment; nobody gets it a second time."""
         mine = self.folder / f"{moment.value}.{os.getpid()}"
         try:
             self._file(moment).rename(mine)
@@ -85,7 +84,7 @@ class Instructions:
         return GATEWAY_FAULTS[mine.read_text()]
 
     def is_waiting(self, name: str) -> bool:
-        """Whether no gateway has taken it yet."""
+        """Return true if no gateway has taken it yet."""
         return self._file(GATEWAY_FAULTS[name].moment).exists()
 
     def clear(self) -> None:
@@ -97,7 +96,7 @@ class Instructions:
         (self.folder / _GRANDCHILD).write_text(str(pid))
 
     def grandchild(self) -> int | None:
-        """The process that a gateway has leaked."""
+        """Return the process that a gateway has leaked."""
         with contextlib.suppress(FileNotFoundError):
             return int((self.folder / _GRANDCHILD).read_text())
         return None
@@ -111,13 +110,13 @@ class Instructions:
 
 @attrs.frozen
 class GatewayFault:
-    """What a gateway does to fail, and when."""
+    """One way to fail, and the moment for it."""
 
     moment: Moment
     act: Callable[[], Awaitable[None] | None]
     """Raises, blocks, or leaves something behind. At `START` there is no event loop yet: a plain function."""
     ends_gateway: bool = True
-    """Whether the gateway half is over when `act` is."""
+    """True if the gateway half is over when `act` is."""
 
 
 class ChaosError(Exception):
@@ -200,8 +199,11 @@ GATEWAY_FAULTS: Mapping[str, GatewayFault] = {
 # The connector
 
 
-class FaultyConnector(MqttConnector):
-    """An `MqttConnector` whose gateway half does what it finds in the folder of instructions."""
+class Faulty(Connector):
+    """Mixed into a connector's class, before it: its gateway half does what it finds in the folder of instructions.
+
+    class FaultyConnector(Faulty, SomeConnector): ...
+    """
 
     def __attrs_post_init__(self) -> None:
         super().__attrs_post_init__()
@@ -212,14 +214,14 @@ class FaultyConnector(MqttConnector):
     async def serve_gateway(self, channels: GatewayChannels, health: HealthBoard, stop: trio.Event) -> None:
         instructions = Instructions.of_environment()
         if instructions is None:
-            await super().serve_gateway(channels, health, stop)
+            await super().serve_gateway(channels, health, stop)  # type: ignore[safe-super]
             return
         for source in channels.outbound.values():
             _make_faulty(source, instructions)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._act_while_running, instructions, nursery.cancel_scope)
             nursery.start_soon(self._act_when_connected, instructions, health)
-            await super().serve_gateway(channels, health, stop)
+            await super().serve_gateway(channels, health, stop)  # type: ignore[safe-super]
             nursery.cancel_scope.cancel()
         if stop.is_set():
             await _act(instructions, Moment.CLEANUP)

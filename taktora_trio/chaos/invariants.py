@@ -1,4 +1,4 @@
-"""What must hold after every fault. Pure: from what was seen before and after to what is wrong, in words."""
+"""Checks what must hold after every fault. Pure: from what was seen before and after to what is wrong, in words."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ class Snapshot:
 
     pids: Mapping[Half, int | None]
     processes: Sequence[Process]
-    """Below the supervisor."""
+    """Those below the supervisor."""
     files: int
-    """How many the domain has in /dev/shm."""
+    """The number that the domain has in /dev/shm."""
     gaps: Sequence[str]
-    """What the subscriber has missed so far."""
+    """The numbers that the subscriber has missed so far, in words."""
     broken_chains: Sequence[str]
-    """Where the health events did not join, so far."""
+    """The places where the health events did not join, so far."""
     largest_gap: float
     """Seconds between two ticks since the moment before."""
     failures: Set[str]
@@ -38,17 +38,17 @@ class Snapshot:
 
 
 def states_of(texts: Sequence[str]) -> str:
-    """The names of states, each with a space behind it, from their texts: `Down (why)` is `Down `."""
+    """Return the names of states, each with a space behind it, from their texts: `Down (why)` is `Down `."""
     return "".join(f"{text.partition(' ')[0]} " for text in texts)
 
 
 def events_match(fault: Fault, states: str) -> bool:
-    """Whether the app has seen what it should."""
+    """Return true if the app has seen what it should."""
     return re.fullmatch(fault.events, states) is not None
 
 
 def what_is_wrong(fault: Fault, before: Snapshot, after: Snapshot, states: str, helpers: int = 0) -> list[str]:
-    """Every promise that was broken; `helpers` are processes that the supervisor has besides its halves."""
+    """Return every promise that was broken; `helpers` are processes that the supervisor has besides its halves."""
     wrong = [f"the subscriber has missed something: {gap}" for gap in after.gaps[len(before.gaps) :]]
     wrong += [f"health events do not join: {link}" for link in after.broken_chains[len(before.broken_chains) :]]
     if not events_match(fault, states):

@@ -1,4 +1,4 @@
-"""Waiting for what announces nothing: a file, a lock's holder, the end of somebody else's child."""
+"""Waits for what announces nothing: a file, a lock's holder, the end of somebody else's child."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ class Incarnation:
 
 
 class Observer:
-    """What has been told by all incarnations of the app together."""
+    """Keeps what all incarnations of the app have told."""
 
     def __init__(self) -> None:
         self.app: Incarnation | None = None
@@ -51,7 +51,7 @@ class Observer:
         self.events: list[Health] = []
         """Every health event, in the order in which they were told."""
         self.broken_chains: list[str] = []
-        """Where an event did not go on from the state of the one before, or must not be, in words."""
+        """In words: events that did not go on from the state of the one before, or must not be."""
         self.failures: set[str] = set()
         """The kinds of failure that were told of, since it was asked to look anew."""
         self.changes = AsyncValue(0)
@@ -98,7 +98,7 @@ class Observer:
 
 
 def _state(text: str) -> str:
-    """The name of a state, from its text: `Down (why)` is `Down`."""
+    """Return the name of a state, from its text: `Down (why)` is `Down`."""
     return text.partition(" ")[0]
 
 

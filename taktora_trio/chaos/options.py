@@ -1,4 +1,4 @@
-"""What `taktora-trio chaos` can be told."""
+"""ChaosOptions: the options of `taktora-trio chaos`."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class ChaosOptions:
     """Start the deployment with --warm."""
 
     def replay(self, seed: int, faults: int) -> str:
-        """What to type to see the first `faults` of it again."""
+        """Return the command that shows the first `faults` of it again."""
         words = ["taktora-trio", "chaos", "--seed", str(seed), "--faults", str(faults)]
         if self.only:
             words += ["--only", *self.only]

@@ -22,7 +22,7 @@ _BLOCK = 2**16
 
 
 def is_private() -> bool:
-    """Whether /dev/shm is the one that `enter` has mounted, so that nobody else's files are there."""
+    """Return true if /dev/shm is the one that `enter` has mounted, so that nobody else's files are there."""
     mounts = [line.split() for line in Path("/proc/self/mountinfo").read_text().splitlines()]
     # proc(5): the mount point is field 5; file system and source follow the hyphen. The last one mounted is on top.
     here = [fields[fields.index("-") + 1 :] for fields in mounts if fields[4] == str(SHM)]
@@ -66,7 +66,7 @@ class Ballast:
 
 @contextlib.contextmanager
 def fill() -> Iterator[Ballast]:
-    """Nobody finds room in /dev/shm while the block lasts. Refuses to fill any other than our own."""
+    """Leave nobody any room in /dev/shm while the block lasts. Refuses to fill any other than our own."""
     if not is_private():
         raise RuntimeError(f"{SHM} is not ours to fill")
     path = SHM / "chaos-ballast"

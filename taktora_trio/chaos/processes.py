@@ -1,4 +1,4 @@
-"""What the kernel says of processes (proc(5))."""
+"""Processes, as the kernel shows them (proc(5))."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Process:
 
 
 def look_at(pid: int) -> Process | None:
-    """The process, if it exists."""
+    """Return the process, if it exists."""
     try:
         state, parent, *rest = process_stat(pid)
         command = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
@@ -42,7 +42,7 @@ def look_at(pid: int) -> Process | None:
 
 
 def descendants(pid: int) -> list[Process]:
-    """All below this process, zombies too."""
+    """Return all below this process, zombies too."""
     everybody = [found for name in os.listdir("/proc") if name.isdigit() and (found := look_at(int(name)))]
     family = {pid}
     while more := {process.pid for process in everybody if process.parent in family} - family:
@@ -51,7 +51,7 @@ def descendants(pid: int) -> list[Process]:
 
 
 def is_running(process: Process) -> bool:
-    """Whether it is still the same process, and no zombie: somebody else's to reap."""
+    """Return true if it is still the same process, and no zombie: that is somebody else's to reap."""
     now = look_at(process.pid)
     return now is not None and now.started == process.started and not now.is_zombie
 

@@ -18,7 +18,7 @@ _RESET = struct.pack("ii", 1, 0)  # SO_LINGER of 0 s: closing sends RST instead 
 
 
 class Mode(Enum):
-    """What happens to every connection, from now on."""
+    """Happens to every connection, from now on."""
 
     PASS = "pass"  # noqa: S105 - no password
     SLOW = "slow"
@@ -50,16 +50,16 @@ class Proxy:
         self._connections: set[_Connection] = set()
 
     @property
-    def url(self) -> str:
-        return f"mqtt://127.0.0.1:{self.port}"
+    def address(self) -> str:
+        return f"127.0.0.1:{self.port}"
 
     @property
     def connections(self) -> int:
-        """How many are open now."""
+        """The number of those that are open now."""
         return len(self._connections)
 
     def set_mode(self, mode: Mode, *, piece: int = _CHUNK, delay: float = 0.0) -> None:
-        """From now on; `piece` bytes at once and `delay` seconds before each are for `SLOW`."""
+        """Change the mode. `piece` bytes at once, and `delay` seconds before each, are for `SLOW`."""
         self._mode = mode
         self._piece, self._delay = (piece, delay) if mode is Mode.SLOW else (_CHUNK, 0.0)
         self._changed.set()
@@ -129,7 +129,7 @@ def _reset_on_close(stream: trio.SocketStream) -> None:
 
 @contextlib.asynccontextmanager
 async def open_proxy(server_port: int) -> AsyncIterator[Proxy]:
-    """A proxy on a free port of 127.0.0.1, while the block lasts; at its end every connection is reset."""
+    """Run a proxy on a free port of 127.0.0.1 while the block lasts; at its end every connection is reset."""
     async with trio.open_nursery() as nursery:
         listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
         proxy = Proxy(listeners[0].socket.getsockname()[1], server_port)

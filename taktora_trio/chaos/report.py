@@ -1,4 +1,4 @@
-"""What a chaos run shows while it runs, and what is left of it: a table, JSON, Markdown."""
+"""Report: shows results while a chaos run goes on, then a table, and writes JSON and Markdown."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ _COLOURS: Mapping[Verdict, str] = {"held": "green", "violated": "bold red", "ski
 
 @attrs.frozen(kw_only=True)
 class Result:
-    """What became of one fault. Times in seconds."""
+    """The result of one fault. Times in seconds."""
 
     index: int
     kind: str
     what: str
     parameters: Parameters = attrs.field(factory=dict)
     states: str = ""
-    """What the app saw, in order."""
+    """The states that the app saw, in order."""
     recovered: float | None = None
-    """From the fault until health was `Up`, and messages went both ways again."""
+    """The time from the fault until health was `Up`, and messages went both ways again."""
     largest_gap: float | None = None
-    """Between two ticks of the app; none where the app itself was the victim."""
+    """The longest time between two ticks of the app; `None` where the app itself was the victim."""
     repeats: int = 0
-    """Messages that came twice."""
+    """The number of messages that came twice."""
     files: int = 0
-    """How many the domain had in /dev/shm when it was over."""
+    """The number that the domain had in /dev/shm when it was over."""
     violations: Sequence[str] = ()
     note: str = ""
 
@@ -74,7 +74,7 @@ class Report:
             self._say(f"     [red]{escape(violation)}[/]")
 
     def tell_violation(self, last_lines: Sequence[str], replay: str) -> None:
-        """What to look at, and how to see it again."""
+        """Show the last log lines, and how to see it again."""
         self._say("the last lines of its log:")
         for line in last_lines:
             self._say(f"  {escape(line)}")
@@ -125,7 +125,7 @@ def _rows(results: Sequence[Result]) -> list[_Row]:
 
 
 def _short(states: str, most: int = 8) -> str:
-    """The states, the middle left out where there are many."""
+    """Shorten the states: the middle is left out where there are many."""
     names = states.split()
     if len(names) > most:
         names = [*names[: most // 2], "...", *names[-most // 2 :]]
@@ -138,7 +138,7 @@ def to_json(seed: int, results: Sequence[Result]) -> bytes:
 
 
 def to_markdown(results: Sequence[Result]) -> str:
-    """One line a kind."""
+    """Return a table with one line a kind."""
     lines = [
         "| fault | what happens | times | recovered (median) | longest | largest tick gap | repeats | result |",
         "|---|---|---:|---:|---:|---:|---:|---|",

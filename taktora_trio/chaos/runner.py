@@ -1,4 +1,4 @@
-"""Puts it together: starts everything, brings about each fault of the schedule, checks each promise."""
+"""Runs it: starts everything, brings about each fault of the schedule, checks each promise."""
 
 from __future__ import annotations
 
@@ -17,12 +17,11 @@ import trio
 from rich.console import Console
 
 from taktora_trio.chaos import private_shm
-from taktora_trio.chaos.app import NUMBERS_TOPIC
 from taktora_trio.chaos.faults import FAULTS, BrokenPromise, System, heal
 from taktora_trio.chaos.faulty import FOLDER_VARIABLE, Instructions
 from taktora_trio.chaos.invariants import Snapshot, events_match, states_of, what_is_wrong
+from taktora_trio.chaos.kit import Kit, load_kit
 from taktora_trio.chaos.looking import look_until
-from taktora_trio.chaos.mosquitto import find_mosquitto, open_mosquitto
 from taktora_trio.chaos.observer import Incarnation, open_observer
 from taktora_trio.chaos.options import ChaosOptions
 from taktora_trio.chaos.processes import Process, wait_until_gone
@@ -30,7 +29,6 @@ from taktora_trio.chaos.proxy import open_proxy
 from taktora_trio.chaos.report import Report, Result, to_json, to_markdown
 from taktora_trio.chaos.schedule import PlannedFault, plan
 from taktora_trio.chaos.subject import open_subject
-from taktora_trio.chaos.subscriber import open_subscriber
 from taktora_trio.chaos.telemetry import OBSERVER_VARIABLE
 from taktora_trio.errors import ConfigError
 from taktora_trio.runners.signals import stop_signals
@@ -48,7 +46,7 @@ _MAX_SEED = 2**32
 
 
 def list_faults() -> str:
-    """Every kind with what it is, a line each."""
+    """Return a line for each kind of fault."""
     return "\n".join(f"{kind:<22} {fault.what}" for kind, fault in FAULTS.items())
 
 
@@ -58,14 +56,15 @@ def run_chaos(options: ChaosOptions, arguments: Sequence[str]) -> int:
     May replace this process by one that has a /dev/shm of its own, with the same `arguments`. Raises `ConfigError`.
     """
     _check(options)
-    find_mosquitto()
+    kit = load_kit()
+    kit.check()
     kinds = options.only or tuple(kind for kind, fault in FAULTS.items() if options.warm or not fault.of_warm)
     if any(FAULTS[kind].fills_shm for kind in kinds):
         private_shm.enter(arguments)
     seed = random.SystemRandom().randrange(_MAX_SEED) if options.seed is None else options.seed
     planned = plan(seed, options.faults, {kind: FAULTS[kind].ranges for kind in kinds})
     report = Report(Console(), seed, len(planned))
-    chaos = _Chaos(planned, report, options, seed)
+    chaos = _Chaos(kit, planned, report, options, seed)
     report.begin()
     ended_by = trio.run(chaos.run_until_signal)
     report.finish()
@@ -96,7 +95,7 @@ def _check(options: ChaosOptions) -> None:
 
 @attrs.frozen
 class _Ending:
-    """A fault that has ended the run: what is known of it before the next run works."""
+    """A fault that has ended the run, as far as it is known before the next run works."""
 
     result: Result
     began: float
@@ -105,7 +104,10 @@ class _Ending:
 class _Chaos:
     """One execution of a schedule."""
 
-    def __init__(self, planned: Sequence[PlannedFault], report: Report, options: ChaosOptions, seed: int) -> None:
+    def __init__(
+        self, kit: Kit, planned: Sequence[PlannedFault], report: Report, options: ChaosOptions, seed: int
+    ) -> None:
+        self._kit = kit
         self._planned = deque(planned)
         self._report = report
         self._options = options
@@ -138,8 +140,8 @@ class _Chaos:
             instructions = Instructions(folder / "instructions")
             instructions.folder.mkdir()
             async with (
-                open_mosquitto(folder) as broker,
-                open_subscriber(broker.port, NUMBERS_TOPIC) as subscriber,
+                self._kit.open_broker(folder) as broker,
+                self._kit.open_subscriber(broker.port) as subscriber,
                 open_proxy(broker.port) as proxy,
                 open_observer(folder / "observer") as observer,
             ):
@@ -160,7 +162,8 @@ class _Chaos:
     async def _run_subject(self, system: System, environment: dict[str, str], ending: _Ending | None) -> _Ending | None:
         """Start the deployment and go through the schedule as far as the run lasts; return the fault that ended it."""
         more = ["--warm"] if self._options.warm else []
-        async with open_subject(self._domain, system.proxy.url, environment, more) as subject:
+        url = f"{self._kit.scheme}://{system.proxy.address}"
+        async with open_subject(self._kit.target, self._domain, url, environment, more) as subject:
             system.subject = subject
             await heal(system)
             started = await _is_settled(system)
@@ -206,7 +209,7 @@ class _Chaos:
                 self._planned.clear()
 
     async def _what_is_left(self, family: list[Process]) -> list[str]:
-        """After a run: processes and files that are still there, in words."""
+        """Return in words which processes and files are still there after a run."""
         wrong = []
         for process in await wait_until_gone(family, _END_TIMEOUT):
             wrong.append(f"left behind: process {process.pid}, {process.command}")
@@ -290,7 +293,7 @@ async def _end_run(system: System, planned: PlannedFault) -> _Ending:
 
 
 def _ended(ending: _Ending, started: bool) -> Result:
-    """What became of it, now that the next run works, or does not."""
+    """Complete its result, now that the next run works, or does not."""
     if started:
         return attrs.evolve(ending.result, recovered=trio.current_time() - ending.began - _QUIET)
     violations = [*ending.result.violations, "the next run did not come up"]

@@ -1,4 +1,4 @@
-"""Which fault comes when. Pure: the same seed gives the same schedule, and a longer one begins with the shorter."""
+"""The schedule of the faults. Pure: the same seed gives the same schedule, and a longer one begins with the shorter."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["Parameters", "PlannedFault", "Ranges", "plan"]
 
 Parameters: TypeAlias = Mapping[str, float]
 Ranges: TypeAlias = Mapping[str, tuple[float, float]]
-"""Of each parameter the least and the greatest value."""
+"""The least and the greatest value of each parameter."""
 
 
 @attrs.frozen
@@ -26,7 +26,7 @@ class PlannedFault:
 
 
 def plan(seed: int, count: int, kinds: Mapping[str, Ranges]) -> list[PlannedFault]:
-    """`count` faults in rounds: each round has every kind once, in an order and with parameters of its own."""
+    """Plan `count` faults in rounds: each round has every kind once, in an order and with parameters of its own."""
     dice = random.Random(seed)  # noqa: S311 - to be repeated, not to be secret
     planned: list[PlannedFault] = []
     while len(planned) < count and kinds:

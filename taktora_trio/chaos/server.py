@@ -3,35 +3,58 @@
 from __future__ import annotations
 
 import abc
+import contextlib
+import random
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import ClassVar
 
 import attrs
 import trio
 
 from taktora_trio.errors import ConfigError
 
-__all__ = ["Server"]
+__all__ = ["Broker", "Server", "free_port"]
 
 _START_TIMEOUT, _PAUSE = 20.0, 0.01
+_DRAWS = 100
 _LIFETIME = 3600  # seconds
 # It cannot notice that whoever started it was killed. An alarm outlives exec (alarm(2)) and then ends it.
 _LIMITED = "import os, signal, sys; signal.alarm(int(sys.argv[1])); os.execv(sys.argv[2], sys.argv[2:])"
 
 
+def free_port() -> int:
+    """Return a port of 127.0.0.1 that nobody uses now.
+
+    It is below those that the kernel gives to connections (ip(7), ip_local_port_range): else some other program's might
+    have it before the server is there, or while it is stopped. Raises `ConfigError`.
+    """
+    above = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    dice = random.SystemRandom()  # unlike the global one, nobody has seeded it to draw the same in every process
+    for _ in range(_DRAWS):
+        port = dice.randrange(max(1024, above - 20_000), above)
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
+    raise ConfigError("no port of 127.0.0.1 is free")
+
+
 @attrs.define
 class Server(abc.ABC):
-    """One that runs, and can be stopped and started again, always on the same port."""
+    """Can be stopped and started again, always on the same port."""
+
+    scheme: ClassVar[str] = "tcp"
+    """Of its URL."""
 
     port: int
     _process: trio.Process | None = attrs.field(default=None, init=False)
 
     @property
     def url(self) -> str:
-        return f"mqtt://127.0.0.1:{self.port}"
+        return f"{self.scheme}://127.0.0.1:{self.port}"
 
     @property
     def pid(self) -> int:
@@ -48,7 +71,7 @@ class Server(abc.ABC):
 
     @property
     def log(self) -> Path:
-        """Where its output goes; by default nowhere."""
+        """The file that its output goes to; by default nowhere."""
         return Path("/dev/null")
 
     async def start(self) -> None:
@@ -80,3 +103,11 @@ class Server(abc.ABC):
             self._process.send_signal(signum)
             await self._process.wait()
             self._process = None
+
+
+@attrs.define
+class Broker(Server):
+    """A server of the protocol under test, that can be told to refuse its clients."""
+
+    anonymous: bool = attrs.field(default=True, kw_only=True)
+    """True if a client without a user name may log in, from the next start on."""

@@ -19,7 +19,6 @@ from taktora_trio.transport.domain import Domain
 __all__ = ["Half", "Subject", "open_subject"]
 
 Half: TypeAlias = Literal["gateway", "plugin"]
-TARGET = "taktora_trio.chaos.app:deployment"
 _GATEWAY, _WARM = " taktora_trio gateway ", " taktora_trio.processes.child.zygote "  # in command lines
 _LIFETIME = 3600  # seconds, should whoever watches it be killed
 _STOP_TIMEOUT, _ORPHANS_TIMEOUT = 8.0, 8.0
@@ -33,19 +32,19 @@ class Subject:
         self.process = process
         self.domain = domain
         self.last_lines: deque[str] = deque(maxlen=_KEPT_LINES)
-        """What it has logged last."""
+        """The lines that it has logged last."""
         self.stderr_bytes = 0
 
     def pid(self, half: Half) -> int | None:
-        """The process that holds this half's role, if one does."""
+        """Return the process that holds this half's role, if one does."""
         return self.domain.holder(half)
 
     def processes(self) -> list[Process]:
-        """All below the supervisor."""
+        """Return all below the supervisor."""
         return descendants(self.process.pid)
 
     def newest_gateway(self) -> int | None:
-        """The gateway that was started last, though it may hold nothing yet."""
+        """Return the gateway that was started last, though it may hold nothing yet."""
         children = sorted(
             (process for process in self.processes() if process.parent == self.process.pid and not process.is_zombie),
             key=lambda process: process.started,
@@ -57,11 +56,11 @@ class Subject:
         return newest[0].pid if newest else None
 
     def zygote(self) -> int | None:
-        """The process that gateways are forked from, where there is one."""
+        """Return the process that gateways are forked from, if there is one."""
         return next((process.pid for process in self.processes() if _WARM in process.command), None)
 
     def signal(self, signum: signal.Signals, who: Half | Literal["supervisor"]) -> bool:
-        """Whether there was somebody to send it to."""
+        """Send a signal. Return false if there was nobody to send it to."""
         pid = self.process.pid if who == "supervisor" else self.pid(who)
         if pid is None:
             return False
@@ -97,10 +96,10 @@ class Subject:
 
 @contextlib.asynccontextmanager
 async def open_subject(
-    domain: Domain, broker_url: str, environment: Mapping[str, str], more: Sequence[str] = ()
+    target: str, domain: Domain, broker_url: str, environment: Mapping[str, str], more: Sequence[str] = ()
 ) -> AsyncIterator[Subject]:
     """Start it; `more` are further options of `run`. After the block it has ended, with all it has started."""
-    command = [sys.executable, "-m", "taktora_trio", "run", TARGET, "--mode", "split", "--await-broker"]
+    command = [sys.executable, "-m", "taktora_trio", "run", target, "--mode", "split", "--await-broker"]
     options = ["--broker", broker_url, "--domain", domain.name, "--log", "json", "--for", str(_LIFETIME), *more]
     process = await trio.lowlevel.open_process(
         [*command, *options],

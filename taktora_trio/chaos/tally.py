@@ -16,7 +16,7 @@ class Tally:
     repeats: int = 0
     """Messages that had come before: allowed, and counted."""
     gaps: list[str] = attrs.field(factory=list)
-    """What was left out or came too early, in words."""
+    """In words: numbers that were left out or came too early."""
 
     def add(self, series: str, number: int) -> None:
         expected = self.last.get(series, 0) + 1

@@ -37,7 +37,7 @@ class Tick(msgspec.Struct, frozen=True, tag=True):
     echoed: int
     """The number that came back last."""
     failure: str
-    """While health is `Down`: the kind of failure that is known by now."""
+    """The kind of failure that is known by now, while health is `Down`."""
 
 
 class Health(msgspec.Struct, frozen=True, tag=True):
@@ -53,7 +53,7 @@ Line: TypeAlias = Hello | Tick | Health
 
 
 class Order(msgspec.Struct, frozen=True):
-    """What the observer asks of the app."""
+    """An order of the observer to the app."""
 
     flood: bool
     """Send as fast as it goes, instead of at the usual pace."""
@@ -81,7 +81,7 @@ class Teller:
             self._waiting.clear()
 
     async def orders(self) -> AsyncIterator[Order]:
-        """What the observer asks for, as long as it is there."""
+        """Yield the orders of the observer, as long as it is there."""
         if self._connection is None:
             return
         with self._connection.dup() as reading:

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
+from typing import ClassVar
 
 import attrs
 import pytest
@@ -41,6 +42,8 @@ def nats_version() -> tuple[int, ...]:
 @attrs.define
 class Nats(Server):
     """A server that is started again with what it has kept."""
+
+    scheme: ClassVar[str] = "mqtt"
 
     folder: Path
     lines: Sequence[str] = ()

@@ -11,9 +11,10 @@ import attrs
 import pytest
 import trio
 
-from taktora_trio.chaos import faults, mosquitto, private_shm, runner
+from taktora_trio.chaos import faults, private_shm, runner
 from taktora_trio.chaos.command import chaos
 from taktora_trio.chaos.faults import FAULTS
+from taktora_trio.chaos.mqtt import mosquitto
 from taktora_trio.chaos.options import ChaosOptions
 from taktora_trio.errors import ConfigError
 from taktora_trio.transport.segments import SHM

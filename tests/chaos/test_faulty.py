@@ -110,7 +110,7 @@ async def test_nobody_takes_an_instruction_twice(instructions: Instructions) -> 
 
 def _run(broker: Mosquitto, domain: Domain, instructions: Instructions) -> AbstractAsyncContextManager[Command]:
     return open_run(
-        "taktora_trio.chaos.app:deployment",
+        "taktora_trio.chaos.mqtt.app:deployment",
         "split",
         broker,
         domain,

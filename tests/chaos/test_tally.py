@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taktora_trio.chaos.subscriber import _split
+from taktora_trio.chaos.mqtt.subscriber import _split
 from taktora_trio.chaos.tally import Tally
 
 

@@ -10,7 +10,7 @@ import time
 import trio
 
 from taktora_trio import ConnectorHost, Deployment, Down, MqttRouting, Outbound, RestartPolicy, Up
-from taktora_trio.chaos.faulty import FaultyConnector
+from taktora_trio.chaos.mqtt.connector import FaultyMqttConnector
 from taktora_trio.supervision.backoff import Backoff
 from tests.deployment.apps import TICKS, TRANSITIONS, tick
 
@@ -20,7 +20,7 @@ PLUGIN = RestartPolicy(backoff=QUICK, watchdog=1.0)
 QUIET = Outbound("quiet", str, MqttRouting("test/quiet"))
 
 faulty = Deployment(
-    "faulty", tick, [FaultyConnector([TICKS, TRANSITIONS])], gateway_policy=GATEWAY, plugin_policy=PLUGIN
+    "faulty", tick, [FaultyMqttConnector([TICKS, TRANSITIONS])], gateway_policy=GATEWAY, plugin_policy=PLUGIN
 )
 
 
@@ -31,7 +31,7 @@ async def hang(host: ConnectorHost) -> None:
     time.sleep(60)  # noqa: ASYNC251 - that is the fault
 
 
-hanging = Deployment("hanging", hang, [FaultyConnector([QUIET])], gateway_policy=GATEWAY, plugin_policy=PLUGIN)
+hanging = Deployment("hanging", hang, [FaultyMqttConnector([QUIET])], gateway_policy=GATEWAY, plugin_policy=PLUGIN)
 
 
 async def talk(host: ConnectorHost) -> None:
@@ -46,7 +46,7 @@ async def talk(host: ConnectorHost) -> None:
 talking = Deployment(
     "talking",
     talk,
-    [FaultyConnector([QUIET])],
+    [FaultyMqttConnector([QUIET])],
     gateway_policy=GATEWAY,
     plugin_policy=RestartPolicy(restart="never"),
 )
@@ -62,7 +62,7 @@ async def shout(host: ConnectorHost) -> None:
         await trio.sleep_forever()
 
 
-shouting = Deployment("shouting", shout, [FaultyConnector([QUIET])], gateway_policy=GATEWAY, plugin_policy=PLUGIN)
+shouting = Deployment("shouting", shout, [FaultyMqttConnector([QUIET])], gateway_policy=GATEWAY, plugin_policy=PLUGIN)
 
 
 async def have_children(host: ConnectorHost) -> None:
@@ -74,7 +74,7 @@ async def have_children(host: ConnectorHost) -> None:
 
 
 parental = Deployment(
-    "parental", have_children, [FaultyConnector([QUIET])], gateway_policy=GATEWAY, plugin_policy=PLUGIN
+    "parental", have_children, [FaultyMqttConnector([QUIET])], gateway_policy=GATEWAY, plugin_policy=PLUGIN
 )
 
 
@@ -87,4 +87,6 @@ async def tell_failure(host: ConnectorHost) -> None:
             print(*told, "|".join(failure.stderr_tail), flush=True)  # noqa: T201 - what a test reads
 
 
-telling = Deployment("telling", tell_failure, [FaultyConnector([QUIET])], gateway_policy=GATEWAY, plugin_policy=PLUGIN)
+telling = Deployment(
+    "telling", tell_failure, [FaultyMqttConnector([QUIET])], gateway_policy=GATEWAY, plugin_policy=PLUGIN
+)

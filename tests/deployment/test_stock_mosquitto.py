@@ -32,7 +32,7 @@ async def test_of_a_thousand_messages_of_qos_2_each_arrives_once(session: Kind, 
         open_mosquitto(tmp_path, DEFAULTS) as broker,
         open_client(broker.port, "test/#", qos=1) as client,
         open_proxy(broker.port) as proxy,
-        open_live([*CHANNELS, AT_LEAST_ONCE], session.options(proxy.url, **options), domain) as live,
+        open_live([*CHANNELS, AT_LEAST_ONCE], session.options(f"mqtt://{proxy.address}", **options), domain) as live,
         trio.open_nursery() as nursery,
     ):
         await live.until_up()

@@ -44,7 +44,7 @@ async def test_a_broker_that_stops_answering_before_the_end(
         open_client(broker.port, "test/parts") as client,
         open_proxy(broker.port) as proxy,
         open_command(
-            *("run", "tests.deployment.apps:in_two_parts", "--mode", mode, "--broker", proxy.url),
+            *("run", "tests.deployment.apps:in_two_parts", "--mode", mode, "--broker", f"mqtt://{proxy.address}"),
             *("--domain", domain.name, "--gateway-policy", "restart=never"),
             env={GO_ON: str(pipe)},
         ) as run,
