@@ -62,7 +62,7 @@ if TYPE_CHECKING:
     from taktora_trio.connectors.options import ConnectorOptions as ConnectorOptions
     from taktora_trio.connectors.settings import Setting as Setting
     from taktora_trio.connectors.settings import SettingValue as SettingValue
-    from taktora_trio.connectors.settings import Values as Values
+    from taktora_trio.connectors.settings import SettingValues as SettingValues
     from taktora_trio.connectors.stream import StreamConnection as StreamConnection
     from taktora_trio.errors import BackPressure as BackPressure
     from taktora_trio.errors import CodecError as CodecError
@@ -132,7 +132,7 @@ _PUBLIC = {
     "connectors.gateway": ("ConnectorGateway", "open_connector_gateway"),
     "connectors.mqtt": ("BrokerAddress", "LastWill", "MqttConnector", "MqttOptions", "MqttRouting"),
     "connectors.options": ("ConnectorOptions",),
-    "connectors.settings": ("Setting", "SettingValue", "Values"),
+    "connectors.settings": ("Setting", "SettingValue", "SettingValues"),
     "connectors.stream": ("StreamConnection",),
     "errors": (
         "BackPressure",

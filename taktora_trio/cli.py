@@ -277,7 +277,12 @@ def _options_of(name: str) -> set[str] | None:
     if name not in _TAKE_SETTINGS:
         return None
     command = app[name]
-    return {*command.help_flags, *(one for option in command.assemble_argument_collection() for one in option.names)}
+    return {*command.help_flags, *_names_of(command)}
+
+
+def _names_of(command: App) -> set[str]:
+    """Return the names of all options that it parses itself."""
+    return {name for option in command.assemble_argument_collection() if option.parse for name in option.names}
 
 
 def _parse_and_run(first: Sequence[str], shape: Shape | None) -> int | None:

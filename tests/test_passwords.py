@@ -185,6 +185,36 @@ def test_the_variable_moves_into_memory(execv: Exec, monkeypatch: pytest.MonkeyP
     assert read_secret(Path(path)) == b"s3cret\xff\n"
 
 
+def test_so_does_one_of_any_protocol(execv: Exec, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TAKTORA_BASE_STATION_PASSWORD", "of another")
+    monkeypatch.setenv("TAKTORA__PASSWORD", "of none")
+    monkeypatch.setenv(PASSWORD_VARIABLE, "s3cret")
+    command, *options = execv.hide(*RUN)
+    passwords = {options[0]: options[1], options[2]: options[3]}
+    assert passwords.keys() == {"--base-station-password-file", "--broker-password-file"}
+    assert read_secret(Path(passwords["--base-station-password-file"])) == b"of another"
+    assert [command, *options[4:]] == RUN
+    assert "TAKTORA__PASSWORD" in os.environ
+
+
+@pytest.mark.parametrize("form", [["--broker-password-file", "a=file"], ["--broker-password-file=a=file"]])
+def test_the_variable_goes_along_with_a_file_for_one_connector(
+    execv: Exec, monkeypatch: pytest.MonkeyPatch, form: list[str]
+) -> None:
+    monkeypatch.setenv(PASSWORD_VARIABLE, "s3cret")
+    command, option, path, *rest = execv.hide(*RUN, *form)
+    assert (option, [command, *rest]) == ("--broker-password-file", [*RUN, *form])
+    assert variable_of(Path(path)) == PASSWORD_VARIABLE
+
+
+@pytest.mark.parametrize("form", [["--broker", "a-1=mqtt://me:s3cret@host"], ["--broker=a-1=mqtt://me:s3cret@host"]])
+def test_of_a_url_for_one_connector_its_name_stays(execv: Exec, form: list[str]) -> None:
+    *_, shown = execv.hide(*RUN, *form)
+    before, _, path = shown.rpartition("@")
+    assert before == form[-1].partition("mqtt:")[0]
+    assert read_url(f"@{path}", "the file") == "mqtt://me:s3cret@host"
+
+
 def test_no_command_that_logs_in_goes_without_it() -> None:
     """`plugin` alone has the options of a broker and does not log in."""
     takes = {name for name in app if not name.startswith("-") and takes_settings(name)}

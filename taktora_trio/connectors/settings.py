@@ -13,7 +13,7 @@ from typing import ClassVar, Literal, Self, TypeAlias
 
 import attrs
 
-__all__ = ["Configurable", "Setting", "SettingValue", "Values"]
+__all__ = ["Configurable", "Setting", "SettingValue", "SettingValues"]
 
 Kind: TypeAlias = Literal["text", "path", "url", "secret"]
 
@@ -60,7 +60,7 @@ class SettingValue:
         return Path(self.text)
 
 
-Values: TypeAlias = Mapping[str, SettingValue]
+SettingValues: TypeAlias = Mapping[str, SettingValue]
 """A connector's values, by the setting's name."""
 
 
@@ -72,13 +72,13 @@ class Configurable:
     settings: ClassVar[Sequence[Setting]] = ()
     """What an operator may decide at the command line."""
 
-    def configured(self, values: Values) -> Self:
+    def configured(self, values: SettingValues) -> Self:
         """Return the same connector with these values instead of its own. Raises `ConfigError` for what can't be."""
         if values:
             raise NotImplementedError(f"{type(self).__name__} has settings: define configured(values)")
         return self
 
-    def unused(self, values: Values) -> Mapping[str, str]:
+    def unused(self, values: SettingValues) -> Mapping[str, str]:
         """Return the settings whose value would change nothing in this connector, each with the reason.
 
         A value that no connector has a use for is refused: to go without is not what the operator asked for. It is left

@@ -16,7 +16,7 @@ from typing import TypeAlias
 import attrs
 
 from taktora_trio.connectors.base import Connector
-from taktora_trio.connectors.settings import Setting, SettingValue, Values
+from taktora_trio.connectors.settings import Setting, SettingValue, SettingValues
 from taktora_trio.errors import ConfigError
 from taktora_trio.escaping import escaped
 from taktora_trio.runners.deployment import Deployment
@@ -43,7 +43,7 @@ class Settings:
         """True if one of them says by which name the other side knows a gateway."""
         return any(setting.identifies for setting, _ in self.given)
 
-    def of(self, connector: Connector) -> Values:
+    def of(self, connector: Connector) -> SettingValues:
         """Return the values for this connector: one with its name counts before one for all."""
         names = {setting.name for setting in connector.settings}
         mine = [(s.name, value) for s, value in self.given if s.name in names]

@@ -212,3 +212,13 @@ async def have_a_child(host: ConnectorHost) -> None:
 
 
 parent = Deployment("parent", have_a_child, [MqttConnector([TICKS])])
+
+# Two connectors, which may each have a broker of its own
+on_two_brokers = Deployment(
+    "on_two_brokers",
+    have_a_child,
+    [
+        MqttConnector([Outbound("ticks", int, MqttRouting("test/ticks", qos=1))], name=name)
+        for name in ("north", "south")
+    ],
+)

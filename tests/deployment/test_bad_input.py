@@ -149,6 +149,8 @@ async def test_an_unreachable_broker_can_be_awaited(domain: Domain) -> None:
         ("run", ECHO, "--mode", "split", "--domain", os.fsdecode(b"\xff")),
         ("run", os.fsdecode(b"\xff:\xff"), "--mode", "split"),
         ("run", ECHO, "--mode", "split", "--nonsense"),
+        ("run", ECHO, "--mode", "split", "--brokr", "mqtt://localhost"),
+        ("gateway", ECHO, "--broker", "mqtt=embedded"),
         ("run", ECHO, "--mode", "split", "--broker-password-file", "/no/such/file"),
         ("run", ECHO, "--mode", "split", "--broker", "mqtt://a:b@localhost", "--broker-password-file", "/dev/null"),
         ("plugin", ECHO, "--broker", "embedded"),

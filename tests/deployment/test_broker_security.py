@@ -134,6 +134,46 @@ async def test_a_password_works_and_is_never_shown(
         assert QUOTED not in said
 
 
+@pytest.mark.parametrize("mode", MODES)
+async def test_each_connector_has_a_broker_and_a_password_of_its_own(mode: str, tmp_path: Path, domain: Domain) -> None:
+    """One login is in the URL, the other one's password in a file or in the environment; none is shown anywhere."""
+    secrets = {"north": "n0rth-s3cret", "south": "s0uth-s3cret"}
+    async with contextlib.AsyncExitStack() as stack:
+        address = {}
+        for name, secret in secrets.items():
+            passwords = tmp_path / f"passwords-{name}"
+            passwords.touch(mode=0o600)
+            tool = find_mosquitto("mosquitto_passwd")
+            await trio.run_process([tool, "-b", str(passwords), name, secret])
+            lines = [f"password_file {passwords}", "user root"]
+            broker = await stack.enter_async_context(open_mosquitto(tmp_path, lines, anonymous=False))
+            address[name] = f"127.0.0.1:{broker.port}"
+        more, env = [], {"TAKTORA_BROKER_PASSWORD": secrets["south"]}
+        if mode == "split":
+            (tmp_path / "secret").write_text(secrets["south"])
+            more, env = ["--broker-password-file", f"south={tmp_path / 'secret'}"], {}
+        run = await stack.enter_async_context(
+            open_command(
+                *("run", "tests.deployment.apps:on_two_brokers", "--mode", mode, "--domain", domain.name),
+                *("--broker", f"north=mqtt://north:{secrets['north']}@{address['north']}"),
+                *(f"--broker=south=mqtt://south@{address['south']}", *more),
+                env=env,
+            )
+        )
+        for name in secrets:
+            await run.until_logged(f"{name}: connected to mqtt://{name}@{address[name]}")
+        await run.until_printed("a child is there")
+        pids = [process.pid for process in run.tree()]
+        shown = shown_anywhere(pids) + environments(pids)
+        [child] = [process for process in run.tree() if process.name() == "sleep"]
+        assert not [link for link in inherited(child) if link.startswith("/memfd:")]
+        run.signal(signal.SIGTERM)
+        assert await run.wait(5) == 0
+    said = shown + "\n".join(run.stderr + run.output)
+    assert f"mqtt://south@{address['south']}" in said
+    assert [secret for secret in secrets.values() if secret in said] == []
+
+
 @pytest.mark.parametrize("script", ["in_process", "split"])
 async def test_the_runner_scripts_hide_it_too(
     script: str, tmp_path: Path, password_lines: list[str], domain: Domain

@@ -15,7 +15,7 @@ from taktora_trio.connectors.mqtt import settings as mqtt_settings
 from taktora_trio.connectors.mqtt.options import MqttOptions
 from taktora_trio.connectors.mqtt.routing import MqttRouting
 from taktora_trio.connectors.mqtt.topics import check_shares
-from taktora_trio.connectors.settings import Setting, Values
+from taktora_trio.connectors.settings import Setting, SettingValues
 from taktora_trio.errors import ConfigError
 from taktora_trio.health import HealthBoard
 
@@ -68,10 +68,10 @@ class MqttConnector(Connector):
 
     # For whoever runs it
 
-    def configured(self, values: Values) -> Self:
+    def configured(self, values: SettingValues) -> Self:
         return attrs.evolve(self, options=mqtt_settings.configured(self.options, values, self.name))
 
-    def unused(self, values: Values) -> Mapping[str, str]:
+    def unused(self, values: SettingValues) -> Mapping[str, str]:
         return mqtt_settings.unused(self.options, values)
 
     @classmethod

@@ -8,7 +8,7 @@ import attrs
 
 from taktora_trio.connectors.mqtt.address import BrokerAddress
 from taktora_trio.connectors.mqtt.options import MqttOptions
-from taktora_trio.connectors.settings import Setting, Values
+from taktora_trio.connectors.settings import Setting, SettingValues
 
 __all__ = ["EMBEDDED", "SETTINGS", "configured", "unused"]
 
@@ -39,7 +39,7 @@ SETTINGS = (
 )
 
 
-def configured(options: MqttOptions, values: Values, name: str) -> MqttOptions:
+def configured(options: MqttOptions, values: SettingValues, name: str) -> MqttOptions:
     """Return the options with these values instead of their own, for the connector of this name."""
     broker = BrokerAddress.parse(values["broker"].text) if "broker" in values else options.broker
     if (password := values.get("broker-password-file")) and broker.username is not None and broker.password is None:
@@ -51,7 +51,7 @@ def configured(options: MqttOptions, values: Values, name: str) -> MqttOptions:
     return attrs.evolve(options, broker=broker, ca_file=ca_file, client_id=client_id)
 
 
-def unused(options: MqttOptions, values: Values) -> Mapping[str, str]:
+def unused(options: MqttOptions, values: SettingValues) -> Mapping[str, str]:
     """Return the values that have changed nothing in these options, each with the reason."""
     reasons: dict[str, str] = {}
     password, url = values.get("broker-password-file"), values.get("broker")
