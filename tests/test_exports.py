@@ -77,6 +77,38 @@ def test_every_module_says_what_it_is_and_exports_only_what_it_has(name: str) ->
     assert [entry for entry in exported if not hasattr(module, entry)] == []
 
 
+def test_to_declare_an_app_imports_no_shared_memory_and_changes_nothing_for_the_program_that_does() -> None:
+    code = """
+import logging, os, signal, sys, threading, warnings
+
+def present():
+    return (
+        sys.path[:], dict(os.environ), os.getcwd(), sys.excepthook, threading.active_count(), warnings.filters[:],
+        logging.root.handlers[:], logging.root.level, [signal.getsignal(each) for each in signal.valid_signals()],
+        len(os.listdir("/proc/self/fd")),
+    )
+
+before = present()
+import taktora_trio
+print(*(name for name in sys.modules if name.startswith("taktora_trio")))
+from taktora_trio import Outbound
+print(*sys.modules)
+from taktora_trio import ConfigError, Inbound, JsonCodec, MqttConnector, MqttRouting
+MqttConnector([Outbound("out", int, MqttRouting("t")), Inbound("in", int, MqttRouting("t"))])
+print(*sys.modules)
+import taktora_trio.host.host
+now = present()
+print([(one, other) for one, other in zip(before, now) if one != other])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True)
+    package, outbound, declared, changed = done.stdout.splitlines()
+    assert set(package.split()) == {"taktora_trio", "taktora_trio.startpath"}
+    rooms = {name.split(".")[1] for name in outbound.split() if name.startswith("taktora_trio.")}
+    assert rooms == {"channels", "errors", "startpath"}
+    assert {name.partition(".")[0] for name in declared.split()} & {"iceoryx2", "rich", *PROTOCOL_STACK} == set()
+    assert changed == "[]"
+
+
 @pytest.mark.parametrize("module", ["taktora_trio", "taktora_trio.cli", "taktora_trio.runners.plugin"])
 def test_the_plugin_half_imports_no_protocol_stack(module: str) -> None:
     code = f"import sys, {module}; print(*sorted({{name.partition('.')[0] for name in sys.modules}}))"

@@ -20,8 +20,6 @@ Node: TypeAlias = iox2.Node
 
 _NODE = 4 * PAGE
 
-iox2.set_log_level(iox2.LogLevel.Error)
-
 
 def config_of(domain: Domain) -> iox2.config.Config:
     """Return the iceoryx2 configuration for the domain's present files. Raises `TransportError` if it has no owner."""
@@ -41,6 +39,7 @@ async def open_node(domain: Domain, name: str) -> AsyncIterator[iox2.Node]:
 
     Raises `TransportError` (`SharedMemoryFull` is one) and `TooFewDescriptors`.
     """
+    iox2.set_log_level(iox2.LogLevel.Error)  # here, so that an import of ours changes nothing for others
     config = config_of(domain)
     try:
         async with reserve(config, _NODE, f"a node of domain {domain.name!r}"):

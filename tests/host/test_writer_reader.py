@@ -150,6 +150,33 @@ async def test_a_cancelled_receive_loses_nothing(domain: Domain) -> None:
         assert (await reader.receive()).value == 1
 
 
+async def test_every_32nd_message_lets_others_run_and_each_notices_a_cancellation(domain: Domain) -> None:
+    async with open_channel(domain, int, window=200) as (writer, reader), trio.open_nursery() as nursery:
+        turns = 0
+
+        async def count() -> None:
+            nonlocal turns
+            while True:
+                turns += 1
+                await trio.lowlevel.checkpoint()
+
+        nursery.start_soon(count)
+        await trio.lowlevel.checkpoint()
+        for work in (lambda: writer.send(1), reader.receive):
+            turns = 0
+            for _ in range(128):
+                await work()
+            assert 3 <= turns <= 5  # of two tasks in a batch, which comes first is left to chance
+        await writer.send(1)
+        for work in (lambda: writer.send(1), reader.receive):
+            with trio.CancelScope() as scope:
+                scope.cancel()
+                await work()
+            assert scope.cancelled_caught
+        assert (await reader.receive()).value == 1
+        nursery.cancel_scope.cancel()
+
+
 async def test_closing_wakes_who_waits(domain: Domain) -> None:
     async with open_channel(domain, int, window=1) as (writer, reader), trio.open_nursery() as nursery:
         await writer.send(1)
