@@ -1,6 +1,6 @@
-"""Validators of what an operator or an app declares: each raises `ConfigError`, naming the field and what it may be.
+"""Validators for attrs fields that an app declares. Each raises `ConfigError` with the field and what it may be.
 
-As attrs calls them: with the instance, the attribute, and the value. `bool` is no number here, though it is an `int`.
+`bool` is no number here, though it is an `int`.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def field_name(instance: object, attribute: attrs.Attribute[Any]) -> str:
 
 
 def optional(check: Validator) -> Validator:
-    """Also `None`."""
+    """Allow `None`, and what `check` allows."""
 
     def validate(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
         if value is not None:
@@ -45,7 +45,7 @@ def optional(check: Validator) -> Validator:
 
 
 def whole_number(least: int, most: int | None = None) -> Validator:
-    """An `int` from `least` to `most`."""
+    """Allow an `int` from `least` to `most`."""
     allowed = f"of at least {least}" if most is None else f"from {least} to {most}"
 
     def validate(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
@@ -57,7 +57,7 @@ def whole_number(least: int, most: int | None = None) -> Validator:
 
 
 def seconds(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
-    """A number of more than 0, and of no more than clocks and sockets can do with."""
+    """Allow a number of more than 0, and of no more than clocks and sockets can do with."""
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     if not is_number or not 0 < value <= YEAR:  # type: ignore[operator]
         name = field_name(instance, attribute)
@@ -65,13 +65,13 @@ def seconds(instance: object, attribute: attrs.Attribute[Any], value: object) ->
 
 
 def flag(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
-    """`True` or `False`."""
+    """Allow `True` and `False`."""
     if not isinstance(value, bool):
         raise ConfigError(f"{field_name(instance, attribute)} is {value!r}; use True or False")
 
 
 def instance_of(kind: type) -> Validator:
-    """An object of this class."""
+    """Allow an object of this class."""
 
     def validate(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
         if not isinstance(value, kind):
@@ -82,7 +82,7 @@ def instance_of(kind: type) -> Validator:
 
 
 def one_of(*allowed: object) -> Validator:
-    """One of these values, and of the same type: 1 is not `True`."""
+    """Allow one of these values, of the same type: 1 is not `True`."""
 
     def validate(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
         if not any(type(value) is type(choice) and value == choice for choice in allowed):

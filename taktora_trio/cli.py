@@ -1,4 +1,4 @@
-"""The `taktora-trio` command: parsing and help. What it does is in `launch`.
+"""The `taktora-trio` command: parsing and help. `launch` does the work.
 
 Options that a command does not know itself are settings of the deployment's connectors. They are taken out before the
 rest is parsed, and judged once the deployment is loaded (`runners/settings.py`).
@@ -204,7 +204,7 @@ app.command(
 
 
 def _policies(what: str | None, changes: Policies) -> dict[str, RestartPolicy]:
-    """The policies that `explain-policy` was asked for, by the half that they are for."""
+    """Return the policies to explain, by half; under an empty name if a policy itself was given."""
     gateway, plugin = changes.gateway_policy, changes.plugin_policy
     if what is not None and "=" in what:
         if gateway or plugin:

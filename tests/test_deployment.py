@@ -65,6 +65,10 @@ def test_policies_by_default() -> None:
     [
         (lambda: Deployment("a car", app, [connector()]), "deployment name 'a car'"),
         (lambda: Deployment("car", cast(Any, "app"), [connector()]), "its app is 'app'; it must be an async function"),
+        (
+            lambda: Deployment(cast(Any, app), cast(Any, "car"), [connector()]),
+            "name comes first: write",
+        ),
         (lambda: Deployment("car", app, []), "has no connectors"),
         (lambda: Deployment("car", app, [connector("a"), connector("b"), connector("a")]), "two connectors named 'a'"),
         (lambda: Deployment("car", app, cast(Any, connector())), "connectors are a list"),

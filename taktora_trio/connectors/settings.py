@@ -1,4 +1,4 @@
-"""Settings: what an operator may decide of a connector at the command line, and what a run asks of a connector.
+"""A connector's settings: options of the command line that it brings, and hooks that a run calls.
 
 A connector lists its settings. The commands take `--NAME VALUE` for every connector that has this setting, and
 `--NAME CONNECTOR=VALUE` for one connector. Deployments and runners know no protocol: they call the hooks below.
@@ -23,7 +23,7 @@ class Setting:
     """An option of the command line that a connector brings."""
 
     name: str
-    """Without the dashes: `ca-file`."""
+    """The option without its dashes, such as `ca-file`."""
     help: str
     kind: Kind = attrs.field(default="text", kw_only=True)
     """`text` and `path` are taken as they stand. A `url` may have a secret in it, and may be given as `@FILE`. A
@@ -36,24 +36,24 @@ class Setting:
 
     @property
     def option(self) -> str:
-        """As it is typed."""
+        """The option as it is typed, such as `--ca-file`."""
         return f"--{self.name}"
 
 
 @attrs.frozen
 class SettingValue:
-    """What was given for a setting."""
+    """A value that an operator has given for a setting."""
 
     text: str = attrs.field(repr=False)
-    """The text; of a `url` what is in its file, and of a `secret` nothing."""
+    """The text that was typed, or for a `url` the content of its file. Empty for a `secret`."""
     secret: bytes = attrs.field(default=b"", repr=False)
-    """The content of the file, for a `secret` alone."""
+    """The content of the file. Only a `secret` has it."""
     connector: str | None = None
     """The only connector that it is for; `None` if it is for each one that has the setting."""
     is_shared: bool = False
     """True if it is for several connectors."""
     variable: str | None = None
-    """The environment variable that it came by, if it did."""
+    """The environment variable that the value was taken from; `None` if it was typed."""
 
     @property
     def path(self) -> Path:
@@ -65,12 +65,12 @@ SettingValues: TypeAlias = Mapping[str, SettingValue]
 
 
 class Configurable:
-    """What a connector may add for whoever runs it. Every hook has a default that does nothing."""
+    """Base of `Connector`: hooks that a run calls. Override those that you need; each does nothing by default."""
 
     __slots__ = ()
 
     settings: ClassVar[Sequence[Setting]] = ()
-    """What an operator may decide at the command line."""
+    """The options that the connector brings to the command line."""
 
     def configured(self, values: SettingValues) -> Self:
         """Return the same connector with these values instead of its own. Raises `ConfigError` for what can't be."""

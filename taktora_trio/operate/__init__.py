@@ -1,1 +1,1 @@
-"""What an operator asks of a run from outside."""
+"""Commands for an operator who looks at a run from outside, or cleans up after it."""

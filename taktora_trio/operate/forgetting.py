@@ -1,4 +1,4 @@
-"""The `forget` command: has the other side forget a deployment that is gone for good."""
+"""The `forget` command: the other side forgets a deployment that is gone for good."""
 
 from __future__ import annotations
 

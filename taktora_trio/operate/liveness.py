@@ -1,4 +1,4 @@
-"""Whether a run lives, asked from outside: for a probe, where no supervisor hears its signs of life."""
+"""The `health` command: a probe from outside, where no supervisor gets the signs of life of a run."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class NotAlive(ConnectorError):
 
 
 def check_alive(domain: Domain, half: Half | None, max_age: float) -> list[str]:
-    """A line about each process of the run, or about the one that has this half; each has given a sign lately.
+    """Return a line about each process of the run, or about the one that has this half. Each has given a sign lately.
 
     Raises `NotAlive` if one is not there, or its last sign is more than `max_age` seconds old and none comes within
     3 seconds: the whole run may have been stopped, this process too, and have gone on just now. A gateway that waits
@@ -37,7 +37,7 @@ def check_alive(domain: Domain, half: Half | None, max_age: float) -> list[str]:
 
 
 def _check(domain: Domain, role: Role, max_age: float, until: float) -> str:
-    """Nothing announces a sign of life, so this looks again and again."""
+    """Return a line about one role's process. It looks again and again, since nothing announces a sign of life."""
     while True:
         pid = domain.holder(role)
         age = None if pid is None else silence(domain, role)

@@ -38,10 +38,10 @@ def _observers(value: Iterable[Observer]) -> tuple[Observer, ...]:
 
 @attrs.frozen
 class Deployment:
-    """What an operator runs, in either shape. Nothing in it names the shape. Raises `ConfigError` if it can't work."""
+    """An app and its connectors, which an operator runs in either shape. Raises `ConfigError` if it can't work."""
 
     name: str
-    """Also the default domain."""
+    """The deployment's name, and its domain where the operator names no other."""
     app: App | str | None
     """Called with a `ConnectorHost`; the deployment ends when it returns.
 
@@ -64,13 +64,15 @@ class Deployment:
     """
 
     observers: tuple[Observer, ...] = attrs.field(default=(), kw_only=True, converter=_observers)
-    """Told of the gateway's pumps, and of the app's items where it says `Executor(observers=host.observers)`.
+    """Notified of the gateway's pumps, and of the app's items where it says `Executor(observers=host.observers)`.
 
     In the split shape each half has its own, for each process imports the module that makes them; with
     `gateway_thread` they are called from two threads.
     """
 
     def __attrs_post_init__(self) -> None:
+        if not isinstance(self.name, str):
+            raise ConfigError("a deployment's name comes first: write Deployment(name, app, [connector])")
         check_name("deployment", self.name)
         try:
             _check_app(self.app)
@@ -93,7 +95,7 @@ class Deployment:
                 seen.add(id(channel))
 
     def with_policies(self, gateway: str | None, plugin: str | None) -> Deployment:
-        """The same deployment with some fields of its policies changed, each as `RestartPolicy.changed` reads them."""
+        """Return the deployment with some fields of its policies changed, as `RestartPolicy.changed` reads them."""
         return attrs.evolve(
             self,
             gateway_policy=self.gateway_policy.changed(gateway) if gateway else self.gateway_policy,
@@ -126,7 +128,7 @@ def _check_app(app: object) -> None:
 
 
 def _may_return_awaitable(app: FunctionType) -> bool:
-    """A lambda and a decorated function may return what an async function has made."""
+    """Return whether a call may give something to await: a lambda and a decorated function may pass on a coroutine."""
     return inspect.iscoroutinefunction(app) or app.__name__ == "<lambda>" or hasattr(app, "__wrapped__")
 
 

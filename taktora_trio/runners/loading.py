@@ -1,4 +1,4 @@
-"""Finding the deployment that an operator has named, as MODULE:DEPLOYMENT."""
+"""Finds the deployment that an operator has named, as MODULE:DEPLOYMENT."""
 
 from __future__ import annotations
 
@@ -20,9 +20,10 @@ __all__ = ["hiding_python", "load_app", "load_deployment"]
 
 
 def load_deployment(target: str) -> Deployment:
-    """Import `module:attribute`, as seen from the present folder. Raises `ConfigError` if there is none, in one line.
+    """Import `module:attribute`, as seen from the present folder, and return the deployment.
 
-    Whatever the import raises is told so, except for `KeyboardInterrupt` and `MemoryError`, which are nobody's input.
+    Raises `ConfigError`, in one line, if there is none, and for whatever the import raises, except for
+    `KeyboardInterrupt` and `MemoryError`, which are nobody's input.
     """
     module, name, attribute, folder, found = _load(target)
     if isinstance(found, Deployment):
@@ -63,7 +64,7 @@ def load_app(deployment: Deployment) -> App:
 
 
 def hiding_python(folder: str | None = None) -> dict[str, Path]:
-    """The modules in a folder (the present one) that are named as one of Python's own, by that name.
+    """Return the modules in a folder (the present one) that have the name of one of Python's own, by that name.
 
     Such a file is found instead of Python's own by whoever imports that later, or is not found itself.
     """
@@ -150,7 +151,7 @@ def _told_in_one_line(name: str, folder: str | None) -> Iterator[None]:
 
 
 def _place(exc: BaseException) -> str:
-    """Where it was raised."""
+    """Return the file and line where it was raised."""
     if isinstance(exc, SyntaxError) and exc.filename:
         return f"{escaped(exc.filename)}:{exc.lineno}"
     frames = traceback.extract_tb(exc.__traceback__)
@@ -162,7 +163,7 @@ def _file(module: ModuleType) -> str:
 
 
 def _hidden_by(module: ModuleType, name: str, folder: str | None) -> str:
-    """A remark about a module in that folder which was meant, and is not the one that was found."""
+    """Return a remark if another module of that name was found than the one in this folder."""
     meant = Path(folder or "", *name.split("."))
     for path in (meant.with_name(f"{meant.name}.py"), meant / "__init__.py"):
         if folder is not None and path.exists() and _file(module) != escaped(str(path)):
@@ -171,6 +172,6 @@ def _hidden_by(module: ModuleType, name: str, folder: str | None) -> str:
 
 
 def _hiding(folder: str | None) -> str:
-    """A remark about modules in that folder which may be in the way."""
+    """Return a remark about modules in that folder which may be in the way."""
     paths = ", ".join(escaped(str(path)) for path in hiding_python(folder).values())
     return f"; rename {paths}, named as Python's own" if paths else ""

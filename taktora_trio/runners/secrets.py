@@ -1,4 +1,4 @@
-"""Keeping what is secret off command lines and out of environments, logs and messages, on its way to the gateway.
+"""Keeps secrets off command lines and out of environments, logs and messages, on their way to the gateway.
 
 Passwords are secret, however they are given, and so is a URL with a password or a query. They travel in files in memory
 (memfd_create(2)), which a program inherits by their descriptors. Passwords are bytes: the same ones whatever the
@@ -28,7 +28,7 @@ __all__ = [
 ]
 
 TAKE_PASSWORD = ("run", "gateway", "forget")
-"""The commands that have a use for a password: those that log in somewhere."""
+"""The commands that log in somewhere, and need a password for it."""
 _VARIABLE = re.compile("TAKTORA_([A-Z0-9]+(?:_[A-Z0-9]+)*)_PASSWORD")
 _MOST = 65_535  # bytes of a secret: more than a login of any protocol takes
 _LARGEST = 2**20  # bytes: far more than a URL can have, so that no endless file fills the memory

@@ -34,7 +34,7 @@ _TARGET = re.compile("[!-~]*")  # visible ASCII
 
 
 def _bytes(value: bytes | str | None) -> bytes | None:
-    """A password is bytes (MQTT 5, section 3.1.3.6); a text stands for its UTF-8."""
+    """Return a password as the bytes that MQTT sends (MQTT 5, section 3.1.3.6): a text as UTF-8."""
     if not isinstance(value, str):
         return value
     try:
@@ -44,7 +44,7 @@ def _bytes(value: bytes | str | None) -> bytes | None:
 
 
 def _ascii(host: str) -> str:
-    """A host name as the resolver and TLS take it (IDNA 2008)."""
+    """Return a host name in the form that the resolver and TLS take (IDNA 2008)."""
     if isinstance(host, str) and not host.isascii():
         import idna  # most hosts need none of it
 
@@ -75,10 +75,10 @@ class BrokerAddress:
     tls: bool = attrs.field(default=False, validator=flag)
     username: str | None = attrs.field(default=None, validator=optional(mqtt_string))
     password: bytes | None = attrs.field(default=None, repr=False, converter=_bytes, validator=optional(binary))
-    """As it is sent; a `str` is converted to UTF-8."""
+    """The bytes that are sent. A `str` is converted to UTF-8."""
     transport: Transport = attrs.field(default="tcp", validator=one_of("tcp", "unix", "websocket"))
     path: str = attrs.field(default="", repr=lambda path: repr(_without_query(path)))
-    """Of the unix socket; or what the websocket asks for, path and query, quoted as it is to be sent (empty is `/`)."""
+    """The path of the unix socket; or the path and query of the websocket, quoted as they are sent (empty is `/`)."""
 
     def __attrs_post_init__(self) -> None:
         if self.transport == "unix":
@@ -93,7 +93,10 @@ class BrokerAddress:
 
     @classmethod
     def parse(cls, url: str) -> BrokerAddress:
-        """Raises `ConfigError` that says what is wrong, without repeating the URL: there may be a password in it."""
+        """Return the address that a URL stands for.
+
+        Raises `ConfigError`, which does not repeat the URL: there may be a password in it.
+        """
         parts, port = _split(url)
         if parts.scheme not in _SCHEMES or "://" not in url:
             scheme = parts.scheme if "://" in url and parts.scheme else "none"
@@ -129,17 +132,17 @@ class BrokerAddress:
 
     @property
     def bare_host(self) -> str:
-        """Without the zone, which means something on this machine alone: for TLS and HTTP (RFC 6874, section 1)."""
+        """The host without its zone, for TLS and HTTP. A zone is for this machine alone (RFC 6874, section 1)."""
         return self.host.partition("%")[0]
 
     @property
     def target(self) -> str:
-        """What a websocket asks for."""
+        """The path and query of the websocket's request."""
         return self.path if self.path.startswith("/") else f"/{self.path}"
 
     @property
     def url(self) -> str:
-        """All of it, the secrets too; `parse` makes the same address of it."""
+        """The whole URL, with the secrets. `parse` makes the same address of it."""
         password = "" if self.password is None else f":{quote(self.password, safe='')}"
         return self._text(password, self.path)
 
@@ -174,7 +177,7 @@ def _split(url: str) -> tuple[SplitResult, int | None]:
 
 
 def _unquoted(text: str) -> bytes:
-    """Bytes of a command line that are no UTF-8 came as surrogates, and are themselves again."""
+    """Return the bytes that a part of a URL stands for. A surrogate stands for a byte that was no UTF-8."""
     if _STRAY_PERCENT.search(text):
         raise _wrong("has a '%' that must be quoted as %25")
     return unquote_to_bytes(text.encode("utf-8", "surrogateescape"))
@@ -188,7 +191,7 @@ def _user(text: str) -> str:
 
 
 def _unquoted_zone(host: str) -> str:
-    """`fe80::1%25eth0` as RFC 6874 has it, or `fe80::1%eth0` as people write it."""
+    """Return a host with its zone as the system takes it, from `fe80::1%25eth0` (RFC 6874) or `fe80::1%eth0`."""
     address, percent, zone = host.partition("%")
     return address + percent + (os.fsdecode(_unquoted(zone[2:])) if zone.startswith("25") and zone[2:] else zone)
 

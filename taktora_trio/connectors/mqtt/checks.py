@@ -1,4 +1,4 @@
-"""Validators of what MQTT can carry, as those in `taktora_trio/checks.py`."""
+"""Validators for attrs fields that MQTT sends; they work as those in `taktora_trio/checks.py`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["binary", "mqtt_string", "protocol_names"]
 
 
 def mqtt_string(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
-    """What can be sent as a UTF-8 string of MQTT (MQTT 5, section 1.5.4)."""
+    """Allow a str that MQTT can send as a UTF-8 string (MQTT 5, section 1.5.4)."""
     name = field_name(instance, attribute)
     if not isinstance(value, str):
         raise ConfigError(f"{name} is {value!r}; it must be a str")
@@ -23,7 +23,7 @@ def mqtt_string(instance: object, attribute: attrs.Attribute[Any], value: object
 
 
 def binary(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
-    """What can be sent as binary data of MQTT (MQTT 5, section 1.5.6). The message does not show it."""
+    """Allow bytes that MQTT can send as binary data (MQTT 5, section 1.5.6). The error does not show them."""
     name = field_name(instance, attribute)
     if not isinstance(value, bytes):
         raise ConfigError(f"{name} is of type {type(value).__name__}; it must be bytes")
@@ -32,7 +32,7 @@ def binary(instance: object, attribute: attrs.Attribute[Any], value: object) -> 
 
 
 def protocol_names(instance: object, attribute: attrs.Attribute[Any], value: Sequence[object]) -> None:
-    """Names that TLS can offer: of 1 to 255 ASCII characters each (RFC 7301, section 3.1), 65535 bytes in all."""
+    """Allow names that TLS can offer: of 1 to 255 ASCII characters each (RFC 7301, section 3.1), 65535 bytes in all."""
     name = field_name(instance, attribute)
     for one in value:
         if not isinstance(one, str) or not one.isascii() or not 1 <= len(one) <= 255:

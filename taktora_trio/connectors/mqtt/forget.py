@@ -1,4 +1,4 @@
-"""Having the broker forget a client that is gone for good: its session, and its retained presence."""
+"""Has the broker forget a client that is gone for good: its session, and its retained presence."""
 
 from __future__ import annotations
 
@@ -51,9 +51,9 @@ async def check_is_gone(options: MqttOptions) -> None:
 async def forget_client(options: MqttOptions) -> None:
     """Have the broker delete the client's session, with the messages that wait in it, and its retained presence.
 
-    To connect with a clean session discards the one there was (MQTT 3.1.1, section 3.1.2.4), and an empty retained
-    message the one of its topic (section 3.3.1.3). What is kept on this machine about the session goes too. A gateway
-    that is connected as this client is thrown out. Raises `ConnectorError`.
+    A connection with a clean session discards the old session (MQTT 3.1.1, section 3.1.2.4), and an empty retained
+    message removes the retained one (section 3.3.1.3). This machine's record of the session is removed, too. A gateway
+    that is connected as this client loses its connection. Raises `ConnectorError`.
     """
     async with open_session(attrs.evolve(options, persistent=False, will=None), lambda message: None) as session:
         if options.presence_topic is not None:

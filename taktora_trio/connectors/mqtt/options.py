@@ -1,4 +1,4 @@
-"""The broker's address, and how to talk to it."""
+"""Options of an MQTT connector: how the gateway talks to its broker."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _LONGEST_NAME = "x" * 300  # more than a client id has that is made of a deploym
 
 @attrs.frozen
 class LastWill:
-    """What the broker publishes if the connection ends without a farewell (MQTT 3.1.1, section 3.1.2.5)."""
+    """A message that the broker publishes if the connection ends without a farewell (MQTT 3.1.1, section 3.1.2.5)."""
 
     topic: str = attrs.field(validator=lambda instance, attribute, value: check_topic(value))
     payload: bytes = attrs.field(validator=binary)
@@ -90,7 +90,7 @@ class MqttOptions(ConnectorOptions):
     ca_file: Path | None = attrs.field(default=None, converter=as_path)
     """For `mqtts://` and `wss://`: the certificate authorities to trust (PEM), instead of the system's."""
     cert_file: Path | None = attrs.field(default=None, converter=as_path)
-    """The client's own certificate and what leads from it to an authority (PEM), where the broker asks for one."""
+    """The client's certificate, with those that lead from it to an authority (PEM), for a broker that asks for one."""
     key_file: Path | None = attrs.field(default=None, converter=as_path)
     """The key of that certificate (PEM, without a password); `None` if it is in `cert_file` too."""
     alpn: tuple[str, ...] = attrs.field(default=(), converter=_names, validator=protocol_names)
@@ -101,10 +101,10 @@ class MqttOptions(ConnectorOptions):
     session: Literal["native", "aiomqtt", "memory"] = attrs.field(
         default="native", validator=[one_of("native", "aiomqtt", "memory"), _runs_here]
     )
-    """Which implementation of `sessions/` to use; `memory` has its broker inside the process, for tests. `aiomqtt`
+    """The implementation in `sessions/` to use; `memory` has its broker inside the process, for tests. `aiomqtt`
     needs Python 3.13 or older."""
     persistent: bool | None = attrs.field(default=None, validator=optional(flag))
-    """Whether the broker keeps subscriptions and messages (QoS 1 and 2) while the gateway is not connected, for the
+    """`True` has the broker keep subscriptions and messages (QoS 1 and 2) while the gateway is not connected, for the
     next connection of the same client id. `None` is yes if there is an inbound channel of QoS 1 or 2."""
     session_expiry: int = attrs.field(default=3600, validator=whole_number(0, 0xFFFF_FFFF))
     """How long the broker keeps them (MQTT 5; 4294967295 is for ever). With 3.1.1 the broker decides."""
@@ -128,13 +128,13 @@ class MqttOptions(ConnectorOptions):
 
     @property
     def presence_topic(self) -> str | None:
-        """`presence` with the client id; `None` where there is none to fill in, or another last will instead."""
+        """`presence` with the client id filled in; `None` if there is none yet, or another last will."""
         if self.presence is None or self.will is not None or (_CLIENT_ID in self.presence and self.client_id is None):
             return None
         return self.presence.replace(_CLIENT_ID, self.client_id or "")
 
     def tls_context(self) -> ssl.SSLContext | None:
-        """Raises `ConfigError` if a file that it names can't be used."""
+        """Return the context for TLS, or `None` without TLS. Raises `ConfigError` if a file can't be used."""
         if not self.broker.tls:
             return None
         try:

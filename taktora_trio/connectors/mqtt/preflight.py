@@ -1,4 +1,4 @@
-"""Before anything is started: is there something at the broker's address?"""
+"""A check before a run starts: something listens at the broker's address."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["check_reachable"]
 
 
 async def check_reachable(broker: BrokerAddress, seconds: float = 3.0) -> None:
-    """Raise `ConfigError` unless a connection can be made. Whether MQTT is spoken there, health will tell."""
+    """Raise `ConfigError` unless a connection can be made. It does not log in: health tells how that goes."""
     advice = "check --broker, start the broker, or use --await-broker to start without it"
     try:
         with trio.fail_after(seconds):

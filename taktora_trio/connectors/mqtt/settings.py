@@ -1,4 +1,4 @@
-"""What an operator may decide of an MQTT connector at the command line."""
+"""The options of the command line that an MQTT connector brings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A broker of our own on loopback (amqtt, an extra), so that a newcomer needs none. For demos, not for production.
+"""Runs a broker on loopback (amqtt, an extra), so that a newcomer needs none. For demos, not for production.
 
 It stands for the outside world, so it runs in a process of its own, in both deployment shapes.
 """

@@ -1,4 +1,4 @@
-"""The broker's process: `python -m taktora_trio.connectors.mqtt.embedded PORT`, ended by SIGTERM or with its parent."""
+"""The broker's process, `python -m taktora_trio.connectors.mqtt.embedded PORT`. Ends at SIGTERM, or with its parent."""
 
 from __future__ import annotations
 
