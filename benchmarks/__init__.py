@@ -1,4 +1,4 @@
-"""What the project promises of its speed and size, measured against peers in the same run.
+"""Measures the project's promises of speed and size, against peers in the same run.
 
 python -m benchmarks.run [--quick] [--json FILE]
 

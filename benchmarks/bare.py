@@ -1,4 +1,4 @@
-"""The hop of `one_hop.py` by bare iceoryx2 calls: what the library's channels are measured against.
+"""The hop of `one_hop.py` by bare iceoryx2 calls. The library's channels are measured against it.
 
 What makes it fair: the same 100 bytes copied in and copied out, envelopes of the same size, the same buffer, the same
 exact back-pressure (`DiscardData`, and the returned count checked), a notification with each message, and both ends
@@ -51,7 +51,7 @@ class Lane:
 
 
 class Sender:
-    """A publisher that tells of each message, and a listener that is told of room."""
+    """A publisher that notifies of each message, and a listener that is notified of room."""
 
     def __init__(self, data: Any, sent: Any, room: Any) -> None:
         publisher = data.publisher_builder().backpressure_strategy(iox2.BackpressureStrategy.DiscardData).create()
@@ -63,7 +63,7 @@ class Sender:
         self._kept = publisher, listener
 
     def offer(self, payload: bytes) -> bool:
-        """Whether there was room."""
+        """Send a message. Return false if there was no room."""
         sample = self._loan()
         ctypes.memmove(sample.payload_ptr, payload, message.LENGTH)
         if not sample.assume_init().send():
@@ -80,7 +80,7 @@ class Sender:
 
 
 class Receiver:
-    """A subscriber, a listener that is told of messages, and a notifier that tells of room twice per buffer."""
+    """A subscriber, a listener that is notified of messages, and a notifier that tells of room twice per buffer."""
 
     def __init__(self, data: Any, sent: Any, room: Any, window: int) -> None:
         subscriber = data.subscriber_builder().buffer_size(window).create()

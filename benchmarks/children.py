@@ -61,7 +61,7 @@ def open_python(
 
 
 def halves_of(supervisor: int) -> dict[str, int]:
-    """The process ids of a split deployment's halves, by name: `plugin` and `gateway`."""
+    """Return the process ids of a split deployment's halves, by name: `plugin` and `gateway`."""
     found: dict[str, int] = {}
     for child in psutil.Process(supervisor).children():
         command = child.cmdline()

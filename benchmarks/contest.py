@@ -38,30 +38,30 @@ _LIMIT = 3000  # seconds after which a deployment ends by itself, should this pr
 
 @attrs.frozen
 class Entry:
-    """Who takes part."""
+    """A client that takes part."""
 
     name: str
     """Unique; letters, digits and dashes."""
     module: str
-    """Of `benchmarks.peers`."""
+    """Its module in `benchmarks.peers`."""
     mode: Literal["in-process", "split"] | None = None
-    """The shape, of what runs through a gateway."""
+    """The shape, if it runs through a gateway."""
     options: Mapping[str, object] = attrs.field(factory=dict)
     """Fields of `control.Setting`."""
 
 
 @attrs.frozen
 class Flooded:
-    """What came of an order."""
+    """The outcome of an order."""
 
     rate: float
     """Messages a second, from the order to the arrival of the last at the independent subscriber."""
     cpu: Mapping[str, float]
-    """By process (`app`, `gateway`, `broker`): user and system time in us for each message."""
+    """User and system time in us for each message, by process (`app`, `gateway`, `broker`)."""
 
 
 class Contestant:
-    """One that runs, connected, and waits for orders."""
+    """A contestant that runs, is connected, and waits for orders."""
 
     def __init__(
         self,
@@ -73,9 +73,9 @@ class Contestant:
         domain: Domain | None,
     ) -> None:
         self.pids = pids
-        """By half, and the broker's."""
+        """The process ids, by half, and the broker's."""
         self.domain = domain
-        """Of what runs through a gateway."""
+        """Set if it runs through a gateway."""
         self._setting = told
         self._stream = stream
         self._answers = answers
@@ -199,7 +199,7 @@ async def open_contest() -> AsyncIterator[Contest]:
 
 
 async def _end_at_signal() -> None:
-    """A SIGTERM ends what was started, too."""
+    """Run; a SIGTERM ends all that was started, too."""
     with trio.open_signal_receiver(signal.SIGTERM) as signals:
         async for _ in signals:
             raise SystemExit("ended by SIGTERM")
@@ -207,7 +207,7 @@ async def _end_at_signal() -> None:
 
 @contextlib.asynccontextmanager
 async def _open_ready(*command: str) -> AsyncIterator[AsyncIterator[bytes]]:
-    """A Python process that has said it is ready: the lines that it says after that."""
+    """Start a Python process, wait until it says that it is ready, and yield the lines that it says after that."""
     async with open_python(*command, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         async with contextlib.aclosing(read_lines(process.stdout, unfinished=False)) as lines:

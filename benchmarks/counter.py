@@ -1,4 +1,4 @@
-"""The independent subscriber: counts what the broker hands out, and says when the last message of an order has come.
+"""The independent subscriber: counts the broker's messages, and says when the last one of an order has come.
 
 python -m benchmarks.counter PORT
 

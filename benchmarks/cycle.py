@@ -1,4 +1,4 @@
-"""What the executor costs a cycle: the same work by a hand-written loop, by its loop, and with its figures.
+"""The cost of the executor for a cycle: the same work by a hand-written loop, by its loop, and with its figures.
 
     python -m benchmarks.cycle [--quick]
 
@@ -45,7 +45,7 @@ async def _nothing(ctx: object) -> None:
 
 
 async def _by_hand(cycles: int) -> None:
-    """What somebody would write who wants none of it: receive, work, let others have their turn."""
+    """The loop to write without it: receive, work, let others have their turn."""
     reader = _Endless(cycles)
     while True:
         try:

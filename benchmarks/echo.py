@@ -1,4 +1,4 @@
-"""The other side of a round trip: what comes on a ping topic is published again, at QoS 1, on the pong topic beside it.
+"""The other side of a round trip: publishes each message on a ping topic again, at QoS 1, on the pong topic beside it.
 
 python -m benchmarks.echo PORT
 

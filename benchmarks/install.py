@@ -50,7 +50,7 @@ print(taken, len(sys.modules) - before, resident)
 
 
 class Environment:
-    """A virtual environment, and what was in it before anything was installed."""
+    """A virtual environment. It remembers what was in it before anything was installed."""
 
     def __init__(self, folder: Path) -> None:
         venv.create(folder, with_pip=True)

@@ -1,4 +1,4 @@
-"""How late is a 10 ms control item while its gateway fares badly, in four set-ups?
+"""The lateness of a 10 ms control item while its gateway fares badly, in four set-ups.
 
     python -m benchmarks.isolation                   all of it (20 minutes), and docs/isolation.{json,png,svg}
     python -m benchmarks.isolation --quick           a first look (2 minutes), with no files
@@ -150,7 +150,7 @@ async def _run(setup: Setup, fault: Fault, port: int, seconds: float, warm: bool
 
 
 def _nobodys_port() -> int:
-    """One at which connections are refused, as by a machine whose broker has died."""
+    """Return a port at which connections are refused, as by a machine whose broker has died."""
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
         port: int = one.getsockname()[1]
@@ -239,7 +239,7 @@ def _write_table(figures: Sequence[Figures], page: Path) -> None:
 
 
 def _plot(figures: Sequence[Figures], stem: Path) -> None:
-    """Each combination as a line from its p50 to its worst, with its p99 as a dot and its p99.9 as a tick."""
+    """Draw each combination as a line from its p50 to its worst, with its p99 as a dot and its p99.9 as a tick."""
     import matplotlib as mpl
 
     mpl.use("agg")

@@ -68,7 +68,7 @@ class Order(msgspec.Struct, frozen=True):
 
 
 class Result(msgspec.Struct, frozen=True):
-    """What the app has measured."""
+    """All that the app has measured."""
 
     lateness: list[float]
     """In seconds, of each slot. One that was missed counts as late by when the next one ran."""
@@ -196,7 +196,7 @@ deployment = _deployment()
 
 
 async def _speak_mqtt(order: Order, control: Control, connected: trio.Event) -> None:
-    """What an app would do that speaks MQTT itself: connect, carry, and begin anew whenever that fails."""
+    """Speak MQTT in the app itself: connect, carry, and begin anew whenever that fails."""
     import aiomqtt
     from trio_asyncio import aio_as_trio
 

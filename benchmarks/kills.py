@@ -37,14 +37,14 @@ _UP_WITHIN = 20.0
 class Outcome:
     kills: int
     at_start: int
-    """How many hit an incarnation that had not come Up yet."""
+    """The number that hit an incarnation that had not come Up yet."""
     start_errors: list[str]
     zombies: int
     descriptors: tuple[int, int]
-    """Of the app's process, before and after."""
+    """Those of the app's process, before and after."""
     threads: tuple[int, int]
     files: tuple[int, int]
-    """Of the domain in /dev/shm."""
+    """The files of the domain in /dev/shm."""
     exit_code: int
     seconds: float
 
@@ -60,7 +60,7 @@ class Outcome:
 
 @attrs.define
 class _Run:
-    """What the run's log has told so far."""
+    """The events that the run's log has told so far."""
 
     gateway: int = 0
     plugin: int = 0

@@ -28,7 +28,7 @@ _START_TIMEOUT, _IDLE, _RUN = 30.0, 1.0, 60.0
 
 
 async def measure_memory(rounds: int) -> list[Figure]:
-    """The median of `rounds` starts, after one that fills the bytecode cache."""
+    """Return the median of `rounds` starts, after one that fills the bytecode cache."""
     plugins, supervisors, gateways = [], [], []
     with tempfile.TemporaryDirectory() as cache:
         async with open_mosquitto() as port:

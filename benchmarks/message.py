@@ -1,4 +1,4 @@
-"""What every benchmark sends, 100 bytes or more: numbered, so that a lost or doubled message is noticed."""
+"""The messages of all benchmarks, of 100 bytes or more: numbered, so that a lost or doubled one is noticed."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def text(number: int, *, last: bool = False, length: int = LENGTH) -> bytes:
 
 
 def read_text(message: bytes) -> tuple[int, bool]:
-    """The number, and whether it is the last."""
+    """Return the number, and true if it is the last."""
     return int(message[:_DIGITS]), message[_DIGITS : _DIGITS + 1] == _LAST
 
 

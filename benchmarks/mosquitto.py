@@ -22,7 +22,7 @@ async def open_mosquitto() -> AsyncIterator[int]:
 
 
 def find_mosquitto() -> str:
-    """The path of the program. Raises `SystemExit` that says what to install."""
+    """Return the path of the program. Raises `SystemExit`, with what to install."""
     try:
         return mosquitto.find_mosquitto()
     except ConfigError as exc:

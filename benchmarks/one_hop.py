@@ -116,7 +116,7 @@ class _Bare(_Way):
 
 @attrs.define
 class _Rounds:
-    """What each round measured: of the channels, and of bare calls."""
+    """Return the figures of each round: of the channels, and of bare calls."""
 
     our_trips: list[float] = attrs.field(factory=list)
     bare_trips: list[float] = attrs.field(factory=list)

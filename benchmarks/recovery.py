@@ -1,4 +1,4 @@
-"""How fast the split shape notices that its gateway is gone, has it back, and what of it the app's own work feels.
+"""Times of the split shape: until it notices that its gateway is gone, until it has it back, and the app's own delay.
 
 python -m benchmarks.recovery [--quick] [--json FILE]
 
@@ -52,7 +52,7 @@ _TIMEOUT, _LIMIT = 20.0, 600
 
 @attrs.define
 class _Times:
-    """What was measured, in ms; ticks by how late they were."""
+    """The measurements, in ms; ticks by how late they were."""
 
     to_down: list[float] = attrs.field(factory=list)
     """SIGKILL to `Down` at the app."""
@@ -65,7 +65,7 @@ class _Times:
 
 
 async def measure_recovery(kills: int, hangs: int) -> list[Figure]:
-    """So many of each, with fresh processes and then with `--warm`."""
+    """Measure so many of each, with fresh processes and then with `--warm`."""
     fresh = await _measure(kills, hangs, "fresh")
     warm = await _measure(kills, hangs, "warm", "--warm")
     return [
@@ -126,7 +126,7 @@ def _percentiles(values: Sequence[float]) -> tuple[float, float, float, float]:
 
 
 class _Subject:
-    """The running deployment, and what its app and its supervisor have told."""
+    """The running deployment, with the reports of its app and its supervisor."""
 
     def __init__(self, domain: Domain) -> None:
         self._domain = domain
@@ -135,7 +135,7 @@ class _Subject:
         self._ticks: list[tuple[int, int]] = []
 
     async def next_event(self, state: str) -> Seen:
-        """The next one that leads to this state."""
+        """Return the next change that leads to this state."""
         with trio.fail_after(_TIMEOUT):
             async for seen in self._seen:
                 if seen.state == state:
@@ -165,7 +165,7 @@ class _Subject:
         return (restarted - stopped) * 1e3
 
     def ticks(self, begin: int, end: int) -> list[float]:
-        """How late each tick in that time was, in ms."""
+        """Return the lateness of each tick in that time, in ms."""
         return [lateness / 1e6 for at, lateness in self._ticks if begin <= at < end]
 
     def _gateway(self) -> int:
@@ -191,7 +191,7 @@ class _Subject:
 
 @contextlib.asynccontextmanager
 async def _open_subject(port: int, name: str, *more: str) -> AsyncIterator[_Subject]:
-    """The deployment at this broker, once it is up; `more` are options of `run`."""
+    """Start the deployment at this broker, and yield it once it is up; `more` are options of `run`."""
     domain = Domain(f"benchmark-recovery-{name}-{os.getpid()}")
     subject = _Subject(domain)
     run = ["taktora_trio", "run", "benchmarks.recovery_app:deployment", "--mode", "split", "--domain", domain.name]

@@ -1,4 +1,4 @@
-"""The app of `recovery.py`: it ticks, and tells when it did, and how its connector's health changes."""
+"""The app of `recovery.py`: it ticks, and tells the time of each tick and each change of its connector's health."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Ticks(msgspec.Struct, frozen=True, tag=True):
 
     at: list[int]
     lateness: list[int]
-    """In ns, against a grid that was fixed at the start, so that being late is never forgiven."""
+    """The lateness in ns, against a grid that was fixed at the start, so that being late is never forgiven."""
 
 
 Line: TypeAlias = Seen | Ticks

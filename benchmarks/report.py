@@ -28,9 +28,9 @@ class Figure:
     target: float
     unit: str
     at_most: bool
-    """Whether the target is a limit from above, or from below."""
+    """True if the target is a limit from above, false if it is one from below."""
     beside: str
-    """What the measured value was made of, side by side, for people."""
+    """The values that it was made of, side by side, for people."""
 
     @property
     def ok(self) -> bool:
@@ -38,12 +38,12 @@ class Figure:
 
 
 def median_of_ratios(ours: Sequence[float], theirs: Sequence[float]) -> float:
-    """Of each round by itself, since neighbours in time share the machine's mood."""
+    """Return the median of each round's own ratio, since neighbours in time share the machine's mood."""
     return statistics.median(our / their for our, their in zip(ours, theirs, strict=True))
 
 
 def percentile(values: Sequence[float], share: float) -> float:
-    """The smallest value that so large a share (0 to 1) of them do not exceed."""
+    """Return the smallest value that so large a share (0 to 1) of them do not exceed."""
     return sorted(values)[max(math.ceil(share * len(values)), 1) - 1]
 
 
@@ -78,7 +78,7 @@ def grid(rows: Sequence[Sequence[str]]) -> str:
 
 
 def machine() -> str:
-    """What the figures depend on, for people."""
+    """Return a line about the machine and the versions, for people."""
     packages = ", ".join(f"{name} {version(name)}" for name in ("trio", "iceoryx2", "aiomqtt", "paho-mqtt"))
     load = os.getloadavg()[0]
     return (

@@ -1,4 +1,4 @@
-"""What grows with the work, and how: channels, payloads and topic filters, through the split shape.
+"""The cost as work grows: channels, payloads and topic filters, through the split shape.
 
 python -m benchmarks.scaling [--quick] [--session NAME] [--json FILE]
 
@@ -43,16 +43,16 @@ _PER_CHANNEL = 17  # descriptors in each half; a little more than was measured, 
 
 @attrs.frozen(kw_only=True)
 class Effort:
-    """How much is measured, and so how long it takes."""
+    """The amounts to measure, which decide how long it takes."""
 
     channels: Sequence[int]
     filter_channels: Sequence[int]
-    """How many filters are tried as channels of an app."""
+    """The numbers of filters that are tried as channels of an app."""
     rounds: int
     messages: int
-    """In each flood."""
+    """The number of messages in each flood."""
     megabytes: int
-    """In a flood of large payloads, at most."""
+    """The greatest size of a flood of large payloads, in MB."""
     trips: int
 
 
@@ -64,7 +64,7 @@ FULL = Effort(channels=CHANNELS, filter_channels=(1, 100, 1_000), rounds=3, mess
 class ByChannels:
     channels: int
     start_seconds: float
-    """From the command to an app that has all its writers open and sees its connector up."""
+    """The time from the command to an app that has all its writers open and sees its connector up."""
     shared_bytes: int
     descriptors: dict[str, int]
     """By half."""
@@ -73,7 +73,7 @@ class ByChannels:
     rate: float
     """Messages a second at QoS 1."""
     cpu: dict[str, float]
-    """By process, in us for each message."""
+    """The CPU time in us for each message, by process."""
 
 
 @attrs.frozen(kw_only=True)
@@ -82,7 +82,7 @@ class ByPayload:
     """Bytes."""
     rate: float
     session_rate: float
-    """By the session alone."""
+    """The same by the session alone."""
     p50: float
     """Round trip, in us."""
     session_p50: float
@@ -93,10 +93,10 @@ class ByPayload:
 class ByFilters:
     filters: int
     tree: float
-    """To match one topic, in us."""
+    """The time to match one topic, in us."""
     naive: float
     minimal: float | None
-    """To find out which filters are to be subscribed, in ms; once a start. `None` where it would take too long."""
+    """The time to find out which filters to subscribe, in ms; once a start. `None` where it would take too long."""
     session_rate: float
     """Messages a second that the session alone receives and matches, at QoS 1."""
     app_rate: float | None
@@ -112,11 +112,11 @@ class Scaling:
     payloads: list[ByPayload]
     filters: list[ByFilters]
     left_out: list[str]
-    """For people: what this machine did not allow."""
+    """Remarks for people: what this machine did not allow."""
 
 
 async def measure_scaling(effort: Effort, session: str, where: str) -> Scaling:
-    """One deployment after the other, each with a broker that has nothing else to do."""
+    """Measure one deployment after the other, each with a broker that has nothing else to do."""
     left_out: list[str] = []
     async with open_contest() as contest:
         channels = [
@@ -207,7 +207,7 @@ async def _by_filters(contest: Contest, count: int, effort: Effort, session: str
 
 
 def _matching(count: int) -> tuple[float, float, float | None]:
-    """By the tree, and one by one, in us a topic; and the filters that are to be subscribed, in ms."""
+    """Return the times by the tree and one by one, in us a topic; and for the filters to subscribe, in ms."""
     filters = [f"plant/{number}/+/value" for number in range(count)]
     topics = [f"plant/{number * count // 50}/motor/value" for number in range(50)]
     tree = FilterTree((name, name) for name in filters)
@@ -259,12 +259,12 @@ def _medians(floods: Sequence[Flooded]) -> dict[str, float]:
 
 
 def _resident(pid: int) -> int:
-    """The second figure of proc_pid_statm(5)."""
+    """Return the resident size, the second figure of proc_pid_statm(5)."""
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * resource.getpagesize()
 
 
 def tables(scaling: Scaling) -> str:
-    """For people."""
+    """Return the figures as tables, for people."""
     channels = [
         [
             *("channels", "start, s", "shared, MB", "descriptors a half", "resident app, MB", "gateway, MB"),

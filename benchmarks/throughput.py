@@ -47,7 +47,7 @@ _HALVES = ("app", "gateway", "broker")
 
 @attrs.frozen(kw_only=True)
 class Effort:
-    """How much is measured, and so how long it takes."""
+    """The amounts to measure, which decide how long it takes."""
 
     rounds: int
     seconds: float
@@ -61,12 +61,12 @@ FULL = Effort(rounds=9, seconds=0.5, trips=500)
 
 @attrs.define
 class Results:
-    """Of one contestant, round by round."""
+    """The figures of one contestant, round by round."""
 
     entry: Entry
     floods: dict[QoS, list[Flooded]] = attrs.field(factory=lambda: {qos: [] for qos in QOS})
     p50: list[float] = attrs.field(factory=list)
-    """Of each round's round trips, in us."""
+    """The round trips of each round, in us."""
     p99: list[float] = attrs.field(factory=list)
 
     def rates(self, qos: QoS) -> list[float]:
@@ -82,7 +82,7 @@ class Results:
 
 
 def entries() -> tuple[list[Entry], list[str]]:
-    """Who takes part on this machine; and, for people, who does not, and what to install for it."""
+    """Return who takes part on this machine; and, for people, who does not, with what to install for it."""
     taking_part, missing = [], []
     for session in SESSIONS:
         options = {"session": session, "window": _WINDOW}
@@ -123,14 +123,14 @@ async def measure_throughput(effort: Effort, taking_part: Sequence[Entry]) -> di
 
 
 async def _warm_up(one: Contestant, effort: Effort) -> dict[QoS, int]:
-    """How many messages it is to be given at each QoS, so that a slow one does not hold up the rest."""
+    """Return the number of messages for it at each QoS, so that a slow one does not hold up the rest."""
     await one.trips(effort.trips // 4)
     lowest, highest = _COUNTS
     return {qos: min(max(int((await one.flood(qos, _WARM_UP)).rate * effort.seconds), lowest), highest) for qos in QOS}
 
 
 def figures_of(results: dict[str, Results]) -> list[Figure]:
-    """What is promised of the split shape with the fast session, as far as those it is compared with took part."""
+    """Return the promises about the split shape with the fast session, as far as its rivals took part."""
     ours = results.get(f"split-{SESSIONS[0]}")
     if ours is None:
         return []
@@ -176,7 +176,7 @@ def _compare(ours: Results, theirs: Results, qos: QoS, target: float) -> Figure:
 
 
 def side_by_side(results: dict[str, Results]) -> str:
-    """One line for each contestant, medians of all rounds: what comes out, and then what it costs."""
+    """Return a line for each contestant, medians of all rounds: its speed, and then its cost."""
     came = [["100 B", "QoS 0, msg/s", "QoS 1, msg/s", "round trip p50, us", "p99, us"]]
     cost = [["CPU us/msg", *(f"QoS {qos}: {half}" for qos in QOS for half in _HALVES)]]
     for name, one in results.items():
@@ -208,7 +208,7 @@ def to_json(results: dict[str, Results], figures: Sequence[Figure], where: str) 
 
 
 async def throughput_figures(quick: bool, say: Callable[[str], object]) -> list[Figure]:
-    """For `run.py`: the figures with targets; the table by the way."""
+    """Return the figures that have targets, for `run.py`; show the table by the way."""
     taking_part, missing = entries()
     results = await measure_throughput(QUICK if quick else FULL, taking_part)
     say("\n".join([side_by_side(results), *missing]))

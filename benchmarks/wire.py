@@ -30,7 +30,7 @@ def subscribe(connection: socket.socket, topic_filter: str, qos: int) -> None:
 
 
 def publish(topic: str, payload: bytes, packet_id: int = 0) -> bytes:
-    """A PUBLISH at QoS 1, or at QoS 0 without a packet id."""
+    """Encode a PUBLISH at QoS 1, or at QoS 0 without a packet id."""
     number = packet_id.to_bytes(2, "big") if packet_id else b""
     return _packet(PUBLISH | (2 if packet_id else 0), _text(topic) + number + payload)
 

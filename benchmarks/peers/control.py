@@ -1,4 +1,4 @@
-"""How a contestant is told what to do: lines of JSON over a unix socket, whatever its library and its loop.
+"""Orders for a contestant, and its answers: lines of JSON over a unix socket, whatever its library and its loop.
 
 It says `Hello` when it is connected to the broker, then answers each order when all of it is done.
 """
@@ -39,33 +39,33 @@ QoS: TypeAlias = Literal[0, 1]
 
 
 class Setting(msgspec.Struct, frozen=True, kw_only=True):
-    """What a contestant is started with."""
+    """The configuration of a contestant, fixed at its start."""
 
     name: str
     port: int
-    """The broker's, of 127.0.0.1."""
+    """The broker's port of 127.0.0.1."""
     socket: str
     at_once: int = 1
-    """How many publish calls it may await at the same time."""
+    """The number of publish calls that it may await at the same time."""
     session: Any = "aiomqtt"
-    """The name of one of the gateway's, as `MqttOptions` takes it."""
+    """The session's name, as `MqttOptions` takes it."""
     qos: tuple[QoS, ...] = (0, 1)
     channels: int = 1
-    """How many for each QoS."""
+    """The number of channels for each QoS."""
     filters: int = 0
-    """To how many topic filters it subscribes, besides `pong`."""
+    """The number of topic filters that it subscribes to, besides `pong`."""
     max_payload: int = 128
     window: int = 64
 
     def environment(self) -> dict[str, str]:
-        """By which `setting` finds it in the contestant, and in the processes that it starts."""
+        """Return the environment in which `setting` finds it, in the contestant and in the processes that it starts."""
         return {**os.environ, _VARIABLE: msgspec.json.encode(self).decode()}
 
     def topic(self, qos: int, channel: int = 0) -> str:
         return f"{counter.ROOT}{self.name}/{qos}/{channel}"
 
     def inflow_topic(self, number: int) -> str:
-        """What filter `number` matches, and no other does."""
+        """Return a topic that filter `number` matches, and no other does."""
         return f"{source.ROOT}{self.name}/{number}/unit/value"
 
     def inflow_filter(self, number: int) -> str:
@@ -85,9 +85,9 @@ class Flood(msgspec.Struct, frozen=True, tag=True):
 
     qos: QoS
     first: int
-    """The first number, of each channel."""
+    """The first number of each channel."""
     count: int
-    """How many on each channel."""
+    """The number of messages on each channel."""
     length: int
 
 
@@ -111,7 +111,7 @@ class Hello(msgspec.Struct, frozen=True, tag=True):
     """A contestant is connected."""
 
     pids: list[int]
-    """Of the processes in which its library runs."""
+    """The ids of the processes in which its library runs."""
 
 
 class Done(msgspec.Struct, frozen=True, tag=True):
@@ -138,7 +138,7 @@ decode_order = msgspec.json.Decoder(Order).decode
 
 
 def setting() -> Setting:
-    """What this process was started with."""
+    """Return the configuration that this process was started with."""
     return msgspec.json.decode(os.environ[_VARIABLE], type=Setting)
 
 
@@ -147,7 +147,7 @@ def encode(answer: Answer | Order) -> bytes:
 
 
 def orders(connection: socket.socket) -> Iterator[Order]:
-    """For a contestant that may block: each order, until whoever gives them is gone."""
+    """Yield each order, for a contestant that may block, until nobody is left to give one."""
     with connection.makefile("rb") as lines:
         for line in lines:
             yield decode_order(line)

@@ -63,7 +63,7 @@ class _Window:
 
 
 class _Inflow:
-    """What comes in: matched as the gateway does, and counted."""
+    """Matches inbound messages as the gateway does, and counts them."""
 
     def __init__(self, told: Setting) -> None:
         self._tree = FilterTree((told.inflow_filter(number), number) for number in range(told.filters))
@@ -81,7 +81,7 @@ class _Inflow:
             self._came.set()
 
     async def wait_for(self, count: int) -> int:
-        """When the message of that number came."""
+        """Return the time at which the message of that number came."""
         self._due, self._came = count, trio.Event()
         await self._came.wait()
         return self._at

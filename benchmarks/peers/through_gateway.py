@@ -71,7 +71,7 @@ async def run(host: ConnectorHost) -> None:
 
 
 class _Inflow:
-    """What comes in on all filters together."""
+    """Counts inbound messages on all filters together."""
 
     def __init__(self) -> None:
         self._count = 0
@@ -87,7 +87,7 @@ class _Inflow:
                 self._came.set()
 
     async def wait_for(self, count: int) -> int:
-        """When the message of that number came."""
+        """Return the time at which the message of that number came."""
         self._due, self._came = count, trio.Event()
         await self._came.wait()
         return self._at

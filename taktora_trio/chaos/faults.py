@@ -53,7 +53,7 @@ class Fault:
     """One kind of fault."""
 
     what: str
-    """For people, in a few words."""
+    """A few words for people."""
     inject: Inject
     """Brings it about, and heals it where nobody else would."""
     events: str
@@ -141,7 +141,7 @@ async def _restart_broker(system: System, parameters: Parameters) -> None:
 
 
 async def _refuse_login(system: System, parameters: Parameters) -> None:
-    """A refused login is tried again only after half a minute, so in the end there is a new gateway."""
+    """Refuse the login. It is tried again only after half a minute, so in the end there is a new gateway."""
     await _stop_broker(system, signal.SIGTERM)
     system.broker.anonymous = False
     await system.broker.start()

@@ -18,12 +18,12 @@ __all__ = ["Kit", "load_kit"]
 
 @attrs.frozen(kw_only=True)
 class Kit:
-    """One protocol's."""
+    """The parts that one protocol brings."""
 
     target: str
     """MODULE:DEPLOYMENT of the deployment under test."""
     scheme: str
-    """Of the URL that it connects to."""
+    """The scheme of the URL that it connects to."""
     check: Callable[[], object]
     """Raises `ConfigError` that says what has to be installed first."""
     open_broker: Callable[[Path], AbstractAsyncContextManager[Broker]]

@@ -30,14 +30,14 @@ class Incarnation:
     series: str
     connection: trio.SocketStream
     tick: Tick | None = None
-    """The last one."""
+    """The tick that came last."""
     largest_gap: float = 0.0
     """Seconds between two ticks, since it was asked to look anew."""
     health: str = "Connecting"
     alive: bool = True
 
     def gap_now(self) -> float:
-        """The largest gap, with the one that has not ended yet."""
+        """Return the largest gap, with the one that has not ended yet."""
         silence = time.monotonic() - self.tick.at if self.tick and self.alive else 0.0
         return max(self.largest_gap, silence)
 
@@ -47,13 +47,13 @@ class Observer:
 
     def __init__(self) -> None:
         self.app: Incarnation | None = None
-        """The one that came last."""
+        """The incarnation that came last."""
         self.events: list[Health] = []
         """Every health event, in the order in which they were told."""
         self.broken_chains: list[str] = []
         """In words: events that did not go on from the state of the one before, or must not be."""
         self.failures: set[str] = set()
-        """The kinds of failure that were told of, since it was asked to look anew."""
+        """The kinds of failure that the app has seen since `clear` was called on this."""
         self.changes = AsyncValue(0)
         """Another value after each line."""
 

@@ -23,7 +23,7 @@ class Process:
     state: str
     """One letter: `R`, `S`, `D` for a living one, `T` for a stopped one, `Z` for a zombie."""
     started: int
-    """In clock ticks since boot: with the process id it tells processes apart."""
+    """Its start in clock ticks since boot: with the process id it tells processes apart."""
     command: str
 
     @property

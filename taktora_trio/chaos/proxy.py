@@ -22,7 +22,7 @@ class Mode(Enum):
 
     PASS = "pass"  # noqa: S105 - no password
     SLOW = "slow"
-    """In small pieces, each after a delay."""
+    """Everything passes in small pieces, each after a delay."""
     STALL = "stall"
     """Nothing passes, and all of it does later."""
     REFUSE = "refuse"
@@ -37,7 +37,7 @@ class _Connection:
 
 
 class Proxy:
-    """In front of one server. Use `open_proxy`."""
+    """A proxy in front of one server. Use `open_proxy`."""
 
     def __init__(self, port: int, server_port: int) -> None:
         self.port = port

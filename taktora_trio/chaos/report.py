@@ -105,7 +105,7 @@ class _Row:
 
 
 def _rows(results: Sequence[Result]) -> list[_Row]:
-    """One for each kind, in the order in which they came first."""
+    """Return one row for each kind, in the order in which they came first."""
     rows = []
     for kind in dict.fromkeys(result.kind for result in results):
         mine = [result for result in results if result.kind == kind]

@@ -20,7 +20,7 @@ class PlannedFault:
     """One fault of a schedule."""
 
     index: int
-    """From 1."""
+    """Its place, counted from 1."""
     kind: str
     parameters: Parameters
 

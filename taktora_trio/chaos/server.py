@@ -47,7 +47,7 @@ class Server(abc.ABC):
     """Can be stopped and started again, always on the same port."""
 
     scheme: ClassVar[str] = "tcp"
-    """Of its URL."""
+    """The scheme of its URL."""
 
     port: int
     _process: trio.Process | None = attrs.field(default=None, init=False)

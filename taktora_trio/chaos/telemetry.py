@@ -1,4 +1,4 @@
-"""What the app under test tells its observer, and is told: lines of JSON through a unix socket."""
+"""Lines of JSON through a unix socket: the app under test reports to its observer, which gives it orders."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _BUFFER_LIMIT = 1 << 20  # bytes kept for an observer that does not listen
 
 
 class Hello(msgspec.Struct, frozen=True, tag=True):
-    """The first line: which process this is, and under which name it counts its messages."""
+    """The first line: the process, and the series in which it counts its messages."""
 
     pid: int
     series: str

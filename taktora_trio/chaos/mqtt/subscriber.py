@@ -77,7 +77,7 @@ def _packet(kind: int, body: bytes) -> bytes:
 
 
 def _split(data: bytes) -> tuple[list[tuple[int, bytes]], bytes]:
-    """The complete packets, each with its first byte, and what is left (section 2.2.3: the remaining length)."""
+    """Return the complete packets, each with its first byte, and the rest (section 2.2.3: the remaining length)."""
     packets: list[tuple[int, bytes]] = []
     start = 0
     while True:
