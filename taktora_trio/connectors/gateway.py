@@ -20,7 +20,7 @@ from taktora_trio.transport.health import GatewayIdentity, HealthReporter, open_
 from taktora_trio.transport.node import Node
 from taktora_trio.transport.reservation import reserve
 from taktora_trio.transport.segments import free_bytes
-from taktora_trio.transport.services import batches
+from taktora_trio.transport.services import in_batches
 from taktora_trio.transport.sink import PayloadSink, open_sink
 from taktora_trio.transport.source import PayloadSource, open_source
 from taktora_trio.transport.turn import GIVE_WAY
@@ -154,7 +154,7 @@ async def _open_channels(
 ) -> GatewayChannels:
     outbound: dict[str, PayloadSource] = {}
     inbound: dict[str, PayloadSink] = {}
-    for batch in batches(connector.channels):
+    for batch in in_batches(connector.channels):
         specs = {channel.name: channel_spec(connector, channel) for channel in batch}
         needed = sum(specs[channel.name].end_bytes(writes=channel.direction == "in") for channel in batch)
         if len(outbound) + len(inbound) > 0:

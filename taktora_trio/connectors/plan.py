@@ -8,7 +8,7 @@ from typing import Any
 from taktora_trio.channels import ChannelDescriptor
 from taktora_trio.connectors.base import Connector
 from taktora_trio.transport.descriptors import END, check_descriptors
-from taktora_trio.transport.services import HEALTH_PAYLOAD, ServiceSpec
+from taktora_trio.transport.spec import HEALTH_PAYLOAD, ServiceSpec
 
 __all__ = ["channel_spec", "check_ends", "health_spec", "specs_of"]
 

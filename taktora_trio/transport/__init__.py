@@ -1,19 +1,35 @@
 """Shared memory: the only package that imports iceoryx2.
 
-segments.py   our files in /dev/shm itself, and the room that is left there
-descriptors.py  how many descriptors it takes, and why something could not be opened
-folder.py     the user's folder, and the files of each run: names are checked before they are used
-locks.py      who has which role
-doorbell.py   waiting for an owner that is not there yet
-domain.py     a deployment's private corner of shared memory: its roles, its files, readiness, its nodes
-services.py   each channel's services: names, sizes, created by one process and opened by the other
-reservation.py    taking memory when something is opened, so that a full /dev/shm hurts nobody who is open
-sizing.py     how many bytes of /dev/shm they will take, before any is taken
-envelope.py   the one wire form
-cursor.py     how far a channel has come
-ports.py      one publisher or subscriber of envelopes
-wakeup.py     waiting for the peer under trio
-source.py     the gateway's end of an outbound channel
-sink.py       the gateway's end of an inbound channel
-health.py     the service by which a gateway tells its health
+A domain, a deployment's private corner of shared memory (no iceoryx2 yet):
+
+domain          its names, its roles, its files, and readiness
+orphans         seeing to the end of halves whose supervisor was killed
+folder          the user's folder, and the files of each run: names are checked before they are used
+locks           the locks on roles
+doorbell        waiting for an owner that is not there yet
+pulse           life signs of those who have a role
+machine         the identity of this machine
+
+Memory, reserved so that a full /dev/shm hurts nobody who is open:
+
+segments        our files in /dev/shm itself, and the memory that is left there
+reservation     memory is looked for before something is created, and set aside after it
+pages           setting pages aside
+turn            the processes of a domain open things in turn
+pauses          waiting between tries
+descriptors     descriptors that are needed, and why something could not be opened
+sizing          the memory of a whole deployment, computed before any is taken
+
+Services and ports:
+
+node            a process's iceoryx2 node in a domain
+spec            the specification of a channel's services, and the bytes it comes to
+services        services are created by one process, and opened by the others
+attaching       opening ports
+wakeup          waiting for the peer under trio
+envelope        the one wire form
+cursor          counters that outlive both ends of a channel
+ports           one publisher or subscriber of envelopes
+source, sink    the gateway's ends of a channel, for raw payloads
+health          the service by which a gateway says how it is
 """

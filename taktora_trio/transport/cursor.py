@@ -1,6 +1,6 @@
-"""How far a channel has come: counters in a small file of the domain, which outlives both ends of the channel.
+"""Cursors: the counters of a channel, in a small file of the domain that outlives both ends of the channel.
 
-From them a writer knows when its window is full, and a reader that takes over from a killed one where to go on.
+They tell a writer when its window is full, and a reader that takes over from a killed one where to go on.
 
 (An iceoryx2 blackboard would not do: after its writer was killed, no other can be opened.)
 """
@@ -25,14 +25,17 @@ _LIMIT = 2**62  # a million messages a second would get there in 146,000 years
 
 
 class Cursor:
-    """Counters in shared memory: aligned 8-byte stores, never torn, each written by one end alone.
+    """The counters of one channel, in shared memory: aligned 8-byte stores, never torn, each written by one end alone.
 
-    `counters[SENT]`, the publisher's, is the sequence number of the last envelope that was sent; `counters[DONE]`, the
-    subscriber's, the one up to which every envelope is acknowledged: nobody needs it any more. `counters[INTENDED]` is
-    the publisher's too: the number that it was about to send; for one that is killed right after it has sent can't say
-    so any more. `counters[BEGUN]`, the subscriber's, is the last one that it has begun to pass on, where that matters.
-    They are a plain view, for they are looked at for every message. The peer has them mapped, too, and may be broken:
-    what is read there can be any number.
+    Each is a sequence number of envelopes:
+
+    `counters[INTENDED]`  the one that the publisher was about to send (one that is killed behind that may have sent it)
+    `counters[SENT]`      the last one that the publisher has sent
+    `counters[BEGUN]`     the last one that the subscriber has begun to pass on, where that matters
+    `counters[DONE]`      the one up to which the subscriber has acknowledged all: nobody needs those any more
+
+    They are a plain view, for they are looked at for every message. The peer has them mapped, too, and may be broken,
+    so any number can be read there.
 
     Raises `SharedMemoryFull` if /dev/shm has no page for it, and `TooFewDescriptors`.
     """
@@ -53,11 +56,11 @@ class Cursor:
         self._doubted = False
 
     def used(self) -> int:
-        """The last sequence number that may have been sent, to go on from; 0 instead of one that can't be."""
+        """Return the last sequence number that may have been sent, to go on from; 0 for one that can't be."""
         return self._believed(max(self.counters[SENT], self.counters[INTENDED]))
 
     def begun(self) -> int:
-        """The last one that was begun to be passed on; 0 instead of one that can't be."""
+        """Return the last number that a subscriber has begun to pass on; 0 for one that can't be."""
         begun = self.counters[BEGUN]
         if begun <= self.used():
             return begun
@@ -71,7 +74,7 @@ class Cursor:
         return 0
 
     def acknowledged(self, first: int, last: int) -> int:
-        """Up to which number from `first` to `last` all is acknowledged; `first` where the word says anything else."""
+        """Return the number up to which all is acknowledged, or `first` for one that is not from `first` to `last`."""
         if first <= (done := self.counters[DONE]) <= last:
             return done
         if done > last:
@@ -79,7 +82,7 @@ class Cursor:
         return first
 
     def not_acknowledged(self, history: int) -> int:
-        """How many of the last `history` envelopes are for a new reader; where in doubt all of them."""
+        """Return the number of the last `history` envelopes that a new reader is to get; in doubt all of them."""
         missing = self.counters[SENT] - self.counters[DONE]
         if missing < 0 and self.counters[DONE] > self.used():
             self.doubt()
@@ -87,14 +90,14 @@ class Cursor:
         return min(max(missing, 0), history)
 
     def doubt(self) -> None:
-        """Say once what can't be."""
+        """Log, once, that the counters say what can't be."""
         if not self._doubted:
             self._doubted = True
             sent, done = self.counters[SENT], self.counters[DONE]
-            told = (
+            impossible = (
                 "%s: its cursor says that %d messages were sent and %d acknowledged, which can't be and is not believed"
             )
-            log.error(told, self._service, sent, done)
+            log.error(impossible, self._service, sent, done)
 
     def close(self) -> None:
         self.counters.release()

@@ -13,15 +13,15 @@ __all__ = ["END", "SERVICE", "TooFewDescriptors", "check_descriptors", "refusal"
 
 # Measured with iceoryx2 0.10 (a test compares).
 SERVICE = 6
-"""What the process that keeps a service has open for it, and for its two event services."""
+"""Descriptors of the process that keeps a service, for it and for its two event services."""
 END = 18
-"""What a process has open at most for one end of a service."""
+"""Descriptors of a process for one end of a service, at most."""
 
 _ELSE = 32  # pipes, sockets to a broker, what the app opens
 
 
 class TooFewDescriptors(ConfigError):
-    """The process may not open as many files as the deployment takes."""
+    """The process may not open as many files as it needs."""
 
     def __init__(self, what: str, needed: int, used: int, allowed: int) -> None:
         super().__init__(
@@ -31,16 +31,16 @@ class TooFewDescriptors(ConfigError):
 
 
 def check_descriptors(needed: int, what: str) -> None:
-    """Raise `TooFewDescriptors` if this process can't open so many more, and have some left for all else."""
+    """Raise `TooFewDescriptors` unless this process can open so many more, and has some left for all else."""
     used, allowed = _count()
     if used + needed + _ELSE > allowed:
         raise TooFewDescriptors(what, needed + _ELSE, used, allowed)
 
 
 def refusal(what: str, exc: Exception, otherwise: str) -> ConnectorError:
-    """What is to be raised where `what` could not be opened: iceoryx2 tells of its own step that failed, not of why.
+    """Return the error to raise if `what` could not be opened. (iceoryx2 names its step that failed, and not why.)
 
-    `otherwise` is the message if it was neither for want of descriptors nor for want of memory.
+    It is `TooFewDescriptors` or `SharedMemoryFull` if that is why, and else a `TransportError` that says `otherwise`.
     """
     used, allowed = _count()
     number = getattr(exc, "errno", None)

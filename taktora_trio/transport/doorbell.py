@@ -14,7 +14,7 @@ __all__ = ["has_doorbell", "ring", "wait_at_doorbell"]
 
 
 async def wait_at_doorbell(folder: int, label: str, is_there: Callable[[], bool]) -> None:
-    """Wait until `is_there()` says so; it is asked each time that somebody rings."""
+    """Wait until `is_there()` returns true. It is called at first, and each time that somebody rings."""
     name = f"{label}~waiting.{secrets.token_hex(8)}"
     fd = _hang_up(folder, name)
     try:
@@ -28,7 +28,7 @@ async def wait_at_doorbell(folder: int, label: str, is_there: Callable[[], bool]
 
 
 def ring(folder: int, label: str) -> None:
-    """Wake all that wait; and remove the pipes of those that were killed, which nobody reads from."""
+    """Wake all that wait, and remove the pipes of those that were killed: nobody reads from them."""
     for name in os.listdir(folder):
         if name.startswith((f"{label}~waiting.", f"{label}~hanging.")):
             try:
@@ -44,7 +44,7 @@ def ring(folder: int, label: str) -> None:
 
 
 def has_doorbell(folder: int, label: str) -> bool:
-    """Whether somebody waits. Those who do are not woken."""
+    """True if somebody waits. It wakes nobody."""
     for name in os.listdir(folder):
         if name.startswith(f"{label}~waiting."):
             with contextlib.suppress(OSError):  # nobody reads from it: its process was killed (ENXIO, fifo(7))
@@ -54,7 +54,7 @@ def has_doorbell(folder: int, label: str) -> bool:
 
 
 def _hang_up(folder: int, name: str) -> int:
-    """Make the pipe. It gets its name when it is open: one of that name which nobody reads from is left over."""
+    """Make the pipe. It gets its name once it is open, for a pipe of that name that nobody reads is left over."""
     while True:
         begun = name.replace("~waiting.", "~hanging.")
         os.mkfifo(begun, 0o600, dir_fd=folder)

@@ -1,8 +1,8 @@
-"""The user's folder in /dev/shm, and what is there of one domain: every name is checked before it is used.
+"""The user's folder in /dev/shm, and the files of a domain: every name is checked before it is used.
 
 /dev/shm is everybody's: whoever knows a name may make it first. So whatever is not a shared-memory segment lies in a
-folder that nobody else may look into, which is kept; and the names of the segments are drawn by lot, in there. Both
-are reached by descriptors, and no symbolic link is followed.
+folder that nobody else may look into, and that is kept; the names of the segments are random, and only in there can
+they be read. The folder is reached by a descriptor, and no symbolic link is followed.
 
 Each run of a domain has a *generation* of files of its own. A name is never used twice, so whoever removes one can be
 stopped at any moment, and go on much later: it harms no other.
@@ -40,16 +40,16 @@ _TOKEN = re.compile(r"[a-z2-7]{8}")
 _GONE = "~gone"
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 _FOLDERS = ("cursors", "nodes", "services")
-PULSE = "pulse."  # with this the names of the files begin in which a role's holder gives signs of life
+PULSE = "pulse."  # the beginning of the names of files in which a role's holder gives signs of life
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 @attrs.frozen
 class Generation:
-    """The files of one run: a folder in the user's, and the segments with its prefix."""
+    """The files of one run: a folder in the user's folder, and the segments with its prefix."""
 
     name: str
-    """Of the folder: the domain's label, `~`, and eight characters drawn by lot."""
+    """The folder's name: the domain's label, `~`, and eight random characters."""
 
     @property
     def path(self) -> Path:
@@ -57,20 +57,21 @@ class Generation:
 
     @property
     def prefix(self) -> str:
-        """With this its segments in /dev/shm begin, and no other's."""
+        """The beginning of its segments' names in /dev/shm, and of no other's."""
         return f"tk{self.name.removesuffix(_GONE)[-8:]}_"
 
 
 def user_folder() -> Path:
+    """Return the path of the folder of the present user."""
     return SHM / f"taktora-{os.geteuid()}"
 
 
 @contextlib.contextmanager
 def open_folder() -> Iterator[int]:
-    """A descriptor of the user's folder, which is made if there is none.
+    """Open the user's folder, which is made if there is none, and yield a descriptor of it.
 
-    Raises `ConfigError` if it is anything else than a folder that is ours, and ours alone. What goes wrong in the block
-    is told as of this folder: `SharedMemoryFull`, `TooFewDescriptors`, `TransportError`.
+    Raises `ConfigError` if it is anything else than a folder that is ours, and ours alone. An `OSError` in the block
+    becomes `SharedMemoryFull`, `TooFewDescriptors` or `TransportError`, and names this folder.
     """
     path = user_folder()
     try:
@@ -93,7 +94,7 @@ def open_folder() -> Iterator[int]:
 
 
 def check_ours(fd: int, path: Path) -> None:
-    """Raise `ConfigError` unless it is ours and nobody else may write there; what else others may do is taken away."""
+    """Take all rights of others away. Raises `ConfigError` if it is not ours, or if others could write there."""
     there = os.fstat(fd)
     if there.st_uid != os.geteuid():
         raise _refused(path, f"belongs to another user (uid {there.st_uid})")
@@ -128,7 +129,7 @@ def _explain(path: Path, exc: OSError) -> ConnectorError:
 
 
 def generations(folder: int, label: str, *, gone: bool = False) -> list[Generation]:
-    """Those of a domain that are in use, or else those that somebody was removing (`gone`)."""
+    """Return the generations of a domain that are in use, or with `gone` those that somebody was removing."""
     found = []
     for name in os.listdir(folder):
         whose, _, token = name.removesuffix(_GONE).rpartition("~")
@@ -138,7 +139,7 @@ def generations(folder: int, label: str, *, gone: bool = False) -> list[Generati
 
 
 def new_generation(folder: int, label: str) -> Generation:
-    """Make the folders of a new one, and the one segment that iceoryx2 must not make."""
+    """Make the folders of a new generation, and the one segment that iceoryx2 must not make."""
     made = Generation(f"{label}~{''.join(secrets.choice(_LETTERS) for _ in range(8))}")
     try:
         os.mkdir(made.name, 0o700, dir_fd=folder)
@@ -161,9 +162,9 @@ def new_generation(folder: int, label: str) -> Generation:
 
 
 def remove_generation(folder: int, generation: Generation) -> int:
-    """Remove all of it, whoever else does the same just now; return how many files there were.
+    """Remove all of it, and return the number of files. Another process may do the same just now.
 
-    What neither we nor iceoryx2 have made is named in a warning, and left.
+    A file that neither we nor iceoryx2 have made is named in a warning, and left.
     """
     gone = Generation(generation.name.removesuffix(_GONE) + _GONE)
     with contextlib.suppress(FileNotFoundError):
@@ -195,7 +196,7 @@ def _remove(name: str, folder: int) -> None:
 
 
 def _is_known(below: str, name: str, prefix: str) -> bool:
-    """Whether it is of the names that are made in a generation's folder, by us or by iceoryx2."""
+    """True if we or iceoryx2 make such a name in a generation's folder."""
     if below == "":
         return name in (*_FOLDERS, "ready", "revived") or name.startswith((prefix, PULSE))
     if below == "cursors":

@@ -23,7 +23,7 @@ from taktora_trio.transport.ports import (
     open_envelope_publisher,
     open_envelope_subscriber,
 )
-from taktora_trio.transport.services import HEALTH_PAYLOAD, ServiceSpec
+from taktora_trio.transport.spec import HEALTH_PAYLOAD, ServiceSpec
 
 __all__ = [
     "GatewayIdentity",

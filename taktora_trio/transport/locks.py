@@ -1,8 +1,8 @@
-"""Who has which role in which domain: a lock on one byte each, of a file that every process of the user shares.
+"""Locks on roles: one byte for each role of each domain, in a file that all processes of the user share.
 
-POSIX record locks (fcntl_locking(2)): a child that is forked does not get them, the kernel releases them however a
-process ends, and says who has one. As the file is kept, no lock is ever one of a file that is there no more; as nothing
-is written to it, it takes no room. Nobody ever waits here.
+They are POSIX record locks (fcntl_locking(2)): a forked child does not get them, the kernel releases them however a
+process ends, and it says which process has one. The file is kept, so no process has a lock on a file that was removed;
+nothing is written to it, so it takes no memory. Nobody ever waits here.
 
 Closing any descriptor of the file would release all locks of the process, so the one that it has is never closed.
 """
@@ -22,12 +22,12 @@ __all__ = ["holder_of", "is_stopped", "release", "try_lock"]
 _FILE = "locks"
 _FLOCK = struct.Struct("hhqqi4x")  # Linux's struct flock on 64-bit machines
 _descriptors: dict[tuple[int, int], int] = {}  # by device and inode
-# What this process has, with its process id, for a forked child has nothing. The kernel would grant it once more.
+# The locks that this process has, with its process id, for a forked child has none. (The kernel would grant one twice.)
 _ours: set[tuple[int, int, int]] = set()
 
 
 def try_lock(domain: str, role: str) -> bool:
-    """Take it for this process, if nobody has it."""
+    """Take the lock on a role for this process. Returns false if somebody has it."""
     fd, byte = _descriptor(), _byte(domain, role)
     if (os.getpid(), fd, byte) in _ours:
         return False
@@ -40,7 +40,7 @@ def try_lock(domain: str, role: str) -> bool:
 
 
 def release(domain: str, role: str) -> None:
-    """Give it back. In a child that was forked meanwhile there is nothing to give back."""
+    """Give a lock back. (A child that was forked meanwhile has none to give back.)"""
     byte = _byte(domain, role)
     for mine in [each for each in _ours if each[0] == os.getpid() and each[2] == byte]:
         fcntl.fcntl(mine[1], fcntl.F_SETLK, _flock(fcntl.F_UNLCK, byte))
@@ -48,7 +48,7 @@ def release(domain: str, role: str) -> None:
 
 
 def holder_of(domain: str, role: str) -> int | None:
-    """The process id that has it, 0 if we can't see that one's process-id namespace; `None` if nobody has it."""
+    """Return the id of the process that has the lock (0 if it is in another process-id namespace), or `None`."""
     fd, byte = _descriptor(), _byte(domain, role)
     if (os.getpid(), fd, byte) in _ours:
         return os.getpid()
@@ -57,7 +57,7 @@ def holder_of(domain: str, role: str) -> int | None:
 
 
 def is_stopped(pid: int) -> bool:
-    """Whether the process is stopped, by a signal or by a debugger (proc_pid_stat(5))."""
+    """True if the process is stopped, by a signal or by a debugger (proc_pid_stat(5))."""
     try:
         return process_stat(pid)[0] in "Tt"
     except OSError:
@@ -65,7 +65,7 @@ def is_stopped(pid: int) -> bool:
 
 
 def _byte(domain: str, role: str) -> int:
-    """Its place: 62 bits of a hash, so that no two domains share one. A lock may lie beyond the end of a file."""
+    """Return the place of a lock: 62 bits of a hash, so that no two share one. It may lie beyond the file's end."""
     digest = hashlib.sha256(f"{domain}/{role}".encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 2
 

@@ -1,4 +1,4 @@
-"""What this machine is known by, and whether that stays."""
+"""The identity of this machine, and what of it may change at the next start."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _VARIABLES = ("container", "KUBERNETES_SERVICE_HOST")
 
 
 def machine_id() -> str:
-    """The machine's (machine-id(5)), or else this boot's; empty where there is neither."""
+    """Return the id of the machine (machine-id(5)), or else of this boot; an empty text if there is neither."""
     return _text(_MACHINE_ID) or _text(_BOOT_ID)
 
 
 def what_passes() -> str | None:
-    """Of what a name that is made here consists, if the next start may have another; `None` where it stays.
+    """Return the part of a name made here that the next start may not have; `None` if such a name stays.
 
     A container's successor has another host name, unless somebody sees to it, and the machine id, if any, of its image.
     """

@@ -1,4 +1,4 @@
-"""iceoryx2 nodes: what a process has of iceoryx2 in a domain."""
+"""iceoryx2 nodes: one for each process of a domain, by which it opens services."""
 
 from __future__ import annotations
 
@@ -59,5 +59,5 @@ async def open_node(domain: Domain, name: str) -> AsyncIterator[iox2.Node]:
 
 
 async def clean_up_dead_nodes(node: iox2.Node) -> None:
-    """Free the ports of processes that were killed. Scans the domain's folder, so it runs in a thread."""
+    """Free the ports of processes that were killed. It scans the domain's folder, so it runs in a thread."""
     await trio.to_thread.run_sync(node.try_cleanup_dead_nodes)

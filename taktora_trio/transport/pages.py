@@ -50,7 +50,7 @@ class Pages:
 
 
 def _fill(segment: Segment) -> bool:
-    """Set aside every page of a segment, for its owner alone; `False` if it has no size yet."""
+    """Set aside every page of a segment, for its owner alone. Returns false if it has no size yet."""
     others = segment.mode & (stat.S_IRWXG | stat.S_IRWXO)
     if others or segment.taken < in_pages(segment.size):
         fd = os.open(segment.path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)

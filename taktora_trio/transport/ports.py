@@ -16,9 +16,10 @@ import trio
 from taktora_trio.channels import Header, Metadata
 from taktora_trio.channels.codec import Buffer
 from taktora_trio.errors import PayloadOverflow, TransportError
+from taktora_trio.transport.attaching import open_notifier, open_publisher, open_subscriber
 from taktora_trio.transport.cursor import BEGUN, DONE, INTENDED, SENT, Cursor
 from taktora_trio.transport.envelope import CORRELATION_FIELD, HEADER, RETAINED, unpack
-from taktora_trio.transport.services import ServiceSpec, open_notifier, open_publisher, open_subscriber
+from taktora_trio.transport.spec import ServiceSpec
 from taktora_trio.transport.wakeup import Wakeup, open_wakeup
 
 if TYPE_CHECKING:

@@ -1,6 +1,6 @@
-"""A half's life signs in shared memory: for whoever wants to know whether it lives, and is not its supervisor.
+"""A half's life signs in shared memory: for those who are not its supervisor, such as `taktora-trio health`.
 
-A small file of the domain's for each role, in which the process that has the role writes when its loop turned last.
+They are a small file of the domain for each role. The process that has the role writes there when its loop turned last.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _TIME = struct.Struct("<Q")  # nanoseconds, by a clock that is the same for all 
 
 @contextlib.contextmanager
 def open_pulse(domain: Domain, *roles: Role) -> Iterator[Callable[[], None]]:
-    """What gives a sign of life for each of these roles, which the process has. Never waits.
+    """Yield a function that gives a sign of life for each of these roles, which this process has. It never waits.
 
     Raises `SharedMemoryFull` where /dev/shm has no page for it, and `TooFewDescriptors`.
     """
@@ -47,7 +47,7 @@ def open_pulse(domain: Domain, *roles: Role) -> Iterator[Callable[[], None]]:
 
 
 def silence(domain: Domain, role: Role) -> float | None:
-    """Seconds since the last sign of whoever has that role; `None` where none was ever given."""
+    """Return the seconds since the last sign of life in a role; `None` if none was ever given."""
     try:
         fd = os.open(domain.pulse_path(role), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except FileNotFoundError:

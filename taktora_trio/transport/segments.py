@@ -1,4 +1,4 @@
-"""Segments: our files in /dev/shm itself, which is everybody's, and the room that is left there."""
+"""Segments: our files in /dev/shm itself, which is everybody's, and the memory that is left there."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class SharedMemoryFull(TransportError):
 
 
 def free_bytes() -> int:
-    """What /dev/shm has free now. Raises `ConfigError` if there is none."""
+    """Return the free bytes of /dev/shm. Raises `ConfigError` if there is no /dev/shm."""
     return _free(_look())
 
 
@@ -51,21 +51,21 @@ def _free(there: os.statvfs_result) -> int:
 
 
 def in_pages(count: int) -> int:
-    """The bytes that a file of `count` bytes takes."""
+    """Return the bytes of memory that a file of `count` bytes takes: whole pages."""
     return -(-count // PAGE) * PAGE
 
 
 @attrs.frozen
 class Segment:
-    """A file in /dev/shm that is ours."""
+    """A file of ours in /dev/shm."""
 
     name: str
     inode: int
     mode: int
-    """Its permission bits."""
+    """The permission bits."""
     size: int
     taken: int
-    """The bytes that are set aside for it."""
+    """The bytes of memory that are set aside for it."""
 
     @property
     def path(self) -> Path:
@@ -73,20 +73,20 @@ class Segment:
 
 
 def segments(prefix: str) -> list[Segment]:
-    """Our segments whose names begin with this."""
+    """Return our segments whose names begin with this prefix."""
     return examine(entries(prefix))[0]
 
 
 def entries(prefix: str) -> list[os.DirEntry[str]]:
-    """Whatever there is in /dev/shm whose name begins with this, unexamined."""
+    """Return all entries of /dev/shm whose names begin with this prefix, unexamined."""
     with os.scandir(SHM) as found:
         return [entry for entry in found if entry.name.startswith(prefix)]
 
 
 def examine(found: Iterable[os.DirEntry[str]]) -> tuple[list[Segment], list[str]]:
-    """Those that are ours, and the names of what others have put there.
+    """Return the segments that are ours, and the names of those that others have made.
 
-    Nobody makes such a name by chance, and nobody but its owner and root can remove it. So one is told of, once.
+    Nobody makes such a name by chance, and nobody but its owner and root can remove it. So others are warned of, once.
     """
     ours, others = [], []
     for entry in found:
@@ -99,13 +99,13 @@ def examine(found: Iterable[os.DirEntry[str]]) -> tuple[list[Segment], list[str]
             ours.append(Segment(entry.name, there.st_ino, mode, there.st_size, 512 * there.st_blocks))
         else:
             others.append(entry.name)
-            _tell(entry.name, there.st_uid)
+            _warn_once(entry.name, there.st_uid)
     return ours, others
 
 
-def _tell(name: str, uid: int) -> None:
+def _warn_once(name: str, uid: int) -> None:
     prefix = name.partition("_")[0]
     if prefix not in _warned:
         _warned.add(prefix)
-        told = "somebody else (uid %d) makes files in %s that are named as ours are: %r; they are left alone"
-        log.warning(told, uid, SHM, name)
+        others = "somebody else (uid %d) makes files in %s that are named as ours are: %r; they are left alone"
+        log.warning(others, uid, SHM, name)

@@ -14,7 +14,7 @@ from taktora_trio.errors import BackPressure
 from taktora_trio.health import FULL_FOR
 from taktora_trio.transport.envelope import CORRELATION_FIELD, pack_metadata
 from taktora_trio.transport.ports import EnvelopePublisher, open_envelope_publisher
-from taktora_trio.transport.services import ServiceSpec
+from taktora_trio.transport.spec import ServiceSpec
 
 __all__ = ["PayloadSink", "open_sink"]
 

@@ -1,6 +1,6 @@
-"""How much shared memory a deployment will take, computed from its descriptors before any of it is taken.
+"""The shared memory that a deployment will take, computed before any of it is taken.
 
-A run is refused where it can't fit, instead of being stuck half-way when a port finds no room.
+A run that can't fit is refused at its start, instead of being stuck half-way when a port finds no memory.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import msgspec
 
 from taktora_trio.errors import ConfigError
 from taktora_trio.transport.segments import PAGE, SHM, free_bytes
-from taktora_trio.transport.services import PORT_FILES, SERVICE_FILES, ServiceSpec
+from taktora_trio.transport.spec import PORT_FILES, SERVICE_FILES, ServiceSpec
 
 __all__ = ["ChannelPlan", "MemoryPlan", "check_plan", "plan_memory"]
 
@@ -22,7 +22,7 @@ _PER_DOMAIN = 24 * PAGE
 
 @attrs.frozen
 class ChannelPlan:
-    """One service: how many envelopes it sets aside, of how many bytes, and what it takes in all."""
+    """The memory of one service: its envelopes, the bytes of each, and all bytes together."""
 
     name: str
     envelopes: int
@@ -32,7 +32,7 @@ class ChannelPlan:
 
 @attrs.frozen
 class MemoryPlan:
-    """All services of a deployment against what /dev/shm has free, in bytes."""
+    """The memory of all services of a deployment, and the free memory in /dev/shm, in bytes."""
 
     services: tuple[ChannelPlan, ...]
     overhead_bytes: int
@@ -55,7 +55,7 @@ class MemoryPlan:
         return msgspec.json.format(msgspec.json.encode(document), indent=2)
 
     def table(self) -> str:
-        """The plan for people, one line a service."""
+        """Return the plan for people, one line a service."""
         rows = [("service", "envelopes", "bytes each", "total")]
         rows += [(s.name, str(s.envelopes), f"{s.envelope_bytes:,}", _size(s.total_bytes)) for s in self.services]
         rows += [
@@ -73,12 +73,12 @@ class MemoryPlan:
 
 
 def plan_memory(specs: Iterable[ServiceSpec]) -> MemoryPlan:
-    """Add it up. `free_bytes` is what /dev/shm has free now."""
+    """Add up the services. The plan's `free_bytes` are those of /dev/shm now."""
     return MemoryPlan(tuple(map(_plan, specs)), _PER_DOMAIN, free_bytes())
 
 
 def check_plan(plan: MemoryPlan) -> None:
-    """Raise `ConfigError`, with the table, if the deployment can't fit."""
+    """Raise `ConfigError`, with the plan's table, if the deployment can't fit."""
     if not plan.fits:
         raise ConfigError(
             f"the deployment needs {_size(plan.total_bytes)} of shared memory and {SHM} has {_size(plan.free_bytes)}"

@@ -11,7 +11,7 @@ import trio
 from taktora_trio.channels import Envelope, Header, Metadata
 from taktora_trio.errors import MessageError, TransportError
 from taktora_trio.transport.ports import EnvelopeSubscriber, open_envelope_subscriber
-from taktora_trio.transport.services import ServiceSpec
+from taktora_trio.transport.spec import ServiceSpec
 
 __all__ = ["PayloadSource", "open_source"]
 

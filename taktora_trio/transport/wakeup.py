@@ -11,7 +11,7 @@ import iceoryx2 as iox2
 import trio
 
 from taktora_trio.errors import TransportError
-from taktora_trio.transport.services import open_listener
+from taktora_trio.transport.attaching import open_listener
 
 __all__ = ["Wakeup", "open_wakeup"]
 
@@ -23,8 +23,8 @@ _found = 0
 class Wakeup:
     """The receiving end of an event service.
 
-    Notifications are aggregated and may come early, so look for what you wait for after `clear()` and before
-    `wait()`, every time.
+    Notifications are aggregated and may come early. So call `clear()`, look for what you wait for, and `wait()` if it
+    is not there; every time in this order.
     """
 
     def __init__(self, listener: iox2.Listener, fd: int) -> None:
@@ -32,15 +32,15 @@ class Wakeup:
         self._fd = fd
 
     def clear(self) -> None:
-        """Take what has been signalled so far."""
+        """Forget the notifications that have come so far."""
         self._listener.try_wait()
 
     async def wait(self) -> None:
-        """Until there is a signal that was not cleared. Raises `trio.ClosedResourceError` if closed meanwhile."""
+        """Wait for a notification that was not cleared. Raises `trio.ClosedResourceError` if closed meanwhile."""
         await trio.lowlevel.wait_readable(self._fd)
 
     def interrupt(self) -> None:
-        """Whoever is in `wait()` now gets `trio.ClosedResourceError`."""
+        """Have those that are in `wait()` now raise `trio.ClosedResourceError`."""
         trio.lowlevel.notify_closing(self._fd)
 
     def close(self) -> None:
@@ -63,7 +63,7 @@ async def open_wakeup(node: iox2.Node, name: str) -> Wakeup:
 
 
 def _descriptors() -> Iterator[int]:
-    """All open ones; first those behind the one that was found last, where as a rule the next one is.
+    """Yield all open descriptors; first those behind the one that was found last, where as a rule the next one is.
 
     A deployment of 200 channels has thousands, and to go through all of them for each listener took most of its start.
     """
@@ -72,7 +72,7 @@ def _descriptors() -> Iterator[int]:
 
 
 def _socket_of(listener: iox2.Listener) -> int:
-    """The descriptor of the listener's unix datagram socket, found by the name that it is bound to.
+    """Return the descriptor of the listener's unix datagram socket. It is found by the name that it is bound to.
 
     iceoryx2 does not give it out. Comparing the open descriptors before and after would mistake another thread's.
     """

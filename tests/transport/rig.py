@@ -18,7 +18,8 @@ from taktora_trio import (
 from taktora_trio.connectors.plan import channel_spec, specs_of
 from taktora_trio.transport.domain import Domain
 from taktora_trio.transport.node import open_node
-from taktora_trio.transport.services import ServiceSpec, open_services
+from taktora_trio.transport.services import open_services
+from taktora_trio.transport.spec import ServiceSpec
 
 
 def declare(

@@ -20,12 +20,13 @@ from taktora_trio import (
     TransportError,
 )
 from taktora_trio.channels.codec import JsonCodec, MsgpackCodec
+from taktora_trio.transport.attaching import open_subscriber
 from taktora_trio.transport.cursor import DONE, SENT
 from taktora_trio.transport.domain import Domain
 from taktora_trio.transport.envelope import HEADER
 from taktora_trio.transport.node import open_node
 from taktora_trio.transport.ports import EnvelopePublisher, open_envelope_publisher
-from taktora_trio.transport.services import open_services, open_subscriber
+from taktora_trio.transport.services import open_services
 from tests.host.rig import open_channel, reader_of, writer_of
 from tests.transport.rig import declare, open_domain
 

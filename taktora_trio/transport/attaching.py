@@ -1,0 +1,96 @@
+"""Attaching to services: each port is opened with its memory reserved, in the place of a killed one if need be."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from typing import Protocol, TypeVar
+
+import iceoryx2 as iox2
+
+from taktora_trio.transport.descriptors import refusal
+from taktora_trio.transport.node import clean_up_dead_nodes
+from taktora_trio.transport.pauses import sleep
+from taktora_trio.transport.reservation import reserve
+from taktora_trio.transport.segments import PAGE
+from taktora_trio.transport.services import channel_service, event_service
+from taktora_trio.transport.spec import ServiceSpec
+
+__all__ = ["open_listener", "open_notifier", "open_publisher", "open_subscriber"]
+
+_OPEN_TRIES, _OPEN_PAUSE = 100, 0.01
+
+
+class _Port(Protocol):
+    def delete(self) -> None: ...
+
+
+P = TypeVar("P", bound=_Port)
+
+
+async def open_publisher(node: iox2.Node, spec: ServiceSpec) -> tuple[iox2.PortFactoryPublishSubscribe, iox2.Publisher]:
+    """Open the channel's one publisher; return it with its service."""
+    factory = channel_service(node, spec)
+    return factory, await _open_port(
+        node,
+        spec.name,
+        spec.segment_bytes + spec.connection_bytes,
+        lambda: (
+            factory.publisher_builder()
+            .max_loaned_samples(spec.loaned)
+            # Within the window nothing is refused; and RetryUntilDelivered would block the thread.
+            .backpressure_strategy(iox2.BackpressureStrategy.DiscardData)
+            .create()
+        ),
+    )
+
+
+async def open_subscriber(node: iox2.Node, spec: ServiceSpec, history: int) -> iox2.Subscriber:
+    """Open the channel's one subscriber, which first gets the last `history` envelopes."""
+    factory = channel_service(node, spec)
+    return await _open_port(
+        node,
+        spec.name,
+        spec.connection_bytes,
+        lambda: factory.subscriber_builder().buffer_size(spec.window).history_request(history).create(),
+    )
+
+
+async def open_notifier(node: iox2.Node, name: str) -> iox2.Notifier:
+    """Open the one notifier of an event service."""
+    factory = event_service(node, name)
+    return await _open_port(node, name, 0, lambda: factory.notifier_builder().create())
+
+
+async def open_listener(node: iox2.Node, name: str) -> iox2.Listener:
+    """Open the one listener of an event service."""
+    factory = event_service(node, name)
+    return await _open_port(node, name, PAGE, lambda: factory.listener_builder().create())
+
+
+async def _open_port(node: iox2.Node, name: str, needed: int, create: Callable[[], P]) -> P:
+    """Create a port, with `needed` bytes of memory reserved for it.
+
+    While a killed predecessor still occupies its place, it cleans up and tries again, for a second.
+    """
+    for attempt in range(_OPEN_TRIES):
+        try:
+            with contextlib.ExitStack() as undo:
+                async with reserve(node.config, needed, name):
+                    port = create()
+                    undo.callback(port.delete)
+                undo.pop_all()
+                return port
+        except (
+            iox2.PublisherCreateError,
+            iox2.SubscriberCreateError,
+            iox2.NotifierCreateError,
+            iox2.ListenerCreateError,
+        ) as exc:
+            if "ExceedsMaxSupported" not in str(exc) or attempt == _OPEN_TRIES - 1:
+                taken = f"cannot attach to {name}: {exc}; its one place is taken: is the channel open already?"
+                raise refusal(name, exc, taken) from exc
+        # Nothing announces that the operating system has finished with a killed process.
+        await sleep(_OPEN_PAUSE)
+        await clean_up_dead_nodes(node)
+    raise AssertionError("unreachable")
