@@ -1,4 +1,4 @@
-"""Where a channel's messages go to or come from in MQTT."""
+"""MQTT's routing: the topic, QoS and retain flag of a channel."""
 
 from __future__ import annotations
 
@@ -46,7 +46,8 @@ class MqttRouting(Routing):
     """
 
     max_payload: ClassVar[int | None] = 268_435_455
-    """The largest packet, less its first bytes (section 2.2.3)."""
+    """The largest remaining length of a packet (section 2.2.3). Topic and properties count in it, too: what is then too
+    large is refused when it is published."""
 
     topic: str
     qos: Literal[0, 1, 2] = attrs.field(default=0, validator=_check_qos)
@@ -60,7 +61,7 @@ class MqttRouting(Routing):
 
     @property
     def subscription(self) -> str:
-        """The filter that the broker is asked for, of an inbound channel: `address`, with the group if it is shared."""
+        """The filter that an inbound channel subscribes to: `address`, with the group if it is shared."""
         group, _ = split_share(self.topic)
         return f"$share/{group}/{self.address}" if group else self.address
 
@@ -100,7 +101,7 @@ class MqttRouting(Routing):
             raise MessageError(str(exc)) from None
 
     def check_metadata(self, metadata: Metadata) -> None:
-        """Check what becomes the PUBLISH properties of MQTT 5 (section 3.3.2.3)."""
+        """Raise `MessageError` for metadata that can't be PUBLISH properties of MQTT 5 (section 3.3.2.3)."""
         try:
             if metadata.response_topic:
                 check_topic(metadata.response_topic)
@@ -113,7 +114,7 @@ class MqttRouting(Routing):
 
     @cached_property
     def _topics(self) -> str:
-        """`address` where it is a pattern, and else empty."""
+        """`address` if it is a pattern, and else empty."""
         return self.address if self.is_pattern else ""
 
     @cached_property

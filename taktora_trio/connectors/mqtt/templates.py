@@ -1,6 +1,6 @@
 """Topic templates: `plant/{unit}/setpoint`, whose `{unit}` is a field of the message.
 
-On the way out the fields make the topic; on the way in the topic makes the fields.
+An outbound topic is made of the fields; of an inbound message the fields are read from the topic.
 """
 
 from __future__ import annotations
@@ -35,22 +35,22 @@ _LEVEL_TYPES = (
 
 @attrs.frozen
 class Template:
-    """A topic or filter with the message's fields at some of its levels; without any it stands for itself."""
+    """A topic or filter with fields of the message at some of its levels, or with none."""
 
     levels: tuple[str, ...]
-    """As declared, with `+` where a field stands."""
+    """The declared levels, with `+` in place of each field."""
     fields: tuple[tuple[int, str], ...]
-    """Level, counted from 0, and the name of the field that stands there."""
+    """For each field its level, counted from 0, and its name."""
 
     @property
     def topic_filter(self) -> str:
-        """What matches every topic that the template can make."""
+        """The filter that matches every topic of this template."""
         return "/".join(self.levels)
 
     def filler(self, message_type: type[T]) -> Callable[[T], str]:
-        """Makes a message's topic. Raises `ConfigError` for a type without these fields.
+        """Return a function that makes a message's topic. Raises `ConfigError` for a type without these fields.
 
-        What it returns raises `CodecError` for a value that can't be one level of a topic: an empty one, or one with
+        The function raises `CodecError` for a value that can't be one level of a topic: an empty one, or one with
         `/`, `+`, `#`, or a character that no topic may have.
         """
         _types_of(message_type, self.fields)
@@ -64,7 +64,7 @@ class Template:
         return fill
 
     def parser(self, message_type: type) -> Callable[[str], dict[str, object]]:
-        """Reads the fields from a topic that the filter matches, each converted to its type. Raises as `filler`."""
+        """Return a function that reads the fields from a topic, each converted to its type. Raises as `filler` does."""
         types = _types_of(message_type, self.fields)
 
         def parse(topic: str) -> dict[str, object]:
@@ -77,7 +77,7 @@ class Template:
 
 
 def parse_template(text: str) -> Template:
-    """Raises `ConfigError` for a brace that is no field, or a field that comes twice."""
+    """Parse a declared topic. Raises `ConfigError` for a brace that is no field, or a field that comes twice."""
     levels = text.split("/")
     fields: dict[str, int] = {}
     for index, level in enumerate(levels):
@@ -97,7 +97,7 @@ def parse_template(text: str) -> Template:
 
 
 def _types_of(message_type: type, fields: tuple[tuple[int, str], ...]) -> dict[str, Any]:
-    """The declared type of each field."""
+    """Return the declared type of each field. Raises `ConfigError`."""
     info = inspect_type(message_type) if isinstance(message_type, type) else None
     if not isinstance(info, msgspec.inspect.StructType | msgspec.inspect.DataclassType):
         raise ConfigError(

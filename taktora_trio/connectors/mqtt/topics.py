@@ -1,4 +1,4 @@
-"""Topic names and topic filters (MQTT 3.1.1 and 5, section 4.7): whether they are valid, match, or cover one another.
+"""Checks, matches and compares topic names and topic filters (MQTT 3.1.1 and 5, section 4.7).
 
 A shared subscription, `$share/GROUP/FILTER` (MQTT 5, section 4.8.2), is a filter with a group before it.
 """
@@ -39,14 +39,14 @@ _WILDCARDS = ("+", "#")
 
 
 def check_topic(topic: str) -> None:
-    """Raise `ConfigError` unless one can publish to `topic`."""
+    """Raise `ConfigError` unless a message can be published to `topic`."""
     _check_string("topic", topic)
     if "+" in topic or "#" in topic:
         raise ConfigError(f"topic {topic!r} has a wildcard: messages can only be published to one concrete topic")
 
 
 def check_filter(topic_filter: str) -> None:
-    """Raise `ConfigError` unless one can subscribe to `topic_filter`, plain (section 4.7.1) or shared (4.8.2)."""
+    """Raise `ConfigError` unless `topic_filter` can be subscribed to, plain (section 4.7.1) or shared (4.8.2)."""
     _check_string("topic filter", topic_filter)
     group, plain = split_share(topic_filter)
     if topic_filter.startswith(_SHARE) and (
@@ -82,7 +82,7 @@ def _check_string(kind: str, value: str) -> None:
 
 
 def split_share(topic_filter: str) -> tuple[str, str]:
-    """The group, empty if the subscription is not shared, and the filter that topics are matched with."""
+    """Return the group (empty if the subscription is not shared) and the plain filter."""
     if not topic_filter.startswith(_SHARE):
         return "", topic_filter
     group, _, plain = topic_filter.removeprefix(_SHARE).partition("/")
@@ -94,7 +94,7 @@ def is_pattern(topic_filter: str) -> bool:
 
 
 def covers(wide: str, narrow: str) -> bool:
-    """Whether every topic that `narrow` matches is matched by `wide` too (both are plain filters)."""
+    """Return true if `wide` matches every topic that `narrow` matches. Both are plain filters."""
     # Wildcards in the first level don't match topics that begin with '$' (section 4.7.2).
     if wide[0] in "+#" and narrow[0] == "$":
         return False
@@ -111,14 +111,13 @@ def covers(wide: str, narrow: str) -> bool:
 
 
 def minimal_filters(filters: Mapping[str, int]) -> dict[str, int]:
-    """The filters to subscribe to, with their QoS: those that no other one covers, at the highest QoS they cover.
+    """Return the filters to subscribe to: those that no other one covers, at the highest QoS that they cover.
 
-    A broker may deliver a message once for each overlapping subscription (section 3.3.5), and nothing in such a
-    message tells which one it is for. What one filter covers is therefore matched locally and not subscribed again.
+    A broker may deliver a message once for each overlapping subscription (section 3.3.5), and nothing in the message
+    tells which one it is for. So a filter that another one covers is matched locally, and not subscribed.
 
-    That holds among plain filters. A shared subscription is kept as it is, and covers nothing: it is given a part of
-    the messages only, and to leave it out would leave its group. That no two of them overlap, one of them shared, is
-    for `check_shares` to see to.
+    This is for plain filters. A shared subscription is kept as it is and covers nothing: it gets a part of the messages
+    only, and without it the client would leave the group. `check_shares` sees to it that none overlaps with another.
     """
     plain = {topic_filter: qos for topic_filter, qos in filters.items() if not split_share(topic_filter)[0]}
     tree = FilterTree((topic_filter, topic_filter) for topic_filter in plain)
@@ -134,8 +133,8 @@ def minimal_filters(filters: Mapping[str, int]) -> dict[str, int]:
 def check_shares(filters: Iterable[str]) -> None:
     """Raise `ConfigError` if a shared subscription overlaps with another, shared or plain.
 
-    Both would deliver the same message to one client, with nothing to tell which of the two it is for: the shared one
-    would see more than its part, and the other one some messages twice.
+    Both would deliver the same message to one client, and nothing in it tells which of the two it is for: the
+    shared one would get more than its part, and the other one some messages twice.
     """
     wanted = list(dict.fromkeys(filters))
     tree = FilterTree((split_share(topic_filter)[1], topic_filter) for topic_filter in wanted)
@@ -150,9 +149,9 @@ def check_shares(filters: Iterable[str]) -> None:
 
 
 class FilterTree(Generic[T]):
-    """Values by topic filter; finding those of a topic costs by the topic's depth, not by the number of filters.
+    """Values by topic filter. What a look-up costs depends on the topic's depth, not on the number of filters.
 
-    At a level of depth d there are at most 2^d nodes to look at, by each level or by `+`, and never more than match.
+    At depth d at most 2^d nodes are looked at (each level by itself or by `+`), and never more than match.
     """
 
     def __init__(self, entries: Iterable[tuple[str, T]] = ()) -> None:
@@ -167,7 +166,7 @@ class FilterTree(Generic[T]):
         node.values.append(value)
 
     def remove(self, topic_filter: str, value: T) -> None:
-        """Undo one `add`; nothing of it is left. Raises `KeyError` or `ValueError` if there was none."""
+        """Undo one `add`, and leave nothing of it. Raises `KeyError` or `ValueError` if there was none."""
         path = [self._root]
         levels = topic_filter.split("/")
         for level in levels:
@@ -180,18 +179,18 @@ class FilterTree(Generic[T]):
             del path[-1].children[level]
 
     def match(self, topic: str) -> list[T]:
-        """The values of every filter that matches, in no particular order."""
+        """Return the values of all filters that match the topic, in no particular order."""
         return self._find(topic.split("/"), open_ended=False)
 
     def covering(self, topic_filter: str) -> list[T]:
-        """The values of every filter that matches each topic that this one matches; its own are among them."""
+        """Return the values of all filters that match every topic that this one matches, its own included."""
         levels = topic_filter.split("/")
         if levels[-1] == "#":
             return self._find(levels[:-1], open_ended=True)
         return self._find(levels, open_ended=False)
 
     def overlapping(self, topic_filter: str) -> list[T]:
-        """The values of every filter that matches some topic that this one matches too; its own are among them."""
+        """Return the values of all filters that match some topic that this one matches, its own included."""
         found: list[T] = []
         nodes = [self._root]
         for index, level in enumerate(topic_filter.split("/")):
@@ -257,5 +256,5 @@ class _Node(Generic[T]):
 
 
 def _is_wild_on_dollar(one: str, other: str) -> bool:
-    """Whether one is a wildcard in the first level and the other begins with '$', so that they don't meet (4.7.2)."""
+    """Return true if one is a wildcard and the other begins with '$': in the first level they don't match (4.7.2)."""
     return (one in _WILDCARDS and other.startswith("$")) or (other in _WILDCARDS and one.startswith("$"))

@@ -1,4 +1,4 @@
-"""One connection to a broker, behind one interface. The protocol stack is imported below here and nowhere else."""
+"""Connections to a broker behind one interface, `Session`. Only these modules import a protocol stack or a network."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _LARGEST = 268_435_455
 def open_session(
     options: MqttOptions, on_message: OnMessage, state: ClientState | None = None, max_payload: int = _LARGEST
 ) -> AbstractAsyncContextManager[Session]:
-    """Connect by the implementation that the options name; see `Session` for what it promises.
+    """Connect by the implementation that the options name. `Session` says what each of them promises.
 
-    `state` is the same for each connection of one client. What comes with more than `max_payload` bytes may be handed
-    on without its payload (`Message.skipped`). `options.persistent` of `None` is no.
+    Give the same `state` to each connection of one client. A message with more than `max_payload` bytes may come
+    without its payload (`Message.skipped`). `options.persistent=None` means not persistent.
 
-    Raises `ConnectFailed` (try again later) or `ConnectRefused` (until somebody changes something).
+    Raises `ConnectFailed` (trying again may help) or `ConnectRefused` (somebody must change something first).
     """
     state = ClientState() if state is None else state
     if options.session == "memory":

@@ -1,4 +1,4 @@
-"""The session by aiomqtt (asyncio-mqtt under its present name), run under trio-asyncio."""
+"""The session on aiomqtt (the present name of asyncio-mqtt), run under trio-asyncio."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ _SOCKET_OPTIONS = [(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)]
 
 
 class AiomqttSession(Session):
-    """See `Session`. paho numbers what is published as it likes; `packet_id` only comes back."""
+    """See `Session`. paho chooses the packet identifiers; `packet_id` is only handed back."""
 
     def __init__(
         self,
@@ -70,7 +70,7 @@ class AiomqttSession(Session):
         self._v5 = options.protocol == "5"
         self._state = state
         self._on_message = on_message
-        self._early: list[paho.MQTTMessage] | None = []  # what comes before anybody has the session
+        self._early: list[paho.MQTTMessage] | None = []  # messages that came before the caller has the session
         self._quota = self.limits.receive_maximum  # how many more may be on their way, of QoS 1 and 2
         self._queued: deque[tuple[Message, int, OnDone]] = deque()
         self._pending: dict[int, tuple[OnDone, int, int]] = {}  # with the QoS
@@ -108,7 +108,7 @@ class AiomqttSession(Session):
         return name, SubscribeOptions(qos, retainHandling=SubscribeOptions.RETAIN_SEND_IF_NEW_SUB)
 
     async def _answer(self, ask: Callable[..., Awaitable[T]], filters: list[Any]) -> T:
-        """Ask the broker for something about these filters. Raises `SessionLost`."""
+        """Send a request about these filters and return its answer. Raises `SessionLost`."""
         if self._lost is not None:
             raise self._lost
         answer, failure = list[T](), None
@@ -187,7 +187,7 @@ class AiomqttSession(Session):
             self._ended.set()
 
     async def watch(self) -> None:
-        """Serve: hand on what has come early, then notice the end of the connection."""
+        """Deliver messages that came early, then wait for the end of the connection."""
         early, self._early = self._early or [], None
         for message in early:
             self._deliver(message)
@@ -200,7 +200,7 @@ class AiomqttSession(Session):
     def connected(self) -> None:
         self.session_present, self.limits = self.driver.session_present, self.driver.limits
         self._quota = self.limits.receive_maximum
-        self.limits.tell_of_expiry(self._asked_expiry)
+        self.limits.warn_of_expiry(self._asked_expiry)
         self._state.connected(self.session_present)
 
     async def _until_silent_or_lost(self) -> None:
@@ -263,7 +263,7 @@ class AiomqttSession(Session):
 async def open_aiomqtt_session(
     options: MqttOptions, on_message: OnMessage, state: SessionState
 ) -> AsyncIterator[AiomqttSession]:
-    """Connect. Needs `trio_asyncio.open_loop()` around it no further than this: it opens its own."""
+    """Connect; see `open_session`. It opens an asyncio loop of its own."""
     broker = options.broker
     v5, clean = options.protocol == "5", not options.persistent
     transports: dict[str, Literal["tcp", "websockets", "unix"]] = {

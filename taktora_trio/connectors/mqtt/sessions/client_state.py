@@ -12,9 +12,9 @@ __all__ = ["ClientState"]
 
 @attrs.frozen
 class ClientState:
-    """Give the same one to each connection of a client."""
+    """Give the same object to each connection of a client."""
 
     session: SessionState = attrs.field(factory=SessionState)
-    """MQTT's: messages that are not acknowledged, exchanges that are half done."""
+    """MQTT's session state: messages that are not acknowledged, exchanges that are half done."""
     endpoints: EndpointOrder = attrs.field(factory=EndpointOrder)
-    """The network's: which of the broker's addresses were good."""
+    """Which of the broker's addresses were good."""

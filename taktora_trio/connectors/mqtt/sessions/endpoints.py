@@ -1,4 +1,4 @@
-"""The addresses behind a broker's name: one is good if MQTT is spoken there, not if it can be connected to."""
+"""Tries the addresses behind a broker's name. One is good if MQTT is spoken there; that TCP connects is not enough."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _STAGGER = 0.25  # seconds until the next address is tried beside one that has n
 
 @attrs.frozen
 class Endpoint:
-    """One address that a socket can connect to."""
+    """One address of a broker."""
 
     family: int
     address: Any
@@ -34,14 +34,14 @@ class Endpoint:
 
 
 class EndpointOrder:
-    """What a client remembers of a broker's addresses from one connection to the next. Sans-I/O."""
+    """Remembers which of a broker's addresses failed, from one connection to the next. Sans-I/O."""
 
     def __init__(self) -> None:
         self._failures: dict[Endpoint, int] = {}  # since it last was good; the larger, the later
         self._count = 0
 
     def failed(self, endpoint: Endpoint) -> None:
-        """It came to nothing: all others are to be tried before it."""
+        """Note that a connection to it failed: all others are tried before it."""
         self._count += 1
         self._failures[endpoint] = self._count
 
@@ -49,23 +49,23 @@ class EndpointOrder:
         self._failures.pop(endpoint, None)
 
     def sorted(self, found: Iterable[Endpoint]) -> list[Endpoint]:
-        """Those that failed go last, and those that failed last, very last; else as they were found."""
+        """Return them in the order found, but those that failed last, and the latest failure at the end."""
         there = list(dict.fromkeys(found))
         self._failures = {endpoint: when for endpoint, when in self._failures.items() if endpoint in there}
         return sorted(there, key=lambda endpoint: self._failures.get(endpoint, 0))
 
     def best_of(self, endpoints: Sequence[Endpoint]) -> Sequence[Endpoint]:
-        """Those that have not failed; all, if all have."""
+        """Return those that have not failed; all, if all have."""
         return [endpoint for endpoint in endpoints if endpoint not in self._failures] or endpoints
 
 
 async def connect_to_any(
     options: MqttOptions, order: EndpointOrder, speak: Callable[[trio.SocketStream], Awaitable[T]]
 ) -> tuple[Endpoint, T]:
-    """Connect to one address after the other until `speak` succeeds; return the address, and what that returned.
+    """Connect to one address after the other until `speak` succeeds; return the address and the result of `speak`.
 
-    Each has `connect_timeout` seconds. Raises `ConnectFailed` with the reason of each. Where the broker itself has
-    answered, with that alone: an attempt is one login. The next attempt begins with another address.
+    Each has `connect_timeout` seconds. Raises `ConnectFailed` with the reason of each. If the broker itself refuses the
+    login, no other address is tried: an attempt is one login. The next attempt begins with another address.
     """
     reasons: list[str] = []
     answered: bool | None = None
@@ -103,7 +103,7 @@ async def connect_to_any(
 
 
 async def _resolve(address: BrokerAddress) -> list[Endpoint]:
-    """Everything that the address may stand for, as the resolver orders it. Raises `OSError`."""
+    """Return all addresses behind the name, in the resolver's order. Raises `OSError`."""
     if address.transport == "unix":
         return [Endpoint(socket.AF_UNIX, address.path)]
     found = await trio.socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
@@ -111,9 +111,9 @@ async def _resolve(address: BrokerAddress) -> list[Endpoint]:
 
 
 async def open_any(endpoints: Sequence[Endpoint]) -> tuple[Endpoint, trio.SocketStream]:
-    """Connect to the first that answers; each gets a head start of a quarter of a second before the next.
+    """Connect to the first that answers. Each has a head start of a quarter of a second before the next.
 
-    Raises the `OSError` of the first one if none can be connected to.
+    Raises the `OSError` of the first one if none answers.
     """
     opened: list[tuple[Endpoint, trio.SocketStream]] = []
     errors: list[tuple[int, OSError]] = []

@@ -27,18 +27,18 @@ __all__ = ["MemoryBroker", "open_memory_session"]
 
 @attrs.define
 class _Client:
-    """What the broker keeps of a client: its subscriptions, and what it has not acknowledged."""
+    """A client as the broker knows it: its subscriptions, and the messages that it has not acknowledged."""
 
     filters: FilterTree[int] = attrs.field(factory=FilterTree)
     plain: dict[str, int] = attrs.field(factory=dict)
-    """The same, by filter."""
+    """The same subscriptions: QoS by filter."""
     shared: dict[tuple[str, str], int] = attrs.field(factory=dict)
-    """By group and filter, the QoS granted."""
+    """Shared subscriptions: QoS by group and filter."""
     unacknowledged: dict[int, Message] = attrs.field(factory=dict)
     next_id: int = 0
 
     def add(self, topic_filter: str, qos: int) -> bool:
-        """Subscribe; whether that is new."""
+        """Subscribe. Return true if the subscription is new."""
         group, plain = split_share(topic_filter)
         is_new = not self.remove(topic_filter)
         if group:
@@ -49,7 +49,7 @@ class _Client:
         return is_new
 
     def remove(self, topic_filter: str) -> bool:
-        """Unsubscribe; whether it was subscribed."""
+        """Unsubscribe. Return true if the client was subscribed."""
         group, plain = split_share(topic_filter)
         if group:
             return self.shared.pop((group, plain), None) is not None
@@ -59,12 +59,12 @@ class _Client:
         return qos is not None
 
     def take(self, message: Message) -> Message | None:
-        """The message as this client gets it, or `None` if it has not subscribed to it."""
+        """Return the message as this client gets it, or `None` if it has not subscribed to the topic."""
         granted = self.filters.match(message.topic)
         return self.keep(message, max(granted)) if granted else None
 
     def keep(self, message: Message, granted: int) -> Message:
-        """The message as this client gets it, kept until it is acknowledged."""
+        """Return the message as this client gets it, and keep it until it is acknowledged."""
         qos = min(message.qos, granted)
         packet_id = 0
         if qos:
@@ -77,7 +77,7 @@ class _Client:
 
 
 class MemoryBroker:
-    """What a broker does, without one. There is one for each address; see `MemoryBroker.at`."""
+    """A broker without a network. There is one for each address; see `MemoryBroker.at`."""
 
     _brokers: defaultdict[tuple[str, int], MemoryBroker]
 
@@ -85,14 +85,14 @@ class MemoryBroker:
         self.sessions: list[MemorySession] = []
         self.connects = 0
         self.subscribed: list[dict[str, int]] = []
-        """Every SUBSCRIBE that came, for tests to look at."""
+        """The filters of each SUBSCRIBE, for tests."""
         self.unreachable = False
         self.refuses_login = False
         self.refused_topics: dict[str, str] = {}
-        """Topics and filters that nobody may publish or subscribe to, with the reason that is given."""
+        """Topics and filters that the broker refuses, with the reason that it gives."""
         self.retained: dict[str, Message] = {}
         self.kept: dict[str, _Client] = {}
-        """The state of persistent sessions, by client id, connected or not."""
+        """The clients with a persistent session by client id, connected or not."""
         self._turn = 0  # of those who share a subscription
 
     @classmethod
@@ -117,7 +117,7 @@ class MemoryBroker:
                 connected[id(client)].deliver(taken)
 
     def _groups(self, clients: list[_Client]) -> dict[tuple[str, str], list[_Client]]:
-        """Who shares which subscription (MQTT 5, section 4.8.2)."""
+        """Return the members of each shared subscription (MQTT 5, section 4.8.2)."""
         groups = defaultdict[tuple[str, str], list[_Client]](list)
         for client in clients:
             for share in client.shared:
@@ -267,6 +267,6 @@ async def open_memory_session(
 
 
 async def _resend(session: MemorySession) -> None:
-    """Not before the caller has the session, as with every other one."""
+    """Deliver what was kept for the client, but not before the caller has the session."""
     await trio.lowlevel.checkpoint()
     session.resume_reading()

@@ -1,4 +1,4 @@
-"""The session of our own, straight on a trio stream: many messages with each read and each write."""
+"""The default session: the wire's engine on a trio stream, with many messages in each read and each write."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ _FILTERS_AT_ONCE = 100
 
 
 class NativeSession(Session):
-    """See `Session`. One task reads, one writes, one watches the silence."""
+    """See `Session`. One task reads, one writes, and one watches for signs of life."""
 
     def __init__(
         self,
@@ -133,7 +133,7 @@ class NativeSession(Session):
 
     @property
     def lost(self) -> SessionLost | None:
-        """Why the connection ended, once it has."""
+        """The reason why the connection has ended; `None` while it lasts."""
         return self._lost
 
     # Connecting
@@ -162,11 +162,11 @@ class NativeSession(Session):
                 answered=True,
             )
         self.session_present, self.limits = connack.session_present, connack.limits
-        self.limits.tell_of_expiry(options.session_expiry if options.persistent else 0)
+        self.limits.warn_of_expiry(options.session_expiry if options.persistent else 0)
         return connack
 
     def _elsewhere(self, server: str) -> str:
-        """Where the broker sends us: for the operator to know, who alone chooses whom to give our password to."""
+        """Name the server that the broker refers to. It is not followed: the operator decides who gets the password."""
         password = self._options.broker.password
         if not server or (password and password in server.encode()):  # a broker may say back what it was told
             return ""
@@ -175,11 +175,11 @@ class NativeSession(Session):
     # Tasks
 
     async def read(self) -> None:
-        """Serve: hand on what comes, until the connection ends."""
+        """Read and deliver until the connection ends."""
         engine, stream = self._engine, self.stream
         try:
             await self.entered.wait()
-            engine.receive(b"")  # what came with CONNACK
+            engine.receive(b"")  # packets that came behind CONNACK
             while True:
                 if engine.unacknowledged >= _MANY:
                     await trio.sleep(_GATHER)
@@ -200,7 +200,7 @@ class NativeSession(Session):
             self._lose(f"the connection broke: {why(exc)}")
 
     async def write(self) -> None:
-        """Serve: write what has gathered, all at once; when the session is closed, the last of it."""
+        """Write whatever has gathered with one call, until the connection ends; after `close` write the rest."""
         engine = self._engine
         # A write that is cut off in the middle would leave a broken packet in front of DISCONNECT. `close` bounds it.
         with self._writing:
@@ -221,7 +221,7 @@ class NativeSession(Session):
                 self._lose(f"the connection broke: {why(exc)}")
 
     async def watch(self, keepalive: int) -> None:
-        """Serve: ask for a sign of life every half of the keepalive, and miss it if there is none in another half."""
+        """Send PINGREQ every half of the keepalive, and end the connection if nothing comes in another half."""
         while True:
             before = self._engine.received
             self._engine.ping()
@@ -232,7 +232,7 @@ class NativeSession(Session):
                 return self._lose(f"the broker has been silent for {keepalive / 2:g} s", silent=True)
 
     def close(self) -> None:
-        """Let what is still to be written be written, and say goodbye; not for long."""
+        """Say DISCONNECT behind whatever is not written yet, and bound the time for it."""
         if self._lost is None:
             self._engine.disconnect()
         self._closing = True
@@ -279,7 +279,7 @@ async def open_native_session(
                 nursery.start_soon(session.write)
                 nursery.start_soon(_serve_reading, session)  # not before whoever has opened it is ready for messages
                 nursery.start_soon(session.watch, connack.limits.keepalive or options.keepalive)
-                session.entered.set()  # and not before: what comes must find somebody who can acknowledge it
+                session.entered.set()  # not before: a message that comes must find somebody who can acknowledge it
                 yield session
             finally:
                 session.close()

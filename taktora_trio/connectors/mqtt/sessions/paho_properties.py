@@ -1,4 +1,4 @@
-"""Between paho's properties and reason codes and ours. Pure."""
+"""Converts between paho's properties and reason codes and ours. Pure."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _NOTHING = Metadata()
 
 
 def code_of(code: Any) -> int:
-    """paho gives MQTT 3.1.1's codes as MQTT 5's too."""
+    """Return the number of a reason code. paho gives those of MQTT 3.1.1 as MQTT 5's, too."""
     return code.value if isinstance(code, ReasonCode) else int(code)
 
 
 def connack_properties(properties: Any) -> dict[int, Any]:
-    """By identifier, as they come; with MQTT 3.1.1 there are none."""
+    """Return the properties of a CONNACK by identifier; MQTT 3.1.1 has none."""
     names = {
         "ServerKeepAlive": 0x13,
         "SessionExpiryInterval": 0x11,

@@ -1,4 +1,4 @@
-"""What every session promises. The same tests run against each implementation."""
+"""The interface of all sessions. The same tests run against each implementation."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ __all__ = [
 
 
 class ConnectFailed(ConnectorError):
-    """There is no connection now; trying again later may help.
+    """There is no connection now. Trying again later may help.
 
-    `answered` tells whether the broker has answered the login: that it refuses it for now (`True`), or by ending the
-    connection without a word (`False`); `None` if it never came to that.
+    `answered` is true if the broker refused the login for now, false if it closed the connection instead of an answer,
+    and `None` if no login was sent.
     """
 
     def __init__(self, message: str, *, answered: bool | None = None) -> None:
@@ -34,9 +34,9 @@ class ConnectFailed(ConnectorError):
 
 
 class ConnectRefused(ConnectorDown):
-    """The broker refused the client, and will until somebody changes something: its login, its id, its protocol.
+    """The broker refuses the client until somebody changes something: the login, the client id, the protocol.
 
-    `code` is the broker's reason code as MQTT 5 has it (section 3.2.2.2); 0 if it gave none.
+    `code` is the broker's reason code as one of MQTT 5 (section 3.2.2.2); 0 if it gave none.
     """
 
     def __init__(self, message: str, code: int = 0) -> None:
@@ -47,8 +47,8 @@ class ConnectRefused(ConnectorDown):
 class SessionLost(ConnectorError):
     """The connection has ended. What was not acknowledged must be published again on the next one.
 
-    `code` is the reason code with which the broker ended it (MQTT 5, section 3.14.2.1); 0 if it gave none. `silent`
-    tells that the broker did not end it, but gave no sign of life.
+    `code` is the reason code with which the broker ended it (MQTT 5, section 3.14.2.1); 0 if it gave none. `silent` is
+    true if the broker did not end it, but gave no sign of life.
     """
 
     def __init__(self, message: str, code: int = 0, *, silent: bool = False) -> None:
@@ -60,56 +60,57 @@ class SessionLost(ConnectorError):
 class Session(ABC):
     """One connection, from CONNACK to its end. Entering it connects, leaving it sends DISCONNECT.
 
-    `on_message`, given when it is opened, is called for each message in the order of arrival, in the trio thread; it
-    must not block nor raise. A message with QoS 1 or 2 is acknowledged to the broker when `acknowledge` is called, and
-    not before.
+    It calls `on_message`, which it is opened with, for each message in the order of arrival, in trio's thread. That
+    must neither block nor raise. A message of QoS 1 or 2 is acknowledged to the broker when `acknowledge` is called,
+    and not before.
     """
 
     session_present: bool = False
-    """Whether the broker still had the state of an earlier connection of this client (MQTT 3.1.1, section 3.2.2.2)."""
+    """True if the broker still had the state of an earlier connection of this client (MQTT 3.1.1, section 3.2.2.2)."""
     limits: BrokerLimits = NO_LIMITS
-    """What the broker has said that it takes. What it wouldn't is refused without being sent."""
+    """The limits that the broker has announced. A message beyond them is refused without being sent."""
 
     @abstractmethod
     async def subscribe(self, filters: Mapping[str, int]) -> dict[str, str]:
-        """Subscribe to each filter at its QoS, wait for the broker's answer, and return what it refused.
+        """Subscribe to each filter at its QoS, wait for the broker's answer, and return the refused filters.
 
-        That is each filter it refused with its reason, by name; it has granted the others. With MQTT 5, what is
-        retained comes only where the session had no such subscription (section 3.8.3.1). Raises `SessionLost`.
+        Each comes with the name of the broker's reason. With MQTT 5, retained messages come only for a subscription
+        that the session did not have (section 3.8.3.1). Raises `SessionLost`.
         """
 
     @abstractmethod
     async def unsubscribe(self, filters: Iterable[str]) -> dict[str, str]:
-        """Unsubscribe from each filter and wait for the broker's answer; one that is not subscribed is no error.
+        """Unsubscribe from each filter, wait for the broker's answer, and return the refused filters.
 
-        Returns the filters that the broker refused to unsubscribe, with its reasons (MQTT 5). Raises `SessionLost`.
+        Each comes with the name of the broker's reason (MQTT 5). A filter that is not subscribed is no error. Raises
+        `SessionLost`.
         """
 
     @abstractmethod
     def publish(self, message: Message, packet_id: int, on_done: OnDone) -> None:
-        """Send after everything of the same QoS published before, without waiting.
+        """Send a message behind all earlier ones of the same QoS, without waiting.
 
-        `packet_id` (1 to 65535) must not be in use on this connection; at QoS 0 it only comes back. What is published
-        again on a later connection takes the same one as before: by it the broker knows the message
+        `packet_id` (1 to 65535) must not be in use on this connection; at QoS 0 it is only handed back. A message that
+        is published again on a later connection takes the identifier that it had: the broker knows it by that
         (MQTT-4.4.0-1), and does not deliver it twice at QoS 2.
 
         `on_done(packet_id, refusal)` is called when nothing more is to be done for the message: it was written to the
-        socket (QoS 0), or acknowledged or refused by the broker (QoS 1, 2). It is never called for a message that was
-        lost with the session.
+        socket (QoS 0), or the broker has acknowledged or refused it (QoS 1, 2). It is never called for a message that
+        was lost with the session.
         """
 
     @abstractmethod
     def acknowledge(self, message: Message) -> None:
-        """The inbound message is safe: the broker may forget it.
+        """Tell the broker that this inbound message is safe, so that it may forget it.
 
-        Acknowledgements go out in the order in which the messages came (MQTT-4.6.0-2), so this one may still wait for
-        those before it. On a session that is lost it is kept for the next one with the same `ClientState`.
+        Acknowledgements go out in the order in which the messages came (MQTT-4.6.0-2), so this one may wait for those
+        before it. If the session is lost, the next one with the same `ClientState` sends it.
         """
 
     def release(self, packet_id: int, on_done: OnDone) -> None:
-        """Complete what the broker may still hold under this identifier, of which nobody here knows (QoS 2).
+        """Complete an exchange of QoS 2 that the broker may still hold under this identifier, of an earlier gateway.
 
-        `on_done(packet_id, "")` is called when the broker holds nothing: at once, where a session has nothing to do.
+        `on_done(packet_id, "")` is called when the broker holds nothing: at once, if the session has nothing to do.
         """
         on_done(packet_id, "")
 

@@ -1,4 +1,4 @@
-"""From a socket to where MQTT begins: TLS, a websocket."""
+"""The layers between a socket and MQTT: TLS, a websocket."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ __all__ = ["open_stream", "tls_context", "why"]
 
 
 def tls_context(options: MqttOptions) -> ssl.SSLContext | None:
-    """For a connection of now. Raises `ConnectFailed`: a file that is away or half written may be back for the next."""
+    """Make the TLS context for one connection, or return `None`.
+
+    Raises `ConnectFailed`, not `ConfigError`: a file that is missing or half written may be there for the next one.
+    """
     try:
         return options.tls_context()
     except ConfigError as exc:
@@ -23,12 +26,12 @@ def tls_context(options: MqttOptions) -> ssl.SSLContext | None:
 
 
 async def open_stream(socket: trio.SocketStream, options: MqttOptions) -> trio.abc.Stream:
-    """What the options have above the socket, which is closed if that fails. Raises `ConnectFailed`."""
+    """Put the layers of the options on the socket. Raises `ConnectFailed`, and has then closed the socket."""
     address = options.broker
     stream: trio.abc.Stream = socket
     try:
         if (context := tls_context(options)) is not None:
-            # Whether all of a message has come MQTT knows by itself, so the end need not be told again below it.
+            # MQTT knows by itself whether a packet is whole, so TLS need not announce the end of the stream.
             secure = trio.SSLStream(stream, context, server_hostname=address.bare_host, https_compatible=True)
             stream = secure
             await secure.do_handshake()
@@ -45,7 +48,7 @@ async def open_stream(socket: trio.SocketStream, options: MqttOptions) -> trio.a
 
 
 def why(exc: BaseException) -> str:
-    """In a few words why a connection failed or broke."""
+    """Return in a few words why a connection failed or broke."""
     cause: BaseException = exc.__cause__ or exc
     if isinstance(cause, ssl.SSLError):
         return f"TLS failed: {cause}; check the CA file and the broker's certificate"

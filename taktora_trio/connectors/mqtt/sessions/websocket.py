@@ -28,7 +28,7 @@ _CHUNK = 65_536
 
 
 class WebsocketStream(trio.abc.Stream):
-    """What is sent goes out as one binary message each time."""
+    """Each `send_all` is one binary message."""
 
     def __init__(self, stream: trio.abc.Stream, connection: WSConnection) -> None:
         self._stream = stream
@@ -45,7 +45,7 @@ class WebsocketStream(trio.abc.Stream):
         await self._stream.wait_send_all_might_not_block()
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
-        """What has come of the next message, whatever `max_bytes` says; empty when the broker has closed."""
+        """Return what has come of the next message, whatever `max_bytes` says; empty once the broker has closed."""
         await trio.lowlevel.checkpoint_if_cancelled()
         while not self._ready and not self._ended:
             await self._receive()
@@ -59,7 +59,7 @@ class WebsocketStream(trio.abc.Stream):
             await self._stream.aclose()
 
     def _framed(self, event: Event) -> bytes:
-        """Raises `trio.BrokenResourceError` where the broker has closed the websocket, and we have just read it."""
+        """Return the bytes of an event. Raises `trio.BrokenResourceError` if the broker has closed the websocket."""
         try:
             return self._connection.send(event)
         except LocalProtocolError:  # without its message, which repeats the data
@@ -76,7 +76,7 @@ class WebsocketStream(trio.abc.Stream):
             self._ended = True
 
     async def take(self) -> None:
-        """Take what has come, and answer what is to be answered."""
+        """Take the events that have come, and answer pings."""
         answers = b""
         try:
             for event in self._connection.events():

@@ -1,1 +1,1 @@
-"""MQTT on the wire, without any input or output: packets, and the state of the protocol."""
+"""MQTT on the wire, without I/O: packets as bytes, the state of the protocol, and the engine that drives it."""

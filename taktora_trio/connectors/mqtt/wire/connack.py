@@ -21,7 +21,7 @@ class Connack:
     session_present: bool
     limits: BrokerLimits = NO_LIMITS
     server_reference: str = ""
-    """The server that it names instead of itself (MQTT 5, section 3.2.2.3.16)."""
+    """The server that the broker names instead of itself (MQTT 5, section 3.2.2.3.16)."""
 
 
 def decode_connack(data: bytes, start: int, stop: int, version: int) -> Connack:
@@ -43,7 +43,7 @@ def decode_connack(data: bytes, start: int, stop: int, version: int) -> Connack:
 
 
 def _reason(code: int, length: int, version: int) -> tuple[int, str]:
-    """Return the reason code of MQTT 5 and its name. A broker that knows no MQTT 5 answers with a code of 3.1.1."""
+    """Return the reason code of MQTT 5 and its name. A broker without MQTT 5 answers with a return code of 3.1.1."""
     if code in CONNECT_RETURN_CODES and (version != 5 or length == 2):
         code = CONNECT_RETURN_CODES[code]
     elif version != 5 and code:

@@ -1,7 +1,7 @@
-"""MQTT's client side without I/O: bytes in and bytes out, for the native session.
+"""The client's side of MQTT without I/O: bytes in, bytes out. The native session drives it.
 
-The path of a message is kept lean, for it decides what a gateway costs: no object but the message itself, and what goes
-out is gathered, to be written at once.
+The path of a message is kept lean, since it decides what a gateway costs: the message is the only object that is made,
+and outgoing bytes are gathered, to be written with one call.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _SHORT = 256  # and the longest of them, in bytes
 
 
 class Disconnected(Exception):
-    """The broker has said goodbye, and why: `code` is its reason code, the message that by name."""
+    """The broker has ended the connection by DISCONNECT. `code` is its reason code, and the text is the code's name."""
 
     def __init__(self, code: int) -> None:
         super().__init__(reason_name(code) if code else "normal disconnection")
@@ -43,19 +43,19 @@ class Disconnected(Exception):
 
 
 class Engine:
-    """One connection. `wake` is called when there is something to `take`."""
+    """One connection. It calls `wake` when there is something to `take`, and when a SUBACK or UNSUBACK has come."""
 
     def __init__(
         self, version: int, state: SessionState, on_message: OnMessage, wake: Callable[[], None], max_payload: int
     ) -> None:
         self.connack: Connack | None = None
         self.refused: dict[str, str] | None = None
-        """The answer to the last `subscribe` or `unsubscribe`: refused filters with the reason."""
+        """The filters that the last SUBACK or UNSUBACK refused, with the reason; `None` until it has come."""
         self.granted: dict[str, int] = {}
         self.received = 0
-        """Counts what came, to tell a silent broker from one that is busy."""
+        """Counts the reads, to tell a silent broker from a busy one."""
         self.answers = 0
-        """How many acknowledgements and the like are to be taken: as many as the broker makes it send."""
+        """How many answers wait to be taken. It has no bound of its own: the broker decides how many it asks for."""
         self._version = version
         self._state = state
         self._on_message = on_message
@@ -76,7 +76,7 @@ class Engine:
 
     @property
     def unacknowledged(self) -> int:
-        """How many messages have been published to which an answer of the broker is to come."""
+        """The number of published messages that the broker has not answered."""
         return self._exchanges.count
 
     # What goes out
@@ -138,13 +138,13 @@ class Engine:
         self._exchanges.release(packet_id, on_done)
 
     def subscribe(self, filters: list[tuple[str, int]]) -> None:
-        """Ask; `refused` is set when the answer has come."""
+        """Send the request; `refused` is set when the answer has come."""
         self.refused = None
         self._asked = packets.SUBACK, [name for name, _ in filters]
         self._send(packets.subscribe(self._version, SUBSCRIBE_ID, filters))
 
     def unsubscribe(self, filters: list[str]) -> None:
-        """Ask; `refused` is set when the answer has come."""
+        """Send the request; `refused` is set when the answer has come."""
         self.refused = None
         self._asked = packets.UNSUBACK, filters
         self._send(packets.unsubscribe(self._version, SUBSCRIBE_ID, filters))
@@ -156,7 +156,7 @@ class Engine:
         self._send(b"\xe0\x00")
 
     def take(self) -> tuple[bytes, list[tuple[OnDone, int]]]:
-        """All that is to be written, and what to call when it was; empty if there is nothing: then `wake` will be."""
+        """Return all bytes to write, and what to call once they are written. If none, `wake` tells of more."""
         data = b"".join(self._out)
         self._out.clear()
         self.answers = 0
@@ -179,9 +179,9 @@ class Engine:
     # What comes in
 
     def receive(self, data: bytes) -> None:
-        """Work off what came. Raises `Malformed` and `Disconnected`; the connection is then over.
+        """Handle received bytes. Raises `Malformed` and `Disconnected`; the connection is then over.
 
-        What follows CONNACK waits for the next call, for which somebody must be ready.
+        Packets behind CONNACK are handled by the next call, so that the caller can get ready for them.
         """
         self.received += 1
         if self._skip:
@@ -201,7 +201,7 @@ class Engine:
             self._rest += memoryview(data)[position:]
 
     def _parse(self, data: bytes) -> int:
-        """Whole packets; returns where the first one begins that is not."""
+        """Handle all whole packets; return the position of the first incomplete one."""
         position, available = 0, len(data)
         version, on_message, arrived = self._version, self._on_message, self._state.arrived
         if self.connack is None:
@@ -251,7 +251,7 @@ class Engine:
         return position
 
     def _pubacks(self, data: bytes, position: int) -> int:
-        """A run of PUBACKs without a reason code, of which a broker sends many at once; returns where it ends."""
+        """Handle a run of PUBACKs without a reason code (brokers send many at once); return the position behind it."""
         whole = len(data) - (len(data) - position) % 4
         exchanges = self._exchanges
         acks = exchanges.acks
@@ -269,7 +269,7 @@ class Engine:
         return position
 
     def _length_at(self, data: bytes, position: int) -> tuple[int, int]:
-        """The remaining length of the packet at `position` and where it begins; (0, 0) if more must come first."""
+        """Return the remaining length of the packet at `position` and where that begins; (0, 0) if it has not come."""
         length = 0
         for shift in (0, 7, 14, 21):
             position += 1
@@ -356,7 +356,7 @@ class Engine:
         self._wake()
 
     def _on_pingresp(self, first: int, data: bytes, start: int, stop: int) -> None:
-        """It counts as a sign of life, as everything that comes does."""
+        """Do nothing: it is a sign of life, as is everything that comes."""
 
     def _on_disconnect(self, first: int, data: bytes, start: int, stop: int) -> None:
         if self._version != 5:
@@ -383,6 +383,6 @@ _HANDLERS: dict[int, Callable[[Engine, int, bytes, int, int], None]] = {
     packets.PINGRESP: Engine._on_pingresp,
     packets.DISCONNECT: Engine._on_disconnect,
 }
-"""By packet type; CONNACK is decoded before, PUBLISH and runs of PUBACK where they are read."""
+"""By packet type. CONNACK is handled before these, and PUBLISH and runs of PUBACK are handled inline, for speed."""
 
 assert OWN_PACKET_IDS <= SUBSCRIBE_ID

@@ -1,4 +1,4 @@
-"""Outbound QoS 1 and 2: which answer is to come to each message, and what becomes of any other answer. Sans-I/O."""
+"""Outbound QoS 1 and 2: the answer that each message waits for, and what any other answer means. Sans-I/O."""
 
 from __future__ import annotations
 
@@ -16,32 +16,32 @@ log = logging.getLogger(__name__)
 
 
 class Exchanges:
-    """The exchanges of one connection (section 4.3). `send` is called with each PUBREL.
+    """The exchanges of one connection (section 4.3). It calls `send` with each PUBREL.
 
-    An answer ends a step of an exchange, or breaks the rules and raises `Malformed` (section 4.13): one that was passed
-    over would leave its message waiting for good, and nobody would know why.
+    An answer ends a step of an exchange, or breaks the rules and raises `Malformed` (section 4.13). If a wrong answer
+    were ignored, its message might wait for ever, and nobody would know why.
     """
 
     def __init__(self, state: SessionState, send: Callable[[bytes], None]) -> None:
         self._state = state
         self._send = send
         self.quota = 65_535
-        """How many more may be begun before one has ended (MQTT 5, section 4.9)."""
+        """The number of exchanges that may be begun before one of those under way has ended (MQTT 5, section 4.9)."""
         self.acks: dict[int, OnDone] = {}
-        """QoS 1: PUBACK is to come."""
+        """QoS 1: these wait for PUBACK."""
         self.recs: dict[int, OnDone] = {}
-        """QoS 2: PUBREC is to come."""
-        self._comps: dict[int, OnDone] = {}  # QoS 2: PUBCOMP is to come
-        self._strays: dict[int, OnDone] = {}  # PUBREL was sent, and no message of ours waits for the PUBCOMP
-        self._lowers_qos = False  # whether the broker has acknowledged QoS 2 as QoS 1
+        """QoS 2: these wait for PUBREC."""
+        self._comps: dict[int, OnDone] = {}  # QoS 2: these wait for PUBCOMP
+        self._strays: dict[int, OnDone] = {}  # PUBREL was sent for these, and no message waits for their PUBCOMP
+        self._lowers_qos = False  # the broker has acknowledged QoS 2 as QoS 1
 
     @property
     def count(self) -> int:
-        """How many messages have been published to which an answer is to come."""
+        """The number of messages that wait for an answer."""
         return len(self.acks) + len(self.recs) + len(self._comps)
 
     def resume(self, packet_id: int, on_done: OnDone) -> bool:
-        """Go on with a message of QoS 2 that the broker has received already; whether it has."""
+        """Go on with a message of QoS 2 that the broker already has. Return false, and do nothing, if it has not."""
         if packet_id not in self._state.released:
             return False
         self.quota -= 1
@@ -50,7 +50,7 @@ class Exchanges:
         return True
 
     def release(self, packet_id: int, on_done: OnDone) -> None:
-        """Complete what the broker may hold under this identifier, of which nobody here knows."""
+        """Complete an exchange that the broker may still hold under this identifier, of an earlier gateway."""
         under_way = packet_id in self._strays
         self._strays[packet_id] = on_done
         self._state.released.discard(packet_id)
@@ -105,4 +105,4 @@ class Exchanges:
 
 
 def _nobody(packet_id: int, refusal: str) -> None:
-    """Of those who wait for the end of an exchange."""
+    """Take the end of an exchange that nobody waits for."""

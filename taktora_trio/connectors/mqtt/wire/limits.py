@@ -1,4 +1,4 @@
-"""What a broker says in CONNACK that it takes (MQTT 5, section 3.2.2.3); every session keeps to it."""
+"""The limits that a broker announces in CONNACK (MQTT 5, section 3.2.2.3). Every session keeps to them."""
 
 from __future__ import annotations
 
@@ -18,38 +18,39 @@ log = logging.getLogger(__name__)
 
 @attrs.frozen
 class BrokerLimits:
-    """The limits of one connection; by default MQTT 3.1.1's, where none are told.
+    """The limits of one connection. The defaults are those of MQTT 3.1.1, which announces none.
 
-    What the broker would not take is refused here, with the reason that it would give: it would end the connection, and
-    the next one too, with the message sent again. Nothing is made to fit: to send a message at a lower QoS, or not
-    retained, would be another promise than the app was given.
+    A message beyond them is refused here, with the reason that the broker would give. If it were sent, the broker would
+    end the connection, and each later one, since the message is sent again. No message is made to fit: at a lower QoS,
+    or not retained, it would be another message than the app has sent.
     """
 
     receive_maximum: int = 65_535
-    """Messages of QoS 1 and 2, of all channels together, that may be on their way."""
+    """The number of messages of QoS 1 and 2, of all channels together, that may be in flight."""
     of_qos_2: int = 19
-    """How many of these may be of QoS 2, with what is half done from earlier connections. With MQTT 3.1.1 a broker
-    can't say how many it takes, nor that it has not taken one: mosquitto drops what is beyond its
-    `max_inflight_messages` (20), and answers as if it had not. This is one less: while it has as many as
-    it takes, it drops those of QoS 1, too."""
+    """The number of these that may be of QoS 2, including exchanges that earlier connections left half done.
+
+    With MQTT 3.1.1 a broker can't say how many it takes, nor that it has not taken one: mosquitto drops those beyond
+    its `max_inflight_messages` (20), and answers as if it had taken them. The default is one less, for while mosquitto
+    has as many as it takes, it drops messages of QoS 1, too."""
     maximum_qos: int = 2
     retain_available: bool = True
     maximum_packet_size: int = 268_435_460
-    """Bytes of a whole packet; by default what its length can say (section 1.5.5)."""
+    """The largest whole packet in bytes; by default the largest that its length field can state (section 1.5.5)."""
     wildcards_available: bool = True
     shared_available: bool = True
     keepalive: int | None = None
-    """Seconds, to be used instead of what was asked for (section 3.2.2.3.14)."""
+    """The seconds that the broker wants instead of those asked for (section 3.2.2.3.14)."""
     session_expiry: int | None = None
-    """Seconds for which it keeps the session, if not what was asked for (section 3.2.2.3.2)."""
+    """The seconds for which the broker keeps the session, if not those asked for (section 3.2.2.3.2)."""
 
     @property
     def largest_length(self) -> int:
-        """The largest remaining length of a packet: its first byte, and the length itself, count in its size too."""
+        """The largest remaining length of a packet. Its first byte and the length field count in its size, too."""
         return max(min(self.maximum_packet_size - 1 - n, 128**n - 1) for n in (1, 2, 3, 4))
 
     def refusal(self, length: int, qos: int, retain: bool) -> str:
-        """Why the broker would not take a PUBLISH of this remaining length; empty if it would."""
+        """Return why the broker would not take a PUBLISH of this remaining length; empty if it would."""
         if length > self.largest_length:
             return f"{reason_name(0x95)}: the broker takes at most {self.maximum_packet_size} bytes"
         if qos > self.maximum_qos:
@@ -59,7 +60,7 @@ class BrokerLimits:
         return ""
 
     def subscription_refusal(self, topic_filter: str) -> str:
-        """Why the broker would not take this subscription; empty if it would."""
+        """Return why the broker would not take this subscription; empty if it would."""
         group, plain = split_share(topic_filter)
         if group and not self.shared_available:
             return reason_name(0x9E)
@@ -67,8 +68,8 @@ class BrokerLimits:
             return reason_name(0xA2)
         return ""
 
-    def tell_of_expiry(self, asked: int) -> None:
-        """Log it if the broker keeps a session for less time than asked for, both in seconds."""
+    def warn_of_expiry(self, asked: int) -> None:
+        """Log a warning if the broker keeps the session for less than the seconds asked for."""
         if self.session_expiry is not None and self.session_expiry < asked:
             log.warning(
                 "the broker keeps the session for %d s without a connection, not for %d s", self.session_expiry, asked
@@ -79,7 +80,7 @@ NO_LIMITS = BrokerLimits()
 
 
 def limits_of(properties: Mapping[int, Any]) -> BrokerLimits:
-    """From the properties of a CONNACK by identifier. Raises `ValueError` for values that the standard forbids."""
+    """Read the limits from the properties of a CONNACK. Raises `ValueError` for values that the standard forbids."""
     receive_maximum = properties.get(0x21, NO_LIMITS.receive_maximum)
     limits = BrokerLimits(
         receive_maximum=receive_maximum,

@@ -10,7 +10,7 @@ from taktora_trio.connectors.connection import Incoming
 __all__ = ["OWN_PACKET_IDS", "Message", "OnDone", "OnMessage"]
 
 OWN_PACKET_IDS = 65_533
-"""From here on packet identifiers are not for channels: 65533 and 65534 for presence, 65535 for the session itself."""
+"""The first packet identifier that channels do not use: 65533 and 65534 are for presence, 65535 for SUBSCRIBE."""
 
 
 class Message(Incoming, frozen=True, gc=False):
@@ -24,10 +24,11 @@ class Message(Incoming, frozen=True, gc=False):
     packet_id: int = 0
     """Inbound at QoS 1 and 2: the broker's identifier, by which it is acknowledged."""
     dup: bool = False
-    """Perhaps sent before (section 3.3.1.1)."""
+    """True if the message may have been sent before (section 3.3.1.1)."""
 
 
 OnMessage: TypeAlias = Callable[[Message], None]
 """Called with each message from the broker."""
 OnDone: TypeAlias = Callable[[int, str], None]
-"""Called with the packet identifier, and why the broker refused the message, by name; empty if it did not."""
+"""Called with the packet identifier and the name of the reason for which the broker refused the message; the name is
+empty if the broker took it."""

@@ -1,7 +1,7 @@
-"""MQTT control packets as bytes, both versions: pure functions, no state, no I/O.
+"""Encodes the control packets that a client sends, and decodes PUBLISH and properties. Pure; for MQTT 3.1.1 and 5.
 
-Written from MQTT 3.1.1 and MQTT 5, sections 2 and 3. What a client sends is encoded, what a broker sends is decoded.
-Decoding raises `Malformed` for whatever the standard does not allow, and nothing else.
+Written from the standards' sections 2 and 3. Decoding raises `Malformed` for whatever they do not allow, and no other
+exception.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Malformed(ConnectorError):
 
 
 def varint(value: int) -> bytes:
-    """A variable byte integer (MQTT 5, section 1.5.5)."""
+    """Encode a variable byte integer (MQTT 5, section 1.5.5)."""
     if value < 0x80:
         return bytes((value,))
     if value < 0x4000:
@@ -70,7 +70,7 @@ def varint(value: int) -> bytes:
 
 
 def string(value: str) -> bytes:
-    """A UTF-8 string with its length in front (section 1.5.4)."""
+    """Encode a UTF-8 string, its length in front (section 1.5.4)."""
     return binary(value.encode())
 
 
@@ -79,13 +79,13 @@ def binary(value: bytes) -> bytes:
 
 
 def packet(first: int, *parts: bytes) -> bytes:
-    """A whole packet: its first byte, its remaining length, and its parts."""
+    """Make a whole packet: its first byte, its remaining length, and its parts."""
     body = b"".join(parts)
     return bytes((first,)) + varint(len(body)) + body
 
 
 def connect(options: MqttOptions, client_id: str) -> bytes:
-    """CONNECT (section 3.1)."""
+    """Encode CONNECT (section 3.1)."""
     v5, clean = options.protocol == "5", not options.persistent
     broker, will = options.broker, options.will
     flags = 0x02 if clean else 0
@@ -111,7 +111,7 @@ def connect(options: MqttOptions, client_id: str) -> bytes:
 
 
 def subscribe(version: int, packet_id: int, filters: list[tuple[str, int]]) -> bytes:
-    """SUBSCRIBE (section 3.8)."""
+    """Encode SUBSCRIBE (section 3.8)."""
     parts = [_U16.pack(packet_id), b"\0" if version == 5 else b""]
     options = _RETAINED_ONCE if version == 5 else 0
     for topic_filter, qos in filters:
@@ -120,12 +120,12 @@ def subscribe(version: int, packet_id: int, filters: list[tuple[str, int]]) -> b
 
 
 def unsubscribe(version: int, packet_id: int, filters: list[str]) -> bytes:
-    """UNSUBSCRIBE (section 3.10)."""
+    """Encode UNSUBSCRIBE (section 3.10)."""
     return packet(0xA2, _U16.pack(packet_id), b"\0" if version == 5 else b"", *map(string, filters))
 
 
 def encode_properties(metadata: Metadata | None, correlation_data: bytes) -> bytes:
-    """The properties of a PUBLISH, with their length in front (section 3.3.2.3)."""
+    """Encode the properties of a PUBLISH, their length in front (section 3.3.2.3)."""
     parts = []
     if correlation_data:
         parts.append(b"\x09" + binary(correlation_data))
@@ -147,9 +147,9 @@ def _encode_metadata(metadata: Metadata, parts: list[bytes]) -> None:
 
 
 def decode_publish(data: bytes, first: int, start: int, end: int, version: int) -> Message:
-    """The PUBLISH whose variable header is at `start` (section 3.3).
+    """Decode the PUBLISH whose variable header is at `start` (section 3.3).
 
-    If its properties are more than any channel has room for, it is without them and its payload (`Message.skipped`).
+    If its properties are larger than any channel takes, they and the payload are left out (`Message.skipped`).
     """
     if start + 2 > end:
         raise Malformed("a PUBLISH without a topic")
@@ -208,7 +208,7 @@ def decode_publish(data: bytes, first: int, start: int, end: int, version: int) 
 
 
 def _metadata_of(properties: dict[int, Any]) -> Metadata | None:
-    """`None` if there is none but the correlation data."""
+    """Return `None` if there are no properties but the correlation data."""
     metadata = Metadata(
         properties.get(0x03, ""),
         properties.get(0x08, ""),
@@ -228,7 +228,10 @@ _VARINT, _PAIR = 0x0B, 0x26
 
 
 def decode_properties(data: bytes, position: int, end: int) -> tuple[dict[int, Any], int]:
-    """Properties by identifier, and where they end. User properties and subscription identifiers are lists."""
+    """Return the properties by identifier, and the position behind them.
+
+    User properties and subscription identifiers are lists, since they may come more than once.
+    """
     length, position = _varint_at(data, position, end)
     stop = position + length
     if stop > end:

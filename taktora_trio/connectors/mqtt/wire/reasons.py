@@ -1,4 +1,4 @@
-"""What brokers answer, by name (MQTT 5, section 2.4; MQTT 3.1.1, sections 3.2.2.3 and 3.9.3)."""
+"""Reason codes and their names (MQTT 5, section 2.4; MQTT 3.1.1, sections 3.2.2.3 and 3.9.3)."""
 
 from __future__ import annotations
 
@@ -43,20 +43,20 @@ _NAMES = {
 }
 
 CONNECT_RETURN_CODES = {1: 0x84, 2: 0x85, 3: 0x88, 4: 0x86, 5: 0x87}
-"""The CONNACK return codes of MQTT 3.1.1 as the reason codes of MQTT 5 that say the same."""
+"""For each CONNACK return code of MQTT 3.1.1 the reason code of MQTT 5 that means the same."""
 
 PERMANENT = frozenset({0x81, 0x82, 0x84, 0x85, 0x86, 0x87, 0x8C, 0x90, 0x95, 0x99, 0x9A, 0x9B})
-"""CONNACK reasons that another attempt meets again until somebody changes something, here or at the broker.
+"""CONNACK reasons that each attempt meets until somebody changes something, here or at the broker.
 
-The others pass (section 3.2.2.2): a server that is busy, unavailable or short of a quota, a connection rate, a server
-that has moved (the address stays the operator's to choose), and a ban, which brokers lift again after minutes."""
+All others are temporary (section 3.2.2.2): a server that is busy, unavailable or short of a quota, a connection rate, a
+server that has moved (only the operator chooses the address), and a ban, which brokers lift after minutes."""
 
 TAKEN_OVER = 0x8E
-"""DISCONNECT: another client has connected by the same client id (section 3.1.4-3)."""
+"""In a DISCONNECT: another client has connected with the same client id (MQTT-3.1.4-3)."""
 
 
 def reason_name(code: int) -> str:
-    """The name of a reason code of MQTT 5; of one that it doesn't have, its number."""
+    """Return the name of a reason code of MQTT 5, or its number if MQTT 5 has no such code."""
     if code == 0:
         return "Success"
     return _NAMES.get(code, f"reason 0x{code:02x}")

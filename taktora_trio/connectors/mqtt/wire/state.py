@@ -1,4 +1,4 @@
-"""The client's side of what MQTT calls session state (MQTT 3.1.1, section 4.1): it outlives a connection."""
+"""The client's half of MQTT's session state (MQTT 3.1.1, section 4.1), which outlives a connection."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ __all__ = ["SessionState"]
 
 
 class SessionState:
-    """What came and is not acknowledged yet, and which exchanges of QoS 2 are half done. Sans-I/O.
+    """Inbound messages that are not acknowledged yet, and exchanges of QoS 2 that are half done. Sans-I/O.
 
-    Give the same one to each connection of a client: then a message that is still waiting here is not delivered again
-    when the broker sends it again, and one at QoS 2 that was received is not received twice.
+    Give the same object to each connection of a client. Then a message that still waits here is not delivered again
+    when the broker sends it again, and one of QoS 2 that was received is not received twice.
     """
 
     def __init__(self) -> None:
         self.released: set[int] = set()
-        """Outbound QoS 2: for these PUBREC has come, so that PUBREL is what is to be sent (MQTT-4.3.3-1)."""
-        self._order: deque[int] = deque()  # those of this connection, in which they are to be acknowledged
+        """Outbound QoS 2: the identifiers for which PUBREC has come, so that PUBREL is sent next (MQTT-4.3.3-1)."""
+        self._order: deque[int] = deque()  # of this connection: the order in which to acknowledge
         self._waiting: dict[int, Message] = {}  # the same, as messages
         self._acknowledged: set[int] = set()  # of these
-        # Came on an earlier connection, and not on this one yet. Of those that are safe only what it takes to know them
-        # again is kept: a broker that never sends them again must not fill the memory.
+        # These came on an earlier connection, and not on this one yet. Of those that are safe only a digest is kept, to
+        # recognize them by: a broker that never sends them again must not fill the memory.
         self._before: dict[int, Message] = {}
         self._safe: dict[int, bytes] = {}
         self._received: set[int] = set()  # inbound QoS 2: PUBREC was sent, PUBREL has not come yet
 
     def connected(self, session_present: bool) -> None:
-        """A new connection begins."""
+        """Begin a new connection, with or without the broker's half of the state."""
         if session_present:
             self._before.update(self._waiting)
             for packet_id in self._acknowledged:
@@ -45,9 +45,10 @@ class SessionState:
         self._acknowledged.clear()
 
     def arrived(self, message: Message) -> bool:
-        """Whether this message of QoS 1 or 2 is new, and to be delivered. Else call `due()`: it may be acknowledged.
+        """Note an inbound message of QoS 1 or 2. Return true if it is new, and to be delivered.
 
-        Raises `ValueError` if its packet identifier is in use by another one.
+        If it is not, call `due()`, for it may be acknowledged at once. Raises `ValueError` if another message uses its
+        packet identifier.
         """
         packet_id = message.packet_id
         if packet_id in self._waiting:
@@ -57,7 +58,7 @@ class SessionState:
         self._order.append(packet_id)
         self._waiting[packet_id] = message
         if self._before:
-            held = self._before.pop(packet_id, None)  # another than this one the broker has given up
+            held = self._before.pop(packet_id, None)  # if it is another message, the broker has given this one up
             if held is not None and _same(message, held):
                 self._waiting[packet_id] = held
                 return False
@@ -70,7 +71,7 @@ class SessionState:
         return True
 
     def acknowledge(self, message: Message) -> None:
-        """This one is safe; `due()` says what may be sent now."""
+        """Note that this message is safe. Call `due()` for the acknowledgements that may be sent now."""
         packet_id = message.packet_id
         if self._waiting.get(packet_id) is message:
             self._acknowledged.add(packet_id)
@@ -79,9 +80,9 @@ class SessionState:
             self._safe[packet_id] = _digest(message)
 
     def acknowledge_next(self, message: Message) -> bool:
-        """Whether this one may be acknowledged to the broker at once, as it mostly may: then that is done with.
+        """Acknowledge this message if it is the next in order, as it mostly is. Return false, and do nothing, if not.
 
-        Else nothing has changed. What it costs is a fifth of `acknowledge` and `due`, of which `due` may still be due.
+        It costs a fifth of `acknowledge` and `due`. If `has_more`, call `due` after it.
         """
         packet_id, order = message.packet_id, self._order
         if not order or order[0] != packet_id or self._waiting[packet_id] is not message:
@@ -94,11 +95,11 @@ class SessionState:
 
     @property
     def has_more(self) -> bool:
-        """Whether others are safe too, so that `due()` is worth asking."""
+        """True if messages are safe that `due()` has not returned."""
         return bool(self._acknowledged)
 
     def due(self) -> list[tuple[int, int]]:
-        """Packet identifier and QoS of what is to be acknowledged to the broker now, in order; each once."""
+        """Return packet identifier and QoS of each acknowledgement to send now, in order. Each is returned once."""
         ready = []
         order, acknowledged = self._order, self._acknowledged
         while order and order[0] in acknowledged:
@@ -111,9 +112,9 @@ class SessionState:
         return ready
 
     def complete(self, packet_id: int) -> bool:
-        """PUBREL has come: the broker may use the identifier for another message. Whether it was in use at all.
+        """Note a PUBREL: the broker may now use the identifier again. Return false if it was not in use.
 
-        Raises `ValueError` if the broker could not know that its message was received.
+        Raises `ValueError` if the message was not acknowledged, so that no PUBREL can follow.
         """
         if packet_id in self._received:
             self._received.discard(packet_id)
