@@ -1,10 +1,10 @@
 """Operating-system processes: started, watched, listened to, and never left behind.
 
-parent/         what runs in a supervisor
-child/          what runs in a process that may be supervised
+parent/         code for a supervisor
+child/          code for a process that may be supervised
 link            the messages between the two
 lines           reading a stream line by line
 interpreter     starting another Python that finds what this one finds
 patience        time that counts only while we run
-pidfd, procfs   noticing the end of any process, and what the kernel says of one
+pidfd, procfs   noticing the end of any process, and reading about one in /proc
 """

@@ -1,6 +1,6 @@
-"""Starting another Python that is like this one: the same options, and the same modules where this one finds them.
+"""Starting another Python that is like this one: with the same options, and with modules from the same folders.
 
-This one may have been started in ways that a second one would know nothing of: as a zip file, as a script of another
+This one may have been started in ways that a second one would know nothing of: from a zip file, as a script of another
 folder, by a program that has changed `sys.path`.
 """
 
@@ -20,7 +20,7 @@ __all__ = ["become", "environment", "program"]
 
 
 def program(module: str) -> list[str]:
-    """The command line that runs this module of ours. Raises `ConfigError` where Python can't be started again."""
+    """Return the command line that runs a module of ours. Raises `ConfigError` if Python can't be started again."""
     if not sys.executable:
         raise ConfigError(
             "this Python can't start another one, for it does not know its own program (sys.executable is empty):"
@@ -34,17 +34,17 @@ def program(module: str) -> list[str]:
 
 
 def environment() -> dict[str, str]:
-    """What it is to have in its environment besides; `startpath` takes it out again there."""
+    """Return variables to add to its environment. `startpath` takes them out again there."""
     own = os.environ.get("PYTHONPATH")
     path = [entry for entry in sys.path if isinstance(entry, str)]
     if is_present_folder(path[:1]):  # it comes in again when the app's module is wanted
         path.append(path.pop(0))
-    told = {VARIABLE: json.dumps([path, own])}  # in ASCII, whatever a folder's name is
+    variables = {VARIABLE: json.dumps([path, own])}  # in ASCII, whatever a folder's name is
     # By this it finds our package, from which on it looks where we do.
     root = str(Path(__file__).parent.parent.parent)
     if root not in (*site.getsitepackages(), site.getusersitepackages()):
-        told["PYTHONPATH"] = os.pathsep.join([root, *([own] if own else [])])
-    return told
+        variables["PYTHONPATH"] = os.pathsep.join([root, *([own] if own else [])])
+    return variables
 
 
 def become(module: str, *arguments: str) -> NoReturn:

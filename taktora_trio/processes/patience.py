@@ -14,10 +14,10 @@ _STEPS = 10
 
 
 async def sleep_running(seconds: float) -> None:
-    """Sleep until this process has run for `seconds`. However long it was stopped, that costs a tenth of them at most.
+    """Sleep until this process has run for `seconds`. A stop, however long, counts for a tenth of them at most.
 
-    Nothing tells a process that it was stopped (SIGSTOP can't be caught, and the freezer sends no signal); so it sleeps
-    in steps, and a step that took too long is one step.
+    Nothing tells a process that it was stopped (SIGSTOP can't be caught, and the freezer sends no signal). So it sleeps
+    in steps, and a step that took too long counts as one step.
     """
     for _ in range(_STEPS):
         await trio.sleep(seconds / _STEPS)

@@ -14,7 +14,7 @@ _NO_PROCESS = (errno.ESRCH, errno.EINVAL, errno.ENOENT)  # the last two: a numbe
 
 
 async def wait_for_exit(pid: int) -> None:
-    """Wait until the process has ended; at once if no process has that id, whatever number it is (pidfd_open(2))."""
+    """Wait until a process has ended (pidfd_open(2)). Returns at once if no process has that id (any number)."""
     try:
         fd = os.pidfd_open(pid)
     except OverflowError:

@@ -1,4 +1,4 @@
-"""What the kernel tells of a process (proc_pid_stat(5))."""
+"""Reading about a process in /proc."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ __all__ = ["process_stat"]
 
 
 def process_stat(pid: int) -> list[str]:
-    """The fields of /proc/PID/stat from the third on: state, parent, and so on.
+    """Return the fields of /proc/PID/stat from the third on: state, parent, and so on (proc_pid_stat(5)).
 
     Raises `FileNotFoundError` or `ProcessLookupError` if there is no such process.
     """

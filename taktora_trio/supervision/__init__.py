@@ -1,12 +1,12 @@
-"""When something that failed is started again: decided purely, and carried out for tasks and for processes.
+"""Supervision: when something that failed is started again. Decided purely, and carried out for tasks and processes.
 
 backoff     the delays between attempts
-policy      what an operator decides
+policy      the decisions of an operator
 engine      the decision: a pure function
 supervisor  carries the decision out, for anything that can be started and ends
 task        a task as something to supervise
-allowance   how many events in a time are too many
-explain     what a policy comes to, in figures
+allowance   so many events at once, and so many a second
+explain     a policy in figures, before anything is started
 """
 
 from taktora_trio.supervision.backoff import Backoff

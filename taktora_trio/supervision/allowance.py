@@ -1,4 +1,4 @@
-"""So many at once, and after those so many a second."""
+"""An allowance for events: so many at once, and after those so many a second."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Allowance:
         self._tokens, self._at = float(burst), trio.current_time()
 
     def take(self, count: int) -> bool:
-        """Whether there are so many tokens; they are taken, or else all that there are."""
+        """Take so many tokens and return true; if there are fewer, take all of them and return false."""
         now = trio.current_time()
         self._tokens = min(self._burst, self._tokens + (now - self._at) * self._rate)
         self._at = now
@@ -27,5 +27,5 @@ class Allowance:
 
     @property
     def delay(self) -> float:
-        """Seconds until there is one."""
+        """Seconds until there is a token."""
         return max(0.0, (1.0 - self._tokens) / self._rate - (trio.current_time() - self._at))

@@ -18,7 +18,7 @@ __all__ = ["Backoff"]
 class Backoff:
     """The delays between attempts: `initial`, `initial * factor`, `initial * factor**2`, ... clamped to `maximum`.
 
-    Each is then spread by up to `jitter` of itself in either direction, so that many clients of one broker that died
+    Each is then spread by up to `jitter` of itself in either direction, so that many clients of one server that died
     do not come back in step. All times in seconds. Raises `ConfigError` naming the field that can't be.
     """
 
@@ -41,7 +41,7 @@ class Backoff:
             raise ConfigError(f"backoff jitter is {self.jitter!r}; it must be from 0 to 1 (a share of the delay)")
 
     def delay(self, attempt: int, random: Callable[[], float] = random_module.random) -> float:
-        """The delay in seconds before that attempt, counted from 0; `random` returns from 0 to 1."""
+        """Return the delay in seconds before an attempt, counted from 0. `random` returns from 0 to 1."""
         try:
             delay = min(self.initial * self.factor**attempt, self.maximum)
         except OverflowError:
@@ -49,7 +49,7 @@ class Backoff:
         return delay * (1 + self.jitter * (2 * random() - 1))
 
     def delays(self, random: Callable[[], float] = random_module.random) -> Iterator[float]:
-        """The endless series of delays."""
+        """Yield the endless series of delays."""
         return (self.delay(attempt, random) for attempt in itertools.count())
 
     def __str__(self) -> str:

@@ -45,27 +45,27 @@ class Started:
 
 @attrs.frozen
 class Ready:
-    """It works; from now on its uptime counts."""
+    """The incarnation works; from now on its uptime counts."""
 
 
 @attrs.frozen
 class Ended:
-    """It is over. A `permanent` failure is one that another try would only repeat."""
+    """The incarnation is over. A `permanent` failure is one that another try would only repeat."""
 
     failed: bool
     permanent: bool = False
     silent: float = 0.0
-    """Seconds before its end for which it gave no sign of life: they are no uptime."""
+    """Seconds before its end without a sign of life: they are no uptime."""
 
 
 @attrs.frozen
 class Stopped:
-    """Its owner wants it no more."""
+    """The owner wants it to end."""
 
 
 @attrs.frozen
 class Revived:
-    """Somebody says that the cause is mended: what was given up starts again, with its whole budget."""
+    """Somebody says that the cause is mended: if it was given up, it starts again with its whole budget."""
 
 
 Event: TypeAlias = Started | Ready | Ended | Stopped | Revived
@@ -83,19 +83,19 @@ class Restart:
 
 @attrs.frozen
 class Finish:
-    """It ended as it may; nothing more is to be done."""
+    """Do nothing more: it ended as it may."""
 
 
 @attrs.frozen
 class GiveUp:
-    """It failed too often, and stays down until it is revived."""
+    """Leave it down until it is revived: it failed too often."""
 
     reason: str
 
 
 @attrs.frozen
 class Escalate:
-    """It failed too often, and all of the deployment goes down with it."""
+    """End the whole deployment: it failed too often."""
 
     reason: str
 
@@ -105,21 +105,21 @@ Action: TypeAlias = Restart | Finish | GiveUp | Escalate
 
 @attrs.frozen
 class State:
-    """Where a supervised thing stands. `since` is on the clock of the events' `now`."""
+    """The state of a supervised thing. `since` is on the clock of the events' `now`."""
 
     phase: Literal["idle", "starting", "up", "waiting", "stopping", "ended", "given-up", "escalated"] = "idle"
     incarnation: int = 0
     since: float = 0.0
     uptime: float = 0.0
-    """Seconds that all incarnations have been up together: the clock of the budget."""
+    """The seconds for which all incarnations together have been up: the clock of the budget."""
     restarts: tuple[float, ...] = ()
-    """That clock at each restart that still counts."""
+    """The time on that clock of each restart that still counts."""
     attempt: int = 0
-    """How many restarts came without a stable run between them."""
+    """The number of restarts without a stable run between them."""
 
 
 def attempts_left(policy: RestartPolicy, state: State) -> int:
-    """How many restarts would be granted now, if it failed at once again and again."""
+    """Return the number of restarts that would be granted now, if it failed at once again and again."""
     if policy.restart == "never":
         return 0
     return max(0, policy.intensity - len(_counting(policy, state)))
@@ -132,7 +132,9 @@ def step(
     now: float,
     random: Callable[[], float] = random_module.random,
 ) -> tuple[State, Action | None]:
-    """What follows. `now` is any clock in seconds that only goes forward; `random` spreads the delay.
+    """Return the next state, and the action to take, if any.
+
+    `now` is any clock in seconds that only goes forward; `random` spreads the delay.
 
     An event that means nothing in the present phase (a second `Ready`, a `Revived` while it works) changes nothing.
     """

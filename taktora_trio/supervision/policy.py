@@ -1,4 +1,4 @@
-"""What an operator decides about restarts. One class, for tasks and for processes."""
+"""The restart policy: an operator's decisions. One class, for tasks and for processes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _WORDS = {"restart": ("always", "on-failure", "never"), "on_exhausted": ("give_u
 
 @attrs.frozen(kw_only=True)
 class RestartPolicy:
-    """When to restart, how soon, how often, what comes then, and how long a start, a silence and a stop may take.
+    """When to restart, how soon, how often, what then, and how long a start, a silence and a stop may take.
 
     Times in seconds. `restart` has OTP's meanings under systemd's names: `always` (OTP: permanent), `on-failure`
     (transient), `never` (temporary). Raises `ConfigError` naming the field that can't be.
@@ -32,14 +32,14 @@ class RestartPolicy:
     intensity: int = 10
     period: float = 60.0
     on_exhausted: Literal["give_up", "escalate"] = "give_up"
-    """One failure more than `intensity`: `give_up` leaves it down and the rest alive until somebody revives it;
+    """At one failure more than `intensity`, `give_up` leaves it down and the rest alive, until somebody revives it;
     `escalate` ends the whole deployment with a nonzero exit code."""
     start_timeout: float = 20.0
-    """A process that is not ready by then is ended as if it had crashed (systemd.service(5), TimeoutStartSec=)."""
+    """A process that takes longer to be ready is killed, which counts as a crash (TimeoutStartSec= of a unit)."""
     watchdog: float | None = 10.0
-    """So is a process that gave no sign of life for so long (WatchdogSec=); `None` for never. Tasks have neither."""
+    """A process that gives no sign of life for longer is killed (WatchdogSec=); `None` for never. Not for tasks."""
     stop_grace: float = 2.0
-    """Between the polite request to stop and the forced end (TimeoutStopSec=)."""
+    """The time between the polite request to stop and the forced end (TimeoutStopSec=)."""
 
     def __attrs_post_init__(self) -> None:
         for field, words in _WORDS.items():
@@ -64,7 +64,7 @@ class RestartPolicy:
             raise ConfigError(f"stop_grace is {self.stop_grace!r}; it must be at least 0 seconds")
 
     def changed(self, text: str) -> RestartPolicy:
-        """The same policy with some fields changed, written as `intensity=3,period=30,maximum=2`.
+        """Return the policy with some fields changed, which are written as `intensity=3,period=30,maximum=2`.
 
         The fields of the backoff go by their own names; `watchdog=off` means none. Raises `ConfigError`.
         """
@@ -89,7 +89,7 @@ class RestartPolicy:
         return attrs.evolve(self, **changes, backoff=attrs.evolve(self.backoff, **backoff))
 
     def __str__(self) -> str:
-        """All fields, as `changed` reads them."""
+        """Return all fields, as `changed` reads them."""
         watchdog = "off" if self.watchdog is None else f"{self.watchdog:g}"
         return (
             f"restart={self.restart},{self.backoff},intensity={self.intensity},period={self.period:g},"

@@ -37,21 +37,21 @@ log = logging.getLogger(__name__)
 
 @attrs.frozen
 class Exit:
-    """How one incarnation ended. `failed` is what the policy's `on-failure` asks for."""
+    """The end of one incarnation. `failed` decides about a restart if the policy says `on-failure`."""
 
     kind: FailureKind
     description: str
     failed: bool
     permanent: bool = False
-    """Another try would end the same way."""
+    """True if another try would end the same way."""
     silent: float = 0.0
-    """Seconds before its end for which it gave no sign of life."""
+    """The seconds before its end without a sign of life."""
     stderr_tail: tuple[str, ...] = ()
-    """The last lines that it wrote to standard error."""
+    """The last lines that a process wrote to standard error."""
     exception: Exception | None = None
-    """Of a task."""
+    """The exception that ended a task."""
     returncode: int | None = None
-    """Of a process, negative for a signal."""
+    """The exit code of a process, negative for a signal."""
 
 
 Runner: TypeAlias = Callable[[int, Callable[[], None]], Awaitable[Exit]]
@@ -67,7 +67,7 @@ def _ignore_revival(starts_again: bool) -> None:
 
 
 class Supervisor:
-    """One supervised thing. Whoever starts `run` in a nursery owns it; cancelled, it ends what it runs."""
+    """Supervises one thing. `run` runs in a nursery of its owner; cancelled, it ends what it supervises."""
 
     def __init__(
         self,
@@ -80,8 +80,10 @@ class Supervisor:
         on_revived: Callable[[bool], None] = _ignore_revival,
         revivable: bool = True,
     ) -> None:
-        """`on_failure` is called at once whenever it ended and that was not wanted, before the delay. `on_revived` is
-        called when somebody asks to revive it, with whether it starts again: it may be waiting for something itself.
+        """Supervise what `runner` runs, by `policy`.
+
+        `on_failure` is called at each end that was not wanted: at once, before the delay. `on_revived` is called when
+        somebody asks to revive it, with true if it starts again; one that runs may have something to try at once.
 
         Once `stop` is set (which the runner is expected to watch for) its end is wanted, and nothing is started again.
         Without `revivable`, `run` returns when it is given up, instead of waiting to be revived.
@@ -89,7 +91,7 @@ class Supervisor:
         self.name = name
         self.state = State()
         self.last_exit: Exit | None = None
-        """How the last incarnation ended."""
+        """The end of the last incarnation."""
         self._runner = runner
         self._policy = policy
         self._stop = trio.Event() if stop is None else stop
@@ -102,7 +104,7 @@ class Supervisor:
         return f"<Supervisor of {self.name}: {self.state.phase}, incarnation {self.state.incarnation}>"
 
     async def run(self) -> Exit | None:
-        """Start it again and again as the policy says; return how the last incarnation ended when it says no more.
+        """Start it again and again as the policy says. Returns the end of the last incarnation.
 
         Raises `Escalated` if the policy's `on_exhausted` is `escalate`, and failures were too many.
         """
@@ -131,7 +133,7 @@ class Supervisor:
     def revive(self) -> bool:
         """Start again what was given up, with its whole budget; `False` if it is not given up.
 
-        Either way `on_revived` is told: what runs may have something of its own to try at once.
+        Either way `on_revived` is called.
         """
         if not self._revivable or self._step(Revived()) is None:
             log.info("%s: not given up, so there is nothing to start again", self.name)
@@ -143,7 +145,7 @@ class Supervisor:
         return True
 
     async def revive_at(self, bell: RepeatedEvent) -> None:
-        """Serve: revive it whenever the bell is rung, until it is stopped."""
+        """Revive it whenever `bell` is rung. Runs until it is stopped."""
         async with move_on_when(self._stop.wait):
             async for _ in bell.events():
                 self.revive()

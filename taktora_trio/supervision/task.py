@@ -11,7 +11,7 @@ __all__ = ["as_task"]
 
 
 def as_task(run: Callable[[int], Awaitable[None]]) -> Runner:
-    """A runner that awaits `run(incarnation)`.
+    """Return a runner that awaits `run(incarnation)`.
 
     Any `Exception` that leaves it (an `ExceptionGroup` too, with all its causes) is a crash. Cancellation,
     `KeyboardInterrupt` and `SystemExit` are nobody's crash and pass through.

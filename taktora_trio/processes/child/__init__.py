@@ -1,6 +1,6 @@
-"""What runs in a process that may be supervised; it imports nothing of `parent/`.
+"""Code for a process that may be supervised. It imports nothing of `parent/`.
 
-life_signs          what it says to its supervisor: ready, alive, stopping
-supervisor_link     its end of the link to our supervisor
+life_signs          telling the supervisor: ready, alive, stopping
+supervisor_link     the child's end of the link to a supervisor of ours
 zygote              the program that warm starts are forked from
 """

@@ -1,4 +1,4 @@
-"""What a process says to its supervisor, by systemd's protocol (sd_notify(3)): the same under systemd and under ours.
+"""Life signs for a supervisor, by systemd's protocol (sd_notify(3)): the same under systemd and under ours.
 
 A datagram to the socket named by `NOTIFY_SOCKET` holds lines: `READY=1` once the process works, `STATUS=` for people,
 `WATCHDOG=1` as a sign of life at least every `WATCHDOG_USEC` microseconds, `ERRNO=` for what it is about to die of,

@@ -1,4 +1,4 @@
-"""What runs in a supervisor, and in none of its children.
+"""Code for a supervisor, which none of its children runs.
 
 process         a process as something to supervise
 group           a child and its process group: signalled, and stopped

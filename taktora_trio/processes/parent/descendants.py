@@ -1,7 +1,7 @@
-"""Nothing that a half has started outlives it: not even what left its process group, or lost its parent.
+"""Ending all that a child has started: also processes that left its process group, or lost their parent.
 
-The supervisor is a *subreaper* (PR_SET_CHILD_SUBREAPER, prctl(2)): whoever loses its parent below it becomes its own
-child. Each half is started with a mark in its environment, which all its descendants inherit.
+The supervisor is a *subreaper* (PR_SET_CHILD_SUBREAPER, prctl(2)): a process below it that loses its parent becomes a
+child of the supervisor. Each child is started with a mark in its environment, which all its descendants inherit.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _ROUNDS = 20  # killing one may make us the parent of another
 
 
 def become_subreaper() -> None:
-    """For this process, until it ends. Raises `OSError`."""
+    """Make this process a subreaper, until it ends. Raises `OSError`."""
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "prctl")
@@ -35,17 +35,18 @@ def become_subreaper() -> None:
 
 @attrs.frozen
 class Descendants:
-    """Of one incarnation of a half."""
+    """The descendants of one incarnation of a child."""
 
     mark: str
-    """Unlike every other's."""
+    """A text that no other incarnation has."""
 
     @property
     def environment(self) -> dict[str, str]:
+        """Variables for the child's environment."""
         return {_MARK: self.mark}
 
     async def end(self) -> list[int]:
-        """Kill those that are our own children by now, and theirs; return who they were."""
+        """Kill those that are our own children by now, and their children. Returns the process ids."""
         ended: list[int] = []
         for _ in range(_ROUNDS):
             living = [pid for pid, is_zombie in children() if not is_zombie]
@@ -73,7 +74,7 @@ class Descendants:
 
 
 def _is_dying(pid: int) -> bool:
-    """Whether it has given up its memory, with its environment, and not ended yet (proc_pid_statm(5))."""
+    """True if a process has given up its memory, with its environment, and not ended yet (proc_pid_statm(5))."""
     try:
         return Path(f"/proc/{pid}/statm").read_text().startswith("0 ")
     except OSError:
@@ -83,8 +84,8 @@ def _is_dying(pid: int) -> bool:
 class Reaper:
     """Waits for the children that were left to us, as soon as they end, and never for one of our own.
 
-    Whoever starts a child of our own does so within `starting`, and says `started` before anything else can run. What
-    is there already when this is made counts as our own, such as an embedded broker.
+    A child of our own must be started within `starting`, and `started` be called before anything else can run. Children
+    that are there when the reaper is made, such as an embedded broker, count as our own.
     """
 
     def __init__(self) -> None:
@@ -93,7 +94,7 @@ class Reaper:
 
     @contextlib.contextmanager
     def starting(self) -> Iterator[None]:
-        """While a child is being started that is not known yet, nobody is waited for."""
+        """Wait for nobody in the block, in which a child of our own is started that is not known yet."""
         self._starting += 1
         try:
             yield
@@ -102,21 +103,22 @@ class Reaper:
             self.reap()
 
     def started(self, pid: int) -> None:
+        """Take a child for our own."""
         self._own.add(pid)
 
     def ended(self, pid: int) -> None:
-        """It was waited for."""
+        """Forget a child of our own that was waited for."""
         self._own.discard(pid)
 
     async def serve(self) -> None:
-        """Serve, in the main thread, until cancelled."""
+        """Wait for children as they end, in the main thread. Runs until cancelled."""
         with trio.open_signal_receiver(signal.SIGCHLD) as signals:
             self.reap()
             async for _ in signals:
                 self.reap()
 
     def reap(self) -> None:
-        """Wait for those that have ended by now."""
+        """Wait for the children that have ended by now."""
         if self._starting:
             return
         for pid, is_zombie in children():
@@ -125,7 +127,7 @@ class Reaper:
 
 
 def children() -> Iterator[tuple[int, bool]]:
-    """Our children, each with whether it has ended and is not waited for yet (proc_pid_task(5), proc_pid_stat(5))."""
+    """Yield the id of each child, and true if it is a zombie: ended, and not waited for (proc_pid_task(5))."""
     for thread in os.listdir("/proc/self/task"):
         with contextlib.suppress(OSError):
             for pid in map(int, Path(f"/proc/self/task/{thread}/children").read_text().split()):

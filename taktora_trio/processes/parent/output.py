@@ -1,8 +1,8 @@
-"""What the halves write comes through their supervisor: whole lines, each with the half's name.
+"""The output of children, which goes through their supervisor to its own standard streams, line by line.
 
-A half must never wait for whoever reads its output, and neither must the supervisor: so its pipes are always read, and
-what a slow reader (a stopped terminal, a stuck pager, a full disk) does not take is kept up to a limit; beyond it, the
-oldest lines go, and their number is told.
+A child must never wait for whoever reads its output, and neither must the supervisor. So the children's pipes are
+always read, and the lines that a slow reader (a stopped terminal, a stuck pager, a full disk) does not take are kept up
+to a limit. Beyond it, the oldest lines are dropped, and a line says how many.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def _line(text: bytes) -> bytes:
 
 
 class Writer:
-    """Lines to one of our own standard streams. `write` never waits. `tag` makes a line of what it says itself."""
+    """Writes lines to one of our own standard streams. `write` never waits. `tag` makes a line of its own messages."""
 
     def __init__(self, fd: int, tag: Callable[[bytes], bytes] = _line) -> None:
         self._fd = fd
@@ -44,7 +44,7 @@ class Writer:
         self._more = trio.Event()
 
     def write(self, line: bytes) -> None:
-        """One line, with its end."""
+        """Write a line, which has its end."""
         self._lines.append(line)
         self._size += len(line)
         while self._size > _KEPT:
@@ -53,10 +53,10 @@ class Writer:
         self._more.set()
 
     async def serve(self) -> None:
-        """Serve: write, as fast as it is read. Runs until cancelled.
+        """Write the lines as fast as they are read. Runs until cancelled.
 
-        What is refused (a full disk) is tried again. With nobody to read it any more, it goes at once; the halves are
-        to live all the same.
+        A write that fails (a full disk) is tried again. Once nobody reads any more, lines are dropped: the children
+        live all the same.
         """
         while True:
             await self._more.wait()
@@ -71,7 +71,7 @@ class Writer:
                     await trio.sleep(_PAUSE)  # nothing announces that there is room again, or a reader of a FIFO
 
     def flush(self, seconds: float) -> None:
-        """Write what is left, at the end of the loop; give up on a reader that takes nothing for so long."""
+        """Write the lines that are left, at the end of the loop. Gives up once a reader takes nothing for so long."""
         poll = select.poll()
         poll.register(self._fd, select.POLLOUT)
         deadline = time.monotonic() + seconds
@@ -88,7 +88,7 @@ class Writer:
             self._rest = self._rest[os.write(self._fd, self._rest[:_PIECE]) :]
 
     def _take(self) -> bytes:
-        """What is to be written next: the rest of what was begun, or else some whole lines."""
+        """Return the bytes to write next: the rest of those that were begun, or else some whole lines."""
         if self._rest:
             return self._rest
         taken: list[bytes] = []
@@ -114,6 +114,7 @@ async def _wait_writable(fd: int) -> None:
 
 @contextlib.asynccontextmanager
 async def open_writer(fd: int, tag: Callable[[bytes], bytes] = _line) -> AsyncIterator[Writer]:
+    """Open a writer for a descriptor. At the end of the block it writes what is left, for a second at most."""
     with _never_blocking(fd) as own:
         writer = Writer(own, tag)
         try:
@@ -130,7 +131,7 @@ async def open_writer(fd: int, tag: Callable[[bytes], bytes] = _line) -> AsyncIt
 
 @contextlib.contextmanager
 def _never_blocking(fd: int) -> Iterator[int]:
-    """The same terminal, opened once more: what is set here is set for nobody else who has it.
+    """Open a terminal once more, so that it is set non-blocking for nobody else who has it.
 
     A terminal polls as writable when it takes a single byte, and a write of more would wait for its reader.
     """

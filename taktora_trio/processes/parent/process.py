@@ -1,4 +1,4 @@
-"""A process as something to supervise: with a group of its own, watched for signs of life, and never left behind."""
+"""A process as something to supervise: with a process group of its own, watched for signs of life, and never left."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ _DRAIN = 1.0  # seconds for which an ended process's output is still read, shoul
 
 @attrs.frozen(kw_only=True)
 class Start:
-    """What one incarnation is started with; whoever starts it gives it these, and nothing else of ours."""
+    """All that one incarnation gets of ours when it is started."""
 
     environment: Mapping[str, str]
-    """In addition to our own."""
+    """Variables in addition to our own environment."""
     link: ChildLink
     stdout: int
     stderr: int
@@ -49,7 +49,7 @@ StartProcess: TypeAlias = Callable[[Start], Awaitable[Child]]
 def spawn(
     command: Sequence[str], pass_fds: Sequence[int] = (), environment: Mapping[str, str] | None = None
 ) -> StartProcess:
-    """A fresh program each time, with `environment` in addition to our own."""
+    """Return what starts a program afresh each time, with `environment` in addition to our own."""
 
     async def start(given: Start) -> Child:
         # process_group=0: the terminal's Ctrl-C must reach the child once, from its supervisor, and not twice.
@@ -77,15 +77,17 @@ def as_process(
     on_status: Callable[[str], None] = lambda status: None,
     permanent_codes: Sequence[int] = (),
 ) -> Runner:
-    """A runner of one process at a time.
+    """Return a runner of one process at a time.
 
-    It is ready when it says `READY=1` (sd_notify(3)). If it does not within `policy.start_timeout` seconds, or gives
-    no sign of life for `policy.watchdog` seconds, it is ended, and that was a failure. When cancelled, it gets
-    SIGTERM, then SIGKILL after `policy.stop_grace` seconds. Time in which we did not run ourselves counts for none of
-    them. When the runner returns, the process has ended, with all of its group and all else that it has started.
+    The process is ready when it says `READY=1` (sd_notify(3)). If it does not within `policy.start_timeout` seconds,
+    or gives no sign of life for `policy.watchdog` seconds, it is killed, and that is a failure. When the runner is
+    cancelled, the process gets SIGTERM, then SIGKILL after `policy.stop_grace` seconds. Time in which this process did
+    not run counts for none of them. When the runner returns, the process has ended, with all of its group and all else
+    that it has started.
+
     `write` gets each line of its output.
-    `on_start(incarnation, pid, link)` and `on_end()` enclose its life, `on_status` gets what it says of itself to
-    people (`STATUS=`, any text at all). An exit code in `permanent_codes` is a permanent failure: another try would end
+    `on_start(incarnation, pid, link)` and `on_end()` enclose its life. `on_status` gets its status for people
+    (`STATUS=`, any text at all). An exit code in `permanent_codes` is a permanent failure: another try would end
     the same way.
     """
 

@@ -1,4 +1,4 @@
-"""Warm starts: a process is forked from one that has imported everything, instead of starting an interpreter.
+"""Warm starts: a child is forked from a process that has imported everything, instead of starting an interpreter.
 
 That one, the *zygote*, is a process of its own (`child/zygote.py`). A process that it forks becomes a child of the
 supervisor, which is a subreaper: to whoever supervises it, it is like any other.
@@ -31,7 +31,7 @@ _ENDING = 1.0  # seconds
 
 
 class Zygote:
-    """What `open_zygote` gives. A zygote that has died, or does not answer, is replaced."""
+    """A zygote, which is replaced if it has died or does not answer. Use `open_zygote`."""
 
     def __init__(self, entry: str, modules: Sequence[str]) -> None:
         self._program = [*interpreter.program(_ZYGOTE), entry, *modules]
@@ -39,7 +39,7 @@ class Zygote:
         self._socket: socket.socket | None = None
 
     def start(self, arguments: Sequence[str], pass_fds: Sequence[int] = ()) -> StartProcess:
-        """What starts a process by a fork in which ENTRY is called with these arguments in `sys.argv`."""
+        """Return what starts a process by a fork, in which ENTRY is called with these arguments in `sys.argv`."""
 
         async def start(given: Start) -> _Forked:
             for _ in range(2):
@@ -53,6 +53,7 @@ class Zygote:
         return start
 
     async def open(self) -> None:
+        """Start the zygote."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         ours.setblocking(False)
         self._socket = ours
@@ -67,7 +68,7 @@ class Zygote:
             )
 
     async def close(self) -> None:
-        """It ends by itself when its socket does; should it hang, it is killed."""
+        """End the zygote. It ends by itself when its socket does; if it hangs, it is killed."""
         if self._socket is not None:
             self._socket.close()
             self._socket = None
@@ -80,7 +81,7 @@ class Zygote:
             self._process = None
 
     async def _fork(self, arguments: Sequence[str], given: Start, pass_fds: Sequence[int]) -> int | None:
-        """The new process's id; `None` if the zygote is gone."""
+        """Return the id of the new process, or `None` if the zygote is gone."""
         if self._socket is None:
             await self.open()
         assert self._socket is not None
@@ -117,7 +118,7 @@ class _Forked:
 
 @contextlib.asynccontextmanager
 async def open_zygote(entry: str, modules: Sequence[str]) -> AsyncIterator[Zygote]:
-    """A zygote that has imported `modules`, for as long as the block lasts; each fork calls `entry` (MODULE:FUNCTION).
+    """Open a zygote that has imported `modules`. Each fork of it calls `entry` (MODULE:FUNCTION).
 
     This process must be a subreaper (`descendants.become_subreaper`).
     """
