@@ -1,7 +1,8 @@
 """One family of errors: whatever the library raises on purpose is a `ConnectorError`.
 
-Where trio already has the exception (`ClosedResourceError`, `EndOfChannel`, `BusyResourceError`) it is raised
-as it is; where trio has one and more must be said (`BackPressure`) the error is both.
+What is wrong with a declaration is a `ConfigError`; what is wrong with one message is a `MessageError`. Where trio
+already has the exception (`ClosedResourceError`, `EndOfChannel`, `BusyResourceError`) it is raised as it is; where trio
+has one and more must be said (`BackPressure`) the error is both.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ class ConnectorError(Exception):
 
 
 class ConfigError(ConnectorError):
-    """What was declared or asked for can't work. The command shows its message in one line and exits with 2."""
+    """A declaration or a request that can't work. The command shows its message in one line and exits with 2."""
 
 
 class DomainInUse(ConfigError):
@@ -75,7 +76,7 @@ class ConnectorDown(ConnectorError):
 
 
 class Escalated(ConnectorError):
-    """What is supervised failed too often, and its policy says that the whole deployment ends with it."""
+    """A supervised task or process failed too often, and its policy says that the whole deployment ends with it."""
 
 
 class Overrun(ConnectorError):
@@ -92,21 +93,21 @@ def missing_extra(user: str, package: str, extra: str) -> ConfigError:
 
 
 def collapse(exc: Exception) -> Exception:
-    """The cause itself where groups around it hold nothing else; a group of several stays as it is."""
+    """Return the cause itself where groups around it hold nothing else; return a group of several as it is."""
     while isinstance(exc, ExceptionGroup) and len(exc.exceptions) == 1:
         exc = exc.exceptions[0]
     return exc
 
 
 def leaves(exc: BaseException) -> list[BaseException]:
-    """The causes in a group, however deep they lie; an exception that is no group is its own."""
+    """Return the causes in a group, however deep they lie; for an exception that is no group, itself."""
     if isinstance(exc, BaseExceptionGroup):
         return [leaf for inner in exc.exceptions for leaf in leaves(inner)]
     return [exc]
 
 
 def summary(exc: BaseException) -> str:
-    """One line for an exception; of a group, its causes. Never raises, even if an exception's own `__str__` does."""
+    """Return one line for an exception; for a group, its causes. Never raises, even if a `__str__` does."""
     return "; ".join(_one_summary(leaf) for leaf in leaves(exc))
 
 
@@ -119,5 +120,5 @@ def _one_summary(exc: BaseException) -> str:
 
 
 def is_telling(count: int) -> bool:
-    """Whether this is the 1st, 2nd, 4th, 8th...: what happens again and again is told, and must not fill the log."""
+    """Return True for 1, 2, 4, 8, ...: log what repeats at these counts, so that it does not fill the log."""
     return count & (count - 1) == 0

@@ -73,7 +73,7 @@ FailureKind: TypeAlias = Literal["exception", "exit", "signal", "hang", "start-d
 
 @attrs.frozen(kw_only=True)
 class Failure:
-    """How one incarnation of a gateway ended, and what happens next. msgspec encodes and decodes it."""
+    """The end of one incarnation of a gateway, and what happens next. msgspec encodes and decodes it."""
 
     kind: FailureKind
     description: str
@@ -149,7 +149,7 @@ TRANSITIONS: frozenset[tuple[type[ConnectorHealth], type[ConnectorHealth]]] = fr
         (Down, Down),  # for another reason
     }
 )
-"""What may follow what. Not `Down` to `Up` or `Degraded`: the way back leads through `Connecting`."""
+"""The legal transitions. `Down` is not followed by `Up` or `Degraded`: the way back leads through `Connecting`."""
 
 
 class IllegalTransition(AssertionError):
@@ -166,7 +166,7 @@ class HealthEvent:
     at: float
     """Unix time in seconds."""
     cause: BaseException | str | None = None
-    """What brought it about: the exception where it happened in this process, else its description."""
+    """The cause: an exception if it happened in this process, else a description."""
 
 
 class HealthEvents(trio.abc.ReceiveChannel[HealthEvent]):

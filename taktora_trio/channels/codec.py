@@ -37,7 +37,7 @@ class PayloadCodec(ABC):
     def decoder(self, message_type: type[T]) -> Callable[[Buffer], T]: ...
 
     def filling_decoder(self, message_type: type[T]) -> Callable[[Buffer, Mapping[str, object]], T]:
-        """A decoder for payloads that lack some fields of the message, which are given by name and have precedence.
+        """Return a decoder for payloads that lack some fields. These are given by name, and have precedence.
 
         Raises `ConfigError` where payloads have no fields.
         """
@@ -48,7 +48,7 @@ class PayloadCodec(ABC):
 
 
 def _runtime_type(message_type: Any) -> type | tuple[type, ...]:
-    """What `isinstance` can check of a message type; `object` where it can check nothing (unions, literals)."""
+    """Return the type that `isinstance` can check; `object` where it can check nothing (unions, literals)."""
     if message_type is float:
         return (int, float)  # as the type system has it (PEP 484, the numeric tower)
     origin = get_origin(message_type)
@@ -62,7 +62,7 @@ def _runtime_type(message_type: Any) -> type | tuple[type, ...]:
 
 
 def inspect_type(message_type: Any) -> msgspec.inspect.Type:
-    """What msgspec knows of a message type. Raises `ConfigError` for one that it can't make messages of."""
+    """Return msgspec's description of a message type. Raises `ConfigError` for one that it can't make messages of."""
     try:
         return msgspec.inspect.type_info(message_type)
     except Exception as exc:  # annotations are evaluated, and may raise anything
@@ -70,7 +70,7 @@ def inspect_type(message_type: Any) -> msgspec.inspect.Type:
 
 
 def _parts(info: object, seen: set[int]) -> Iterator[msgspec.inspect.Type]:
-    """A type and all that it is made of, each once."""
+    """Yield a type and all that it is made of, each once."""
     if isinstance(info, tuple):
         for part in info:
             yield from _parts(part, seen)
@@ -106,12 +106,12 @@ def _shown(value: object) -> str:
 
 
 def _said(exc: Exception) -> str:
-    """In a line: msgspec quotes what it could not read, and that comes from outside."""
+    """Return an error as one line, escaped: msgspec quotes the payload, and that comes from outside."""
     return escaped(str(exc) if isinstance(exc, msgspec.MsgspecError) else summary(exc))
 
 
 def _is_same(sent: Any, back: Any) -> bool:
-    """Whether a value has come back: an equal one, or where there is none (NaN, a class without `__eq__`) its parts."""
+    """Return whether a value came back as it was: equal, or, without equality (NaN, no `__eq__`), with equal parts."""
     try:
         if sent == back:
             return True

@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 
 class Header(msgspec.Struct, frozen=True, gc=False):
-    """What the envelope says about a message."""
+    """The fixed fields that come with each message."""
 
     sequence_number: int
     """Counts the channel's messages from 1 for the life of the domain: a writer that is opened later goes on behind the
@@ -29,7 +29,7 @@ class Header(msgspec.Struct, frozen=True, gc=False):
 
 
 class Metadata(msgspec.Struct, frozen=True, gc=False, array_like=True):
-    """What is said about a message besides its payload. Each protocol documents what it makes of these fields.
+    """Optional fields that come with a message. Each protocol documents how it maps them.
 
     Carried only by a channel that sets room aside for it: see `ChannelDescriptor.max_metadata`.
     """

@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 
 class Routing(ABC):
-    """Where a channel's messages go to or come from in the connector's protocol."""
+    """The address of a channel in the connector's protocol. Each protocol derives its own class from it."""
 
     max_payload: ClassVar[int | None] = None
     """The largest payload that the protocol can carry, in bytes; `None` if it has no limit of its own."""

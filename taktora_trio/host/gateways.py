@@ -33,7 +33,7 @@ _BURST, _RATE = 64, 10.0  # reports of one connector that count each (a reader k
 
 
 class Gateways:
-    """What a host knows of its gateways. Made by `open_watching_host`, for whoever runs or supervises a gateway."""
+    """The gateways of one host. `open_watching_host` makes it, for whoever runs a gateway in this process."""
 
     def __init__(
         self,
@@ -147,7 +147,7 @@ class Gateways:
                 log.warning("%s: the gateway reports its health too often, so only the newest report counts", name)
             readable = readable[-1:]
         for report in readable:
-            self._reported(watch.Reported(name, report.identity, report.health, report.told_cause))
+            self._reported(watch.Reported(name, report.identity, report.health, report.shown_cause))
 
     def _read(self, name: str, reports: HealthReports) -> Iterator[HealthReport | None]:
         with contextlib.suppress(trio.WouldBlock):
@@ -157,8 +157,8 @@ class Gateways:
                 except ConnectorError as exc:
                     self._unreadable += 1
                     if is_telling(self._unreadable):
-                        told = "%s: a health report can't be read (%d so far); is the gateway of another version? %s"
-                        log.error(told, name, self._unreadable, escaped(str(exc)))
+                        text = "%s: a health report can't be read (%d so far); is the gateway of another version? %s"
+                        log.error(text, name, self._unreadable, escaped(str(exc)))
                     yield None
 
     def _reported(self, report: watch.Reported) -> None:

@@ -106,11 +106,11 @@ class ConnectorHost(metaclass=NoPublicConstructor, opened_by="open_connector_hos
                 yield reader
 
     def health(self, connector: str | None = None) -> ConnectorHealth:
-        """The present health of the connector of that name; it may be left out where there is only one."""
+        """Return the present health of the connector of that name, which may be left out where there is only one."""
         return self._board.state(self._name_of(connector))
 
     def states(self) -> dict[str, ConnectorHealth]:
-        """The present health of every connector, by name."""
+        """Return the present health of every connector, by name."""
         return self._board.states()
 
     def health_events(self) -> HealthEvents:
@@ -122,8 +122,8 @@ class ConnectorHost(metaclass=NoPublicConstructor, opened_by="open_connector_hos
         return await self._board.wait_for(self._name_of(connector), *kinds)
 
     def revive_gateway(self) -> None:
-        """Have the gateway started again if it was given up; else have it connect at once, where it is not connected,
-        and ask the broker again for what it refused.
+        """Start the gateway again if it was given up. Else have it connect at once where it is not connected, and ask
+        the other side again for what it refused.
 
         Raises `ConfigError` where the supervisor is not ours.
         """
@@ -174,10 +174,10 @@ class ConnectorHost(metaclass=NoPublicConstructor, opened_by="open_connector_hos
                 for port in self._publishers.values():
                     nursery.start_soon(port.flush)
         for channel, port in self._publishers.items():
-            # What a gateway still has to publish is for it to tell of, at its own end.
+            # A gateway that is there says itself, at its own end, what it could not publish.
             if port.waiting > 0 and not (port.has_reader and self._gateways.has_gateway(self._owners[channel].name)):
-                told = "%s: closed with %d messages not acknowledged by the broker: they are lost"
-                log.warning(told, port.spec.name, port.waiting)
+                text = "%s: closed with %d messages not acknowledged by the broker: they are lost"
+                log.warning(text, port.spec.name, port.waiting)
         await self._ports.aclose()
 
 
@@ -185,8 +185,8 @@ def _log_event(event: HealthEvent) -> None:
     cause = event.cause
     if isinstance(cause, BaseException):
         cause = summary(cause)  # with its traceback it was logged where it was caught
-    told = f" because {cause}" if cause and str(cause) not in str(event.after) else ""
-    log.info("health of %s: %s -> %s%s", event.component, type(event.before).__name__, event.after, told)
+    because = f" because {cause}" if cause and str(cause) not in str(event.after) else ""
+    log.info("health of %s: %s -> %s%s", event.component, type(event.before).__name__, event.after, because)
 
 
 @contextlib.asynccontextmanager

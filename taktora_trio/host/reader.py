@@ -27,7 +27,7 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 OnError: TypeAlias = Literal["keep", "raise"] | Callable[[Rejected], object]
-"""What a reader does with a message that can't be read."""
+"""The choices for a message that can't be read: see `ConnectorHost.open_reader`."""
 
 
 @attrs.frozen

@@ -1,4 +1,4 @@
-"""What is known of a gateway's life, and what an app is shown of it: a pure function, `step`.
+"""The life of a gateway, as the app's half knows it, and what an app is shown: a pure function, `step`.
 
 A gateway process is known by its own reports, by its process's end, which the host notices itself, and by what the
 supervisor says, where it is ours. These come in any order. Each is an event; what follows is carried out by
@@ -144,7 +144,7 @@ Action: TypeAlias = Show | Arrived | Watch | Unwatch | AwaitWord | TakeAgain
 
 @attrs.frozen
 class Life:
-    """What is known. Use `begin` for the first one."""
+    """Everything that is known. Use `begin` for the first one."""
 
     own_pid: int
     supervised: bool

@@ -113,7 +113,7 @@ class ChannelWriter(trio.abc.SendChannel[T], metaclass=NoPublicConstructor, open
         packed = b"" if metadata is None else self._metadata(metadata)
         if self._turn.locked() or not self._port.send(payload, encoded_topic, packed, correlation_id):
             self._waited += 1
-            self._tell_full()
+            self._show_full()
             raise BackPressure(
                 f"{self._port.spec.name} is full: {self._port.spec.window} messages are not acknowledged yet;"
                 " try again later, or use `await send(...)`, which waits"
@@ -181,8 +181,8 @@ class ChannelWriter(trio.abc.SendChannel[T], metaclass=NoPublicConstructor, open
                 self._port.space.clear()
                 if send():
                     return
-                self._tell_full()
-                with trio.move_on_after(FULL_FOR / 2):  # for as long as it waits, it is told
+                self._show_full()
+                with trio.move_on_after(FULL_FOR / 2):  # for as long as it waits, it is full
                     await self._port.space.wait()
 
     def _topic(self, topic: str, value: T | None = None) -> bytes:
@@ -217,7 +217,7 @@ class ChannelWriter(trio.abc.SendChannel[T], metaclass=NoPublicConstructor, open
         if self._closed:
             raise trio.ClosedResourceError("this writer was closed")
 
-    def _tell_full(self) -> None:
+    def _show_full(self) -> None:
         if self._port.has_reader:
             self._on_full()
 

@@ -1,4 +1,4 @@
-"""The service by which a gateway tells its health: an envelope each, the newest kept for whoever comes later."""
+"""The service by which a gateway reports its health. The newest report is kept for an app that comes later."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ class HealthReport(msgspec.Struct, frozen=True):
                 return Down(reason, self.since, next_attempt=self.next_attempt)
 
     @property
-    def told_cause(self) -> str | None:
+    def shown_cause(self) -> str | None:
         return escaped(self.cause, _TEXT_LIMIT) or None
 
 
@@ -118,7 +118,7 @@ class HealthReporter:
         self.report(event.after, event.cause)
 
     async def serve_newcomers(self, on_newcomer: Callable[[], None]) -> None:
-        """Serve: hand the newest report to each plugin that comes later, and tell of it. Runs until cancelled."""
+        """Serve: hand the newest report to each app that comes later, and call `on_newcomer`. Runs until cancelled."""
         while True:
             self._port.space.clear()
             self._port.update_connections()
@@ -152,7 +152,7 @@ class HealthReports:
 
     def wake_gateway(self) -> None:
         """Wake the gateway's `serve_newcomers`."""
-        self._port.tell()
+        self._port.wake_writer()
 
 
 def _fitting(text: str) -> str:

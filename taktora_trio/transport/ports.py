@@ -81,7 +81,7 @@ class Loan:
 
 
 class EnvelopePublisher:
-    """Sends envelopes, without ever waiting."""
+    """Sends envelopes and never waits."""
 
     def __init__(
         self,
@@ -131,7 +131,7 @@ class EnvelopePublisher:
         return True
 
     def loan(self, length: int, topic: bytes = b"", metadata: bytes = b"", correlation_id: bytes = b"") -> Loan:
-        """Shared memory for a payload of `length` bytes and what is sent with it. Raises `PayloadOverflow`."""
+        """Return shared memory for a payload of `length` bytes and what goes with it. Raises `PayloadOverflow`."""
         sample, buffer = self._lend(length, topic, metadata, correlation_id)
         return Loan(sample, buffer, length, topic, metadata, correlation_id)
 
@@ -194,7 +194,7 @@ class EnvelopePublisher:
 
     @property
     def has_room(self) -> bool:
-        """Whether one more may be on its way.
+        """True if one more may be on its way.
 
         The window is no larger than the history and the reader's buffer, so whatever is sent within it can neither be
         refused by the one nor fall out of the other before it is acknowledged.
@@ -205,12 +205,12 @@ class EnvelopePublisher:
 
     @property
     def has_reader(self) -> bool:
-        """Whether somebody is at the other end now."""
+        """True if somebody is at the other end now."""
         return bool(self._service.dynamic_config.number_of_subscribers)
 
     @property
     def waiting(self) -> int:
-        """How many envelopes were sent and not acknowledged yet (what an earlier writer left is gone with it)."""
+        """The number of envelopes sent and not acknowledged yet (what an earlier writer left is gone with it)."""
         return self._sequence_number - self._cursor.acknowledged(self._first, self._sequence_number)
 
     async def flush(self) -> None:
@@ -238,7 +238,7 @@ class EnvelopePublisher:
 
 
 class EnvelopeSubscriber:
-    """Receives envelopes, without ever waiting."""
+    """Receives envelopes and never waits."""
 
     def __init__(
         self, spec: ServiceSpec, subscriber: Subscriber, space: Notifier, data: Wakeup, cursor: Cursor
@@ -256,7 +256,7 @@ class EnvelopeSubscriber:
         self._space = space
         self._cursor = cursor
         self._counters = cursor.counters
-        self._told = self._counters[DONE]
+        self._notified_at = self._counters[DONE]
         self._window = spec.window
         self._batch = max(1, spec.window // 2)
         self._max_payload = spec.max_payload
@@ -266,7 +266,7 @@ class EnvelopeSubscriber:
         self._closed = False
 
     def open(self, sample: Sample, *, acknowledge: bool = False) -> tuple[Header, memoryview, str, Metadata | None]:
-        """Header, payload (a view that is valid until the sample is deleted), topic, metadata.
+        """Return header, payload (a view that is valid until the sample is deleted), topic, metadata.
 
         Raises `TransportError`.
         """
@@ -283,7 +283,7 @@ class EnvelopeSubscriber:
         return opened
 
     def first_bytes(self, sample: Sample) -> memoryview:
-        """The beginning of an envelope as it lies in memory, for one that can't be opened."""
+        """Return the beginning of an envelope as it lies in memory, for one that can't be opened."""
         return self._views[sample.payload_ptr][:_FIRST]
 
     def _pass_over(self) -> None:
@@ -295,33 +295,33 @@ class EnvelopeSubscriber:
 
     @property
     def is_behind(self) -> bool:
-        """Whether something was sent that has not been received yet."""
+        """True if something was sent that has not been received yet."""
         return 0 < self._counters[SENT] - max(self._last, self._counters[DONE]) <= self._window
 
     @property
     def unacknowledged(self) -> int:
-        """How many envelopes were sent and not acknowledged."""
+        """The number of envelopes sent and not acknowledged."""
         return self._cursor.not_acknowledged(self._window)
 
     @property
     def has_writer(self) -> bool:
-        """Whether somebody is at the other end (who is woken by it)."""
+        """True if somebody is at the other end. Asking wakes them."""
         return bool(self._space.notify())
 
     def begin(self, sequence_number: int) -> None:
-        """Write down that this one is about to be passed on: see `begun_before`."""
+        """Record that this envelope is about to be passed on: see `begun_before`."""
         self._counters[BEGUN] = sequence_number
 
     def acknowledge(self, sequence_number: int) -> None:
-        """All up to this one is done with: it makes room, and whoever reads after us goes on behind it."""
+        """Release this envelope and all before it. It makes room, and a later reader goes on behind it."""
         self._counters[DONE] = sequence_number
-        # A writer that waits for room is told once per half a window, and when all is done: not per message.
-        if sequence_number - self._told >= self._batch or sequence_number == self._counters[SENT]:
-            self.tell()
+        # A writer that waits for room is woken once per half a window, and when all is done: not per message.
+        if sequence_number - self._notified_at >= self._batch or sequence_number == self._counters[SENT]:
+            self.wake_writer()
 
-    def tell(self) -> None:
-        """Wake a writer that waits: for room, or for somebody to come."""
-        self._told = self._counters[DONE]
+    def wake_writer(self) -> None:
+        """Wake a writer that waits for room, or for somebody to come."""
+        self._notified_at = self._counters[DONE]
         self._space.notify()
 
     def close(self) -> None:
@@ -365,7 +365,7 @@ async def open_envelope_subscriber(node: iox2.Node, spec: ServiceSpec) -> AsyncI
         port = EnvelopeSubscriber(spec, await _resume(node, spec, cursor), space, data, cursor)
         stack.pop_all()
     try:
-        port.tell()
+        port.wake_writer()
         yield port
     finally:
         port.close()
