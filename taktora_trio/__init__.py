@@ -20,6 +20,9 @@ The layers. Each imports only those below it, which import-linter checks (`pypro
     errors | escaping | opening | startpath   errors | foreign text | objects that `open_*` makes | the module path
 
 Public names are imported when they are first used, so that each process has only what it needs.
+
+Public data classes are attrs classes, whose validators say what is wrong with a value. Those of which each message or
+cycle makes one (or which travel as bytes) are msgspec structs, which are made in 0.06 us instead of 0.9.
 """
 
 from importlib import import_module

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import importlib
 import inspect
 import pkgutil
 import subprocess
 import sys
 
+import msgspec
 import pytest
 
 import taktora_trio
@@ -66,6 +68,13 @@ def test_public_methods_of_public_classes_are_typed() -> None:
         if not attribute.startswith("_") and inspect.isfunction(value) and "return" not in value.__annotations__
     ]
     assert untyped == []
+
+
+def test_public_data_classes_are_attrs_classes_but_for_those_that_each_message_makes() -> None:
+    public = {name: value for name in taktora_trio.__all__ if inspect.isclass(value := getattr(taktora_trio, name))}
+    structs = {name for name, value in public.items() if issubclass(value, msgspec.Struct)}
+    assert structs == {"Envelope", "Header", "Incoming", "Metadata", "Received"}
+    assert [name for name, value in public.items() if dataclasses.is_dataclass(value)] == []
 
 
 @pytest.mark.parametrize("name", MODULES)
