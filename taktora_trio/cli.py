@@ -33,6 +33,7 @@ from taktora_trio.runners.loading import load_deployment
 from taktora_trio.runners.outcome import call, show
 from taktora_trio.runners.revival import ask_to_revive
 from taktora_trio.runners.secrets import hide_secrets
+from taktora_trio.runners.settings import OWN_OPTIONS
 from taktora_trio.runners.surroundings import settle
 from taktora_trio.supervision.explain import explain_all, to_json, to_text
 from taktora_trio.supervision.policy import RestartPolicy
@@ -41,7 +42,6 @@ from taktora_trio.transport.sizing import plan_memory
 
 __all__ = ["main", "parse"]
 
-_TAKE_SETTINGS = ("run", "plugin", "gateway", "forget")
 _TARGET = re.compile(r"[\w.]+:\w+")
 _TOLD = 1000  # characters of what the parser says
 
@@ -242,7 +242,7 @@ def parse(arguments: Sequence[str], shape: Shape | None = None) -> Callable[[], 
 
     def perform() -> int | None:
         code: int | None = command(*bound.args, **bound.kwargs, **given)
-        if own[:1] and own[0] in _TAKE_SETTINGS and not unparsed:  # it was the help that was asked for
+        if own[:1] and own[0] in OWN_OPTIONS and not unparsed:  # it was the help that was asked for
             from taktora_trio.runners.settings_help import settings_help
 
             show(settings_help(next((argument for argument in own[1:] if _TARGET.fullmatch(argument)), None)))
@@ -253,9 +253,9 @@ def parse(arguments: Sequence[str], shape: Shape | None = None) -> Callable[[], 
 
 def _without_settings(arguments: Sequence[str]) -> tuple[list[str], Asked]:
     """Return the arguments that the command itself knows, and the settings among them."""
-    known = _options_of(arguments[0]) if arguments else None
-    if known is None:
+    if not arguments or arguments[0] not in OWN_OPTIONS:
         return list(arguments), ()
+    known = {*OWN_OPTIONS[arguments[0]], "--help"}  # asking the parser for them would take a start some milliseconds
     own: list[str] = []
     settings: list[tuple[str, str | None]] = []
     rest = list(reversed(arguments))
@@ -270,19 +270,6 @@ def _without_settings(arguments: Sequence[str]) -> tuple[list[str], Asked]:
         else:
             settings.append((option[2:], rest.pop() if rest and not rest[-1].startswith("-") else None))
     return own, tuple(settings)
-
-
-def _options_of(name: str) -> set[str] | None:
-    """Return the options of a command that takes settings besides; `None` for another one."""
-    if name not in _TAKE_SETTINGS:
-        return None
-    command = app[name]
-    return {*command.help_flags, *_names_of(command)}
-
-
-def _names_of(command: App) -> set[str]:
-    """Return the names of all options that it parses itself."""
-    return {name for option in command.assemble_argument_collection() if option.parse for name in option.names}
 
 
 def _parse_and_run(first: Sequence[str], shape: Shape | None) -> int | None:

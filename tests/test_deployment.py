@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import functools
+import importlib.util
 import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -170,6 +171,12 @@ def test_a_ca_file_without_tls_is_refused() -> None:
     declared = Deployment("car", app, [connector("a")])
     with pytest.raises(ConfigError, match="no broker is reached by TLS"):
         told(declared, "--broker=mqtt://host", "--ca-file=ca.pem")
+
+
+def test_what_a_warm_start_imports_beforehand_is_there() -> None:
+    modules = list(connector().preload)
+    assert modules
+    assert [name for name in modules if importlib.util.find_spec(name) is None] == []
 
 
 def test_a_channel_belongs_to_one_connector() -> None:

@@ -17,7 +17,7 @@ from taktora_trio.cli import parse
 from taktora_trio.connectors.settings import Setting, SettingValue, SettingValues
 from taktora_trio.runners import settings_help
 from taktora_trio.runners.secrets import memory_file
-from taktora_trio.runners.settings import COMMANDS_OWN, Settings, read_settings
+from taktora_trio.runners.settings import OWN_OPTIONS, Settings, read_settings
 
 
 @attrs.frozen
@@ -258,9 +258,11 @@ def test_what_was_taken_for_a_setting_is_told_where_something_is_missing() -> No
         parse(["run", "--mode", "split", "--wram", "app:d"])
 
 
-def test_the_commands_own_options_are_those_that_may_have_been_meant() -> None:
-    own = {name for one in command["run"].assemble_argument_collection() if one.parse for name in one.names}
-    assert {f"--{name}" for name in COMMANDS_OWN} == {name for name in own if name.startswith("--")} - {"--await-peer"}
+@pytest.mark.parametrize("name", OWN_OPTIONS)
+def test_the_commands_own_options_are_those_that_the_parser_knows(name: str) -> None:
+    arguments = command[name].assemble_argument_collection()
+    parsed = {option for one in arguments if one.parse for option in one.names if option.startswith("--")}
+    assert OWN_OPTIONS[name] == parsed
 
 
 # Help

@@ -22,13 +22,20 @@ from taktora_trio.escaping import escaped
 from taktora_trio.runners.deployment import Deployment
 from taktora_trio.runners.secrets import carries_secret, memory_file, read_secret, read_url, variable_of
 
-__all__ = ["COMMANDS_OWN", "Asked", "Settings", "read_settings"]
+__all__ = ["OWN_OPTIONS", "Asked", "Settings", "read_settings"]
 
 Asked: TypeAlias = Iterable[tuple[str, str | None]]
 """Options as they were typed: the name without dashes, and the text; `None` where none came behind it."""
 
-COMMANDS_OWN = ("await-broker", "domain", "for", "gateway-policy", "log", "mode", "plugin-policy", "warm")
-"""Options of the commands themselves, which may have been meant."""
+_HALF = frozenset({"--domain", "--log"})
+OWN_OPTIONS = {
+    "run": _HALF
+    | {"--mode", "--for", "--await-broker", "--await-peer", "--warm", "--gateway-policy", "--plugin-policy"},
+    "plugin": _HALF,
+    "gateway": _HALF,
+    "forget": _HALF | {"--even-if-up"},
+}
+"""The commands that take settings, and the options that they have themselves."""
 _NAME = re.compile(r"([A-Za-z0-9][A-Za-z0-9_-]*)=(.*)", re.DOTALL)  # as `check_name` has it
 
 
@@ -225,10 +232,10 @@ def _read(setting: Setting, text: str, value: SettingValue) -> SettingValue:
 def _unknown(deployment: Deployment, name: str, text: str | None) -> str:
     if text is not None and (variable := variable_of(Path(text))):
         return f"the environment has {variable}, but no connector of deployment {deployment.name!r} takes a password so"
-    known = sorted({setting.name for one in deployment.connectors for setting in one.settings})
-    close = get_close_matches(name, [*known, *COMMANDS_OWN], 1)
-    listed = ", ".join(f"--{one}" for one in known) or "none"
-    meant = f"did you mean --{close[0]}?" if close else f"the settings of its connectors are {listed}"
+    known = sorted({setting.option for one in deployment.connectors for setting in one.settings})
+    close = get_close_matches(f"--{name}", [*known, *sorted(OWN_OPTIONS["run"])], 1, 0.7)
+    listed = ", ".join(known) or "none"
+    meant = f"did you mean {close[0]}?" if close else f"the settings of its connectors are {listed}"
     return f"unknown option --{escaped(name)} for deployment {deployment.name!r}: {meant}"
 
 

@@ -24,7 +24,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 _LIMIT = 64 * 1024  # bytes of a request
-_FDS = 16
+_FDS = 250  # what a message may have (SCM_MAX_FD of unix(7) is 253)
 _ABOVE = 100  # received descriptors are first moved up here, so that none is in the way of another
 
 
