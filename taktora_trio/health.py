@@ -19,6 +19,7 @@ from typing import Literal, TypeAlias
 
 import attrs
 import trio
+from trio_util import RepeatedEvent
 
 __all__ = [
     "TRANSITIONS",
@@ -209,9 +210,9 @@ class HealthBoard:
     """The health of every component named at the start, which begins as `Connecting`.
 
     `on_event` is called with each event as it happens; everybody else subscribes with `events()`. Both get the events
-    in the order of the transitions: what `on_event` itself reports is told to it once it has returned. If it raises,
-    the transition has taken place, the subscribers have its event, and the exception leaves the call that brought it
-    about (the outermost, of nested ones), after what was still to be told.
+    in the order of the transitions. If `on_event` itself reports a state, it is called with that event once it has
+    returned. If it raises, the transition has taken place and the subscribers have its event; the exception leaves the
+    call that brought it about (the outermost, of nested ones), after `on_event` has had the events still pending.
 
     A transition that is not in `TRANSITIONS` raises `IllegalTransition` and does not take place where the environment
     variable `TAKTORA_STRICT` is set to anything. Else, in production, it is logged as an error and takes place: better
@@ -220,8 +221,8 @@ class HealthBoard:
 
     def __init__(self, components: Iterable[str], on_event: Callable[[HealthEvent], None] = lambda event: None) -> None:
         self._on_event = on_event
-        self._untold: deque[HealthEvent] = deque()
-        self._telling = False
+        self._pending: deque[HealthEvent] = deque()
+        self._is_notifying = False
         self._strict = bool(os.environ.get("TAKTORA_STRICT"))
         self._base: dict[str, ConnectorHealth] = {name: Connecting() for name in components}
         self._shown = dict(self._base)
@@ -229,7 +230,7 @@ class HealthBoard:
         # Weak: a subscription that was dropped without being closed must not collect events forever.
         self._subscriptions: weakref.WeakSet[HealthEvents] = weakref.WeakSet()
         self._closed = False
-        self._changed = trio.Event()
+        self._changed = RepeatedEvent()
         self._expiry_changed = trio.Event()
 
     def __repr__(self) -> str:
@@ -326,22 +327,21 @@ class HealthBoard:
         for subscription in list(self._subscriptions):
             subscription._put(event)
         self._changed.set()
-        self._changed = trio.Event()
-        self._untold.append(event)
-        if not self._telling:
-            self._telling = True
+        self._pending.append(event)
+        if not self._is_notifying:
+            self._is_notifying = True
             try:
-                self._tell()
+                self._notify()
             finally:
-                self._telling = False
+                self._is_notifying = False
 
-    def _tell(self) -> None:
+    def _notify(self) -> None:
         try:
-            while self._untold:
-                self._on_event(self._untold.popleft())
+            while self._pending:
+                self._on_event(self._pending.popleft())
         finally:
-            if self._untold:  # it raised; that must not hold back the other events until the next transition
-                self._tell()
+            if self._pending:  # it raised; that must not hold back the other events until the next transition
+                self._notify()
 
 
 def _visible(base: ConnectorHealth, degradations: Iterable[str]) -> ConnectorHealth:

@@ -16,6 +16,7 @@ from taktora_trio.errors import ConnectorError, is_telling
 from taktora_trio.escaping import escaped
 from taktora_trio.health import Failure, HealthBoard
 from taktora_trio.host import watch
+from taktora_trio.opening import NoPublicConstructor
 from taktora_trio.processes.child.supervisor_link import SupervisorLink
 from taktora_trio.processes.link import GatewayFailed, GatewayStarted
 from taktora_trio.processes.pidfd import wait_for_exit
@@ -32,7 +33,7 @@ _WORD = 0.03  # seconds that the supervisor may take to say how a gateway has en
 _BURST, _RATE = 64, 10.0  # reports of one connector that count each (a reader keeps as many), and so many more a second
 
 
-class Gateways:
+class Gateways(metaclass=NoPublicConstructor, opened_by="open_watching_host(node, connectors)"):
     """The gateways of one host. `open_watching_host` makes it, for whoever runs a gateway in this process."""
 
     def __init__(

@@ -222,7 +222,7 @@ async def open_watching_host(
     board = HealthBoard((connector.name for connector in connectors), on_event=_log_event)
     publishers: dict[int, EnvelopePublisher] = {}
     async with trio.open_nursery() as nursery:
-        gateways = Gateways(node, connectors, board, nursery, publishers.values(), supervised=link is not None)
+        gateways = Gateways._create(node, connectors, board, nursery, publishers.values(), supervised=link is not None)
         host = ConnectorHost._create(node, connectors, board, gateways, publishers, revive, observers)
         nursery.start_soon(board.expire)
         if link is not None:

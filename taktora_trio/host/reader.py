@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import logging
 from collections.abc import AsyncIterator, Callable
 from typing import Any, Literal, TypeAlias, TypeVar
@@ -251,8 +252,11 @@ async def open_reader(
 
     `on_rejected` is called for each message that is kept because it can't be read.
     """
-    if on_error not in ("keep", "raise") and not callable(on_error):
-        raise ConfigError(f"channel {channel.name!r}: on_error is {on_error!r}; use 'keep', 'raise' or a function")
+    is_function = callable(on_error) and not inspect.iscoroutinefunction(on_error)
+    if on_error not in ("keep", "raise") and not is_function:
+        raise ConfigError(
+            f"channel {channel.name!r}: on_error is {on_error!r}; use 'keep', 'raise' or a function that is not async"
+        )
     decode = connector.codec.decoder(channel.message_type)
     decode_on = _filling_decoder(channel.routing, channel.message_type, connector.codec)
     async with open_envelope_subscriber(node, channel_spec(connector, channel)) as port:

@@ -12,6 +12,7 @@ from taktora_trio import (
     ConfigError,
     ConnectorGateway,
     ConnectorHost,
+    Gateways,
     Inbound,
     MqttConnector,
     MqttRouting,
@@ -28,6 +29,7 @@ from taktora_trio.transport.services import open_services
 @pytest.mark.parametrize(
     ("cls", "opened_by"),
     [
+        (Gateways, r"open_watching_host\(node, connectors\)"),
         (ConnectorHost, r"open_connector_host\(node, connectors\)"),
         (ConnectorGateway, r"open_connector_gateway\(node, connectors, incarnation=\.\.\., name=\.\.\.\)"),
         (ChannelWriter, r"host\.open_writer\(channel\)"),

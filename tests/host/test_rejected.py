@@ -298,11 +298,15 @@ async def test_an_item_on_messages_works_with_each(on_error: str, domain: Domain
     assert seen == [1, *between[on_error], 3]
 
 
-async def test_another_way_to_do_with_it_is_a_mistake(domain: Domain) -> None:
-    wrong: Any = "ignore"
+async def _look(rejected: Rejected) -> None:
+    pass
+
+
+@pytest.mark.parametrize("wrong", ["ignore", None, 1, _look])
+async def test_another_way_to_do_with_it_is_a_mistake(wrong: Any, domain: Domain) -> None:
     with pytest.raises(ExceptionGroup) as caught:
         async with open_rig(domain, wrong):
             pass
     cause = collapse(caught.value)
     assert isinstance(cause, ConfigError)
-    assert "on_error is 'ignore'; use 'keep', 'raise' or a function" in str(cause)
+    assert f"on_error is {wrong!r}; use 'keep', 'raise' or a function that is not async" in str(cause)
