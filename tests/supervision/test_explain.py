@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from taktora_trio import Backoff, ConfigError, Deployment, RestartPolicy
 from taktora_trio.supervision.engine import Action, Ended, Escalate, GiveUp, Ready, Restart, Started, State, step
-from taktora_trio.supervision.explain import Explanation, explain, explain_all, most_restarts, to_json, to_text
+from taktora_trio.supervision.explain import check, explain, explain_all, most_restarts, table, to_json, to_text
 
 
 def fail_after(
@@ -192,7 +192,7 @@ def test_what_is_odd_is_noted(text: str, parts: list[str]) -> None:
     assert len(notes) == len(parts)
     for note, part in zip(notes, parts, strict=True):
         assert part in note
-        assert f"Note: {note}." in explain(policy).table()
+        assert f"Note: {note}." in table(explain(policy))
 
 
 def test_deadlines() -> None:
@@ -207,17 +207,17 @@ def test_deadlines() -> None:
 # Contradictions
 
 
-def refusal(explanation: Explanation) -> str:
+def refusal(policy: RestartPolicy) -> str:
     with pytest.raises(ConfigError) as caught:
-        explanation.check()
+        check(policy)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
 
 def test_the_defaults_are_no_contradiction() -> None:
-    explain(RestartPolicy()).check()
+    check(RestartPolicy())
     for field in ("gateway_policy", "plugin_policy"):
-        explain(getattr(attrs.fields(Deployment), field).default).check()
+        check(getattr(attrs.fields(Deployment), field).default)
 
 
 @pytest.mark.parametrize(
@@ -236,10 +236,10 @@ def test_the_defaults_are_no_contradiction() -> None:
 )
 def test_a_contradiction_names_both_fields_and_a_way_out(text: str, both: str, instead: str) -> None:
     policy = RestartPolicy().changed(text)
-    line = refusal(explain(policy))
+    line = refusal(policy)
     assert line.startswith(f"{both} cancel out: ")
     assert instead in line
-    explain(policy.changed(instead)).check()
+    check(policy.changed(instead))
 
 
 @pytest.mark.parametrize(
@@ -255,7 +255,7 @@ def test_a_contradiction_names_both_fields_and_a_way_out(text: str, both: str, i
     ],
 )
 def test_what_is_only_odd_is_not_refused(text: str) -> None:
-    explain(RestartPolicy().changed(text)).check()
+    check(RestartPolicy().changed(text))
 
 
 @given(policies())
@@ -263,13 +263,13 @@ def test_delays_are_refused_exactly_if_they_take_longer_than_the_period(policy: 
     waiting = math.fsum(policy.backoff.delay(attempt, lambda: 0.5) for attempt in range(policy.intensity))
     assume(not math.isclose(waiting, policy.period, rel_tol=1e-6))
     if waiting < policy.period:
-        explain(policy).check()
+        check(policy)
         return
-    line = refusal(explain(policy))
+    line = refusal(policy)
     ways = re.findall(r"(?:maximum|intensity|period)=[0-9.e+-]+(?= or)", line)
     assert ways
     for way in ways:
-        explain(attrs.evolve(policy).changed(way)).check()
+        check(attrs.evolve(policy).changed(way))
 
 
 # What is shown
@@ -277,7 +277,7 @@ def test_delays_are_refused_exactly_if_they_take_longer_than_the_period(policy: 
 
 @given(policies(least=0))
 def test_every_policy_can_be_shown(policy: RestartPolicy) -> None:
-    text = explain(policy).table()
+    text = table(explain(policy))
     assert str(policy) in text
     assert all(line == line.rstrip() for line in text.splitlines())
     json.loads(to_json({"": explain(policy)}))
