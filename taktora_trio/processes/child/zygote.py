@@ -25,7 +25,6 @@ from typing import NoReturn
 
 _LIMIT = 64 * 1024  # bytes of a request
 _FDS = 250  # what a message may have (SCM_MAX_FD of unix(7) is 253)
-_ABOVE = 100  # received descriptors are first moved up here, so that none is in the way of another
 
 
 def _serve(entry: str, modules: Sequence[str]) -> None:
@@ -80,17 +79,22 @@ def _become(request: dict[str, object], fds: list[int], parent: int) -> None:
     assert isinstance(arguments, list)
     assert isinstance(env, dict)
     assert isinstance(numbers, list)
-    moved = [fcntl.fcntl(fd, fcntl.F_DUPFD, _ABOVE) for fd in fds]
-    for fd in fds:
-        os.close(fd)
-    for fd, number in zip(moved, numbers, strict=True):
-        os.dup2(fd, number)
-        os.close(fd)
+    _renumber(fds, numbers)
     os.environ.update(env)
     sys.argv = ["taktora-trio", *map(str, arguments)]
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # nothing printed is lost at a crash
     random.seed()
+
+
+def _renumber(fds: Sequence[int], numbers: Sequence[int]) -> None:
+    """Give descriptors other numbers. They are first moved above all of them, so that none is in the way of another."""
+    moved = [fcntl.fcntl(fd, fcntl.F_DUPFD, max(*fds, *numbers) + 1) for fd in fds]
+    for fd in fds:
+        os.close(fd)
+    for fd, number in zip(moved, numbers, strict=True):
+        os.dup2(fd, number)
+        os.close(fd)
 
 
 def _main() -> NoReturn:
