@@ -19,17 +19,10 @@ from taktora_trio.errors import ConfigError
 from taktora_trio.escaping import escaped
 from taktora_trio.operate.liveness import Half, check_alive
 from taktora_trio.runners.deployment import Deployment
-from taktora_trio.runners.launch import (
-    Mode,
-    Options,
-    Policies,
-    RunOptions,
-    Shape,
-    launch,
-    launch_gateway,
-    launch_plugin,
-)
+from taktora_trio.runners.half import launch_gateway, launch_plugin
+from taktora_trio.runners.launch import launch
 from taktora_trio.runners.loading import load_deployment
+from taktora_trio.runners.options import Mode, Options, Policies, RunOptions, Shape
 from taktora_trio.runners.outcome import call, show
 from taktora_trio.runners.revival import ask_to_revive
 from taktora_trio.runners.secrets import hide_secrets

@@ -1,0 +1,84 @@
+"""Both halves of a deployment, in either shape, as `run` has them: configured, logged, stopped by signals."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Callable
+
+import trio
+
+from taktora_trio.processes.child.life_signs import inherited_life_signs
+from taktora_trio.runners.deployment import Deployment
+from taktora_trio.runners.limits import BOTH_ENDS, ONE_END, make_room
+from taktora_trio.runners.loading import hiding_python, load_deployment
+from taktora_trio.runners.logs import set_up_logging
+from taktora_trio.runners.options import Mode, RunOptions, Shape
+from taktora_trio.runners.relayed_output import open_relayed_output
+from taktora_trio.runners.settings import read_settings
+from taktora_trio.runners.signals import open_revive_signal
+from taktora_trio.runners.start_halves import halves_of, open_warm_start
+from taktora_trio.runners.until_stopped import until_stopped
+from taktora_trio.transport.domain import Domain
+
+__all__ = ["run_both"]
+
+log = logging.getLogger(__name__)
+
+
+def run_both(run: RunOptions, shape: Shape | None = None, deployment: Deployment | None = None) -> int:
+    """Run both halves in this process or from it, and return the exit code.
+
+    A `shape` is run instead of the usual one, and a `deployment` instead of the one that the options name.
+    """
+    options = run.shared
+    declared = load_deployment(run.target) if deployment is None else deployment
+    domain = Domain(declared.name if options.domain is None else options.domain)
+    declared = declared.with_policies(run.policies.gateway_policy, run.policies.plugin_policy)
+    settings = read_settings(declared, run.settings, whole_run=True)
+    configured = settings.applied_to(declared)
+    settings = settings.needed_by(configured)
+    configured.check_files()
+    make_room(configured.connectors, ONE_END if run.mode == "split" else BOTH_ENDS)  # a half needs no more
+    set_up_logging(options.log, "supervisor" if run.mode == "split" else "in-process")
+    _warn_of_names()
+    kill_halves: list[Callable[[], None]] = []
+
+    async def run_shape(stop: trio.Event) -> int:
+        with open_revive_signal() as revive:
+            if not run.await_peers:
+                await settings.preflight(configured)
+            async with settings.supplied(declared) as supplied:
+                chosen = supplied.applied_to(declared)
+                run_mode = shape or _shape(run.mode)
+                if run.mode == "in-process":
+                    return await run_mode(chosen, domain, stop, revive=revive, life=life)
+                async with open_relayed_output(options.log) as write, open_warm_start(run, chosen) as zygote:
+                    halves = halves_of(run, domain, supplied, write, zygote)
+                    kill_halves.append(halves.kill)
+                    return await run_mode(chosen, domain, stop, halves, revive=revive, life=life)
+
+    def end_at_once() -> None:
+        for kill in kill_halves:
+            kill()
+        domain.remove_if_alone()
+
+    with contextlib.closing(inherited_life_signs()) as life:
+        return trio.run(until_stopped, run_shape, None, run.seconds, end_at_once)
+
+
+def _shape(mode: Mode) -> Shape:
+    if mode == "in-process":  # each process imports the one shape that it runs
+        from taktora_trio.runners.scripts.in_process import run_in_process
+
+        return run_in_process
+    from taktora_trio.runners.scripts.split import run_split
+
+    return run_split
+
+
+def _warn_of_names() -> None:
+    for name, path in hiding_python().items():
+        log.warning(
+            "%s has the name of Python's own module %r, and whatever needs that may fail: rename it", path, name
+        )

@@ -1,0 +1,116 @@
+"""The `plugin` and `gateway` commands: one half in this process, alone or under a supervisor."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import faulthandler
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from functools import partial
+
+import trio
+
+from taktora_trio.errors import ConfigError, ConnectorError
+from taktora_trio.processes.child.life_signs import LifeSigns, inherited_life_signs
+from taktora_trio.processes.child.supervisor_link import SupervisorLink, inherited_link
+from taktora_trio.runners.deployment import Deployment
+from taktora_trio.runners.limits import ONE_END, OWNER_AND_ONE_END, make_room
+from taktora_trio.runners.loading import load_deployment
+from taktora_trio.runners.logs import set_up_logging
+from taktora_trio.runners.options import Options
+from taktora_trio.runners.pid1 import leave_pid_1
+from taktora_trio.runners.settings import Asked, Settings, read_settings
+from taktora_trio.runners.signals import open_revive_signal
+from taktora_trio.runners.until_stopped import until_stopped
+from taktora_trio.transport.domain import Domain
+
+__all__ = ["launch_gateway", "launch_plugin", "load_for_gateway"]
+
+
+def launch_plugin(target: str, options: Options, asked: Asked) -> int:
+    """Run the app's half in this process; return the exit code."""
+    from taktora_trio.runners.plugin import run_plugin  # each process imports the one shape that it runs
+
+    leave_pid_1()
+    link, life = inherited_link(), inherited_life_signs()
+    with _ending_well(life, link):
+        with _retried_under(link):
+            deployment, domain = _load(target, options)
+            settings = read_settings(deployment, asked, secrets=False)
+            deployment = settings.applied_to(deployment)
+            if link is None:
+                settings.needed_by(deployment)
+        make_room(deployment.connectors, OWNER_AND_ONE_END if link is None else ONE_END)
+        set_up_logging(options.log, "plugin", tagged=link is not None)
+        half = partial(run_plugin, deployment, domain, life=life, link=link)
+        return trio.run(until_stopped, half, link, None, domain.remove_if_alone if link is None else _nothing)
+
+
+def launch_gateway(target: str, options: Options, asked: Asked) -> int:
+    """Run the protocol's half in this process; return the exit code."""
+    from taktora_trio.runners.gateway import run_gateway
+
+    leave_pid_1()
+    link, life = inherited_link(), inherited_life_signs()
+    with _ending_well(life, link):
+        with _retried_under(link):
+            deployment, domain, settings = load_for_gateway(target, options, asked)
+        if link is None:  # else it was checked at the start, and a file that is away by now may come back
+            settings.needed_by(deployment)
+            deployment.check_files()
+        make_room(deployment.connectors, ONE_END)
+        set_up_logging(options.log, "gateway", tagged=link is not None)
+
+        async def half(stop: trio.Event) -> int:
+            with open_revive_signal() as revive:
+                return await run_gateway(deployment, domain, stop, life, link, revive)
+
+        return trio.run(until_stopped, half, link, None, _nothing)
+
+
+@contextlib.contextmanager
+def _retried_under(link: SupervisorLink | None) -> Iterator[None]:
+    """Under a supervisor, make a `ConfigError` a failure like others: it could load this before, and tries again."""
+    try:
+        yield
+    except ConfigError as exc:
+        if link is None:
+            raise
+        raise ConnectorError(str(exc)) from exc
+
+
+def _load(target: str, options: Options) -> tuple[Deployment, Domain]:
+    deployment = load_deployment(target)
+    return deployment, Domain(deployment.name if options.domain is None else options.domain)
+
+
+def load_for_gateway(target: str, options: Options, asked: Asked) -> tuple[Deployment, Domain, Settings]:
+    """Return the deployment with its settings, as a gateway needs it. Raises `ConfigError`."""
+    deployment, domain = _load(target, options)
+    settings = read_settings(deployment, asked)
+    return settings.applied_to(deployment), domain, settings
+
+
+@contextlib.contextmanager
+def _ending_well(life: LifeSigns, link: SupervisorLink | None) -> Iterator[None]:
+    """Say what this half dies of, and end what it has started if its supervisor is gone."""
+    faulthandler.enable()  # at SIGBUS, SIGSEGV, and at SIGABRT, by which the supervisor asks a hung one where it hangs
+    try:
+        yield
+    except* MemoryError:
+        life.dying("out of memory", errno.ENOMEM)
+        raise
+    finally:
+        life.close()
+        if link is not None:
+            link.close()
+            if link.is_gone and os.getpgrp() == os.getpid():
+                sys.stdout.flush()
+                os.killpg(0, signal.SIGKILL)  # nobody else is left to end our children
+
+
+def _nothing() -> None:
+    pass

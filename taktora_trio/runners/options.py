@@ -1,0 +1,51 @@
+"""The options of the commands that run something."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Literal, TypeAlias
+
+import attrs
+
+from taktora_trio.runners.logs import LogFormat
+
+__all__ = ["Mode", "Options", "Policies", "RunOptions", "Shape"]
+
+Mode: TypeAlias = Literal["in-process", "split"]
+Shape: TypeAlias = Callable[..., Awaitable[int]]
+"""Either `run_in_process` or `run_split`, or a function of a user's that takes the same arguments."""
+
+
+@attrs.frozen(kw_only=True)
+class Options:
+    """The options that `run`, `plugin`, `gateway` and `forget` share."""
+
+    domain: str | None = None
+    """The name under which both halves find each other; by default the deployment's name."""
+    log: LogFormat = "console"
+    """Log lines for people, or JSON for machines."""
+
+
+@attrs.frozen(kw_only=True)
+class Policies:
+    """Changes to what the deployment says, as `explain-policy` shows them."""
+
+    gateway_policy: str | None = None
+    """Change fields of the gateway's restart policy, such as intensity=3,period=30."""
+    plugin_policy: str | None = None
+    """Change fields of the plugin's restart policy."""
+
+
+@attrs.frozen(kw_only=True)
+class RunOptions:
+    """The options of `run`."""
+
+    target: str
+    mode: Mode
+    seconds: float | None
+    await_peers: bool
+    warm: bool
+    policies: Policies
+    shared: Options
+    settings: tuple[tuple[str, str | None], ...]
+    """The connectors' settings, as they were typed."""

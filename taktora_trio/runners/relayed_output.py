@@ -1,0 +1,30 @@
+"""The output of both halves: line by line through the supervisor, with its own log, each line whole and in order."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from functools import partial
+
+from taktora_trio.processes.parent.output import Stream, open_writer
+from taktora_trio.processes.parent.tags import tag_console, tag_json
+from taktora_trio.runners.logs import LogFormat, logging_to
+
+__all__ = ["open_relayed_output"]
+
+
+@contextlib.asynccontextmanager
+async def open_relayed_output(log_format: LogFormat) -> AsyncIterator[Callable[[str, Stream, bytes], None]]:
+    """Yield what takes the lines of a half. Our own log goes the same way."""
+    tag = tag_json if log_format == "json" else tag_console
+    async with (
+        open_writer(1, partial(tag, "supervisor", "stdout")) as stdout,
+        open_writer(2, partial(tag, "supervisor", "stderr")) as stderr,
+    ):
+        streams = {"stdout": stdout, "stderr": stderr}
+
+        def write(name: str, stream: Stream, line: bytes) -> None:
+            streams[stream].write(tag(name, stream, line))
+
+        with logging_to(partial(write, "supervisor", "stderr"), log_format, "supervisor"):
+            yield write

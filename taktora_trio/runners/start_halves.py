@@ -1,0 +1,53 @@
+"""The command lines by which a supervisor starts its two halves."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from typing import TYPE_CHECKING
+
+from taktora_trio.processes import interpreter
+from taktora_trio.processes.parent.output import Stream
+from taktora_trio.processes.parent.process import spawn
+from taktora_trio.runners.deployment import Deployment
+from taktora_trio.runners.options import RunOptions
+from taktora_trio.runners.settings import Settings
+from taktora_trio.transport.domain import Domain
+
+if TYPE_CHECKING:
+    from taktora_trio.processes.parent.warm import Zygote
+    from taktora_trio.runners.halves import Halves
+
+__all__ = ["halves_of", "open_warm_start"]
+
+
+def halves_of(
+    run: RunOptions,
+    domain: Domain,
+    settings: Settings,
+    write: Callable[[str, Stream, bytes], None],
+    zygote: Zygote | None,
+) -> Halves:
+    from taktora_trio.runners.halves import Halves
+
+    program, environment = interpreter.program("taktora_trio"), interpreter.environment()
+
+    def arguments(half: str, *more: str) -> list[str]:
+        return [half, run.target, "--domain", domain.name, "--log", run.shared.log, *more]
+
+    more, fds = settings.as_arguments()
+    gateway = arguments("gateway", *more)
+    start_gateway = spawn([*program, *gateway], fds, environment) if zygote is None else zygote.start(gateway, fds)
+    return Halves(spawn([*program, *arguments("plugin")], (), environment), start_gateway, write)
+
+
+@contextlib.asynccontextmanager
+async def open_warm_start(run: RunOptions, deployment: Deployment) -> AsyncIterator[Zygote | None]:
+    if run.warm:
+        from taktora_trio.processes.parent.warm import open_zygote  # most runs have none, and the supervisor is small
+
+        modules = [module for connector in deployment.connectors for module in connector.preload]
+        async with open_zygote("taktora_trio.cli:main", ["taktora_trio.cli", *modules]) as zygote:
+            yield zygote
+    else:
+        yield None

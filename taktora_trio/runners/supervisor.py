@@ -1,0 +1,27 @@
+"""The supervisor's own program, which has not imported the command-line parser.
+
+A supervisor lives as long as its halves, so it should be small: `taktora-trio run --mode split` replaces itself by
+`python -m taktora_trio.runners.supervisor OPTIONS`.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import msgspec
+
+from taktora_trio.runners.both import run_both
+from taktora_trio.runners.options import RunOptions
+from taktora_trio.runners.outcome import call
+from taktora_trio.runners.surroundings import settle
+
+
+def _run_as_told() -> int:
+    settle()
+    told = msgspec.convert(json.loads(sys.argv[1]), RunOptions, dec_hook=lambda kind, text: kind(text))
+    return run_both(told)
+
+
+if __name__ == "__main__":
+    sys.exit(call(_run_as_told))

@@ -1,0 +1,44 @@
+"""Running something until it ends, or is to stop: at a signal, after a time, or when the supervisor is gone."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Awaitable, Callable
+from functools import partial
+
+import trio
+
+from taktora_trio.processes.child.supervisor_link import SupervisorLink
+from taktora_trio.runners.signals import open_stop_signals
+
+__all__ = ["until_stopped"]
+
+
+async def until_stopped(
+    work: Callable[[trio.Event], Awaitable[int]],
+    link: SupervisorLink | None,
+    seconds: float | None,
+    end_at_once: Callable[[], None],
+) -> int:
+    """Run `work`, and set its stop event at a signal, after `seconds`, or when the supervisor is gone."""
+
+    async def stop_when(wait: Callable[[], Awaitable[None]]) -> None:
+        await wait()
+        stop.set()
+
+    async with open_stop_signals(end_at_once) as stop, trio.open_nursery() as nursery:
+        if link is not None:
+            nursery.start_soon(stop_when, partial(_wait_until_alone, link))
+        if seconds is not None:
+            nursery.start_soon(stop_when, partial(trio.sleep, seconds))
+        code = await work(stop)
+        nursery.cancel_scope.cancel()
+    return code
+
+
+async def _wait_until_alone(link: SupervisorLink) -> None:
+    await link.wait_until_gone()
+    # It was the supervisor who took our output: what we still say must not fail.
+    with open(os.devnull, "w") as nowhere:  # noqa: ASYNC230, PTH123 - it never waits
+        for fd in (1, 2):
+            os.dup2(nowhere.fileno(), fd)
