@@ -17,8 +17,7 @@ from taktora_trio.escaping import escaped
 from taktora_trio.health import Failure, HealthBoard
 from taktora_trio.host import watch
 from taktora_trio.opening import NoPublicConstructor
-from taktora_trio.processes.child.supervisor_link import SupervisorLink
-from taktora_trio.processes.link import GatewayFailed, GatewayStarted
+from taktora_trio.processes.link import GatewayFailed, GatewayStarted, LinkEnd
 from taktora_trio.processes.pidfd import wait_for_exit
 from taktora_trio.supervision.allowance import Allowance
 from taktora_trio.transport.health import GatewayIdentity, HealthReport, HealthReports, open_health_reports, start_time
@@ -85,7 +84,7 @@ class Gateways(metaclass=NoPublicConstructor, opened_by="open_watching_host(node
                 await trio.sleep(self._allowances[connector.name].delay)
                 await reports.wait()
 
-    async def follow_supervisor(self, link: SupervisorLink) -> None:
+    async def follow_supervisor(self, link: LinkEnd) -> None:
         """Serve: hear from the supervisor how the gateway's process fares. Ends with the supervisor."""
         async for message in link.messages():
             match message:

@@ -20,8 +20,7 @@ from taktora_trio.host.gateways import Gateways
 from taktora_trio.host.reader import ChannelReader, OnError, open_reader
 from taktora_trio.host.writer import ChannelWriter, writer_on
 from taktora_trio.opening import NoPublicConstructor
-from taktora_trio.processes.child.supervisor_link import SupervisorLink
-from taktora_trio.processes.link import ReviveGateway
+from taktora_trio.processes.link import LinkEnd, ReviveGateway
 from taktora_trio.processes.patience import sleep_running
 from taktora_trio.transport.node import Node
 from taktora_trio.transport.ports import EnvelopePublisher, open_envelope_publisher
@@ -194,7 +193,7 @@ async def open_connector_host(
     node: Node,
     connectors: Sequence[Connector],
     *,
-    link: SupervisorLink | None = None,
+    link: LinkEnd | None = None,
     revive: Callable[[], object] | None = None,
     observers: Sequence[Observer] = (),
 ) -> AsyncIterator[ConnectorHost]:
@@ -211,7 +210,7 @@ async def open_watching_host(
     node: Node,
     connectors: Sequence[Connector],
     *,
-    link: SupervisorLink | None = None,
+    link: LinkEnd | None = None,
     revive: Callable[[], object] | None = None,
     observers: Sequence[Observer] = (),
 ) -> AsyncIterator[tuple[ConnectorHost, Gateways]]:

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 
 import attrs
 
+from taktora_trio.errors import ConfigError
 from taktora_trio.runners.logs import LogFormat
 
-__all__ = ["Mode", "Options", "Policies", "RunOptions", "Shape"]
+__all__ = ["Mode", "Options", "Policies", "RunOptions", "Shape", "check_mode"]
 
 Mode: TypeAlias = Literal["in-process", "split"]
+MODES: tuple[Mode, ...] = get_args(Mode)
 Shape: TypeAlias = Callable[..., Awaitable[int]]
 """Either `run_in_process` or `run_split`, or a function of a user's that takes the same arguments."""
+
+
+def check_mode(mode: object) -> None:
+    """Raise `ConfigError` for a mode that there is not."""
+    if mode not in MODES:
+        raise ConfigError(f"mode is {mode!r}; use {' or '.join(map(repr, MODES))}")
 
 
 @attrs.frozen(kw_only=True)

@@ -7,8 +7,7 @@ from collections.abc import Callable
 import trio
 
 from taktora_trio.health import Failure
-from taktora_trio.processes.link import GatewayFailed, GatewayStarted, ReviveGateway
-from taktora_trio.processes.parent.child_link import ChildLink
+from taktora_trio.processes.link import GatewayFailed, GatewayStarted, LinkEnd, ReviveGateway
 from taktora_trio.runners.revival import STARTS_AGAIN, answer
 from taktora_trio.supervision.supervisor import Exit
 from taktora_trio.transport.domain import Domain
@@ -23,7 +22,7 @@ class Relay:
         self.domain = domain
         self._nursery = nursery
         self._gateways: list[GatewayRelay] = []
-        self._to_plugin: ChildLink | None = None
+        self._to_plugin: LinkEnd | None = None
 
     def gateway(self, revive: Callable[[], object]) -> GatewayRelay:
         """Make the relay of one gateway process; `revive` is called when the plugin asks for that."""
@@ -31,7 +30,7 @@ class Relay:
         self._gateways.append(relay)
         return relay
 
-    def plugin_started(self, link: ChildLink) -> None:
+    def plugin_started(self, link: LinkEnd) -> None:
         """Tell it what the gateways do now, and listen to it."""
         self._to_plugin = link
         for gateway in self._gateways:
@@ -48,7 +47,7 @@ class Relay:
         if self._to_plugin is not None:
             self._to_plugin.send(news)
 
-    async def _listen(self, link: ChildLink) -> None:
+    async def _listen(self, link: LinkEnd) -> None:
         async for message in link.messages():
             if isinstance(message, ReviveGateway):
                 for gateway in self._gateways:
@@ -62,10 +61,10 @@ class GatewayRelay:
         self.news: GatewayStarted | GatewayFailed | None = None
         self.revive = revive
         self._relay = relay
-        self._link: ChildLink | None = None
+        self._link: LinkEnd | None = None
         self._pid = 0
 
-    def started(self, incarnation: int, pid: int, link: ChildLink) -> None:
+    def started(self, incarnation: int, pid: int, link: LinkEnd) -> None:
         self._pid, self._link = pid, link
         self._tell(GatewayStarted(incarnation, pid))
 
