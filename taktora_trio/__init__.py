@@ -108,6 +108,7 @@ if TYPE_CHECKING:
     from taktora_trio.runners.outlasting import open_outlasting as open_outlasting
     from taktora_trio.runners.owning import open_domain as open_domain
     from taktora_trio.runners.relay import Relay as Relay
+    from taktora_trio.runners.run import run as run
     from taktora_trio.runners.status import StatusLine as StatusLine
     from taktora_trio.runners.status import open_life as open_life
     from taktora_trio.supervision import Backoff as Backoff
@@ -169,6 +170,7 @@ _PUBLIC = {
     "runners.outlasting": ("open_outlasting",),
     "runners.owning": ("open_domain",),
     "runners.relay": ("Relay",),
+    "runners.run": ("run",),
     "runners.status": ("StatusLine", "open_life"),
     "supervision": ("Backoff", "Exit", "RestartPolicy", "Supervisor", "as_task"),
     "transport.domain": ("Domain",),

@@ -11,7 +11,7 @@ import trio
 from taktora_trio.processes.child.life_signs import inherited_life_signs
 from taktora_trio.runners.deployment import Deployment
 from taktora_trio.runners.limits import BOTH_ENDS, ONE_END, make_room
-from taktora_trio.runners.loading import hiding_python, load_deployment
+from taktora_trio.runners.loading import hiding_python, load_app, load_deployment
 from taktora_trio.runners.logs import set_up_logging
 from taktora_trio.runners.options import Mode, RunOptions, Shape
 from taktora_trio.runners.relayed_output import open_relayed_output
@@ -33,6 +33,8 @@ def run_both(run: RunOptions, shape: Shape | None = None, deployment: Deployment
     """
     options = run.shared
     declared = load_deployment(run.target) if deployment is None else deployment
+    if declared.app is None:
+        load_app(declared)  # says what is missing
     domain = Domain(declared.name if options.domain is None else options.domain)
     declared = declared.with_policies(run.policies.gateway_policy, run.policies.plugin_policy)
     settings = read_settings(declared, run.settings, whole_run=True)

@@ -21,6 +21,7 @@ from taktora_trio.runners.options import Mode, check_mode
 from taktora_trio.runners.outlasting import open_outlasting
 from taktora_trio.runners.owning import open_domain
 from taktora_trio.runners.relay import Relay
+from taktora_trio.runners.secrets import passwords_as_settings
 from taktora_trio.runners.settings import Settings, read_settings
 from taktora_trio.runners.status import open_life
 from taktora_trio.supervision import Supervisor
@@ -59,8 +60,9 @@ async def open_deployment(
         declared = deployment
         target = name_of(deployment) if mode == "split" else ""
     own = Domain(declared.name if domain is None else domain)
-    asked = [(name, os.fspath(value)) for name, value in (settings or {}).items()]
-    given = read_settings(declared, asked, whole_run=True)
+    with passwords_as_settings(take=False) as passwords:
+        asked = [*((name, os.fspath(value)) for name, value in (settings or {}).items()), *passwords]
+        given = read_settings(declared, asked, whole_run=True)
     given = given.needed_by(given.applied_to(declared))
     async with given.supplied(declared) as supplied:
         configured = supplied.applied_to(declared)

@@ -11,7 +11,7 @@ import contextlib
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from taktora_trio.errors import ConfigError
@@ -22,6 +22,7 @@ __all__ = [
     "carries_secret",
     "hide_secrets",
     "memory_file",
+    "passwords_as_settings",
     "read_secret",
     "read_url",
     "variable_of",
@@ -89,16 +90,12 @@ def hide_secrets(first: Sequence[str], arguments: Sequence[str]) -> list[str]:
     A variable TAKTORA_X_PASSWORD stands for the option --x-password-file.
     """
     hidden = [_hidden(argument) for argument in arguments]
-    passwords = {
-        name: os.environb.pop(name.encode())
-        for name in sorted(map(os.fsdecode, os.environb))
-        if _VARIABLE.fullmatch(name)
-    }
+    passwords = _passwords(take=True)
     if hidden == list(arguments) and not passwords:
         return hidden
     command = [*first, *hidden]
     for name, password in passwords.items():
-        option = f"--{name.removeprefix('TAKTORA_').lower().replace('_', '-')}-file"
+        option = f"--{_setting_of(name)}"
         if command and command[0] in TAKE_PASSWORD and not _is_given(option, command):  # and goes before it
             fd, path = memory_file(password, name)
             os.set_inheritable(fd, True)
@@ -109,6 +106,29 @@ def hide_secrets(first: Sequence[str], arguments: Sequence[str]) -> list[str]:
         # By its full name, from which an interpreter knows what environment it is of.
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:typed], *hidden])  # noqa: S606 - this same program
     return hidden
+
+
+@contextlib.contextmanager
+def passwords_as_settings(*, take: bool) -> Iterator[list[tuple[str, str]]]:
+    """Yield a setting for each variable TAKTORA_X_PASSWORD: its name, and the path of a file in memory.
+
+    With `take`, the variables are gone from the environment then.
+    """
+    files = {_setting_of(name): memory_file(password, name) for name, password in _passwords(take=take).items()}
+    try:
+        yield [(setting, path) for setting, (_, path) in files.items()]
+    finally:
+        for fd, _ in files.values():
+            os.close(fd)
+
+
+def _passwords(*, take: bool) -> dict[str, bytes]:
+    found = [name for name in sorted(map(os.fsdecode, os.environb)) if _VARIABLE.fullmatch(name)]
+    return {name: os.environb.pop(name.encode()) if take else os.environb[name.encode()] for name in found}
+
+
+def _setting_of(variable: str) -> str:
+    return f"{variable.removeprefix('TAKTORA_').lower().replace('_', '-')}-file"
 
 
 def _is_given(option: str, command: Sequence[str]) -> bool:

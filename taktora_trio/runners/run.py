@@ -1,0 +1,80 @@
+"""A deployment as a program: `run(deployment)` below `if __name__ == "__main__"`, where there is no command."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+
+from taktora_trio.errors import ConfigError
+from taktora_trio.runners.deployment import Deployment
+from taktora_trio.runners.finding import name_of
+from taktora_trio.runners.loading import load_deployment
+from taktora_trio.runners.logs import LogFormat
+from taktora_trio.runners.options import Mode, Options, Policies, RunOptions, check_mode
+from taktora_trio.runners.outcome import call
+from taktora_trio.runners.secrets import passwords_as_settings
+from taktora_trio.runners.surroundings import settle
+
+__all__ = ["run"]
+
+
+def run(
+    deployment: Deployment | str,
+    mode: Mode = "in-process",
+    *,
+    domain: str | None = None,
+    settings: Mapping[str, str | os.PathLike[str]] | None = None,
+    seconds: float | None = None,
+    await_peers: bool = False,
+    log: LogFormat = "console",
+) -> None:
+    """Run both halves of a deployment, and return when its app has ended, as `trio.run` does.
+
+    It is `taktora-trio run`, with its signals, its log and its errors in one line. It also returns when SIGINT, SIGTERM
+    or SIGHUP, or `seconds`, have ended the run. Where the command's exit code would not be 0, it raises `SystemExit`
+    with that code, and why is on standard error. Call it in the main thread.
+
+    With `mode="split"` this process is the supervisor. Its children import the deployment by name: it is looked for in
+    the modules of this program, or given as "module:attribute" instead of the deployment.
+
+    `domain` is the name under which both halves find each other, by default the deployment's. `settings` are those of
+    the connectors, by their names at the command line, as `{"broker": "..."}`. It ends at once if the other side of a
+    connector can't be reached, unless `await_peers`.
+    """
+    if code := call(lambda: _run(deployment, mode, domain, settings or {}, seconds, await_peers, log)):
+        sys.exit(code)
+
+
+def _run(
+    deployment: Deployment | str,
+    mode: Mode,
+    domain: str | None,
+    settings: Mapping[str, str | os.PathLike[str]],
+    seconds: float | None,
+    await_peers: bool,
+    log: LogFormat,
+) -> int:
+    from taktora_trio.runners.both import run_both  # what it needs is not for whoever only declares an app
+
+    settle()
+    check_mode(mode)
+    if isinstance(deployment, str):
+        target, deployment = deployment, load_deployment(deployment)
+    else:
+        target = name_of(deployment) if mode == "split" else ""
+    if seconds is not None and not seconds > 0:
+        raise ConfigError(f"seconds is {seconds:g}; give more than 0")
+    with passwords_as_settings(take=True) as passwords:
+        given = (*((name, os.fspath(value)) for name, value in settings.items()), *passwords)
+        options = RunOptions(
+            target=target,
+            mode=mode,
+            seconds=seconds,
+            await_peers=await_peers,
+            warm=False,
+            policies=Policies(),
+            shared=Options(domain=domain, log=log),
+            settings=given,
+        )
+        return run_both(options, deployment=deployment)
