@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 import psutil
 import trio
+from trio_util import RepeatedEvent
 
 from taktora_trio.processes.lines import read_lines
 from taktora_trio.transport.domain import Domain
@@ -34,7 +35,7 @@ class Command:
         self.output: list[str] = []
         self.orphans: list[psutil.Process] = []
         """What it had started when it was killed, and is to end by itself."""
-        self._news = trio.Event()
+        self._news = RepeatedEvent()
 
     @property
     def pid(self) -> int:
@@ -93,17 +94,13 @@ class Command:
             self.stderr.append(line)
             with contextlib.suppress(json.JSONDecodeError):
                 self.log.append(json.loads(line))
-            self._tell()
+            self._news.set()
 
     async def read_stdout(self) -> None:
         assert self.process.stdout is not None
         async for data in read_lines(self.process.stdout):
             self.output.append(data.decode(errors="replace"))
-            self._tell()
-
-    def _tell(self) -> None:
-        self._news.set()
-        self._news = trio.Event()
+            self._news.set()
 
 
 @contextlib.asynccontextmanager

@@ -10,6 +10,7 @@ from enum import Enum
 
 import attrs
 import trio
+from trio_util import AsyncValue
 
 __all__ = ["Mode", "Proxy", "open_proxy"]
 
@@ -44,8 +45,7 @@ class Proxy:
         self.accepted = 0
         """Connections so far, without those that were refused."""
         self._server_port = server_port
-        self._mode = Mode.PASS
-        self._changed = trio.Event()
+        self._mode = AsyncValue(Mode.PASS)
         self._piece, self._delay = _CHUNK, 0.0
         self._connections: set[_Connection] = set()
 
@@ -60,10 +60,8 @@ class Proxy:
 
     def set_mode(self, mode: Mode, *, piece: int = _CHUNK, delay: float = 0.0) -> None:
         """Change the mode. `piece` bytes at once, and `delay` seconds before each, are for `SLOW`."""
-        self._mode = mode
+        self._mode.value = mode
         self._piece, self._delay = (piece, delay) if mode is Mode.SLOW else (_CHUNK, 0.0)
-        self._changed.set()
-        self._changed = trio.Event()
 
     def cut(self) -> None:
         """Reset every connection there is."""
@@ -78,7 +76,7 @@ class Proxy:
     async def serve_connection(self, client: trio.SocketStream) -> None:
         """Carry one connection to its end."""
         connection = _Connection(client)
-        if self._mode is Mode.REFUSE:
+        if self._mode.value is Mode.REFUSE:
             _reset_on_close(client)
             return
         try:
@@ -114,8 +112,8 @@ class Proxy:
 
     async def _pass_on(self, connection: _Connection, data: bytes | bytearray, sink: trio.SocketStream) -> None:
         while data and not connection.swallows:
-            if self._mode is Mode.STALL:
-                await self._changed.wait()
+            if self._mode.value is Mode.STALL:
+                await self._mode.wait_value(lambda mode: mode is not Mode.STALL)
                 continue
             await trio.sleep(self._delay)
             await sink.send_all(data[: self._piece])
