@@ -10,6 +10,7 @@ in which a bare interpreter starts is shown for comparison.
 from __future__ import annotations
 
 import argparse
+import importlib.metadata
 import statistics
 import subprocess
 import tempfile
@@ -27,14 +28,16 @@ __all__ = ["main"]
 
 _ROOT = Path(__file__).parents[1]
 _STARTS = 15
+_LARGEST = 8
 _IMPORTS = {
     "the package": "import taktora_trio",
     "what declares a channel": "from taktora_trio import Outbound",
     "what declares a connector": "from taktora_trio import MqttConnector",
     "the plugin half": "import taktora_trio.runners.plugin",
     "the gateway half, with MQTT's native session": (
-        "import taktora_trio.runners.gateway, taktora_trio.connectors.mqtt.bridge,"
-        " taktora_trio.connectors.mqtt.sessions.native"
+        "from importlib import import_module; import taktora_trio.runners.gateway;"
+        "from taktora_trio import MqttConnector, MqttRouting, Outbound;"
+        "[import_module(name) for name in MqttConnector([Outbound('c', int, MqttRouting('t'))]).preload]"
     ),
     "the command": "import taktora_trio.cli",
 }
@@ -69,6 +72,14 @@ class Environment:
     def size(self) -> float:
         """Return the size of all that is installed, in MB."""
         return sum(path.stat().st_size for path in self._site_packages.rglob("*") if path.is_file()) / 1e6
+
+    def sizes(self) -> dict[str, float]:
+        """Return the size of each package in MB, by the record of its files."""
+        found = {}
+        for metadata in importlib.metadata.distributions(path=[str(self._site_packages)]):
+            paths = (Path(str(metadata.locate_file(file))) for file in metadata.files or ())
+            found[metadata.name] = sum(path.stat().st_size for path in paths if path.is_file()) / 1e6
+        return found
 
     def installed(self) -> tuple[Mapping[str, str], float]:
         """Return the packages and the megabytes that have come since the environment was made."""
@@ -107,6 +118,10 @@ def measure(environment: Environment, extras: Iterable[str]) -> dict[str, list[d
     installed: list[dict[str, object]] = [
         {"what": "taktora-trio", "packages": len(packages), "MB": round(size, 1), "which": " ".join(sorted(packages))}
     ]
+    sizes = [(its, name) for name, its in environment.sizes().items() if name in packages]
+    largest: list[dict[str, object]] = [
+        {"package": name, "MB": round(size, 1)} for size, name in sorted(sizes, reverse=True)[:_LARGEST]
+    ]
     imports = [{"import": what, **environment.import_of(statement)} for what, statement in _IMPORTS.items()]
     imports.append({"import": "a bare interpreter, to its end", **environment.bare_start()})
     for extra in extras:
@@ -117,7 +132,7 @@ def measure(environment: Environment, extras: Iterable[str]) -> dict[str, list[d
             {"what": f"+ [{extra}]", "packages": len(more), "MB": round(new_size - size, 1), "which": " ".join(more)}
         )
         packages, size = now, new_size
-    return {"installed": installed, "imports": imports}
+    return {"installed": installed, "largest": largest, "imports": imports}
 
 
 def _table(rows: list[dict[str, object]]) -> str:
@@ -133,7 +148,7 @@ def main() -> None:
     print(machine())
     with tempfile.TemporaryDirectory() as folder:
         found = measure(Environment(Path(folder)), sorted(extras))
-    print(_table(found["installed"]), _table(found["imports"]), sep="\n\n", end="\n\n")
+    print(*(_table(rows) for rows in found.values()), sep="\n\n", end="\n\n")
     for row in found["installed"]:
         print(f"{row['what']}: {row['which'] or 'nothing that is not there already'}")
     if options.json is not None:
