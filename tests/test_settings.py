@@ -261,7 +261,13 @@ def test_what_was_taken_for_a_setting_is_told_where_something_is_missing() -> No
 @pytest.mark.parametrize("name", OWN_OPTIONS)
 def test_the_commands_own_options_are_those_that_the_parser_knows(name: str) -> None:
     arguments = command[name].assemble_argument_collection()
-    parsed = {option for one in arguments if one.parse for option in one.names if option.startswith("--")}
+    parsed = {
+        option
+        for one in arguments
+        if one.parameter.parse is not False
+        for option in one.names
+        if option.startswith("--")
+    }
     assert OWN_OPTIONS[name] == parsed
 
 
