@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import os
 import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -23,6 +24,7 @@ from taktora_trio import (
     RawCodec,
 )
 from taktora_trio.runners.loading import hiding_python, load_deployment
+from taktora_trio.runners.secrets import memory_file
 from taktora_trio.runners.settings import read_settings
 from tests.mosquitto import free_port
 
@@ -165,6 +167,27 @@ def test_a_password_goes_to_the_users_who_have_none(secret: Path) -> None:
 def test_a_password_that_nobody_waits_for_is_refused(url: str, secret: Path) -> None:
     with pytest.raises(ConfigError, match="no broker has a user that waits for one"):
         told(Deployment("car", app, [connector("a", broker=url)]), f"--broker-password-file={secret}")
+
+
+def test_a_password_in_the_url_takes_the_place_of_the_variable_and_not_of_a_file(secret: Path) -> None:
+    declared = Deployment("car", app, [connector("a")])
+    url = "--broker=mqtt://me:own@host"
+    fd, variable = memory_file(b"given", "TAKTORA_BROKER_PASSWORD")
+    try:
+        moved = told(declared, url, f"--broker-password-file={variable}")
+    finally:
+        os.close(fd)
+    assert [address.password for address in brokers(moved)] == [b"own"]
+    with pytest.raises(ConfigError, match="give one of them"):
+        told(declared, url, f"--broker-password-file={secret}")
+
+
+def test_each_connector_may_have_a_broker_and_a_password_of_its_own(secret: Path) -> None:
+    declared = Deployment("car", app, [connector("a"), connector("b", broker="mqtt://own")])
+    moved = told(declared, "--broker=a=mqtts://me@host", f"--broker-password-file=a={secret}")
+    assert [address.url for address in brokers(moved)] == ["mqtts://me:given@host:8883", "mqtt://own:1883"]
+    with pytest.raises(ConfigError, match="no broker has a user"):
+        told(declared, "--broker=a=mqtts://me@host", f"--broker-password-file=b={secret}")
 
 
 def test_a_ca_file_without_tls_is_refused() -> None:

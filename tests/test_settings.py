@@ -40,6 +40,7 @@ class Radio(Connector):
         return attrs.evolve(self, told=dict(values))
 
     def unused(self, values: SettingValues) -> Mapping[str, str]:
+        assert "mast" not in values or self.told, "it is asked when it was configured"
         return {"map": "there is no map of the sea"} if self.name == "sea" and "map" in values else {}
 
     @classmethod

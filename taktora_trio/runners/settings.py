@@ -77,7 +77,8 @@ class Settings:
 
         Raises `ConfigError` for one that changes nothing: to go without it is not what was asked for.
         """
-        reasons = {connector.name: connector.unused(self.of(connector)) for connector in deployment.connectors}
+        configured = [one for one in deployment.connectors if not self._waits(one)]
+        reasons = {connector.name: connector.unused(self.of(connector)) for connector in configured}
 
         def reason_against(setting: Setting, value: SettingValue) -> str | None:
             users = [one for one in deployment.connectors if self.of(one).get(setting.name) is value]

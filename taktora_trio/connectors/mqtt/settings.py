@@ -54,11 +54,13 @@ def configured(options: MqttOptions, values: SettingValues, name: str) -> MqttOp
 def unused(options: MqttOptions, values: SettingValues) -> Mapping[str, str]:
     """Return the values that have changed nothing in these options, each with the reason."""
     reasons: dict[str, str] = {}
-    password, url = values.get("broker-password-file"), values.get("broker")
-    if password is not None and url is not None and BrokerAddress.parse(url.text).password is not None:
+    password, broker = values.get("broker-password-file"), options.broker
+    if password is None or (broker.username is not None and broker.password == password.secret):
+        pass
+    elif "broker" in values and broker.password is not None:
         both = "there is a password in the broker URL and one in --broker-password-file: give one of them"
         reasons["broker-password-file"] = "" if password.variable else both
-    elif password is not None and (options.broker.username is None or options.broker.password != password.secret):
+    else:
         reasons["broker-password-file"] = (
             "a broker password was given, by a file or by TAKTORA_BROKER_PASSWORD, but no broker has a user that waits"
             " for one: name the user, as in mqtt://user@host"
