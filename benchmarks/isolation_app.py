@@ -35,8 +35,8 @@ from taktora_trio import (
     Up,
 )
 from taktora_trio.connectors.base import GatewayChannels
+from taktora_trio.connectors.connection import Client, OnMessage
 from taktora_trio.executor import Context, Executor, Tick, every, on_message
-from taktora_trio.health import HealthBoard
 
 __all__ = ["BATCH", "PERIOD", "TO_APP", "TO_BROKER", "VARIABLE", "Fault", "Order", "Result", "Setup"]
 
@@ -145,12 +145,14 @@ def _kill() -> None:
 
 
 class _Connector(MqttConnector):
-    async def serve_gateway(self, channels: GatewayChannels, health: HealthBoard, stop: trio.Event) -> None:
+    def client(self, channels: GatewayChannels, on_message: OnMessage) -> Client:
         order = _order()
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(misbehave, order, _kill if order.setup == "split" else _crash)
-            await super().serve_gateway(channels, health, stop)
-            nursery.cancel_scope.cancel()
+
+        async def run(ctx: Context) -> None:
+            await misbehave(order, _kill if order.setup == "split" else _crash)
+
+        channels.executor.add(run, every(3600), name="misbehaviour")  # at once, and not again in this run
+        return super().client(channels, on_message)
 
 
 _OUT = Outbound("out", bytes, MqttRouting(TO_BROKER), max_payload=message.LENGTH, window=1000)

@@ -9,7 +9,9 @@ import trio
 
 from taktora_trio import Backoff, ConnectorHost, Deployment, Down, MqttConnector, MqttRouting, Outbound, RestartPolicy
 from taktora_trio.connectors.base import GatewayChannels
-from taktora_trio.health import HealthBoard, Up
+from taktora_trio.connectors.connection import Client, OnMessage
+from taktora_trio.health import Up
+from tests.beside import run_beside
 
 CAUSE_VARIABLE = "TAKTORA_TEST_CAUSE"
 """The environment variable with the path of that file."""
@@ -23,16 +25,14 @@ def cause() -> Path:
 class FailsMeanwhile(MqttConnector):
     """Its gateway half raises at once while the file exists, and soon after it has appeared."""
 
-    async def serve_gateway(self, channels: GatewayChannels, health: HealthBoard, stop: trio.Event) -> None:
+    def client(self, channels: GatewayChannels, on_message: OnMessage) -> Client:
         async def fail_when_told() -> None:
             while not cause().exists():  # noqa: ASYNC110 - a file that appears announces nothing
                 await trio.sleep(0.01)
             raise RuntimeError("the cause is not mended")
 
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(fail_when_told)
-            await super().serve_gateway(channels, health, stop)
-            nursery.cancel_scope.cancel()
+        run_beside(channels, fail_when_told)
+        return super().client(channels, on_message)
 
 
 QUICK = RestartPolicy(restart="always", intensity=1, backoff=Backoff(initial=0.02, maximum=0.05))
@@ -71,7 +71,7 @@ async def go_on(host: ConnectorHost) -> None:
 class NeverStarts(MqttConnector):
     """Its gateway half raises before it has done anything."""
 
-    async def serve_gateway(self, channels: GatewayChannels, health: HealthBoard, stop: trio.Event) -> None:
+    def client(self, channels: GatewayChannels, on_message: OnMessage) -> Client:
         raise ImportError("libprotocol.so.1: no such file")
 
 

@@ -38,7 +38,7 @@ MAY_NAME = {
 NAMES_ONE_STILL: set[str] = set()
 # They stand in supervisors/, too, where a user copies them: so they know the package by its public names alone.
 SCRIPTS = ("taktora_trio.runners.scripts.in_process", "taktora_trio.runners.scripts.split")
-HAS_A_CIRCLE_STILL: set[str] = {"taktora_trio.connectors.mqtt"}
+HAS_A_CIRCLE_STILL: set[str] = set()
 
 
 # One list

@@ -14,8 +14,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from enum import Enum
+from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
@@ -24,7 +25,9 @@ import trio
 
 from taktora_trio.channels import Envelope
 from taktora_trio.connectors.base import Connector, GatewayChannels
-from taktora_trio.health import HealthBoard, Up
+from taktora_trio.connectors.connection import Client, Connection, OnMessage
+from taktora_trio.executor import Context, on_health, when
+from taktora_trio.health import HealthBoard, HealthEvents, Up
 from taktora_trio.transport.source import PayloadSource
 
 __all__ = ["FOLDER_VARIABLE", "GATEWAY_FAULTS", "Faulty", "GatewayFault", "Instructions", "Moment"]
@@ -51,7 +54,7 @@ class Moment(Enum):
     PUBLISH = "publish"
     """A message was taken out of shared memory and is not acknowledged."""
     CLEANUP = "cleanup"
-    """It was asked to stop and has disconnected."""
+    """It was asked to stop, and has nothing more to do than to disconnect."""
     RUNNING = "running"
     """At any time while it runs: soon after the instruction is there."""
 
@@ -115,8 +118,6 @@ class GatewayFault:
     moment: Moment
     act: Callable[[], Awaitable[None] | None]
     """Raises, blocks, or leaves something behind. At `START` there is no event loop yet: a plain function."""
-    ends_gateway: bool = True
-    """True if the gateway half is over when `act` is."""
 
 
 class ChaosError(Exception):
@@ -140,8 +141,21 @@ def _block() -> None:
     time.sleep(_LONG)
 
 
-def _return() -> None:
-    """Nothing happened, and yet the gateway is over."""
+class _FatalChaosError(ChaosError, MemoryError):
+    """What ends the gateway, where anything else would be the end of the connection alone."""
+
+
+def _crash_in_cleanup() -> NoReturn:
+    raise _FatalChaosError("a crash on purpose")
+
+
+def _exit_early() -> None:
+    """Nothing happened, and yet the gateway ends."""
+    signal.raise_signal(signal.SIGTERM)
+
+
+def _give_nothing() -> None:
+    """The channel gives no message any more: see `_make_faulty`."""
 
 
 def _ignore_sigterm() -> None:
@@ -182,16 +196,16 @@ GATEWAY_FAULTS: Mapping[str, GatewayFault] = {
     "crash-at-start": GatewayFault(Moment.START, _crash),
     "crash-at-connect": GatewayFault(Moment.CONNECTED, _crash),
     "crash-in-publish": GatewayFault(Moment.PUBLISH, _crash),
-    "crash-in-cleanup": GatewayFault(Moment.CLEANUP, _crash),
+    "crash-in-cleanup": GatewayFault(Moment.CLEANUP, _crash_in_cleanup),
     "crash-with-group": GatewayFault(Moment.RUNNING, _leak_group),
     "hang-at-start": GatewayFault(Moment.START, _block),
     "hang-in-loop": GatewayFault(Moment.RUNNING, _loop),
     "hang-in-call": GatewayFault(Moment.RUNNING, _block),
-    "stall-in-pump": GatewayFault(Moment.TAKE, _return, ends_gateway=False),
-    "exit-early": GatewayFault(Moment.RUNNING, _return),
-    "ignore-sigterm": GatewayFault(Moment.RUNNING, _ignore_sigterm, ends_gateway=False),
+    "stall-in-pump": GatewayFault(Moment.TAKE, _give_nothing),
+    "exit-early": GatewayFault(Moment.RUNNING, _exit_early),
+    "ignore-sigterm": GatewayFault(Moment.RUNNING, _ignore_sigterm),
     "leak-grandchild": GatewayFault(Moment.RUNNING, _leak_grandchild),
-    "flood-stderr": GatewayFault(Moment.RUNNING, _flood_stderr, ends_gateway=False),
+    "flood-stderr": GatewayFault(Moment.RUNNING, _flood_stderr),
     "out-of-memory": GatewayFault(Moment.RUNNING, _exhaust_memory),
 }
 
@@ -211,35 +225,56 @@ class Faulty(Connector):
         if instructions is not None and (fault := instructions.take(Moment.START)) is not None:
             fault.act()
 
-    async def serve_gateway(self, channels: GatewayChannels, health: HealthBoard, stop: trio.Event) -> None:
+    def client(self, channels: GatewayChannels, on_message: OnMessage) -> Client:
+        client = super().client(channels, on_message)
         instructions = Instructions.of_environment()
         if instructions is None:
-            await super().serve_gateway(channels, health, stop)  # type: ignore[safe-super]
-            return
+            return client
         for source in channels.outbound.values():
             _make_faulty(source, instructions)
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._act_while_running, instructions, nursery.cancel_scope)
-            nursery.start_soon(self._act_when_connected, instructions, health)
-            await super().serve_gateway(channels, health, stop)  # type: ignore[safe-super]
-            nursery.cancel_scope.cancel()
-        if stop.is_set():
-            await _act(instructions, Moment.CLEANUP)
+        _make_cleanup_faulty(client, instructions)
+        look = partial(trio.sleep, _LOOK)  # a folder announces nothing, and a signal would kill one that just starts
+        channels.executor.add(partial(_act_while_running, instructions), when(look), name="chaos.running")
+        connected = on_health(_Health(channels.health), Up)
+        channels.executor.add(partial(_act_when_connected, instructions), connected, name="chaos.connected")
+        return client
 
-    async def _act_while_running(self, instructions: Instructions, serving: trio.CancelScope) -> None:
-        while True:
-            fault = await _act(instructions, Moment.RUNNING)
-            if fault is not None and fault.ends_gateway:
-                serving.cancel()
-            await trio.sleep(_LOOK)  # a folder announces nothing, and a signal would kill a gateway that just starts
 
-    async def _act_when_connected(self, instructions: Instructions, health: HealthBoard) -> None:
-        events = health.events()
-        await health.wait_for(self.name, Up)
-        await _act(instructions, Moment.CONNECTED)
-        async for event in events:
-            if isinstance(event.after, Up):
-                await _act(instructions, Moment.CONNECTED)
+@attrs.frozen
+class _Health:
+    """A board as a source of transitions."""
+
+    board: HealthBoard
+
+    def health_events(self) -> HealthEvents:
+        return self.board.events()
+
+
+async def _act_while_running(instructions: Instructions, ctx: Context) -> None:
+    await _act(instructions, Moment.RUNNING)
+
+
+async def _act_when_connected(instructions: Instructions, ctx: Context) -> None:
+    await _act(instructions, Moment.CONNECTED)
+
+
+def _make_cleanup_faulty(client: Client, instructions: Instructions) -> None:
+    """Let this client fail when it has been asked to stop and says goodbye."""
+    connect = client.connect
+
+    @contextlib.asynccontextmanager
+    async def connect_and_fail() -> AsyncIterator[Connection]:
+        async with connect() as connection:
+            farewell = connection.farewell
+
+            async def farewell_and_fail() -> None:
+                await farewell()
+                await _act(instructions, Moment.CLEANUP)
+
+            connection.farewell = farewell_and_fail  # type: ignore[method-assign]
+            yield connection
+
+    client.connect = connect_and_fail  # type: ignore[method-assign]
 
 
 def _make_faulty(source: PayloadSource, instructions: Instructions) -> None:

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import attrs
-import trio
-from trio_util import AsyncBool
 
 from taktora_trio.channels import ChannelDescriptor, Routing, check_name
 from taktora_trio.channels.codec import JsonCodec, PayloadCodec
 from taktora_trio.checks import instance_of
+from taktora_trio.connectors.connection import Client, OnMessage
 from taktora_trio.connectors.options import ConnectorOptions
 from taktora_trio.connectors.settings import Configurable
 from taktora_trio.errors import ConfigError
-from taktora_trio.health import HealthBoard
 
 if TYPE_CHECKING:
     from taktora_trio.executor import Executor
+    from taktora_trio.health import HealthBoard
     from taktora_trio.transport.sink import PayloadSink
     from taktora_trio.transport.source import PayloadSource
 
@@ -28,21 +27,17 @@ __all__ = ["Connector", "GatewayChannels"]
 
 @attrs.frozen
 class GatewayChannels:
-    """What a connector's gateway half works on: each channel's descriptor name to its open end."""
+    """What a gateway gives to a connector's client: each channel's descriptor name to its open end, and more."""
 
     outbound: Mapping[str, PayloadSource]
     inbound: Mapping[str, PayloadSink]
+    executor: Executor
+    """Runs the gateway's pumps as items, so that the deployment's observers see them. A client may add items of its
+    own; when one fails, the gateway does."""
+    health: HealthBoard
+    """Shows the connector's health, under its name. A client may `degrade` it."""
     name: str = ""
     """What to be called at the other end: the same for each incarnation of this gateway, and for nobody else."""
-    executor: Executor | None = None
-    """What the connector's pumps are to be items of, so that the deployment's observers see them. The connector adds
-    them and runs it; `None` leaves it to make one."""
-    revive: AsyncBool = attrs.field(factory=AsyncBool)
-    """True once somebody has asked for an attempt to connect at once, instead of after the delay. The connector makes
-    it false when it begins one: what is asked for just before a delay begins ends that delay."""
-    duties: list[Callable[[], str | None]] = attrs.field(factory=list)
-    """Each names work that it could do and has not done since it was asked last, or returns `None`. Asked regularly;
-    as long as one answers, the gateway gives no sign of life."""
 
 
 def _channels(value: Iterable[ChannelDescriptor[Any]]) -> tuple[ChannelDescriptor[Any], ...]:
@@ -77,10 +72,11 @@ class Connector(Configurable, ABC):
         self.check()
 
     @abstractmethod
-    async def serve_gateway(self, channels: GatewayChannels, health: HealthBoard, stop: trio.Event) -> None:
-        """The gateway half. Report health under the connector's name; return, drained, after `stop` is set.
+    def client(self, channels: GatewayChannels, on_message: OnMessage) -> Client:
+        """Return the protocol's side of a gateway, which calls `on_message` with what comes from the other side.
 
-        The protocol stack is imported here, so that a process which never calls this never has it.
+        It is called once in each incarnation of a gateway, before anything is connected. Import the protocol stack
+        here: a process that never calls this then never has it.
         """
 
     def check_carries_metadata(self) -> None:

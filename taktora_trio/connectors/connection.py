@@ -11,7 +11,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 import msgspec
 
@@ -24,6 +24,7 @@ __all__ = [
     "ConnectRefused",
     "Connection",
     "ConnectionLost",
+    "Guarantee",
     "Incoming",
     "OnDone",
     "OnMessage",
@@ -50,8 +51,12 @@ class Incoming(_Content, frozen=True, gc=False, kw_only=True):
 
 
 OnMessage: TypeAlias = Callable[[Incoming], None]
+"""Called with each message in the order of arrival. It never waits, and a connector lets through what it raises."""
 OnDone: TypeAlias = Callable[[int, str], None]
 """Called with a message's sequence number, and the reason if the other side refused it; the reason is else empty."""
+
+Guarantee: TypeAlias = Literal["at most once", "at least once", "exactly once"]
+"""What the other side is promised of a channel's messages."""
 
 
 class ConnectFailed(ConnectorError):
@@ -80,7 +85,8 @@ class Connection(ABC):
     def publish(self, channel: str, envelope: Envelope, on_done: OnDone, *, again: bool = False) -> None:
         """Send a message of this channel behind those of the channel before it, without waiting.
 
-        `envelope.header.sequence_number` grows by at least 1 from message to message of a channel. Call
+        `envelope.header.sequence_number` grows by at least 1 from message to message of a channel. A life that is in
+        the metadata is what is left of it (`message_expiry`). Call
         `on_done(sequence_number, refusal)` once, when nothing more is to be done for the message: it was written (where
         the protocol has no acknowledgement), or acknowledged, or refused. It may be called from within `publish`. Never
         call it for a message that was lost with the connection: that one comes again, on the next connection, with
@@ -103,9 +109,19 @@ class Connection(ABC):
     async def wait_until_lost(self) -> ConnectionLost:
         """Wait for the end of the connection and return why it ended."""
 
+    async def start(self) -> None:  # noqa: B027 - not every protocol has something to do
+        """Ask for the messages of the inbound channels, say hello, and so on; then the connection counts as up.
+
+        It is called once. Messages may come meanwhile, and are acknowledged here. Raises `ConnectionLost`.
+        """
+
     def most_in_flight(self, channel: str) -> int | None:
         """Return how many messages of a channel may be in flight on this connection; `None` if only our own limit
-        counts (`ConnectorOptions.max_inflight`)."""
+        counts (`ConnectorOptions.max_inflight`).
+
+        The sequence numbers of what is in flight lie closer together than that, also where some are left out: so a
+        protocol may derive an identifier from them, and no two messages have the same.
+        """
         return None
 
     def refused_channels(self) -> Sequence[str]:
@@ -150,9 +166,13 @@ class Client(ABC):
     def address(self) -> str:
         """Where it connects to, for people; without secrets."""
 
-    def is_acknowledged(self, channel: str) -> bool:
-        """Return whether the other side acknowledges the messages of this outbound channel."""
-        return True
+    def guarantee(self, channel: str) -> Guarantee:
+        """Return what is promised of this outbound channel's messages. The answer never changes.
+
+        At most once, `on_done` is called when a message was written; else when the other side has acknowledged it.
+        Exactly once, a message that may be half done is published again even if it has expired.
+        """
+        return "at least once"
 
     def ended(self, failure: Exception) -> None:  # noqa: B027 - most protocols learn nothing from it
         """A connection, or an attempt at one, has ended with this failure."""

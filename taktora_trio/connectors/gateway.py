@@ -26,6 +26,7 @@ from taktora_trio.transport.source import PayloadSource, open_source
 from taktora_trio.transport.turn import GIVE_WAY
 
 if TYPE_CHECKING:
+    from taktora_trio.connectors.bridge import Bridge
     from taktora_trio.executor import Executor, ItemStats, Observer
 
 __all__ = ["ConnectorGateway", "open_connector_gateway"]
@@ -49,20 +50,24 @@ class ConnectorGateway(
         self._connectors = connectors
         self._channels = channels
         self._reporters = reporters
+        self._bridges: dict[str, Bridge] = {}
 
     async def run(self, stop: trio.Event) -> None:
         """Carry messages until `stop` is set, then drain and return.
 
         An exception of a connector's half ends all of them: whoever supervises the gateway starts it again as a whole.
         """
+        from taktora_trio.connectors.bridge import Bridge  # here, for a supervisor imports this too, and is to be small
+
+        for connector in self._connectors:
+            self._bridges[connector.name] = Bridge(connector, self._channels[connector.name])
         async with trio.open_nursery() as services:
             services.start_soon(self.health.expire)
             for reporter in self._reporters.values():
                 services.start_soon(reporter.serve_newcomers, self._update_connections)
             async with trio.open_nursery() as nursery:
-                for connector in self._connectors:
-                    channels = self._channels[connector.name]
-                    nursery.start_soon(connector.serve_gateway, channels, self.health, stop, name=connector.name)
+                for name, bridge in self._bridges.items():
+                    nursery.start_soon(bridge.serve, stop, name=name)
             services.cancel_scope.cancel()
 
     def _update_connections(self) -> None:
@@ -83,22 +88,22 @@ class ConnectorGateway(
                 done.append(f"{connector.name}: is connected, so there is nothing to revive")
             else:
                 done.append(f"{connector.name}: revived: tries at once; it was {state}")
-                self._channels[connector.name].revive.value = True
+                if bridge := self._bridges.get(connector.name):  # else its first attempt is yet to come
+                    bridge.revive()
             log.info("%s", done[-1])
         return ", ".join(done)
 
     def stalled(self) -> str | None:
-        """Work that could be done and has not been since this was asked last, or `None`."""
-        for connector in self._connectors:
-            for duty in self._channels[connector.name].duties:
-                if left_undone := duty():
-                    return f"{connector.name}: {left_undone}"
-        return None
+        """Return what could be done and has not been since this was asked last; `None` if there is nothing.
+
+        Ask regularly: a gateway that has stalled is to give no sign of life.
+        """
+        return next((reason for bridge in self._bridges.values() if (reason := bridge.stalled())), None)
 
     def stats(self) -> dict[str, ItemStats]:
         """The figures of its pumps, each `gateway.CONNECTOR.CHANNEL`."""
         executors = (channels.executor for channels in self._channels.values())
-        return {name: stats for executor in executors if executor for name, stats in executor.stats().items()}
+        return {name: stats for executor in executors for name, stats in executor.stats().items()}
 
     def report_crash(self, exc: Exception) -> None:
         """The last words of a process that is about to end: the plugin, which is not its parent, learns no more."""
@@ -172,7 +177,7 @@ async def _open_channels(
                 else:
                     full = partial(health.degrade, connector.name, f"channel {channel.name} is full", FULL_FOR)
                     inbound[channel.name] = await stack.enter_async_context(open_sink(node, spec, on_full=full))
-    return GatewayChannels(outbound=outbound, inbound=inbound, name=name, executor=executor)
+    return GatewayChannels(outbound, inbound, executor, health, name)
 
 
 def _check_by(routing: Routing) -> Callable[[str, Metadata | None], None]:

@@ -175,7 +175,7 @@ class ConnectorHost(metaclass=NoPublicConstructor, opened_by="open_connector_hos
         for channel, port in self._publishers.items():
             # A gateway that is there says itself, at its own end, what it could not publish.
             if port.waiting > 0 and not (port.has_reader and self._gateways.has_gateway(self._owners[channel].name)):
-                text = "%s: closed with %d messages not acknowledged by the broker: they are lost"
+                text = "%s: closed with %d messages not acknowledged by the other side: they are lost"
                 log.warning(text, port.spec.name, port.waiting)
         await self._ports.aclose()
 

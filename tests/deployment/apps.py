@@ -26,7 +26,8 @@ from taktora_trio import (
     Up,
 )
 from taktora_trio.connectors.base import GatewayChannels
-from taktora_trio.health import HealthBoard
+from taktora_trio.connectors.connection import Client, OnMessage
+from tests.beside import run_beside
 
 
 @attrs.frozen
@@ -76,16 +77,14 @@ class CrashesOnce(MqttConnector):
 
     _starts = itertools.count(1)
 
-    async def serve_gateway(self, channels: GatewayChannels, health: HealthBoard, stop: trio.Event) -> None:
+    def client(self, channels: GatewayChannels, on_message: OnMessage) -> Client:
         async def crash_when_up() -> None:
-            await health.wait_for(self.name, Up)
+            await channels.health.wait_for(self.name, Up)
             raise RuntimeError("crash on purpose")
 
-        async with trio.open_nursery() as nursery:
-            if next(self._starts) == 1:
-                nursery.start_soon(crash_when_up)
-            await super().serve_gateway(channels, health, stop)
-            nursery.cancel_scope.cancel()
+        if next(self._starts) == 1:
+            run_beside(channels, crash_when_up)
+        return super().client(channels, on_message)
 
 
 crashing = Deployment("crashing", tick, [CrashesOnce([TICKS, TRANSITIONS])])

@@ -24,10 +24,11 @@ from taktora_trio import (
     RawCodec,
 )
 from taktora_trio.connectors.base import GatewayChannels
-from taktora_trio.health import HealthBoard
+from taktora_trio.connectors.connection import Client, OnMessage
 from taktora_trio.processes.lines import read_lines
 from taktora_trio.supervision.backoff import Backoff
 from taktora_trio.supervision.policy import RestartPolicy
+from tests.beside import run_beside
 
 VARIABLE = "TAKTORA_TEST_DELIVERY"
 WINDOW = 50
@@ -57,16 +58,14 @@ IN = [Inbound(f"in{qos}", bytes, _routing("in", qos), window=WINDOW, max_payload
 class CrashesWhenTold(MqttConnector):
     """Its gateway half raises at SIGUSR2."""
 
-    async def serve_gateway(self, channels: GatewayChannels, health: HealthBoard, stop: trio.Event) -> None:
+    def client(self, channels: GatewayChannels, on_message: OnMessage) -> Client:
         async def crash() -> None:
             with trio.open_signal_receiver(signal.SIGUSR2) as signals:
                 async for _ in signals:
                     raise RuntimeError("crash on purpose")
 
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(crash)
-            await super().serve_gateway(channels, health, stop)
-            nursery.cancel_scope.cancel()
+        run_beside(channels, crash)
+        return super().client(channels, on_message)
 
 
 def tell(line: str) -> None:

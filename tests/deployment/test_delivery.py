@@ -217,7 +217,7 @@ async def test_slow_reader(rig: Rig, request: pytest.FixtureRequest) -> None:
         await run.until_logged("discarded 1 inbound messages")
         rig.say(0, count, [1, 2])
         await rig.talker.until_acknowledged()
-        await run.until_logged("no more is taken from the broker")
+        await run.until_logged("no more is taken from the other side")
         rig.order("read")
         await rig.until_app_heard(count - 1, (1, 2))
         await rig.exchange(count, count + 10)

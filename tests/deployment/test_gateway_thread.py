@@ -30,10 +30,11 @@ from taktora_trio import (
     Up,
 )
 from taktora_trio.connectors.base import GatewayChannels
+from taktora_trio.connectors.connection import Client, OnMessage
 from taktora_trio.connectors.mqtt.sessions.memory import MemoryBroker
-from taktora_trio.health import HealthBoard
 from taktora_trio.runners.scripts.in_process import run_in_process
 from taktora_trio.transport.domain import Domain
+from tests.beside import run_beside
 from tests.client import open_client
 from tests.command import open_run
 from tests.deployment.apps import TICKS, TRANSITIONS, tick
@@ -53,18 +54,16 @@ class Misbehaving(MqttConnector):
     deeds: list[Callable[[], object]] = attrs.field(factory=list, kw_only=True)
     now: threading.Event = attrs.field(factory=threading.Event, kw_only=True)
 
-    async def serve_gateway(self, channels: GatewayChannels, health: HealthBoard, stop: trio.Event) -> None:
+    def client(self, channels: GatewayChannels, on_message: OnMessage) -> Client:
         async def misbehave() -> None:
-            await health.wait_for(self.name, Up)
+            await channels.health.wait_for(self.name, Up)
             while not self.now.is_set():  # noqa: ASYNC110 - the app sets it, in another loop
                 await trio.sleep(0.01)
             self.deeds.pop(0)()
 
-        async with trio.open_nursery() as nursery:
-            if self.deeds:
-                nursery.start_soon(misbehave)
-            await super().serve_gateway(channels, health, stop)
-            nursery.cancel_scope.cancel()
+        if self.deeds:
+            run_beside(channels, misbehave)
+        return super().client(channels, on_message)
 
 
 def _raise(error: BaseException) -> Callable[[], None]:

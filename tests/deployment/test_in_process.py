@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import signal
 import uuid
+from collections.abc import AsyncIterator
 
 import attrs
 import pytest
@@ -25,11 +27,12 @@ from taktora_trio import (
     Up,
 )
 from taktora_trio.connectors.base import GatewayChannels
+from taktora_trio.connectors.connection import Client, Connection, OnMessage
 from taktora_trio.connectors.mqtt.sessions.memory import MemoryBroker
 from taktora_trio.connectors.mqtt.sessions.session import Message
-from taktora_trio.health import HealthBoard
 from taktora_trio.runners.scripts.in_process import run_in_process
 from taktora_trio.transport.domain import Domain
+from tests.beside import run_beside
 from tests.command import open_run
 from tests.mosquitto import Mosquitto
 
@@ -48,18 +51,16 @@ class Crashing(MqttConnector):
     crashes: list[BaseException] = attrs.field(factory=list, kw_only=True)
     told: trio.MemoryReceiveChannel[None] | None = attrs.field(default=None, kw_only=True)
 
-    async def serve_gateway(self, channels: GatewayChannels, health: HealthBoard, stop: trio.Event) -> None:
+    def client(self, channels: GatewayChannels, on_message: OnMessage) -> Client:
         async def crash() -> None:
-            await health.wait_for(self.name, Up)
+            await channels.health.wait_for(self.name, Up)
             if self.told is not None:
                 await self.told.receive()
             raise self.crashes.pop(0)
 
-        async with trio.open_nursery() as nursery:
-            if self.crashes:
-                nursery.start_soon(crash)
-            await super().serve_gateway(channels, health, stop)
-            nursery.cancel_scope.cancel()
+        if self.crashes:
+            run_beside(channels, crash)
+        return super().client(channels, on_message)
 
 
 async def test_each_crash_is_one_event_with_its_cause_and_the_app_goes_on(
@@ -106,10 +107,10 @@ class CrashingAtStart(MqttConnector):
 
     crashes: list[BaseException] = attrs.field(factory=list, kw_only=True)
 
-    async def serve_gateway(self, channels: GatewayChannels, health: HealthBoard, stop: trio.Event) -> None:
+    def client(self, channels: GatewayChannels, on_message: OnMessage) -> Client:
         if self.crashes:
             raise self.crashes.pop(0)
-        await super().serve_gateway(channels, health, stop)
+        return super().client(channels, on_message)
 
 
 async def test_a_crash_at_the_start_costs_a_restart(domain: Domain) -> None:
@@ -132,9 +133,19 @@ async def test_a_crash_at_the_start_costs_a_restart(domain: Domain) -> None:
 class CrashingAtStop(MqttConnector):
     """Its gateway half fails when it has been asked to stop, with everything else done."""
 
-    async def serve_gateway(self, channels: GatewayChannels, health: HealthBoard, stop: trio.Event) -> None:
-        await super().serve_gateway(channels, health, stop)
-        raise RuntimeError("a fault in the cleanup")
+    def client(self, channels: GatewayChannels, on_message: OnMessage) -> Client:
+        client = super().client(channels, on_message)
+
+        @contextlib.asynccontextmanager
+        async def connect() -> AsyncIterator[Connection]:
+            async with type(client).connect(client) as connection:
+                try:
+                    yield connection
+                finally:
+                    raise MemoryError("a fault in the cleanup")  # anything else ends the connection alone
+
+        client.connect = connect  # type: ignore[method-assign]
+        return client
 
 
 async def test_a_crash_while_stopping_is_logged_and_the_run_ends_well(

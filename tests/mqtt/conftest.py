@@ -6,7 +6,7 @@ import uuid
 
 import pytest
 
-from taktora_trio.connectors.mqtt import bridge
+from taktora_trio.connectors.mqtt import client
 from taktora_trio.connectors.mqtt.sessions.memory import MemoryBroker
 from taktora_trio.connectors.mqtt.sessions.session import Session
 from tests.mqtt.rig import Fake, FakeBroker, Memory
@@ -18,7 +18,7 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> Fake:
 
     def make(*answers: Session | Exception | None) -> FakeBroker:
         broker = FakeBroker(answers)
-        monkeypatch.setattr(bridge, "open_session", broker.open_session)
+        monkeypatch.setattr(client, "open_session", broker.open_session)
         return broker
 
     return make

@@ -14,7 +14,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from taktora_trio import Backoff, ConfigError, Header, Metadata
 from taktora_trio.channels import Envelope
-from taktora_trio.connectors.mqtt import reconnect
+from taktora_trio.connectors import reconnect
 from taktora_trio.connectors.mqtt.options import LastWill
 from taktora_trio.connectors.mqtt.sessions.session import ConnectFailed, ConnectRefused, Message, OnDone, SessionLost
 from tests.mqtt.rig import Fake, FakeSession, Memory, Sink, inbound, open_bridge, outbound
@@ -100,12 +100,12 @@ async def test_revived_it_is_tried_at_once_and_the_delays_start_over(fake: Fake,
     async with open_bridge(outbound()) as running:
         for _ in range(2):
             await trio.sleep(5)
-            running.revive.value = True
+            running.bridge.revive()
         await trio.sleep(5)
         assert broker.connects == [0, 5, 10, 11, 13]
-        running.revive.value = True
+        running.bridge.revive()
         await trio.sleep(0.5)
-        running.revive.value = True
+        running.bridge.revive()
         await trio.sleep(1.2)
         assert broker.connects == [0, 5, 10, 11, 13, 15, 15.5, 16.5]
 
@@ -135,7 +135,7 @@ async def test_a_refused_subscription_takes_down_its_channel_and_no_other(
         await trio.sleep(10)
         assert second.subscribed == first.subscribed[:2]
         second.refused_filters = {}
-        running.revive.value = True
+        running.bridge.revive()
         await trio.sleep(1)
         assert second.subscribed[2:] == [{"a/#": 1}]
         assert [state for state, _ in running.health[1:]] == ["Connecting", f"Degraded ({complaint})", "Up"]
@@ -170,7 +170,7 @@ async def test_a_connection_that_is_lost_while_it_is_asked_again(fake: Fake, aut
     broker = fake(first, second)
     async with open_bridge(inbound("a", "a")) as running:
         await trio.sleep(5)
-        running.revive.value = True
+        running.bridge.revive()
         await trio.sleep(5)
         assert broker.connects == [0, 6]
         assert running.health[-1] == ("Up", 6)
@@ -407,7 +407,7 @@ async def test_who_asks_for_a_login_may_have_mended_it_so_it_has_the_will_again(
     broker = fake(ConnectRefused("refused", 0x87), session)
     async with open_bridge(outbound(), client_id="one") as running:
         await trio.sleep(1)
-        running.revive.value = True
+        running.bridge.revive()
         await trio.sleep(1)
         assert broker.options is not None
         assert broker.options.will is not None

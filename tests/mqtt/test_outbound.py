@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter, deque
-from typing import Any, cast
+from typing import Any
 
 import pytest
 import trio
@@ -13,13 +13,10 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from taktora_trio import Header, Metadata, MqttRouting, Outbound
 from taktora_trio.channels import Envelope
-from taktora_trio.connectors.mqtt.outbound import OutboundPump
 from taktora_trio.connectors.mqtt.sessions.session import ConnectFailed, Message, OnDone
 from taktora_trio.connectors.mqtt.wire.limits import NO_LIMITS, BrokerLimits, limits_of
 from taktora_trio.errors import TransportError
-from taktora_trio.executor import Context, Executor, on_message
-from taktora_trio.executor import Message as Woken
-from tests.mqtt.rig import Fake, FakeSession, Memory, Source, inbound, numbered, open_bridge, outbound
+from tests.mqtt.rig import Fake, FakeSession, Memory, inbound, numbered, open_bridge, outbound
 
 
 async def test_each_channel_keeps_its_order(memory: Memory, autojump_clock: MockClock) -> None:
@@ -101,7 +98,7 @@ async def test_work_that_does_not_move_is_named(fake: Fake, autojump_clock: Mock
     session = FakeSession(acknowledges=False)
     fake(ConnectFailed("no route"), session)
     async with open_bridge(outbound(), max_inflight=4) as running:
-        source, (stalled,) = running.sources["out"], running.duties
+        source, stalled = running.sources["out"], running.bridge.stalled
         source.put(b"0")
         assert [stalled(), stalled()] == [None, None], "without a connection it can do nothing"
         await trio.sleep(2)
@@ -114,7 +111,7 @@ async def test_work_that_does_not_move_is_named(fake: Fake, autojump_clock: Mock
         await wait_all_tasks_blocked()
         assert source.queue == deque()
         source.queue.append(b"of which nobody was told")
-        assert [stalled(), stalled()] == [None, "channel out: messages wait, and none is taken"]
+        assert [stalled(), stalled()] == [None, "mqtt: channel out: messages wait, and none is taken"]
         source.put()
         await wait_all_tasks_blocked()
         assert stalled() is None
@@ -237,7 +234,7 @@ async def test_the_drain_is_bounded_and_says_what_is_left(
         session.finish(1)  # behind one that is not
         assert await running.stopped() == 11.5
     told = [(record.levelno, record.getMessage()) for record in caplog.records if "stopped with" in record.msg]
-    text = f"channel out: stopped with 5 messages not acknowledged by the broker, 2 of them published: {end}"
+    text = f"channel out: stopped with 5 messages not acknowledged by the other side, 2 of them published: {end}"
     assert told == [(level, text)]
     assert running.health == [("Up", 0), ("Down (the gateway was stopped)", 11.5)]
 
@@ -254,36 +251,6 @@ async def test_a_stop_without_a_connection_says_what_is_left(
         session.lose()
         await trio.sleep(10)
     assert "channel out: stopped with 3 messages not acknowledged" in caplog.text
-
-
-async def test_an_app_that_goes_on_sending_does_not_keep_the_drain_going(fake: Fake, autojump_clock: MockClock) -> None:
-    source = Source()
-
-    class Feeding(FakeSession):
-        def publish(self, message: Message, packet_id: int, on_done: OnDone) -> None:
-            super().publish(message, packet_id, on_done)
-            source.put(b"more")
-
-    session = Feeding()
-    pump = OutboundPump(outbound(window=7), cast(Any, source), max_inflight=64)
-    source.put(b"first")
-    with trio.fail_after(10):
-        await pump.drain(session)
-    assert len(session.published) == 7
-
-
-async def test_room_that_comes_just_before_the_pump_looks_again_is_not_missed(autojump_clock: MockClock) -> None:
-    """What waits in shared memory then was announced before, and is not announced again."""
-    source, session = Source(*numbered(4)), FakeSession(acknowledges=False)
-    pump = OutboundPump(outbound(), cast(Any, source), max_inflight=2)
-    woken = Context("out", Woken(on_message(pump), 0.0, session), Executor().runtime)
-    with pump.publishing(session), trio.fail_after(1):
-        for _ in range(2):  # two are on their way, and the second time it finds itself full
-            await pump.publish_batch(woken)
-        session.finish(0, 1)
-        assert await pump.receive() is session
-        await pump.publish_batch(woken)
-    assert session.payloads == numbered(4)
 
 
 async def test_a_drain_ends_when_its_session_is_lost(fake: Fake, autojump_clock: MockClock) -> None:
@@ -356,7 +323,7 @@ async def test_what_the_broker_refuses_is_counted_and_shown_and_not_tried_again(
         first.lose()
         await trio.sleep(10)
         assert second.published == []
-    shown = "Degraded (channel out: the broker refuses messages: Quota exceeded)"
+    shown = "Degraded (channel out: the other side refuses messages: Quota exceeded)"
     assert running.health[:2] == [("Up", 0), (shown, 0)]
     counts = [record.args[1] for record in caplog.records if isinstance(record.args, tuple) and "refused" in record.msg]
     assert counts == [1, 2, 4]

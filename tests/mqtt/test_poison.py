@@ -11,9 +11,10 @@ import trio
 from trio.testing import MockClock
 
 from taktora_trio import Backoff, MqttRouting, Outbound
-from taktora_trio.connectors.mqtt.poison import QUIET, SOON, Alone, Suspicion, after_loss, after_trial, in_order
 from taktora_trio.connectors.mqtt.sessions.session import ConnectFailed, Message, OnDone, Session, SessionLost
-from tests.mqtt.rig import Bridge, Fake, FakeSession, inbound, numbered, open_bridge, outbound
+from taktora_trio.connectors.poison import QUIET, SOON, Alone, Suspicion, after_loss, after_trial, in_order
+from tests.connectors.rig import RunningBridge
+from tests.mqtt.rig import Fake, FakeSession, inbound, numbered, open_bridge, outbound
 
 # The decision
 
@@ -113,7 +114,7 @@ def is_poison(message: Message) -> bool:
     return message.payload == b"poison"
 
 
-async def run(fake: Fake, *channels: Any, sessions: list[Session | Exception], **options: Any) -> Bridge:
+async def run(fake: Fake, *channels: Any, sessions: list[Session | Exception], **options: Any) -> RunningBridge:
     """Send numbers and a poison on `a`, numbers on `b` if there is one, and let it run for a while."""
     fake(*sessions)
     async with open_bridge(*channels, reconnect=FAST, **options) as running:
@@ -145,7 +146,7 @@ async def test_it_is_set_aside_and_all_else_goes_on(
     assert ("Degraded (channel a: 1 message set aside)" in {state for state, _ in running.health}) is True
     told = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
     assert told == [
-        "channel a: set aside a message on 'topic/a', behind which the broker ends the connection; 1 so far"
+        "channel a: set aside a message on 'topic/a', behind which the other side ends the connection; 1 so far"
     ]
     released = [session.released for session in used if session.released]
     assert [len(ids) for ids in released] == ([1] if qos == 2 else [])

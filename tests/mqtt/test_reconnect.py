@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from taktora_trio import Backoff
-from taktora_trio.connectors.mqtt.reconnect import History, Retry, after
+from taktora_trio.connectors.mqtt.client import hint_of_client_id
 from taktora_trio.connectors.mqtt.sessions.session import ConnectFailed, ConnectRefused, SessionLost
 from taktora_trio.connectors.mqtt.wire.reasons import PERMANENT
+from taktora_trio.connectors.reconnect import History, Retry, after
 
 BACKOFF = Backoff(initial=1, maximum=100, factor=2, jitter=0.5)
 LOST = SessionLost("reset")
@@ -17,8 +18,12 @@ def middle() -> float:
     return 0.5
 
 
+def hint(failure: Exception, losses: int) -> str:
+    return hint_of_client_id(failure, losses, "me")
+
+
 def decide(history: History, failure: Exception, uptime: float | None = None) -> tuple[History, Retry]:
-    return after(history, failure, uptime, BACKOFF, "me", middle)
+    return after(history, failure, uptime, BACKOFF, hint, middle)
 
 
 @pytest.mark.parametrize(
@@ -52,8 +57,10 @@ def test_what_comes_next(
 
 @pytest.mark.parametrize(("random", "first", "refused"), [(0.0, 0.5, 24.0), (1.0, 1.5, 36.0)])
 def test_delays_are_spread(random: float, first: float, refused: float) -> None:
-    assert after(History(), LOST, 0, BACKOFF, "me", lambda: random)[1].delay == first
-    assert after(History(), ConnectRefused("x"), None, BACKOFF, "me", lambda: random)[1].delay == pytest.approx(refused)
+    assert after(History(), LOST, 0, BACKOFF, random=lambda: random)[1].delay == first
+    assert after(History(), ConnectRefused("x"), None, BACKOFF, random=lambda: random)[1].delay == pytest.approx(
+        refused
+    )
 
 
 @pytest.mark.parametrize(

@@ -734,7 +734,7 @@ async def test_one_of_a_group_gets_a_message_of_their_shared_subscription(rig: R
 async def test_the_native_session_brings_no_other_protocol_stack_with_it() -> None:
     program = """
 import sys
-import taktora_trio.connectors.mqtt.bridge, taktora_trio.connectors.mqtt.sessions.native
+import taktora_trio.connectors.mqtt.client, taktora_trio.connectors.mqtt.sessions.native
 print(sorted({"aiomqtt", "paho", "asyncio", "trio_asyncio", "wsproto"} & set(sys.modules)))
 """
     done = await trio.run_process([sys.executable, "-c", program], capture_stdout=True)

@@ -7,17 +7,16 @@ from contextlib import AbstractAsyncContextManager
 from typing import ClassVar, Self, cast
 
 import attrs
-import trio
 
 from taktora_trio.checks import instance_of
 from taktora_trio.connectors.base import Connector, GatewayChannels
+from taktora_trio.connectors.connection import Client, OnMessage
 from taktora_trio.connectors.mqtt import settings as mqtt_settings
 from taktora_trio.connectors.mqtt.options import MqttOptions
 from taktora_trio.connectors.mqtt.routing import MqttRouting
 from taktora_trio.connectors.mqtt.topics import check_shares
 from taktora_trio.connectors.settings import Setting, SettingValues
 from taktora_trio.errors import ConfigError
-from taktora_trio.health import HealthBoard
 
 __all__ = ["MqttConnector"]
 
@@ -61,10 +60,11 @@ class MqttConnector(Connector):
             return self.options.persistent
         return any(cast(MqttRouting, c.routing).qos > 0 for c in self.channels if c.direction == "in")
 
-    async def serve_gateway(self, channels: GatewayChannels, health: HealthBoard, stop: trio.Event) -> None:
-        from taktora_trio.connectors.mqtt.bridge import serve_bridge  # the protocol stack begins here
+    def client(self, channels: GatewayChannels, on_message: OnMessage) -> Client:
+        from taktora_trio.connectors.mqtt.client import MqttClient  # the protocol stack begins here
 
-        await serve_bridge(self, channels, health, stop)
+        options = self.options_as(channels.name)
+        return MqttClient(self.name, self.channels, options, channels.outbound, on_message)
 
     # For whoever runs it
 
@@ -92,7 +92,7 @@ class MqttConnector(Connector):
     @property
     def preload(self) -> Iterable[str]:
         package = "taktora_trio.connectors.mqtt"
-        return f"{package}.bridge", f"{package}.sessions.native"
+        return "taktora_trio.connectors.bridge", f"{package}.client", f"{package}.sessions.native"
 
     def warning_of_passing_name(self, origin: str) -> str | None:
         if self.options.client_id is not None or self.options.session == "memory" or not self.session_lasts:

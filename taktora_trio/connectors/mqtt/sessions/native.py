@@ -288,7 +288,8 @@ async def open_native_session(
     finally:
         if session.lost is not None and session.lost.silent:
             state.endpoints.failed(endpoint)
-        await trio.aclose_forcefully(session.stream)
+        with trio.CancelScope(shield=True):  # else a cancellation would take the place of an error that goes through
+            await trio.aclose_forcefully(session.stream)
 
 
 async def _serve_reading(session: NativeSession) -> None:

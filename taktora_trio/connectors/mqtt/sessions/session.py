@@ -5,9 +5,9 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 
+from taktora_trio.connectors import connection
 from taktora_trio.connectors.mqtt.wire.limits import NO_LIMITS, BrokerLimits
 from taktora_trio.connectors.mqtt.wire.message import OWN_PACKET_IDS, Message, OnDone, OnMessage
-from taktora_trio.errors import ConnectorDown, ConnectorError
 
 __all__ = [
     "OWN_PACKET_IDS",
@@ -21,7 +21,7 @@ __all__ = [
 ]
 
 
-class ConnectFailed(ConnectorError):
+class ConnectFailed(connection.ConnectFailed):
     """There is no connection now. Trying again later may help.
 
     `answered` is true if the broker refused the login for now, false if it closed the connection instead of an answer,
@@ -33,7 +33,7 @@ class ConnectFailed(ConnectorError):
         self.answered = answered
 
 
-class ConnectRefused(ConnectorDown):
+class ConnectRefused(connection.ConnectRefused):
     """The broker refuses the client until somebody changes something: the login, the client id, the protocol.
 
     `code` is the broker's reason code as one of MQTT 5 (section 3.2.2.2); 0 if it gave none.
@@ -44,7 +44,7 @@ class ConnectRefused(ConnectorDown):
         self.code = code
 
 
-class SessionLost(ConnectorError):
+class SessionLost(connection.ConnectionLost):
     """The connection has ended. What was not acknowledged must be published again on the next one.
 
     `code` is the reason code with which the broker ended it (MQTT 5, section 3.14.2.1); 0 if it gave none. `silent` is
@@ -52,9 +52,8 @@ class SessionLost(ConnectorError):
     """
 
     def __init__(self, message: str, code: int = 0, *, silent: bool = False) -> None:
-        super().__init__(message)
+        super().__init__(message, silent=silent)
         self.code = code
-        self.silent = silent
 
 
 class Session(ABC):

@@ -1,9 +1,9 @@
-"""Finding the message at which a broker ends the connection, so that it does not block its connector for good. Pure.
+"""Finds the message at which the other side ends the connection, so that it can't block its connector for good. Pure.
 
 Such a message would be published again on each connection, first of all, and end it again. Some losses in a row right
 behind the same message make it suspect, but prove nothing: others were on their way too, and networks flap. So in a
 *trial* nothing is published for a moment, and then, one by one, what is not acknowledged. A loss behind a message that
-was alone proves its guilt where the same connection has taken another one: a broker may take no message at all.
+was alone proves its guilt where the same connection has taken another one: some take no message at all.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ QUIET = 1.0
 
 @attrs.frozen
 class Suspicion:
-    """What the losses so far tell."""
+    """What is known from the losses so far."""
 
     behind: Mapping[str, tuple[int, int]] = attrs.field(factory=dict)
     """By channel the sequence number of its first message not acknowledged, and the losses in a row right behind it."""
     trial: bool = False
-    """Whether to publish one by one on the next connection what is not acknowledged."""
+    """True if the next connection is to publish one by one what is not acknowledged."""
     suspect: tuple[str, int] | None = None
     """The message, by channel and sequence number, behind which the connection was lost when it was alone, and no other
     was known to pass: in the next trial some come before it."""
@@ -44,13 +44,13 @@ class Alone:
     seconds: float
     """How long before the loss it was published."""
     others_pass: bool
-    """Whether the broker has acknowledged another message on that connection."""
+    """True if the other side has acknowledged another message on that connection."""
 
 
 def after_loss(before: Suspicion, heads: Mapping[str, int], uptime: float, *, silent: bool) -> Suspicion:
-    """A connection was lost that had been up for so long, published in the ordinary way.
+    """Return what to suspect after the loss of a connection that had been up for so long, and was no trial.
 
-    `heads` are the sequence numbers of the first messages not acknowledged, by channel. A broker that only fell
+    `heads` are the sequence numbers of the first messages not acknowledged, by channel. Another side that only fell
     `silent` has not ended the connection because of a message.
     """
     if silent:
@@ -63,7 +63,7 @@ def after_loss(before: Suspicion, heads: Mapping[str, int], uptime: float, *, si
 
 
 def after_trial(before: Suspicion, alone: Alone, *, silent: bool) -> tuple[Suspicion, bool]:
-    """A connection was lost in a trial: what to suspect now, and whether the message is to be set aside."""
+    """Return what to suspect after a loss in a trial, and whether the message is to be set aside."""
     if silent or alone.seconds >= SOON:
         return Suspicion(), False
     if alone.others_pass:
@@ -76,7 +76,7 @@ def after_trial(before: Suspicion, alone: Alone, *, silent: bool) -> tuple[Suspi
 def in_order(
     unfinished: Iterable[tuple[str, int]], suspect: tuple[str, int] | None, *, others_pass: bool
 ) -> list[tuple[str, int]]:
-    """In which order to publish these in a trial, by channel and sequence number.
+    """Return these in the order in which a trial publishes them, by channel and sequence number.
 
     Another channel's come before the suspect, and where there is none to tell whether anything passes, the one behind
     it does: the only case in which a channel's order may be broken, if the suspect proves to be innocent.

@@ -7,8 +7,7 @@ from collections.abc import Callable
 
 import attrs
 
-from taktora_trio.connectors.mqtt.sessions.session import ConnectRefused, SessionLost
-from taktora_trio.connectors.mqtt.wire.reasons import TAKEN_OVER
+from taktora_trio.connectors.connection import ConnectRefused
 from taktora_trio.errors import ConnectorError, summary
 from taktora_trio.escaping import escaped
 from taktora_trio.supervision.backoff import Backoff
@@ -16,14 +15,12 @@ from taktora_trio.supervision.backoff import Backoff
 __all__ = ["REFUSED", "History", "Retry", "after"]
 
 REFUSED = Backoff(initial=30.0, maximum=300.0, factor=2.0, jitter=0.2)
-"""The delays after a refusal that lasts until somebody changes something. Long, for a login that fails too often may
-lock an account."""
+"""The delays after a refusal that lasts until somebody changes something. They are long, for a login that fails too
+often may lock an account."""
 
 _STAYED = 2
 """A connection has stayed up if it lasted so many times the next delay. Two clients that throw each other out do not
 reach that: each is left alone for as long as the other's delay."""
-
-_AGAIN_AND_AGAIN = 3  # connections in a row that were soon over, after which what may be the cause is told
 
 
 @attrs.frozen
@@ -39,14 +36,14 @@ class History:
 
 @attrs.frozen
 class Retry:
-    """What comes next."""
+    """The next attempt."""
 
     delay: float
-    """Seconds until the next attempt."""
+    """Seconds until then."""
     reason: str
     """What went wrong, for people."""
     refused: bool
-    """Whether it will go wrong again until somebody changes something: then the connector is `Down`."""
+    """True if it will go wrong again until somebody changes something: then the connector is `Down`."""
 
 
 def after(
@@ -54,12 +51,13 @@ def after(
     failure: Exception,
     uptime: float | None,
     backoff: Backoff,
-    client_id: str | None,
+    hint: Callable[[Exception, int], str] = lambda failure, losses: "",
     random: Callable[[], float] = random_module.random,
 ) -> tuple[History, Retry]:
-    """What to do after this failure of a connection that had been up for `uptime` seconds; `None` if it never was.
+    """Decide what follows this failure of a connection that had been up for `uptime` seconds; `None` if it never was.
 
-    The delays grow with each failure, and start over once a connection has stayed up.
+    The delays grow with each failure, and start over once a connection has stayed up. `hint(failure, losses)` is what
+    the protocol knows of the cause.
     """
     if uptime is not None and uptime >= _STAYED * backoff.delay(history.attempts, lambda: 0.5):
         history = History()
@@ -69,18 +67,6 @@ def after(
     if refusals:
         delay = max(delay, REFUSED.delay(refusals - 1, random))
     reason = str(failure) if isinstance(failure, ConnectorError) else escaped(summary(failure))
-    if client_id is not None and (hint := _hint(failure, losses, client_id)):
-        reason = f"{reason}: {hint}"
+    if cause := hint(failure, losses):
+        reason = f"{reason}: {cause}"
     return History(history.attempts + 1, refusals, losses), Retry(delay, reason, bool(refusals))
-
-
-def _hint(failure: Exception, losses: int, client_id: str) -> str:
-    """MQTT 3.1.1 has no word for a client that was thrown out by another, so there it can only be guessed."""
-    if not isinstance(failure, SessionLost):
-        return ""
-    if failure.code == TAKEN_OVER:
-        return f"another client uses the client id '{escaped(client_id)}'"
-    if losses >= _AGAIN_AND_AGAIN and not failure.code and not failure.silent:
-        told = f"soon after it began, {losses} times in a row; does another client use the client id"
-        return f"{told} '{escaped(client_id)}', or does the broker not take what is published?"
-    return ""

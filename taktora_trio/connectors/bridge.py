@@ -1,0 +1,233 @@
+"""Bridge: one connector's channels on one side, connection after connection on the other. No protocol's own.
+
+Outbound, each channel has an outbox, which publishes in order, and publishes again on the next connection what the last
+one did not acknowledge. Inbound, the inbox acknowledges a message when every channel that wants it has it. The bridge
+is what both share: the connection, again and again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+import traceback
+from collections.abc import Callable
+from typing import NamedTuple, cast
+
+import trio
+from trio_util import AsyncBool, move_on_when
+
+from taktora_trio.connectors import reconnect
+from taktora_trio.connectors.base import Connector, GatewayChannels
+from taktora_trio.connectors.connection import Connection, ConnectionLost
+from taktora_trio.connectors.inbox import DEGRADED_FOR, Inbox
+from taktora_trio.connectors.outbox import Outbox
+from taktora_trio.connectors.trial import Trials
+from taktora_trio.errors import ConnectorError, leaves, summary
+from taktora_trio.executor import when
+from taktora_trio.health import Connecting, ConnectorHealth, Degraded, Down, Up
+
+__all__ = ["Bridge"]
+
+log = logging.getLogger(__name__)
+
+_NAMED = 10  # refused channels that are named at once
+_FAREWELL = 0.5  # seconds to say goodbye
+_PUMPS = {"taktora_trio.connectors.inbox", "taktora_trio.connectors.outbox"}
+
+
+class _Ended(NamedTuple):
+    """How a connection went wrong, and the seconds for which it had been up; `None` if it never was."""
+
+    failure: Exception
+    uptime: float | None
+
+
+class Bridge:
+    """The gateway half of one connector. Make it, then let `serve` run once."""
+
+    def __init__(self, connector: Connector, channels: GatewayChannels) -> None:
+        """Raises whatever the connector raises when it makes its client."""
+        self._name = connector.name
+        self._options = connector.options
+        self._health = health = channels.health
+        self._stop = trio.Event()
+        self._revive = AsyncBool()  # made false when an attempt begins: asked for just before a delay, it ends that
+        self._complaints: list[str] = []  # that were logged last
+        self._unexpected = ""  # the last one, of which the traceback has been logged
+        self._inbox = Inbox(
+            connector.name,
+            [(channel, channels.inbound[channel.name]) for channel in connector.channels if channel.direction == "in"],
+            lambda topic: self._client.channels_of(topic),
+            connector.options.inbound_backlog,
+            health,
+        )
+        self._client = connector.client(channels, self._inbox.deliver)
+        self._outboxes = [
+            Outbox(
+                channel.name,
+                channels.outbound[channel.name],
+                connector.options.max_inflight,
+                window=channel.window,
+                guarantee=self._client.guarantee(channel.name),
+                on_trouble=self._trouble_of(channel.name),
+            )
+            for channel in connector.channels
+            if channel.direction == "out"
+        ]
+        self._trials = Trials(connector.name, self._client, self._outboxes)
+        self._executor = channels.executor
+        # An item for each channel, in one cycle a batch of messages: so the observers see what the gateway does.
+        for outbox in self._outboxes:
+            self._executor.add(outbox.publish_batch, when(outbox.wait), name=self._item(outbox.channel))
+        self._inbox.add_items(self._executor, self._item)
+
+    async def serve(self, stop: trio.Event) -> None:
+        """Serve: carry messages both ways until `stop` is set; then publish what is queued, disconnect, and return.
+
+        Connects again and again, with backoff (`reconnect.py`). Whatever goes wrong with a connection is the end of
+        that connection alone; what goes wrong in an outbox or the inbox is raised.
+        """
+        self._stop = stop
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._executor.run)
+            history = reconnect.History()
+            while not stop.is_set():
+                self._health.report(self._name, Connecting())
+                ended = await self._connect()
+                if stop.is_set() or ended is None:
+                    break
+                history, retry = reconnect.after(history, *ended, self._options.reconnect, self._client.hint)
+                self._trials.ended(*ended)
+                self._client.ended(ended.failure)
+                self._report(ended, retry)
+                if await self._pause(retry.delay):
+                    history = reconnect.History()
+                    self._client.revived()
+            self._health.report(self._name, Down("the gateway was stopped"))
+            for outbox in self._outboxes:
+                outbox.log_unpublished()
+            self._inbox.log_undelivered()
+            nursery.cancel_scope.cancel()
+
+    def revive(self) -> None:
+        """Attempt to connect at once, or ask again at once for what the other side has refused."""
+        self._revive.value = True
+
+    def stalled(self) -> str | None:
+        """Return what could be done and has not been since this was asked last; `None` if there is nothing."""
+        for outbox in self._outboxes:
+            if reason := outbox.stalled():
+                return f"{self._name}: {reason}"
+        return None
+
+    async def _connect(self) -> _Ended | None:
+        """One connection, from its beginning to its end. Returns `None` if it ended because of a stop."""
+        self._revive.value = False
+        since: float | None = None
+        failure: Exception | None = None
+        try:
+            async with move_on_when(self._stop.wait), self._client.connect() as connection:
+                self._inbox.attach(connection)  # before anything can come
+                await connection.start()
+                since = trio.current_time()
+                log.info("%s: connected to %s", self._name, self._client.address)
+                self._show_refused(connection)
+                for outbox in self._outboxes:
+                    outbox.show_set_aside()
+                failure = await self._carry(connection)
+        except* Exception as group:
+            # Whatever goes wrong with a connection must not end the gateway.
+            causes = leaves(group)
+            if any(isinstance(cause, MemoryError) or _is_of_a_pump(cause) for cause in causes):
+                raise
+            expected = [cause for cause in causes if isinstance(cause, ConnectorError)]
+            failure = cast(Exception, (expected or causes)[0])
+        if failure is None:
+            return None
+        return _Ended(failure, None if since is None else trio.current_time() - since)
+
+    def _show_refused(self, connection: Connection) -> None:
+        complaints = list(connection.refused_channels())
+        if len(complaints) > _NAMED:
+            complaints[_NAMED:] = [f"and {len(complaints) - _NAMED} more channels"]
+        if complaints != self._complaints:
+            self._complaints = complaints
+            for complaint in complaints:
+                log.error("%s: %s", self._name, complaint)
+        self._health.report(self._name, Degraded("; ".join(complaints)) if complaints else Up())
+
+    async def _ask_again(self, connection: Connection) -> None:
+        """Serve: ask now and then for what the other side has refused, until it refuses nothing."""
+        delays = reconnect.REFUSED.delays()
+        while connection.refused_channels():
+            if await self._pause(next(delays)):
+                delays = reconnect.REFUSED.delays()
+            self._revive.value = False
+            await connection.ask_again()
+            self._show_refused(connection)
+
+    async def _carry(self, connection: Connection) -> ConnectionLost:
+        """Let the outboxes publish until the connection is lost. When cancelled by a stop, drain them first."""
+        try:
+            if self._trials.is_due:
+                async with move_on_when(connection.wait_until_lost):
+                    await self._trials.publish_one_by_one(connection)
+            with contextlib.ExitStack() as lent:
+                for outbox in self._outboxes:
+                    lent.enter_context(outbox.publishing(connection))
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._ask_again, connection)
+                    lost = await connection.wait_until_lost()
+                    nursery.cancel_scope.cancel()
+                return lost
+        finally:
+            if self._stop.is_set():
+                # What the app has sent before it stopped is still to be published, and this is the last chance.
+                with trio.CancelScope(shield=True, deadline=trio.current_time() + self._options.drain_timeout):
+                    async with move_on_when(connection.wait_until_lost), trio.open_nursery() as nursery:
+                        for outbox in self._outboxes:
+                            nursery.start_soon(outbox.drain, connection)
+                with trio.CancelScope(shield=True, deadline=trio.current_time() + _FAREWELL):
+                    await connection.farewell()
+
+    def _report(self, ended: _Ended, retry: reconnect.Retry) -> None:
+        """Log and show what went wrong, and when it is tried again."""
+        if not isinstance(ended.failure, ConnectorError):
+            self._log_unexpected(ended.failure)
+        name, address = self._name, self._client.address
+        if retry.refused:
+            again = "%s: %s: %s; trying again in %.0f s, or when asked to by `taktora-trio revive`"
+            log.error(again, name, address, retry.reason, retry.delay)
+            state: ConnectorHealth = Down(retry.reason, next_attempt=time.time() + retry.delay)
+        else:
+            verb = "cannot reach" if ended.uptime is None else "lost"
+            log.warning("%s: %s %s: %s; trying again in %.1f s", name, verb, address, retry.reason, retry.delay)
+            state = Connecting()
+        self._health.report(name, state, retry.reason)
+
+    def _log_unexpected(self, failure: Exception) -> None:
+        text = summary(failure)
+        if text != self._unexpected:  # else its traceback is in the log already
+            self._unexpected = text
+            log.error("%s: the connection ended by an error: %s", self._name, text, exc_info=failure)
+
+    async def _pause(self, seconds: float) -> bool:
+        """Wait for so long, or until a stop, or until `revive`. Returns whether that was it."""
+        async with move_on_when(self._stop.wait), move_on_when(self._revive.wait_value, True) as waiting:
+            await trio.sleep(seconds)
+        return bool(waiting.cancelled_caught)
+
+    def _trouble_of(self, channel: str) -> Callable[[str], None]:
+        def show(reason: str) -> None:
+            self._health.degrade(self._name, f"channel {channel}: {reason}", DEGRADED_FOR)
+
+        return show
+
+    def _item(self, channel: str) -> str:
+        return f"gateway.{self._name}.{channel}"
+
+
+def _is_of_a_pump(exc: BaseException) -> bool:
+    """Return whether it came out of the outbox or inbox. Then it would come again on every connection."""
+    return any(frame.f_globals.get("__name__") in _PUMPS for frame, _ in traceback.walk_tb(exc.__traceback__))

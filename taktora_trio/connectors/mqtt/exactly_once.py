@@ -1,0 +1,74 @@
+"""QoS 2 outbound, over connections and gateways: the broker takes no message twice, nor one for another."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from functools import partial
+from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
+
+from taktora_trio.channels import Header
+from taktora_trio.connectors.mqtt.sessions.session import Message, OnDone, Session
+
+if TYPE_CHECKING:
+    from taktora_trio.transport.source import PayloadSource
+
+__all__ = ["ExactlyOnce"]
+
+
+class ExactlyOnce:
+    """What QoS 2 needs to know of one channel. It outlives connections; `begun` outlives the gateway, too.
+
+    What an earlier numbering, of an app that is gone, has left half done under the channel's identifiers is completed
+    before anything is published for the first time. That it was published is recorded before, in the app's shared
+    memory: whoever goes on after a crash then knows that what the broker holds under that identifier is this message.
+    """
+
+    def __init__(self, packet_ids: Iterable[int], source: PayloadSource) -> None:
+        self._packet_ids = frozenset(packet_ids)
+        self._source = source
+        self._begun = source.begun_before
+        self._unknown: set[int] = set()  # packet identifiers under which the broker may hold another message
+        self._set_aside: list[int] = []  # of messages that were set aside, until the next connection
+        self._held: deque[tuple[Message, int, Header, OnDone]] = deque()  # until nothing is unknown
+        self._session: Session | None = None
+
+    def connected(self, session: Session) -> None:
+        """From now on publish on this session."""
+        self._held.clear()
+        if not session.session_present:
+            self._unknown.clear()
+        elif self._session is None:
+            self._unknown.update(self._packet_ids)
+        self._session = session
+        while self._set_aside:
+            session.release(self._set_aside.pop(), partial(self._released, session))
+
+    def publish(self, message: Message, packet_id: int, header: Header, on_done: OnDone) -> None:
+        """Publish it so that the broker knows it if it has had it before, and takes it for no other if it has not."""
+        session, number = self._session, header.sequence_number
+        assert session is not None
+        if number <= self._begun:
+            self._unknown.discard(packet_id)
+            session.publish(replace(message, dup=True), packet_id, on_done)
+        elif self._unknown:
+            self._held.append((message, packet_id, header, on_done))
+            if len(self._held) == 1:
+                for unknown in sorted(self._unknown):
+                    session.release(unknown, partial(self._released, session))
+        else:
+            self._begun = number
+            self._source.begin(header)
+            session.publish(message, packet_id, on_done)
+
+    def set_aside(self, packet_id: int) -> None:
+        """The message under this identifier was given up: have the broker forget it on the next connection."""
+        self._unknown.add(packet_id)
+        self._set_aside.append(packet_id)
+
+    def _released(self, session: Session, packet_id: int, refusal: str) -> None:
+        self._unknown.discard(packet_id)
+        while self._held and self._session is session and not self._unknown:
+            self.publish(*self._held.popleft())

@@ -1,0 +1,271 @@
+"""Outbox: one channel's messages from shared memory to the other side, in order, none of them forgotten."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+import trio
+
+from taktora_trio.channels import Envelope
+from taktora_trio.connectors.connection import Connection, Guarantee
+from taktora_trio.connectors.expiry import aged
+from taktora_trio.errors import TransportError, is_telling
+from taktora_trio.escaping import escaped
+
+if TYPE_CHECKING:
+    from taktora_trio.transport.source import PayloadSource
+
+__all__ = ["Outbox"]
+
+log = logging.getLogger(__name__)
+
+
+class Outbox:
+    """Publishes one channel, and keeps a ledger of what is in flight. It lives as long as the gateway.
+
+    A connection is lent to it by `publishing`. What that one does not acknowledge is published again on the next one.
+    `wait` and `publish_batch` are an item of the gateway's executor. `on_trouble` is called with what keeps a message
+    from the other side.
+    """
+
+    def __init__(
+        self,
+        channel: str,
+        source: PayloadSource,
+        max_inflight: int,
+        *,
+        window: int,
+        guarantee: Guarantee = "at least once",
+        on_trouble: Callable[[str], None] = lambda reason: None,
+    ) -> None:
+        """`window` is how many messages lie in shared memory at most: a drain publishes no more than that."""
+        self.channel = channel
+        self.is_acknowledged = guarantee != "at most once"
+        """True if the other side answers to its messages."""
+        self.refused = 0
+        """How many messages the other side has refused."""
+        self.put_aside = 0
+        """How many messages were set aside, since the other side ended the connection behind them each time."""
+        self.expired = 0
+        """How many messages were not published, since they had expired while they waited here."""
+        self._source = source
+        self._max_inflight = max_inflight
+        self._window = window
+        self._least_life = 1 if guarantee == "exactly once" else 0  # one that is half done is completed, however late
+        self._on_trouble = on_trouble
+        self._limit = max_inflight  # of this connection
+        self._inflight: deque[Envelope] = deque()
+        self._done: set[int] = set()  # sequence numbers that are done before one that came before them
+        self._last = 0  # the sequence number of the newest in flight
+        self._ahead: Envelope | None = None  # was taken, and can't be on its way together with those in flight
+        self._connection: Connection | None = None
+        self._lent = trio.Event()
+        self._more = False  # whether another batch may be there without any waiting
+        self._resumed_on: Connection | None = None
+        self._alone: tuple[Connection, int] | None = None  # the number that was published alone, and by whom
+        self._waits = False
+        self._progress = trio.Event()
+        self._taken = self._taken_before = 0
+        self._put_aside_shown = 0
+
+    # Lent a connection
+
+    @contextlib.contextmanager
+    def publishing(self, connection: Connection) -> Iterator[None]:
+        """Lend it this connection for the block. First it publishes what an earlier one did not acknowledge."""
+        self._resume(connection)
+        self._connection = connection
+        self._more = True
+        self._lent.set()
+        try:
+            yield
+        finally:
+            self._connection = None
+            self._lent = trio.Event()
+
+    async def wait(self) -> None:
+        """Wait until there may be something to publish, and a connection to publish it by."""
+        while True:
+            if self._connection is None:
+                await self._lent.wait()
+            elif self._is_full():
+                await self._wait_for_progress()
+            elif self._more:
+                return
+            else:
+                await self._source.wait()
+                self._more = True
+
+    async def publish_batch(self, context: object) -> None:
+        """Run the item's cycle: publish a batch. Between two of them other channels and the socket have a turn."""
+        connection = self._connection
+        if connection is not None:  # else it was lost before this had its turn
+            # Looked at here, where nothing comes between: if room comes later, what waits is not announced again.
+            self._more = self._take(connection, self._max_inflight) > 0 or self._is_full()
+
+    async def drain(self, connection: Connection) -> None:
+        """Publish what is queued now, and return when all of it is acknowledged."""
+        if self._resumed_on is not connection:
+            self._resume(connection)  # it stops before it was lent the connection
+        left = self._window  # an app that goes on sending must not keep us here
+        while left > 0:
+            taken = self._take(connection, left)
+            left -= taken
+            if not taken:
+                if not self._is_full():
+                    break  # nothing more is queued
+                await self._wait_for_progress()
+        while self._inflight:
+            await self._wait_for_progress()
+
+    # One by one, and set aside
+
+    @property
+    def unfinished(self) -> list[int]:
+        """The sequence numbers of what was taken and is not done with, in order."""
+        numbers = (envelope.header.sequence_number for envelope in self._inflight)
+        return [number for number in numbers if number not in self._done]
+
+    async def publish_alone(self, connection: Connection, number: int) -> None:
+        """Publish one of the unfinished again, by a connection that is not lent yet, and wait until it is done."""
+        self._alone = (connection, number)
+        self._publish(connection, self._find(number), again=True)
+        while number in self.unfinished:
+            await self._wait_for_progress()
+
+    def set_aside(self, number: int) -> Envelope:
+        """Give up this one of the unfinished, so that the channel goes on behind it, and return it."""
+        envelope = self._find(number)
+        self.put_aside += 1
+        log.error(
+            "channel %s: set aside a message on '%s', behind which the other side ends the connection; %d so far",
+            self.channel,
+            escaped(envelope.topic),
+            self.put_aside,
+        )
+        self._finish(number, "")
+        return envelope
+
+    def show_set_aside(self) -> None:
+        """Show in the health that there are some new ones. The health shows it only while there is a connection."""
+        if self.put_aside > self._put_aside_shown:
+            self._put_aside_shown = self.put_aside
+            self._on_trouble(f"{self.put_aside} message{'s' * (self.put_aside > 1)} set aside")
+
+    # Looking
+
+    def stalled(self) -> str | None:
+        """Return what is wrong if messages wait, nothing is in the way, and none was taken since the last call."""
+        before, self._taken_before = self._taken_before, self._taken
+        able = self._connection is not None and self._source.is_behind and not self._is_full()
+        return f"channel {self.channel}: messages wait, and none is taken" if able and self._taken == before else None
+
+    def log_unpublished(self) -> None:
+        """Log at the end what is not acknowledged. It is lost if the app's end is closed; else it waits there."""
+        if left := self._source.unacknowledged:
+            waits = self._source.has_writer
+            text = "channel %s: stopped with %d messages not acknowledged by the other side, %d of them published: %s"
+            what = "they wait for the next gateway, as long as the app runs" if waits else "they are lost"
+            log.log(logging.INFO if waits else logging.WARNING, text, self.channel, left, len(self.unfinished), what)
+
+    # The ledger
+
+    def _resume(self, connection: Connection) -> None:
+        self._resumed_on = connection
+        most = connection.most_in_flight(self.channel)
+        self._limit = self._max_inflight if most is None else min(most, self._max_inflight)
+        for envelope in list(self._inflight):  # a copy: `_finish` may be called while we publish
+            number = envelope.header.sequence_number
+            if number not in self._done and self._alone != (connection, number):
+                self._publish(connection, envelope, again=True)
+
+    def _find(self, number: int) -> Envelope:
+        return next(envelope for envelope in self._inflight if envelope.header.sequence_number == number)
+
+    def _is_full(self) -> bool:
+        if self._ahead is not None:
+            return not self._may_join(self._ahead.header.sequence_number)
+        return bool(self._inflight) and self._last + 1 >= self._inflight[0].header.sequence_number + self._limit
+
+    def _may_join(self, number: int) -> bool:
+        """Return whether it is near enough to those in flight: see `Connection.most_in_flight`.
+
+        Numbers are left out where an envelope can't be read, or a writer was killed as it was about to send. One that
+        is not above the others comes from a broken writer, and has to wait until all of them are done.
+        """
+        return not self._inflight or self._last < number < self._inflight[0].header.sequence_number + self._limit
+
+    def _take(self, connection: Connection, limit: int) -> int:
+        """Publish up to `limit` queued messages, as many as may be in flight; no await, so none gets lost."""
+        taken = 0
+        channel, inflight, finish = self.channel, self._inflight, self._finish
+        receive, publish = self._source.receive_nowait, connection.publish
+        last, most = self._last, self._limit - 1
+        # As `_is_full`, without a call for each message.
+        while taken < limit and (not inflight or last - inflight[0].header.sequence_number < most or self._ahead):
+            try:
+                envelope = self._ahead or receive()
+            except trio.WouldBlock:
+                break
+            except TransportError as exc:
+                log.error("channel %s: %s", channel, exc)
+                continue
+            number = envelope.header.sequence_number
+            if number != last + 1 and not self._may_join(number):
+                self._ahead = envelope
+                break
+            self._ahead = None
+            last = self._last = number
+            taken += 1
+            inflight.append(envelope)
+            if envelope.metadata is None:
+                publish(channel, envelope, finish)
+            else:
+                self._publish(connection, envelope)
+        self._taken += taken
+        return taken
+
+    def _publish(self, connection: Connection, envelope: Envelope, *, again: bool = False) -> None:
+        """Publish it with what is left of its life; if nothing is, it is done with."""
+        fresh = aged(envelope, self._least_life)
+        if fresh is not None:
+            connection.publish(self.channel, fresh, self._finish, again=again)
+            return
+        self.expired += 1
+        if is_telling(self.expired):
+            log.warning("channel %s: %d messages have expired while they waited", self.channel, self.expired)
+        self._finish(envelope.header.sequence_number, "")
+
+    def _finish(self, number: int, refusal: str) -> None:
+        """Nothing more is to be done for this message: acknowledge all up to the first that is not done."""
+        if refusal:
+            self._refuse(refusal)
+        inflight, done = self._inflight, self._done
+        if inflight and inflight[0].header.sequence_number == number:
+            header = inflight.popleft().header
+            while done and inflight and inflight[0].header.sequence_number in done:
+                header = inflight.popleft().header
+                done.discard(header.sequence_number)
+            self._source.acknowledge(header)
+        else:
+            done.add(number)
+        if self._waits:
+            self._progress.set()
+
+    def _refuse(self, refusal: str) -> None:
+        self.refused += 1
+        if is_telling(self.refused):
+            log.error(
+                "channel %s: the other side has refused %d messages so far: %s", self.channel, self.refused, refusal
+            )
+        self._on_trouble(f"the other side refuses messages: {refusal}")
+
+    async def _wait_for_progress(self) -> None:
+        self._progress = trio.Event()
+        self._waits = True
+        await self._progress.wait()
+        self._waits = False

@@ -1,0 +1,339 @@
+"""A bridge in virtual time, with fakes on both sides: the app's channels, and a connection."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from functools import partial
+from typing import Any, ClassVar, Literal, cast
+
+import attrs
+import trio
+from msgspec.structs import replace
+from trio.testing import wait_all_tasks_blocked
+
+from taktora_trio import Backoff, BackPressure, Connector, Header, Metadata, PayloadOverflow, Routing
+from taktora_trio.channels import Envelope
+from taktora_trio.connectors.base import GatewayChannels
+from taktora_trio.connectors.bridge import Bridge
+from taktora_trio.connectors.connection import (
+    Client,
+    Connection,
+    ConnectionLost,
+    Guarantee,
+    Incoming,
+    OnDone,
+    OnMessage,
+)
+from taktora_trio.executor import Executor
+from taktora_trio.health import HealthBoard
+
+BACKOFF = Backoff(initial=1, maximum=4, factor=2, jitter=0)
+
+
+class Source:
+    """What the app has sent; an exception in the queue is what reading it raises."""
+
+    def __init__(self, *payloads: bytes | Envelope | Exception) -> None:
+        self.queue: deque[bytes | Envelope | Exception] = deque(payloads)
+        self.acknowledged: list[int] = []
+        self.begun_before = 0
+        self.begun: list[int] = []
+        self.has_writer = True
+        self.topic = ""
+        self._taken = 0
+        self._more = trio.Event()
+
+    def put(self, *payloads: bytes | Envelope | Exception) -> None:
+        self.queue.extend(payloads)
+        self._more.set()
+
+    @property
+    def is_behind(self) -> bool:
+        return bool(self.queue)
+
+    @property
+    def unacknowledged(self) -> int:
+        return self._taken + len(self.queue) - (self.acknowledged[-1] if self.acknowledged else 0)
+
+    def receive_nowait(self) -> Envelope:
+        if not self.queue:
+            raise trio.WouldBlock
+        payload = self.queue.popleft()
+        if isinstance(payload, Exception):
+            raise payload
+        self._taken += 1
+        if isinstance(payload, Envelope):
+            return replace(payload, topic=payload.topic or self.topic)
+        return Envelope(payload, Header(self._taken, 0), self.topic)
+
+    def begin(self, header: Header) -> None:
+        self.begun.append(header.sequence_number)
+
+    def acknowledge(self, header: Header) -> None:
+        self.acknowledged.append(header.sequence_number)
+
+    async def wait(self) -> None:
+        await self._more.wait()
+        self._more = trio.Event()
+
+
+class Sink:
+    """A channel with room for `window` messages, until the app takes some."""
+
+    def __init__(self, window: int = 1000, max_payload: int = 100) -> None:
+        self._window, self._max_payload = window, max_payload
+        self._waiting: deque[tuple[bytes, str]] = deque()
+        self._space = trio.Event()
+        self.unread = 0
+        self.topics: list[str] = []
+        self.said: list[tuple[bytes, Metadata | None]] = []
+        self.retained: list[bool] = []
+
+    def send_nowait(
+        self,
+        value: bytes,
+        *,
+        topic: str = "",
+        correlation_id: bytes = b"",
+        metadata: Metadata | None = None,
+        retained: bool = False,
+    ) -> None:
+        if len(value) > self._max_payload:
+            raise PayloadOverflow(f"{len(value)} bytes")
+        if len(self._waiting) >= self._window:
+            raise BackPressure("full")
+        self._waiting.append((value, topic))
+        self.topics.append(topic)
+        self.said.append((correlation_id, metadata))
+        self.retained.append(retained)
+
+    async def send(
+        self,
+        value: bytes,
+        *,
+        topic: str = "",
+        correlation_id: bytes = b"",
+        metadata: Metadata | None = None,
+        retained: bool = False,
+    ) -> None:
+        await trio.lowlevel.checkpoint()
+        while True:
+            try:
+                return self.send_nowait(
+                    value, topic=topic, correlation_id=correlation_id, metadata=metadata, retained=retained
+                )
+            except BackPressure:
+                self._space = trio.Event()
+                await self._space.wait()
+
+    def take(self, count: int = 1000) -> list[bytes]:
+        taken = [self._waiting.popleft()[0] for _ in range(min(count, len(self._waiting)))]
+        self._space.set()
+        return taken
+
+
+@attrs.define
+class RunningBridge:
+    """A bridge that serves."""
+
+    bridge: Bridge
+    sources: dict[str, Source]
+    sinks: dict[str, Sink]
+    health: list[tuple[str, float]]
+    stop: trio.Event = attrs.field(factory=trio.Event)
+    ended: trio.Event = attrs.field(factory=trio.Event)
+    ended_at: float | None = None
+
+    async def stopped(self) -> float | None:
+        """Stop it; return when it ended."""
+        self.stop.set()
+        await self.ended.wait()
+        return self.ended_at
+
+
+def numbered(count: int, start: int = 0) -> list[bytes]:
+    return [b"%d" % number for number in range(start, start + count)]
+
+
+@contextlib.asynccontextmanager
+async def serve_connector(
+    connector: Connector, *, sinks: dict[str, Sink] | None = None, begun_before: int = 0
+) -> AsyncIterator[RunningBridge]:
+    """Serve a connector's channels; every health event is recorded with its time."""
+    outbound = {channel.name: Source() for channel in connector.channels if channel.direction == "out"}
+    for channel in connector.channels:
+        if channel.direction == "out":
+            outbound[channel.name].topic = channel.routing.address
+            outbound[channel.name].begun_before = begun_before
+    inbound = {channel.name: Sink() for channel in connector.channels if channel.direction == "in"} | (sinks or {})
+    health: list[tuple[str, float]] = []
+    board = HealthBoard([connector.name], on_event=lambda event: health.append((str(event.after), trio.current_time())))
+    bridge = Bridge(connector, GatewayChannels(cast(Any, outbound), cast(Any, inbound), Executor(), board))
+    running = RunningBridge(bridge, outbound, inbound, health)
+
+    async def serve() -> None:
+        await bridge.serve(running.stop)
+        running.ended_at = trio.current_time()
+        running.ended.set()
+
+    with trio.fail_after(1000):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(board.expire)
+            nursery.start_soon(serve)
+            await wait_all_tasks_blocked()
+            yield running
+            await running.stopped()
+            nursery.cancel_scope.cancel()
+
+
+# A protocol that is faked
+
+
+@attrs.frozen
+class AnyTopic(Routing):
+    """All topics, or one."""
+
+    topic: str = "topic/x"
+
+    @property
+    def address(self) -> str:
+        return self.topic
+
+    @property
+    def is_pattern(self) -> bool:
+        return False
+
+    def check(self, direction: Literal["out", "in"]) -> None: ...
+
+
+class FakeConnection(Connection):
+    """Acknowledges when the test says so, or at once."""
+
+    def __init__(self, *, acknowledges: bool = True, refusal: str = "", most: int | None = None) -> None:
+        self.acknowledges = acknowledges
+        self.published: list[tuple[str, Envelope]] = []
+        self.again: list[bytes] = []
+        self.unacknowledged: list[Callable[[], None]] = []
+        self.acknowledged: list[Incoming] = []
+        self.paused: list[bool] = []
+        self.refused: list[str] = []
+        self.asked_at: list[float] = []
+        self.said_farewell = False
+        self.closed_at: float | None = None
+        self._refusal = refusal
+        self._most = most
+        self._lost = trio.Event()
+
+    @property
+    def payloads(self) -> list[bytes]:
+        return [envelope.payload for _, envelope in self.published]
+
+    def publish(self, channel: str, envelope: Envelope, on_done: OnDone, *, again: bool = False) -> None:
+        self.published.append((channel, envelope))
+        if again:
+            self.again.append(envelope.payload)
+        done = partial(on_done, envelope.header.sequence_number, self._refusal)
+        if self.acknowledges:
+            done()
+        else:
+            self.unacknowledged.append(done)
+
+    def finish(self, *indices: int) -> None:
+        """The other side acknowledges what was published."""
+        for done in [self.unacknowledged[index] for index in indices]:
+            done()
+
+    def acknowledge(self, message: Incoming) -> None:
+        self.acknowledged.append(message)
+
+    def pause_reading(self) -> None:
+        self.paused.append(True)
+
+    def resume_reading(self) -> None:
+        self.paused.append(False)
+
+    def lose(self, failure: ConnectionLost | None = None) -> None:
+        self._failure = failure or ConnectionLost("connection reset")
+        self._lost.set()
+
+    async def wait_until_lost(self) -> ConnectionLost:
+        await self._lost.wait()
+        return self._failure
+
+    def most_in_flight(self, channel: str) -> int | None:
+        return self._most
+
+    def refused_channels(self) -> Sequence[str]:
+        return self.refused
+
+    async def ask_again(self) -> None:
+        await trio.lowlevel.checkpoint()
+        self.asked_at.append(trio.current_time())
+
+    async def farewell(self) -> None:
+        await trio.lowlevel.checkpoint()
+        self.said_farewell = True
+
+
+class FakeClient(Client):
+    """Each connect gets the next of `answers`, the last one for ever."""
+
+    def __init__(self, *answers: Connection | Exception | None, guarantee: Guarantee = "at least once") -> None:
+        self.answers: Sequence[Connection | Exception | None] = answers
+        self.connects: list[float] = []
+        self.on_message: OnMessage = lambda message: None
+        self.failures: list[Exception] = []
+        self.revivals = 0
+        self.given_up: list[tuple[str, Envelope]] = []
+        self._guarantee = guarantee
+
+    @contextlib.asynccontextmanager
+    async def connect(self) -> AsyncIterator[Connection]:
+        answer = self.answers[min(len(self.connects), len(self.answers) - 1)]
+        self.connects.append(trio.current_time())
+        await trio.lowlevel.checkpoint()
+        if answer is None:
+            await trio.sleep_forever()
+        if isinstance(answer, Exception):
+            raise answer
+        assert answer is not None
+        try:
+            yield answer
+        finally:
+            if isinstance(answer, FakeConnection):
+                answer.closed_at = trio.current_time()
+
+    def channels_of(self, topic: str) -> Iterable[str]:
+        return [topic]
+
+    @property
+    def address(self) -> str:
+        return "line://example"
+
+    def guarantee(self, channel: str) -> Guarantee:
+        return self._guarantee
+
+    def ended(self, failure: Exception) -> None:
+        self.failures.append(failure)
+
+    def revived(self) -> None:
+        self.revivals += 1
+
+    def set_aside(self, channel: str, envelope: Envelope) -> None:
+        self.given_up.append((channel, envelope))
+
+
+@attrs.frozen
+class FakeConnector(Connector):
+    """Connects by the client that it was given. A message's topic is the name of its channel."""
+
+    default_name: ClassVar[str] = "line"
+    routing_type: ClassVar[type] = AnyTopic
+
+    fake: FakeClient = attrs.field(kw_only=True)
+
+    def client(self, channels: GatewayChannels, on_message: OnMessage) -> Client:
+        self.fake.on_message = on_message
+        return self.fake

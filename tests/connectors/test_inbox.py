@@ -1,0 +1,243 @@
+"""The inbox: backlog, limits, and acknowledgements when a message is safe."""
+
+from __future__ import annotations
+
+import contextlib
+import tracemalloc
+from collections.abc import AsyncIterator, Sequence
+from typing import Any, cast
+
+import pytest
+import trio
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+from taktora_trio import Inbound, Metadata
+from taktora_trio.connectors.connection import Incoming
+from taktora_trio.connectors.inbox import MESSAGE_OVERHEAD, Inbox
+from taktora_trio.executor import Executor
+from taktora_trio.health import HealthBoard, Up
+from tests.connectors.rig import AnyTopic, FakeConnection, Sink, numbered
+
+
+class Kept(Incoming, frozen=True):
+    """One that the other side keeps, by this number."""
+
+    reliable: bool = True
+    number: int = 0
+
+
+@contextlib.asynccontextmanager
+async def open_inbox(*sinks: Sink, limit: int = 2**20) -> AsyncIterator[tuple[Inbox, list[tuple[str, float]]]]:
+    """Channels `in0`, `in1`, ... that want all of `topic/`, connected; with the record of their health."""
+    channels = [Inbound(f"in{number}", bytes, AnyTopic()) for number in range(len(sinks))]
+    record: list[tuple[str, float]] = []
+    board = HealthBoard(["line"], on_event=lambda event: record.append((str(event.after), trio.current_time())))
+    board.report("line", Up())
+    record.clear()
+    names = [channel.name for channel in channels]
+    inbox = Inbox(
+        "line",
+        cast(Any, list(zip(channels, sinks, strict=True))),
+        lambda topic: names if topic.startswith("topic/") else [],
+        limit,
+        board,
+    )
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(board.expire)
+        executor = Executor()
+        inbox.add_items(executor, str)
+        nursery.start_soon(executor.run)
+        await wait_all_tasks_blocked()
+        yield inbox, record
+        nursery.cancel_scope.cancel()
+
+
+def numbers(connection: FakeConnection) -> list[int]:
+    return [message.number for message in connection.acknowledged if isinstance(message, Kept)]
+
+
+def deliver(inbox: Inbox, payloads: Sequence[bytes]) -> None:
+    for payload in payloads:
+        inbox.deliver(Incoming("topic/x", payload))
+
+
+async def test_a_slow_reader_loses_nothing_and_keeps_the_order(autojump_clock: MockClock) -> None:
+    sink = Sink(window=4)
+    async with open_inbox(sink) as (inbox, health):
+        deliver(inbox, numbered(50))
+        arrived = []
+        for start in range(50, 100):  # newer ones queue up behind the backlog, while it is being worked off
+            await wait_all_tasks_blocked()
+            arrived += sink.take(1)
+            deliver(inbox, numbered(1, start))
+        while taken := sink.take(3):
+            arrived += taken
+            await wait_all_tasks_blocked()
+        assert arrived == numbered(100)
+        assert (inbox.discarded, health) == (0, [])
+
+
+async def test_after_the_backlog_messages_go_straight_into_the_channel_again(autojump_clock: MockClock) -> None:
+    sink = Sink(window=2)
+    async with open_inbox(sink) as (inbox, _):
+        deliver(inbox, numbered(3))
+        assert sink.take() == numbered(2)
+        await wait_all_tasks_blocked()
+        assert sink.take() == [b"2"]
+        deliver(inbox, [b"3"])
+        assert sink.take() == [b"3"]
+
+
+async def test_a_slow_reader_does_not_hold_up_another(autojump_clock: MockClock) -> None:
+    slow, fast = Sink(window=1), Sink()
+    async with open_inbox(slow, fast) as (inbox, _):
+        deliver(inbox, numbered(50))
+        assert fast.take() == numbered(50)
+
+
+async def test_beyond_the_limit_messages_are_discarded_counted_and_shown(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    sink = Sink(window=1)
+    size = 1 + len("topic/x") + MESSAGE_OVERHEAD
+    async with open_inbox(sink, limit=3 * size) as (inbox, health):
+        await trio.sleep(1)
+        deliver(inbox, numbered(9))  # one into the channel, three into the backlog
+        assert inbox.discarded == 5
+        degraded = ("Degraded (channel in0 discards inbound messages)", 1.0)
+        assert health == [degraded]
+        arrived = []
+        for _ in range(5):
+            arrived += sink.take()
+            await wait_all_tasks_blocked()
+        assert arrived == numbered(4)
+        deliver(inbox, numbered(1, 9))
+        assert sink.take() == [b"9"]
+        await trio.sleep(100)
+        assert health == [degraded, ("Up", 6.0)]
+        # All of the limit is there again, for the backlog gave back what it took.
+        deliver(inbox, numbered(4))
+        assert inbox.discarded == 5
+    counts = [
+        record.args[1] for record in caplog.records if isinstance(record.args, tuple) and "discarded" in record.msg
+    ]
+    assert counts == [1, 2, 4]  # a flood does not flood the log
+
+
+@pytest.mark.parametrize("window", [10, 1], ids=["with room", "through the backlog"])
+async def test_an_oversized_message_is_discarded_counted_and_shown_and_the_next_one_arrives(
+    window: int, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    sink = Sink(window=window)
+    async with open_inbox(sink) as (inbox, health):
+        deliver(inbox, [b"0", b"x" * 101, b"1", b"2"])
+        arrived = []
+        for _ in range(5):
+            arrived += sink.take()
+            await wait_all_tasks_blocked()
+        assert arrived == numbered(3)
+        assert inbox.discarded == 1
+        await trio.sleep(100)
+        assert health == [("Degraded (channel in0 discards inbound messages)", 0.0), ("Up", 5.0)]
+    assert "a message on 'topic/x' is too large: 101 bytes" in caplog.text
+
+
+async def test_a_message_that_no_channel_is_for_is_counted_and_shown(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    sink = Sink()
+    async with open_inbox(sink) as (inbox, health):
+        for number in range(7):  # as many reasons as log lines, whatever the topics are
+            inbox.deliver(Incoming(f"else\x1b/{number}" if number != 3 else "x" * 65_535, b"x"))
+        assert (sink.take(), inbox.discarded, inbox.strays) == ([], 0, 7)
+        told = [f"else\\x1b/{number}" for number in (0, 1)] + ["x" * 200 + "..."]
+        reasons = [f"messages come that no channel is for, the last on '{topic}'" for topic in told]
+        assert health[-1] == (f"Degraded ({'; '.join(reasons)})", 0.0)
+        assert [reason in message for reason, message in zip(reasons, caplog.messages, strict=True)] == [True] * 3
+        await trio.sleep(100)
+        assert health[-1] == ("Up", 5.0)
+
+
+async def test_metadata_in_the_backlog_counts_with_all_that_it_takes(autojump_clock: MockClock) -> None:
+    sink, limit = Sink(window=1), 4 * 2**20
+    async with open_inbox(sink, limit=limit) as (inbox, _):
+        tracemalloc.start()
+        for number in range(50):
+            properties = tuple((f"{number} {n}", "ä😀" * 3) for n in range(5_000))
+            inbox.deliver(Incoming("topic/x", b"", metadata=Metadata(user_properties=properties)))
+        taken, _ = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert inbox.discarded > 40
+        assert limit / 2 < taken < 1.3 * limit
+
+
+async def test_topics_that_are_remembered_have_a_bound_in_bytes(autojump_clock: MockClock) -> None:
+    async with open_inbox(Sink()) as (inbox, _):
+        for number in range(10_000):
+            inbox.deliver(Incoming(f"{number}/".ljust(number % 300, "x"), b""))
+        assert sum(map(len, inbox._matching)) <= 2**20
+
+
+async def test_whether_it_was_retained_goes_along(autojump_clock: MockClock) -> None:
+    sink = Sink(window=1)
+    async with open_inbox(sink) as (inbox, _):
+        for retain in (True, False, True):
+            inbox.deliver(Incoming("topic/x", b"", retained=retain))
+        for _ in range(3):
+            await wait_all_tasks_blocked()
+            sink.take()
+        assert sink.retained == [True, False, True]
+
+
+# Inbound at QoS 1 and 2: acknowledged when safe, and never discarded for want of room
+
+
+async def test_a_message_is_acknowledged_when_every_channel_has_it(autojump_clock: MockClock) -> None:
+    fast, slow = Sink(), Sink(window=1)
+    connection = FakeConnection()
+    async with open_inbox(fast, slow) as (inbox, _):
+        inbox.attach(connection)
+        arrived = [Kept("topic/x", payload, number=number + 1) for number, payload in enumerate(numbered(4))]
+        for message in arrived:
+            inbox.deliver(message)
+        assert fast.take() == numbered(4)
+        assert connection.acknowledged == arrived[:1]
+        for count in (2, 3, 4):
+            slow.take(1)
+            await wait_all_tasks_blocked()
+            assert connection.acknowledged == arrived[:count]
+        inbox.deliver(Kept("nobody/wants", b"", number=9))
+        assert numbers(connection)[-1] == 9, "else the broker would send it for ever"
+
+
+async def test_an_oversized_message_is_acknowledged_too(autojump_clock: MockClock) -> None:
+    connection = FakeConnection()
+    async with open_inbox(Sink()) as (inbox, _):
+        inbox.attach(connection)
+        inbox.deliver(Kept("topic/x", b"x" * 101, number=1))
+        inbox.deliver(Kept("topic/x", b"", number=2, skipped=2**28))
+        assert numbers(connection) == [1, 2]
+        assert inbox.discarded == 2
+
+
+async def test_with_a_full_backlog_nothing_more_is_read_and_nothing_lost(autojump_clock: MockClock) -> None:
+    sink, first, second = Sink(window=1), FakeConnection(), FakeConnection()
+    size = 1 + len("topic/x") + MESSAGE_OVERHEAD
+    async with open_inbox(sink, limit=4 * size) as (inbox, health):
+        inbox.attach(first)
+        for number in range(8):  # what was read with the one that was too much still comes
+            inbox.deliver(Kept("topic/x", b"%d" % number, number=number + 1))
+        assert first.paused == [True]
+        assert inbox.discarded == 0
+        assert health == [("Degraded (channel in0 is not read: no more is taken from the other side)", 0.0)]
+        inbox.deliver(Incoming("topic/x", b"a QoS 0 message is discarded"))
+        assert inbox.discarded == 1
+        inbox.attach(second)  # a new connection is no reason to read again
+        assert second.paused == [True]
+        arrived = []
+        while taken := sink.take():
+            arrived += taken
+            await wait_all_tasks_blocked()
+        assert arrived == numbered(8)
+        assert second.paused == [True, False]
+        assert numbers(second) == list(range(2, 9))
