@@ -226,7 +226,7 @@ class Faulty(Connector):
             fault.act()
 
     def client(self, channels: GatewayChannels, on_message: OnMessage) -> Client:
-        client = super().client(channels, on_message)
+        client = super().client(channels, on_message)  # type: ignore[safe-super]
         instructions = Instructions.of_environment()
         if instructions is None:
             return client
