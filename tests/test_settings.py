@@ -17,7 +17,7 @@ from taktora_trio.cli import parse
 from taktora_trio.connectors.settings import Setting, SettingValue, SettingValues
 from taktora_trio.runners import settings_help
 from taktora_trio.runners.secrets import memory_file
-from taktora_trio.runners.settings import OWN_OPTIONS, Settings, read_settings
+from taktora_trio.runners.settings import OWN_OPTIONS, Settings, as_options, read_settings
 
 
 @attrs.frozen
@@ -109,6 +109,15 @@ def test_a_value_is_for_all_or_for_the_connector_that_it_names(secret: Path) -> 
     }
     assert settings.identify
     assert not read(declared, "--mast=air://a").identify
+
+
+def test_a_program_gives_them_as_a_mapping() -> None:
+    declared = deployment("land", "sea")
+    given = as_options({"call": "x", "map": Path("chart"), "mast": {"sea": "air://b", "land": "air://a"}})
+    assert told(declared, read_settings(declared, given)) == {
+        "land": {"call": "x", "map": "chart", "mast": "air://a"},
+        "sea": {"call": "x", "map": "chart", "mast": "air://b"},
+    }
 
 
 def test_a_value_for_all_is_shared_where_several_have_the_setting() -> None:

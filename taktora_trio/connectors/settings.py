@@ -57,6 +57,7 @@ class SettingValue:
 
     @property
     def path(self) -> Path:
+        """The text as a path."""
         return Path(self.text)
 
 

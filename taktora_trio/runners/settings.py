@@ -1,6 +1,6 @@
 """From options at a command line to the settings of a deployment's connectors, and on to the gateway's process.
 
-Generic: which settings there are is the connectors' affair (`connectors/settings.py`).
+The connectors say which settings there are (`connectors/settings.py`).
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TypeAlias
@@ -22,8 +22,10 @@ from taktora_trio.escaping import escaped
 from taktora_trio.runners.deployment import Deployment
 from taktora_trio.runners.secrets import carries_secret, memory_file, read_secret, read_url, variable_of
 
-__all__ = ["OWN_OPTIONS", "Asked", "Settings", "read_settings"]
+__all__ = ["OWN_OPTIONS", "Asked", "ProgramSettings", "Settings", "as_options", "read_settings"]
 
+ProgramSettings: TypeAlias = Mapping[str, "str | os.PathLike[str] | Mapping[str, str | os.PathLike[str]]"]
+"""Settings as a program gives them: `{"broker": URL}` for all connectors, `{"broker": {NAME: URL}}` for some."""
 Asked: TypeAlias = Iterable[tuple[str, str | None]]
 """Options as they were typed: the name without dashes, and the text; `None` where none came behind it."""
 
@@ -41,7 +43,7 @@ _NAME = re.compile(r"([A-Za-z0-9][A-Za-z0-9_-]*)=(.*)", re.DOTALL)  # as `check_
 
 @attrs.frozen
 class Settings:
-    """What an operator has decided of a deployment's connectors."""
+    """The values that an operator has given for the settings of a deployment's connectors."""
 
     given: tuple[tuple[Setting, SettingValue], ...] = ()
 
@@ -191,6 +193,17 @@ def read_settings(deployment: Deployment, asked: Asked, *, whole_run: bool = Fal
     return Settings(tuple(given))
 
 
+def as_options(settings: ProgramSettings) -> list[tuple[str, str | None]]:
+    """Return a program's settings as the options that come to the same."""
+    options: list[tuple[str, str | None]] = []
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            options += [(name, f"{connector}={os.fspath(own)}") for connector, own in value.items()]
+        else:
+            options.append((name, os.fspath(value)))
+    return options
+
+
 def _meant(deployment: Deployment, name: str, text: str | None) -> tuple[Setting, str | None, str]:
     """Return the setting, the only connector that is meant, if any, and the value."""
     having = [one for one in deployment.connectors if _setting_of(one, name) is not None]
@@ -241,7 +254,7 @@ def _unknown(deployment: Deployment, name: str, text: str | None) -> str:
 
 
 def _with_hint(exc: ConfigError, values: Iterable[SettingValue], deployment: Deployment) -> ConfigError:
-    """The same error, with a remark where something before a '=' looks like a connector's name and is none."""
+    """Return the same error, with a remark where something before a '=' looks like a connector's name and is none."""
     heads = [match[1] for v in values if v.connector is None and (match := _NAME.fullmatch(v.text))]
     names = ", ".join(one.name for one in deployment.connectors)
     return ConfigError(f"{exc} (there is no connector {heads[0]!r}; there is {names})") if heads else exc
