@@ -3,6 +3,7 @@
 process         a process as something to supervise
 group           a child and its process group: signalled, and stopped
 watch           the watch over one child: signs of life, and what it died of
+deadline        the time until a child must give its next sign
 notify_socket   hearing what a child says
 child_link      our end of the link to a child
 output          what children write, line by line, to streams that may be slow

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import math
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +12,7 @@ import trio
 from trio_util import move_on_when
 
 from taktora_trio.health import FailureKind
+from taktora_trio.processes.parent.deadline import Deadline
 from taktora_trio.processes.parent.group import Child, describe, signal_group
 from taktora_trio.processes.parent.notify_socket import Notification, NotifySocket
 from taktora_trio.processes.patience import sleep_running
@@ -24,7 +24,6 @@ log = logging.getLogger(__name__)
 
 _OUT_OF_MEMORY = 12  # ENOMEM, by which a process says that it could not go on
 _DUMP = 0.05  # of the watchdog period: what a hung process has to tell where it hangs
-_STOPPING = 1.0  # seconds that a process has at least to end, once it says that it stops
 _UNREAD = 256  # more than a socket holds of what nobody has read (unix(7): 10, where nobody has changed that)
 
 
@@ -42,81 +41,59 @@ class Watch:
     ) -> None:
         self._name = name
         self._child = child
-        self._policy = policy
         self._notify = notify
         self._ready = ready
         self._on_status = on_status
-        self._is_ready = False
-        self._is_stopping = False
+        self._deadline = Deadline(policy)
         self._errno = 0
         self._exit_status: int | None = None
-        self._ended_for: str | None = None  # why we have ended it
+        self._missed: str | None = None  # the reason why it was killed
         self.silent = 0.0
-        """Seconds without a sign, until we have ended it for that."""
+        """The seconds without a sign before it was killed for that."""
 
     async def until_ended(self) -> None:
         """Wait until the process has ended. One that gives no sign of life in time is killed."""
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._watch_signs)
+            nursery.start_soon(self._kill_when_silent)
             await self._child.wait()
             nursery.cancel_scope.cancel()
         with contextlib.suppress(trio.WouldBlock):  # what it died of, should it have said so
             for _ in range(_UNREAD):
                 self._note_end(self._notify.receive_nowait())
 
-    async def _watch_signs(self) -> None:
-        period = left = self._policy.start_timeout
+    async def _kill_when_silent(self) -> None:
         heard = trio.current_time()
-        while (news := await self._next_sign(left)) is not None:
-            left -= trio.current_time() - heard
+        while await self._hear_in_time(heard):
             heard = trio.current_time()
-            watched = self._policy.watchdog is not None or not self._is_ready
-            if news.stopping and watched:
-                self._is_stopping = True
-                period = left = max(2 * self._policy.stop_grace, _STOPPING)
-                continue
-            if news.ready and not self._is_ready:
-                self._is_ready = True
-                self._ready()
-            if self._is_ready:
-                period = left = math.inf if self._policy.watchdog is None else self._policy.watchdog
-            else:
-                period = news.extend
-                left = max(left, period)
         self.silent = trio.current_time() - heard
-        if self._is_stopping:
-            what = f"no end within {period:g} s after it said that it stops"
-        elif self._is_ready:
-            what = f"no sign of life for {self.silent:.1f} s"
-        else:
-            what = f"not ready within {period:g} s"
-        self._ended_for = what
-        log.error("%s: pid %d: %s, so it is killed", self._name, self._child.pid, what)
+        self._missed = self._deadline.missed(self.silent)
+        log.error("%s: pid %d: %s, so it is killed", self._name, self._child.pid, self._missed)
         # First the signal at which a Python process with faulthandler tells where it is.
         signal_group(self._child.pid, signal.SIGABRT)
-        await trio.sleep(min(period * _DUMP, 0.5))
+        await trio.sleep(min(self._deadline.period * _DUMP, 0.5))
         signal_group(self._child.pid, signal.SIGKILL)
 
-    async def _next_sign(self, seconds: float) -> Notification | None:
-        """Return the next notification that counts, or `None` if there is none while we run for so long."""
-        async with move_on_when(sleep_running, seconds):
+    async def _hear_in_time(self, heard: float) -> bool:
+        """Wait for a notification that counts. Returns false if there is none while we run for so long."""
+        async with move_on_when(sleep_running, self._deadline.left):
             while True:
-                if self._hear(news := await self._notify.receive()):
-                    return news
+                if self._hear(await self._notify.receive(), heard):
+                    return True
         with contextlib.suppress(trio.WouldBlock):  # what came while we had no time to read it
             for _ in range(_UNREAD):
-                if self._hear(news := self._notify.receive_nowait()):
-                    return news
-        return None
+                if self._hear(self._notify.receive_nowait(), heard):
+                    return True
+        return False
 
-    def _hear(self, news: Notification) -> bool:
-        """Take a notification in; true if it puts the deadline off. Once the process stops, nothing does."""
+    def _hear(self, news: Notification, heard: float) -> bool:
         self._note_end(news)
         if news.status:
             self._on_status(news.status)
-        if self._is_stopping:
-            return False
-        return news.stopping or (news.alive if self._is_ready else news.ready or news.extend > 0)
+        was_ready = self._deadline.was_ready
+        counts = self._deadline.hear(news, trio.current_time() - heard)
+        if self._deadline.was_ready and not was_ready:
+            self._ready()
+        return counts
 
     def _note_end(self, news: Notification) -> None:
         self._errno = news.errno or self._errno
@@ -124,12 +101,12 @@ class Watch:
 
     def failed(self, returncode: int) -> bool:
         """True if it ended by a failure: not with the code 0, nor with one that it said it was asked for."""
-        return self._ended_for is not None or returncode < 0 or returncode not in (0, self._exit_status)
+        return self._missed is not None or returncode < 0 or returncode not in (0, self._exit_status)
 
     def verdict(self, returncode: int, memory_ran_out: bool) -> tuple[FailureKind, str]:
         """Return the kind of the end, and its description."""
-        if self._ended_for is not None:
-            return ("hang" if self._is_ready else "start-deadline"), f"{self._ended_for}, so it was killed"
+        if self._missed is not None:
+            return ("hang" if self._deadline.was_ready else "start-deadline"), f"{self._missed}, so it was killed"
         if self._errno == _OUT_OF_MEMORY:
             return "out-of-memory", "out of memory"
         if returncode == -signal.SIGKILL and memory_ran_out:
