@@ -12,10 +12,10 @@ from collections.abc import Callable
 import attrs
 
 from taktora_trio.processes.parent.child_link import ChildLink
-from taktora_trio.processes.parent.descendants import Reaper, become_subreaper
 from taktora_trio.processes.parent.group import Child
 from taktora_trio.processes.parent.output import Stream
 from taktora_trio.processes.parent.process import Start, StartProcess, as_process
+from taktora_trio.processes.parent.subreaper import Reaper, become_subreaper
 from taktora_trio.processes.parent.tags import without_controls
 from taktora_trio.runners.limits import give_back
 from taktora_trio.runners.relay import GatewayRelay, Relay

@@ -14,7 +14,7 @@ import psutil
 import trio
 
 from taktora_trio.processes.parent import as_process, spawn
-from taktora_trio.processes.parent.descendants import Reaper, become_subreaper
+from taktora_trio.processes.parent.subreaper import Reaper, become_subreaper
 from taktora_trio.supervision import Supervisor
 from tests.processes.children import POLICY, program
 

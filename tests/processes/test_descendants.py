@@ -17,7 +17,8 @@ ROOT = Path(__file__).parent.parent.parent
 PRELUDE = """
 import os, signal, subprocess, sys
 import psutil, trio
-from taktora_trio.processes.parent.descendants import Descendants, Reaper, become_subreaper, children
+from taktora_trio.processes.parent.descendants import Descendants
+from taktora_trio.processes.parent.subreaper import Reaper, become_subreaper, children
 
 become_subreaper()
 reading, writing = os.pipe()

@@ -10,6 +10,7 @@ output          what children write, line by line, to streams that may be slow
 stderr_tail     the last lines that a child wrote to standard error
 tags            lines with the name of the child that wrote them
 descendants     ending what a child has left behind
+subreaper       waiting for orphans, which become our children
 warm            starting a child by forking a process that has everything imported
 """
 

@@ -120,7 +120,7 @@ class _Forked:
 async def open_zygote(entry: str, modules: Sequence[str]) -> AsyncIterator[Zygote]:
     """Open a zygote that has imported `modules`. Each fork of it calls `entry` (MODULE:FUNCTION).
 
-    This process must be a subreaper (`descendants.become_subreaper`).
+    This process must be a subreaper (`subreaper.become_subreaper`).
     """
     zygote = Zygote(entry, modules)
     try:
