@@ -1,0 +1,62 @@
+"""An app that is given by name is imported by the process that runs it, and by no other."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import trio
+
+from taktora_trio import Domain
+from tests.client import open_client
+from tests.command import MODES, open_run, run_command
+from tests.deployment.lean.deployment import RECORD
+from tests.mosquitto import Mosquitto
+
+DEPLOYMENTS = "tests.deployment.lean.deployment"
+APP = "tests.deployment.lean.app"
+
+
+async def test_gateway_and_supervisor_never_load_the_app(broker: Mosquitto, domain: Domain, tmp_path: Path) -> None:
+    """The app takes 5 s to import, and then can't: by that time the others run, and they end without having seen it."""
+    records = tmp_path / "records"
+    records.mkdir()
+    async with open_run(f"{DEPLOYMENTS}:needs_too_much", "split", broker, domain, env={RECORD: str(records)}) as run:
+        await run.until_logged("connected to")
+        assert await run.wait(20) == 2
+    modules = {name: json.loads((records / name).read_text()) for name in ("gateway", "supervisor")}
+    for loaded in modules.values():
+        assert DEPLOYMENTS in loaded, "else the record would tell nothing"
+        assert APP not in loaded
+    assert "taktora_trio.connectors.mqtt.sessions.native" in modules["gateway"]
+    [line] = {line.partition("taktora-trio: ")[2] for line in run.stderr if '"taktora-trio: ' in line}
+    assert line.startswith(f"the app of deployment 'lean': module '{APP}' needs 'a_package_that_is_not_there'")
+
+
+@pytest.mark.parametrize("mode", MODES)
+async def test_an_app_by_name_runs_in_both_shapes(mode: str, broker: Mosquitto, domain: Domain) -> None:
+    with trio.fail_after(30):
+        async with open_client(broker.port, "test/lean") as client:
+            async with open_run(f"{DEPLOYMENTS}:good", mode, broker, domain) as run:
+                assert await run.wait(20) == 3
+            assert (await client.receive()).payload == b'"done"'
+
+
+@pytest.mark.parametrize("command", [["run", "--mode", "in-process"], ["plugin"]], ids=lambda words: words[0])
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("no_module", "there is no module 'tests.deployment.lean.ap' here"),
+        ("no_function", "module 'tests.deployment.lean.good_app' has no function named 'man'; that module is "),
+    ],
+)
+async def test_an_app_that_is_not_there_is_one_line(
+    command: list[str], name: str, told: str, broker: Mosquitto, domain: Domain
+) -> None:
+    code, _, stderr = await run_command(
+        command[0], f"{DEPLOYMENTS}:{name}", *command[1:], "--broker", broker.url, "--domain", domain.name
+    )
+    assert code == 2
+    [line] = [line for line in stderr.splitlines() if "taktora-trio: " in line]
+    assert line.startswith(f"taktora-trio: the app of deployment 'lean': {told}")
