@@ -265,7 +265,8 @@ class Engine:
             else:
                 exchanges.quota += 1
                 on_done(packet_id, "")
-        self._publish_queued()
+        if self._queued:
+            self._publish_queued()
         return position
 
     def _length_at(self, data: bytes, position: int) -> tuple[int, int]:
@@ -319,15 +320,18 @@ class Engine:
 
     def _on_puback(self, first: int, data: bytes, start: int, stop: int) -> None:
         self._exchanges.puback(*decode_ack("PUBACK", data, start, stop, self._version))
-        self._publish_queued()
+        if self._queued:
+            self._publish_queued()
 
     def _on_pubrec(self, first: int, data: bytes, start: int, stop: int) -> None:
         self._exchanges.pubrec(*decode_ack("PUBREC", data, start, stop, self._version))
-        self._publish_queued()
+        if self._queued:
+            self._publish_queued()
 
     def _on_pubcomp(self, first: int, data: bytes, start: int, stop: int) -> None:
         self._exchanges.pubcomp(*decode_ack("PUBCOMP", data, start, stop, self._version))
-        self._publish_queued()
+        if self._queued:
+            self._publish_queued()
 
     def _on_pubrel(self, first: int, data: bytes, start: int, stop: int) -> None:
         packet_id, _ = decode_ack("PUBREL", data, start, stop, self._version)
@@ -364,8 +368,6 @@ class Engine:
         raise Disconnected(data[start] if stop > start else 0)
 
     def _publish_queued(self) -> None:
-        if not self._queued:
-            return
         queued, self._queued = self._queued, deque()
         while queued and self._exchanges.quota > 0 and not self._queued:
             self.publish(*queued.popleft())

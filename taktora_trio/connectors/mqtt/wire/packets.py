@@ -194,6 +194,11 @@ def decode_publish(data: bytes, first: int, start: int, end: int, version: int) 
             metadata, correlation_data = _metadata_of(properties), properties.get(0x09, b"")
             if 0x23 in properties:
                 raise Malformed("a topic alias, though none was allowed")
+    if metadata is None and not correlation_data:  # most messages: what has its default costs time, too
+        payload = data[position:end]
+        if first == 0x30:
+            return Message(topic, payload)
+        return Message(topic, payload, qos, packet_id, first & 8 == 8, reliable=qos > 0, retained=first & 1 == 1)
     return Message(
         topic,
         data[position:end],
