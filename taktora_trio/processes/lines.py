@@ -12,7 +12,7 @@ _LONGEST = 64 * 1024  # bytes after which a line without an end is one all the s
 
 
 async def read_lines(stream: trio.abc.ReceiveStream, *, unfinished: bool = True) -> AsyncGenerator[bytes]:
-    """Yield the lines of a stream, without their ends, until its end, or until whoever wrote is gone.
+    """Yield the lines of a stream, without their ends, until the stream ends or breaks.
 
     The last line may have no end; without `unfinished` such a line is left out. A line of more than 64 KiB comes in
     pieces, so that a writer without line ends fills no memory.
@@ -26,7 +26,7 @@ async def read_lines(stream: trio.abc.ReceiveStream, *, unfinished: bool = True)
             if len(rest) >= _LONGEST:
                 yield rest
                 rest = b""
-    except trio.BrokenResourceError:  # whoever wrote was killed
+    except trio.BrokenResourceError:  # its writer was killed
         pass
     if rest and unfinished:
         yield rest

@@ -4,7 +4,7 @@ The child inherits its end. Its end of file means that the supervisor is gone, h
 be bound to the thread that spawned the child, which trio ends when it has been idle.)
 
 The supervisor tells the plugin when a gateway starts or fails. The plugin may ask for the gateway to be revived; a
-gateway that was not given up is then told to connect at once.
+gateway that was not given up then gets the request to connect at once.
 """
 
 from __future__ import annotations

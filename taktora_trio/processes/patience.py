@@ -1,7 +1,7 @@
-"""Waiting for somebody else, on a clock that only goes while we run ourselves.
+"""Waiting for another process, on a clock that only goes while this one runs.
 
-A whole run may be stopped and go on later: a laptop that sleeps, `docker pause` (the cgroup freezer), Ctrl-Z. Nobody
-had a chance to do anything meanwhile, so that time is nobody's silence, and no part of a grace period.
+A whole run may be stopped and go on later: a laptop that sleeps, `docker pause` (the cgroup freezer), Ctrl-Z. No
+process could do anything meanwhile, so that time is no silence of any, and no part of a grace period.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Noticing the end of a process at once, whoever's child it is."""
+"""Noticing the end of a process at once, also of one that is not our child."""
 
 from __future__ import annotations
 

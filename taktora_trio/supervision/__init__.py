@@ -5,7 +5,7 @@ policy      the decisions of an operator
 engine      the decision: a pure function
 supervisor  carries the decision out, for anything that can be started and ends
 task        a task as something to supervise
-allowance   so many events at once, and so many a second
+allowance   a token bucket: events at once, and a second
 explain     a policy in figures, before anything is started
 """
 

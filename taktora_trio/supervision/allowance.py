@@ -1,4 +1,4 @@
-"""An allowance for events: so many at once, and after those so many a second."""
+"""An allowance for events: `burst` at once, and after those `rate` a second."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import trio
 
 __all__ = ["Allowance"]
 
-_ROUNDING = 1e-6  # tokens: whoever waits for `delay` gets one, though its times are rounded
+_ROUNDING = 1e-6  # tokens: a task that waits for `delay` gets one, though its times are rounded
 
 
 class Allowance:
@@ -17,7 +17,7 @@ class Allowance:
         self._tokens, self._at = float(burst), trio.current_time()
 
     def take(self, count: int) -> bool:
-        """Take so many tokens and return true; if there are fewer, take all of them and return false."""
+        """Take `count` tokens and return true; if there are fewer, take all of them and return false."""
         now = trio.current_time()
         self._tokens = min(self._burst, self._tokens + (now - self._at) * self._rate)
         self._at = now

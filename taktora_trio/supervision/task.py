@@ -14,7 +14,7 @@ def as_task(run: Callable[[int], Awaitable[None]]) -> Runner:
     """Return a runner that awaits `run(incarnation)`.
 
     Any `Exception` that leaves it (an `ExceptionGroup` too, with all its causes) is a crash. Cancellation,
-    `KeyboardInterrupt` and `SystemExit` are nobody's crash and pass through.
+    `KeyboardInterrupt` and `SystemExit` are no crash and pass through.
     """
 
     async def runner(incarnation: int, ready: Callable[[], None]) -> Exit:

@@ -3,14 +3,14 @@
 A domain, a deployment's private corner of shared memory (no iceoryx2 yet):
 
 domain          its names, its roles, its files, and readiness
-orphans         seeing to the end of halves whose supervisor was killed
+orphans         halves whose supervisor was killed: waited for, and ended
 folder          the user's folder, and the files of each run: names are checked before they are used
 locks           the locks on roles
 doorbell        waiting for an owner that is not there yet
 pulse           life signs of those who have a role
 machine         the identity of this machine
 
-Memory, reserved so that a full /dev/shm hurts nobody who is open:
+Memory, reserved so that a full /dev/shm never hurts what is open:
 
 segments        our files in /dev/shm itself, and the memory that is left there
 reservation     memory is looked for before something is created, and set aside after it

@@ -1,4 +1,4 @@
-"""File descriptors: a channel takes some in each process that has it open, and a process may have only so many."""
+"""File descriptors: a channel takes some in each process that has it open, and the number in a process is limited."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class TooFewDescriptors(ConfigError):
 
 
 def check_descriptors(needed: int, what: str) -> None:
-    """Raise `TooFewDescriptors` unless this process can open so many more, and has some left for all else."""
+    """Raise `TooFewDescriptors` unless this process can open `needed` more, and has some left for all else."""
     used, allowed = _count()
     if used + needed + _ELSE > allowed:
         raise TooFewDescriptors(what, needed + _ELSE, used, allowed)

@@ -1,11 +1,11 @@
 """The user's folder in /dev/shm, and the files of a domain: every name is checked before it is used.
 
-/dev/shm is everybody's: whoever knows a name may make it first. So whatever is not a shared-memory segment lies in a
-folder that nobody else may look into, and that is kept; the names of the segments are random, and only in there can
-they be read. The folder is reached by a descriptor, and no symbolic link is followed.
+/dev/shm is open to all users: one who knows a name may make it first. So all files that are no shared-memory segments
+lie in a folder that other users may not look into, and that is kept. The names of the segments are random, and are
+read in there. The folder is reached by a descriptor, and no symbolic link is followed.
 
-Each run of a domain has a *generation* of files of its own. A name is never used twice, so whoever removes one can be
-stopped at any moment, and go on much later: it harms no other.
+Each run of a domain has a *generation* of files of its own. A name is never used twice, so a process that
+removes one can be stopped at any moment, and go on much later: it harms no other.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Halves whose supervisor was killed: they end by themselves, and whoever comes, or stays, sees to it that they do."""
+"""Orphans, halves whose supervisor was killed. They end by themselves; one that does not is ended."""
 
 from __future__ import annotations
 

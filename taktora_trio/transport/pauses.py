@@ -9,7 +9,7 @@ from taktora_trio.supervision.backoff import Backoff
 __all__ = ["PAUSES", "sleep"]
 
 PAUSES = Backoff(initial=0.001, maximum=0.01, jitter=0)
-"""Between looks at a lock or at free memory: whoever has it is done after 1 to 3 ms as a rule."""
+"""Between looks at a lock or at free memory: as a rule the other process is done after 1 to 3 ms."""
 
 
 async def sleep(seconds: float) -> None:

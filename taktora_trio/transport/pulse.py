@@ -16,7 +16,7 @@ from taktora_trio.transport.domain import Domain, Role
 
 __all__ = ["open_pulse", "silence"]
 
-_TIME = struct.Struct("<Q")  # nanoseconds, by a clock that is the same for all processes and that nobody sets
+_TIME = struct.Struct("<Q")  # nanoseconds, by a clock that is the same for all processes and can't be set
 
 
 @contextlib.contextmanager

@@ -1,8 +1,8 @@
-"""Reserving memory in /dev/shm when something is opened, so that a full /dev/shm hurts nobody who is open.
+"""Reserving memory in /dev/shm when something is opened, so that a full /dev/shm never hurts what is open.
 
 Before anything is created this looks whether there is memory for it, and afterwards it sets every page of it aside:
-what is open goes on at full speed however full /dev/shm runs, and only whoever opens something then gets an error. The
-processes of a domain do that in turn, so that what one has seen free is not taken by another.
+what is open goes on at full speed however full /dev/shm runs, and only opening something new fails then. The processes
+of a domain do that in turn, so that the memory that one has seen free is not taken by another.
 """
 
 from __future__ import annotations

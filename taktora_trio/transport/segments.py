@@ -1,4 +1,4 @@
-"""Segments: our files in /dev/shm itself, which is everybody's, and the memory that is left there."""
+"""Segments: our files in /dev/shm itself, which all users share, and the memory that is left there."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def entries(prefix: str) -> list[os.DirEntry[str]]:
 def examine(found: Iterable[os.DirEntry[str]]) -> tuple[list[Segment], list[str]]:
     """Return the segments that are ours, and the names of those that others have made.
 
-    Nobody makes such a name by chance, and nobody but its owner and root can remove it. So others are warned of, once.
+    No user makes such a name by chance, and only its owner and root can remove it. So a warning is logged, once.
     """
     ours, others = [], []
     for entry in found:

@@ -1,7 +1,7 @@
-"""The iceoryx2 services of a channel: who makes them, and who opens them.
+"""The iceoryx2 services of a channel: created by the longest-lived process, opened by the others.
 
-A process killed while it creates a service poisons that name (every later try fails with `HangsInCreation`), so the
-longest-lived process creates every service and the half that may crash only opens them.
+A process killed while it creates a service poisons that name (every later try fails with `HangsInCreation`). So the
+half that may crash only opens them.
 """
 
 from __future__ import annotations

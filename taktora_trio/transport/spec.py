@@ -38,7 +38,7 @@ class ServiceSpec:
     overflow: bool = False
     """If true, a full buffer drops its oldest envelope for a new one, instead of refusing the new one. For health."""
     description: str
-    """Codec and limits, for people. An attribute of the service: whoever opens it with another one is refused."""
+    """Codec and limits, for people. An attribute of the service, which can only be opened with the same."""
 
     @property
     def envelope_size(self) -> int:

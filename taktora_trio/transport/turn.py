@@ -1,4 +1,4 @@
-"""The processes of a domain open things in turn, and nobody depends on another for it.
+"""The processes of a domain open things in turn, and none depends on another for it.
 
 iceoryx2 connects two ports in the process that opens the second one, before the first can see it. As they are opened in
 turn, sending and receiving never create anything.
@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 PATIENCE = 2.0
 """Seconds for which another that opens something is waited for."""
 GIVE_WAY = 0.015
-"""Whoever opens many things in several turns waits so long in between, in seconds, so that others have one."""
+"""Seconds to wait between two turns, for a process that opens many things: so that others have a turn."""
 _ROLE = "opening"
 
 
@@ -41,7 +41,7 @@ class Turn:
 
     @contextlib.asynccontextmanager
     async def taken(self, what: str) -> AsyncIterator[None]:
-        """Have the turn in the block; nobody else opens anything, except processes that are passed.
+        """Have the turn in the block. No other process opens anything then, unless it was passed.
 
         Waits for up to 2 s for another that has the turn, and not at all for a process that is stopped, or that was
         waited for before. Then it passes that one: the block runs without the turn, and `what` is named in a warning.

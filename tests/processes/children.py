@@ -1,4 +1,4 @@
-"""Real child processes that a test writes in a few lines of Python, and what their supervisor was told of them."""
+"""Real child processes that a test writes in a few lines of Python, and what their supervisor learned of them."""
 
 from __future__ import annotations
 
@@ -88,14 +88,14 @@ class Children:
         return Supervisor("child", runner, policy, on_failure=failed, revivable=revivable)
 
     async def run(self, code: str, policy: RestartPolicy = POLICY, *, permanent_codes: Sequence[int] = ()) -> Exit:
-        """Supervise to the end, which is to come; how the last one ended."""
+        """Supervise to the end, which is to come; return the last end."""
         with trio.fail_after(LONG):
             exit_ = await self.supervisor(code, policy, permanent_codes=permanent_codes).run()
         assert exit_ is not None
         return exit_
 
     async def run_once(self, code: str, policy: RestartPolicy = POLICY) -> Exit:
-        """How a single one ends."""
+        """Run a single one; return its end."""
         return await self.run(code, attrs.evolve(policy, restart="never"))
 
     async def until_written(self, data: bytes) -> None:

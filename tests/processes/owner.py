@@ -20,7 +20,7 @@ from tests.processes.children import POLICY, program
 
 
 class Report(msgspec.Struct):
-    """What is printed at the end."""
+    """The result, which is printed at the end."""
 
     kind: str
     description: str

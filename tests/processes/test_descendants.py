@@ -1,4 +1,4 @@
-"""What `process` makes of these is in test_process; here they are alone, in a process that may be a subreaper."""
+"""Descendants and the reaper alone, in a process that may be a subreaper. (test_process has them in use.)"""
 
 from __future__ import annotations
 

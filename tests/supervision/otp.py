@@ -1,4 +1,4 @@
-"""What OTP's supervisor (supervisor.erl) decides about one child, written down from its documentation and its source.
+"""The decisions of OTP's supervisor (supervisor.erl) about one child, from its documentation and its source.
 
 Independent of the engine on purpose: the tests hold the one against the other.
 """

@@ -26,7 +26,7 @@ Act: TypeAlias = Literal["crash", "crash early", "return", "run"]
 
 
 class Rig(abc.ABC):
-    """What is supervised acts out a script: of its incarnations, the n-th does what the n-th act says.
+    """Supervises something that acts out a script: its n-th incarnation does what the n-th act says.
 
     `crash`         gets ready and fails
     `crash early`   fails before anything else
@@ -36,7 +36,7 @@ class Rig(abc.ABC):
     The contract of everything that can be supervised:
 
     - Incarnations are numbered from 1, without gaps, and the next one begins only when the one before has ended.
-    - An end that was not wanted is told to `on_failure` once, at once, before the delay, and with what comes next.
+    - An end that was not wanted is reported to `on_failure` once, at once, before the delay, and with what comes next.
     - What the policy says is what happens, in the same order and with the same delays, whatever the kind.
     - `Supervisor.run` returns how the last one ended, or raises `Escalated`; when it has returned or was cancelled,
       nothing runs any more, and nothing will.
@@ -54,7 +54,7 @@ class Rig(abc.ABC):
         self.failures: list[Failure] = []
         self.started: list[int] = []
         self.running = 0
-        """How many run now."""
+        """The number of incarnations that run now."""
         self.ready: AsyncValue[int] = AsyncValue(0)
         """The incarnation that got ready last."""
         self.supervisor: Supervisor

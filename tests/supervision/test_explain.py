@@ -1,4 +1,4 @@
-"""What is explained is what the engine does: each number is checked against a simulation of it."""
+"""Each figure of an explanation is checked against a simulation of the engine."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from taktora_trio.supervision import Exit, as_task
 
 
 async def exit_of(error: BaseException | None) -> Exit:
-    """How a task ended that raised this, or returned."""
+    """Return the end of a task that raised this, or returned."""
     ready: list[int] = []
 
     async def run(incarnation: int) -> None:

@@ -1,4 +1,4 @@
-"""What a channel takes of descriptors is known, and too few of them are told as that, wherever they run out."""
+"""The descriptors of a channel are known, and an error says that there are too few, wherever they run out."""
 
 from __future__ import annotations
 

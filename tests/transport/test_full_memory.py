@@ -274,7 +274,7 @@ async def writer_that_is_replaced_where_there_is_room_for_one() -> None:
 
 
 async def newcomers() -> None:
-    """Whatever is free, from nothing to just too little: refused, and all as before."""
+    """With any memory from nothing to just too little, opening is refused, and all is as before."""
     reservation.PATIENCE = 0.05
     enough = (SPEC.segment_bytes + SPEC.connection_bytes) // PAGE + 6  # with a node and the two small files of a port
     for first, second in (

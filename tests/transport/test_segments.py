@@ -1,4 +1,4 @@
-"""What is said of a /dev/shm that is full, of bytes or of files."""
+"""The message about a /dev/shm that is full, of bytes or of files."""
 
 from __future__ import annotations
 

@@ -24,8 +24,8 @@ __all__ = ["LifeSigns", "inherited_life_signs"]
 log = logging.getLogger(__name__)
 
 _BEATS = 4  # signs of life in a watchdog period, so that a late one is no hang (systemd recommends two)
-_UNWATCHED = 10.0  # seconds of a period where no supervisor has said one; who looks from outside knows no longer one
-_GRACE = 2  # so many silent periods after which a process begins to end itself, should its supervisor not do it
+_UNWATCHED = 10.0  # seconds of a period where no supervisor has said one; `health` expects no longer one
+_GRACE = 2  # silent periods after which a process begins to end itself, should its supervisor not do it
 _DIGITS = 20  # fewer than these fit into 64 bits
 
 
@@ -93,21 +93,21 @@ class LifeSigns:
             and self._address is not None
             and signal.getsignal(signal.SIGALRM) is signal.SIG_DFL
         )
-        told_stall = False
+        shows_stall = False
         try:
             while True:
                 if by_kernel:
                     _end_unless_renewed(_GRACE * period)
                 before, self._stalled = self._stalled, stalled()
                 if before is None or self._stalled is None:
-                    if told_stall:
-                        told_stall = False
+                    if shows_stall:
+                        shows_stall = False
                         self._try_send(f"STATUS={self._status}")
                     show()
                     if self.watchdog is not None:
                         self._try_send("WATCHDOG=1")
                 else:
-                    told_stall = True
+                    shows_stall = True
                     log.error("no sign of life: %s", self._stalled)
                     self._try_send(f"STATUS=stalled: {self._stalled}")
                 await trio.sleep(min(period, _UNWATCHED) / _BEATS)
@@ -127,7 +127,7 @@ class LifeSigns:
                 self._socket.send(text.encode())
             except BlockingIOError:
                 return False
-            except OSError as exc:  # the supervisor is gone: its link tells that, too
+            except OSError as exc:  # the supervisor is gone, which its link shows, too
                 log.debug("cannot notify the supervisor: %s", exc)
         return True
 

@@ -47,7 +47,7 @@ async def stop_process(name: str, child: Child, grace: float) -> None:
 
 
 def signal_group(group: int, signum: signal.Signals) -> None:
-    """Send a signal to every process of a group; to nobody if nobody is left in it."""
+    """Send a signal to every process of a group, if any is left in it."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(group, signum)
 

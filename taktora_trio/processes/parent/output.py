@@ -21,7 +21,7 @@ __all__ = ["Stream", "Tag", "Writer", "open_writer"]
 
 _KEPT = 8 * 2**20  # bytes
 _PAUSE = 1.0  # seconds before what was refused is tried again
-_PIECE = 4096  # PIPE_BUF: a pipe that polls as writable takes so many bytes without blocking (pipe(7))
+_PIECE = 4096  # PIPE_BUF: the bytes that a pipe takes without blocking if it polls as writable (pipe(7))
 
 Stream: TypeAlias = Literal["stdout", "stderr"]
 Tag: TypeAlias = Callable[[str, Stream, bytes], bytes]
@@ -71,7 +71,7 @@ class Writer:
                     await trio.sleep(_PAUSE)  # nothing announces that there is room again, or a reader of a FIFO
 
     def flush(self, seconds: float) -> None:
-        """Write the lines that are left, at the end of the loop. Gives up once a reader takes nothing for so long."""
+        """Write the lines that are left, at the end of the loop. Gives up once `seconds` are over."""
         poll = select.poll()
         poll.register(self._fd, select.POLLOUT)
         deadline = time.monotonic() + seconds

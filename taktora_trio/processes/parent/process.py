@@ -29,7 +29,7 @@ __all__ = ["Start", "StartProcess", "as_process", "spawn"]
 log = logging.getLogger(__name__)
 
 _DYING = 2.0  # seconds; more than killed processes take to end
-_DRAIN = 1.0  # seconds for which an ended process's output is still read, should somebody else have its pipe
+_DRAIN = 1.0  # seconds for which an ended process's output is still read, should another process have its pipe
 
 
 @attrs.frozen(kw_only=True)
@@ -145,7 +145,7 @@ def as_process(
 async def _open_output(line: Callable[[Stream, bytes], None]) -> AsyncIterator[tuple[int, int]]:
     """Yield descriptors for a child's standard output and error; each line, to the very last, goes to `line`."""
 
-    # Not cancelled with the rest: what it says while it is stopped is to be heard, too.
+    # Shielded: the lines that it writes while it is stopped are read, too.
     scopes: list[trio.CancelScope] = []
 
     async def read(fd: int, stream: Stream) -> None:
@@ -162,7 +162,7 @@ async def _open_output(line: Callable[[Stream, bytes], None]) -> AsyncIterator[t
         try:
             yield out[1], err[1]
         finally:
-            for scope in scopes:  # somebody who escaped us may still have the pipe
+            for scope in scopes:  # a process that escaped us may still have the pipe
                 scope.deadline = trio.current_time() + _DRAIN
 
 

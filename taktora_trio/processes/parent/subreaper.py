@@ -38,7 +38,7 @@ class Reaper:
 
     @contextlib.contextmanager
     def starting(self) -> Iterator[None]:
-        """Wait for nobody in the block, in which a child of our own is started that is not known yet."""
+        """Start a child of our own in the block. No child is waited for meanwhile, for this one is not known yet."""
         self._starting += 1
         try:
             yield
@@ -79,6 +79,6 @@ def children() -> Iterator[tuple[int, bool]]:
 
 
 def reap(pid: int) -> None:
-    """Wait for a child that has ended, if nobody else has."""
+    """Wait for a child that has ended, unless it was waited for."""
     with contextlib.suppress(ChildProcessError):
         os.waitpid(pid, os.WNOHANG)

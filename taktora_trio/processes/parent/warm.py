@@ -1,7 +1,7 @@
 """Warm starts: a child is forked from a process that has imported everything, instead of starting an interpreter.
 
-That one, the *zygote*, is a process of its own (`child/zygote.py`). A process that it forks becomes a child of the
-supervisor, which is a subreaper: to whoever supervises it, it is like any other.
+That process, the *zygote*, runs `child/zygote.py`. A process that it forks becomes a child of the supervisor, which is
+a subreaper; it is supervised like any other.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Zygote:
         ours.setblocking(False)
         self._socket = ours
         with theirs:
-            # Its standard input is the socket, by whose end of file it learns that we are gone.
+            # Its standard input is the socket. The end of file there means that we are gone.
             self._process = await trio.lowlevel.open_process(
                 self._program,
                 stdin=theirs.fileno(),

@@ -23,8 +23,8 @@ __all__ = ["Watch", "out_of_memory_kills"]
 log = logging.getLogger(__name__)
 
 _OUT_OF_MEMORY = 12  # ENOMEM, by which a process says that it could not go on
-_DUMP = 0.05  # of the watchdog period: what a hung process has to tell where it hangs
-_UNREAD = 256  # more than a socket holds of what nobody has read (unix(7): 10, where nobody has changed that)
+_DUMP = 0.05  # of the watchdog period: the time that a hung process has to write where it hangs
+_UNREAD = 256  # more datagrams than a socket holds unread (unix(7): 10 as a rule)
 
 
 class Watch:
@@ -68,13 +68,13 @@ class Watch:
         self.silent = trio.current_time() - heard
         self._missed = self._deadline.missed(self.silent)
         log.error("%s: pid %d: %s, so it is killed", self._name, self._child.pid, self._missed)
-        # First the signal at which a Python process with faulthandler tells where it is.
+        # First the signal at which a Python process with faulthandler writes where it is.
         signal_group(self._child.pid, signal.SIGABRT)
         await trio.sleep(min(self._deadline.period * _DUMP, 0.5))
         signal_group(self._child.pid, signal.SIGKILL)
 
     async def _hear_in_time(self, heard: float) -> bool:
-        """Wait for a notification that counts. Returns false if there is none while we run for so long."""
+        """Wait for a notification that counts. Returns false if none comes in time, as long as we run."""
         async with move_on_when(sleep_running, self._deadline.left):
             while True:
                 if self._hear(await self._notify.receive(), heard):

@@ -97,7 +97,7 @@ def explain(policy: RestartPolicy) -> Explanation:
         restarts_an_hour=most,
         bursts=bursts,
         hang_to_restart=hang,
-        # It tells of its work four times in a watchdog period, and is silent once that has stood still twice.
+        # It looks at its work four times in a watchdog period, and gives no sign once that has stood still twice.
         stall_to_restart=None if hang is None or policy.watchdog is None else hang + policy.watchdog / 2,
         notes=tuple(surprises(policy)),
     )

@@ -16,7 +16,7 @@ __all__ = ["most_restarts"]
 
 
 def most_restarts(policy: RestartPolicy, seconds: float) -> tuple[int, int]:
-    """Return the most restarts in less than so many seconds without its being given up, and the number of bursts.
+    """Return the most restarts in less than `seconds` without its being given up, and the number of bursts.
 
     It is exact if starting takes no time and every delay is as short as the jitter can make it.
     """
