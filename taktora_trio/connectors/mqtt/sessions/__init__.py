@@ -7,15 +7,17 @@ from contextlib import AbstractAsyncContextManager
 from taktora_trio.connectors.mqtt.options import MqttOptions
 from taktora_trio.connectors.mqtt.sessions.client_state import ClientState
 from taktora_trio.connectors.mqtt.sessions.session import Session
+from taktora_trio.connectors.mqtt.wire.limits import NO_LIMITS
 from taktora_trio.connectors.mqtt.wire.message import OnMessage
 
 __all__ = ["open_session"]
 
-_LARGEST = 268_435_455
-
 
 def open_session(
-    options: MqttOptions, on_message: OnMessage, state: ClientState | None = None, max_payload: int = _LARGEST
+    options: MqttOptions,
+    on_message: OnMessage,
+    state: ClientState | None = None,
+    max_payload: int = NO_LIMITS.largest_length,
 ) -> AbstractAsyncContextManager[Session]:
     """Connect by the implementation that the options name. `Session` says what each of them promises.
 
