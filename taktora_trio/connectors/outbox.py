@@ -67,8 +67,9 @@ class Outbox:
         self._more = False  # whether another batch may be there without any waiting
         self._resumed_on: Connection | None = None
         self._alone: tuple[Connection, int] | None = None  # the number that was published alone, and by whom
-        self._waits = False
-        self._progress = trio.Event()
+        self._progress: trio.Event | None = (
+            None  # set when room comes, and when a connection does; None if nobody waits
+        )
         self._taken = self._taken_before = 0
         self._put_aside_shown = 0
 
@@ -81,6 +82,7 @@ class Outbox:
         self._connection = connection
         self._more = True
         self._lent.set()
+        self._tell_progress()  # this connection may take more at once than the last one
         try:
             yield
         finally:
@@ -253,8 +255,8 @@ class Outbox:
             self._source.acknowledge(header)
         else:
             done.add(number)
-        if self._waits:
-            self._progress.set()
+        if self._progress is not None:
+            self._tell_progress()
 
     def _refuse(self, refusal: str) -> None:
         self.refused += 1
@@ -265,7 +267,11 @@ class Outbox:
         self._on_trouble(f"the other side refuses messages: {refusal}")
 
     async def _wait_for_progress(self) -> None:
-        self._progress = trio.Event()
-        self._waits = True
+        if self._progress is None:  # else somebody else waits for the same
+            self._progress = trio.Event()
         await self._progress.wait()
-        self._waits = False
+
+    def _tell_progress(self) -> None:
+        if self._progress is not None:
+            self._progress.set()
+            self._progress = None

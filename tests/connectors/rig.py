@@ -13,7 +13,20 @@ import trio
 from msgspec.structs import replace
 from trio.testing import wait_all_tasks_blocked
 
-from taktora_trio import Backoff, BackPressure, Connector, Header, Metadata, PayloadOverflow, Routing
+from taktora_trio import (
+    Backoff,
+    BackPressure,
+    ChannelDescriptor,
+    Connector,
+    ConnectorOptions,
+    Header,
+    Inbound,
+    Metadata,
+    Outbound,
+    PayloadOverflow,
+    RawCodec,
+    Routing,
+)
 from taktora_trio.channels import Envelope
 from taktora_trio.connectors.base import GatewayChannels
 from taktora_trio.connectors.bridge import Bridge
@@ -26,7 +39,8 @@ from taktora_trio.connectors.connection import (
     OnDone,
     OnMessage,
 )
-from taktora_trio.executor import Executor
+from taktora_trio.executor import Executor, every
+from taktora_trio.executor.context import Step
 from taktora_trio.health import HealthBoard
 
 BACKOFF = Backoff(initial=1, maximum=4, factor=2, jitter=0)
@@ -333,7 +347,30 @@ class FakeConnector(Connector):
     routing_type: ClassVar[type] = AnyTopic
 
     fake: FakeClient = attrs.field(kw_only=True)
+    item: Step[Any] | None = attrs.field(default=None, kw_only=True)
+    """Run by the gateway's executor once a second."""
 
     def client(self, channels: GatewayChannels, on_message: OnMessage) -> Client:
+        if self.item is not None:
+            channels.executor.add(self.item, every(1), name="item")
         self.fake.on_message = on_message
         return self.fake
+
+
+@contextlib.asynccontextmanager
+async def open_bridge(
+    client: FakeClient, *channels: ChannelDescriptor[Any], sinks: dict[str, Sink] | None = None, **options: Any
+) -> AsyncIterator[RunningBridge]:
+    """Serve these channels by a client that is faked."""
+    given = ConnectorOptions(**{"reconnect": BACKOFF, **options})
+    connector = FakeConnector(channels, codec=RawCodec(), options=given, fake=client)
+    async with serve_connector(connector, sinks=sinks) as running:
+        yield running
+
+
+def outbound(name: str = "out", **options: Any) -> Outbound[bytes]:
+    return Outbound(name, bytes, AnyTopic(f"topic/{name}"), **options)
+
+
+def inbound(name: str) -> Inbound[bytes]:
+    return Inbound(name, bytes, AnyTopic(name))

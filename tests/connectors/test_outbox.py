@@ -1,16 +1,22 @@
-"""The outbox alone: what a batch and a drain do."""
+"""The outbox, alone and in a bridge: order, what is in flight, what is published again, draining, refusals."""
 
 from __future__ import annotations
 
+import logging
+import time
+from collections import deque
 from typing import Any, cast
 
+import pytest
 import trio
-from trio.testing import MockClock
+from trio.testing import MockClock, wait_all_tasks_blocked
 
+from taktora_trio import Header, Metadata
 from taktora_trio.channels import Envelope
-from taktora_trio.connectors.connection import OnDone
+from taktora_trio.connectors.connection import ConnectFailed, Guarantee, OnDone
 from taktora_trio.connectors.outbox import Outbox
-from tests.connectors.rig import FakeConnection, Source, numbered
+from taktora_trio.errors import TransportError
+from tests.connectors.rig import FakeClient, FakeConnection, Source, numbered, open_bridge, outbound
 
 
 async def test_an_app_that_goes_on_sending_does_not_keep_the_drain_going(autojump_clock: MockClock) -> None:
@@ -40,3 +46,253 @@ async def test_room_that_comes_just_before_the_pump_looks_again_is_not_missed(au
         await outbox.wait()
         await outbox.publish_batch(None)
     assert connection.payloads == numbered(4)
+
+
+# In a bridge
+
+
+async def test_no_more_than_max_inflight_are_on_their_way(autojump_clock: MockClock) -> None:
+    connection = FakeConnection(acknowledges=False)
+    client = FakeClient(connection)
+    async with open_bridge(client, outbound(), max_inflight=3) as running:
+        running.sources["out"].put(*numbered(10))
+        await wait_all_tasks_blocked()
+        assert connection.payloads == numbered(3)
+        connection.finish(1)  # what comes after an unacknowledged one still counts: order is kept by a queue
+        await wait_all_tasks_blocked()
+        assert connection.payloads == numbered(3)
+        connection.finish(0)
+        await wait_all_tasks_blocked()
+        assert connection.payloads == numbered(5)
+        connection.finish(2, 3, 4)
+        await wait_all_tasks_blocked()
+        assert connection.payloads == numbered(8)
+        connection.acknowledges = True
+        connection.finish(5, 6, 7)
+        await wait_all_tasks_blocked()
+        assert connection.payloads == numbered(10)
+
+
+async def test_work_that_does_not_move_is_named(autojump_clock: MockClock) -> None:
+    connection = FakeConnection(acknowledges=False)
+    client = FakeClient(ConnectFailed("no route"), connection)
+    async with open_bridge(client, outbound(), max_inflight=4) as running:
+        source, stalled = running.sources["out"], running.bridge.stalled
+        source.put(b"0")
+        assert [stalled(), stalled()] == [None, None], "without a connection it can do nothing"
+        await trio.sleep(2)
+        assert [stalled(), stalled()] == [None, None], "all is published"
+        source.put(*numbered(100, start=1))
+        await wait_all_tasks_blocked()
+        assert [stalled(), stalled()] == [None, None], "as many are on their way as may be"
+        connection.acknowledges = True
+        connection.finish(0, 1, 2, 3)
+        await wait_all_tasks_blocked()
+        assert source.queue == deque()
+        source.queue.append(b"of which nobody was told")
+        assert [stalled(), stalled()] == [None, "line: channel out: messages wait, and none is taken"]
+        source.put()
+        await wait_all_tasks_blocked()
+        assert stalled() is None
+
+
+async def test_a_channel_that_is_not_acknowledged_does_not_hold_up_another(autojump_clock: MockClock) -> None:
+    class Deaf(FakeConnection):
+        def publish(self, channel: str, envelope: Envelope, on_done: OnDone, *, again: bool = False) -> None:
+            super().publish(channel, envelope, on_done if channel == "b" else lambda *_: None)
+
+    connection = Deaf()
+    client = FakeClient(connection)
+    async with open_bridge(client, outbound("a"), outbound("b"), max_inflight=2) as running:
+        running.sources["a"].put(*numbered(5))
+        running.sources["b"].put(*numbered(5))
+        await wait_all_tasks_blocked()
+        assert [envelope.payload for channel, envelope in connection.published if channel == "a"] == numbered(2)
+        assert [envelope.payload for channel, envelope in connection.published if channel == "b"] == numbered(5)
+
+
+@pytest.mark.parametrize("acknowledges", [False, True], ids=["acknowledged later", "acknowledged at once"])
+async def test_what_was_not_acknowledged_is_published_first_on_the_next_session(
+    acknowledges: bool, autojump_clock: MockClock
+) -> None:
+    first, second = FakeConnection(acknowledges=False), FakeConnection(acknowledges=acknowledges)
+    client = FakeClient(first, second)
+    async with open_bridge(client, outbound()) as running:
+        running.sources["out"].put(*numbered(5))
+        await wait_all_tasks_blocked()
+        first.finish(0, 1)
+        first.lose()
+        await wait_all_tasks_blocked()
+        running.sources["out"].put(*numbered(3, start=5))
+        await trio.sleep(10)
+        assert first.payloads == numbered(5)
+        assert second.payloads == numbered(6, start=2)
+        second.finish(*range(len(second.unacknowledged)))
+
+
+async def test_what_was_acknowledged_out_of_order_is_not_published_twice(autojump_clock: MockClock) -> None:
+    first, second = FakeConnection(acknowledges=False), FakeConnection(acknowledges=False)
+    client = FakeClient(first, second)
+    async with open_bridge(client, outbound()) as running:
+        running.sources["out"].put(*numbered(4))
+        await wait_all_tasks_blocked()
+        first.finish(1, 3)
+        first.lose()
+        await trio.sleep(10)
+        assert second.payloads == [b"0", b"2"]
+        second.finish(0, 1)
+
+
+async def test_nothing_is_taken_from_the_app_without_a_connection(autojump_clock: MockClock) -> None:
+    client = FakeClient(ConnectFailed("no route"))
+    async with open_bridge(client, outbound()) as running:
+        running.sources["out"].put(*numbered(5))
+        await trio.sleep(100)
+        assert list(running.sources["out"].queue) == numbered(5)
+
+
+async def test_a_corrupt_envelope_is_logged_and_the_next_one_published(
+    caplog: pytest.LogCaptureFixture, autojump_clock: MockClock
+) -> None:
+    connection = FakeConnection()
+    client = FakeClient(connection)
+    async with open_bridge(client, outbound()) as running:
+        running.sources["out"].put(b"0", TransportError("lengths that can't be true"), b"1")
+        await wait_all_tasks_blocked()
+    assert connection.payloads == numbered(2)
+    assert "channel out: lengths that can't be true" in caplog.text
+
+
+async def test_a_stop_drains_what_is_queued(autojump_clock: MockClock) -> None:
+    connection = FakeConnection(acknowledges=False)
+    client = FakeClient(connection)
+    async with open_bridge(client, outbound(), max_inflight=2, drain_timeout=60) as running:
+        running.sources["out"].put(*numbered(5))
+        await wait_all_tasks_blocked()
+        assert connection.payloads == numbered(2)
+        running.stop.set()
+        await trio.sleep(1)
+        connection.finish(0, 1)
+        await trio.sleep(1)
+        connection.finish(2, 3)
+        await trio.sleep(1)
+        assert connection.payloads == numbered(5)
+        assert running.ended_at is None  # what is published is not yet acknowledged
+        connection.finish(4)
+        await wait_all_tasks_blocked()
+        assert [running.ended_at, connection.closed_at] == [3, 3]
+
+
+@pytest.mark.parametrize(
+    ("app_is_there", "level", "end"),
+    [
+        (True, logging.INFO, "they wait for the next gateway, as long as the app runs"),
+        (False, logging.WARNING, "they are lost"),
+    ],
+)
+async def test_the_drain_is_bounded_and_says_what_is_left(
+    app_is_there: bool,
+    level: int,
+    end: str,
+    caplog: pytest.LogCaptureFixture,
+    autojump_clock: MockClock,
+) -> None:
+    caplog.set_level(logging.INFO)
+    connection = FakeConnection(acknowledges=False)
+    client = FakeClient(connection)
+    async with open_bridge(client, outbound(), drain_timeout=1.5, max_inflight=3) as running:
+        running.sources["out"].put(*numbered(5))
+        running.sources["out"].has_writer = app_is_there
+        await trio.sleep(10)
+        connection.finish(1)  # behind one that is not
+        assert await running.stopped() == 11.5
+    told = [(record.levelno, record.getMessage()) for record in caplog.records if "stopped with" in record.msg]
+    text = f"channel out: stopped with 5 messages not acknowledged by the other side, 2 of them published: {end}"
+    assert told == [(level, text)]
+    assert running.health == [("Up", 0), ("Down (the gateway was stopped)", 11.5)]
+
+
+async def test_a_stop_without_a_connection_says_what_is_left(
+    caplog: pytest.LogCaptureFixture, autojump_clock: MockClock
+) -> None:
+    connection = FakeConnection(acknowledges=False)
+    client = FakeClient(connection, ConnectFailed("no route"))
+    async with open_bridge(client, outbound()) as running:
+        running.sources["out"].has_writer = False
+        running.sources["out"].put(*numbered(3))
+        await trio.sleep(1)
+        connection.lose()
+        await trio.sleep(10)
+    assert "channel out: stopped with 3 messages not acknowledged" in caplog.text
+
+
+async def test_a_drain_ends_when_its_session_is_lost(autojump_clock: MockClock) -> None:
+    connection = FakeConnection(acknowledges=False)
+    client = FakeClient(connection)
+    async with open_bridge(client, outbound(), drain_timeout=60) as running:
+        running.sources["out"].put(b"0")
+        await wait_all_tasks_blocked()
+        running.stop.set()
+        await trio.sleep(2)
+        connection.lose()
+        assert await running.stopped() == 2
+    assert client.connects == [0]
+
+
+async def test_what_the_broker_refuses_is_counted_and_shown_and_not_tried_again(
+    caplog: pytest.LogCaptureFixture, autojump_clock: MockClock
+) -> None:
+    first, second = FakeConnection(refusal="Quota exceeded"), FakeConnection()
+    client = FakeClient(first, second)
+    async with open_bridge(client, outbound()) as running:
+        running.sources["out"].put(*numbered(5))
+        await trio.sleep(1)
+        assert running.sources["out"].acknowledged == [1, 2, 3, 4, 5]
+        first.lose()
+        await trio.sleep(10)
+        assert second.published == []
+    shown = "Degraded (channel out: the other side refuses messages: Quota exceeded)"
+    assert running.health[:2] == [("Up", 0), (shown, 0)]
+    counts = [record.args[1] for record in caplog.records if isinstance(record.args, tuple) and "refused" in record.msg]
+    assert counts == [1, 2, 4]
+
+
+async def test_a_connection_may_set_a_lower_limit_and_numbers_that_are_left_out_count(
+    autojump_clock: MockClock,
+) -> None:
+    few, many = FakeConnection(acknowledges=False, most=3), FakeConnection(acknowledges=False, most=99)
+    client = FakeClient(few, many)
+    numbers = [1, 3, 4, 5, 6, 7, 8]  # the second was never sent
+    async with open_bridge(client, outbound(), max_inflight=5, drain_timeout=0.1) as running:
+        running.sources["out"].put(*[Envelope(b"%d" % number, Header(number, 0), "") for number in numbers])
+        await wait_all_tasks_blocked()
+        assert few.payloads == [b"1", b"3"], "closer together than 3"
+        few.lose()
+        await trio.sleep(10)
+        assert many.payloads == [b"1", b"3", b"4", b"5"], "the gateway's own limit is lower"
+        assert many.again == [b"1", b"3"]
+
+
+@pytest.mark.parametrize(
+    ("guarantee", "published"),
+    [
+        ("at most once", {b"fresh": 9, b"never": None}),
+        ("at least once", {b"fresh": 9, b"never": None}),
+        ("exactly once", {b"late": 1, b"fresh": 9, b"never": None}),  # it may be half done
+    ],
+)
+async def test_what_has_expired_is_done_with_except_where_it_may_be_half_done(
+    guarantee: Guarantee, published: dict[bytes, int | None], autojump_clock: MockClock
+) -> None:
+    now = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+
+    def sent(number: int, payload: bytes, ago: float, expiry: int | None) -> Envelope:
+        return Envelope(payload, Header(number, 0, now - int(ago * 1e9)), "", Metadata(message_expiry=expiry))
+
+    connection = FakeConnection()
+    async with open_bridge(FakeClient(connection, guarantee=guarantee), outbound()) as running:
+        source = running.sources["out"]
+        source.put(sent(1, b"late", 1000, 500), sent(2, b"fresh", 1.5, 10), sent(3, b"never", 1000, None))
+        await wait_all_tasks_blocked()
+        assert source.acknowledged == [1, 2, 3]
+    assert {e.payload: e.metadata.message_expiry for _, e in connection.published if e.metadata} == published

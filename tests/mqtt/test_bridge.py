@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,7 +11,7 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from taktora_trio import Backoff, ConfigError, Header, Metadata
+from taktora_trio import Backoff, Header, Metadata
 from taktora_trio.channels import Envelope
 from taktora_trio.connectors import reconnect
 from taktora_trio.connectors.mqtt.options import LastWill
@@ -20,32 +19,6 @@ from taktora_trio.connectors.mqtt.sessions.session import ConnectFailed, Connect
 from tests.mqtt.rig import Fake, FakeSession, Memory, Sink, inbound, open_bridge, outbound
 
 # Connecting
-
-
-async def test_unreachable_is_tried_again_with_backoff(fake: Fake, autojump_clock: MockClock) -> None:
-    session = FakeSession()
-    broker = fake(*[ConnectFailed("no route")] * 5, session)
-    async with open_bridge(outbound()) as running:
-        await trio.sleep(100)
-        assert broker.connects == [0, 1, 3, 7, 11, 15]
-        assert running.health == [("Up", 15)]
-
-
-@pytest.mark.parametrize(("lasted", "again_after"), [(7.9, 4), (8, 1)])
-async def test_the_backoff_starts_over_once_a_connection_has_stayed_up(
-    fake: Fake, lasted: float, again_after: float, autojump_clock: MockClock
-) -> None:
-    first, second = FakeSession(), FakeSession()
-    broker = fake(ConnectFailed("no route"), ConnectFailed("no route"), first, second)
-    lost = 3 + lasted
-    async with open_bridge(outbound()) as running:
-        await trio.sleep(lost)
-        first.lose()
-        await trio.sleep(10)
-        assert broker.connects == [0, 1, 3, lost + again_after]
-        assert running.health == [("Up", 3), ("Connecting", lost), ("Up", lost + again_after)]
-        assert first.closed_at == lost
-    assert running.health[3:] == [("Down (the gateway was stopped)", lost + 10)]
 
 
 @pytest.mark.parametrize("protocol", ["3.1.1", "5"])
@@ -62,52 +35,6 @@ async def test_two_clients_of_one_name_leave_each_other_more_and_more_time_and_a
     if protocol == "5":
         assert all("another client uses the client id 'one'" in line for line in told)
     assert any("the client id 'one'" in line for line in told)
-
-
-async def test_a_refused_login_is_down_and_tried_again_after_minutes(
-    fake: Fake, caplog: pytest.LogCaptureFixture, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(time, "time", lambda: 1_000_000_000 + trio.current_time())
-    monkeypatch.setattr(reconnect, "REFUSED", attrs.evolve(reconnect.REFUSED, jitter=0))
-    refused = ConnectRefused("the broker refused the login: Not authorized", 0x87)
-    session = FakeSession()
-    broker = fake(*[refused] * 5, session)
-    async with open_bridge(outbound()) as running:
-        await trio.sleep(100)
-        assert running.health == [
-            ("Down (the broker refused the login: Not authorized; next attempt at 2001-09-09 01:47:10 UTC)", 0),
-            ("Connecting", 30),
-            ("Down (the broker refused the login: Not authorized; next attempt at 2001-09-09 01:48:10 UTC)", 30),
-            ("Connecting", 90),
-            ("Down (the broker refused the login: Not authorized; next attempt at 2001-09-09 01:50:10 UTC)", 90),
-        ]
-        await trio.sleep(800)
-        assert broker.connects == [0, 30, 90, 210, 450, 750]
-        assert running.health[-1] == ("Up", 750)
-    assert [record.levelno for record in caplog.records if record.levelno > logging.INFO] == [logging.ERROR] * 5
-
-
-async def test_a_stop_does_not_wait_for_the_next_login(fake: Fake, autojump_clock: MockClock) -> None:
-    fake(ConnectRefused("refused", 0x87))
-    async with open_bridge(outbound()) as running:
-        await trio.sleep(7)
-        assert await running.stopped() == 7
-
-
-async def test_revived_it_is_tried_at_once_and_the_delays_start_over(fake: Fake, autojump_clock: MockClock) -> None:
-    refused, failed = ConnectRefused("refused", 0x87), ConnectFailed("no route")
-    broker = fake(refused, refused, *[failed] * 4)
-    async with open_bridge(outbound()) as running:
-        for _ in range(2):
-            await trio.sleep(5)
-            running.bridge.revive()
-        await trio.sleep(5)
-        assert broker.connects == [0, 5, 10, 11, 13]
-        running.bridge.revive()
-        await trio.sleep(0.5)
-        running.bridge.revive()
-        await trio.sleep(1.2)
-        assert broker.connects == [0, 5, 10, 11, 13, 15, 15.5, 16.5]
 
 
 async def test_a_refused_subscription_takes_down_its_channel_and_no_other(
@@ -186,65 +113,6 @@ async def test_lost_while_subscribing(fake: Fake, autojump_clock: MockClock) -> 
         await trio.sleep(10)
         assert broker.connects == [0, 1]
         assert running.health == [("Up", 1)]
-
-
-@pytest.mark.parametrize("answer", [None, ConnectFailed("no route")], ids=["hanging", "in the delay"])
-async def test_a_stop_while_connecting_is_at_once(
-    fake: Fake, answer: Exception | None, autojump_clock: MockClock
-) -> None:
-    fake(answer)
-    async with open_bridge(outbound(), reconnect=Backoff(initial=60, maximum=60)) as running:
-        await trio.sleep(7)
-        assert await running.stopped() == 7
-    assert running.health == [("Down (the gateway was stopped)", 7)]
-
-
-async def test_an_error_that_nobody_expects_is_the_end_of_that_connection_alone(
-    fake: Fake, caplog: pytest.LogCaptureFixture, autojump_clock: MockClock
-) -> None:
-    class Broken(FakeSession):
-        async def wait_until_lost(self) -> SessionLost:
-            await trio.sleep(1)
-            raise RuntimeError("out of a websocket")
-
-    broker = fake(ConfigError("no CA file"), ZeroDivisionError("x"), ZeroDivisionError("x"), Broken(), FakeSession())
-    async with open_bridge(outbound()) as running:
-        await trio.sleep(100)
-        assert broker.connects == [0, 1, 3, 7, 12]
-        assert running.health == [("Up", 7), ("Connecting", 8), ("Up", 12)]
-    told = [(record.getMessage(), bool(record.exc_info)) for record in caplog.records if record.levelno > logging.INFO]
-    assert told == [
-        ("mqtt: cannot reach mqtt://localhost:1883: no CA file; trying again in 1.0 s", False),
-        ("mqtt: the connection ended by an error: ZeroDivisionError: x", True),
-        ("mqtt: cannot reach mqtt://localhost:1883: ZeroDivisionError: x; trying again in 2.0 s", False),
-        ("mqtt: cannot reach mqtt://localhost:1883: ZeroDivisionError: x; trying again in 4.0 s", False),
-        ("mqtt: the connection ended by an error: RuntimeError: out of a websocket", True),
-        ("mqtt: lost mqtt://localhost:1883: RuntimeError: out of a websocket; trying again in 4.0 s", False),
-    ]
-
-
-@pytest.mark.parametrize("error", [ZeroDivisionError, MemoryError])
-async def test_an_error_of_a_pump_is_raised_even_out_of_a_session(
-    error: type[Exception], fake: Fake, autojump_clock: MockClock
-) -> None:
-    class Broken(Sink):
-        def send_nowait(self, *args: Any, **kwargs: Any) -> None:
-            raise error
-
-    broker = fake(FakeSession())
-
-    class Handing(FakeSession):
-        async def wait_until_lost(self) -> SessionLost:
-            assert broker.on_message is not None
-            await trio.sleep(1)
-            broker.on_message(Message("a", b""))
-            raise AssertionError
-
-    broker.answers = [Handing()]
-    with pytest.RaisesGroup(error, flatten_subgroups=True):
-        async with open_bridge(inbound("a", "a"), sinks={"a": Broken()}):
-            await trio.sleep(10)
-    assert broker.connects == [0]
 
 
 # Subscribing

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 import time
-from collections import Counter, deque
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -13,9 +12,8 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from taktora_trio import Header, Metadata, MqttRouting, Outbound
 from taktora_trio.channels import Envelope
-from taktora_trio.connectors.mqtt.sessions.session import ConnectFailed, Message, OnDone
+from taktora_trio.connectors.mqtt.sessions.session import Message
 from taktora_trio.connectors.mqtt.wire.limits import NO_LIMITS, BrokerLimits, limits_of
-from taktora_trio.errors import TransportError
 from tests.mqtt.rig import Fake, FakeSession, Memory, inbound, numbered, open_bridge, outbound
 
 
@@ -41,28 +39,6 @@ async def test_a_message_has_the_topic_qos_and_retain_of_its_routing(fake: Fake,
         running.sources["out"].put(b"x")
         await wait_all_tasks_blocked()
     assert session.published == [Message("a/b", b"x", 2, retained=True)]
-
-
-async def test_no_more_than_max_inflight_are_on_their_way(fake: Fake, autojump_clock: MockClock) -> None:
-    session = FakeSession(acknowledges=False)
-    fake(session)
-    async with open_bridge(outbound(), max_inflight=3) as running:
-        running.sources["out"].put(*numbered(10))
-        await wait_all_tasks_blocked()
-        assert session.payloads == numbered(3)
-        session.finish(1)  # what comes after an unacknowledged one still counts: order is kept by a queue
-        await wait_all_tasks_blocked()
-        assert session.payloads == numbered(3)
-        session.finish(0)
-        await wait_all_tasks_blocked()
-        assert session.payloads == numbered(5)
-        session.finish(2, 3, 4)
-        await wait_all_tasks_blocked()
-        assert session.payloads == numbered(8)
-        session.acknowledges = True
-        session.finish(5, 6, 7)
-        await wait_all_tasks_blocked()
-        assert session.payloads == numbered(10)
 
 
 @pytest.mark.parametrize(
@@ -92,178 +68,6 @@ async def test_channels_of_qos_2_share_what_the_broker_takes(
         await wait_all_tasks_blocked()
         assert Counter(message.topic[-1] for message in session.published) == parts
     assert ("2 channels of QoS 2" in caplog.text) == (limits.of_qos_2 == 1)
-
-
-async def test_work_that_does_not_move_is_named(fake: Fake, autojump_clock: MockClock) -> None:
-    session = FakeSession(acknowledges=False)
-    fake(ConnectFailed("no route"), session)
-    async with open_bridge(outbound(), max_inflight=4) as running:
-        source, stalled = running.sources["out"], running.bridge.stalled
-        source.put(b"0")
-        assert [stalled(), stalled()] == [None, None], "without a connection it can do nothing"
-        await trio.sleep(2)
-        assert [stalled(), stalled()] == [None, None], "all is published"
-        source.put(*numbered(100, start=1))
-        await wait_all_tasks_blocked()
-        assert [stalled(), stalled()] == [None, None], "as many are on their way as may be"
-        session.acknowledges = True
-        session.finish(0, 1, 2, 3)
-        await wait_all_tasks_blocked()
-        assert source.queue == deque()
-        source.queue.append(b"of which nobody was told")
-        assert [stalled(), stalled()] == [None, "mqtt: channel out: messages wait, and none is taken"]
-        source.put()
-        await wait_all_tasks_blocked()
-        assert stalled() is None
-
-
-async def test_a_channel_that_is_not_acknowledged_does_not_hold_up_another(
-    fake: Fake, autojump_clock: MockClock
-) -> None:
-    class Deaf(FakeSession):
-        def publish(self, message: Message, packet_id: int, on_done: OnDone) -> None:
-            super().publish(message, packet_id, on_done if message.topic == "topic/b" else lambda *_: None)
-
-    session = Deaf()
-    fake(session)
-    async with open_bridge(outbound("a"), outbound("b"), max_inflight=2) as running:
-        running.sources["a"].put(*numbered(5))
-        running.sources["b"].put(*numbered(5))
-        await wait_all_tasks_blocked()
-        assert [m.payload for m in session.published if m.topic == "topic/a"] == numbered(2)
-        assert [m.payload for m in session.published if m.topic == "topic/b"] == numbered(5)
-
-
-@pytest.mark.parametrize("acknowledges", [False, True], ids=["acknowledged later", "acknowledged at once"])
-async def test_what_was_not_acknowledged_is_published_first_on_the_next_session(
-    fake: Fake, acknowledges: bool, autojump_clock: MockClock
-) -> None:
-    first, second = FakeSession(acknowledges=False), FakeSession(acknowledges=acknowledges)
-    fake(first, second)
-    async with open_bridge(outbound()) as running:
-        running.sources["out"].put(*numbered(5))
-        await wait_all_tasks_blocked()
-        first.finish(0, 1)
-        first.lose()
-        await wait_all_tasks_blocked()
-        running.sources["out"].put(*numbered(3, start=5))
-        await trio.sleep(10)
-        assert first.payloads == numbered(5)
-        assert second.payloads == numbered(6, start=2)
-        second.finish(*range(len(second.unacknowledged)))
-
-
-async def test_what_was_acknowledged_out_of_order_is_not_published_twice(fake: Fake, autojump_clock: MockClock) -> None:
-    first, second = FakeSession(acknowledges=False), FakeSession(acknowledges=False)
-    fake(first, second)
-    async with open_bridge(outbound()) as running:
-        running.sources["out"].put(*numbered(4))
-        await wait_all_tasks_blocked()
-        first.finish(1, 3)
-        first.lose()
-        await trio.sleep(10)
-        assert second.payloads == [b"0", b"2"]
-        second.finish(0, 1)
-
-
-async def test_nothing_is_taken_from_the_app_without_a_connection(fake: Fake, autojump_clock: MockClock) -> None:
-    fake(ConnectFailed("no route"))
-    async with open_bridge(outbound()) as running:
-        running.sources["out"].put(*numbered(5))
-        await trio.sleep(100)
-        assert list(running.sources["out"].queue) == numbered(5)
-
-
-async def test_a_corrupt_envelope_is_logged_and_the_next_one_published(
-    fake: Fake, caplog: pytest.LogCaptureFixture, autojump_clock: MockClock
-) -> None:
-    session = FakeSession()
-    fake(session)
-    async with open_bridge(outbound()) as running:
-        running.sources["out"].put(b"0", TransportError("lengths that can't be true"), b"1")
-        await wait_all_tasks_blocked()
-    assert session.payloads == numbered(2)
-    assert "channel out: lengths that can't be true" in caplog.text
-
-
-# Stopping
-
-
-async def test_a_stop_drains_what_is_queued(fake: Fake, autojump_clock: MockClock) -> None:
-    session = FakeSession(acknowledges=False)
-    fake(session)
-    async with open_bridge(outbound(), max_inflight=2, drain_timeout=60) as running:
-        running.sources["out"].put(*numbered(5))
-        await wait_all_tasks_blocked()
-        assert session.payloads == numbered(2)
-        running.stop.set()
-        await trio.sleep(1)
-        session.finish(0, 1)
-        await trio.sleep(1)
-        session.finish(2, 3)
-        await trio.sleep(1)
-        assert session.payloads == numbered(5)
-        assert running.ended_at is None  # what is published is not yet acknowledged
-        session.finish(4)
-        await wait_all_tasks_blocked()
-        assert [running.ended_at, session.closed_at] == [3, 3]
-
-
-@pytest.mark.parametrize(
-    ("app_is_there", "level", "end"),
-    [
-        (True, logging.INFO, "they wait for the next gateway, as long as the app runs"),
-        (False, logging.WARNING, "they are lost"),
-    ],
-)
-async def test_the_drain_is_bounded_and_says_what_is_left(
-    app_is_there: bool,
-    level: int,
-    end: str,
-    fake: Fake,
-    caplog: pytest.LogCaptureFixture,
-    autojump_clock: MockClock,
-) -> None:
-    caplog.set_level(logging.INFO)
-    session = FakeSession(acknowledges=False)
-    fake(session)
-    async with open_bridge(outbound(), drain_timeout=1.5, max_inflight=3) as running:
-        running.sources["out"].put(*numbered(5))
-        running.sources["out"].has_writer = app_is_there
-        await trio.sleep(10)
-        session.finish(1)  # behind one that is not
-        assert await running.stopped() == 11.5
-    told = [(record.levelno, record.getMessage()) for record in caplog.records if "stopped with" in record.msg]
-    text = f"channel out: stopped with 5 messages not acknowledged by the other side, 2 of them published: {end}"
-    assert told == [(level, text)]
-    assert running.health == [("Up", 0), ("Down (the gateway was stopped)", 11.5)]
-
-
-async def test_a_stop_without_a_connection_says_what_is_left(
-    fake: Fake, caplog: pytest.LogCaptureFixture, autojump_clock: MockClock
-) -> None:
-    session = FakeSession(acknowledges=False)
-    fake(session, ConnectFailed("no route"))
-    async with open_bridge(outbound()) as running:
-        running.sources["out"].has_writer = False
-        running.sources["out"].put(*numbered(3))
-        await trio.sleep(1)
-        session.lose()
-        await trio.sleep(10)
-    assert "channel out: stopped with 3 messages not acknowledged" in caplog.text
-
-
-async def test_a_drain_ends_when_its_session_is_lost(fake: Fake, autojump_clock: MockClock) -> None:
-    session = FakeSession(acknowledges=False)
-    broker = fake(session)
-    async with open_bridge(outbound(), drain_timeout=60) as running:
-        running.sources["out"].put(b"0")
-        await wait_all_tasks_blocked()
-        running.stop.set()
-        await trio.sleep(2)
-        session.lose()
-        assert await running.stopped() == 2
-    assert broker.connects == [0]
 
 
 # Message expiry
@@ -306,27 +110,6 @@ async def test_a_message_is_published_with_what_is_left_of_its_life(
         assert source.acknowledged[-1] == 6, "what has expired is done with"
     told = [record.args for record in caplog.records if "expired" in record.msg]
     assert told == ([] if qos == 2 else [("out", 1), ("out", 2)])
-
-
-# Refusals
-
-
-async def test_what_the_broker_refuses_is_counted_and_shown_and_not_tried_again(
-    fake: Fake, caplog: pytest.LogCaptureFixture, autojump_clock: MockClock
-) -> None:
-    first, second = FakeSession(refusal="Quota exceeded"), FakeSession()
-    fake(first, second)
-    async with open_bridge(outbound()) as running:
-        running.sources["out"].put(*numbered(5))
-        await trio.sleep(1)
-        assert running.sources["out"].acknowledged == [1, 2, 3, 4, 5]
-        first.lose()
-        await trio.sleep(10)
-        assert second.published == []
-    shown = "Degraded (channel out: the other side refuses messages: Quota exceeded)"
-    assert running.health[:2] == [("Up", 0), (shown, 0)]
-    counts = [record.args[1] for record in caplog.records if isinstance(record.args, tuple) and "refused" in record.msg]
-    assert counts == [1, 2, 4]
 
 
 # Packet identifiers

@@ -12,79 +12,9 @@ from trio.testing import MockClock
 
 from taktora_trio import Backoff, MqttRouting, Outbound
 from taktora_trio.connectors.mqtt.sessions.session import ConnectFailed, Message, OnDone, Session, SessionLost
-from taktora_trio.connectors.poison import QUIET, SOON, Alone, Suspicion, after_loss, after_trial, in_order
+from taktora_trio.connectors.poison import QUIET, SOON
 from tests.connectors.rig import RunningBridge
 from tests.mqtt.rig import Fake, FakeSession, inbound, numbered, open_bridge, outbound
-
-# The decision
-
-ALONE = Alone("a", 7, 0.1, others_pass=True)
-UNSURE = Alone("a", 7, 0.1, others_pass=False)
-
-
-@pytest.mark.parametrize(
-    ("losses", "trial"),
-    [
-        ([({"a": 1}, 9.0), ({"a": 1}, 0.1), ({"a": 1}, 0.1)], True),  # for how long the first one was up is no matter
-        ([({"a": 1}, 0.1), ({"a": 1}, 0.1)], False),
-        ([({"a": 1}, 0.1), ({"a": 1}, SOON), ({"a": 1}, 0.1)], False),  # not right behind it
-        ([({"a": 1}, 0.1), ({"a": 1}, 0.1), ({"a": 2}, 0.1)], False),  # another message
-        ([({"a": 1}, 0.1), ({}, 0.1), ({"a": 1}, 0.1)], False),
-        ([({"a": 1, "b": 1}, 0.1), ({"a": 2, "b": 1}, 0.1), ({"a": 3, "b": 1}, 0.1)], True),
-        ([({}, 0.1)] * 9, False),
-    ],
-)
-def test_some_losses_in_a_row_right_behind_the_same_message_bring_a_trial(
-    losses: list[tuple[dict[str, int], float]], trial: bool
-) -> None:
-    suspicion = Suspicion()
-    for heads, uptime in losses:
-        suspicion = after_loss(suspicion, heads, uptime, silent=False)
-    assert suspicion.trial == trial
-
-
-def test_a_broker_that_falls_silent_has_not_ended_the_connection() -> None:
-    suspicion = Suspicion({"a": (1, 2)})
-    assert after_loss(suspicion, {"a": 1}, 0.1, silent=True) == Suspicion()
-    assert after_trial(Suspicion(trial=True), ALONE, silent=True) == (Suspicion(), False)
-
-
-@pytest.mark.parametrize(
-    ("before", "alone", "after", "guilty"),
-    [
-        (Suspicion(trial=True), ALONE, Suspicion(trial=True), True),
-        (Suspicion(trial=True), Alone("a", 7, SOON, others_pass=True), Suspicion(), False),
-        (Suspicion(trial=True), UNSURE, Suspicion(trial=True, suspect=("a", 7)), False),
-        # In the second trial the others come first. If they pass, it is guilty; the broker may take nothing at all.
-        (Suspicion(trial=True, suspect=("a", 7)), ALONE, Suspicion(trial=True), True),
-        (Suspicion(trial=True, suspect=("a", 7)), UNSURE, Suspicion(), False),
-    ],
-)
-def test_what_a_trial_comes_to(before: Suspicion, alone: Alone, after: Suspicion, guilty: bool) -> None:
-    assert after_trial(before, alone, silent=False) == (after, guilty)
-
-
-@pytest.mark.parametrize(
-    ("unfinished", "suspect", "others_pass", "order"),
-    [
-        ("a1 a2 b1 b2", None, False, "a1 a2 b1 b2"),
-        ("a1 a2 b1 b2", "a1", False, "b1 b2 a1 a2"),
-        ("a1 a2 a3", "a1", False, "a2 a1 a3"),
-        ("a1 a2 a3", "a1", True, "a1 a2 a3"),
-        ("a1", "a1", False, "a1"),
-        ("a2 a3", "a1", False, "a2 a3"),  # it has been acknowledged meanwhile
-    ],
-)
-def test_in_a_trial_others_come_before_the_suspect(
-    unfinished: str, suspect: str | None, others_pass: bool, order: str
-) -> None:
-    def read(text: str) -> list[tuple[str, int]]:
-        return [(word[0], int(word[1])) for word in text.split()]
-
-    assert in_order(read(unfinished), read(suspect)[0] if suspect else None, others_pass=others_pass) == read(order)
-
-
-# The bridge
 
 FAST = Backoff(initial=0.1, maximum=0.1, jitter=0)
 

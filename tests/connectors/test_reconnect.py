@@ -5,25 +5,19 @@ from __future__ import annotations
 import pytest
 
 from taktora_trio import Backoff
-from taktora_trio.connectors.mqtt.client import hint_of_client_id
-from taktora_trio.connectors.mqtt.sessions.session import ConnectFailed, ConnectRefused, SessionLost
-from taktora_trio.connectors.mqtt.wire.reasons import PERMANENT
+from taktora_trio.connectors.connection import ConnectFailed, ConnectionLost, ConnectRefused
 from taktora_trio.connectors.reconnect import History, Retry, after
 
 BACKOFF = Backoff(initial=1, maximum=100, factor=2, jitter=0.5)
-LOST = SessionLost("reset")
+LOST = ConnectionLost("reset")
 
 
 def middle() -> float:
     return 0.5
 
 
-def hint(failure: Exception, losses: int) -> str:
-    return hint_of_client_id(failure, losses, "me")
-
-
 def decide(history: History, failure: Exception, uptime: float | None = None) -> tuple[History, Retry]:
-    return after(history, failure, uptime, BACKOFF, hint, middle)
+    return after(history, failure, uptime, BACKOFF, random=middle)
 
 
 @pytest.mark.parametrize(
@@ -40,10 +34,10 @@ def decide(history: History, failure: Exception, uptime: float | None = None) ->
         (LOST, 200.0, History(20), History(1, 0, 1), 1),
         (LOST, None, History(3), History(4), 8),  # before it was subscribed
         # Refused until something is changed: long delays, and never sooner than the others.
-        (ConnectRefused("x", 0x86), None, History(), History(1, 1), 30),
-        (ConnectRefused("x", 0x86), None, History(1, 1), History(2, 2), 60),
-        (ConnectRefused("x", 0x86), None, History(4, 4), History(5, 5), 300),
-        (ConnectRefused("x", 0x86), None, History(6, 0), History(7, 1), 64),
+        (ConnectRefused("x"), None, History(), History(1, 1), 30),
+        (ConnectRefused("x"), None, History(1, 1), History(2, 2), 60),
+        (ConnectRefused("x"), None, History(4, 4), History(5, 5), 300),
+        (ConnectRefused("x"), None, History(6, 0), History(7, 1), 64),
         (ConnectFailed("x"), None, History(5, 5), History(6, 0), 32),
     ],
 )
@@ -63,27 +57,6 @@ def test_delays_are_spread(random: float, first: float, refused: float) -> None:
     )
 
 
-@pytest.mark.parametrize(
-    ("failure", "losses", "reason"),
-    [
-        (SessionLost("ended", 0x8E), 0, "ended: another client uses the client id 'me'"),
-        (LOST, 1, "reset"),
-        (
-            LOST,
-            2,
-            "reset: soon after it began, 3 times in a row; does another client use the client id 'me', or does the"
-            " broker not take what is published?",
-        ),
-        (SessionLost("ended", 0x97), 5, "ended"),
-        (SessionLost("silent", silent=True), 5, "silent"),
-        (ConnectFailed("no route"), 5, "no route"),
-        (ZeroDivisionError(), 5, "ZeroDivisionError"),
-    ],
-)
-def test_a_client_id_that_is_taken_over_is_named_and_else_guessed(failure: Exception, losses: int, reason: str) -> None:
-    assert decide(History(losses, 0, losses), failure, 0)[1].reason == reason
-
-
 def test_a_series_of_losses_is_broken_by_a_connection_that_stayed_up_or_never_came_up() -> None:
     history = History()
     for uptime in (0, 0, 100):
@@ -92,11 +65,13 @@ def test_a_series_of_losses_is_broken_by_a_connection_that_stayed_up_or_never_ca
     assert decide(history, ConnectFailed("x"))[0].losses == 0
 
 
-@pytest.mark.parametrize("code", [0x80, 0x83, 0x88, 0x89, 0x8A, 0x97, 0x9C, 0x9D, 0x9F])
-def test_what_passes_is_not_permanent(code: int) -> None:
-    assert code not in PERMANENT
+def test_a_protocol_may_name_a_cause() -> None:
+    asked: list[tuple[Exception, int]] = []
 
+    def hint(failure: Exception, losses: int) -> str:
+        asked.append((failure, losses))
+        return "another client"
 
-@pytest.mark.parametrize("code", [0x84, 0x85, 0x86, 0x87, 0x8C, 0x90, 0x95, 0x99, 0x9A, 0x9B])
-def test_what_is_for_somebody_to_change_is(code: int) -> None:
-    assert code in PERMANENT
+    _, retry = after(History(losses=2), LOST, 0, BACKOFF, hint)
+    assert retry.reason == "reset: another client"
+    assert asked == [(LOST, 3)]
