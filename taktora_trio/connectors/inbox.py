@@ -13,7 +13,7 @@ import trio
 
 from taktora_trio.channels import ChannelDescriptor
 from taktora_trio.connectors.connection import Connection, Incoming
-from taktora_trio.errors import BackPressure, PayloadOverflow, is_telling
+from taktora_trio.errors import BackPressure, MessageError, PayloadOverflow, is_telling
 from taktora_trio.escaping import escaped
 from taktora_trio.executor import Context, Executor, when
 from taktora_trio.health import HealthBoard
@@ -120,8 +120,8 @@ class Inbox:
             )
         except BackPressure:
             return False
-        except PayloadOverflow as exc:
-            self._discard_oversized(delivery, message, exc)
+        except MessageError as exc:
+            self._discard_unfit(delivery, message, exc)
         return True
 
     def _keep(self, message: Incoming, waiting: list[_Delivery]) -> None:
@@ -167,8 +167,8 @@ class Inbox:
                 metadata=message.metadata,
                 retained=message.retained,
             )
-        except PayloadOverflow as exc:
-            self._discard_oversized(delivery, message, exc)
+        except MessageError as exc:
+            self._discard_unfit(delivery, message, exc)
 
     def _acknowledge(self, message: Incoming) -> None:
         if self._connection is not None:
@@ -200,8 +200,9 @@ class Inbox:
             )
         self._health.degrade(self._name, self._stray, DEGRADED_FOR)
 
-    def _discard_oversized(self, delivery: _Delivery, message: Incoming, exc: PayloadOverflow) -> None:
-        self._discard(delivery, f"a message on '{escaped(message.topic)}' is too large: {exc}")
+    def _discard_unfit(self, delivery: _Delivery, message: Incoming, exc: MessageError) -> None:
+        why = "is too large" if isinstance(exc, PayloadOverflow) else "can't be carried"
+        self._discard(delivery, f"a message on '{escaped(message.topic)}' {why}: {escaped(str(exc))}")
 
     def _discard(self, delivery: _Delivery, reason: str) -> None:
         self.discarded += 1

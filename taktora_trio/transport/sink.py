@@ -10,7 +10,7 @@ import iceoryx2 as iox2
 import trio
 
 from taktora_trio.channels import Metadata
-from taktora_trio.errors import BackPressure
+from taktora_trio.errors import BackPressure, CodecError
 from taktora_trio.health import FULL_FOR
 from taktora_trio.transport.envelope import CORRELATION_FIELD, pack_metadata
 from taktora_trio.transport.ports import EnvelopePublisher, open_envelope_publisher
@@ -50,13 +50,17 @@ class PayloadSink:
         """Hand over a payload, its topic where the routing is a pattern, and what was said about it.
 
         Metadata, and a correlation id of more than 42 bytes, are left out where the channel sets no room aside for
-        them; the first such id is logged. Raises `BackPressure` if the window is full, and `PayloadOverflow` if
-        something is larger than the channel's limits.
+        them; the first such id is logged. Raises `BackPressure` if the window is full, and `MessageError` for what
+        can't be encoded or is larger than the channel's limits (`PayloadOverflow`).
         """
         packed = b"" if metadata is None or not self._port.spec.metadata_space else pack_metadata(metadata)
         if len(correlation_id) > CORRELATION_FIELD:
             correlation_id = self._fitting(correlation_id)
-        if not self._port.send(payload, topic.encode(), packed, correlation_id, retained):
+        try:
+            encoded_topic = topic.encode()
+        except UnicodeEncodeError as exc:
+            raise CodecError(f"the topic can't be encoded: {exc}") from exc
+        if not self._port.send(payload, encoded_topic, packed, correlation_id, retained):
             self._tell_full()
             raise BackPressure(f"{self._port.spec.name} is full")
 

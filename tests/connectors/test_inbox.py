@@ -11,7 +11,7 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from taktora_trio import Inbound, Metadata
+from taktora_trio import CodecError, Inbound, Metadata
 from taktora_trio.connectors.connection import Incoming
 from taktora_trio.connectors.inbox import MESSAGE_OVERHEAD, Inbox
 from taktora_trio.executor import Executor
@@ -140,6 +140,31 @@ async def test_an_oversized_message_is_discarded_counted_and_shown_and_the_next_
         await trio.sleep(100)
         assert health == [("Degraded (channel in0 discards inbound messages)", 0.0), ("Up", 5.0)]
     assert "a message on 'topic/x' is too large: 101 bytes" in caplog.text
+
+
+class Picky(Sink):
+    """A sink that can't encode every message."""
+
+    def send_nowait(self, value: bytes, **more: Any) -> None:
+        if value.startswith(b"bad"):
+            raise CodecError("the metadata can't be encoded:\n5")
+        super().send_nowait(value, **more)
+
+
+@pytest.mark.parametrize("window", [10, 1], ids=["with room", "through the backlog"])
+async def test_one_that_cannot_be_carried_is_discarded_as_well(
+    window: int, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    sink = Picky(window=window)
+    async with open_inbox(sink) as (inbox, _):
+        deliver(inbox, [b"0", b"bad", b"1", b"2"])
+        arrived = []
+        for _ in range(5):
+            arrived += sink.take()
+            await wait_all_tasks_blocked()
+        assert arrived == numbered(3)
+        assert inbox.discarded == 1
+    assert "a message on 'topic/x' can't be carried: the metadata can't be encoded:\\n5" in caplog.text
 
 
 async def test_a_message_that_no_channel_is_for_is_counted_and_shown(

@@ -6,7 +6,7 @@ import pytest
 import trio
 import trio.testing
 
-from taktora_trio import Envelope, JsonCodec, Metadata, RawCodec
+from taktora_trio import CodecError, Envelope, JsonCodec, Metadata, RawCodec
 from taktora_trio.transport.domain import Domain
 from taktora_trio.transport.ports import open_envelope_publisher
 from taktora_trio.transport.sink import open_sink
@@ -100,3 +100,19 @@ async def test_the_gateway_leaves_out_what_a_channel_wants_none_of(domain: Domai
     ):
         await sink.send(b"x", metadata=METADATA)
         assert source.receive_nowait().metadata is None
+
+
+async def test_a_sink_refuses_what_cannot_be_encoded_and_sends_the_next(domain: Domain) -> None:
+    connector, spec = declare(bytes, RawCodec(), max_metadata=100)
+    async with (
+        open_domain(domain, connector) as node,
+        open_sink(node, spec) as sink,
+        open_source(node, spec, "t") as source,
+    ):
+        for _ in range(20):  # none costs a loan
+            with pytest.raises(CodecError, match="topic can't be encoded"):
+                sink.send_nowait(b"x", topic="\ud800")
+            with pytest.raises(CodecError, match="metadata can't be encoded"):
+                await sink.send(b"x", metadata=Metadata(content_type=5))  # type: ignore[arg-type]
+        sink.send_nowait(b"fine")
+        assert source.receive_nowait().payload == b"fine"
