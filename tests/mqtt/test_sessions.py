@@ -159,6 +159,20 @@ async def test_retained_messages_come_with_the_subscription(rig: Rig) -> None:
         assert (message.topic, message.payload, message.retained) == ("test/kept", b"kept", True)
 
 
+async def test_a_retained_message_is_news_to_who_has_subscribed_and_an_empty_one_ends_it(rig: Rig) -> None:
+    inbox, later = Inbox(), Inbox()
+    async with rig.open(inbox.put.send_nowait) as session:
+        await session.subscribe({"test/+": 0})
+        session.publish(Message("test/kept", b"kept", 1, retained=True), 1, ignore)
+        session.publish(Message("test/kept", b"", 1, retained=True), 2, ignore)
+        messages = await inbox.take(2)
+        assert [(message.payload, message.retained) for message in messages] == [(b"kept", False), (b"", False)]
+        async with rig.open(later.put.send_nowait) as subscriber:
+            await subscriber.subscribe({"test/+": 0})
+            await settle(rig, subscriber)
+        assert later.is_empty()
+
+
 async def test_with_mqtt_5_retained_messages_come_once_in_a_session(rig: Rig) -> None:
     inbox = Inbox()
     async with rig.open(inbox.put.send_nowait, **PERSISTENT) as session:

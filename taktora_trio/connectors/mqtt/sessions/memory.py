@@ -100,8 +100,12 @@ class MemoryBroker:
         return cls._brokers[host, port]
 
     def deliver(self, message: Message) -> None:
+        """Hand a message to all who have subscribed to its topic; of a shared subscription to one, in turn."""
         if message.retained:
-            self.retained[message.topic] = message
+            self.retained.pop(message.topic, None)
+            if message.payload:  # without one, what was retained is gone (section 3.3.1.3)
+                self.retained[message.topic] = message
+            message = msgspec.structs.replace(message, retained=False)  # it is news to whoever has subscribed already
         connected = {id(session.client): session for session in self.sessions}
         clients = [session.client for session in self.sessions]
         clients += [client for client in self.kept.values() if id(client) not in connected]
