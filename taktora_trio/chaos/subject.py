@@ -14,6 +14,7 @@ from typing import Literal, TypeAlias
 import trio
 
 from taktora_trio.chaos.processes import Process, descendants, wait_until_gone
+from taktora_trio.processes.lines import read_lines
 from taktora_trio.transport.domain import Domain
 
 __all__ = ["Half", "Subject", "open_subject"]
@@ -72,12 +73,9 @@ class Subject:
     async def read_log(self) -> None:
         """Serve: keep the last lines, so that the process is never held up by what it has to say."""
         assert self.process.stderr is not None
-        rest = b""
-        async for chunk in self.process.stderr:
-            self.stderr_bytes += len(chunk)
-            *lines, rest = (rest + chunk).split(b"\n")
-            self.last_lines.extend(line[:_LINE_LIMIT].decode(errors="replace") for line in lines)
-            rest = rest[:_LINE_LIMIT]
+        async for line in read_lines(self.process.stderr):
+            self.stderr_bytes += len(line)
+            self.last_lines.append(line[:_LINE_LIMIT].decode(errors="replace"))
 
     async def _end(self) -> None:
         """End it politely, else by force, and what it has started with it."""

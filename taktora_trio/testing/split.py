@@ -12,7 +12,9 @@ import uuid
 from collections.abc import AsyncIterator
 
 import trio
+from trio_util import RepeatedEvent
 
+from taktora_trio.processes.lines import read_lines
 from taktora_trio.testing.rig import Echo
 
 __all__ = ["SplitRun", "open_split"]
@@ -27,7 +29,7 @@ class SplitRun:
         self.process = process
         self._gateways: list[int] = []
         self._lines: list[str] = []
-        self._news = trio.Event()
+        self._news = RepeatedEvent()
 
     async def gateway(self, incarnation: int) -> int:
         """Wait until that gateway was started, and return its process id."""
@@ -45,17 +47,13 @@ class SplitRun:
 
     async def _read(self) -> None:
         assert self.process.stderr is not None
-        rest = b""
-        async for chunk in self.process.stderr:
-            *lines, rest = (rest + chunk).split(b"\n")
-            for line in lines:
-                self._lines.append(line.decode(errors="replace"))
-                with contextlib.suppress(ValueError, KeyError):
-                    said = json.loads(line)["message"]
-                    if said.startswith("gateway: started, pid "):
-                        self._gateways.append(int(said.rpartition(" ")[2]))
-            self._news.set()
-            self._news = trio.Event()
+        async for line in read_lines(self.process.stderr):
+            self._lines.append(line.decode(errors="replace"))
+            with contextlib.suppress(ValueError, KeyError):
+                said = json.loads(line)["message"]
+                if said.startswith("gateway: started, pid "):
+                    self._gateways.append(int(said.rpartition(" ")[2]))
+                    self._news.set()
 
 
 @contextlib.asynccontextmanager
