@@ -11,7 +11,7 @@ import paho.mqtt.client as paho
 import trio
 from paho.mqtt.enums import CallbackAPIVersion
 
-from taktora_trio.connectors.mqtt.sessions.session import Message
+from taktora_trio.connectors.mqtt.wire.message import Message
 
 
 class Client:

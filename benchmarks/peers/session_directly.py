@@ -26,8 +26,9 @@ from benchmarks.peers.control import (
 from taktora_trio import MqttOptions
 from taktora_trio.connectors.mqtt.options import BrokerAddress
 from taktora_trio.connectors.mqtt.sessions import open_session
-from taktora_trio.connectors.mqtt.sessions.session import Message, Session
+from taktora_trio.connectors.mqtt.sessions.session import Session
 from taktora_trio.connectors.mqtt.topics import FilterTree
+from taktora_trio.connectors.mqtt.wire.message import Message
 from taktora_trio.processes.lines import read_lines
 
 __all__: list[str] = []

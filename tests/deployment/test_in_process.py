@@ -29,7 +29,7 @@ from taktora_trio import (
 from taktora_trio.connectors.base import GatewayChannels
 from taktora_trio.connectors.connection import Client, Connection, OnMessage
 from taktora_trio.connectors.mqtt.sessions.memory import MemoryBroker
-from taktora_trio.connectors.mqtt.sessions.session import Message
+from taktora_trio.connectors.mqtt.wire.message import Message
 from taktora_trio.runners.scripts.in_process import run_in_process
 from taktora_trio.transport.domain import Domain
 from tests.beside import run_beside

@@ -21,7 +21,8 @@ from taktora_trio import (
 from taktora_trio.channels import ChannelDescriptor
 from taktora_trio.connectors.mqtt.sessions.client_state import ClientState
 from taktora_trio.connectors.mqtt.sessions.memory import MemoryBroker
-from taktora_trio.connectors.mqtt.sessions.session import Message, OnDone, OnMessage, Session, SessionLost
+from taktora_trio.connectors.mqtt.sessions.session import Session, SessionLost
+from taktora_trio.connectors.mqtt.wire.message import Message, OnDone, OnMessage
 from tests.connectors.rig import BACKOFF, RunningBridge, Sink, Source, numbered, serve_connector
 
 __all__ = ["Sink", "Source", "numbered"]  # of tests/connectors, for the tests here

@@ -15,8 +15,9 @@ from trio.testing import MockClock, lockstep_stream_pair
 from taktora_trio.connectors.mqtt.options import MqttOptions
 from taktora_trio.connectors.mqtt.sessions import native, open_session, paho_driver
 from taktora_trio.connectors.mqtt.sessions.native import NativeSession
-from taktora_trio.connectors.mqtt.sessions.session import Message, Session
+from taktora_trio.connectors.mqtt.sessions.session import Session
 from taktora_trio.connectors.mqtt.wire import packets
+from taktora_trio.connectors.mqtt.wire.message import Message
 from taktora_trio.connectors.mqtt.wire.state import SessionState
 from tests.mqtt.test_engine import CONNACK, VERSIONS, Client, publish
 

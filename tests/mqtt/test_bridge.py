@@ -15,7 +15,8 @@ from taktora_trio import Backoff, Header, Metadata
 from taktora_trio.channels import Envelope
 from taktora_trio.connectors import reconnect
 from taktora_trio.connectors.mqtt.options import LastWill
-from taktora_trio.connectors.mqtt.sessions.session import ConnectFailed, ConnectRefused, Message, OnDone, SessionLost
+from taktora_trio.connectors.mqtt.sessions.session import ConnectFailed, ConnectRefused, SessionLost
+from taktora_trio.connectors.mqtt.wire.message import Message, OnDone
 from tests.mqtt.rig import Fake, FakeSession, Memory, Sink, inbound, open_bridge, outbound
 
 # Connecting

@@ -16,7 +16,8 @@ from taktora_trio.connectors.mqtt.options import MqttOptions
 from taktora_trio.connectors.mqtt.sessions import open_session
 from taktora_trio.connectors.mqtt.sessions.client_state import ClientState
 from taktora_trio.connectors.mqtt.sessions.endpoints import Endpoint, EndpointOrder, open_any, open_socket
-from taktora_trio.connectors.mqtt.sessions.session import ConnectFailed, ConnectRefused, Message
+from taktora_trio.connectors.mqtt.sessions.session import ConnectFailed, ConnectRefused
+from taktora_trio.connectors.mqtt.wire.message import Message
 from tests.brokers.hostile import HostileBroker, Peer, Script
 from tests.brokers.packets import CONNACK, PINGREQ, packet
 from tests.mosquitto import free_port

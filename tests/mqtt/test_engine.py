@@ -10,9 +10,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from taktora_trio.channels import Metadata
-from taktora_trio.connectors.mqtt.sessions.session import Message
 from taktora_trio.connectors.mqtt.wire import packets
 from taktora_trio.connectors.mqtt.wire.engine import Disconnected, Engine
+from taktora_trio.connectors.mqtt.wire.message import Message
 from taktora_trio.connectors.mqtt.wire.packets import Malformed
 from taktora_trio.connectors.mqtt.wire.reasons import TAKEN_OVER
 from taktora_trio.connectors.mqtt.wire.state import SessionState

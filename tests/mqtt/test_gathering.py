@@ -12,7 +12,7 @@ from trio.testing import MockClock, memory_stream_pair
 
 from taktora_trio.connectors.mqtt.options import MqttOptions
 from taktora_trio.connectors.mqtt.sessions.native import NativeSession
-from taktora_trio.connectors.mqtt.sessions.session import Message
+from taktora_trio.connectors.mqtt.wire.message import Message
 from taktora_trio.connectors.mqtt.wire.state import SessionState
 
 LONG = 0.001  # seconds: no answer is left unread for longer

@@ -8,7 +8,7 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from taktora_trio.connectors.mqtt.sessions.session import Message
+from taktora_trio.connectors.mqtt.wire.message import Message
 from tests.mqtt.rig import Memory, Sink, inbound, numbered, open_bridge
 
 

@@ -10,8 +10,8 @@ import trio
 from taktora_trio.channels import Metadata
 from taktora_trio.connectors.mqtt.options import MqttOptions
 from taktora_trio.connectors.mqtt.sessions import open_session
-from taktora_trio.connectors.mqtt.sessions.session import Message
 from taktora_trio.connectors.mqtt.wire.limits import BrokerLimits
+from taktora_trio.connectors.mqtt.wire.message import Message
 from tests.brokers.hostile import Peer, open_hostile_broker
 from tests.brokers.packets import CONNACK, PINGREQ, PUBACK, PUBLISH, SUBSCRIBE, packet
 

@@ -12,8 +12,8 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from taktora_trio import Header, Metadata, MqttRouting, Outbound
 from taktora_trio.channels import Envelope
-from taktora_trio.connectors.mqtt.sessions.session import Message
 from taktora_trio.connectors.mqtt.wire.limits import NO_LIMITS, BrokerLimits, limits_of
+from taktora_trio.connectors.mqtt.wire.message import Message
 from tests.mqtt.rig import Fake, FakeSession, Memory, inbound, numbered, open_bridge, outbound
 
 

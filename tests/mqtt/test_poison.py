@@ -11,7 +11,8 @@ import trio
 from trio.testing import MockClock
 
 from taktora_trio import Backoff, MqttRouting, Outbound
-from taktora_trio.connectors.mqtt.sessions.session import ConnectFailed, Message, OnDone, Session, SessionLost
+from taktora_trio.connectors.mqtt.sessions.session import ConnectFailed, Session, SessionLost
+from taktora_trio.connectors.mqtt.wire.message import Message, OnDone
 from taktora_trio.connectors.poison import QUIET, SOON
 from tests.connectors.rig import RunningBridge
 from tests.mqtt.rig import Fake, FakeSession, inbound, numbered, open_bridge, outbound

@@ -22,14 +22,8 @@ from taktora_trio.connectors.mqtt.options import LastWill, MqttOptions
 from taktora_trio.connectors.mqtt.sessions import open_session
 from taktora_trio.connectors.mqtt.sessions.client_state import ClientState
 from taktora_trio.connectors.mqtt.sessions.memory import MemoryBroker
-from taktora_trio.connectors.mqtt.sessions.session import (
-    ConnectFailed,
-    ConnectRefused,
-    Message,
-    OnMessage,
-    Session,
-    SessionLost,
-)
+from taktora_trio.connectors.mqtt.sessions.session import ConnectFailed, ConnectRefused, Session, SessionLost
+from taktora_trio.connectors.mqtt.wire.message import Message, OnMessage
 from taktora_trio.connectors.mqtt.wire.reasons import reason_name
 from taktora_trio.errors import leaves
 from tests.brokers.hostile import Peer, Script, open_hostile_broker

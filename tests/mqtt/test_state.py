@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taktora_trio.connectors.mqtt.sessions.session import Message
+from taktora_trio.connectors.mqtt.wire.message import Message
 from taktora_trio.connectors.mqtt.wire.state import SessionState
 
 

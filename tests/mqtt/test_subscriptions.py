@@ -13,8 +13,8 @@ from taktora_trio.connectors.mqtt.filters import ChannelFilters
 from taktora_trio.connectors.mqtt.options import MqttOptions
 from taktora_trio.connectors.mqtt.record import SubscriptionRecord
 from taktora_trio.connectors.mqtt.sessions import open_session
-from taktora_trio.connectors.mqtt.sessions.session import Message
 from taktora_trio.connectors.mqtt.subscriptions import Subscriptions
+from taktora_trio.connectors.mqtt.wire.message import Message
 from tests.client import open_client
 from tests.mosquitto import Mosquitto
 from tests.mqtt.rig import FakeSession, inbound, open_bridge, outbound

@@ -22,7 +22,8 @@ from websockets.typing import Subprotocol
 from taktora_trio.connectors.mqtt.options import MqttOptions
 from taktora_trio.connectors.mqtt.sessions import open_session
 from taktora_trio.connectors.mqtt.sessions.native import NativeSession
-from taktora_trio.connectors.mqtt.sessions.session import ConnectFailed, Message
+from taktora_trio.connectors.mqtt.sessions.session import ConnectFailed
+from taktora_trio.connectors.mqtt.wire.message import Message
 from tests.mosquitto import Mosquitto, free_port, open_mosquitto
 
 SESSIONS = pytest.mark.parametrize("session", ["native", "aiomqtt"])

@@ -9,8 +9,9 @@ from taktora_trio.channels import Envelope
 from taktora_trio.connectors.connection import Connection, Incoming, OnDone
 from taktora_trio.connectors.mqtt.outbound import OutboundChannel
 from taktora_trio.connectors.mqtt.presence import Presence
-from taktora_trio.connectors.mqtt.sessions.session import Message, Session, SessionLost
+from taktora_trio.connectors.mqtt.sessions.session import Session, SessionLost
 from taktora_trio.connectors.mqtt.subscriptions import Subscriptions
+from taktora_trio.connectors.mqtt.wire.message import Message
 
 __all__ = ["MqttConnection"]
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from taktora_trio.channels import Header
-from taktora_trio.connectors.mqtt.sessions.session import Message, OnDone, Session
+from taktora_trio.connectors.mqtt.sessions.session import Session
+from taktora_trio.connectors.mqtt.wire.message import Message, OnDone
 
 if TYPE_CHECKING:
     from taktora_trio.transport.source import PayloadSource

@@ -10,7 +10,8 @@ from taktora_trio.connectors.mqtt.options import MqttOptions
 from taktora_trio.connectors.mqtt.presence import UP
 from taktora_trio.connectors.mqtt.record import record_of
 from taktora_trio.connectors.mqtt.sessions import open_session
-from taktora_trio.connectors.mqtt.sessions.session import OWN_PACKET_IDS, Message, Session
+from taktora_trio.connectors.mqtt.sessions.session import Session
+from taktora_trio.connectors.mqtt.wire.message import OWN_PACKET_IDS, Message
 from taktora_trio.errors import ConfigError, ConnectorError
 
 __all__ = ["check_is_gone", "forget_client"]

@@ -9,7 +9,7 @@ from taktora_trio.channels import ChannelDescriptor
 from taktora_trio.connectors.connection import OnDone
 from taktora_trio.connectors.mqtt.exactly_once import ExactlyOnce
 from taktora_trio.connectors.mqtt.routing import MqttRouting
-from taktora_trio.connectors.mqtt.sessions.session import OWN_PACKET_IDS
+from taktora_trio.connectors.mqtt.wire.message import OWN_PACKET_IDS
 
 if TYPE_CHECKING:
     from taktora_trio.transport.source import PayloadSource

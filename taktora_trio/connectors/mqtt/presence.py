@@ -9,14 +9,8 @@ import trio
 from trio_util import move_on_when
 
 from taktora_trio.connectors.mqtt.options import LastWill, MqttOptions
-from taktora_trio.connectors.mqtt.sessions.session import (
-    OWN_PACKET_IDS,
-    ConnectFailed,
-    ConnectRefused,
-    Message,
-    OnDone,
-    Session,
-)
+from taktora_trio.connectors.mqtt.sessions.session import ConnectFailed, ConnectRefused, Session
+from taktora_trio.connectors.mqtt.wire.message import OWN_PACKET_IDS, Message, OnDone
 
 __all__ = ["Presence", "with_presence"]
 

@@ -7,15 +7,11 @@ from collections.abc import Iterable, Mapping
 
 from taktora_trio.connectors import connection
 from taktora_trio.connectors.mqtt.wire.limits import NO_LIMITS, BrokerLimits
-from taktora_trio.connectors.mqtt.wire.message import OWN_PACKET_IDS, Message, OnDone, OnMessage
+from taktora_trio.connectors.mqtt.wire.message import Message, OnDone
 
 __all__ = [
-    "OWN_PACKET_IDS",
     "ConnectFailed",
     "ConnectRefused",
-    "Message",
-    "OnDone",
-    "OnMessage",
     "Session",
     "SessionLost",
 ]
