@@ -1,10 +1,10 @@
-"""Where a program of ours looks for modules, put right before it imports anything else.
+"""The path on which a program of ours looks for modules, put right before it imports anything else.
 
 - `python -m taktora_trio` has put the present folder before all others. It comes last until the app's module is wanted,
   so that a file there with the name of one of Python's own modules does not get into our imports.
-- An interpreter that was started by one of ours (supervision/interpreter.py) looks where that one did.
+- An interpreter that was started by one of ours (`processes/interpreter.py`) looks where that one did.
 
-Whoever imports the package as a library is left alone.
+A program that imports the package as a library keeps its path.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ VARIABLE = "TAKTORA_PATH"
 
 
 def _is_started_by_name() -> bool:
-    """Whether it was `python -m`, with a module of this package; `-m` is then what stands for the program's name."""
+    """True if it was `python -m`, with a module of this package. (The program's name is `-m` then.)"""
     if sys.argv[:1] != ["-m"]:
         return False
     try:
@@ -30,18 +30,18 @@ def _is_started_by_name() -> bool:
 
 
 def is_present_folder(entries: list[str]) -> bool:
-    """Whether this is one entry of a path, and stands for the present folder."""
+    """True if this is one entry of a path that stands for the present folder."""
     try:
         return entries in ([""], [os.getcwd()])  # noqa: PTH109 - as it stands in sys.path
     except OSError:  # it was removed
         return False
 
 
-def _take_over(told: str) -> None:
-    import json  # Python's own: whoever has told us this has also seen to it that the present folder is not in the path
+def _take_over(inherited: str) -> None:
+    import json  # Python's own: the one that has started us has also kept the present folder out of the path
 
     try:
-        path, pythonpath = json.loads(told)
+        path, pythonpath = json.loads(inherited)
         sys.path[:] = map(str, path)
     except (ValueError, TypeError):
         return  # it is not from one of ours
@@ -51,7 +51,7 @@ def _take_over(told: str) -> None:
         os.environ.pop("PYTHONPATH", None)
 
 
-if (_told := os.environ.pop(VARIABLE, None)) is not None:
-    _take_over(_told)
+if (_inherited := os.environ.pop(VARIABLE, None)) is not None:
+    _take_over(_inherited)
 elif _is_started_by_name() and not sys.flags.safe_path and is_present_folder(sys.path[:1]):
     sys.path.append(sys.path.pop(0))

@@ -17,7 +17,7 @@ SERVICE = 6
 END = 18
 """Descriptors of a process for one end of a service, at most."""
 
-_ELSE = 32  # pipes, sockets to a broker, what the app opens
+_ELSE = 32  # pipes, sockets to the other side, files of the app
 
 
 class TooFewDescriptors(ConfigError):

@@ -156,7 +156,7 @@ class HealthReports:
 
 
 def _fitting(text: str) -> str:
-    """Escaped here, too: what the broker says may be what no encoder takes."""
+    """Escape a text, and shorten it: the other side may say what no encoder takes."""
     return escaped(text, _TEXT_LIMIT)[:_TEXT_LIMIT]
 
 

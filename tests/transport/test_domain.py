@@ -303,7 +303,7 @@ def test_a_holder_that_stands_still_is_named_as_such(domain: Domain) -> None:
     end(process)
 
 
-async def test_settle_waits_for_halves_that_are_ending(domain: Domain) -> None:
+async def test_orphans_that_are_ending_are_waited_for(domain: Domain) -> None:
     process = start_holder(domain, "gateway")
     with pytest.raises(DomainInUse, match="gateway"):
         await wait_for_orphans(domain, 0.05)

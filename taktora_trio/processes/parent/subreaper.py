@@ -29,7 +29,7 @@ class Reaper:
     """Waits for the children that were left to us, as soon as they end, and never for one of our own.
 
     A child of our own must be started within `starting`, and `started` be called before anything else can run. Children
-    that are there when the reaper is made, such as an embedded broker, count as our own.
+    that are there when the reaper is made count as our own.
     """
 
     def __init__(self) -> None:
