@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from taktora_trio.connectors.connection import Connection as Connection
     from taktora_trio.connectors.connection import ConnectionLost as ConnectionLost
     from taktora_trio.connectors.connection import ConnectRefused as ConnectRefused
+    from taktora_trio.connectors.connection import Guarantee as Guarantee
     from taktora_trio.connectors.connection import Incoming as Incoming
     from taktora_trio.connectors.connection import OnDone as OnDone
     from taktora_trio.connectors.connection import OnMessage as OnMessage
@@ -130,6 +131,7 @@ _PUBLIC = {
         "ConnectRefused",
         "Connection",
         "ConnectionLost",
+        "Guarantee",
         "Incoming",
         "OnDone",
         "OnMessage",

@@ -1,1 +1,19 @@
-"""Connectors: what each protocol needs, once, and a package for each protocol."""
+"""Connectors: the gateway's half. What every protocol needs is here, once; each protocol has a package.
+
+gateway      ConnectorGateway: opens its ends of the channels, and serves a bridge for each connector
+bridge       one connector in a gateway: connects again and again, drains at a stop, shows the health
+trial        publishes one by one, to find the message at which connections end, and sets it aside
+outbox       one outbound channel: a ledger of what is in flight, by sequence number; what is lost is published again
+inbox        the inbound channels: a bounded backlog, acknowledgements when a message is safe
+stream       StreamConnection: for protocols over a byte stream
+reconnect    when to try again, and what to say: pure
+poison       which message is guilty: pure
+expiry       what is left of a message's life: pure
+plan         the services in shared memory of a connector's channels
+base         Connector: what an app declares
+connection   Client, Connection: what a protocol implements
+settings     what a protocol adds for whoever runs it: options of the command line, a preflight, and so on
+options      ConnectorOptions: what the options of every protocol have
+
+Each imports only from those below it, and generic code imports no protocol.
+"""

@@ -27,7 +27,7 @@ __all__ = ["Connector", "GatewayChannels"]
 
 @attrs.frozen
 class GatewayChannels:
-    """What a gateway gives to a connector's client: each channel's descriptor name to its open end, and more."""
+    """The gateway's ends of a connector's channels, by name, and what else a client may use."""
 
     outbound: Mapping[str, PayloadSource]
     inbound: Mapping[str, PayloadSink]
@@ -37,7 +37,7 @@ class GatewayChannels:
     health: HealthBoard
     """Shows the connector's health, under its name. A client may `degrade` it."""
     name: str = ""
-    """What to be called at the other end: the same for each incarnation of this gateway, and for nobody else."""
+    """The gateway's name at the other end: the same for each of its incarnations, and for nobody else."""
 
 
 def _channels(value: Iterable[ChannelDescriptor[Any]]) -> tuple[ChannelDescriptor[Any], ...]:
@@ -56,7 +56,7 @@ class Connector(Configurable, ABC):
     default_name: ClassVar[str] = "connector"
     """The connector's name where the app gives none."""
     routing_type: ClassVar[type] = Routing
-    """What each channel's routing must be."""
+    """The class of each channel's routing."""
 
     channels: tuple[ChannelDescriptor[Any], ...] = attrs.field(converter=_channels)
     options: ConnectorOptions = attrs.field(

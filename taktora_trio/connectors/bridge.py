@@ -37,7 +37,7 @@ _PUMPS = {"taktora_trio.connectors.inbox", "taktora_trio.connectors.outbox"}
 
 
 class _Ended(NamedTuple):
-    """How a connection went wrong, and the seconds for which it had been up; `None` if it never was."""
+    """A failure, and the seconds for which the connection had been up; `None` if it never was."""
 
     failure: Exception
     uptime: float | None
@@ -115,7 +115,7 @@ class Bridge:
         self._revive.value = True
 
     def stalled(self) -> str | None:
-        """Return what could be done and has not been since this was asked last; `None` if there is nothing."""
+        """Return the work that could be done and was not since the last call; `None` if there is none."""
         for outbox in self._outboxes:
             if reason := outbox.stalled():
                 return f"{self._name}: {reason}"

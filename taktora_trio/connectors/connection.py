@@ -56,7 +56,7 @@ OnDone: TypeAlias = Callable[[int, str], None]
 """Called with a message's sequence number, and the reason if the other side refused it; the reason is else empty."""
 
 Guarantee: TypeAlias = Literal["at most once", "at least once", "exactly once"]
-"""What the other side is promised of a channel's messages."""
+"""How often a message of a channel arrives, whatever fails."""
 
 
 class ConnectFailed(ConnectorError):

@@ -1,4 +1,4 @@
-"""ConnectorGateway: the protocol's half. It runs each connector's gateway half, and tells its health."""
+"""ConnectorGateway: the protocol's half. It serves a bridge for each connector, and reports its health."""
 
 from __future__ import annotations
 
@@ -94,19 +94,19 @@ class ConnectorGateway(
         return ", ".join(done)
 
     def stalled(self) -> str | None:
-        """Return what could be done and has not been since this was asked last; `None` if there is nothing.
+        """Return the work that could be done and was not since the last call; `None` if there is none.
 
         Ask regularly: a gateway that has stalled is to give no sign of life.
         """
         return next((reason for bridge in self._bridges.values() if (reason := bridge.stalled())), None)
 
     def stats(self) -> dict[str, ItemStats]:
-        """The figures of its pumps, each `gateway.CONNECTOR.CHANNEL`."""
+        """Return the figures of its pumps, each `gateway.CONNECTOR.CHANNEL`."""
         executors = (channels.executor for channels in self._channels.values())
         return {name: stats for executor in executors for name, stats in executor.stats().items()}
 
     def report_crash(self, exc: Exception) -> None:
-        """The last words of a process that is about to end: the plugin, which is not its parent, learns no more."""
+        """Report the error by which this process is about to end. The plugin, no parent of it, learns no more."""
         for connector in self._connectors:
             self.health.report(connector.name, Down(f"the gateway crashed: {summary(exc)}"), exc)
 
@@ -123,7 +123,7 @@ async def open_connector_gateway(
     """Open the gateway's end of every channel; the services must exist.
 
     `incarnation` counts the gateway's starts, so that a report of a crashed one is told apart. `name` is what its
-    connectors call it at the other end. `observers` are told of its pumps, which are items of an executor.
+    connectors call it at the other end. `observers` see its pumps, which are items of an executor.
     """
     from taktora_trio.executor import Executor  # here, for a supervisor imports this module too, and is to be small
 
@@ -181,7 +181,7 @@ async def _open_channels(
 
 
 def _check_by(routing: Routing) -> Callable[[str, Metadata | None], None]:
-    """Return what raises `ConfigError` for a concrete topic and metadata that can't be published by this routing."""
+    """Return what raises `MessageError` for a concrete topic and metadata that can't be published by this routing."""
 
     def check(topic: str, metadata: Metadata | None) -> None:
         if topic:

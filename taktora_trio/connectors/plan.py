@@ -14,13 +14,14 @@ __all__ = ["channel_spec", "check_ends", "health_spec", "specs_of"]
 
 
 def channel_spec(connector: Connector, channel: ChannelDescriptor[Any]) -> ServiceSpec:
+    """Return the service of this channel."""
     return ServiceSpec(
         name=f"taktora.connector.{connector.name}.{channel.name}.{channel.direction}",
         max_payload=channel.max_payload,
         topic_space=channel.topic_space,
         metadata_space=channel.max_metadata,
         window=channel.window,
-        # All that is not acknowledged yet, so that a gateway goes on where the one before has stopped.
+        # It covers all that is not acknowledged, so that a gateway goes on where the one before has stopped.
         history=channel.window,
         description=(
             f"codec {connector.codec.name}, max_payload {channel.max_payload} bytes,"
@@ -30,7 +31,7 @@ def channel_spec(connector: Connector, channel: ChannelDescriptor[Any]) -> Servi
 
 
 def health_spec(connector: Connector) -> ServiceSpec:
-    """The connector's health: the newest report is kept for a plugin that comes later."""
+    """Return the service of the connector's health. It keeps the newest report for a plugin that comes later."""
     return ServiceSpec(
         name=f"taktora.connector.{connector.name}.health",
         max_payload=HEALTH_PAYLOAD,
@@ -42,7 +43,7 @@ def health_spec(connector: Connector) -> ServiceSpec:
 
 
 def specs_of(connectors: Iterable[Connector]) -> list[ServiceSpec]:
-    """Every service of these connectors."""
+    """Return every service of these connectors."""
     return [
         spec
         for connector in connectors

@@ -23,7 +23,7 @@ QUIET = 1.0
 
 @attrs.frozen
 class Suspicion:
-    """What is known from the losses so far."""
+    """The conclusion from the losses so far."""
 
     behind: Mapping[str, tuple[int, int]] = attrs.field(factory=dict)
     """By channel the sequence number of its first message not acknowledged, and the losses in a row right behind it."""

@@ -25,7 +25,7 @@ reach that: each is left alone for as long as the other's delay."""
 
 @attrs.frozen
 class History:
-    """What has gone wrong since a connection last stayed up."""
+    """Counts of failures since a connection last stayed up."""
 
     attempts: int = 0
     refusals: int = 0
@@ -41,7 +41,7 @@ class Retry:
     delay: float
     """Seconds until then."""
     reason: str
-    """What went wrong, for people."""
+    """The failure, in words for people."""
     refused: bool
     """True if it will go wrong again until somebody changes something: then the connector is `Down`."""
 

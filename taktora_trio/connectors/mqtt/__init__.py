@@ -5,10 +5,12 @@ routing.py     MqttRouting: topic, QoS, retain
 templates.py   topics with fields of the message in them
 options.py     the broker's address, and how to talk to it
 topics.py      topic names and filters: valid, matching, covering
-bridge.py      the gateway half: channels on one side, a session on the other; the connection, again and again
-outbound.py    a channel's messages to the broker
-inbound.py     the broker's messages to the channels, and their acknowledgements
-subscriptions.py  what the session at the broker is subscribed to: what the channels want, and nothing left over
+client.py      MqttClient: MQTT's side of a gateway, over all its connections
+connection.py  MqttConnection: one of them; sequence numbers outside, packet identifiers inside
+outbound.py    the packet identifiers of each outbound channel
+exactly_once.py  QoS 2, over connections and gateways
+subscriptions.py  subscribes what the channels want, and nothing that is left over
+filters.py     which filters these are: pure
 record.py      the same on disk, for a later version of the deployment
 presence.py    a retained `Up` or `Down` for whoever else is at the broker
 sessions/      one connection to a broker, behind one interface

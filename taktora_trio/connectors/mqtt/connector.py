@@ -55,7 +55,7 @@ class MqttConnector(Connector):
 
     @property
     def session_lasts(self) -> bool:
-        """Whether the broker is asked to keep the session: where inbound QoS 1 or 2 wants it, or the options say so."""
+        """True if the broker is asked to keep the session: the options say so, or inbound QoS 1 or 2 wants it."""
         if self.options.persistent is not None:
             return self.options.persistent
         return any(cast(MqttRouting, c.routing).qos > 0 for c in self.channels if c.direction == "in")

@@ -20,7 +20,7 @@ __all__ = ["ExactlyOnce"]
 
 
 class ExactlyOnce:
-    """What QoS 2 needs to know of one channel. It outlives connections; `begun` outlives the gateway, too.
+    """Publishes one channel at QoS 2. It outlives connections; what was begun outlives the gateway, too.
 
     What an earlier numbering, of an app that is gone, has left half done under the channel's identifiers is completed
     before anything is published for the first time. That it was published is recorded before, in the app's shared

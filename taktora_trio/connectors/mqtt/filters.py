@@ -1,4 +1,4 @@
-"""The filters of a connector's channels: which the broker is to be asked for, and which it refuses. Pure."""
+"""The filters of a connector's channels: which to ask the broker for, and which it refuses. Pure."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["ChannelFilters"]
 
 
 class ChannelFilters:
-    """What to ask for, so that each channel gets its messages, and no more than one filter brings them.
+    """Decides what to ask for, so that each channel gets its messages, and by one filter only.
 
     A filter that another one covers is not asked for, unless the broker refuses that one: a refusal takes down the
     channels of its filter and no others. Ask for what is `due` until nothing is.
@@ -33,23 +33,23 @@ class ChannelFilters:
         self._refused: dict[str, str] = {}  # with the broker's reason
 
     def forget(self) -> None:
-        """The broker has forgotten all: everything is due."""
+        """Everything is due: the broker has forgotten all."""
         self._granted.clear()
         self._covered = FilterTree()
         self._refused.clear()
 
     def again(self) -> None:
-        """What was refused is due once more."""
+        """Make due once more what was refused."""
         self._refused.clear()
 
     @property
     def due(self) -> dict[str, int]:
-        """What to ask for now, with its QoS."""
+        """The filters to ask for now, with their QoS."""
         hopeful = {name: qos for name, qos in self._wanted.items() if name not in self._refused}
         return {name: qos for name, qos in minimal_filters(hopeful).items() if not self._is_granted(name)}
 
     def answered(self, asked: Mapping[str, int], refused: Mapping[str, str]) -> None:
-        """The broker's answer: which of the filters that it was asked for it refused, with its reasons."""
+        """Take the broker's answer: the filters that it was asked for, and those it refused, with its reasons."""
         self._refused.update(refused)
         for name, qos in asked.items():
             if name not in refused:
@@ -59,17 +59,17 @@ class ChannelFilters:
 
     @property
     def in_use(self) -> set[str]:
-        """What is granted and needed: not what another one has come to cover."""
+        """The filters that are granted and needed: not those that another one has come to cover."""
         return set(minimal_filters(self._granted))
 
     @property
     def refused(self) -> set[str]:
-        """What the broker has refused."""
+        """The filters that the broker has refused."""
         return set(self._refused)
 
     @property
     def complaints(self) -> list[str]:
-        """Which channels get nothing, and why."""
+        """A line for each channel that gets nothing, with the reason."""
         return [
             f"channel {channel}: the broker refuses the subscription to '{escaped(name)}' ({reason})"
             for name, reason in self._refused.items()

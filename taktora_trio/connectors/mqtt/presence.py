@@ -24,7 +24,7 @@ _UNANSWERED = 2  # connections that ended without an answer to it, or to the log
 
 @attrs.define
 class Presence:
-    """Says at the broker whether the gateway is there.
+    """Publishes whether the gateway is there.
 
     It is there by default, so no broker's access rules may make it a reason to fail: not if the broker refuses the
     message, nor if it ends the connection instead (MQTT 3.1.1, section 3.3.5), nor if it refuses the will and with it
@@ -33,14 +33,14 @@ class Presence:
 
     topic: str | None
     is_answered: bool = False
-    """Whether the broker has answered to it on this connection."""
+    """True if the broker has answered to it on this connection."""
     _unanswered: int = 0
     _logins_unanswered: int = 0
     _doubted: bool = False  # whether the will was in question since somebody last changed something
     _without_will: bool = False
 
     def up(self, session: Session) -> None:
-        """Say so on a new connection."""
+        """Publish `Up` on a new connection."""
         self.is_answered = False
         if self.topic is None:
             return
@@ -55,21 +55,21 @@ class Presence:
         self._publish(session, UP, OWN_PACKET_IDS, self._answered)
 
     async def down(self, session: Session) -> None:
-        """Say so before a polite end, at which there is no last will, and wait until the broker has it."""
+        """Publish `Down` before a polite end, at which there is no last will, and wait until the broker has it."""
         if self.topic is None:
             return
-        told = trio.Event()
-        self._publish(session, DOWN, OWN_PACKET_IDS + 1, lambda packet_id, refusal: told.set())
+        answered = trio.Event()
+        self._publish(session, DOWN, OWN_PACKET_IDS + 1, lambda packet_id, refusal: answered.set())
         async with move_on_when(session.wait_until_lost):
-            await told.wait()
+            await answered.wait()
 
     def applied_to(self, options: MqttOptions) -> MqttOptions:
-        """The options for the next login."""
+        """Return the options for the next login."""
         without = self._without_will or self._is_on_trial or self._unanswered >= _UNANSWERED
         return attrs.evolve(options, will=None) if without else options
 
     def ended(self, failure: Exception) -> None:
-        """A connection ended, or there was none. Perhaps because of the will, of which the app has never heard.
+        """A connection ended, or there was none: perhaps because of the will, of which the app knows nothing.
 
         Where the broker refuses the login, the next one goes without it; if that is refused too, it was not the will.
         Where it ends the connection instead of answering, as NATS does for a topic that it can't have, one login in
@@ -85,7 +85,7 @@ class Presence:
 
     @property
     def _is_on_trial(self) -> bool:
-        """Whether the login goes without a will, to see if that is answered."""
+        """True if the login goes without a will, to see if that is answered."""
         return self._logins_unanswered % (_UNANSWERED + 1) == _UNANSWERED
 
     def revived(self) -> None:
@@ -95,7 +95,7 @@ class Presence:
             self._unanswered = self._logins_unanswered = 0
 
     def give_up(self, reason: str) -> None:
-        """From now on nothing is published."""
+        """Publish nothing any more, and log why."""
         log.warning("no presence on %r: %s; MqttOptions(presence=None) is without", self.topic, reason)
         self.topic = None
 
@@ -111,7 +111,7 @@ class Presence:
 
 
 def with_presence(options: MqttOptions) -> tuple[MqttOptions, Presence]:
-    """The same options with the presence's last will, and the presence that goes with it."""
+    """Return the same options with the presence's last will, and the presence that goes with it."""
     topic = options.presence_topic
     if topic is None:
         return options, Presence(None)

@@ -1,4 +1,4 @@
-"""On disk: which filters a client has subscribed in its session at a broker, for the next version of its deployment."""
+"""SubscriptionRecord: on disk, the filters of a client's session, for the next version of its deployment."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class _Content(msgspec.Struct):
 
 
 def state_folder() -> Path:
-    """Where a program keeps what is to outlive it and a boot of the machine.
+    """Return the folder for what is to outlive a program and a boot of the machine.
 
     `STATE_DIRECTORY` is what systemd sets for a unit with `StateDirectory=` (systemd.exec(5)); `XDG_STATE_HOME` is the
     user's, `~/.local/state` by default (XDG Base Directory Specification). Raises `OSError` where there is no home.
@@ -51,17 +51,17 @@ class SubscriptionRecord:
 
     @property
     def path(self) -> Path:
-        """Raises `OSError`."""
+        """The file. Raises `OSError`."""
         name = hashlib.sha256(f"{self._broker}\n{self._client_id}".encode()).hexdigest()[:20]
         return state_folder() / "subscriptions" / f"{name}.json"
 
     def remove(self) -> None:
-        """Of none that is there nothing is said. Raises `OSError`."""
+        """Remove the file, if there is one. Raises `OSError`."""
         with contextlib.suppress(FileNotFoundError):
             self.path.unlink()
 
     def read(self) -> set[str]:
-        """The filters that were written last; none if there were none. Raises `OSError`, also for another file."""
+        """Return the filters that were written last. Raises `OSError`, also for a file that is damaged."""
         try:
             with self.path.open("rb") as file:
                 data = file.read(_LARGEST + 1)
@@ -93,7 +93,7 @@ class SubscriptionRecord:
 
 
 def record_of(options: MqttOptions) -> SubscriptionRecord | None:
-    """Of a session that outlives this process; a broker in memory has none."""
+    """Return the record of a session that outlives this process; `None` for another one."""
     if not options.persistent or options.client_id is None or options.session == "memory":
         return None
     broker = options.broker

@@ -19,12 +19,12 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-_TOLD = 10  # filters that are named
+_NAMED = 10  # filters that are named
 _PATIENCE = 2.0  # seconds for the disk; the broker is worth more than what it says
 
 
 class Subscriptions:
-    """What the session at the broker is subscribed to, over connections and over versions of the deployment.
+    """Keeps a session's subscriptions right, over connections and over versions of the deployment.
 
     A session that the broker has kept still has its subscriptions (MQTT 3.1.1, section 3.1.2.4). To subscribe again
     would have it send again all that is retained; and what an earlier version of the deployment has subscribed goes on
@@ -40,7 +40,7 @@ class Subscriptions:
 
     @property
     def complaints(self) -> list[str]:
-        """Which channels the broker gives nothing, and why."""
+        """A line for each channel that the broker gives nothing, with the reason."""
         return self._filters.complaints
 
     async def renew(self, session: Session) -> None:
@@ -71,10 +71,10 @@ class Subscriptions:
         await self._write(there - left_over | kept)
 
     async def _unsubscribe(self, session: Session, left_over: set[str]) -> set[str]:
-        """Behind the new ones, which may be for the same messages. Returns those that the broker goes on with."""
+        """Unsubscribe, after the new ones, which may be for the same messages. Returns what the broker goes on with."""
         refused = await session.unsubscribe(sorted(left_over))
-        told = ", ".join(f"'{escaped(name)}'" for name in sorted(left_over)[:_TOLD])
-        log.info("%s: unsubscribed %d filters that no channel needs: %s", self._name, len(left_over), told)
+        names = ", ".join(f"'{escaped(name)}'" for name in sorted(left_over)[:_NAMED])
+        log.info("%s: unsubscribed %d filters that no channel needs: %s", self._name, len(left_over), names)
         for name, reason in refused.items():
             log.warning("%s: the broker goes on with '%s': %s", self._name, escaped(name), reason)
         return set(refused)
@@ -89,7 +89,7 @@ class Subscriptions:
             await self._on_disk(lambda: record.write(filters), None)
 
     async def _on_disk(self, act: Callable[[], T], otherwise: T) -> T:
-        """Do it in a thread, and only once if it fails: what the disk has is no reason to be without the broker."""
+        """Do it in a thread, and never again once it has failed: the disk is no reason to be without the broker."""
         try:
             with trio.fail_after(_PATIENCE):
                 return await trio.to_thread.run_sync(act, abandon_on_cancel=True)
