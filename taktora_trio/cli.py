@@ -97,9 +97,19 @@ def plugin(target: Target, /, *, options: Shared = Options(), settings: Settings
 
 
 @app.command
-def gateway(target: Target, /, *, options: Shared = Options(), settings: Settings) -> int:
+def gateway(
+    target: Target,
+    /,
+    *,
+    connector: Annotated[
+        tuple[str, ...],
+        Parameter(negative="", help="Only this connector, or these. Others may have a gateway of their own."),
+    ] = (),
+    options: Shared = Options(),
+    settings: Settings,
+) -> int:
     """Run only the protocol's half, for a supervisor such as systemd. It waits for its plugin, or joins it."""
-    return launch_gateway(target, options, settings)
+    return launch_gateway(target, options, settings, connector)
 
 
 @app.command

@@ -50,25 +50,31 @@ class Gateways(metaclass=NoPublicConstructor, opened_by="open_watching_host(node
         self._board = board
         self._nursery = nursery
         self._publishers = publishers
-        self._life = watch.begin((connector.name for connector in connectors), os.getpid(), supervised=supervised)
-        self._watching: dict[GatewayIdentity, trio.CancelScope] = {}
+        # One for each connector, since each may have a gateway of its own.
+        self._lives = {
+            connector.name: watch.begin([connector.name], os.getpid(), supervised=supervised)
+            for connector in connectors
+        }
+        self._watching: dict[tuple[str, GatewayIdentity], trio.CancelScope] = {}
         self._reports: dict[str, HealthReports] = {}
         self._allowances = {connector.name: Allowance(_BURST, _RATE) for connector in connectors}
         self._skipped = self._unreadable = 0
 
-    def failed(self, failure: Failure, crash: Exception | None) -> None:
-        """Show that the gateway task of this process has ended."""
+    def failed(self, failure: Failure, crash: Exception | None, connectors: Collection[str] = ()) -> None:
+        """Show that the gateway task of this process has ended, which had these connectors (none stands for all)."""
         self._take_all_reports()
-        self._apply(watch.TaskFailed(GatewayIdentity.of_this_process(failure.incarnation), failure, crash))
+        ended = watch.TaskFailed(GatewayIdentity.of_this_process(failure.incarnation), failure, crash)
+        for name in connectors or self._lives:
+            self._apply(name, ended)
 
-    def hangs(self, reason: str, seconds: float) -> None:
+    def hangs(self, reason: str, seconds: float, connectors: Collection[str] = ()) -> None:
         """Show that the gateway thread of this process gives no sign of life, for `seconds` if it is not renewed."""
-        for name in self._board.states():
+        for name in connectors or self._lives:
             self._board.degrade(name, reason, seconds)
 
     def has_gateway(self, connector: str) -> bool:
         """Return whether a gateway of this connector runs, as far as is known."""
-        return watch.has_gateway(self._life, connector)
+        return watch.has_gateway(self._lives[connector], connector)
 
     def reader_opened(self, connector: str) -> None:
         """Wake the gateway of this connector: there is somebody to read what is waiting."""
@@ -89,14 +95,19 @@ class Gateways(metaclass=NoPublicConstructor, opened_by="open_watching_host(node
         async for message in link.messages():
             match message:
                 case GatewayStarted(pid=pid):
-                    self._apply(watch.Started(pid))
+                    event: watch.Event = watch.Started(pid)
                 case GatewayFailed(pid=pid, failure=failure):
-                    self._apply(watch.Failed(pid, failure))
+                    event = watch.Failed(pid, failure)
+                case _:
+                    continue
+            for name in message.connectors or self._lives:
+                if name in self._lives:
+                    self._apply(name, event)
 
     # What is carried out
 
-    def _apply(self, event: watch.Event) -> None:
-        self._life, actions = watch.step(self._life, event)
+    def _apply(self, name: str, event: watch.Event) -> None:
+        self._lives[name], actions = watch.step(self._lives[name], event)
         for action in actions:
             match action:
                 case watch.Show(connector, health, cause):
@@ -105,30 +116,30 @@ class Gateways(metaclass=NoPublicConstructor, opened_by="open_watching_host(node
                     for port in self._publishers:
                         port.update_connections()
                 case watch.Watch(identity):
-                    self._watching[identity] = trio.CancelScope()
-                    self._nursery.start_soon(self._watch, identity, self._watching[identity])
+                    self._watching[name, identity] = scope = trio.CancelScope()
+                    self._nursery.start_soon(self._watch, name, identity, scope)
                 case watch.Unwatch(identity):
-                    if scope := self._watching.pop(identity, None):
-                        scope.cancel()
+                    if watching := self._watching.pop((name, identity), None):
+                        watching.cancel()
                 case watch.AwaitWord(identity):
-                    self._nursery.start_soon(self._await_word, identity)
+                    self._nursery.start_soon(self._await_word, name, identity)
                 case watch.TakeAgain(report):
                     self._reported(report)
 
-    async def _watch(self, identity: GatewayIdentity, scope: trio.CancelScope) -> None:
+    async def _watch(self, name: str, identity: GatewayIdentity, scope: trio.CancelScope) -> None:
         """Notice the end of a gateway process at once, though it is not our child.
 
         What it has left in shared memory its successor cleans up: iceoryx2 would hold up this process for 5 ms.
         """
         with scope:
             await _wait_for_end(identity)
-            self._watching.pop(identity, None)
+            self._watching.pop((name, identity), None)
             self._take_all_reports()
-            self._apply(watch.Ended(identity))
+            self._apply(name, watch.Ended(identity))
 
-    async def _await_word(self, identity: GatewayIdentity) -> None:
+    async def _await_word(self, name: str, identity: GatewayIdentity) -> None:
         await trio.sleep(_WORD)
-        self._apply(watch.Overdue(identity))
+        self._apply(name, watch.Overdue(identity))
 
     # Reports
 
@@ -163,9 +174,9 @@ class Gateways(metaclass=NoPublicConstructor, opened_by="open_watching_host(node
 
     def _reported(self, report: watch.Reported) -> None:
         identity = report.identity
-        if identity != self._life.present.get(report.connector) and identity.pid != os.getpid():
+        if identity != self._lives[report.connector].present.get(report.connector) and identity.pid != os.getpid():
             report = attrs.evolve(report, is_alive=start_time(identity.pid) == identity.started)
-        self._apply(report)
+        self._apply(report.connector, report)
 
 
 async def _wait_for_end(identity: GatewayIdentity) -> None:

@@ -34,6 +34,8 @@ class GatewayStarted(msgspec.Struct, frozen=True, tag=True):
 
     incarnation: int
     pid: int
+    connectors: tuple[str, ...] = ()
+    """The connectors that this gateway has; none stands for all."""
 
 
 class GatewayFailed(msgspec.Struct, frozen=True, tag=True):
@@ -41,6 +43,8 @@ class GatewayFailed(msgspec.Struct, frozen=True, tag=True):
 
     pid: int
     failure: Failure
+    connectors: tuple[str, ...] = ()
+    """As above."""
 
 
 class ReviveGateway(msgspec.Struct, frozen=True, tag=True):

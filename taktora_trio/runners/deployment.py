@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from types import FunctionType
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -101,6 +101,14 @@ class Deployment:
             gateway_policy=self.gateway_policy.changed(gateway) if gateway else self.gateway_policy,
             plugin_policy=self.plugin_policy.changed(plugin) if plugin else self.plugin_policy,
         )
+
+    def with_connectors(self, names: Collection[str]) -> Deployment:
+        """Return the same deployment with these connectors alone. Raises `ConfigError` for one that there is not."""
+        there = [connector.name for connector in self.connectors]
+        for name in names:
+            if name not in there:
+                raise ConfigError(f"deployment {self.name!r} has no connector {name!r}: name one of {', '.join(there)}")
+        return attrs.evolve(self, connectors=[one for one in self.connectors if one.name in names])
 
     def check_files(self) -> None:
         """Raise `ConfigError` if a file that a connector names can't be used, before anything is started."""

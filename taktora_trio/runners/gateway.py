@@ -37,9 +37,12 @@ async def run_gateway(
     life: LifeSigns,
     link: SupervisorLink | None,
     revive: RepeatedEvent,
+    *,
+    shares: bool = False,
 ) -> int:
     """Carry messages until `stop` is set, drain, and return the exit code.
 
+    With `shares`, other connectors of the domain may have a gateway of their own.
     It connects at once when `revive` is set, or the supervisor says so.
     The services are created by a supervisor or a plugin; until there is one this says that it waits, and is ready: so
     it holds up nobody who waits for it to start, and the plugin may be started after it.
@@ -51,7 +54,7 @@ async def run_gateway(
             if not domain.is_ready():
                 await _wait_for_plugin(domain, stop, work)
                 continue
-            with domain.hold("gateway"):
+            with domain.hold("gateway", shared=shares):
                 if domain.is_ready():  # else its owner has left before we had our role
                     try:
                         with open_pulse(domain, "gateway") as beat:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 
 import trio
@@ -28,13 +28,13 @@ class GatewayTask:
         deployment: Deployment,
         opened: OpenDomain,
         on_hang: Callable[[str, float], None],
-        connectors: Sequence[Connector] | None = None,
+        *connectors: Connector,
     ) -> None:
         """Take all connectors of the deployment, or these alone. `on_hang` is for a gateway in a thread."""
         warn_of_names_that_pass(deployment)
         self.stop = trio.Event()
         self._deployment = deployment
-        self._connectors = deployment.connectors if connectors is None else connectors
+        self._connectors = connectors or deployment.connectors
         self._opened = opened
         self._on_hang = on_hang
         self._running: list[tuple[ConnectorGateway, trio.lowlevel.TrioToken]] = []  # none, or the one

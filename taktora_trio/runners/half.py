@@ -8,7 +8,7 @@ import faulthandler
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from functools import partial
 
 import trio
@@ -49,8 +49,8 @@ def launch_plugin(target: str, options: Options, asked: Asked) -> int:
         return trio.run(until_stopped, half, link, None, domain.remove_if_alone if link is None else _nothing)
 
 
-def launch_gateway(target: str, options: Options, asked: Asked) -> int:
-    """Run the protocol's half in this process; return the exit code."""
+def launch_gateway(target: str, options: Options, asked: Asked, connectors: Collection[str] = ()) -> int:
+    """Run the protocol's half in this process, of these connectors or of all; return the exit code."""
     from taktora_trio.runners.gateway import run_gateway
 
     leave_pid_1()
@@ -58,6 +58,7 @@ def launch_gateway(target: str, options: Options, asked: Asked) -> int:
     with _ending_well(life, link):
         with _retried_under(link):
             deployment, domain, settings = load_for_gateway(target, options, asked)
+            deployment = deployment.with_connectors(connectors) if connectors else deployment
         if link is None:  # else it was checked at the start, and a file that is away by now may come back
             settings.needed_by(deployment)
             deployment.check_files()
@@ -66,7 +67,7 @@ def launch_gateway(target: str, options: Options, asked: Asked) -> int:
 
         async def half(stop: trio.Event) -> int:
             with open_revive_signal() as revive:
-                return await run_gateway(deployment, domain, stop, life, link, revive)
+                return await run_gateway(deployment, domain, stop, life, link, revive, shares=bool(connectors))
 
         return trio.run(until_stopped, half, link, None, _nothing)
 

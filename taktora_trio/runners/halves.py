@@ -7,7 +7,7 @@ import ctypes
 import gc
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import attrs
 
@@ -41,7 +41,8 @@ class Halves:
     """
 
     start_plugin: StartProcess
-    start_gateway: StartProcess
+    start_gateway: Callable[[Collection[str]], StartProcess]
+    """Called with the names of the gateway's connectors; none stands for all."""
     write: Callable[[str, Stream, bytes], None]
     """Called with the half's name, the stream, and a line without its end."""
     _reaper: Reaper = attrs.field(factory=_subreaper, init=False)
@@ -79,9 +80,9 @@ class Halves:
 
         return as_process(
             name,
-            self._known(name, self.start_gateway),
+            self._known(name, self.start_gateway(relay.connectors)),
             policy,
-            write=lambda stream, line: self.write(name, stream, without_controls(line)),
+            write=lambda stream, line: self.write("gateway", stream, without_controls(line)),
             on_start=relay.started,
             on_end=ended,
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator
 
 import trio
 
@@ -22,7 +22,7 @@ from taktora_trio.runners.outlasting import open_outlasting
 from taktora_trio.runners.owning import open_domain
 from taktora_trio.runners.relay import Relay
 from taktora_trio.runners.secrets import passwords_as_settings
-from taktora_trio.runners.settings import Settings, read_settings
+from taktora_trio.runners.settings import ProgramSettings, Settings, as_options, read_settings
 from taktora_trio.runners.status import open_life
 from taktora_trio.supervision import Supervisor
 from taktora_trio.transport.domain import Domain
@@ -36,7 +36,7 @@ async def open_deployment(
     *,
     mode: Mode = "in-process",
     domain: str | None = None,
-    settings: Mapping[str, str | os.PathLike[str]] | None = None,
+    settings: ProgramSettings | None = None,
 ) -> AsyncIterator[ConnectorHost]:
     """Run a deployment's gateway for as long as the block lasts, and yield the host. The program itself is the app.
 
@@ -45,7 +45,7 @@ async def open_deployment(
     instead of the deployment. Either way the gateway is restarted by the deployment's `gateway_policy`.
 
     `domain` is the name under which both halves find each other, by default the deployment's. `settings` are those of
-    the connectors, by their names at the command line, as `{"broker": "..."}`.
+    the connectors, by their names at the command line, as `{"broker": URL}`, or `{"broker": {CONNECTOR: URL}}`.
 
     After the block the gateway publishes what was sent last. A block that raises or is cancelled waits for that no
     longer than the policy's `stop_grace`. Nothing outlives the block. No signal handler is installed.
@@ -61,7 +61,7 @@ async def open_deployment(
         target = name_of(deployment) if mode == "split" else ""
     own = Domain(declared.name if domain is None else domain)
     with passwords_as_settings(take=False) as passwords:
-        asked = [*((name, os.fspath(value)) for name, value in (settings or {}).items()), *passwords]
+        asked = [*as_options(settings or {}), *passwords]
         given = read_settings(declared, asked, whole_run=True)
     given = given.needed_by(given.applied_to(declared))
     async with given.supplied(declared) as supplied:

@@ -24,9 +24,12 @@ class Relay:
         self._gateways: list[GatewayRelay] = []
         self._to_plugin: LinkEnd | None = None
 
-    def gateway(self, revive: Callable[[], object]) -> GatewayRelay:
-        """Make the relay of one gateway process; `revive` is called when the plugin asks for that."""
-        relay = GatewayRelay(self, revive)
+    def gateway(self, revive: Callable[[], object], *connectors: str) -> GatewayRelay:
+        """Make the relay of one gateway process, which has these connectors (none stands for all).
+
+        `revive` is called when the plugin asks for that.
+        """
+        relay = GatewayRelay(self, revive, connectors)
         self._gateways.append(relay)
         return relay
 
@@ -57,7 +60,8 @@ class Relay:
 class GatewayRelay:
     """Of one gateway process: what its supervisor and its process have to call when something happens to it."""
 
-    def __init__(self, relay: Relay, revive: Callable[[], object]) -> None:
+    def __init__(self, relay: Relay, revive: Callable[[], object], connectors: tuple[str, ...]) -> None:
+        self.connectors = connectors
         self.news: GatewayStarted | GatewayFailed | None = None
         self.revive = revive
         self._relay = relay
@@ -66,13 +70,13 @@ class GatewayRelay:
 
     def started(self, incarnation: int, pid: int, link: LinkEnd) -> None:
         self._pid, self._link = pid, link
-        self._tell(GatewayStarted(incarnation, pid))
+        self._tell(GatewayStarted(incarnation, pid, self.connectors))
 
     def ended(self) -> None:
         self._link = None
 
     def failed(self, failure: Failure, exit_: Exit) -> None:
-        self._tell(GatewayFailed(self._pid, failure))
+        self._tell(GatewayFailed(self._pid, failure, self.connectors))
 
     def revived(self, starts_again: bool) -> None:
         if starts_again:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import sys
-from collections.abc import Mapping
 
 from taktora_trio.errors import ConfigError
 from taktora_trio.runners.deployment import Deployment
@@ -14,6 +12,7 @@ from taktora_trio.runners.logs import LogFormat
 from taktora_trio.runners.options import Mode, Options, Policies, RunOptions, check_mode
 from taktora_trio.runners.outcome import call
 from taktora_trio.runners.secrets import passwords_as_settings
+from taktora_trio.runners.settings import ProgramSettings, as_options
 from taktora_trio.runners.surroundings import settle
 
 __all__ = ["run"]
@@ -24,7 +23,7 @@ def run(
     mode: Mode = "in-process",
     *,
     domain: str | None = None,
-    settings: Mapping[str, str | os.PathLike[str]] | None = None,
+    settings: ProgramSettings | None = None,
     seconds: float | None = None,
     await_peers: bool = False,
     log: LogFormat = "console",
@@ -39,8 +38,8 @@ def run(
     the modules of this program, or given as "module:attribute" instead of the deployment.
 
     `domain` is the name under which both halves find each other, by default the deployment's. `settings` are those of
-    the connectors, by their names at the command line, as `{"broker": "..."}`. It ends at once if the other side of a
-    connector can't be reached, unless `await_peers`.
+    the connectors, by their names at the command line, as `{"broker": URL}`, or `{"broker": {CONNECTOR: URL}}`. The run
+    ends at once if the other side of a connector can't be reached, unless `await_peers`.
     """
     if code := call(lambda: _run(deployment, mode, domain, settings or {}, seconds, await_peers, log)):
         sys.exit(code)
@@ -50,7 +49,7 @@ def _run(
     deployment: Deployment | str,
     mode: Mode,
     domain: str | None,
-    settings: Mapping[str, str | os.PathLike[str]],
+    settings: ProgramSettings,
     seconds: float | None,
     await_peers: bool,
     log: LogFormat,
@@ -66,7 +65,7 @@ def _run(
     if seconds is not None and not seconds > 0:
         raise ConfigError(f"seconds is {seconds:g}; give more than 0")
     with passwords_as_settings(take=True) as passwords:
-        given = (*((name, os.fspath(value)) for name, value in settings.items()), *passwords)
+        given = (*as_options(settings), *passwords)
         options = RunOptions(
             target=target,
             mode=mode,

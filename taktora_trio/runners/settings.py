@@ -34,7 +34,7 @@ OWN_OPTIONS = {
     "run": _HALF
     | {"--mode", "--for", "--await-broker", "--await-peer", "--warm", "--gateway-policy", "--plugin-policy"},
     "plugin": _HALF,
-    "gateway": _HALF,
+    "gateway": _HALF | {"--connector"},
     "forget": _HALF | {"--even-if-up"},
 }
 """The commands that take settings, and the options that they have themselves."""

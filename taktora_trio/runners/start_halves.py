@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from typing import TYPE_CHECKING
 
 from taktora_trio.processes import interpreter
 from taktora_trio.processes.parent.output import Stream
-from taktora_trio.processes.parent.process import spawn
+from taktora_trio.processes.parent.process import StartProcess, spawn
 from taktora_trio.runners.deployment import Deployment
 from taktora_trio.runners.options import RunOptions
 from taktora_trio.runners.settings import Settings
@@ -36,8 +36,11 @@ def halves_of(
         return [half, run.target, "--domain", domain.name, "--log", run.shared.log, *more]
 
     more, fds = settings.as_arguments()
-    gateway = arguments("gateway", *more)
-    start_gateway = spawn([*program, *gateway], fds, environment) if zygote is None else zygote.start(gateway, fds)
+
+    def start_gateway(connectors: Collection[str]) -> StartProcess:
+        gateway = arguments("gateway", *more, *(f"--connector={name}" for name in connectors))
+        return spawn([*program, *gateway], fds, environment) if zygote is None else zygote.start(gateway, fds)
+
     return Halves(spawn([*program, *arguments("plugin")], (), environment), start_gateway, write)
 
 

@@ -120,15 +120,15 @@ class Domain:
         return holder_of(self.name, role)
 
     @contextlib.contextmanager
-    def hold(self, *roles: Role) -> Iterator[None]:
+    def hold(self, *roles: Role, shared: bool = False) -> Iterator[None]:
         """Hold these roles in the block. The last holder to leave removes what is left of the domain. Never waits.
 
         An owner first removes what a killed run has left, unless a live half still uses it.
-        Raises `DomainInUse` if another process holds one of them.
+        Raises `DomainInUse` if another process holds one of them; with `shared`, unless that shares it, too.
         """
         with contextlib.ExitStack() as held:
             for role in roles:
-                if not try_lock(self.name, role):
+                if not try_lock(self.name, role, shared=shared):
                     raise self.in_use(role)
                 held.callback(release, self.name, role)
             holder = os.getpid()

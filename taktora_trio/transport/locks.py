@@ -26,13 +26,13 @@ _descriptors: dict[tuple[int, int], int] = {}  # by device and inode
 _ours: set[tuple[int, int, int]] = set()
 
 
-def try_lock(domain: str, role: str) -> bool:
+def try_lock(domain: str, role: str, *, shared: bool = False) -> bool:
     """Take the lock on a role for this process. Returns false if somebody has it."""
     fd, byte = _descriptor(), _byte(domain, role)
     if (os.getpid(), fd, byte) in _ours:
         return False
     try:
-        fcntl.fcntl(fd, fcntl.F_SETLK, _flock(fcntl.F_WRLCK, byte))
+        fcntl.fcntl(fd, fcntl.F_SETLK, _flock(fcntl.F_RDLCK if shared else fcntl.F_WRLCK, byte))
     except (BlockingIOError, PermissionError):  # either, says fcntl(2)
         return False
     _ours.add((os.getpid(), fd, byte))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 from pathlib import Path
 
@@ -9,11 +10,12 @@ import pytest
 
 import taktora_trio
 from taktora_trio import Domain
+from tests.client import Client, open_client
 from tests.command import MODES, ROOT, Command, open_command
 from tests.mosquitto import Mosquitto
 
 NAMES = {"in-process": "in_process", "split": "split"}
-LOOK_ONCE = 'RestartPolicy(restart="always", intensity=0)'
+GIVES_UP_AT_ONCE = 'RestartPolicy(restart="always", intensity=0)'
 
 
 @pytest.mark.parametrize("name", NAMES.values())
@@ -47,7 +49,7 @@ async def test_a_copy_with_another_policy(mode: str, tmp_path: Path, broker: Mos
     script = changed(
         mode,
         tmp_path,
-        ("deployment.gateway_policy", LOOK_ONCE),
+        ("deployment.gateway_policy", GIVES_UP_AT_ONCE),
         ("from taktora_trio import (", "from taktora_trio import (\n    RestartPolicy,"),
     )
     arguments = ("tests.deployment.apps:crashing", "--broker", broker.url, "--domain", domain.name)
@@ -55,3 +57,137 @@ async def test_a_copy_with_another_policy(mode: str, tmp_path: Path, broker: Mos
         # This gateway crashes on purpose; the deployment's own policy would start it again.
         await run.until_logged("gateway: given up", "it ended once")
         await stop(run)
+
+
+APPS = """
+from taktora_trio import Deployment, MqttConnector, MqttRouting, Outbound, Up
+import itertools, trio
+
+NORTH = Outbound("north", int, MqttRouting("test/north", qos=1))
+SOUTH = Outbound("south", int, MqttRouting("test/south", qos=1))
+
+
+async def count(host, channel):
+    async with host.open_writer(channel) as writer:
+        for number in itertools.count():
+            await writer.send(number)
+            await trio.sleep(0.01)
+
+
+async def show(host):
+    async for event in host.health_events():
+        print(event.component, type(event.after).__name__, flush=True)
+
+
+async def app(host):
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(show, host)
+        nursery.start_soon(count, host, NORTH)
+        nursery.start_soon(count, host, SOUTH)
+
+
+deployment = Deployment("two", app, [MqttConnector([NORTH], name="n"), MqttConnector([SOUTH], name="s")])
+"""
+ONE_GATEWAY = {
+    "split": """
+        about_gateway = relay.gateway(lambda: gateway.revive())
+        gateway = Supervisor(
+            "gateway",
+            halves.gateway(deployment.gateway_policy, about_gateway),
+            deployment.gateway_policy,
+            on_failure=about_gateway.failed,
+            on_revived=about_gateway.revived,
+        )
+""",
+    "in-process": """
+        task = GatewayTask(deployment, opened, on_hang=gateways.hangs)
+        gateway = Supervisor(
+            "gateway",
+            as_task(task.run),
+            policy,
+            stop=task.stop,
+            on_failure=lambda failure, exit_: gateways.failed(failure, exit_.exception),
+            on_revived=task.revived,
+        )
+        # The app ends first, while its gateway still works; then the gateway publishes what is queued.
+        async with open_outlasting(gateway.run, lambda scope: task.stop.set(), policy.stop_grace) as nursery:
+            if revive is not None:
+                nursery.start_soon(gateway.revive_at, revive)
+            yield host
+""",
+}
+TWO_GATEWAYS = {
+    "split": """
+        for connector in deployment.connectors:
+            about = relay.gateway(lambda: None, connector.name)
+            name = f"gateway-{connector.name}"
+            gateway = Supervisor(
+                name,
+                halves.gateway(deployment.gateway_policy, about, name),
+                deployment.gateway_policy,
+                on_failure=about.failed,
+                on_revived=about.revived,
+            )
+            nursery.start_soon(gateway.run)
+""",
+    "in-process": """
+        async with contextlib.AsyncExitStack() as stack:
+            for connector in connectors:
+                task = GatewayTask(deployment, opened, gateways.hangs, connector)
+                gateway = Supervisor(
+                    f"gateway-{connector.name}",
+                    as_task(task.run),
+                    policy,
+                    stop=task.stop,
+                    on_failure=lambda failure, exit_, name=connector.name: gateways.failed(
+                        failure, exit_.exception, [name]
+                    ),
+                    on_revived=task.revived,
+                )
+                await stack.enter_async_context(
+                    open_outlasting(gateway.run, lambda scope, task=task: task.stop.set(), policy.stop_grace)
+                )
+            yield host
+""",
+}
+
+
+@pytest.mark.parametrize("mode", MODES)
+async def test_a_copy_with_a_gateway_for_each_connector(
+    mode: str, tmp_path: Path, broker: Mosquitto, domain: Domain
+) -> None:
+    """In the split shape each is a process: one that is killed costs its own connector an outage, and not the other."""
+    script = changed(
+        mode,
+        tmp_path,
+        (ONE_GATEWAY[mode], TWO_GATEWAYS[mode]),
+        *([("        nursery.start_soon(gateway.run)\n        if", "        if")] if mode == "split" else []),
+    )
+    (tmp_path / "two.py").write_text(APPS)
+    arguments = ("two:deployment", "--broker", broker.url, "--domain", domain.name)
+    async with (
+        open_client(broker.port, "test/#") as client,
+        open_command(*arguments, program=[script]) as run,
+    ):
+        await until_counted(client, "test/north", "test/south")
+        assert sorted(event for event in printed(run) if event.endswith(" Up")) == ["n Up", "s Up"]
+        if mode == "split":
+            run.signal(signal.SIGKILL, run.half("gateway-n"))
+            await run.until_printed("n Down")
+            await run.until(lambda: printed(run).count("n Up") == 2 or None, "n Up again", 20)
+            await until_counted(client, "test/north", "test/south")
+            assert [event for event in printed(run) if event.startswith("s ")] == ["s Up"]
+        await stop(run)
+    assert "Traceback" not in "".join(run.stderr)
+
+
+def printed(run: Command) -> list[str]:
+    """What it has printed, without the name of a half."""
+    return [json.loads(line)["message"] if line.startswith("{") else line for line in run.output]
+
+
+async def until_counted(client: Client, *topics: str) -> None:
+    """Wait for five messages on each topic."""
+    left = dict.fromkeys(topics, 5)
+    while any(count > 0 for count in left.values()):
+        left[(await client.receive()).topic] -= 1

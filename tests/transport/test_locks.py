@@ -10,6 +10,7 @@ import textwrap
 
 import pytest
 
+from taktora_trio.errors import DomainInUse
 from taktora_trio.transport.domain import Domain
 from taktora_trio.transport.locks import holder_of, release, try_lock
 
@@ -39,6 +40,7 @@ def answer(process: subprocess.Popen[str]) -> str:
 def test_a_child_that_was_forked_does_not_keep_the_roles_of_a_killed_parent(domain: Domain, fork: str) -> None:
     process = start(
         f"""
+from taktora_trio.errors import DomainInUse
 from taktora_trio.transport.domain import Domain
 with Domain({domain.name!r}).hold("owner", "plugin", "gateway"):
 {textwrap.indent(textwrap.dedent(FORKS[fork]), "    ")}
@@ -109,3 +111,26 @@ def test_every_domain_and_role_has_a_lock_of_its_own(domain: Domain) -> None:
     for each in taken:
         release(*each)
         assert holder_of(*each) is None
+
+
+def test_a_role_that_is_shared_is_shared_with_those_that_share_it(domain: Domain) -> None:
+    """So gateways of single connectors can be several; and none is there beside a gateway of all."""
+    hold = f"""
+from taktora_trio.errors import DomainInUse
+from taktora_trio.transport.domain import Domain
+with Domain({domain.name!r}).hold("gateway", shared=SHARED):
+    print("held", flush=True)
+    input()
+"""
+    with start(hold.replace("SHARED", "True")) as other:
+        assert answer(other) == "held"
+        with domain.hold("gateway", shared=True):
+            assert domain.holder("gateway") is not None
+        with pytest.raises(DomainInUse, match=f"pid {other.pid}"), domain.hold("gateway"):
+            raise AssertionError("it was held")
+        other.communicate("")
+    with start(hold.replace("SHARED", "False")) as other:
+        assert answer(other) == "held"
+        with pytest.raises(DomainInUse, match=f"pid {other.pid}"), domain.hold("gateway", shared=True):
+            raise AssertionError("it was held")
+        other.communicate("")
