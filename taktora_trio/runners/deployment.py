@@ -14,15 +14,15 @@ from taktora_trio.channels import ChannelDescriptor, check_name
 from taktora_trio.checks import flag, instance_of
 from taktora_trio.connectors.base import Connector
 from taktora_trio.errors import ConfigError
-from taktora_trio.host.host import ConnectorHost
 from taktora_trio.supervision.policy import RestartPolicy
 
 if TYPE_CHECKING:  # a supervisor imports this module too, and is to be small
     from taktora_trio.executor import Observer
+    from taktora_trio.host.host import ConnectorHost
 
 __all__ = ["App", "Deployment"]
 
-App: TypeAlias = Callable[[ConnectorHost], Awaitable[None]]
+App: TypeAlias = Callable[["ConnectorHost"], Awaitable[None]]
 
 _NAME = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 

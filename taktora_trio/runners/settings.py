@@ -9,7 +9,6 @@ import contextlib
 import os
 import re
 from collections.abc import AsyncIterator, Iterable, Mapping
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TypeAlias
 
@@ -218,7 +217,7 @@ def _meant(deployment: Deployment, name: str, text: str | None) -> tuple[Setting
         if setting is None:
             raise ConfigError(f"connector {head!r} has no setting --{name}; {having[0].name!r} has")
         return setting, head, rest
-    if head and (close := get_close_matches(head, [one.name for one in deployment.connectors], 1, 0.75)):
+    if head and (close := _closest(head, [one.name for one in deployment.connectors], 0.75)):
         raise ConfigError(
             f"--{name} {head}=...: there is no connector {head!r}; is {close[0]!r} meant? If it is part of the value,"
             f" write --{name} {having[0].name}={head}=..."
@@ -247,7 +246,7 @@ def _unknown(deployment: Deployment, name: str, text: str | None) -> str:
     if text is not None and (variable := variable_of(Path(text))):
         return f"the environment has {variable}, but no connector of deployment {deployment.name!r} takes a password so"
     known = sorted({setting.option for one in deployment.connectors for setting in one.settings})
-    close = get_close_matches(f"--{name}", [*known, *sorted(OWN_OPTIONS["run"])], 1, 0.7)
+    close = _closest(f"--{name}", [*known, *sorted(OWN_OPTIONS["run"])], 0.7)
     listed = ", ".join(known) or "none"
     meant = f"did you mean {close[0]}?" if close else f"the settings of its connectors are {listed}"
     return f"unknown option --{escaped(name)} for deployment {deployment.name!r}: {meant}"
@@ -258,3 +257,10 @@ def _with_hint(exc: ConfigError, values: Iterable[SettingValue], deployment: Dep
     heads = [match[1] for v in values if v.connector is None and (match := _NAME.fullmatch(v.text))]
     names = ", ".join(one.name for one in deployment.connectors)
     return ConfigError(f"{exc} (there is no connector {heads[0]!r}; there is {names})") if heads else exc
+
+
+def _closest(word: str, known: Iterable[str], cutoff: float) -> list[str]:
+    """Return the one that is meant, if one resembles it so much (0 to 1)."""
+    from difflib import get_close_matches  # a supervisor imports this module too, and is to be small
+
+    return get_close_matches(word, list(known), 1, cutoff)

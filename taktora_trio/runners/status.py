@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator, Callable, Mapping
+from typing import TYPE_CHECKING
 
 import trio
 
 from taktora_trio.escaping import escaped
 from taktora_trio.health import ConnectorHealth, HealthEvents
-from taktora_trio.host.host import ConnectorHost
 from taktora_trio.processes.child.life_signs import LifeSigns
+
+if TYPE_CHECKING:  # a supervisor imports this module too, and is to be small
+    from taktora_trio.host.host import ConnectorHost
 
 __all__ = ["StatusLine", "open_life", "tell_health"]
 
