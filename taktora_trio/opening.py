@@ -18,12 +18,13 @@ class NoPublicConstructor(ABCMeta):
 
     _opened_by: str
 
-    def __new__(mcs, name: str, bases: tuple[type, ...], namespace: dict[str, Any], *, opened_by: str) -> Any:
+    def __new__(mcs, name: str, bases: tuple[type, ...], namespace: dict[str, Any], *, opened_by: str = "") -> Any:
         cls = super().__new__(mcs, name, bases, namespace)
-        cls._opened_by = opened_by
+        if opened_by:  # else it is inherited
+            cls._opened_by = opened_by
         return cls
 
-    def __init__(cls, name: str, bases: tuple[type, ...], namespace: dict[str, Any], *, opened_by: str) -> None:
+    def __init__(cls, name: str, bases: tuple[type, ...], namespace: dict[str, Any], *, opened_by: str = "") -> None:
         super().__init__(name, bases, namespace)
 
     def __call__(cls, *args: Any, **kwargs: Any) -> NoReturn:

@@ -11,7 +11,7 @@ import pytest
 
 PROGRAM = """
 import logging, sys
-from taktora_trio.errors import ConfigError, TransportError
+from taktora_trio.errors import ConfigError, PayloadOverflow, TransportError
 from taktora_trio.runners.outcome import call, show
 
 def command():
@@ -38,6 +38,7 @@ def run(code: str, output: str = "") -> subprocess.CompletedProcess[str]:
     ("code", "returncode", "line"),
     [
         ("raise ConfigError('bad')", 2, "taktora-trio: bad"),
+        ("raise PayloadOverflow('bad')", 1, "taktora-trio: bad"),
         ("raise TransportError('broken')", 1, "taktora-trio: broken"),
         ("raise ExceptionGroup('', [ConfigError('bad')])", 2, "taktora-trio: bad"),
         ("raise KeyboardInterrupt", 128 + signal.SIGINT, ""),

@@ -26,7 +26,7 @@ class Rejected:
     error: MessageError | TransportError
     """Why it can't be read."""
     length: int
-    """How many bytes the payload had."""
+    """Bytes of the payload before it was cut off."""
 
 
 class RejectedMessages:

@@ -48,7 +48,13 @@ def test_what_creates_it_passes_its_arguments_on() -> None:
         def __init__(self, value: int, *, other: int) -> None:
             self.values = (value, other)
 
+    class Lively(Live):
+        pass
+
     assert Live._create(1, other=2).values == (1, 2)
+    assert Lively._create(1, other=2).values == (1, 2)
+    with pytest.raises(TypeError, match=r"Lively has no public constructor: use `async with open_live\(\)`"):
+        Lively(1, other=2)
 
 
 def test_an_apps_host_has_nothing_that_only_who_runs_a_gateway_needs() -> None:
