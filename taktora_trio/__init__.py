@@ -104,8 +104,8 @@ if TYPE_CHECKING:
     from taktora_trio.runners.deployment import Deployment as Deployment
     from taktora_trio.runners.gateway_task import GatewayTask as GatewayTask
     from taktora_trio.runners.halves import Halves as Halves
+    from taktora_trio.runners.hosting import open_deployment as open_deployment
     from taktora_trio.runners.loading import load_app as load_app
-    from taktora_trio.runners.opening import open_deployment as open_deployment
     from taktora_trio.runners.outlasting import open_outlasting as open_outlasting
     from taktora_trio.runners.owning import open_domain as open_domain
     from taktora_trio.runners.relay import Relay as Relay
@@ -168,7 +168,7 @@ _PUBLIC = {
     "runners.gateway_task": ("GatewayTask",),
     "runners.halves": ("Halves",),
     "runners.loading": ("load_app",),
-    "runners.opening": ("open_deployment",),
+    "runners.hosting": ("open_deployment",),
     "runners.outlasting": ("open_outlasting",),
     "runners.owning": ("open_domain",),
     "runners.relay": ("Relay",),

@@ -1,7 +1,7 @@
 """From a deployment to running processes.
 
 scripts/                the two shapes: what the command runs, and what a user may copy
-run, opening            the public functions: a program that is an app, and a program that has a host
+run, hosting            the public functions: a deployment as a program, and in a program that is the app itself
 deployment              what is declared, once
 loading, finding        from a name to a deployment or an app, and back
 options, settings       what was given at the command line; secrets, settings_help
