@@ -58,12 +58,16 @@ class MqttConnection(Connection):
             metadata=envelope.metadata,
             correlation_id=header.correlation_id,
         )
+        number = header.sequence_number
         if qos == 0:  # it has no identifier; the number only comes back
-            self._publish(message, header.sequence_number, on_done)
-        elif to.exactly_once is None:
-            self._publish(message, to.begin(header.sequence_number, on_done), to.finish)
+            self._publish(message, number, on_done)
+            return
+        slot = number % to.ids
+        to.numbers[slot], to.on_done = number, on_done
+        if to.exactly_once is None:
+            self._publish(message, to.first_id + slot, to.finish)
         else:
-            to.exactly_once.publish(message, to.begin(header.sequence_number, on_done), header, to.finish)
+            to.exactly_once.publish(message, to.first_id + slot, header, to.finish)
 
     def acknowledge(self, message: Incoming) -> None:
         self._session.acknowledge(cast(Message, message))

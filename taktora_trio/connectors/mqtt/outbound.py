@@ -24,30 +24,24 @@ class OutboundChannel:
     finished under the same identifiers, by which the broker of a persistent session knows them (MQTT-4.4.0-1).
     """
 
-    __slots__ = ("_numbers", "_on_done", "exactly_once", "first_id", "ids", "qos", "retain")
+    __slots__ = ("exactly_once", "first_id", "ids", "numbers", "on_done", "qos", "retain")
 
     def __init__(self, routing: MqttRouting, first_id: int, ids: int, source: PayloadSource) -> None:
         self.qos, self.retain = routing.qos, routing.retain
         self.first_id = first_id
         self.ids = ids
         self.exactly_once = ExactlyOnce(range(first_id, first_id + ids), source) if self.qos == 2 else None
-        self._numbers = [0] * ids  # sequence numbers of those in flight
-        self._on_done: OnDone = lambda number, refusal: None
+        self.numbers = [0] * ids
+        """The sequence numbers of those in flight, by `number % ids`."""
+        self.on_done: OnDone = lambda number, refusal: None
 
     def packet_id(self, number: int) -> int:
         """Return the identifier of the message with this sequence number."""
         return self.first_id + number % self.ids
 
-    def begin(self, number: int, on_done: OnDone) -> int:
-        """Return the identifier for a message that is about to be published; `finish` will call `on_done(number)`."""
-        self._on_done = on_done
-        slot = number % self.ids
-        self._numbers[slot] = number
-        return self.first_id + slot
-
     def finish(self, packet_id: int, refusal: str) -> None:
-        """Nothing more is to be done for the message under this identifier."""
-        self._on_done(self._numbers[packet_id - self.first_id], refusal)
+        """Nothing more is to be done for the message under this identifier: pass it on by its sequence number."""
+        self.on_done(self.numbers[packet_id - self.first_id], refusal)
 
 
 def outbound_channels(
