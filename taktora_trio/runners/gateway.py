@@ -70,7 +70,7 @@ async def run_gateway(
 
 
 class _Work:
-    """What the process does now, for whoever asks whether it lives."""
+    """The present work of the process. As long as it moves, signs of life are given."""
 
     def __init__(self, life: LifeSigns, nursery: trio.Nursery) -> None:
         self.life = life
@@ -80,7 +80,7 @@ class _Work:
         self._is_ready = False
 
     async def ready(self, status: str) -> None:
-        """From the first time on it gives signs of life."""
+        """Say that the process is ready. From the first time on it gives signs of life."""
         await self.life.ready(status)
         if not self._is_ready:
             self._is_ready = True

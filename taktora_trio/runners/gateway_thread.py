@@ -95,7 +95,7 @@ async def _watch(thread: _Thread, seconds: float, on_hang: Callable[[str, float]
 
 
 class _Thread:
-    """What two loops know of one thread. Each attribute is written by one side alone, and no lock is needed."""
+    """A thread, as two loops know it. Each attribute is written by one side alone, and no lock is needed."""
 
     def __init__(self, work: Callable[[trio.Event], Awaitable[None]], pause: float | None) -> None:
         """`pause` is the time between two signs of life; `None` for none."""

@@ -35,7 +35,7 @@ def _subreaper() -> Reaper:
 
 @attrs.define
 class Halves:
-    """How the two halves are started, where their output goes, and which of them run now.
+    """The two halves as child processes: starts them, passes their output on, and knows which run now.
 
     Whoever loses its parent below one of them becomes a child of this process, and is waited for.
     """

@@ -1,4 +1,4 @@
-"""The limits of getrlimit(2) that a deployment meets: raised where that is ours to do, else told before it starts."""
+"""The limits of getrlimit(2): raises one that a deployment needs, or says so before anything starts."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def make_room(connectors: Iterable[Connector], each: int) -> None:
 
 
 def give_back(pid: int = 0) -> None:
-    """Let a process (this one) have the limit of descriptors that this one was started with."""
+    """Give a process (0 is this one) the limit of descriptors that this one was started with."""
     with contextlib.suppress(OSError, ValueError):  # it has ended already, or may not have it any more
         resource.prlimit(pid, resource.RLIMIT_NOFILE, _inherited)
 

@@ -69,7 +69,7 @@ def logging_to(write: Callable[[bytes], None], log_format: LogFormat, process: s
 
 
 class _Handler(logging.Handler):
-    """Whatever is logged, the call that logs it never raises, and no later one is the worse for it.
+    """A handler that never raises, whatever is logged, and never suffers from an earlier record.
 
     What can't be shown is named instead. What can't be written (a full disk) is lost, and the next record that can be
     is preceded by the number of those lost.
@@ -104,7 +104,7 @@ def _like(record: logging.LogRecord, message: str) -> logging.LogRecord:
 
 
 class _Output:
-    """A descriptor that is written to directly: a buffer in between keeps, and trips over, what was refused once."""
+    """A descriptor that is written to directly. (A buffer in between would keep what was refused once, and fail again.)"""
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
@@ -134,5 +134,5 @@ def _formatter(log_format: LogFormat, process: str, tagged: bool) -> logging.For
 
 
 def _encodable(text: str) -> str:
-    r"""The same text; what UTF-8 can't encode (halves of surrogate pairs) as \udc80."""
+    r"""Return the same text; what UTF-8 can't encode (halves of surrogate pairs) as \udc80."""
     return text.encode(errors="backslashreplace").decode()

@@ -1,4 +1,4 @@
-"""What a command comes to: its result on standard output, its errors on standard error, its exit code."""
+"""The outcome of a command: a result on standard output, errors on standard error, and an exit code."""
 
 from __future__ import annotations
 

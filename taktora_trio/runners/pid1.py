@@ -9,7 +9,7 @@ __all__ = ["leave_pid_1"]
 
 
 def leave_pid_1() -> None:
-    """Where this is process 1, return in a child of it; process 1 then stays behind, and ends as the child does.
+    """If this is process 1, fork: return in the child, while process 1 stays behind and ends as the child does.
 
     Whoever loses its parent becomes a child of process 1, which must wait for it. A process that runs an app can't: it
     does not know the app's own children from others. Besides, the kernel does not end process 1 by a signal that has no
@@ -40,7 +40,7 @@ def _serve(child: int) -> int:
 
 
 def _reap(child: int) -> int | None:
-    """Wait for all that have ended; how the child has, if it is among them."""
+    """Wait for all processes that have ended; return the child's status, if it is among them."""
     found = None
     while True:
         try:

@@ -1,4 +1,4 @@
-"""Between the halves: the plugin learns how each gateway process fares, and may have them revived."""
+"""Carries news between the halves: how each gateway process fares, and the plugin's wish to have it revived."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["GatewayRelay", "Relay"]
 
 
 class Relay:
-    """In the supervisor: has a link to the plugin while that runs, and something for each gateway."""
+    """The supervisor's knowledge of its gateways, and its link to the plugin while that runs."""
 
     def __init__(self, domain: Domain, nursery: trio.Nursery) -> None:
         self.domain = domain
@@ -34,7 +34,7 @@ class Relay:
         return relay
 
     def plugin_started(self, link: LinkEnd) -> None:
-        """Tell it what the gateways do now, and listen to it."""
+        """Send the plugin the latest news of each gateway, and listen to it."""
         self._to_plugin = link
         for gateway in self._gateways:
             if gateway.news is not None:
@@ -42,7 +42,7 @@ class Relay:
         self._nursery.start_soon(self._listen, link)
 
     def plugin_ended(self) -> None:
-        """Nobody listens any more."""
+        """Send nothing from now on."""
         self._to_plugin = None
 
     def tell_plugin(self, news: GatewayStarted | GatewayFailed) -> None:
@@ -58,7 +58,7 @@ class Relay:
 
 
 class GatewayRelay:
-    """Of one gateway process: what its supervisor and its process have to call when something happens to it."""
+    """Callbacks for one gateway process: for `as_process`, and for its `Supervisor`."""
 
     def __init__(self, relay: Relay, revive: Callable[[], object], connectors: tuple[str, ...]) -> None:
         self.connectors = connectors

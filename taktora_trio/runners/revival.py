@@ -1,4 +1,4 @@
-"""Asking a run from outside to start its gateway again, or to connect at once, and what it answers."""
+"""Asking a run from outside to start its gateway again, or to connect at once. It answers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _LIMIT = 4096  # bytes, which a pipe takes in one piece (PIPE_BUF, pipe(7))
 
 
 def ask_to_revive(domain: Domain) -> str:
-    """Ask whoever can revive the gateway of that domain; return who that was, and what it answers that it does.
+    """Ask the process that can revive the domain's gateway; return a line that says which it was, and its answer.
 
     That is the run which supervises it. It starts again a gateway that was given up, and has one that is not connected
     connect at once. A gateway that somebody else supervises is asked itself, for the second of these.
@@ -48,7 +48,7 @@ def ask_to_revive(domain: Domain) -> str:
 
 
 def answer(domain: Domain, text: str) -> None:
-    """Tell whoever has asked what is done, if anybody waits for it. Never waits."""
+    """Answer whoever has asked, if anybody waits for it. Never waits."""
     with contextlib.suppress(OSError, ConnectorError):
         fd = os.open(domain.root / _PIPE, os.O_WRONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
@@ -59,7 +59,7 @@ def answer(domain: Domain, text: str) -> None:
 
 @contextlib.contextmanager
 def _open_answers(domain: Domain) -> Iterator[int]:
-    """The end of the pipe that is read."""
+    """Yield the end of the pipe that is read."""
     path = domain.root / _PIPE
     with contextlib.suppress(FileExistsError):  # left by one who was killed, or another one asks too
         os.mkfifo(path, 0o600)
@@ -82,7 +82,7 @@ def _read(fd: int) -> str:
 
 
 def _signal(domain: Domain, role: Role, pid: int) -> bool:
-    """Send it to the holder of that role, if that catches it; whether it was sent."""
+    """Send the signal to the holder of the role, if it has a handler. Return whether it was sent."""
     try:
         fd = os.pidfd_open(pid)
     except ProcessLookupError:
@@ -97,7 +97,7 @@ def _signal(domain: Domain, role: Role, pid: int) -> bool:
 
 
 def _catches(pid: int, signum: signal.Signals) -> bool:
-    """Whether the process has a handler for it (proc_pid_status(5), SigCgt)."""
+    """Return whether the process has a handler for the signal (proc_pid_status(5), SigCgt)."""
     try:
         status = Path(f"/proc/{pid}/status").read_text()
     except OSError:

@@ -21,14 +21,14 @@ _LOOK = 0.05  # seconds of our own computing after which a second signal is noti
 
 
 def stop_signals() -> list[signal.Signals]:
-    """Those that ask for a stop. A SIGHUP that was ignored at the start, as nohup(1) does it, stays ignored."""
+    """Return the signals that ask for a stop. A SIGHUP that was ignored at the start, as nohup(1) does it, stays ignored."""
     ignores_hangup = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
     return [signal.SIGINT, signal.SIGTERM, *([] if ignores_hangup else [signal.SIGHUP])]
 
 
 @contextlib.asynccontextmanager
 async def open_stop_signals(on_second: Callable[[], None]) -> AsyncIterator[trio.Event]:
-    """The event that the first SIGINT, SIGTERM or SIGHUP sets.
+    """Yield an event, which the first SIGINT, SIGTERM or SIGHUP sets.
 
     A second SIGINT or SIGTERM calls `on_second` and ends the process at once with 128 + the signal's number, also when
     the trio loop is stuck: it runs in the signal handler, not in a task. SIGHUP never forces anything, for a terminal
@@ -64,7 +64,7 @@ async def open_stop_signals(on_second: Callable[[], None]) -> AsyncIterator[trio
 
 @contextlib.contextmanager
 def open_revive_signal() -> Iterator[RepeatedEvent]:
-    """The bell that each SIGUSR1 rings. Must be entered in the main thread, under trio."""
+    """Yield a bell, which each SIGUSR1 rings. Must be entered in the main thread, under trio."""
     bell = RepeatedEvent()
     token = trio.lowlevel.current_trio_token()
     before = signal.signal(REVIVE, lambda signum, frame: token.run_sync_soon(bell.set))

@@ -1,6 +1,6 @@
-"""What a process tells of itself, and what people read of it: `STATUS=` (sd_notify(3)), which `systemctl status` shows.
+"""The status of a process, for people: `STATUS=` (sd_notify(3)), which `systemctl status` shows.
 
-A status says what is so now; what was so for a moment only may be left out.
+It is the present one; one that lasted for a moment only may be left out.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ async def open_life(
 
 
 class StatusLine:
-    """A status that somebody else makes: the newest is told."""
+    """A status that somebody else makes: the newest is sent."""
 
     def __init__(self) -> None:
         self._text = ""
@@ -57,7 +57,7 @@ class StatusLine:
         self._changed.set()
 
     async def tell(self, life: LifeSigns) -> None:
-        """Serve: tell each change. Runs until cancelled."""
+        """Serve: send each change. Runs until cancelled."""
         while True:
             await self._changed.wait()
             self._changed = trio.Event()
@@ -68,7 +68,7 @@ class StatusLine:
 async def tell_health(
     life: LifeSigns, states: Callable[[], Mapping[str, ConnectorHealth]], events: HealthEvents, prefix: str = ""
 ) -> None:
-    """Serve: tell the health of each connector, with `prefix` before it. Returns when there are no more events."""
+    """Serve: send the health of each connector, with `prefix` before it. Returns when there are no more events."""
     told = ""
     while True:
         text = escaped(prefix + "; ".join(f"{name}: {state}" for name, state in states().items()), _LENGTH)

@@ -1,4 +1,4 @@
-"""What a command inherits from whoever started it, made fit to work with before anything else is done."""
+"""Makes what a command has inherited from whoever started it fit to work with, before anything else is done."""
 
 from __future__ import annotations
 
