@@ -104,7 +104,7 @@ def _like(record: logging.LogRecord, message: str) -> logging.LogRecord:
 
 
 class _Output:
-    """A descriptor that is written to directly. (A buffer in between would keep what was refused once, and fail again.)"""
+    """A descriptor, written to directly: a buffer in between would keep what was refused once, and fail again."""
 
     def __init__(self, fd: int) -> None:
         self._fd = fd

@@ -21,7 +21,7 @@ _LOOK = 0.05  # seconds of our own computing after which a second signal is noti
 
 
 def stop_signals() -> list[signal.Signals]:
-    """Return the signals that ask for a stop. A SIGHUP that was ignored at the start, as nohup(1) does it, stays ignored."""
+    """Return the signals that ask for a stop. A SIGHUP that is ignored, as by nohup(1), stays so."""
     ignores_hangup = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
     return [signal.SIGINT, signal.SIGTERM, *([] if ignores_hangup else [signal.SIGHUP])]
 
