@@ -44,14 +44,14 @@ class _Ended(NamedTuple):
 
 
 class Bridge:
-    """The gateway half of one connector. Make it, then let `serve` run once."""
+    """The gateway half of one connector, until `stop` is set. Make it, then let `serve` run once."""
 
-    def __init__(self, connector: Connector, channels: GatewayChannels) -> None:
+    def __init__(self, connector: Connector, channels: GatewayChannels, stop: trio.Event) -> None:
         """Raises whatever the connector raises when it makes its client."""
         self._name = connector.name
         self._options = connector.options
         self._health = health = channels.health
-        self._stop = trio.Event()
+        self._stop = stop
         self._revive = AsyncBool()  # made false when an attempt begins: asked for just before a delay, it ends that
         self._complaints: list[str] = []  # that were logged last
         self._unexpected = ""  # the last one, of which the traceback has been logged
@@ -82,20 +82,19 @@ class Bridge:
             self._executor.add(outbox.publish_batch, when(outbox.wait), name=self._item(outbox.channel))
         self._inbox.add_items(self._executor, self._item)
 
-    async def serve(self, stop: trio.Event) -> None:
+    async def serve(self) -> None:
         """Serve: carry messages both ways until `stop` is set; then publish what is queued, disconnect, and return.
 
         Connects again and again, with backoff (`reconnect.py`). Whatever goes wrong with a connection is the end of
         that connection alone; what goes wrong in an outbox or the inbox is raised.
         """
-        self._stop = stop
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._executor.run)
             history = reconnect.History()
-            while not stop.is_set():
+            while not self._stop.is_set():
                 self._health.report(self._name, Connecting())
                 ended = await self._connect()
-                if stop.is_set() or ended is None:
+                if self._stop.is_set() or ended is None:
                     break
                 history, retry = reconnect.after(history, *ended, self._options.reconnect, self._client.hint)
                 self._trials.ended(*ended)

@@ -79,23 +79,31 @@ class ConnectionLost(ConnectorError):
 
 
 class Connection(ABC):
-    """One connection, from its beginning to its end. All calls come from one trio task at a time."""
+    """One connection, from its beginning to its end.
+
+    All is called in one trio thread. What is not async returns at once and does not raise, and on a connection that is
+    lost it does nothing.
+    """
 
     @abstractmethod
     def publish(self, channel: str, envelope: Envelope, on_done: OnDone, *, again: bool = False) -> None:
         """Send a message of this channel behind those of the channel before it, without waiting.
 
-        `envelope.header.sequence_number` grows by at least 1 from message to message of a channel. A life that is in
-        the metadata is what is left of it (`message_expiry`). Call
-        `on_done(sequence_number, refusal)` once, when nothing more is to be done for the message: it was written (where
-        the protocol has no acknowledgement), or acknowledged, or refused. It may be called from within `publish`. Never
-        call it for a message that was lost with the connection: that one comes again, on the next connection, with
-        `again` set.
+        The message is known by its channel and its `envelope.header.sequence_number`, which grows by at least 1 from
+        message to message of a channel. Its `message_expiry` is what is left of its life.
+
+        Call `on_done(sequence_number, refusal)` once, when nothing more is to be done for the message: it was written
+        (where it is not acknowledged), or acknowledged, or refused. It may be called from within `publish`. Never call
+        it for a message that was lost with the connection: that one comes again on the next connection, with `again`.
         """
 
     @abstractmethod
     def acknowledge(self, message: Incoming) -> None:
-        """Tell the other side that this reliable message is safe. It may have come on an earlier connection."""
+        """Tell the other side that this reliable message is safe.
+
+        It may have come on an earlier connection. Then do nothing where the protocol knows it no more: the other side
+        sends it again.
+        """
 
     @abstractmethod
     def pause_reading(self) -> None:
@@ -107,7 +115,7 @@ class Connection(ABC):
 
     @abstractmethod
     async def wait_until_lost(self) -> ConnectionLost:
-        """Wait for the end of the connection and return why it ended."""
+        """Wait for the end of the connection and return why it ended. Several tasks may wait."""
 
     async def start(self) -> None:  # noqa: B027 - not every protocol has something to do
         """Ask for the messages of the inbound channels, say hello, and so on; then the connection counts as up.
@@ -153,8 +161,12 @@ class Client(ABC):
     def connect(self) -> AbstractAsyncContextManager[Connection]:
         """Open a connection: entering connects, leaving disconnects.
 
-        Messages may come as soon as the block is entered, by the `on_message` that the client was made with. Raises
-        `ConnectFailed`, `ConnectRefused` and `ConnectionLost`; whatever else is raised ends this connection alone, too.
+        Messages may come as soon as the block is entered, by the `on_message` that the client was made with, and not
+        before. Entering is bounded in time by the client, for nobody else does it. Raises `ConnectFailed`,
+        `ConnectRefused` and `ConnectionLost`; whatever else is raised ends this connection alone, too.
+
+        At a stop the block is cancelled, and then what is queued is still published, in a shield. So tasks that serve
+        the connection must be shielded, and end when the block is left: see `StreamConnection.served`.
         """
 
     @abstractmethod

@@ -60,14 +60,14 @@ class ConnectorGateway(
         from taktora_trio.connectors.bridge import Bridge  # here, for a supervisor imports this too, and is to be small
 
         for connector in self._connectors:
-            self._bridges[connector.name] = Bridge(connector, self._channels[connector.name])
+            self._bridges[connector.name] = Bridge(connector, self._channels[connector.name], stop)
         async with trio.open_nursery() as services:
             services.start_soon(self.health.expire)
             for reporter in self._reporters.values():
                 services.start_soon(reporter.serve_newcomers, self._update_connections)
             async with trio.open_nursery() as nursery:
                 for name, bridge in self._bridges.items():
-                    nursery.start_soon(bridge.serve, stop, name=name)
+                    nursery.start_soon(bridge.serve, name=name)
             services.cancel_scope.cancel()
 
     def _update_connections(self) -> None:

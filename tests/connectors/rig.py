@@ -156,7 +156,7 @@ class RunningBridge:
     sources: dict[str, Source]
     sinks: dict[str, Sink]
     health: list[tuple[str, float]]
-    stop: trio.Event = attrs.field(factory=trio.Event)
+    stop: trio.Event
     ended: trio.Event = attrs.field(factory=trio.Event)
     ended_at: float | None = None
 
@@ -184,11 +184,12 @@ async def serve_connector(
     inbound = {channel.name: Sink() for channel in connector.channels if channel.direction == "in"} | (sinks or {})
     health: list[tuple[str, float]] = []
     board = HealthBoard([connector.name], on_event=lambda event: health.append((str(event.after), trio.current_time())))
-    bridge = Bridge(connector, GatewayChannels(cast(Any, outbound), cast(Any, inbound), Executor(), board))
-    running = RunningBridge(bridge, outbound, inbound, health)
+    stop = trio.Event()
+    bridge = Bridge(connector, GatewayChannels(cast(Any, outbound), cast(Any, inbound), Executor(), board), stop)
+    running = RunningBridge(bridge, outbound, inbound, health, stop)
 
     async def serve() -> None:
-        await bridge.serve(running.stop)
+        await bridge.serve()
         running.ended_at = trio.current_time()
         running.ended.set()
 

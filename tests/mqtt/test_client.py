@@ -1,4 +1,4 @@
-"""The bridge with fakes on both sides, in virtual time; whole systems are tested in tests/deployment."""
+"""MQTT's client in a bridge, with fakes on both sides, in virtual time: subscriptions, presence, metadata."""
 
 from __future__ import annotations
 
