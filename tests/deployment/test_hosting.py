@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import psutil
 import pytest
@@ -25,8 +26,8 @@ from taktora_trio import (
 )
 from taktora_trio.runners.options import MODES, Mode
 from tests.client import open_client
-from tests.command import run_command
-from tests.deployment.opened import BACK, THERE, deployment
+from tests.command import open_command, run_command
+from tests.deployment.opened import BACK, THERE, deployment, fragile
 from tests.mosquitto import Mosquitto
 
 each_mode = pytest.mark.parametrize("mode", MODES)
@@ -79,6 +80,54 @@ async def test_a_killed_gateway_process_is_a_health_event(broker: Mosquitto, dom
             down = await host.wait_for_health(Down)
             assert isinstance(down, Down)
             await send_and_receive(host, "after")
+
+
+async def test_a_gateway_process_that_was_given_up_is_revived(broker: Mosquitto, domain: Domain) -> None:
+    with trio.fail_after(30):
+        async with open_deployment(fragile, mode="split", domain=domain.name, settings={"broker": broker.url}) as host:
+            await host.wait_for_health(Up)
+            events = host.health_events()
+            os.kill(gateway_pid(domain), signal.SIGKILL)
+            async for event in events:
+                if isinstance(event.after, Down) and event.after.failure and event.after.failure.gave_up:
+                    break
+            host.revive_gateway()
+            await host.wait_for_health(Up)
+
+
+PROGRAM = """
+import sys
+import trio
+from taktora_trio import Deployment, MqttConnector, MqttRouting, Outbound, Up, open_deployment
+
+deployment = Deployment("program", None, [MqttConnector([Outbound("out", str, MqttRouting("test/out", qos=1))])])
+
+
+async def main():
+    async with open_deployment(deployment, mode="split", domain=sys.argv[1], settings={"broker": sys.argv[2]}) as host:
+        await host.wait_for_health(Up)
+        print("up", flush=True)
+        await trio.sleep_forever()
+
+
+if __name__ == "__main__":
+    trio.run(main)
+"""
+
+
+@pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGINT], ids=lambda signum: signum.name)
+async def test_a_gateway_process_ends_with_its_program(
+    signum: signal.Signals, tmp_path: Path, broker: Mosquitto, domain: Domain
+) -> None:
+    """Also if that is killed; and the files of the domain are gone then."""
+    program = tmp_path / "greenhouse.py"
+    program.write_text(PROGRAM)
+    async with open_command(domain.name, broker.url, program=[str(program)], json_log=False) as command:
+        await command.until_printed("up")
+        [_, gateway] = command.tree()
+        command.signal(signum)
+        assert await command.wait(10) != 0
+        await trio.to_thread.run_sync(gateway.wait, 10)
 
 
 @each_mode

@@ -87,8 +87,8 @@ def as_process(
 
     `write` gets each line of its output.
     `on_start(incarnation, pid, link)` and `on_end()` enclose its life. `on_status` gets its status for people
-    (`STATUS=`, any text at all). An exit code in `permanent_codes` is a permanent failure: another try would end
-    the same way.
+    (`STATUS=`, any text at all). An exit code that the process says it was asked for (`EXIT_STATUS=`) is no
+    failure. One in `permanent_codes` is a permanent failure: another try would end the same way.
     """
 
     async def runner(incarnation: int, ready: Callable[[], None]) -> Exit:
