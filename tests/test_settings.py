@@ -239,6 +239,17 @@ def test_as_arguments_of_a_process_they_come_to_the_same_and_show_nothing_secret
             os.close(fd)
 
 
+def test_a_gateway_of_one_connector_is_given_nothing_that_is_for_another(secret: Path) -> None:
+    declared = deployment("land", "sea")
+    password = f"--mast-password-file=sea={secret}"
+    settings = read(declared, "--mast=air://host", "--mast=sea=air://me:hidden@host", password)
+    assert settings.as_arguments(["land"]) == (["--mast=air://host"], [])
+    arguments, descriptors = settings.as_arguments(["sea"])
+    for fd in descriptors:
+        os.close(fd)
+    assert (len(arguments), len(descriptors)) == (3, 2)
+
+
 def test_no_value_is_shown_by_its_repr() -> None:
     assert "hidden" not in repr(SettingValue("air://me:hidden@host", b"hidden"))
 

@@ -58,9 +58,10 @@ def launch_gateway(target: str, options: Options, asked: Asked, connectors: Coll
     with _ending_well(life, link):
         with _retried_under(link):
             deployment, domain, settings = load_for_gateway(target, options, asked)
+            if link is None:  # else it was checked at the start
+                settings.needed_by(deployment)  # of all connectors: each gateway may be given the same options
             deployment = deployment.with_connectors(connectors) if connectors else deployment
-        if link is None:  # else it was checked at the start, and a file that is away by now may come back
-            settings.needed_by(deployment)
+        if link is None:  # else a file that is away by now may come back
             deployment.check_files()
         make_room(deployment.connectors, ONE_END)
         set_up_logging(options.log, "gateway", tagged=link is not None)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import TypeAlias
 
@@ -120,10 +120,10 @@ class Settings:
             if not self._waits(connector):
                 await connector.preflight()
 
-    def as_arguments(self) -> tuple[list[str], list[int]]:
-        """Return these settings as arguments of another process of ours, and the descriptors that it has to inherit.
+    def as_arguments(self, connectors: Collection[str] = ()) -> tuple[list[str], list[int]]:
+        """Return these settings as arguments of a gateway's process, and the descriptors that it has to inherit.
 
-        What is secret goes by files in memory, and so does what was read from a pipe, which gives it only once.
+        A gateway of some connectors alone is given nothing that is for another one. Secrets go by files in memory.
         """
         arguments: list[str] = []
         descriptors: list[int] = []
@@ -134,6 +134,8 @@ class Settings:
             return path
 
         for setting, value in self.given:
+            if connectors and value.connector is not None and value.connector not in connectors:
+                continue
             utf8 = value.text.encode("utf-8", "surrogateescape")
             if setting.kind == "secret":
                 text = hidden(value.secret, setting.name)

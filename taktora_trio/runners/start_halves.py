@@ -35,9 +35,8 @@ def halves_of(
     def arguments(half: str, *more: str) -> list[str]:
         return [half, run.target, "--domain", domain.name, "--log", run.shared.log, *more]
 
-    more, fds = settings.as_arguments()
-
     def start_gateway(connectors: Collection[str]) -> StartProcess:
+        more, fds = settings.as_arguments(connectors)
         gateway = arguments("gateway", *more, *(f"--connector={name}" for name in connectors))
         return spawn([*program, *gateway], fds, environment) if zygote is None else zygote.start(gateway, fds)
 

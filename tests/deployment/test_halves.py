@@ -103,6 +103,16 @@ async def test_a_waiting_gateway_stops_politely(broker: Mosquitto, domain: Domai
         assert await gateway.wait(5) == 0
 
 
+async def test_a_gateway_of_one_connector_may_be_given_the_settings_of_all(broker: Mosquitto, domain: Domain) -> None:
+    """So that each one's unit can have the same options."""
+    brokers = ("--broker", f"north={broker.url}", "--broker", "south=mqtt://elsewhere")
+    target = ("tests.deployment.apps:on_two_brokers", "--connector", "north", "--domain", domain.name)
+    async with open_command("gateway", *target, *brokers) as gateway:
+        await gateway.until_logged("waiting for its plugin")
+        gateway.signal(signal.SIGTERM)
+        assert await gateway.wait() == 0
+
+
 @pytest.mark.parametrize("half", ["plugin", "gateway"])
 async def test_a_second_one_is_refused(half: str, broker: Mosquitto, domain: Domain) -> None:
     async with open_half("plugin", broker, domain) as plugin, open_half("gateway", broker, domain) as gateway:
