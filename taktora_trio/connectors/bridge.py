@@ -52,6 +52,7 @@ class Bridge:
         self._options = connector.options
         self._health = health = channels.health
         self._stop = stop
+        self._attempt: trio.CancelScope | None = None  # to connect, which a stop cancels
         self._revive = AsyncBool()  # made false when an attempt begins: asked for just before a delay, it ends that
         self._complaints: list[str] = []  # that were logged last
         self._unexpected = ""  # the last one, of which the traceback has been logged
@@ -90,6 +91,7 @@ class Bridge:
         """
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._executor.run)
+            nursery.start_soon(self._cancel_attempt_at_stop)
             history = reconnect.History()
             while not self._stop.is_set():
                 self._health.report(self._name, Connecting())
@@ -126,15 +128,18 @@ class Bridge:
         since: float | None = None
         failure: Exception | None = None
         try:
-            async with move_on_when(self._stop.wait), self._client.connect() as connection:
-                self._inbox.attach(connection)  # before anything can come
-                await connection.start()
-                since = trio.current_time()
-                log.info("%s: connected to %s", self._name, self._client.address)
-                self._show_refused(connection)
-                for outbox in self._outboxes:
-                    outbox.show_set_aside()
-                failure = await self._carry(connection)
+            with trio.CancelScope() as self._attempt:
+                async with self._client.connect() as connection:
+                    self._inbox.attach(connection)  # before anything can come
+                    await connection.start()
+                    # From now on a stop cancels nothing of the connection, which is still needed for the drain.
+                    self._attempt = None
+                    since = trio.current_time()
+                    log.info("%s: connected to %s", self._name, self._client.address)
+                    self._show_refused(connection)
+                    for outbox in self._outboxes:
+                        outbox.show_set_aside()
+                    failure = await self._carry(connection)
         except* Exception as group:
             # Whatever goes wrong with a connection must not end the gateway.
             causes = leaves(group)
@@ -166,20 +171,17 @@ class Bridge:
             await connection.ask_again()
             self._show_refused(connection)
 
-    async def _carry(self, connection: Connection) -> ConnectionLost:
-        """Let the outboxes publish until the connection is lost. When cancelled by a stop, drain them first."""
+    async def _cancel_attempt_at_stop(self) -> None:
+        await self._stop.wait()
+        if self._attempt is not None:
+            self._attempt.cancel()
+
+    async def _carry(self, connection: Connection) -> ConnectionLost | None:
+        """Let the outboxes publish until the connection is lost. At a stop drain them, and return `None`."""
         try:
-            if self._trials.is_due:
-                async with move_on_when(connection.wait_until_lost):
-                    await self._trials.publish_one_by_one(connection)
-            with contextlib.ExitStack() as lent:
-                for outbox in self._outboxes:
-                    lent.enter_context(outbox.publishing(connection))
-                async with trio.open_nursery() as nursery:
-                    nursery.start_soon(self._ask_again, connection)
-                    lost = await connection.wait_until_lost()
-                    nursery.cancel_scope.cancel()
-                return lost
+            async with move_on_when(self._stop.wait):
+                return await self._publish(connection)
+            return None
         finally:
             if self._stop.is_set():
                 # What the app has sent before it stopped is still to be published, and this is the last chance.
@@ -189,6 +191,19 @@ class Bridge:
                             nursery.start_soon(outbox.drain, connection)
                 with trio.CancelScope(shield=True, deadline=trio.current_time() + _FAREWELL):
                     await connection.farewell()
+
+    async def _publish(self, connection: Connection) -> ConnectionLost:
+        if self._trials.is_due:
+            async with move_on_when(connection.wait_until_lost):
+                await self._trials.publish_one_by_one(connection)
+        with contextlib.ExitStack() as lent:
+            for outbox in self._outboxes:
+                lent.enter_context(outbox.publishing(connection))
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._ask_again, connection)
+                lost = await connection.wait_until_lost()
+                nursery.cancel_scope.cancel()
+            return lost
 
     def _report(self, ended: _Ended, retry: reconnect.Retry) -> None:
         """Log and show what went wrong, and when it is tried again."""

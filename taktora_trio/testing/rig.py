@@ -8,17 +8,30 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, ClassVar, TypeAlias
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from typing import Any, ClassVar, Self, TypeAlias
 
 import attrs
 
 from taktora_trio import Connector, Inbound, Outbound
 from taktora_trio.testing.network import Network
 
-__all__ = ["ConnectorRig", "Echo", "TcpRig"]
+__all__ = ["LACKS", "ConnectorRig", "Echo", "TcpRig"]
 
 Out: TypeAlias = Outbound[bytes]
 In: TypeAlias = Inbound[bytes]
+
+
+LACKS = {
+    "acknowledges": "the peer acknowledges nothing",
+    "redelivers": "the peer keeps nothing that is not acknowledged",
+    "notices_silence": "the protocol has no sign of life",
+    "refuses": "the peer can't refuse a client",
+    "has_network": "there is no network that could fail so",
+    "has_echo": "it has no deployment that echoes",
+}
+"""Why a test is skipped where the rig says false to this."""
 
 
 @attrs.frozen
@@ -54,6 +67,11 @@ class ConnectorRig(ABC):
     carries_metadata: ClassVar[bool] = False
     """True if the protocol carries metadata and correlation ids."""
 
+    has_network: ClassVar[bool] = False
+    """True if there is a `network`."""
+    has_echo: ClassVar[bool] = False
+    """True if there is a deployment to start, `echo`."""
+
     silence: float = 1.0
     """Seconds after which a silent peer is noticed, as the rig's connectors are set up."""
     patience: float = 1.0
@@ -62,6 +80,11 @@ class ConnectorRig(ABC):
     """What else a hostile peer may say, in this protocol's own way."""
     secret: str = ""
     """A secret that the rig's connectors are declared with; empty if they have none."""
+
+    @classmethod
+    @abstractmethod
+    def open(cls, folder: Path) -> AbstractAsyncContextManager[Self]:
+        """Open the peer for one test, which may write files into the folder."""
 
     @abstractmethod
     def outbound(self, name: str, **options: Any) -> Out:
@@ -119,6 +142,8 @@ class ConnectorRig(ABC):
 
 class TcpRig(ConnectorRig):
     """A rig whose connectors reach the peer through a `Network`: 127.0.0.1, at `network.port`."""
+
+    has_network: ClassVar[bool] = True
 
     def __init__(self, network: Network) -> None:
         self._network = network
