@@ -16,7 +16,7 @@ from taktora_trio import (
     OnMessage,
     Routing,
     Setting,
-    Values,
+    SettingValues,
 )
 
 __all__ = ["LineConnector", "LineOptions", "LineRouting"]
@@ -68,7 +68,7 @@ class LineConnector(Connector):
 
     settings: ClassVar[Sequence[Setting]] = (Setting("server", "Where the server of lines is: HOST:PORT."),)
 
-    def configured(self, values: Values) -> Self:
+    def configured(self, values: SettingValues) -> Self:
         given = values.get("server")
         return attrs.evolve(self, options=attrs.evolve(self.options, server=given.text)) if given else self
 

@@ -1,4 +1,4 @@
-"""A program for a test: both halves of a deployment in this process, with a domain of their own."""
+"""A program for a test: it is the app, and the gateway is a task of it."""
 
 from __future__ import annotations
 
@@ -6,10 +6,7 @@ import contextlib
 import uuid
 from collections.abc import AsyncIterator
 
-import trio
-
-from taktora_trio import Connector, ConnectorHost, Deployment, Domain
-from taktora_trio.runners.scripts.in_process import open_in_process
+from taktora_trio import Connector, ConnectorHost, Deployment, Domain, open_deployment
 
 __all__ = ["open_program"]
 
@@ -17,9 +14,9 @@ __all__ = ["open_program"]
 @contextlib.asynccontextmanager
 async def open_program(connector: Connector) -> AsyncIterator[ConnectorHost]:
     """Run a gateway with this connector, and yield the app's host. At the end of the block the gateway drains."""
-    domain = Domain(f"conformance-{uuid.uuid4().hex[:12]}")
+    name = f"conformance-{uuid.uuid4().hex[:12]}"
     try:
-        async with open_in_process(Deployment("conformance", None, [connector]), domain, trio.Event()) as host:
+        async with open_deployment(Deployment("conformance", None, [connector]), domain=name) as host:
             yield host
     finally:
-        domain.remove_if_alone()
+        Domain(name).remove_if_alone()
