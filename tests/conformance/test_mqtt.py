@@ -15,7 +15,7 @@ import trio
 
 from taktora_trio import Backoff, Connector, Inbound, MqttConnector, MqttOptions, MqttRouting, Outbound, RawCodec
 from taktora_trio.connectors.mqtt.sessions.memory import MemoryBroker
-from taktora_trio.connectors.mqtt.sessions.session import Message
+from taktora_trio.connectors.mqtt.wire.message import Message
 from taktora_trio.testing.conformance import ConnectorConformance
 from taktora_trio.testing.network import Network, open_network
 from taktora_trio.testing.rig import ConnectorRig, Echo, TcpRig
