@@ -165,8 +165,8 @@ class Client(ABC):
         before. Entering is bounded in time by the client, for nobody else does it. Raises `ConnectFailed`,
         `ConnectRefused` and `ConnectionLost`; whatever else is raised ends this connection alone, too.
 
-        At a stop the block is cancelled, and then what is queued is still published, in a shield. So tasks that serve
-        the connection must be shielded, and end when the block is left: see `StreamConnection.served`.
+        A stop cancels the attempt to connect, but nothing once `start` has returned: what is queued is then published
+        first, and the block is left. So tasks that serve the connection may stand in a plain nursery of it.
         """
 
     @abstractmethod
