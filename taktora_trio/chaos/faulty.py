@@ -14,7 +14,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from enum import Enum
 from functools import partial
 from pathlib import Path
@@ -25,7 +25,7 @@ import trio
 
 from taktora_trio.channels import Envelope
 from taktora_trio.connectors.base import Connector, GatewayChannels
-from taktora_trio.connectors.connection import Client, Connection, OnMessage
+from taktora_trio.connectors.connection import Client, OnMessage
 from taktora_trio.executor import Context, on_health, when
 from taktora_trio.health import HealthBoard, HealthEvents, Up
 from taktora_trio.transport.source import PayloadSource
@@ -141,14 +141,6 @@ def _block() -> None:
     time.sleep(_LONG)
 
 
-class _FatalChaosError(ChaosError, MemoryError):
-    """What ends the gateway, where anything else would be the end of the connection alone."""
-
-
-def _crash_in_cleanup() -> NoReturn:
-    raise _FatalChaosError("a crash on purpose")
-
-
 def _exit_early() -> None:
     """Nothing happened, and yet the gateway ends."""
     signal.raise_signal(signal.SIGTERM)
@@ -196,7 +188,7 @@ GATEWAY_FAULTS: Mapping[str, GatewayFault] = {
     "crash-at-start": GatewayFault(Moment.START, _crash),
     "crash-at-connect": GatewayFault(Moment.CONNECTED, _crash),
     "crash-in-publish": GatewayFault(Moment.PUBLISH, _crash),
-    "crash-in-cleanup": GatewayFault(Moment.CLEANUP, _crash_in_cleanup),
+    "crash-in-cleanup": GatewayFault(Moment.CLEANUP, _crash),
     "crash-with-group": GatewayFault(Moment.RUNNING, _leak_group),
     "hang-at-start": GatewayFault(Moment.START, _block),
     "hang-in-loop": GatewayFault(Moment.RUNNING, _loop),
@@ -232,11 +224,12 @@ class Faulty(Connector):
             return client
         for source in channels.outbound.values():
             _make_faulty(source, instructions)
-        _make_cleanup_faulty(client, instructions)
         look = partial(trio.sleep, _LOOK)  # a folder announces nothing, and a signal would kill one that just starts
         channels.executor.add(partial(_act_while_running, instructions), when(look), name="chaos.running")
         connected = on_health(_Health(channels.health), Up)
         channels.executor.add(partial(_act_when_connected, instructions), connected, name="chaos.connected")
+        at_once = trio.lowlevel.checkpoint
+        channels.executor.add(partial(_act_in_cleanup, instructions), when(at_once), name="chaos.cleanup")
         return client
 
 
@@ -258,23 +251,12 @@ async def _act_when_connected(instructions: Instructions, ctx: Context) -> None:
     await _act(instructions, Moment.CONNECTED)
 
 
-def _make_cleanup_faulty(client: Client, instructions: Instructions) -> None:
-    """Let this client fail when it has been asked to stop and says goodbye."""
-    connect = client.connect
-
-    @contextlib.asynccontextmanager
-    async def connect_and_fail() -> AsyncIterator[Connection]:
-        async with connect() as connection:
-            farewell = connection.farewell
-
-            async def farewell_and_fail() -> None:
-                await farewell()
-                await _act(instructions, Moment.CLEANUP)
-
-            connection.farewell = farewell_and_fail  # type: ignore[method-assign]
-            yield connection
-
-    client.connect = connect_and_fail  # type: ignore[method-assign]
+async def _act_in_cleanup(instructions: Instructions, ctx: Context) -> None:
+    """Run until the gateway ends, which cancels its items when it has disconnected."""
+    try:
+        await trio.sleep_forever()
+    finally:
+        await _act(instructions, Moment.CLEANUP)
 
 
 def _make_faulty(source: PayloadSource, instructions: Instructions) -> None:
