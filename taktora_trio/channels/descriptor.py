@@ -63,6 +63,11 @@ class ChannelDescriptor(Generic[T]):
         check_name("channel", self.name)
         if type(self) is ChannelDescriptor:
             raise ConfigError(f"channel {self.name!r}: declare it as Outbound(...) or Inbound(...)")
+        if isinstance(self.message_type, Routing):
+            write = f"{type(self).__name__}(name, type, routing)"
+            raise ConfigError(f"channel {self.name!r}: its routing comes behind its message type: write {write}")
+        if isinstance(self.routing, type) and issubclass(self.routing, Routing):
+            raise ConfigError(f"channel {self.name!r}: its routing is a class: write {self.routing.__name__}(...)")
         if not isinstance(self.routing, Routing):
             raise ConfigError(
                 f"channel {self.name!r}: its routing is {self.routing!r}; use the routing class of its protocol"
