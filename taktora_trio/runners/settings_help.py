@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
 import pkgutil
 import shutil
 import textwrap
@@ -37,10 +37,11 @@ def settings_help(target: str | None) -> str:
 
 
 def _of_this_package() -> Mapping[str, Sequence[Setting]]:
-    """Of each protocol, by its name: its package has a module `settings`."""
-    protocols = [module.name for module in pkgutil.iter_modules(connectors.__path__) if module.ispkg]
-    modules = {name: importlib.import_module(f"{connectors.__name__}.{name}.settings") for name in protocols}
-    return {name: module.SETTINGS for name, module in modules.items()}
+    """Return the settings of each protocol by its name. They stand in a module `settings` of the protocol's package."""
+    packages = [module.name for module in pkgutil.iter_modules(connectors.__path__) if module.ispkg]
+    modules = {name: f"{connectors.__name__}.{name}.settings" for name in packages}
+    there = {name: module for name, module in modules.items() if importlib.util.find_spec(module)}
+    return {name: importlib.import_module(module).SETTINGS for name, module in there.items()}
 
 
 def _text(by_owner: Mapping[str, Sequence[Setting]], title: str) -> str:
@@ -55,7 +56,7 @@ def _text(by_owner: Mapping[str, Sequence[Setting]], title: str) -> str:
 
 
 def _grouped(by_owner: Mapping[str, Sequence[Setting]]) -> Iterable[tuple[Sequence[Setting], list[str]]]:
-    """Those that have the same settings are told together."""
+    """Return the settings, each with all who have the same ones."""
     groups: list[tuple[Sequence[Setting], list[str]]] = []
     for owner, settings in by_owner.items():
         found = next((owners for others, owners in groups if others == settings), None)
