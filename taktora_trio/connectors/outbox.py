@@ -48,7 +48,7 @@ class Outbox:
         """True if the other side answers to its messages."""
         self.refused = 0
         """How many messages the other side has refused."""
-        self.put_aside = 0
+        self.set_aside_count = 0
         """How many messages were set aside, since the other side ended the connection behind them each time."""
         self.expired = 0
         """How many messages were not published, since they had expired while they waited here."""
@@ -67,11 +67,9 @@ class Outbox:
         self._more = False  # whether another batch may be there without any waiting
         self._resumed_on: Connection | None = None
         self._alone: tuple[Connection, int] | None = None  # the number that was published alone, and by whom
-        self._progress: trio.Event | None = (
-            None  # set when room comes, and when a connection does; None if nobody waits
-        )
+        self._progress: trio.Event | None = None  # set when room comes, and when a connection does; None: nobody waits
         self._taken = self._taken_before = 0
-        self._put_aside_shown = 0
+        self._set_aside_shown = 0
 
     # Lent a connection
 
@@ -142,21 +140,21 @@ class Outbox:
     def set_aside(self, number: int) -> Envelope:
         """Give up this one of the unfinished, so that the channel goes on behind it, and return it."""
         envelope = self._find(number)
-        self.put_aside += 1
+        self.set_aside_count += 1
         log.error(
             "channel %s: set aside a message on '%s', behind which the other side ends the connection; %d so far",
             self.channel,
             escaped(envelope.topic),
-            self.put_aside,
+            self.set_aside_count,
         )
         self._finish(number, "")
         return envelope
 
     def show_set_aside(self) -> None:
         """Show in the health that there are some new ones. The health shows it only while there is a connection."""
-        if self.put_aside > self._put_aside_shown:
-            self._put_aside_shown = self.put_aside
-            self._on_trouble(f"{self.put_aside} message{'s' * (self.put_aside > 1)} set aside")
+        if self.set_aside_count > self._set_aside_shown:
+            self._set_aside_shown = self.set_aside_count
+            self._on_trouble(f"{self.set_aside_count} message{'s' * (self.set_aside_count > 1)} set aside")
 
     # Looking
 
