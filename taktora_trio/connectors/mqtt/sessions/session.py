@@ -85,9 +85,9 @@ class Session(ABC):
     def publish(self, message: Message, packet_id: int, on_done: OnDone) -> None:
         """Send a message behind all earlier ones of the same QoS, without waiting.
 
-        `packet_id` (1 to 65535) must not be in use on this connection; at QoS 0 it is only handed back. A message that
-        is published again on a later connection takes the identifier that it had: the broker knows it by that
-        (MQTT-4.4.0-1), and does not deliver it twice at QoS 2.
+        `packet_id` (1 to 65535) must not be in use on this connection; at QoS 0 any number is only handed back. A
+        message that is published again on a later connection takes the identifier that it had: the broker knows it by
+        that (MQTT-4.4.0-1), and does not deliver it twice at QoS 2.
 
         `on_done(packet_id, refusal)` is called when nothing more is to be done for the message: it was written to the
         socket (QoS 0), or the broker has acknowledged or refused it (QoS 1, 2). It is never called for a message that
