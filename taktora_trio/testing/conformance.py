@@ -12,8 +12,10 @@ says why.
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -383,6 +385,31 @@ class ConnectorConformance:
         imported = set(done.stdout.decode().split())
         assert rig.declared_in in imported
         assert imported.isdisjoint(rig.protocol_stack)
+
+    async def test_what_it_asks_of_a_run_is_well_formed(self, rig: ConnectorRig) -> None:
+        """Settings have names that can be typed, each once; without values nothing changes; what to preload exists."""
+        connector = rig.connector(rig.outbound("out"))
+        names = [setting.name for setting in connector.settings]
+        assert len(names) == len(set(names))
+        assert all(re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", name) for name in names)
+        assert all(setting.help for setting in connector.settings)
+        assert connector.configured({}) == connector
+        assert dict(connector.unused({})) == {}
+        assert [name for name in connector.preload if importlib.util.find_spec(name) is None] == []
+
+    async def test_a_run_is_refused_by_nothing_but_a_config_error(self, rig: ConnectorRig) -> None:
+        """`preflight` passes where the peer is there; else it may refuse the run, and says so in one line."""
+        connector = rig.connector(rig.outbound("out"))
+        with trio.fail_after(TIMEOUT):
+            await connector.preflight()
+            rig.leave()
+            reason = "none"
+            try:
+                await connector.preflight()
+            except ConfigError as exc:
+                reason = str(exc)
+        assert reason.isprintable()
+        assert not rig.secret or rig.secret not in reason
 
     # A gateway in this process
 
