@@ -521,15 +521,18 @@ class ConnectorConformance:
 
     @needs("redelivers")
     async def test_an_app_that_does_not_read_loses_nothing(self, rig: ConnectorRig) -> None:
-        """Reliable messages wait while the app is slow, over a lost connection too."""
+        """Reliable messages wait while the app is slow, over a lost connection too, in a backlog that has a limit."""
         into = rig.inbound("in", window=2)
+        connector = rig.connector(into)
+        short = attrs.evolve(connector, options=attrs.evolve(connector.options, inbound_backlog=4_000))
         payloads = _numbered(40)
         came = list[bytes]()
-        async with open_program(rig.connector(into)) as host, host.open_reader(into) as reader:
+        async with open_program(short) as host, host.open_reader(into) as reader:
             with trio.fail_after(TIMEOUT):
                 await host.wait_for_health(Up)
                 for payload in payloads:
                     await rig.publish(into.routing.address, payload)
+                await host.wait_for_health(Degraded)  # no more is taken from the peer
                 came.append((await reader.receive()).value)
                 rig.cut()
                 while len(set(came)) < len(payloads):

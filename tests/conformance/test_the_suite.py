@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import importlib
 import math
 import os
 import sys
@@ -134,6 +135,13 @@ async def test_a_broken_promise_is_found(
     async with LineRig.open(tmp_path) as rig:
         with pytest.raises((AssertionError, trio.TooSlowError, ConnectionLost, ConnectFailed)):
             await getattr(ConnectorConformance(), name)(rig)
+
+
+def test_who_has_no_pytest_is_told_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pytest_trio", None)
+    monkeypatch.delitem(sys.modules, conformance.__name__)
+    with pytest.raises(ImportError, match=r"needs pytest_trio: pip install 'taktora-trio\[testing\]'"):
+        importlib.import_module(conformance.__name__)
 
 
 def test_the_example_needs_public_names_alone() -> None:
