@@ -6,7 +6,7 @@ import sys
 
 import trio
 
-from taktora_trio import ConnectorHost, Deployment, MqttConnector, MqttOptions, MqttRouting, Outbound
+from taktora_trio import ConnectorHost, Deployment, MqttConnector, MqttOptions, MqttRouting, Outbound, Up
 
 OUT = Outbound("out", str, MqttRouting("test/exits", qos=1))
 
@@ -19,6 +19,7 @@ async def exit_in_a_task(host: ConnectorHost) -> None:
     """Send something, and exit where nobody expects it."""
 
     async def leave() -> None:
+        await host.wait_for_health(Up)
         async with host.open_writer(OUT) as writer:
             await writer.send("the last one")
         sys.exit(7)

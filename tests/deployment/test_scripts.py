@@ -170,7 +170,8 @@ async def test_a_copy_with_a_gateway_for_each_connector(
         open_command(*arguments, program=[script]) as run,
     ):
         await until_counted(client, "test/north", "test/south")
-        assert sorted(event for event in printed(run) if event.endswith(" Up")) == ["n Up", "s Up"]
+        await run.until_printed("n Up")
+        await run.until_printed("s Up")
         if mode == "split":
             run.signal(signal.SIGKILL, run.half("gateway-n"))
             await run.until_printed("n Down")
