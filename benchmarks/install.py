@@ -44,11 +44,11 @@ _IMPORTS = {
 _PROBE = """
 import sys, time
 before = len(sys.modules)
-started = time.perf_counter()
+started, worked = time.perf_counter(), time.process_time()
 {statement}
-taken = time.perf_counter() - started
+taken, work = time.perf_counter() - started, time.process_time() - worked
 resident = next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmRSS:"))
-print(taken, len(sys.modules) - before, resident)
+print(taken, work, len(sys.modules) - before, resident)
 """
 
 
@@ -93,11 +93,12 @@ class Environment:
         for start in range(_STARTS + 1):
             told = subprocess.run(probe, capture_output=True, check=True, text=True).stdout.split()
             if start:  # the first one reads the files
-                found.append((float(told[0]) * 1e3, int(told[1]), int(told[2]) * 1024 / 1e6))
-        times, modules, sizes = zip(*found, strict=True)
+                found.append((float(told[0]) * 1e3, float(told[1]) * 1e3, int(told[2]), int(told[3]) * 1024 / 1e6))
+        times, work, modules, sizes = zip(*found, strict=True)
         return {
             "best ms": round(min(times), 1),
             "median ms": round(statistics.median(times), 1),
+            "CPU ms": round(min(work), 1),
             "modules": modules[0],
             "resident MB": round(statistics.median(sizes), 1),
         }
