@@ -167,6 +167,19 @@ class MemoryRig(ConnectorRig):
             self._put.send_nowait(message)
 
 
+class AtMostOnceRig(MemoryRig):
+    """With QoS 0 nothing is acknowledged, either way."""
+
+    acknowledges: ClassVar[bool] = False
+    redelivers: ClassVar[bool] = False
+
+    def outbound(self, name: str, **options: Any) -> Outbound[bytes]:
+        return Outbound(name, bytes, MqttRouting(f"topic/{name}"), **options)
+
+    def inbound(self, name: str, **options: Any) -> Inbound[bytes]:
+        return Inbound(name, bytes, MqttRouting(f"topic/{name}"), **options)
+
+
 class AiomqttRig(MqttRig):
     session: ClassVar[str] = "aiomqtt"
 
@@ -177,6 +190,11 @@ class TestNativeSession(ConnectorConformance):
 
 class TestMemorySession(ConnectorConformance):
     rig_type = MemoryRig
+    test_declaring_it_imports_no_protocol_stack = None  # type: ignore[assignment] # it is the same module
+
+
+class TestAtMostOnce(ConnectorConformance):
+    rig_type = AtMostOnceRig
     test_declaring_it_imports_no_protocol_stack = None  # type: ignore[assignment] # it is the same module
 
 
