@@ -52,9 +52,9 @@ async def open_services(node: iox2.Node, specs: Iterable[ServiceSpec]) -> AsyncI
 
 
 def in_batches(things: Iterable[T]) -> Iterator[tuple[T, ...]]:
-    """Split things into those that are opened in one turn.
+    """Split things into batches, each to be opened in one turn.
 
-    That is short enough for another process to wait, and saves a look at all files for each thing.
+    A batch is short enough for another process to wait for, and saves a look at all files for each thing.
     """
     things = iter(things)
     while batch := tuple(islice(things, _BATCH)):
@@ -62,7 +62,7 @@ def in_batches(things: Iterable[T]) -> Iterator[tuple[T, ...]]:
 
 
 def channel_service(node: iox2.Node, spec: ServiceSpec, *, create: bool = False) -> iox2.PortFactoryPublishSubscribe:
-    """Open the publish-subscribe service of a channel, or create it if there is none.
+    """Open the publish-subscribe service of a channel; with `create`, create it if there is none.
 
     Raises `ServiceMismatch`, `TooFewDescriptors` and `TransportError`.
     """
@@ -95,7 +95,10 @@ def channel_service(node: iox2.Node, spec: ServiceSpec, *, create: bool = False)
 
 
 def event_service(node: iox2.Node, name: str, *, create: bool = False) -> iox2.PortFactoryEvent:
-    """Open an event service, or create it if there is none. Raises `TooFewDescriptors` and `TransportError`."""
+    """Open an event service; with `create`, create it if there is none.
+
+    Raises `TooFewDescriptors` and `TransportError`.
+    """
     builder = (
         node.service_builder(iox2.ServiceName.new(name))
         .event()
