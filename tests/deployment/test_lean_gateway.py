@@ -43,13 +43,13 @@ async def test_an_app_by_name_runs_in_both_shapes(mode: str, broker: Mosquitto, 
             assert (await client.receive()).payload == b'"done"'
 
 
-@pytest.mark.parametrize("command", [["run", "--mode", "in-process"], ["plugin"]], ids=lambda words: words[0])
 @pytest.mark.parametrize(
-    ("name", "told"),
+    ("command", "name", "told"),
     [
-        ("no_module", "there is no module 'tests.deployment.lean.ap' here"),
-        ("no_function", "module 'tests.deployment.lean.good_app' has no function named 'man'; that module is "),
+        (["run", "--mode", "in-process"], "no_module", "there is no module 'tests.deployment.lean.ap' here"),
+        (["plugin"], "no_function", "module 'tests.deployment.lean.good_app' has no function named 'man'; that module"),
     ],
+    ids=["run", "plugin"],
 )
 async def test_an_app_that_is_not_there_is_one_line(
     command: list[str], name: str, told: str, broker: Mosquitto, domain: Domain

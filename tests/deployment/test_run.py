@@ -66,12 +66,11 @@ async def test_it_returns_after_a_signal(mode: str, tmp_path: Path, broker: Mosq
     assert lines(command) == ["got hello", "the program goes on"]
 
 
-@each_mode
 async def test_the_program_ends_with_the_exit_code_of_the_app(
-    mode: str, tmp_path: Path, broker: Mosquitto, domain: Domain
+    tmp_path: Path, broker: Mosquitto, domain: Domain
 ) -> None:
     program = write(tmp_path / "greenhouse.py", "sys.exit(7)")
-    async with open_command(mode, domain.name, broker.url, program=[program], json_log=False) as command:
+    async with open_command("split", domain.name, broker.url, program=[program], json_log=False) as command:
         assert await command.wait(20) == 7
     assert lines(command) == ["got hello"]
     assert "Traceback" not in "".join(command.stderr)
