@@ -1,20 +1,34 @@
-"""The MQTT connector. The plugin half is here; the protocol stack is imported only in `sessions/`, by the gateway.
+"""The MQTT connector. An app imports what it declares, the gateway the rest; a protocol stack is in `sessions/` alone.
 
-connector.py   MqttConnector: what an app declares
-routing.py     MqttRouting: topic, QoS, retain
-templates.py   topics with fields of the message in them
-options.py     the broker's address, and how to talk to it
-topics.py      topic names and filters: valid, matching, covering
-client.py      MqttClient: MQTT's side of a gateway, over all its connections
-connection.py  MqttConnection: one of them; sequence numbers outside, packet identifiers inside
-outbound.py    the packet identifiers of each outbound channel
-exactly_once.py  QoS 2, over connections and gateways
-subscriptions.py  subscribes what the channels want, and nothing that is left over
-filters.py     which filters these are: pure
-record.py      the same on disk, for a later version of the deployment
-presence.py    a retained `Up` or `Down` for whoever else is at the broker
-sessions/      one connection to a broker, behind one interface
-embedded.py    a broker of our own, for demos
+What an app declares:
+
+    connector.py      MqttConnector
+    routing.py        MqttRouting: topic, QoS, retain
+    templates.py      topics with fields of the message in them
+    options.py        MqttOptions: how to talk to the broker
+    address.py        BrokerAddress: the broker's URL
+    topics.py         topic names and filters: valid, matching, covering
+    checks.py         validators of what MQTT sends
+
+What the command asks it for:
+
+    settings.py       its options of the command line
+    preflight.py      a check before a run starts: something listens at the broker's address
+    forget.py         has the broker forget a client that is gone for good
+    embedded/         a broker for demos
+
+In the gateway:
+
+    client.py         MqttClient: MQTT's side of a gateway, over all its connections
+    connection.py     MqttConnection: one of them; sequence numbers outside, packet identifiers inside
+    outbound.py       the packet identifiers of each outbound channel
+    exactly_once.py   QoS 2, over connections and gateways
+    subscriptions.py  subscribes to what the channels want, and to nothing that is left over
+    filters.py        the filters of the channels: which to ask for, which the broker refuses
+    record.py         on disk: which filters a client has subscribed, for a later version of the deployment
+    presence.py       a retained `Up` or `Down` for whoever else is at the broker
+    sessions/         one connection to a broker, behind one interface: native, aiomqtt, memory
+    wire/             MQTT without I/O: packets, and the state of the protocol
 """
 
 from taktora_trio.connectors.mqtt.connector import MqttConnector
