@@ -1,0 +1,248 @@
+"""The docs are true of the tree: what a page names exists, and what it shows can be called as it is shown."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import inspect
+import re
+import textwrap
+from collections.abc import Iterator
+from importlib import import_module
+from importlib.util import find_spec
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+import taktora_trio
+from taktora_trio import cli, executor
+from taktora_trio.connectors.mqtt import MqttConnector
+from taktora_trio.runners.settings import OWN_OPTIONS
+from taktora_trio.testing import rig
+from tests.command import ROOT
+
+PAGES = {
+    str(page.relative_to(ROOT)): page.read_text()
+    for page in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "supervisors").rglob("*.md")]
+}
+LONGEST = 125  # characters of a line, outside tables and blocks
+
+BLOCK = re.compile(r"^ *```(\w*)\n(.*?)^ *```$\n?", re.MULTILINE | re.DOTALL)
+SPAN = re.compile(r"`([^`]+)`")
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+# A file with a suffix of ours, or a folder with a slash behind it; no part of a URL, of a topic, or of a system's path.
+FILE = re.compile(
+    r"(?<![\w/~$.{*:+-])((?:[\w.-]+/)*[\w-]+\.(?:py|md|yaml|service|toml|json|png|svg)\b|(?:[\w-]+/)+)(?![\w/*#+{$.])"
+)
+FOLDERS = ("", "taktora_trio")
+NOT_IN_THE_TREE = re.compile(r"^greenhouse\b|^(queue|types)\.py$|HASH")  # an app's, or made while it runs
+# What a variable of that name is, wherever a page has one.
+VARIABLES = {
+    "host": "ConnectorHost",
+    "reader": "ChannelReader",
+    "writer": "ChannelWriter",
+    "received": "Received",
+    "executor": "Executor",
+    "ctx": "Context",
+    "failure": "Failure",
+    "rig": "ConnectorRig",
+}
+OF_OTHER_PROGRAMS = {"--shm-size", "--init", "--ipc", "--pid", "--user", "--mount-proc"}  # docker's, unshare's
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_page(page: str) -> None:
+    assert list(wrong(page)) == []
+
+
+def wrong(page: str) -> Iterator[str]:
+    """What is not true, or can't be followed, of one page."""
+    text = without_old_names(PAGES[page])
+    prose, blocks = BLOCK.sub("", text), BLOCK.findall(text)
+    spans = [span.replace("\n", " ") for span in SPAN.findall(prose)]
+    shell = [line for kind, block in blocks if kind == "sh" for line in block.replace("\\\n", "").splitlines()]
+    for line in prose.splitlines():
+        if len(line) > LONGEST and not line.lstrip().startswith("|"):
+            yield f"{len(line)} characters: {line}"
+    for target in LINK.findall(prose):
+        if not leads_somewhere(target, page):
+            yield f"link: {target}"
+    for span in spans:
+        yield from (f"file: {file}" for file in FILE.findall(span) if not is_there(file, page))
+        yield from (f"name: {name}" for name in names_in(span) if not exists(name))
+        yield from (
+            f"test: {name}" for name in re.findall(r"\btest_\w+\b(?!\.py)", span) if name not in names_of_tests()
+        )
+        yield from wrong_calls(parsed(span))
+    for line in [*spans, *shell]:
+        yield from wrong_command(line)
+    for kind, block in blocks:
+        if kind == "python":
+            tree = ast.parse(textwrap.dedent(block))
+            yield from wrong_imports(tree)
+            yield from wrong_calls(tree)
+
+
+def without_old_names(text: str) -> str:
+    """Leave out the first column of a table of names that are gone."""
+    return re.sub(
+        r"<!-- old names: begin -->.*?<!-- old names: end -->",
+        lambda table: re.sub(r"^ *\|[^|]*\|", "|", table[0], flags=re.MULTILINE),
+        text,
+        flags=re.DOTALL,
+    )
+
+
+# Links and files
+
+
+def leads_somewhere(target: str, page: str) -> bool:
+    if "://" in target:
+        return True
+    file, _, anchor = target.partition("#")
+    path = (ROOT / page).parent / file if file else ROOT / page
+    if not path.exists():
+        return False
+    return not anchor or anchor in anchors(PAGES[str(path.resolve().relative_to(ROOT))])
+
+
+def anchors(text: str) -> set[str]:
+    headings = re.findall(r"^#+ (.*)$", BLOCK.sub("", text), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def is_there(file: str, page: str) -> bool:
+    if NOT_IN_THE_TREE.search(file):
+        return True
+    if any((folder / file).exists() for folder in ((ROOT / page).parent, *(ROOT / folder for folder in FOLDERS))):
+        return True
+    return "/" not in file and file in file_names()  # a file without its folder: whichever is called so
+
+
+@functools.cache
+def file_names() -> set[str]:
+    folders = (ROOT / folder for folder in ("taktora_trio", "tests", "examples", "supervisors"))
+    return {path.name for folder in folders for path in folder.rglob("*.*")}
+
+
+@functools.cache
+def names_of_tests() -> set[str]:
+    sources = [path.read_text() for path in (ROOT / "tests").rglob("*.py")]
+    sources += [(ROOT / "taktora_trio" / "testing" / "conformance.py").read_text()]
+    files = {path.stem for path in (ROOT / "tests").rglob("*.py")}
+    return files | {name for source in sources for name in re.findall(r"^ *(?:async )?def (test_\w+)", source, re.M)}
+
+
+# Names
+
+
+@functools.cache
+def public_names() -> dict[str, Any]:
+    return {name: getattr(of, name) for of in (rig, executor, taktora_trio) for name in of.__all__}
+
+
+def names_in(span: str) -> list[str]:
+    """The names that begin with the package's, a public class's or a variable's that we know."""
+    return [
+        name
+        for name in re.findall(r"(?<![\w./@-])[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+(?![\w/])", span)
+        if (first := name.partition(".")[0]) == "taktora_trio" or first in VARIABLES or first in public_names()
+        if not FILE.fullmatch(name)
+    ]
+
+
+def exists(name: str) -> bool:
+    first, *rest = name.split(".")
+    value: Any = taktora_trio if first == "taktora_trio" else public_names()[VARIABLES.get(first, first)]
+    for part in rest:
+        if hasattr(value, part):
+            value = getattr(value, part)
+        elif isinstance(value, ModuleType) and find_spec(f"{value.__name__}.{part}"):
+            value = import_module(f"{value.__name__}.{part}")
+        else:
+            return False
+        if not isinstance(value, (ModuleType, type)):
+            return True  # what it is made of is only known when it is there
+    return True
+
+
+def wrong_imports(tree: ast.AST) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in ("taktora_trio", "examples"):
+            module = import_module(node.module or "")
+            yield from (f"import: {alias.name}" for alias in node.names if not hasattr(module, alias.name))
+
+
+def parsed(span: str) -> ast.AST:
+    try:
+        return ast.parse(span)
+    except SyntaxError:
+        return ast.Module([], [])  # it is no Python
+
+
+def wrong_calls(tree: ast.AST) -> Iterator[str]:
+    """Calls of public names with an argument that is not theirs."""
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Call):
+            continue
+        called: Any = None
+        if isinstance(node.func, ast.Name):
+            called = public_names().get(node.func.id)
+        elif isinstance(node.func, ast.Attribute) and isinstance(node.func.value, ast.Name):
+            called = getattr(public_names().get(VARIABLES.get(node.func.value.id, "")), node.func.attr, None)
+        if not callable(called) or (isinstance(called, type) and issubclass(called, Exception)):
+            continue
+        known = inspect.signature(called).parameters
+        if any(parameter.kind is parameter.VAR_KEYWORD for parameter in known.values()):
+            continue
+        yield from (f"argument: {ast.unparse(node)}: {k.arg}" for k in node.keywords if k.arg and k.arg not in known)
+
+
+# Commands
+
+
+def wrong_command(line: str) -> Iterator[str]:
+    """Commands, modules, targets and options that are not there."""
+    for command in re.findall(r"(?:^|\s)taktora-trio ([a-z][a-z-]*)", line):
+        if command not in commands():
+            yield f"command: {command}"
+    for module in re.findall(r"python -m ((?:taktora_trio|examples|benchmarks|tests)[\w.]*)", line):
+        if find_spec(module) is None:
+            yield f"module: {module}"
+    for target in re.findall(r"^make ([a-z]+)", line):
+        if not re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.MULTILINE):
+            yield f"target: {target}"
+
+
+@functools.cache
+def commands() -> dict[str, set[str]]:
+    """The options of each command, but for `chaos`, whose module takes long to import."""
+    found: dict[str, set[str]] = {"chaos": set()}
+    for name in ("run", "plugin", "gateway", "plan", "explain-policy", "revive", "forget", "health"):
+        arguments = cli.app[name].assemble_argument_collection()
+        found[name] = {
+            option for argument in arguments if argument.parse for option in argument.names if option.startswith("--")
+        }
+    return found
+
+
+def test_the_operators_page_has_each_option_of_each_command_and_no_other() -> None:
+    text = PAGES["docs/operating.md"]
+    documented: dict[str, set[str]] = {name: set() for name in commands()}
+    for options, of in re.findall(r"^\| (`--[^|]*(?:\\\|[^|]*)*) \| (`[^|]*) \|", text, re.MULTILINE):
+        for command in re.findall(r"`([a-z-]+)[ `]", of):
+            documented[command] |= set(re.findall(r"--[a-z-]+", options))
+    assert documented == commands()
+    settings = {f"--{setting.name}" for setting in MqttConnector.settings}
+    said = (
+        set(re.findall(r"(?<![\w-])--[a-z][a-z-]*[a-z]", text))
+        - OF_OTHER_PROGRAMS
+        - {"--help", "--version", "--x-password-file", "--faults"}
+    )
+    assert said <= settings | set().union(*commands().values())
+    assert settings <= said
+
+
+def test_what_the_command_takes_for_its_own_are_its_options() -> None:
+    assert {name: commands()[name] for name in OWN_OPTIONS} == {name: set(own) for name, own in OWN_OPTIONS.items()}
