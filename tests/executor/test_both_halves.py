@@ -28,7 +28,7 @@ async def test_observers_see_both_halves(target: str, mode: str, broker: Mosquit
             "imported beside gateway.mqtt.back: []",  # the session that is the default needs no library
             "cycle send Tick",
             "cycle notice Transition",
-            "cycle gateway.mqtt.out Message",
+            "cycle gateway.mqtt.out Ready",
             "event receive received {'value': 7}",
         ):
             await run.until_printed(line)
