@@ -15,13 +15,13 @@ from collections.abc import Callable
 from typing import NamedTuple, cast
 
 import trio
-from trio_util import AsyncBool, move_on_when
+from trio_util import AsyncBool, AsyncValue, move_on_when
 
 from taktora_trio.connectors import reconnect
 from taktora_trio.connectors.base import Connector, GatewayChannels
 from taktora_trio.connectors.connection import Connection, ConnectionLost
 from taktora_trio.connectors.inbox import DEGRADED_FOR, Inbox
-from taktora_trio.connectors.outbox import Outbox
+from taktora_trio.connectors.outbox import Outbox, PublishFailed
 from taktora_trio.connectors.trial import Trials
 from taktora_trio.errors import ConnectorError, leaves, summary
 from taktora_trio.executor import when
@@ -54,6 +54,7 @@ class Bridge:
         self._stop = stop
         self._attempt: trio.CancelScope | None = None  # to connect, which a stop cancels
         self._revive = AsyncBool()  # made false when an attempt begins: asked for just before a delay, it ends that
+        self._failure = AsyncValue[PublishFailed | None](None)  # of this connection
         self._complaints: list[str] = []  # that were logged last
         self._unexpected = ""  # the last one, of which the traceback has been logged
         self._inbox = Inbox(
@@ -72,6 +73,7 @@ class Bridge:
                 window=channel.window,
                 guarantee=self._client.guarantee(channel.name),
                 on_trouble=self._trouble_of(channel.name),
+                on_failure=self._publish_failed,
             )
             for channel in connector.channels
             if channel.direction == "out"
@@ -125,6 +127,7 @@ class Bridge:
     async def _connect(self) -> _Ended | None:
         """One connection, from its beginning to its end. Returns `None` if it ended because of a stop."""
         self._revive.value = False
+        self._failure.value = None
         since: float | None = None
         failure: Exception | None = None
         try:
@@ -145,6 +148,7 @@ class Bridge:
             causes = leaves(group)
             if any(isinstance(cause, MemoryError) or _is_of_a_pump(cause) for cause in causes):
                 raise
+            causes = [cause.failure if isinstance(cause, PublishFailed) else cause for cause in causes]
             expected = [cause for cause in causes if isinstance(cause, ConnectorError)]
             failure = cast(Exception, (expected or causes)[0])
         if failure is None:
@@ -201,9 +205,16 @@ class Bridge:
                 lent.enter_context(outbox.publishing(connection))
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._ask_again, connection)
+                nursery.start_soon(self._raise_failure)
                 lost = await connection.wait_until_lost()
                 nursery.cancel_scope.cancel()
             return lost
+
+    def _publish_failed(self, failure: PublishFailed) -> None:
+        self._failure.value = failure
+
+    async def _raise_failure(self) -> None:
+        raise cast(PublishFailed, await self._failure.wait_value(lambda failure: failure is not None))
 
     def _report(self, ended: _Ended, retry: reconnect.Retry) -> None:
         """Log and show what went wrong, and when it is tried again."""
@@ -244,4 +255,6 @@ class Bridge:
 
 def _is_of_a_pump(exc: BaseException) -> bool:
     """Return whether it came out of the outbox or inbox. Then it would come again on every connection."""
+    if isinstance(exc, PublishFailed):
+        return False
     return any(frame.f_globals.get("__name__") in _PUMPS for frame, _ in traceback.walk_tb(exc.__traceback__))

@@ -81,8 +81,9 @@ class ConnectionLost(ConnectorError):
 class Connection(ABC):
     """One connection, from its beginning to its end.
 
-    All is called in one trio thread. What is not async returns at once and does not raise, and on a connection that is
-    lost it does nothing.
+    All is called in one trio thread. What is not async returns at once, and on a connection that is lost it does
+    nothing. It is not to raise. Should `publish` do so all the same, the connection is ended for it; if that happens at
+    the same message again and again, the message is set aside.
     """
 
     @abstractmethod

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import traceback
 from collections import deque
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
@@ -19,9 +20,17 @@ from taktora_trio.escaping import escaped
 if TYPE_CHECKING:
     from taktora_trio.transport.source import PayloadSource
 
-__all__ = ["Outbox"]
+__all__ = ["Outbox", "PublishFailed"]
 
 log = logging.getLogger(__name__)
+
+
+class PublishFailed(Exception):
+    """A connection's `publish` has raised `failure`: that connection can't be used any more."""
+
+    def __init__(self, failure: Exception) -> None:
+        super().__init__(failure)
+        self.failure = failure
 
 
 class Outbox:
@@ -29,7 +38,8 @@ class Outbox:
 
     A connection is lent to it by `publishing`. What that one does not acknowledge is published again on the next one.
     `wait` and `publish_batch` are an item of the gateway's executor. `on_trouble` is called with what keeps a message
-    from the other side.
+    from the other side, and `on_failure` when a connection raises where it must not: it is to be ended then. Whatever
+    else calls `publish` raises `PublishFailed`.
     """
 
     def __init__(
@@ -41,6 +51,7 @@ class Outbox:
         window: int,
         guarantee: Guarantee = "at least once",
         on_trouble: Callable[[str], None] = lambda reason: None,
+        on_failure: Callable[[PublishFailed], None] = lambda failure: None,
     ) -> None:
         """`window` is how many messages lie in shared memory at most: a drain publishes no more than that."""
         self.channel = channel
@@ -57,6 +68,7 @@ class Outbox:
         self._window = window
         self._least_life = 1 if guarantee == "exactly once" else 0  # one that is half done is completed, however late
         self._on_trouble = on_trouble
+        self._on_failure = on_failure
         self._limit = max_inflight  # of this connection
         self._inflight: deque[Envelope] = deque()
         self._done: set[int] = set()  # sequence numbers that are done before one that came before them
@@ -84,8 +96,7 @@ class Outbox:
         try:
             yield
         finally:
-            self._connection = None
-            self._lent = trio.Event()
+            self._give_back()
 
     async def wait(self) -> None:
         """Wait until there may be something to publish, and a connection to publish it by."""
@@ -104,8 +115,12 @@ class Outbox:
         """Run the item's cycle: publish a batch. Between two of them other channels and the socket have a turn."""
         connection = self._connection
         if connection is not None:  # else it was lost before this had its turn
-            # Looked at here, where nothing comes between: if room comes later, what waits is not announced again.
-            self._more = self._take(connection, self._max_inflight) > 0 or self._is_full()
+            try:
+                # Looked at here, where nothing comes between: if room comes later, what waits is not announced again.
+                self._more = self._take(connection, self._max_inflight) > 0 or self._is_full()
+            except PublishFailed as failure:
+                self._give_back()
+                self._on_failure(failure)
 
     async def drain(self, connection: Connection) -> None:
         """Publish what is queued now, and return when all of it is acknowledged."""
@@ -174,6 +189,10 @@ class Outbox:
 
     # The ledger
 
+    def _give_back(self) -> None:
+        self._connection = None
+        self._lent = trio.Event()
+
     def _resume(self, connection: Connection) -> None:
         self._resumed_on = connection
         most = connection.most_in_flight(self.channel)
@@ -203,7 +222,10 @@ class Outbox:
         """Publish up to `limit` queued messages, as many as may be in flight; no await, so none gets lost."""
         taken = 0
         channel, inflight, finish = self.channel, self._inflight, self._finish
-        receive, publish = self._source.receive_nowait, connection.publish
+        receive = self._source.receive_nowait
+        publish: Callable[..., None] = connection.publish
+        publish_aged: Callable[..., None] = self._publish
+        failure: Exception | None = None
         last, most = self._last, self._limit - 1
         # As `_is_full`, without a call for each message.
         while taken < limit and (not inflight or last - inflight[0].header.sequence_number < most or self._ahead):
@@ -222,18 +244,28 @@ class Outbox:
             last = self._last = number
             taken += 1
             inflight.append(envelope)
-            if envelope.metadata is None:
-                publish(channel, envelope, finish)
-            else:
-                self._publish(connection, envelope)
+            try:
+                if envelope.metadata is None:
+                    publish(channel, envelope, finish)
+                else:
+                    publish_aged(connection, envelope)
+            except Exception as exc:  # noqa: BLE001 - whatever a protocol's code raises
+                failure = exc
+                # What is behind it comes into the ledger alone: the next connection publishes it, in order.
+                publish = publish_aged = _publish_nothing
         self._taken += taken
+        if failure is not None:
+            raise _meaning_of(failure)
         return taken
 
     def _publish(self, connection: Connection, envelope: Envelope, *, again: bool = False) -> None:
         """Publish it with what is left of its life; if nothing is, it is done with."""
         fresh = aged(envelope, self._least_life)
         if fresh is not None:
-            connection.publish(self.channel, fresh, self._finish, again=again)
+            try:
+                connection.publish(self.channel, fresh, self._finish, again=again)
+            except Exception as exc:  # noqa: BLE001 - as in `_take`
+                raise _meaning_of(exc) from None
             return
         self.expired += 1
         if is_telling(self.expired):
@@ -273,3 +305,15 @@ class Outbox:
         if self._progress is not None:
             self._progress.set()
             self._progress = None
+
+
+def _publish_nothing(*args: object) -> None: ...
+
+
+def _meaning_of(exc: Exception) -> Exception:
+    """Return `PublishFailed` for what came out of a connection; what came out of our own `_finish` is a crash."""
+    assert exc.__traceback__ is not None
+    frames = traceback.walk_tb(exc.__traceback__.tb_next)
+    if isinstance(exc, MemoryError | PublishFailed) or any(frame.f_globals is globals() for frame, _ in frames):
+        return exc
+    return PublishFailed(exc)

@@ -136,3 +136,48 @@ async def test_a_channel_that_was_full_before_a_trial_goes_on_behind_it(autojump
         await trio.sleep(60)
         assert (running.sources["a"].acknowledged[-1], running.sources["b"].acknowledged[-1]) == (11, 10)
     assert [envelope.payload for _, envelope in client.given_up] == [b"poison"]
+
+
+class Raising(FakeConnection):
+    """Acknowledges what it gets, and can't encode the poison."""
+
+    def publish(self, channel: str, envelope: Envelope, on_done: OnDone, *, again: bool = False) -> None:
+        if envelope.payload == b"poison":
+            raise ZeroDivisionError
+        super().publish(channel, envelope, on_done, again=again)
+
+
+async def test_a_message_that_a_connector_can_not_publish_ends_connections_until_it_is_set_aside(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    connections = [Raising() for _ in range(10)]
+    client = FakeClient(*connections)
+    async with open_bridge(client, outbound("a"), outbound("b"), reconnect=FAST) as running:
+        for name, source in running.sources.items():
+            source.put(*numbered(3), *([b"poison"] if name == "a" else []), *numbered(3, 3))
+        await trio.sleep(60)
+        assert [envelope.payload for _, envelope in client.given_up] == [b"poison"]
+        assert (running.sources["a"].acknowledged[-1], running.sources["b"].acknowledged[-1]) == (7, 6)
+        assert running.health[-1][0] == "Up"
+    arrived = [envelope.payload for connection in connections for name, envelope in connection.published if name == "a"]
+    assert arrived == numbered(6)
+    assert len([record for record in caplog.records if record.exc_info]) == 1, "its traceback, once"
+    assert all(isinstance(failure, ZeroDivisionError) for failure in client.failures)
+
+
+@pytest.mark.parametrize("stopped", [False, True], ids=["running", "at a stop"])
+async def test_what_our_own_ledger_raises_is_a_crash_even_out_of_a_connection(
+    stopped: bool, autojump_clock: MockClock
+) -> None:
+    def fail(header: object) -> None:
+        raise ZeroDivisionError
+
+    connection = FakeConnection()
+    with pytest.RaisesGroup(ZeroDivisionError, flatten_subgroups=True):
+        async with open_bridge(FakeClient(connection), outbound("a")) as running:
+            running.sources["a"].acknowledge = fail  # type: ignore[method-assign]
+            if stopped:
+                running.sources["a"].queue.append(b"x")
+                await running.stopped()
+            running.sources["a"].put(b"x")
+            await trio.sleep(10)
