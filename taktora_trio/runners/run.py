@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 
+import trio
+
 from taktora_trio.errors import ConfigError
 from taktora_trio.runners.deployment import Deployment
 from taktora_trio.runners.finding import name_of
@@ -56,6 +58,8 @@ def _run(
 ) -> int:
     from taktora_trio.runners.both import run_both  # what it needs is not for whoever only declares an app
 
+    if trio.lowlevel.in_trio_run():
+        raise ConfigError("there is a trio loop already: use `async with open_deployment(...) as host` in it")
     settle()
     check_mode(mode)
     if isinstance(deployment, str):

@@ -95,6 +95,14 @@ async def test_a_program_whose_name_stands_for_something_else(
     assert '/examples/__init__.py): declare it in a module of its own, and give its name, as "greenhouse:dep' in line
 
 
+async def test_a_program_that_has_a_loop_is_told_what_to_use() -> None:
+    code = "import trio, taktora_trio; exec('async def main(): taktora_trio.run(None)'); trio.run(main)"
+    async with open_command(program=["-c", code], json_log=False) as command:
+        assert await command.wait(10) == 2
+    told = "taktora-trio: there is a trio loop already: use `async with open_deployment(...) as host` in it"
+    assert command.stderr[0] == told
+
+
 async def test_a_program_that_is_no_file(domain: Domain) -> None:
     code = "from tests.deployment.opened import *; from taktora_trio import *; run(Deployment('x', None, []), 'split')"
     async with open_command(program=["-c", code.replace("[]", "deployment.connectors")], json_log=False) as command:
