@@ -98,6 +98,8 @@ class Bridge:
             while not self._stop.is_set():
                 self._health.report(self._name, Connecting())
                 ended = await self._connect()
+                if ended is not None:
+                    self._log_unexpected(ended.failure)
                 if self._stop.is_set() or ended is None:
                     break
                 history, retry = reconnect.after(history, *ended, self._options.reconnect, self._client.hint)
@@ -188,13 +190,18 @@ class Bridge:
             return None
         finally:
             if self._stop.is_set():
-                # What the app has sent before it stopped is still to be published, and this is the last chance.
-                with trio.CancelScope(shield=True, deadline=trio.current_time() + self._options.drain_timeout):
-                    async with move_on_when(connection.wait_until_lost), trio.open_nursery() as nursery:
-                        for outbox in self._outboxes:
-                            nursery.start_soon(outbox.drain, connection)
-                with trio.CancelScope(shield=True, deadline=trio.current_time() + _FAREWELL):
-                    await connection.farewell()
+                await self._end_politely(connection)
+
+    async def _end_politely(self, connection: Connection) -> None:
+        try:
+            # What the app has sent before it stopped is still to be published, and this is the last chance.
+            with trio.CancelScope(shield=True, deadline=trio.current_time() + self._options.drain_timeout):
+                async with move_on_when(connection.wait_until_lost), trio.open_nursery() as nursery:
+                    for outbox in self._outboxes:
+                        nursery.start_soon(outbox.drain, connection)
+        finally:
+            with trio.CancelScope(shield=True, deadline=trio.current_time() + _FAREWELL):
+                await connection.farewell()
 
     async def _publish(self, connection: Connection) -> ConnectionLost:
         if self._trials.is_due:
@@ -218,8 +225,6 @@ class Bridge:
 
     def _report(self, ended: _Ended, retry: reconnect.Retry) -> None:
         """Log and show what went wrong, and when it is tried again."""
-        if not isinstance(ended.failure, ConnectorError):
-            self._log_unexpected(ended.failure)
         name, address = self._name, self._client.address
         if retry.refused:
             again = "%s: %s: %s; trying again in %.0f s, or when asked to by `taktora-trio revive`"
@@ -233,7 +238,7 @@ class Bridge:
 
     def _log_unexpected(self, failure: Exception) -> None:
         text = summary(failure)
-        if text != self._unexpected:  # else its traceback is in the log already
+        if not isinstance(failure, ConnectorError) and text != self._unexpected:  # else its traceback is in the log
             self._unexpected = text
             log.error("%s: the connection ended by an error: %s", self._name, text, exc_info=failure)
 

@@ -165,6 +165,24 @@ async def test_a_message_that_a_connector_can_not_publish_ends_connections_until
     assert all(isinstance(failure, ZeroDivisionError) for failure in client.failures)
 
 
+async def test_a_message_that_can_not_be_published_at_a_stop_is_logged_and_farewell_is_said(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    connection = Raising()
+    async with open_bridge(FakeClient(connection), outbound("a")) as running:
+        await trio.sleep(1)
+        running.sources["a"].queue.extend([b"poison", b"1"])
+        running.sources["a"].has_writer = False
+        assert await running.stopped() == 1
+    assert connection.said_farewell
+    assert running.health[-1] == ("Down (the gateway was stopped)", 1)
+    told = [record.getMessage() for record in caplog.records]
+    assert told == [
+        "line: the connection ended by an error: ZeroDivisionError",
+        "channel a: stopped with 2 messages not acknowledged by the other side, 2 of them published: they are lost",
+    ]
+
+
 @pytest.mark.parametrize("stopped", [False, True], ids=["running", "at a stop"])
 async def test_what_our_own_ledger_raises_is_a_crash_even_out_of_a_connection(
     stopped: bool, autojump_clock: MockClock
