@@ -36,6 +36,7 @@ from taktora_trio.transport.domain import Domain
 
 __all__ = ["list_faults", "run_chaos"]
 
+_START_TIMEOUT = 20.0  # seconds until the deployment works
 _RECOVERY_TIMEOUT = 20.0  # seconds from a fault until everything works again
 _QUIET = 0.3  # seconds without a health event after which nothing more is expected to come
 _ROUND_TRIP_TIMEOUT = 1.0  # seconds; then the app may be another one, and it is tried again
@@ -166,7 +167,7 @@ class _Chaos:
         async with open_subject(self._kit.target, self._domain, url, environment, more) as subject:
             system.subject = subject
             await heal(system)
-            started = await _is_settled(system)
+            started = await _is_settled(system, _START_TIMEOUT)
             if ending is not None:
                 self._add(_ended(ending, started), system)
             elif not started:
@@ -251,7 +252,7 @@ async def _try(system: System, planned: PlannedFault, helpers: int) -> Result:
     except trio.TooSlowError:
         wrong.append("the fault itself could not be brought about in time")
     recovered: float | None = None
-    if await _is_settled(system):
+    if await _is_settled(system, _RECOVERY_TIMEOUT):
         recovered = trio.current_time() - began - _QUIET
     else:
         wrong.append(f"not everything works again after {_RECOVERY_TIMEOUT:g} s")
@@ -313,10 +314,10 @@ def _look(system: System) -> Snapshot:
     )
 
 
-async def _is_settled(system: System) -> bool:
+async def _is_settled(system: System, seconds: float) -> bool:
     """Wait until health is `Up` and stays so, and a new message has made its way to the subscriber and back."""
     observer = system.observer
-    with trio.move_on_after(_RECOVERY_TIMEOUT):
+    with trio.move_on_after(seconds):
         while True:
             await observer.wait_until(lambda: _is_up(observer.app), math.inf)
             app, events = observer.app, len(observer.events)
