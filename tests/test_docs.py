@@ -13,6 +13,7 @@ from importlib.util import find_spec
 from types import ModuleType
 from typing import Any
 
+import attrs
 import pytest
 
 import taktora_trio
@@ -92,6 +93,10 @@ def without_old_names(text: str) -> str:
         text,
         flags=re.DOTALL,
     )
+
+
+def fields_of(cls: type) -> set[str]:
+    return {field.name for field in attrs.fields(cls)}
 
 
 # Links and files
@@ -246,3 +251,31 @@ def test_the_operators_page_has_each_option_of_each_command_and_no_other() -> No
 
 def test_what_the_command_takes_for_its_own_are_its_options() -> None:
     assert {name: commands()[name] for name in OWN_OPTIONS} == {name: set(own) for name, own in OWN_OPTIONS.items()}
+
+
+def test_the_page_about_connectors_shows_the_example_as_it_is() -> None:
+    files = [
+        *(ROOT / "examples" / "line_protocol").glob("*.py"),
+        ROOT / "tests" / "conformance" / "test_line_protocol.py",
+    ]
+    shown = [block.strip() for kind, block in BLOCK.findall(PAGES["docs/connectors.md"]) if kind == "python"]
+    assert len(shown) > 5
+    sources = [path.read_text() for path in files]
+    assert [block for block in shown if not any(block in source for source in sources)] == []
+
+
+@pytest.mark.parametrize(
+    ("page", "heading", "fields"),
+    [
+        ("docs/operating.md", "## The MQTT session", fields_of(taktora_trio.MqttOptions)),
+        ("docs/supervision.md", "## The policy", fields_of(taktora_trio.RestartPolicy)),
+        ("docs/health.md", "A `Failure` has:", {*fields_of(taktora_trio.Failure), "next_attempt"}),
+    ],
+    ids=["MqttOptions", "RestartPolicy", "Failure"],
+)
+def test_a_table_has_each_field(page: str, heading: str, fields: set[str]) -> None:
+    text = PAGES[page]
+    table = re.match(r"(?:(?!\|).*\n)*((?:\|.*\n)+)", text[text.index(heading) :])
+    assert table is not None
+    first_cells = re.findall(r"^\| (`[^|]*) \|", table[1], re.MULTILINE)
+    assert {name for cell in first_cells for name in re.findall(r"`(\w+)`", cell)} >= fields
