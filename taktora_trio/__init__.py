@@ -100,18 +100,18 @@ if TYPE_CHECKING:
     from taktora_trio.processes.child.life_signs import LifeSigns as LifeSigns
     from taktora_trio.processes.parent.process import as_process as as_process
     from taktora_trio.processes.parent.process import spawn as spawn
-    from taktora_trio.runners.app import run_app as run_app
     from taktora_trio.runners.deployment import Deployment as Deployment
-    from taktora_trio.runners.gateway_task import GatewayTask as GatewayTask
-    from taktora_trio.runners.halves import Halves as Halves
     from taktora_trio.runners.hosting import open_deployment as open_deployment
     from taktora_trio.runners.loading import load_app as load_app
-    from taktora_trio.runners.outlasting import open_outlasting as open_outlasting
-    from taktora_trio.runners.owning import open_domain as open_domain
-    from taktora_trio.runners.relay import Relay as Relay
+    from taktora_trio.runners.parts.app import run_app as run_app
+    from taktora_trio.runners.parts.gateway_task import GatewayTask as GatewayTask
+    from taktora_trio.runners.parts.halves import Halves as Halves
+    from taktora_trio.runners.parts.outlasting import open_outlasting as open_outlasting
+    from taktora_trio.runners.parts.owning import open_domain as open_domain
+    from taktora_trio.runners.parts.relay import Relay as Relay
+    from taktora_trio.runners.parts.status import StatusLine as StatusLine
+    from taktora_trio.runners.parts.status import open_life as open_life
     from taktora_trio.runners.run import run as run
-    from taktora_trio.runners.status import StatusLine as StatusLine
-    from taktora_trio.runners.status import open_life as open_life
     from taktora_trio.supervision import Backoff as Backoff
     from taktora_trio.supervision import Exit as Exit
     from taktora_trio.supervision import RestartPolicy as RestartPolicy
@@ -163,17 +163,17 @@ _PUBLIC = {
     "host.writer": ("ChannelWriter", "WriterStatistics"),
     "processes.child.life_signs": ("LifeSigns",),
     "processes.parent.process": ("as_process", "spawn"),
-    "runners.app": ("run_app",),
     "runners.deployment": ("Deployment",),
-    "runners.gateway_task": ("GatewayTask",),
-    "runners.halves": ("Halves",),
-    "runners.loading": ("load_app",),
     "runners.hosting": ("open_deployment",),
-    "runners.outlasting": ("open_outlasting",),
-    "runners.owning": ("open_domain",),
-    "runners.relay": ("Relay",),
+    "runners.loading": ("load_app",),
+    "runners.parts.app": ("run_app",),
+    "runners.parts.gateway_task": ("GatewayTask",),
+    "runners.parts.halves": ("Halves",),
+    "runners.parts.outlasting": ("open_outlasting",),
+    "runners.parts.owning": ("open_domain",),
+    "runners.parts.relay": ("Relay",),
+    "runners.parts.status": ("StatusLine", "open_life"),
     "runners.run": ("run",),
-    "runners.status": ("StatusLine", "open_life"),
     "supervision": ("Backoff", "Exit", "RestartPolicy", "Supervisor", "as_task"),
     "transport.domain": ("Domain",),
 }

@@ -1,4 +1,4 @@
-"""The `taktora-trio` command: parsing and help. `launch` does the work.
+"""The `taktora-trio` command: parsing and help. `runners/command` does the work.
 
 Options that a command does not know itself are settings of the deployment's connectors. They are taken out before the
 rest is parsed, and judged once the deployment is loaded (`runners/settings.py`).
@@ -18,16 +18,16 @@ from taktora_trio.connectors.plan import specs_of
 from taktora_trio.errors import ConfigError
 from taktora_trio.escaping import escaped
 from taktora_trio.operate.liveness import Half, check_alive
+from taktora_trio.runners.command.half import launch_gateway, launch_plugin
+from taktora_trio.runners.command.launch import launch
 from taktora_trio.runners.deployment import Deployment
-from taktora_trio.runners.half import launch_gateway, launch_plugin
-from taktora_trio.runners.launch import launch
 from taktora_trio.runners.loading import load_deployment
 from taktora_trio.runners.options import Mode, Options, Policies, RunOptions, Shape
-from taktora_trio.runners.outcome import call, show
-from taktora_trio.runners.revival import ask_to_revive
+from taktora_trio.runners.parts.revival import ask_to_revive
 from taktora_trio.runners.secrets import hide_secrets
 from taktora_trio.runners.settings import OWN_OPTIONS
-from taktora_trio.runners.surroundings import settle
+from taktora_trio.runners.this_process.outcome import call, show
+from taktora_trio.runners.this_process.surroundings import settle
 from taktora_trio.supervision.explain import explain_all, to_json, to_text
 from taktora_trio.supervision.policy import RestartPolicy
 from taktora_trio.transport.domain import Domain

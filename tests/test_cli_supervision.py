@@ -11,7 +11,7 @@ import attrs
 import pytest
 import trio
 
-from taktora_trio.runners.signals import REVIVE
+from taktora_trio.runners.this_process.signals import REVIVE
 from taktora_trio.transport.domain import Domain
 from tests.command import MODES, Command, open_command, open_run, run_command
 from tests.mosquitto import Mosquitto

@@ -118,7 +118,7 @@ print([(one, other) for one, other in zip(before, now) if one != other])
     assert changed == "[]"
 
 
-@pytest.mark.parametrize("module", ["taktora_trio", "taktora_trio.cli", "taktora_trio.runners.plugin"])
+@pytest.mark.parametrize("module", ["taktora_trio", "taktora_trio.cli", "taktora_trio.runners.command.plugin"])
 def test_the_plugin_half_imports_no_protocol_stack(module: str) -> None:
     code = f"import sys, {module}; print(*sorted({{name.partition('.')[0] for name in sys.modules}}))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True)

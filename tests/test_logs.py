@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from taktora_trio.runners.logs import LogFormat, logging_to, set_up_logging
+from taktora_trio.runners.this_process.logs import LogFormat, logging_to, set_up_logging
 
 log = logging.getLogger("tests.logs")
 FORMATS: list[LogFormat] = ["console", "json"]
@@ -103,7 +103,7 @@ def test_a_full_disk_costs_what_is_logged_meanwhile_and_its_number_is_told(
             room -= len(taken)
             return file.write(taken)
 
-        monkeypatch.setattr("taktora_trio.runners.logs.os.write", write)
+        monkeypatch.setattr("taktora_trio.runners.this_process.logs.os.write", write)
         set_up_logging("console", "here")
         log.info("first")
         room = 10
@@ -133,7 +133,7 @@ def test_a_descriptor_that_does_not_block_is_waited_for(monkeypatch: pytest.Monk
             written += os.read(reading, 2**20)  # a reader that comes late
             raise
 
-    monkeypatch.setattr("taktora_trio.runners.logs.os.write", write)
+    monkeypatch.setattr("taktora_trio.runners.this_process.logs.os.write", write)
     set_up_logging("console", "here")
     for number in range(100):
         log.info("%d %s", number, "x" * 5000)

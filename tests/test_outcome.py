@@ -12,7 +12,7 @@ import pytest
 PROGRAM = """
 import logging, sys
 from taktora_trio.errors import ConfigError, PayloadOverflow, TransportError
-from taktora_trio.runners.outcome import call, show
+from taktora_trio.runners.this_process.outcome import call, show
 
 def command():
     {code}

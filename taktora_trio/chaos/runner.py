@@ -31,7 +31,7 @@ from taktora_trio.chaos.schedule import PlannedFault, plan
 from taktora_trio.chaos.subject import open_subject
 from taktora_trio.chaos.telemetry import OBSERVER_VARIABLE
 from taktora_trio.errors import ConfigError
-from taktora_trio.runners.signals import stop_signals
+from taktora_trio.runners.this_process.signals import stop_signals
 from taktora_trio.transport.domain import Domain
 
 __all__ = ["list_faults", "run_chaos"]

@@ -7,10 +7,10 @@ from functools import partial
 import trio
 
 from taktora_trio.errors import ConfigError
-from taktora_trio.runners.half import load_for_gateway
+from taktora_trio.runners.command.half import load_for_gateway
 from taktora_trio.runners.options import Options
-from taktora_trio.runners.outcome import show
 from taktora_trio.runners.settings import Asked
+from taktora_trio.runners.this_process.outcome import show
 from taktora_trio.transport.domain import ROLES, Domain
 
 __all__ = ["forget_deployment"]

@@ -18,12 +18,12 @@ from taktora_trio.runners.deployment import Deployment
 from taktora_trio.runners.finding import name_of
 from taktora_trio.runners.loading import load_deployment
 from taktora_trio.runners.options import Mode, check_mode
-from taktora_trio.runners.outlasting import open_outlasting
-from taktora_trio.runners.owning import open_domain
-from taktora_trio.runners.relay import Relay
+from taktora_trio.runners.parts.outlasting import open_outlasting
+from taktora_trio.runners.parts.owning import open_domain
+from taktora_trio.runners.parts.relay import Relay
+from taktora_trio.runners.parts.status import open_life
 from taktora_trio.runners.secrets import passwords_as_settings
 from taktora_trio.runners.settings import ProgramSettings, Settings, as_options, read_settings
-from taktora_trio.runners.status import open_life
 from taktora_trio.supervision import Supervisor
 from taktora_trio.transport.domain import Domain
 

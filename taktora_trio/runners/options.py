@@ -8,7 +8,7 @@ from typing import Literal, TypeAlias, get_args
 import attrs
 
 from taktora_trio.errors import ConfigError
-from taktora_trio.runners.logs import LogFormat
+from taktora_trio.runners.this_process.logs import LogFormat
 
 __all__ = ["Mode", "Options", "Policies", "RunOptions", "Shape", "check_mode"]
 

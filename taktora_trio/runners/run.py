@@ -10,12 +10,12 @@ from taktora_trio.errors import ConfigError
 from taktora_trio.runners.deployment import Deployment
 from taktora_trio.runners.finding import name_of
 from taktora_trio.runners.loading import load_deployment
-from taktora_trio.runners.logs import LogFormat
 from taktora_trio.runners.options import Mode, Options, Policies, RunOptions, check_mode
-from taktora_trio.runners.outcome import call
 from taktora_trio.runners.secrets import passwords_as_settings
 from taktora_trio.runners.settings import ProgramSettings, as_options
-from taktora_trio.runners.surroundings import settle
+from taktora_trio.runners.this_process.logs import LogFormat
+from taktora_trio.runners.this_process.outcome import call
+from taktora_trio.runners.this_process.surroundings import settle
 
 __all__ = ["run"]
 
@@ -56,7 +56,7 @@ def _run(
     await_peers: bool,
     log: LogFormat,
 ) -> int:
-    from taktora_trio.runners.both import run_both  # what it needs is not for whoever only declares an app
+    from taktora_trio.runners.command.both import run_both  # what it needs is not for whoever only declares an app
 
     if trio.lowlevel.in_trio_run():
         raise ConfigError("there is a trio loop already: use `async with open_deployment(...) as host` in it")

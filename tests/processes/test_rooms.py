@@ -7,8 +7,8 @@ import sys
 
 HALVES = """
 import sys
-import taktora_trio.processes.child.zygote, taktora_trio.runners.gateway, taktora_trio.runners.half
-import taktora_trio.runners.plugin
+import taktora_trio.processes.child.zygote, taktora_trio.runners.command.gateway, taktora_trio.runners.command.half
+import taktora_trio.runners.command.plugin
 print([name for name in sys.modules if name.startswith("taktora_trio.processes.parent")])
 """
 

@@ -6,7 +6,7 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from taktora_trio.runners.gateway_thread import _end_in_time, _Thread
+from taktora_trio.runners.parts.gateway_thread import _end_in_time, _Thread
 
 
 @pytest.mark.parametrize("stopped", [0.0, 3600.0])  # seconds for which the whole process stands still meanwhile

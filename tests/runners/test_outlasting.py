@@ -9,7 +9,7 @@ import pytest
 import trio
 import trio.testing
 
-from taktora_trio.runners.outlasting import open_outlasting
+from taktora_trio.runners.parts.outlasting import open_outlasting
 
 GRACE = 2.5
 

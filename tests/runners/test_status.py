@@ -5,7 +5,7 @@ from trio.testing import MockClock
 
 from taktora_trio.health import Connecting, Down, HealthBoard, Up
 from taktora_trio.processes.child.life_signs import LifeSigns
-from taktora_trio.runners.status import StatusLine, tell_health
+from taktora_trio.runners.parts.status import StatusLine, tell_health
 
 
 class Told(LifeSigns):

@@ -17,9 +17,9 @@ from taktora_trio.processes.parent.output import Stream
 from taktora_trio.processes.parent.process import Start, StartProcess, as_process
 from taktora_trio.processes.parent.subreaper import Reaper, become_subreaper
 from taktora_trio.processes.parent.tags import without_controls
-from taktora_trio.runners.limits import give_back
-from taktora_trio.runners.relay import GatewayRelay, Relay
-from taktora_trio.runners.status import StatusLine
+from taktora_trio.runners.parts.relay import GatewayRelay, Relay
+from taktora_trio.runners.parts.status import StatusLine
+from taktora_trio.runners.this_process.limits import give_back
 from taktora_trio.supervision.policy import RestartPolicy
 from taktora_trio.supervision.supervisor import Runner
 

@@ -9,9 +9,9 @@ import msgspec
 
 from taktora_trio.errors import ConfigError
 from taktora_trio.processes import interpreter
-from taktora_trio.runners.both import run_both
+from taktora_trio.runners.command.both import run_both
 from taktora_trio.runners.options import RunOptions, Shape
-from taktora_trio.runners.pid1 import leave_pid_1
+from taktora_trio.runners.this_process.pid1 import leave_pid_1
 
 __all__ = ["launch"]
 
@@ -30,6 +30,6 @@ def launch(run: RunOptions, shape: Shape | None = None) -> int:
         # ASCII, whatever the locale: what came from a command line may have surrogates, which have no UTF-8.
         options = json.dumps(msgspec.to_builtins(run, enc_hook=str))
         sys.stdout.flush()
-        interpreter.become("taktora_trio.runners.supervisor", options)
+        interpreter.become("taktora_trio.runners.command.supervisor", options)
     leave_pid_1()
     return run_both(run, shape)

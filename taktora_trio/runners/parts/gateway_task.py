@@ -11,10 +11,10 @@ import trio
 from taktora_trio.connectors.base import Connector
 from taktora_trio.connectors.gateway import ConnectorGateway, open_connector_gateway
 from taktora_trio.runners.deployment import Deployment
-from taktora_trio.runners.gateway_thread import run_in_thread
-from taktora_trio.runners.naming import warn_of_names_that_pass
-from taktora_trio.runners.owning import OpenDomain
-from taktora_trio.runners.revival import STARTS_AGAIN, answer
+from taktora_trio.runners.parts.gateway_thread import run_in_thread
+from taktora_trio.runners.parts.naming import warn_of_names_that_pass
+from taktora_trio.runners.parts.owning import OpenDomain
+from taktora_trio.runners.parts.revival import STARTS_AGAIN, answer
 from taktora_trio.transport.node import Node, open_node
 
 __all__ = ["GatewayTask"]

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from taktora_trio.errors import ConfigError, ConnectorError
-from taktora_trio.runners.signals import REVIVE
+from taktora_trio.runners.this_process.signals import REVIVE
 from taktora_trio.transport.domain import Domain, Role
 
 __all__ = ["STARTS_AGAIN", "answer", "ask_to_revive"]

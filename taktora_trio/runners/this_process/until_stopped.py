@@ -9,7 +9,7 @@ from functools import partial
 import trio
 
 from taktora_trio.processes.child.supervisor_link import SupervisorLink
-from taktora_trio.runners.signals import open_stop_signals
+from taktora_trio.runners.this_process.signals import open_stop_signals
 
 __all__ = ["until_stopped"]
 

@@ -14,9 +14,9 @@ from taktora_trio.processes.child.life_signs import LifeSigns
 from taktora_trio.processes.child.supervisor_link import SupervisorLink
 from taktora_trio.processes.link import ReviveGateway
 from taktora_trio.runners.deployment import Deployment
-from taktora_trio.runners.naming import warn_of_names_that_pass
-from taktora_trio.runners.revival import answer
-from taktora_trio.runners.status import tell_health
+from taktora_trio.runners.parts.naming import warn_of_names_that_pass
+from taktora_trio.runners.parts.revival import answer
+from taktora_trio.runners.parts.status import tell_health
 from taktora_trio.transport.domain import Domain
 from taktora_trio.transport.node import open_node
 from taktora_trio.transport.orphans import end_orphan

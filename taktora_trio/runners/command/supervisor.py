@@ -1,7 +1,7 @@
 """The supervisor's own program, which has not imported the command-line parser.
 
 A supervisor lives as long as its halves, so it should be small: `taktora-trio run --mode split` replaces itself by
-`python -m taktora_trio.runners.supervisor OPTIONS`.
+`python -m taktora_trio.runners.command.supervisor OPTIONS`.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ import sys
 
 import msgspec
 
-from taktora_trio.runners.both import run_both
+from taktora_trio.runners.command.both import run_both
 from taktora_trio.runners.options import RunOptions
-from taktora_trio.runners.outcome import call
-from taktora_trio.runners.surroundings import settle
+from taktora_trio.runners.this_process.outcome import call
+from taktora_trio.runners.this_process.surroundings import settle
 
 
 def _run_as_told() -> int:

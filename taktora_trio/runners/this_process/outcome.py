@@ -21,7 +21,7 @@ __all__ = ["call", "exit_code", "show"]
 
 log = logging.getLogger(__name__)
 
-_PACKAGE = f"{Path(__file__).parent.parent}{os.sep}"
+_PACKAGE = f"{Path(__file__).parents[2]}{os.sep}"
 _PYTHON = f"{Path(os.__file__).parent}{os.sep}"
 _ENOUGH = 128 + signal.SIGPIPE  # the exit code of whoever writes on to a pipe that nobody reads
 

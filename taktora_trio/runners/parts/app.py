@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from taktora_trio.host.host import ConnectorHost
 from taktora_trio.runners.deployment import App
-from taktora_trio.runners.outcome import exit_code
+from taktora_trio.runners.this_process.outcome import exit_code
 
 __all__ = ["run_app"]
 

@@ -8,7 +8,7 @@ from functools import partial
 
 from taktora_trio.processes.parent.output import Stream, open_writer
 from taktora_trio.processes.parent.tags import tag_console, tag_json
-from taktora_trio.runners.logs import LogFormat, logging_to
+from taktora_trio.runners.this_process.logs import LogFormat, logging_to
 
 __all__ = ["open_relayed_output"]
 

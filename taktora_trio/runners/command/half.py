@@ -17,14 +17,14 @@ from taktora_trio.errors import ConfigError, ConnectorError
 from taktora_trio.processes.child.life_signs import LifeSigns, inherited_life_signs
 from taktora_trio.processes.child.supervisor_link import SupervisorLink, inherited_link
 from taktora_trio.runners.deployment import Deployment
-from taktora_trio.runners.limits import ONE_END, OWNER_AND_ONE_END, make_room
 from taktora_trio.runners.loading import load_deployment
-from taktora_trio.runners.logs import set_up_logging
 from taktora_trio.runners.options import Options
-from taktora_trio.runners.pid1 import leave_pid_1
 from taktora_trio.runners.settings import Asked, Settings, read_settings
-from taktora_trio.runners.signals import open_revive_signal
-from taktora_trio.runners.until_stopped import until_stopped
+from taktora_trio.runners.this_process.limits import ONE_END, OWNER_AND_ONE_END, make_room
+from taktora_trio.runners.this_process.logs import set_up_logging
+from taktora_trio.runners.this_process.pid1 import leave_pid_1
+from taktora_trio.runners.this_process.signals import open_revive_signal
+from taktora_trio.runners.this_process.until_stopped import until_stopped
 from taktora_trio.transport.domain import Domain
 
 __all__ = ["launch_gateway", "launch_plugin", "load_for_gateway"]
@@ -32,7 +32,7 @@ __all__ = ["launch_gateway", "launch_plugin", "load_for_gateway"]
 
 def launch_plugin(target: str, options: Options, asked: Asked) -> int:
     """Run the app's half in this process; return the exit code."""
-    from taktora_trio.runners.plugin import run_plugin  # each process imports the one shape that it runs
+    from taktora_trio.runners.command.plugin import run_plugin  # each process imports the one shape that it runs
 
     leave_pid_1()
     link, life = inherited_link(), inherited_life_signs()
@@ -51,7 +51,7 @@ def launch_plugin(target: str, options: Options, asked: Asked) -> int:
 
 def launch_gateway(target: str, options: Options, asked: Asked, connectors: Collection[str] = ()) -> int:
     """Run the protocol's half in this process, of these connectors or of all; return the exit code."""
-    from taktora_trio.runners.gateway import run_gateway
+    from taktora_trio.runners.command.gateway import run_gateway
 
     leave_pid_1()
     link, life = inherited_link(), inherited_life_signs()

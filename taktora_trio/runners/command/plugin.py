@@ -11,11 +11,11 @@ from trio_util import move_on_when
 from taktora_trio.host.host import open_connector_host
 from taktora_trio.processes.child.life_signs import LifeSigns
 from taktora_trio.processes.child.supervisor_link import SupervisorLink
-from taktora_trio.runners.app import run_app
 from taktora_trio.runners.deployment import App, Deployment
 from taktora_trio.runners.loading import load_app
-from taktora_trio.runners.owning import open_domain
-from taktora_trio.runners.status import open_life
+from taktora_trio.runners.parts.app import run_app
+from taktora_trio.runners.parts.owning import open_domain
+from taktora_trio.runners.parts.status import open_life
 from taktora_trio.transport.domain import Domain
 from taktora_trio.transport.node import open_node
 from taktora_trio.transport.orphans import end_orphan

@@ -8,7 +8,7 @@ import trio
 
 from taktora_trio.health import Failure
 from taktora_trio.processes.link import GatewayFailed, GatewayStarted, LinkEnd, ReviveGateway
-from taktora_trio.runners.revival import STARTS_AGAIN, answer
+from taktora_trio.runners.parts.revival import STARTS_AGAIN, answer
 from taktora_trio.supervision.supervisor import Exit
 from taktora_trio.transport.domain import Domain
 

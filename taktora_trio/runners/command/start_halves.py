@@ -16,7 +16,7 @@ from taktora_trio.transport.domain import Domain
 
 if TYPE_CHECKING:
     from taktora_trio.processes.parent.warm import Zygote
-    from taktora_trio.runners.halves import Halves
+    from taktora_trio.runners.parts.halves import Halves
 
 __all__ = ["halves_of", "open_warm_start"]
 
@@ -28,7 +28,7 @@ def halves_of(
     write: Callable[[str, Stream, bytes], None],
     zygote: Zygote | None,
 ) -> Halves:
-    from taktora_trio.runners.halves import Halves
+    from taktora_trio.runners.parts.halves import Halves
 
     program, environment = interpreter.program("taktora_trio"), interpreter.environment()
 

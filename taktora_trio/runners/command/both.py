@@ -9,16 +9,16 @@ from collections.abc import Callable
 import trio
 
 from taktora_trio.processes.child.life_signs import inherited_life_signs
+from taktora_trio.runners.command.relayed_output import open_relayed_output
+from taktora_trio.runners.command.start_halves import halves_of, open_warm_start
 from taktora_trio.runners.deployment import Deployment
-from taktora_trio.runners.limits import BOTH_ENDS, ONE_END, make_room
 from taktora_trio.runners.loading import hiding_python, load_app, load_deployment
-from taktora_trio.runners.logs import set_up_logging
 from taktora_trio.runners.options import Mode, RunOptions, Shape
-from taktora_trio.runners.relayed_output import open_relayed_output
 from taktora_trio.runners.settings import read_settings
-from taktora_trio.runners.signals import open_revive_signal
-from taktora_trio.runners.start_halves import halves_of, open_warm_start
-from taktora_trio.runners.until_stopped import until_stopped
+from taktora_trio.runners.this_process.limits import BOTH_ENDS, ONE_END, make_room
+from taktora_trio.runners.this_process.logs import set_up_logging
+from taktora_trio.runners.this_process.signals import open_revive_signal
+from taktora_trio.runners.this_process.until_stopped import until_stopped
 from taktora_trio.transport.domain import Domain
 
 __all__ = ["run_both"]

@@ -1,0 +1,11 @@
+"""The parts of a shape. The scripts are composed of them by their public names, and so may a runner of yours be.
+
+owning        a domain that this process owns, ready to be used
+app           runs the app
+gateway_task  the gateway as a task; gateway_thread: in a thread of its own
+halves        the child processes of a supervisor; relay: what each learns of the other
+outlasting    the order of a stop
+status        what a process says of itself
+revival       how it is asked to start its gateway again, and answers
+naming        a warning about names that the other side may not know again
+"""
