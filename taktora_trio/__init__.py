@@ -67,7 +67,10 @@ if TYPE_CHECKING:
     from taktora_trio.connectors.settings import Setting as Setting
     from taktora_trio.connectors.settings import SettingValue as SettingValue
     from taktora_trio.connectors.settings import SettingValues as SettingValues
+    from taktora_trio.connectors.stream import LineSplitter as LineSplitter
     from taktora_trio.connectors.stream import StreamConnection as StreamConnection
+    from taktora_trio.connectors.stream import connect_tcp as connect_tcp
+    from taktora_trio.connectors.stream import read_line as read_line
     from taktora_trio.errors import BackPressure as BackPressure
     from taktora_trio.errors import CodecError as CodecError
     from taktora_trio.errors import ConfigError as ConfigError
@@ -140,7 +143,7 @@ _PUBLIC = {
     "connectors.mqtt": ("BrokerAddress", "LastWill", "MqttConnector", "MqttOptions", "MqttRouting"),
     "connectors.options": ("ConnectorOptions",),
     "connectors.settings": ("Setting", "SettingValue", "SettingValues"),
-    "connectors.stream": ("StreamConnection",),
+    "connectors.stream": ("LineSplitter", "StreamConnection", "connect_tcp", "read_line"),
     "errors": (
         "BackPressure",
         "CodecError",

@@ -18,16 +18,19 @@ from taktora_trio import (
     Envelope,
     GatewayChannels,
     Incoming,
+    LineSplitter,
     OnDone,
     OnMessage,
     StreamConnection,
+    connect_tcp,
     escaped,
+    read_line,
 )
 
 
 class LineMessage(Incoming, frozen=True, gc=False):
     number: bytes = b""
-    """What the server calls it, and wants to hear when it is safe."""
+    """The server's number of the message, which goes back to it when the message is safe."""
 
 
 class LineConnection(StreamConnection):
@@ -36,7 +39,7 @@ class LineConnection(StreamConnection):
         self._topics, self._on_message = topics, on_message
         self._numbers = count(1)
         self._unanswered: dict[bytes, tuple[int, OnDone]] = {}
-        self._rest, self._ready = b"", trio.Event()
+        self._lines, self._ready = LineSplitter(LONGEST), trio.Event()
 
     async def start(self) -> None:
         self.send(words(b"SUB", *(topic.encode() for topic in self._topics)))
@@ -59,11 +62,8 @@ class LineConnection(StreamConnection):
         await self.wait_until_lost()  # the server has read all that was sent before, and closes the connection
 
     def receive(self, data: bytes) -> None:
-        *lines, self._rest = (self._rest + data).split(b"\n")
-        for line in lines:
+        for line in self._lines.split(data):
             self._take(line)
-        if len(self._rest) > LONGEST:
-            raise ConnectionLost(f"the server sent a line of more than {LONGEST} bytes")
 
     def _take(self, line: bytes) -> None:
         match [unquote_to_bytes(word) for word in line.split(b" ")]:
@@ -72,13 +72,13 @@ class LineConnection(StreamConnection):
             case [b"ACK", number] if number in self._unanswered:
                 self._answered(number, "")
             case [b"NAK", number, reason] if number in self._unanswered:
-                self._answered(number, shown(reason) or "the server gave no reason")
+                self._answered(number, escaped(reason) or "the server gave no reason")
             case [b"READY"]:
                 self._ready.set()
             case [b"PONG"]:
                 pass
             case _:
-                raise ConnectionLost(f"the server sent what means nothing: '{shown(line)}'")
+                raise ConnectionLost(f"the server sent what means nothing: '{escaped(line)}'")
 
     def _answered(self, number: bytes, refusal: str) -> None:
         sequence_number, on_done = self._unanswered.pop(number)
@@ -100,40 +100,23 @@ class LineClient(Client):
     @contextlib.asynccontextmanager
     async def connect(self) -> AsyncIterator[LineConnection]:
         host, _, port = self._options.server.rpartition(":")
-        async with contextlib.AsyncExitStack() as stack:
-            try:
-                with trio.fail_after(self._options.connect_timeout):
-                    stream = await stack.enter_async_context(await trio.open_tcp_stream(host, int(port)))
-                    await log_in(stream, self._name)
-            except (OSError, trio.BrokenResourceError) as exc:
-                raise ConnectFailed(f"no connection: {exc}") from exc
-            except trio.TooSlowError as exc:
-                raise ConnectFailed("the server does not answer") from exc
+        async with connect_tcp(host, int(port), self._log_in, within=self._options.connect_timeout) as stream:
             topics = {address for address, _ in self._inbound}
             connection = LineConnection(stream, self._options.silence, topics, self._on_message)
             async with connection.served():
                 yield connection
 
-
-async def log_in(stream: trio.SocketStream, name: str) -> None:
-    """Say who is there. The server says nothing more than its answer until it is told more."""
-    await stream.send_all(words(b"HELLO", name.encode()))
-    answer = b""
-    while not answer.endswith(b"\n") and len(answer) < LONGEST and (chunk := await stream.receive_some(1000)):
-        answer += chunk
-    match [unquote_to_bytes(word) for word in answer.removesuffix(b"\n").split(b" ")]:
-        case [b"WELCOME"]:
-            return
-        case [b"SORRY", reason]:
-            raise ConnectRefused(f"the server refuses this client: {shown(reason)}")
-    raise ConnectFailed(f"the server answers what means nothing: '{shown(answer)}'")
+    async def _log_in(self, stream: trio.SocketStream) -> None:
+        await stream.send_all(words(b"HELLO", self._name.encode()))
+        answer = await read_line(stream, LONGEST)
+        match [unquote_to_bytes(word) for word in answer.split(b" ")]:
+            case [b"WELCOME"]:
+                return
+            case [b"SORRY", reason]:
+                raise ConnectRefused(f"the server refuses this client: {escaped(reason)}")
+        raise ConnectFailed(f"the server answers what means nothing: '{escaped(answer)}'")
 
 
 def words(*parts: bytes) -> bytes:
     """Return a line of words. Percent-encoded (RFC 3986) none has a space or a line feed in it, whatever it is."""
     return " ".join(quote_from_bytes(part, safe="/!\"#$&'()*+,:;<=>?@[]^`{|}") for part in parts).encode() + b"\n"
-
-
-def shown(foreign: bytes) -> str:
-    """Return it in one line that can be printed."""
-    return escaped(foreign.decode(errors="replace"), 200)

@@ -5,7 +5,7 @@ bridge       one connector in a gateway: connects again and again, drains at a s
 trial        publishes one by one, to find the message at which connections end, and sets it aside
 outbox       one outbound channel: a ledger of what is in flight, by sequence number; what is lost is published again
 inbox        the inbound channels: a bounded backlog, acknowledgements when a message is safe
-stream       StreamConnection: for protocols over a byte stream
+stream       for protocols over a byte stream: connect_tcp, LineSplitter, StreamConnection
 reconnect    when to try again, and what to say: pure
 poison       which message is guilty: pure
 expiry       what is left of a message's life: pure

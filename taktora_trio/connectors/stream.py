@@ -1,4 +1,4 @@
-"""StreamConnection: what every connection over a byte stream has to get right, once."""
+"""For protocols over a byte stream: connecting and logging in, splitting into lines, and the connection itself."""
 
 from __future__ import annotations
 
@@ -10,12 +10,68 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import trio
 from trio_util import move_on_when
 
-from taktora_trio.connectors.connection import Connection, ConnectionLost
+from taktora_trio.connectors.connection import ConnectFailed, Connection, ConnectionLost
+from taktora_trio.escaping import escaped
 
-__all__ = ["StreamConnection"]
+__all__ = ["LineSplitter", "StreamConnection", "connect_tcp", "read_line"]
 
 _CHUNK = 65_536  # bytes of a read: some hundred small messages, then the other tasks have their turn
 _MOST_ANSWERS = 2**20  # bytes of answers to be written, beyond which nothing more is read that we would answer
+
+
+@contextlib.asynccontextmanager
+async def connect_tcp(
+    host: str, port: int, log_in: Callable[[trio.SocketStream], Awaitable[object]], *, within: float
+) -> AsyncIterator[trio.SocketStream]:
+    """Connect and log in `within` so many seconds, yield the stream, and close it at the end of the block.
+
+    The time covers `log_in(stream)` too, since a peer may accept a connection and never say anything. Raises
+    `ConnectFailed` if the peer can't be reached, is too slow, or ends the connection, and whatever `log_in` raises.
+    """
+    async with contextlib.AsyncExitStack() as stack:
+        try:
+            with trio.fail_after(within):
+                stream = await stack.enter_async_context(await trio.open_tcp_stream(host, port))
+                await log_in(stream)
+        except trio.TooSlowError:
+            raise ConnectFailed(f"the other side did not answer within {within:g} s") from None
+        except (OSError, trio.BrokenResourceError) as exc:
+            raise ConnectFailed(f"no connection: {escaped(str(exc.__cause__ or exc))}") from exc
+        yield stream
+
+
+async def read_line(stream: trio.abc.ReceiveStream, longest: int) -> bytes:
+    """Return the peer's next line, without its end. For a log-in, before the stream has a connection.
+
+    Raises `ConnectFailed` if the stream ends before the line does, if the line has more than `longest` bytes, and if
+    anything comes behind it: nobody would read that.
+    """
+    line = b""
+    while b"\n" not in line and len(line) <= longest:
+        data = await stream.receive_some(_CHUNK)
+        if not data:
+            raise ConnectFailed("the other side closed the connection instead of an answer")
+        line += data
+    line, _, behind = line.partition(b"\n")
+    if len(line) > longest or behind:
+        raise ConnectFailed(f"the other side answered with more than a line: '{escaped(line)}'")
+    return line
+
+
+class LineSplitter:
+    """Splits what a peer sends into lines, and bounds them: a peer that never ends a line must not fill our memory."""
+
+    def __init__(self, longest: int) -> None:
+        """`longest` is how many bytes a line may have, without its end."""
+        self._longest = longest
+        self._rest = b""
+
+    def split(self, data: bytes) -> list[bytes]:
+        """Return the lines that this data completes, without their ends. Raises `ConnectionLost` if one is too long."""
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        if any(len(line) > self._longest for line in (*lines, self._rest)):
+            raise ConnectionLost(f"the other side sent a line of more than {self._longest} bytes")
+        return lines
 
 
 class StreamConnection(Connection):

@@ -26,7 +26,7 @@ from tests.conformance.test_line_protocol import LineRig
 
 Break = Callable[[pytest.MonkeyPatch], object]
 
-publish, take, connect, log_in = LineConnection.publish, LineConnection._take, LineClient.connect, client.log_in
+publish, take, connect, log_in = LineConnection.publish, LineConnection._take, LineClient.connect, LineClient._log_in
 
 
 def sends_late(self: LineConnection, channel: str, envelope: Envelope, on_done: OnDone, *, again: bool = False) -> None:
@@ -59,9 +59,9 @@ def acknowledges_at_once(self: LineConnection, line: bytes) -> None:
     take(self, line)
 
 
-async def refuses_for_now(stream: trio.SocketStream, name: str) -> None:
+async def refuses_for_now(self: LineClient, stream: trio.SocketStream) -> None:
     try:
-        await log_in(stream, name)
+        await log_in(self, stream)
     except ConnectRefused as exc:
         raise ConnectFailed(str(exc)) from exc
 
@@ -120,8 +120,8 @@ def option(name: str, value: Any) -> Break:
         ("silent_peer", option("silence", math.inf)),
         ("not_taken_for_a_silent", attribute(LineConnection, "pause_reading", is_impatient)),
         ("does_not_answer", option("connect_timeout", math.inf)),
-        ("that_refuses", attribute(client, "log_in", refuses_for_now)),
-        ("garbage_ends_a_connection", attribute(client, "escaped", lambda text, limit: text)),
+        ("that_refuses", attribute(LineClient, "_log_in", refuses_for_now)),
+        ("garbage_ends_a_connection", attribute(client, "escaped", lambda text: text.decode(errors="replace"))),
         ("cancelled_anywhere", attribute(LineClient, "connect", leaks)),
     ],
 )  # fmt: skip

@@ -10,7 +10,17 @@ import pytest
 import trio
 from trio.testing import MockClock, lockstep_stream_pair, memory_stream_pair, wait_all_tasks_blocked
 
-from taktora_trio import ConnectionLost, Envelope, Incoming, OnDone, StreamConnection
+from taktora_trio import (
+    ConnectFailed,
+    ConnectionLost,
+    Envelope,
+    Incoming,
+    LineSplitter,
+    OnDone,
+    StreamConnection,
+    connect_tcp,
+    read_line,
+)
 
 
 class Chat(StreamConnection):
@@ -144,3 +154,65 @@ async def test_where_it_is_cancelled_it_works_until_it_is_left() -> None:
                     await theirs.send_all(b"a")
                     await chat.answered.wait()
     assert scope.cancelled_caught
+
+
+def test_lines_are_split_wherever_the_pieces_end_and_bounded() -> None:
+    lines = LineSplitter(4)
+    assert [lines.split(data) for data in (b"on", b"e\n\ntwo", b"\nfour", b"\n")] == [
+        [],
+        [b"one", b""],
+        [b"two"],
+        [b"four"],
+    ]
+    for too_long in (b"12345", b"12345\n"):
+        with pytest.raises(ConnectionLost, match="a line of more than 4 bytes"):
+            LineSplitter(4).split(too_long)
+
+
+@pytest.mark.parametrize(
+    ("pieces", "failure"),
+    [
+        ([b"wel", b"come\n"], None),
+        ([b"wel"], "closed the connection instead of an answer"),
+        ([b"welcomed"], "more than a line"),
+        ([b"welcomes", b"\n"], "more than a line"),
+        ([b"welcome\nmore"], "more than a line"),
+    ],
+)
+async def test_the_answer_to_a_log_in_is_one_line(pieces: list[bytes], failure: str | None) -> None:
+    ours, theirs = memory_stream_pair()
+    for piece in pieces:
+        await theirs.send_all(piece)
+    await theirs.send_eof()
+    with pytest.raises(ConnectFailed, match=failure) if failure else contextlib.nullcontext():
+        assert await read_line(ours, 7) == b"welcome"
+
+
+async def wait_for_a_line(stream: trio.SocketStream) -> None:
+    await read_line(stream, 100)
+
+
+@pytest.mark.parametrize("peer", ["silent", "closes", "gone"])
+async def test_whoever_can_not_be_connected_to_fails_in_time_and_leaves_nothing_open(peer: str) -> None:
+    closed = trio.Event()
+
+    async def serve(stream: trio.SocketStream) -> None:
+        if peer == "silent":
+            assert await stream.receive_some() == b""
+        closed.set()
+
+    async with trio.open_nursery() as nursery:
+        listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
+        port = listeners[0].socket.getsockname()[1]
+        if peer == "gone":
+            await listeners[0].aclose()
+        else:
+            nursery.start_soon(trio.serve_listeners, serve, listeners)
+        expected = {"silent": "did not answer within 0.05 s", "closes": "instead of an answer", "gone": "no connection"}
+        with trio.fail_after(5), pytest.raises(ConnectFailed, match=expected[peer]):
+            async with connect_tcp("127.0.0.1", port, wait_for_a_line, within=0.05 if peer == "silent" else 5):
+                raise AssertionError("nobody has let us in")
+        if peer != "gone":
+            with trio.fail_after(5):
+                await closed.wait()
+        nursery.cancel_scope.cancel()
