@@ -27,7 +27,7 @@ __all__ = ["Connector", "GatewayChannels"]
 
 @attrs.frozen
 class GatewayChannels:
-    """The gateway's ends of a connector's channels, by name, and what else a client may use."""
+    """The gateway's ends of a connector's channels, by name, and the rest that a client may use."""
 
     outbound: Mapping[str, PayloadSource]
     inbound: Mapping[str, PayloadSink]
@@ -73,21 +73,22 @@ class Connector(Configurable, ABC):
 
     @abstractmethod
     def client(self, channels: GatewayChannels, on_message: OnMessage) -> Client:
-        """Return the protocol's side of a gateway, which calls `on_message` with what comes from the other side.
+        """Return the protocol's side of a gateway, which calls `on_message` with each message from the other side.
 
-        It is called once in each incarnation of a gateway, before anything is connected. Import the protocol stack
-        here: a process that never calls this then never has it.
+        It is called once in each incarnation of a gateway, in its trio loop, before anything is connected. An error
+        that it raises ends the gateway, which is started again by its supervisor. Import the protocol stack here: a
+        process that never calls this then never has it.
         """
 
     def check_carries_metadata(self) -> None:
         """Raise `ConfigError` where metadata and correlation ids would not reach the other side."""
 
     def known_as(self, deployment: str) -> str:
-        """Return what its gateway is called at the other end, by default, if the deployment is called so."""
+        """Return the name by which the other side knows the gateway of a deployment that is called so, by default."""
         return f"{deployment}-{self.name}"
 
     def check(self) -> None:
-        """Raise `ConfigError` for what no half could work with. A protocol may check more."""
+        """Raise `ConfigError` for a declaration that can't work. A protocol may check more."""
         check_name("connector", self.name)
         if not self.channels:
             raise ConfigError(f"connector {self.name!r} has no channels: give it at least one Outbound or Inbound")

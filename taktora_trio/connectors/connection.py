@@ -51,9 +51,13 @@ class Incoming(_Content, frozen=True, gc=False, kw_only=True):
 
 
 OnMessage: TypeAlias = Callable[[Incoming], None]
-"""Called with each message in the order of arrival. It never waits, and a connector lets through what it raises."""
+"""Called with each message in the order of arrival, in trio's thread, while the block of `Client.connect` is open.
+
+It never waits. What it raises is a fault of the gateway's own: let it through."""
 OnDone: TypeAlias = Callable[[int, str], None]
-"""Called with a message's sequence number, and the reason if the other side refused it; the reason is else empty."""
+"""Called with a message's sequence number, and the other side's reason for refusing it, which is empty if it did not.
+
+It is called in trio's thread, while the block of `Client.connect` is open."""
 
 Guarantee: TypeAlias = Literal["at most once", "at least once", "exactly once"]
 """How often a message of a channel arrives, whatever fails."""
@@ -81,9 +85,17 @@ class ConnectionLost(ConnectorError):
 class Connection(ABC):
     """One connection, from its beginning to its end.
 
-    All is called in one trio thread. What is not async returns at once, and on a connection that is lost it does
-    nothing. It is not to raise. Should `publish` do so all the same, the connection is ended for it; if that happens at
-    the same message again and again, the message is set aside.
+    The gateway calls every method in its one trio thread, from several tasks. It calls `start` once, when the block of
+    `Client.connect` is entered; `publish` after `start` has returned; and `farewell` last, if the end is polite.
+    `acknowledge`, `pause_reading` and `resume_reading` may come at any time: before `start`, after a loss, and after
+    the block is left, until the next connection is open.
+
+    Methods that are not async return at once, do nothing on a connection that is lost or left, and don't raise. Should
+    `publish` raise all the same, the connection is ended for it; if that happens at the same message again and again,
+    the message is set aside.
+
+    A library with threads hands over what comes by `trio.lowlevel.TrioToken.run_sync_soon`, which keeps the order, and
+    drops what would still come after the block is left.
     """
 
     @abstractmethod
@@ -94,13 +106,15 @@ class Connection(ABC):
         message to message of a channel. Its `message_expiry` is what is left of its life.
 
         Call `on_done(sequence_number, refusal)` once, when nothing more is to be done for the message: it was written
-        (where it is not acknowledged), or acknowledged, or refused. It may be called from within `publish`. Never call
-        it for a message that was lost with the connection: that one comes again on the next connection, with `again`.
+        (where it is not acknowledged), or acknowledged, or refused. It may be called from within `publish`, and in
+        another order than the messages were published. Never call it for a message that was lost with the connection:
+        that one comes again on the next connection, with `again`. No more than `ConnectorOptions.max_inflight` messages
+        of a channel are published and not done, which bounds whatever keeps them until they are written.
         """
 
     @abstractmethod
     def acknowledge(self, message: Incoming) -> None:
-        """Tell the other side that this reliable message is safe.
+        """Tell the other side that this reliable message is safe. Messages need not be acknowledged in their order.
 
         It may have come on an earlier connection. Then do nothing where the protocol knows it no more: the other side
         sends it again.
@@ -108,25 +122,30 @@ class Connection(ABC):
 
     @abstractmethod
     def pause_reading(self) -> None:
-        """Take nothing more from the other side: there is no room for it."""
+        """Take no more messages from the other side, for there is no room. May be called twice, and before `start`.
+
+        What was read already may still be handed to `on_message`. While it lasts, don't take the other side for silent.
+        """
 
     @abstractmethod
     def resume_reading(self) -> None:
-        """Go on taking."""
+        """Take messages again."""
 
     @abstractmethod
     async def wait_until_lost(self) -> ConnectionLost:
-        """Wait for the end of the connection and return why it ended. Several tasks may wait."""
+        """Wait for the end of the connection and return the reason. Several tasks may wait, also after the end."""
 
     async def start(self) -> None:  # noqa: B027 - not every protocol has something to do
-        """Ask for the messages of the inbound channels, say hello, and so on; then the connection counts as up.
+        """Ask for the messages of the inbound channels, and return when the other side has agreed: it is `Up` then.
 
-        It is called once. Messages may come meanwhile, and are acknowledged here. Raises `ConnectionLost`.
+        Messages may come meanwhile, and are acknowledged on this connection. Nobody else bounds the time that it takes.
+        Raises `ConnectionLost`, and may raise all that `Client.connect` may.
         """
 
     def most_in_flight(self, channel: str) -> int | None:
-        """Return how many messages of a channel may be in flight on this connection; `None` if only our own limit
-        counts (`ConnectorOptions.max_inflight`).
+        """Return how many messages of a channel may be in flight on this connection, if it has a limit of its own.
+
+        It is asked after `start`. `ConnectorOptions.max_inflight` counts as well, and alone where this is `None`.
 
         The sequence numbers of what is in flight lie closer together than that, also where some are left out: so a
         protocol may derive an identifier from them, and no two messages have the same.
@@ -144,7 +163,7 @@ class Connection(ABC):
         """Ask the other side once more for what it has refused. Raises `ConnectionLost`."""
 
     async def farewell(self) -> None:  # noqa: B027 - most protocols have none
-        """Say goodbye before a polite end, behind everything that was published. Bounded in time by the caller."""
+        """Say goodbye behind everything that was published. Called at a stop, which gives it half a second."""
 
     @property
     def is_answered(self) -> bool:
@@ -160,27 +179,32 @@ class Client(ABC):
 
     @abstractmethod
     def connect(self) -> AbstractAsyncContextManager[Connection]:
-        """Open a connection: entering connects, leaving disconnects.
+        """Open a connection: entering connects, leaving disconnects. There is never more than one at a time.
 
-        Messages may come as soon as the block is entered, by the `on_message` that the client was made with, and not
-        before. Entering is bounded in time by the client, for nobody else does it. Raises `ConnectFailed`,
-        `ConnectRefused` and `ConnectionLost`; whatever else is raised ends this connection alone, too.
+        Call the `on_message` that the client was made with as soon as the block is entered, never before, and never
+        after it is left. The same goes for each `on_done`. Bound the time for entering, for nobody else does it. Raises
+        `ConnectFailed`, `ConnectRefused` and `ConnectionLost`; whatever else is raised ends this connection alone, too.
 
-        A stop cancels the attempt to connect, but nothing once `start` has returned: what is queued is then published
-        first, and the block is left. So tasks that serve the connection may stand in a plain nursery of it.
+        A stop cancels the attempt to connect, but nothing once `start` has returned: the gateway then publishes what is
+        queued, and leaves the block. So tasks that serve the connection may run in a plain nursery around the `yield`.
+        An error that one of them raises ends the connection, too. Let `wait_until_lost` return all the same: a stop
+        that is publishing what is queued would else wait until its time is over.
         """
 
     @abstractmethod
     def channels_of(self, topic: str) -> Iterable[str]:
-        """Return the names of the inbound channels that a message on this topic is for. The answer never changes."""
+        """Return the names of the inbound channels that a message on this topic is for; none if it is for no channel.
+
+        The answer never changes: it is remembered.
+        """
 
     @property
     @abstractmethod
     def address(self) -> str:
-        """Where it connects to, for people; without secrets."""
+        """The address that it connects to, for people and logs: without secrets."""
 
     def guarantee(self, channel: str) -> Guarantee:
-        """Return what is promised of this outbound channel's messages. The answer never changes.
+        """Return how often a message of this outbound channel arrives. It is asked once, before anything is connected.
 
         At most once, `on_done` is called when a message was written; else when the other side has acknowledged it.
         Exactly once, a message that may be half done is published again even if it has expired.
@@ -188,16 +212,16 @@ class Client(ABC):
         return "at least once"
 
     def ended(self, failure: Exception) -> None:  # noqa: B027 - most protocols learn nothing from it
-        """A connection, or an attempt at one, has ended with this failure."""
+        """Called when a connection, or an attempt at one, has ended with this failure; not at a stop."""
 
     def revived(self) -> None:  # noqa: B027
-        """Somebody asks for an attempt at once, and may have mended what was refused."""
+        """Called when an operator asks for an attempt at once: what was refused may have been mended."""
 
     def set_aside(self, channel: str, envelope: Envelope) -> None:  # noqa: B027
-        """This message was given up, since the other side ends the connection behind it each time."""
+        """Called when this message is given up, since the connection ends behind it each time."""
 
     def hint(self, failure: Exception, losses: int) -> str:
-        """Return what may be the cause of a failure, for people; empty if nothing is known.
+        """Return the possible cause of a failure, for people; empty if nothing is known.
 
         `losses` counts the connections in a row that came up and were soon lost.
         """

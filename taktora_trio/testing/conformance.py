@@ -27,6 +27,7 @@ from typing import Any, ClassVar, TypeVar
 
 import attrs
 import trio
+import trio.testing
 from trio_util import move_on_when
 
 from taktora_trio import (
@@ -251,6 +252,24 @@ class ConnectorConformance:
             connection.resume_reading()
             assert str(await driver.lost(connection)) == str(lost)
         assert driver.done == []
+
+    async def test_nothing_comes_after_the_block_is_left(self, rig: ConnectorRig) -> None:
+        """Neither `on_message` nor `on_done` is called then; what is called on the connection does nothing."""
+        out, into = rig.outbound("out"), rig.inbound("in")
+        driver = _driver(rig, out, into)
+        async with driver.connected() as connection:
+            await rig.publish(into.routing.address, b"first")
+            [first] = await driver.take(1)
+            for payload in _numbered(20):
+                await rig.publish(into.routing.address, payload)
+            driver.publish(connection, "out", driver.envelopes("out", *_numbered(20)))
+        said = len(driver.done), driver.waiting
+        if first.reliable:
+            connection.acknowledge(first)
+        connection.pause_reading()
+        connection.resume_reading()
+        await trio.testing.wait_all_tasks_blocked(0.02)
+        assert (len(driver.done), driver.waiting) == said
 
     @needs("notices_silence", "has_network")
     async def test_a_silent_peer_is_noticed(self, rig: ConnectorRig) -> None:

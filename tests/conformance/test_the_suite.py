@@ -76,6 +76,18 @@ async def leaks(self: LineClient) -> AsyncIterator[LineConnection]:
         yield connection
 
 
+@contextlib.asynccontextmanager
+async def says_more_when_it_is_left(self: LineClient) -> AsyncIterator[LineConnection]:
+    """As a library with a thread of its own does, whose callbacks nobody stops."""
+    async with connect(self) as connection:
+        yield connection
+
+    async def call_back() -> None:
+        self._on_message(LineMessage("topic of in", b"late"))
+
+    trio.lowlevel.spawn_system_task(call_back)
+
+
 def is_impatient(self: LineConnection) -> None:
     """It takes for silent whoever it does not listen to."""
     self._is_paused, self._resumed = True, trio.Event()
@@ -117,6 +129,7 @@ def option(name: str, value: Any) -> Break:
         ("to_the_next_gateway", attribute(LineConnection, "acknowledge", lambda self, message: None)),
         ("to_the_next_gateway", attribute(LineConnection, "_take", acknowledges_at_once)),
         ("while_reading_is_paused", attribute(LineConnection, "pause_reading", lambda self: None)),
+        ("after_the_block_is_left", attribute(LineClient, "connect", says_more_when_it_is_left)),
         ("silent_peer", option("silence", math.inf)),
         ("not_taken_for_a_silent", attribute(LineConnection, "pause_reading", is_impatient)),
         ("does_not_answer", option("connect_timeout", math.inf)),
