@@ -93,8 +93,8 @@ if TYPE_CHECKING:
     from taktora_trio.health import Up as Up
     from taktora_trio.host.gateways import Gateways as Gateways
     from taktora_trio.host.host import ConnectorHost as ConnectorHost
-    from taktora_trio.host.host import open_connector_host as open_connector_host
-    from taktora_trio.host.host import open_watching_host as open_watching_host
+    from taktora_trio.host.open import open_connector_host as open_connector_host
+    from taktora_trio.host.open import open_watching_host as open_watching_host
     from taktora_trio.host.reader import ChannelReader as ChannelReader
     from taktora_trio.host.reader import ReaderStatistics as ReaderStatistics
     from taktora_trio.host.rejected import Rejected as Rejected
@@ -160,7 +160,8 @@ _PUBLIC = {
     "escaping": ("escaped",),
     "health": ("Connecting", "ConnectorHealth", "Degraded", "Down", "Failure", "HealthEvent", "HealthEvents", "Up"),
     "host.gateways": ("Gateways",),
-    "host.host": ("ConnectorHost", "open_connector_host", "open_watching_host"),
+    "host.host": ("ConnectorHost",),
+    "host.open": ("open_connector_host", "open_watching_host"),
     "host.reader": ("ChannelReader", "ReaderStatistics"),
     "host.rejected": ("Rejected",),
     "host.writer": ("ChannelWriter", "WriterStatistics"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from decimal import Decimal
@@ -130,6 +129,8 @@ def _is_same(sent: Any, back: Any) -> bool:
 
 
 def _field_names(kind: type) -> tuple[str, ...]:
+    import dataclasses  # a supervisor imports this module too, and is to be small
+
     if dataclasses.is_dataclass(kind):
         return tuple(field.name for field in dataclasses.fields(kind))
     return (

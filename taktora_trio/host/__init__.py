@@ -1,5 +1,6 @@
 """The app's half.
 
+open.py      opens a ConnectorHost, for as long as a block lasts
 host.py      ConnectorHost: opens writers and readers, and knows each connector's health
 writer.py    ChannelWriter, a trio SendChannel
 reader.py    ChannelReader, a trio ReceiveChannel

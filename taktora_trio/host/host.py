@@ -13,27 +13,25 @@ from trio_util import move_on_when
 
 from taktora_trio.channels import ChannelDescriptor, Inbound, Outbound
 from taktora_trio.connectors.base import Connector
-from taktora_trio.connectors.plan import channel_spec, check_ends
-from taktora_trio.errors import ConfigError, summary
-from taktora_trio.health import FULL_FOR, ConnectorHealth, Down, HealthBoard, HealthEvent, HealthEvents
-from taktora_trio.host.gateways import Gateways
+from taktora_trio.connectors.plan import channel_spec
+from taktora_trio.errors import ConfigError
+from taktora_trio.health import FULL_FOR, ConnectorHealth, HealthBoard, HealthEvents
 from taktora_trio.host.reader import ChannelReader, OnError, open_reader
 from taktora_trio.host.writer import ChannelWriter, writer_on
 from taktora_trio.opening import NoPublicConstructor
-from taktora_trio.processes.link import LinkEnd, ReviveGateway
 from taktora_trio.processes.patience import sleep_running
 from taktora_trio.transport.node import Node
 from taktora_trio.transport.ports import EnvelopePublisher, open_envelope_publisher
 
-if TYPE_CHECKING:  # a supervisor imports this module too, and is to be small
+if TYPE_CHECKING:  # a supervisor imports this module with the app's, and is to be small
     from taktora_trio.executor import Observer
+    from taktora_trio.host.gateways import Gateways
 
-__all__ = ["ConnectorHost", "open_connector_host", "open_watching_host"]
+__all__ = ["ConnectorHost"]
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
-_FLUSH_TIMEOUT = 1.0  # seconds that the app's end may take for the gateway to take what it sent last
 _REJECTED_FOR = 5.0  # seconds for which a message that can't be read is shown
 
 
@@ -178,60 +176,3 @@ class ConnectorHost(metaclass=NoPublicConstructor, opened_by="open_connector_hos
                 text = "%s: closed with %d messages not acknowledged by the other side: they are lost"
                 log.warning(text, port.spec.name, port.waiting)
         await self._ports.aclose()
-
-
-def _log_event(event: HealthEvent) -> None:
-    cause = event.cause
-    if isinstance(cause, BaseException):
-        cause = summary(cause)  # with its traceback it was logged where it was caught
-    because = f" because {cause}" if cause and str(cause) not in str(event.after) else ""
-    log.info("health of %s: %s -> %s%s", event.component, type(event.before).__name__, event.after, because)
-
-
-@contextlib.asynccontextmanager
-async def open_connector_host(
-    node: Node,
-    connectors: Sequence[Connector],
-    *,
-    link: LinkEnd | None = None,
-    revive: Callable[[], object] | None = None,
-    observers: Sequence[Observer] = (),
-) -> AsyncIterator[ConnectorHost]:
-    """Open the host of these connectors; the services must exist. Health is followed while the block lasts.
-
-    `link` leads to the supervisor, if the gateway has one of ours; `revive` revives it, if it runs in this process.
-    """
-    async with open_watching_host(node, connectors, link=link, revive=revive, observers=observers) as (host, _):
-        yield host
-
-
-@contextlib.asynccontextmanager
-async def open_watching_host(
-    node: Node,
-    connectors: Sequence[Connector],
-    *,
-    link: LinkEnd | None = None,
-    revive: Callable[[], object] | None = None,
-    observers: Sequence[Observer] = (),
-) -> AsyncIterator[tuple[ConnectorHost, Gateways]]:
-    """Like `open_connector_host`, for whoever also runs the gateway in this process: it says how that fares."""
-    check_ends(connectors, "the app's half")
-    if link is not None:
-        revive = partial(link.send, ReviveGateway())
-    board = HealthBoard((connector.name for connector in connectors), on_event=_log_event)
-    publishers: dict[int, EnvelopePublisher] = {}
-    async with trio.open_nursery() as nursery:
-        gateways = Gateways._create(node, connectors, board, nursery, publishers.values(), supervised=link is not None)
-        host = ConnectorHost._create(node, connectors, board, gateways, publishers, revive, observers)
-        nursery.start_soon(board.expire)
-        if link is not None:
-            nursery.start_soon(gateways.follow_supervisor, link)
-        for connector in connectors:
-            nursery.start_soon(gateways.follow, connector)
-        try:
-            yield host, gateways
-        finally:
-            gateway_works = not all(isinstance(state, Down) for state in board.states().values())
-            await host._close(_FLUSH_TIMEOUT if gateway_works else 0)
-            board.close()
-            nursery.cancel_scope.cancel()

@@ -9,7 +9,8 @@ from collections.abc import AsyncIterator, Iterator
 
 import trio
 
-from taktora_trio.host.host import ConnectorHost, open_connector_host
+from taktora_trio.host.host import ConnectorHost
+from taktora_trio.host.open import open_connector_host
 from taktora_trio.processes import interpreter
 from taktora_trio.processes.link import LinkEnd
 from taktora_trio.processes.parent.process import StartProcess, as_process, spawn

@@ -33,7 +33,8 @@ from taktora_trio import (
 from taktora_trio.connectors.plan import health_spec, specs_of
 from taktora_trio.health import Failure, HealthEvents
 from taktora_trio.host.gateways import Gateways
-from taktora_trio.host.host import ConnectorHost, open_watching_host
+from taktora_trio.host.host import ConnectorHost
+from taktora_trio.host.open import open_watching_host
 from taktora_trio.processes.child.supervisor_link import SupervisorLink
 from taktora_trio.processes.link import GatewayStarted
 from taktora_trio.transport.domain import Domain

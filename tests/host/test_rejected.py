@@ -32,7 +32,8 @@ from taktora_trio.connectors.plan import channel_spec, health_spec, specs_of
 from taktora_trio.errors import collapse
 from taktora_trio.executor import Context, Executor, on_message
 from taktora_trio.health import Up
-from taktora_trio.host.host import ConnectorHost, open_watching_host
+from taktora_trio.host.host import ConnectorHost
+from taktora_trio.host.open import open_watching_host
 from taktora_trio.host.reader import OnError, open_reader
 from taktora_trio.transport.domain import Domain
 from taktora_trio.transport.envelope import HEADER

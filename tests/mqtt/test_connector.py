@@ -18,7 +18,7 @@ from taktora_trio import (
     RawCodec,
 )
 from taktora_trio.connectors.plan import channel_spec, specs_of
-from taktora_trio.host.host import open_connector_host
+from taktora_trio.host.open import open_connector_host
 from taktora_trio.transport.domain import Domain
 from taktora_trio.transport.node import open_node
 from taktora_trio.transport.ports import open_envelope_subscriber

@@ -34,7 +34,7 @@ from taktora_trio.connectors.gateway import open_connector_gateway
 from taktora_trio.connectors.mqtt.templates import parse_template
 from taktora_trio.connectors.mqtt.topics import check_filter, check_topic, covers
 from taktora_trio.connectors.plan import channel_spec, specs_of
-from taktora_trio.host.host import open_connector_host
+from taktora_trio.host.open import open_connector_host
 from taktora_trio.transport.domain import Domain
 from taktora_trio.transport.node import open_node
 from taktora_trio.transport.services import open_services

@@ -13,7 +13,7 @@ import trio.testing
 from taktora_trio import Inbound, Outbound, RawCodec
 from taktora_trio.connectors.gateway import open_connector_gateway
 from taktora_trio.connectors.plan import specs_of
-from taktora_trio.host.host import open_connector_host
+from taktora_trio.host.open import open_connector_host
 from taktora_trio.transport.descriptors import END, SERVICE, TooFewDescriptors, check_descriptors
 from taktora_trio.transport.domain import Domain
 from taktora_trio.transport.node import open_node

@@ -13,7 +13,7 @@ from trio.testing import wait_all_tasks_blocked
 from taktora_trio import ConfigError, Inbound, MqttConnector, MqttOptions, MqttRouting, Outbound, RawCodec
 from taktora_trio.connectors.gateway import open_connector_gateway
 from taktora_trio.connectors.plan import specs_of
-from taktora_trio.host.host import open_connector_host
+from taktora_trio.host.open import open_connector_host
 from taktora_trio.transport.domain import Domain
 from taktora_trio.transport.node import open_node
 from taktora_trio.transport.segments import PAGE, SHM

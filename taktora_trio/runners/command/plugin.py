@@ -8,7 +8,7 @@ from collections.abc import Callable
 import trio
 from trio_util import move_on_when
 
-from taktora_trio.host.host import open_connector_host
+from taktora_trio.host.open import open_connector_host
 from taktora_trio.processes.child.life_signs import LifeSigns
 from taktora_trio.processes.child.supervisor_link import SupervisorLink
 from taktora_trio.runners.deployment import App, Deployment

@@ -1,0 +1,87 @@
+"""Opens a `ConnectorHost`, with all that it needs to follow its gateways."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING
+
+import trio
+
+from taktora_trio.connectors.base import Connector
+from taktora_trio.connectors.plan import check_ends
+from taktora_trio.errors import summary
+from taktora_trio.health import Down, HealthBoard, HealthEvent
+from taktora_trio.host.gateways import Gateways
+from taktora_trio.host.host import ConnectorHost
+from taktora_trio.processes.link import LinkEnd, ReviveGateway
+from taktora_trio.transport.node import Node
+from taktora_trio.transport.ports import EnvelopePublisher
+
+if TYPE_CHECKING:  # an app that has no executor does not load one
+    from taktora_trio.executor import Observer
+
+__all__ = ["open_connector_host", "open_watching_host"]
+
+log = logging.getLogger(__name__)
+
+_FLUSH_TIMEOUT = 1.0  # seconds that the app's end may take for the gateway to take what it sent last
+
+
+@contextlib.asynccontextmanager
+async def open_connector_host(
+    node: Node,
+    connectors: Sequence[Connector],
+    *,
+    link: LinkEnd | None = None,
+    revive: Callable[[], object] | None = None,
+    observers: Sequence[Observer] = (),
+) -> AsyncIterator[ConnectorHost]:
+    """Open the host of these connectors; the services must exist. Health is followed while the block lasts.
+
+    `link` leads to the supervisor, if the gateway has one of ours; `revive` revives it, if it runs in this process.
+    """
+    async with open_watching_host(node, connectors, link=link, revive=revive, observers=observers) as (host, _):
+        yield host
+
+
+@contextlib.asynccontextmanager
+async def open_watching_host(
+    node: Node,
+    connectors: Sequence[Connector],
+    *,
+    link: LinkEnd | None = None,
+    revive: Callable[[], object] | None = None,
+    observers: Sequence[Observer] = (),
+) -> AsyncIterator[tuple[ConnectorHost, Gateways]]:
+    """Like `open_connector_host`, for whoever also runs the gateway in this process: it says how that fares."""
+    check_ends(connectors, "the app's half")
+    if link is not None:
+        revive = partial(link.send, ReviveGateway())
+    board = HealthBoard((connector.name for connector in connectors), on_event=_log_event)
+    publishers: dict[int, EnvelopePublisher] = {}
+    async with trio.open_nursery() as nursery:
+        gateways = Gateways._create(node, connectors, board, nursery, publishers.values(), supervised=link is not None)
+        host = ConnectorHost._create(node, connectors, board, gateways, publishers, revive, observers)
+        nursery.start_soon(board.expire)
+        if link is not None:
+            nursery.start_soon(gateways.follow_supervisor, link)
+        for connector in connectors:
+            nursery.start_soon(gateways.follow, connector)
+        try:
+            yield host, gateways
+        finally:
+            gateway_works = not all(isinstance(state, Down) for state in board.states().values())
+            await host._close(_FLUSH_TIMEOUT if gateway_works else 0)
+            board.close()
+            nursery.cancel_scope.cancel()
+
+
+def _log_event(event: HealthEvent) -> None:
+    cause = event.cause
+    if isinstance(cause, BaseException):
+        cause = summary(cause)  # with its traceback it was logged where it was caught
+    because = f" because {cause}" if cause and str(cause) not in str(event.after) else ""
+    log.info("health of %s: %s -> %s%s", event.component, type(event.before).__name__, event.after, because)
