@@ -51,6 +51,7 @@ class Inbox:
     ) -> None:
         """`channels_of(topic)` returns the names of the channels that a message is for; `backlog` is in bytes."""
         self.discarded = 0
+        """How many messages were discarded, for want of room or since they can't be carried."""
         self.strays = 0
         """How many messages came that no channel is for."""
         self._name = connector
@@ -77,7 +78,7 @@ class Inbox:
             deliveries = self._match(message.topic)
         if not deliveries:
             self._tell_stray(message)
-        waiting = [d for d in deliveries if d.backlog or not self._send_nowait(d, message)]
+        waiting = [d for d in deliveries if d.backlog or not self._send(d, message)]
         if waiting:
             self._keep(message, waiting)
         elif message.reliable:
@@ -105,8 +106,8 @@ class Inbox:
             self._matching[topic] = deliveries
         return deliveries
 
-    def _send_nowait(self, delivery: _Delivery, message: Incoming) -> bool:
-        """Return whether nothing more is to be done for it: it is in shared memory, or can never be."""
+    def _send(self, delivery: _Delivery, message: Incoming) -> bool:
+        """Send it to the channel, or discard it if it can never be sent. Returns false if the channel has no room."""
         topic = message.topic if delivery.is_pattern else ""
         try:
             if message.skipped:
@@ -141,8 +142,8 @@ class Inbox:
         count = 0
         while delivery.backlog:
             kept = delivery.backlog[0]
-            if not self._send_nowait(delivery, kept.message):
-                await self._send(delivery, kept.message)
+            while not self._send(delivery, kept.message):
+                await delivery.sink.wait_for_room()
             # Only now: while the backlog is not empty, newer messages queue behind it.
             delivery.backlog.popleft()
             kept.left -= 1
@@ -154,21 +155,6 @@ class Inbox:
             count += 1
             if count % _AT_ONCE == 0:
                 await trio.lowlevel.checkpoint()
-
-    async def _send(self, delivery: _Delivery, message: Incoming) -> None:
-        topic = message.topic if delivery.is_pattern else ""
-        try:
-            if message.skipped:
-                raise PayloadOverflow(f"{message.skipped} bytes")
-            await delivery.sink.send(
-                message.payload,
-                topic=topic,
-                correlation_id=message.correlation_id,
-                metadata=message.metadata,
-                retained=message.retained,
-            )
-        except MessageError as exc:
-            self._discard_unfit(delivery, message, exc)
 
     def _acknowledge(self, message: Incoming) -> None:
         if self._connection is not None:

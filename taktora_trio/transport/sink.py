@@ -64,28 +64,11 @@ class PayloadSink:
             self._tell_full()
             raise BackPressure(f"{self._port.spec.name} is full")
 
-    async def send(
-        self,
-        payload: bytes,
-        *,
-        topic: str = "",
-        correlation_id: bytes = b"",
-        metadata: Metadata | None = None,
-        retained: bool = False,
-    ) -> None:
-        """Like `send_nowait`, but wait for room. One task at a time."""
-        await trio.lowlevel.checkpoint_if_cancelled()
-        while True:
-            self._port.space.clear()
-            try:
-                self.send_nowait(
-                    payload, topic=topic, correlation_id=correlation_id, metadata=metadata, retained=retained
-                )
-            except BackPressure:
-                with trio.move_on_after(FULL_FOR / 2):  # for as long as it waits, it is full
-                    await self._port.space.wait()
-            else:
-                return
+    async def wait_for_room(self) -> None:
+        """Wait until there may be room again, after a `BackPressure`. It may return early. One task at a time."""
+        with trio.move_on_after(FULL_FOR / 2):  # then the next attempt says once more that it is full
+            await self._port.space.wait()
+        self._port.space.clear()
 
     def update_connections(self) -> None:
         """Hand what is waiting to a reader that has come, now instead of at the next send."""

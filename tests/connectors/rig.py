@@ -123,24 +123,9 @@ class Sink:
         self.said.append((correlation_id, metadata))
         self.retained.append(retained)
 
-    async def send(
-        self,
-        value: bytes,
-        *,
-        topic: str = "",
-        correlation_id: bytes = b"",
-        metadata: Metadata | None = None,
-        retained: bool = False,
-    ) -> None:
-        await trio.lowlevel.checkpoint()
-        while True:
-            try:
-                return self.send_nowait(
-                    value, topic=topic, correlation_id=correlation_id, metadata=metadata, retained=retained
-                )
-            except BackPressure:
-                self._space = trio.Event()
-                await self._space.wait()
+    async def wait_for_room(self) -> None:
+        self._space = trio.Event()
+        await self._space.wait()
 
     def take(self, count: int = 1000) -> list[bytes]:
         taken = [self._waiting.popleft()[0] for _ in range(min(count, len(self._waiting)))]

@@ -6,10 +6,10 @@ import pytest
 import trio
 import trio.testing
 
-from taktora_trio import CodecError, Envelope, JsonCodec, Metadata, RawCodec
+from taktora_trio import BackPressure, CodecError, Envelope, JsonCodec, Metadata, RawCodec
 from taktora_trio.transport.domain import Domain
 from taktora_trio.transport.ports import open_envelope_publisher
-from taktora_trio.transport.sink import open_sink
+from taktora_trio.transport.sink import PayloadSink, open_sink
 from taktora_trio.transport.source import PayloadSource, open_source
 from tests.transport.rig import declare, open_domain
 
@@ -43,6 +43,14 @@ async def test_a_reader_goes_on_where_the_one_before_has_stopped(domain: Domain,
                 source.receive_nowait()
 
 
+async def send(sink: PayloadSink, payload: bytes) -> None:
+    while True:
+        try:
+            return sink.send_nowait(payload)
+        except BackPressure:
+            await sink.wait_for_room()
+
+
 async def test_what_is_not_acknowledged_takes_up_the_window(domain: Domain) -> None:
     connector, spec = declare(int, JsonCodec(), window=3)
     async with (
@@ -54,7 +62,7 @@ async def test_what_is_not_acknowledged_takes_up_the_window(domain: Domain) -> N
         for number in range(3):
             sink.send_nowait(b"%d" % number)
         taken = [source.receive_nowait() for _ in range(3)]
-        nursery.start_soon(sink.send, b"3")
+        nursery.start_soon(send, sink, b"3")
         await trio.testing.wait_all_tasks_blocked()
         with pytest.raises(trio.WouldBlock):
             source.receive_nowait()
@@ -73,7 +81,7 @@ async def test_an_inbound_id_for_which_a_channel_has_no_room_is_left_out_and_sai
         open_source(node, spec, "t") as source,
     ):
         for correlation_id in (bytes(42), bytes(43), bytes(44)):
-            await sink.send(b"x", correlation_id=correlation_id)
+            sink.send_nowait(b"x", correlation_id=correlation_id)
         assert [source.receive_nowait().header.correlation_id for _ in range(3)] == [bytes(42), b"", b""]
     assert ["id of 43 bytes was left out" in record.getMessage() for record in caplog.records] == [True]
 
@@ -85,7 +93,7 @@ async def test_the_gateway_says_whether_a_message_was_retained(domain: Domain) -
         open_sink(node, spec) as sink,
         open_source(node, spec, "t") as source,
     ):
-        await sink.send(b"x", retained=True)
+        sink.send_nowait(b"x", retained=True)
         sink.send_nowait(b"x")
         sink.send_nowait(b"x", retained=True)
         assert [source.receive_nowait().header.retained for _ in range(3)] == [True, False, True]
@@ -98,7 +106,7 @@ async def test_the_gateway_leaves_out_what_a_channel_wants_none_of(domain: Domai
         open_sink(node, spec) as sink,
         open_source(node, spec, "t") as source,
     ):
-        await sink.send(b"x", metadata=METADATA)
+        sink.send_nowait(b"x", metadata=METADATA)
         assert source.receive_nowait().metadata is None
 
 
@@ -113,6 +121,27 @@ async def test_a_sink_refuses_what_cannot_be_encoded_and_sends_the_next(domain: 
             with pytest.raises(CodecError, match="topic can't be encoded"):
                 sink.send_nowait(b"x", topic="\ud800")
             with pytest.raises(CodecError, match="metadata can't be encoded"):
-                await sink.send(b"x", metadata=Metadata(content_type=5))  # type: ignore[arg-type]
+                sink.send_nowait(b"x", metadata=Metadata(content_type=5))  # type: ignore[arg-type]
         sink.send_nowait(b"fine")
         assert source.receive_nowait().payload == b"fine"
+
+
+async def test_a_sink_waits_for_room(domain: Domain) -> None:
+    connector, spec = declare(bytes, RawCodec(), window=1)
+    async with (
+        open_domain(domain, connector) as node,
+        open_sink(node, spec) as sink,
+        open_source(node, spec, "t") as source,
+        trio.open_nursery() as nursery,
+    ):
+
+        async def send_all() -> None:
+            for number in range(100):
+                await send(sink, b"%d" % number)
+
+        nursery.start_soon(send_all)
+        with trio.fail_after(5):
+            for number in range(100):
+                taken = await _next(source)
+                assert taken.payload == b"%d" % number
+                source.acknowledge(taken.header)
