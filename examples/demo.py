@@ -1,4 +1,4 @@
-"""What `make demo` runs: the thermostat in the split shape, and a gateway that is killed halfway.
+"""Runs the thermostat in the split shape, and kills its gateway halfway: `make demo`.
 
 It starts the same command that you would, shows what it says, kills the gateway's process with SIGKILL after half of
 the time, and sums up what happened.
@@ -28,7 +28,7 @@ BOLD, DIM, RED, GREEN, PLAIN = (
 
 @attrs.define
 class Story:
-    """What was seen so far."""
+    """The events seen so far."""
 
     began: float = attrs.field(factory=time.monotonic)
     gateway: int = 0

@@ -1,4 +1,4 @@
-"""What an app declares: routing, options, connector. Both halves import this, so it imports no protocol stack."""
+"""The declaration: routing, options, connector. Both halves import this, so it imports no protocol stack."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class LineRouting(Routing):
 
 @attrs.frozen(kw_only=True)
 class LineOptions(ConnectorOptions):
-    """Where the server is, and how patient the gateway is with it, in seconds."""
+    """The server's address, and the gateway's patience with it in seconds."""
 
     server: str = "127.0.0.1:7007"
     connect_timeout: float = 3.0

@@ -24,7 +24,7 @@ MOST = 10_000  # messages in a mailbox; a message that finds one full is refused
 
 @attrs.define(eq=False)
 class Mailbox:
-    """What a client gets, and has not said GOT to."""
+    """The messages for one client that it has not said GOT to."""
 
     topics: set[bytes] = attrs.field(factory=set)
     waiting: dict[bytes, bytes] = attrs.field(factory=dict)
@@ -46,7 +46,7 @@ class Visitor:
 
 
 class Server:
-    """Mailboxes, and who visits them."""
+    """All mailboxes. Serves each connection as a visitor of one."""
 
     def __init__(self) -> None:
         self.mailboxes: dict[bytes, Mailbox] = {}

@@ -194,7 +194,7 @@ class Bridge:
 
     async def _end_politely(self, connection: Connection) -> None:
         try:
-            # What the app has sent before it stopped is still to be published, and this is the last chance.
+            # This is the last chance for messages that the app has sent before it stopped.
             with trio.CancelScope(shield=True, deadline=trio.current_time() + self._options.drain_timeout):
                 async with move_on_when(connection.wait_until_lost), trio.open_nursery() as nursery:
                     for outbox in self._outboxes:
@@ -243,7 +243,7 @@ class Bridge:
             log.error("%s: the connection ended by an error: %s", self._name, text, exc_info=failure)
 
     async def _pause(self, seconds: float) -> bool:
-        """Wait for so long, or until a stop, or until `revive`. Returns whether that was it."""
+        """Wait for so long, or until a stop, or until `revive`. Returns true if it was `revive`."""
         async with move_on_when(self._stop.wait), move_on_when(self._revive.wait_value, True) as waiting:
             await trio.sleep(seconds)
         return bool(waiting.cancelled_caught)
@@ -259,7 +259,7 @@ class Bridge:
 
 
 def _is_of_a_pump(exc: BaseException) -> bool:
-    """Return whether it came out of the outbox or inbox. Then it would come again on every connection."""
+    """Return true if it was raised by the outbox or inbox: then it would be raised again on every connection."""
     if isinstance(exc, PublishFailed):
         return False
     return any(frame.f_globals.get("__name__") in _PUMPS for frame, _ in traceback.walk_tb(exc.__traceback__))

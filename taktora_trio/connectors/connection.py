@@ -60,7 +60,7 @@ OnDone: TypeAlias = Callable[[int, str], None]
 It is called in trio's thread, while the block of `Client.connect` is open."""
 
 Guarantee: TypeAlias = Literal["at most once", "at least once", "exactly once"]
-"""How often a message of a channel arrives, whatever fails."""
+"""The number of times that a message of a channel arrives, whatever fails."""
 
 
 class ConnectFailed(ConnectorError):

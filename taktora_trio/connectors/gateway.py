@@ -77,9 +77,9 @@ class ConnectorGateway(
                 sink.update_connections()
 
     def revive(self) -> str:
-        """Have each connector that is not connected try at once, and each broker be asked again for what it refused.
+        """Have each connector that is not connected try at once, and ask again at once for what was refused.
 
-        Returns in words what each does.
+        Returns a text that says what each connector does.
         """
         done = []
         for connector in self._connectors:

@@ -51,9 +51,9 @@ class Inbox:
     ) -> None:
         """`channels_of(topic)` returns the names of the channels that a message is for; `backlog` is in bytes."""
         self.discarded = 0
-        """How many messages were discarded, for want of room or since they can't be carried."""
+        """Counts messages that were discarded, for want of room or since they can't be carried."""
         self.strays = 0
-        """How many messages came that no channel is for."""
+        """Counts messages that came and that no channel is for."""
         self._name = connector
         self._channels_of = channels_of
         self._limit = backlog
@@ -66,7 +66,7 @@ class Inbox:
         self._matching: dict[str, list[_Delivery]] = {}
 
     def attach(self, connection: Connection) -> None:
-        """From now on acknowledgements go to this connection."""
+        """Send acknowledgements to this connection from now on. It is not read where the backlog is still full."""
         self._connection = connection
         if self._has_paused:
             connection.pause_reading()
@@ -90,7 +90,7 @@ class Inbox:
             executor.add(partial(self._serve_backlog, delivery), when(delivery.wait), name=name(channel))
 
     def log_undelivered(self) -> None:
-        """Log at the end what the app has not had. The other side sends again what was not acknowledged."""
+        """Log at the end how many messages the app has not had. Those not acknowledged come again."""
         for channel, delivery in self._deliveries.items():
             kept = sum(kept.message.reliable for kept in delivery.backlog)
             lost = len(delivery.backlog) - kept + delivery.sink.unread
@@ -174,7 +174,7 @@ class Inbox:
             self._connection.resume_reading()
 
     def _tell_stray(self, message: Incoming) -> None:
-        """It is acknowledged as any other: else the other side might soon send nothing more."""
+        """Count, log and show it. It is acknowledged as any other, else the other side might soon send nothing more."""
         self.strays += 1
         if is_telling(self.strays):  # so that a flood of topics is no flood of reasons either
             self._stray = f"messages come that no channel is for, the last on '{escaped(message.topic)}'"

@@ -22,17 +22,17 @@ def _reconnect(instance: object, attribute: attrs.Attribute[Any], value: Backoff
 
 @attrs.frozen(kw_only=True)
 class ConnectorOptions:
-    """How a gateway treats its connection. A protocol derives its own options from it. Times in seconds."""
+    """Options of a gateway's connection. A protocol derives its own from them. Times in seconds."""
 
     reconnect: Backoff = attrs.field(
         default=Backoff(initial=0.25, maximum=30.0, factor=2.0, jitter=0.2), validator=_reconnect
     )
     """The delays before a connection that failed or was lost is tried again."""
     drain_timeout: float = attrs.field(default=1.5, validator=seconds)
-    """How long a stop may go on publishing what is queued."""
+    """The time for which a stop goes on publishing what is queued."""
     max_inflight: int = attrs.field(default=64, validator=whole_number(1))
-    """How many messages of one channel may be on their way to the other side at once. A protocol, or the other side of
-    one connection, may set a lower limit."""
+    """The number of messages of one channel that may be on their way to the other side at once. A protocol, or the
+    other side of one connection, may set a lower limit."""
     inbound_backlog: int = attrs.field(default=64 * 2**20, validator=whole_number(1))
     """Bytes of inbound messages that the gateway keeps while the app's channels are full. Beyond it, messages that
     the other side does not keep are discarded, counted, and shown as `Degraded`, and others are no longer read."""

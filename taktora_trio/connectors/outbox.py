@@ -36,10 +36,10 @@ class PublishFailed(Exception):
 class Outbox:
     """Publishes one channel, and keeps a ledger of what is in flight. It lives as long as the gateway.
 
-    A connection is lent to it by `publishing`. What that one does not acknowledge is published again on the next one.
-    `wait` and `publish_batch` are an item of the gateway's executor. `on_trouble` is called with what keeps a message
-    from the other side, and `on_failure` when a connection raises where it must not: it is to be ended then. Whatever
-    else calls `publish` raises `PublishFailed`.
+    `publishing` lends it a connection. A message that is not acknowledged there is published again on the next one.
+    `wait` and `publish_batch` are an item of the gateway's executor. `on_trouble` is called with the reason why a
+    message can't reach the other side. If the connection's `publish` raises, `publish_batch` calls `on_failure`, and
+    the other methods raise `PublishFailed`: the connection is to be ended.
     """
 
     def __init__(
@@ -58,11 +58,11 @@ class Outbox:
         self.is_acknowledged = guarantee != "at most once"
         """True if the other side answers to its messages."""
         self.refused = 0
-        """How many messages the other side has refused."""
+        """Counts messages that the other side has refused."""
         self.set_aside_count = 0
-        """How many messages were set aside, since the other side ended the connection behind them each time."""
+        """Counts messages that were set aside, since the connection ended behind them each time."""
         self.expired = 0
-        """How many messages were not published, since they had expired while they waited here."""
+        """Counts messages that were not published, since they had expired while they waited here."""
         self._source = source
         self._max_inflight = max_inflight
         self._window = window
@@ -87,7 +87,7 @@ class Outbox:
 
     @contextlib.contextmanager
     def publishing(self, connection: Connection) -> Iterator[None]:
-        """Lend it this connection for the block. First it publishes what an earlier one did not acknowledge."""
+        """Lend it this connection for the block. It first publishes again what is not acknowledged."""
         self._resume(connection)
         self._connection = connection
         self._more = True
@@ -174,7 +174,7 @@ class Outbox:
     # Looking
 
     def stalled(self) -> str | None:
-        """Return what is wrong if messages wait, nothing is in the way, and none was taken since the last call."""
+        """Return a complaint if messages wait, nothing is in the way, and none was taken since the last call."""
         before, self._taken_before = self._taken_before, self._taken
         able = self._connection is not None and self._source.is_behind and not self._is_full()
         return f"channel {self.channel}: messages wait, and none is taken" if able and self._taken == before else None
@@ -251,7 +251,7 @@ class Outbox:
                     publish_aged(connection, envelope)
             except Exception as exc:  # noqa: BLE001 - whatever a protocol's code raises
                 failure = exc
-                # What is behind it comes into the ledger alone: the next connection publishes it, in order.
+                # Messages behind it only enter the ledger: the next connection publishes them, in order.
                 publish = publish_aged = _publish_nothing
         self._taken += taken
         if failure is not None:

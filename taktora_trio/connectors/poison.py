@@ -42,7 +42,7 @@ class Alone:
     number: int
     """Its sequence number."""
     seconds: float
-    """How long before the loss it was published."""
+    """The time between its publishing and the loss."""
     others_pass: bool
     """True if the other side has acknowledged another message on that connection."""
 

@@ -82,14 +82,14 @@ class Configurable:
     def unused(self, values: SettingValues) -> Mapping[str, str]:
         """Return the settings whose value would change nothing in this connector, each with the reason.
 
-        A value that no connector has a use for is refused: to go without is not what the operator asked for. It is left
-        out without a word where the reason is empty, such as for a variable that another value takes the place of.
+        A value of which no connector makes use is refused with this reason, since the operator has asked for something
+        that would not happen. With an empty reason it is left out instead: another value has taken its place.
         """
         return {}
 
     @classmethod
     def open_supply(cls, setting: str, word: str) -> AbstractAsyncContextManager[str]:
-        """Start what this word of a setting stands for, and yield the value that the run is to use instead.
+        """Start the thing that this word of a setting stands for, and yield the value for the run to use instead.
 
         It lasts as long as the block. It is called once for a run, however many connectors were given the word.
         """

@@ -77,12 +77,12 @@ class LineSplitter:
 class StreamConnection(Connection):
     """Reads from a stream, writes to it, and notices its end. A protocol defines what is sent and what comes.
 
-    Enter `served` in `Client.connect`, when the stream has said hello. Until that block is left everything works, even
-    where the block is cancelled: what is queued at a stop can still be published, and its answers are heard.
+    Enter `served` in `Client.connect`, after the log-in. Until that block is left it reads and writes, even if the
+    block is cancelled: what is queued at a stop can still be published, and its answers are heard.
     """
 
     def __init__(self, stream: trio.abc.Stream, silence: float = math.inf) -> None:
-        """`silence` is the time in seconds after which a peer that says nothing is lost; each time `ping` is called."""
+        """A peer that says nothing for `silence` seconds is lost; `ping` is called that often, to have it answer."""
         self._stream = stream
         self._silence = silence
         self._unsent = bytearray()
@@ -94,19 +94,19 @@ class StreamConnection(Connection):
 
     @abstractmethod
     def receive(self, data: bytes) -> None:
-        """Take what has come, and call `on_message` and `on_done` for it. Raise `ConnectionLost` for what may not be.
+        """Call `on_message` and `on_done` for what is in this data. Raise `ConnectionLost` if it breaks the protocol.
 
-        After `pause_reading` it is not called any more; what it has in hand it may finish.
+        The data may end anywhere in a message. It is not called while reading is paused; a call that pauses may finish.
         """
 
     def ping(self) -> None:
-        """Send what the peer answers at once: it is asked for a sign of life."""
+        """Ask the peer for a sign of life: send something that it answers at once."""
 
     def send(self, data: bytes, *, is_answer: bool = False) -> None:
         """Send this behind everything before it, without waiting. Once the connection is lost nothing is sent.
 
-        Say so of an answer to what came: as long as many of them are not written, nothing more is read. Else a peer
-        that makes us answer, and does not read it, would fill our memory.
+        `is_answer` is for an answer to something that came: while many of them wait to be written, nothing more is
+        read. Else a peer that makes us answer, and does not read it, would fill our memory.
         """
         if self._lost is None:
             self._unsent += data
@@ -128,7 +128,7 @@ class StreamConnection(Connection):
         return self._lost
 
     async def wait_for(self, answer: trio.Event) -> None:
-        """Wait for what `receive` will set. Raises the `ConnectionLost` by which the connection ends before it."""
+        """Wait until `receive` sets this event. Raises the `ConnectionLost` if the connection ends before that."""
         async with move_on_when(self._ended.wait):
             await answer.wait()
             return

@@ -1,4 +1,4 @@
-"""What the author of a connector tests with: `conformance`, the suite, and `rig`, what it is run on.
+"""Tests for the author of a connector: `conformance` is the suite, and `rig` the peer that it runs against.
 
-pytest and pytest-trio are needed by whoever runs the suite, and by nobody else: `pip install taktora-trio[testing]`.
+The suite needs pytest and pytest-trio: `pip install taktora-trio[testing]`.
 """

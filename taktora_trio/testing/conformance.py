@@ -5,8 +5,7 @@
     class TestMine(ConnectorConformance):
         rig_type = MyRig
 
-`MyRig` is a `ConnectorRig`: the peer, and how it fails. What the rig says its protocol lacks is skipped, and pytest
-says why.
+`MyRig` is a `ConnectorRig`: the peer, and how it fails. Tests of what the protocol lacks are skipped, with the reason.
 """
 
 from __future__ import annotations
@@ -332,7 +331,7 @@ class ConnectorConformance:
 
     @needs("has_network")
     async def test_garbage_ends_a_connection_and_nothing_else(self, rig: ConnectorRig) -> None:
-        """What no peer should say is an error of the family, in one printable line; the next connection works."""
+        """Nonsense from the peer is an error of the family, in one printable line; the next connection works."""
         network = _network(rig)
         driver = _driver(rig, rig.outbound("out"), rig.inbound("in"))
         for garbage in (*_GARBAGE, *rig.garbage):
@@ -374,7 +373,7 @@ class ConnectorConformance:
                 await trio.sleep(0.001)
         assert not _more(before, _census())
 
-    # What is declared
+    # The declaration
 
     async def test_nothing_that_is_shown_has_a_secret(self, rig: ConnectorRig) -> None:
         """`repr` of the connector, and the client's `address`, are for people and for logs."""
@@ -433,7 +432,7 @@ class ConnectorConformance:
     # A gateway in this process
 
     async def test_a_message_there_and_back_and_a_stop_that_drains(self, rig: ConnectorRig) -> None:
-        """What the app has sent before it ends is published before the gateway ends."""
+        """Messages that the app has sent before it ends are published before the gateway ends."""
         out, into = rig.outbound("out"), rig.inbound("in")
         async with (
             open_program(rig.connector(out, into)) as host,
@@ -655,7 +654,7 @@ def _first_of_each(payloads: Iterable[bytes]) -> list[bytes]:
 
 
 def _check_text(rig: ConnectorRig, error: Exception) -> None:
-    """What people and logs get to see is one line of at most so many characters, whatever the peer has said."""
+    """Check that the error is one of the seam's, and its text one printable line of bounded length without secrets."""
     text = str(error)
     assert isinstance(error, ConnectFailed | ConnectRefused | ConnectionLost), f"{error!r} is of another family"
     assert text.isprintable(), f"{text!r} has what a terminal would obey"
@@ -672,7 +671,7 @@ def _events(receive_nowait: Callable[[], HealthEvent]) -> list[HealthEvent]:
 
 
 def _census() -> tuple[int, int, int]:
-    """How many tasks, threads and descriptors there are. A thread that trio keeps for the next use is nobody's."""
+    """Count tasks, threads and descriptors. A thread that trio keeps for its next use does not count."""
     tasks, waiting = 0, [trio.lowlevel.current_root_task()]
     while waiting:
         task = waiting.pop()

@@ -42,7 +42,7 @@ class _Source:
 
 
 class Driver:
-    """One client, and what it has said."""
+    """One client, with a record of its calls of `on_done` and `on_message`."""
 
     def __init__(self, connector: Connector, name: str) -> None:
         self.connector, self.name = connector, name
@@ -96,7 +96,7 @@ class Driver:
 
     @property
     def waiting(self) -> int:
-        """How many messages have come that were not taken."""
+        """The number of messages that have come and were not taken."""
         return self._take.statistics().current_buffer_used
 
     async def lost(self, connection: Connection) -> ConnectionLost:

@@ -35,7 +35,7 @@ class Network:
     def __init__(self, port: int, server_port: int) -> None:
         self.port = port
         self.accepted = 0
-        """How many connections have come, however they fared."""
+        """Counts the connections that have come, however they fared."""
         self.is_down = False
         """True resets each new connection."""
         self.is_deaf = False
@@ -48,7 +48,7 @@ class Network:
 
     @property
     def connections(self) -> int:
-        """How many connections are open."""
+        """The number of open connections."""
         return len(self._links)
 
     async def next_attempt(self) -> None:

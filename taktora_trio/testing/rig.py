@@ -31,7 +31,7 @@ LACKS = {
     "has_network": "there is no network that could fail so",
     "has_echo": "it has no deployment that echoes",
 }
-"""Why a test is skipped where the rig says false to this."""
+"""The reason for skipping a test, for each feature that a rig may lack."""
 
 
 @attrs.frozen
@@ -39,9 +39,9 @@ class Echo:
     """A deployment that sends back each message that it gets, for the tests that start processes."""
 
     target: str
-    """As the command takes it: `examples.echo:deployment`."""
+    """The deployment as the command takes it: `examples.echo:deployment`."""
     arguments: Sequence[str]
-    """By these it reaches the rig's peer: `["--server", "127.0.0.1:7007"]`."""
+    """Options by which it reaches the rig's peer: `["--server", "127.0.0.1:7007"]`."""
     request: str
     """The topic that its messages come on."""
     reply: str
@@ -49,7 +49,7 @@ class Echo:
 
 
 class ConnectorRig(ABC):
-    """One peer, for one test. What a protocol lacks is said by the class attributes; its tests are then skipped."""
+    """One peer, for one test. The class attributes tell what the protocol lacks: the suite skips the tests of that."""
 
     declared_in: ClassVar[str]
     """The module that an app imports to declare the connector."""
@@ -73,11 +73,11 @@ class ConnectorRig(ABC):
     """True if there is a deployment to start, `echo`."""
 
     silence: float = 1.0
-    """Seconds after which a silent peer is noticed, as the rig's connectors are set up."""
+    """The seconds after which the rig's connectors notice a silent peer."""
     patience: float = 1.0
-    """Seconds for which a connector that connects waits for a peer that does not answer, as they are set up."""
+    """The seconds for which the rig's connectors wait, as they connect, for a peer that does not answer."""
     garbage: Sequence[bytes] = ()
-    """What else a hostile peer may say, in this protocol's own way."""
+    """More that a hostile peer may say, in this protocol's own way."""
     secret: str = ""
     """A secret that the rig's connectors are declared with; empty if they have none."""
 

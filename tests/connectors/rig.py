@@ -47,7 +47,7 @@ BACKOFF = Backoff(initial=1, maximum=4, factor=2, jitter=0)
 
 
 class Source:
-    """What the app has sent; an exception in the queue is what reading it raises."""
+    """The app's messages. An exception in the queue is raised when its turn comes."""
 
     def __init__(self, *payloads: bytes | Envelope | Exception) -> None:
         self.queue: deque[bytes | Envelope | Exception] = deque(payloads)

@@ -36,7 +36,7 @@ async def test_an_app_that_goes_on_sending_does_not_keep_the_drain_going(autojum
 
 
 async def test_room_that_comes_just_before_the_pump_looks_again_is_not_missed(autojump_clock: MockClock) -> None:
-    """What waits in shared memory then was announced before, and is not announced again."""
+    """The messages that wait in shared memory were announced before, and are not announced again."""
     source, connection = Source(*numbered(4)), FakeConnection(acknowledges=False)
     outbox = Outbox("out", cast(Any, source), 2, window=64)
     with outbox.publishing(connection), trio.fail_after(1):

@@ -1,4 +1,4 @@
-"""What a connection over a stream promises, in virtual time on a stream in memory."""
+"""Promises of a connection over a stream, in virtual time on a stream in memory."""
 
 from __future__ import annotations
 

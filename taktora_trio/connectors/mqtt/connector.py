@@ -44,7 +44,7 @@ class MqttConnector(Connector):
             )
 
     def options_as(self, name: str) -> MqttOptions:
-        """The options with what was left open decided, where the other end is to know this connector by that name."""
+        """Return the options with a client id, made of this name if none was given, and with `persistent` decided."""
         client_id = self.options.client_id
         if client_id is None and name:
             # Not made up anew each time: by its name the broker knows an incarnation's successor, and closes the
@@ -66,7 +66,7 @@ class MqttConnector(Connector):
         options = self.options_as(channels.name)
         return MqttClient(self.name, self.channels, options, channels.outbound, on_message)
 
-    # For whoever runs it
+    # Called by a run
 
     def configured(self, values: SettingValues) -> Self:
         return attrs.evolve(self, options=mqtt_settings.configured(self.options, values, self.name))

@@ -22,9 +22,9 @@ __all__ = ["ExactlyOnce"]
 class ExactlyOnce:
     """Publishes one channel at QoS 2. It outlives connections; what was begun outlives the gateway, too.
 
-    What an earlier numbering, of an app that is gone, has left half done under the channel's identifiers is completed
-    before anything is published for the first time. That it was published is recorded before, in the app's shared
-    memory: whoever goes on after a crash then knows that what the broker holds under that identifier is this message.
+    An earlier app, with a numbering of its own, may have left exchanges half done under the channel's identifiers. They
+    are completed before anything is published for the first time. Each message is recorded in the app's shared memory
+    before it is published: the next gateway then knows that the broker may hold this message under its identifier.
     """
 
     def __init__(self, packet_ids: Iterable[int], source: PayloadSource) -> None:
@@ -37,7 +37,7 @@ class ExactlyOnce:
         self._session: Session | None = None
 
     def connected(self, session: Session) -> None:
-        """From now on publish on this session."""
+        """Publish on this session from now on."""
         self._held.clear()
         if not session.session_present:
             self._unknown.clear()
@@ -65,7 +65,7 @@ class ExactlyOnce:
             session.publish(message, packet_id, on_done)
 
     def set_aside(self, packet_id: int) -> None:
-        """The message under this identifier was given up: have the broker forget it on the next connection."""
+        """Have the broker forget, on the next connection, the message under this identifier, which was given up."""
         self._unknown.add(packet_id)
         self._set_aside.append(packet_id)
 

@@ -78,7 +78,7 @@ def _presence(instance: MqttOptions, attribute: attrs.Attribute[Any], value: obj
 
 @attrs.frozen(kw_only=True)
 class MqttOptions(ConnectorOptions):
-    """How the gateway talks to its broker. Times in seconds. Raises `ConfigError` for what MQTT can't carry.
+    """Options of the gateway's connection to its broker. Times in seconds. Raises `ConfigError` for what MQTT forbids.
 
     With QoS 2 and MQTT 3.1.1 at most 19 messages of all channels together are in flight, whatever `max_inflight` says.
     """
@@ -107,9 +107,9 @@ class MqttOptions(ConnectorOptions):
     """`True` has the broker keep subscriptions and messages (QoS 1 and 2) while the gateway is not connected, for the
     next connection of the same client id. `None` is yes if there is an inbound channel of QoS 1 or 2."""
     session_expiry: int = attrs.field(default=3600, validator=whole_number(0, 0xFFFF_FFFF))
-    """How long the broker keeps them (MQTT 5; 4294967295 is for ever). With 3.1.1 the broker decides."""
+    """The time for which the broker keeps them (MQTT 5; 4294967295 is for ever). With 3.1.1 the broker decides."""
     receive_maximum: int = attrs.field(default=1000, validator=whole_number(1, 65_535))
-    """How many messages of QoS 1 and 2 the broker may send before the first of them is acknowledged (MQTT 5)."""
+    """The number of messages of QoS 1 and 2 that the broker may send before the first is acknowledged (MQTT 5)."""
     presence: str | None = attrs.field(default="taktora/{client_id}/health", validator=optional(_presence))
     """The topic where `Up` and `Down` are published and retained, `Down` also as the last will; `None` for nothing."""
     will: LastWill | None = attrs.field(default=None, validator=optional(instance_of(LastWill)))

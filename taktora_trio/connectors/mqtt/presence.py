@@ -24,11 +24,10 @@ _UNANSWERED = 2  # connections that ended without an answer to it, or to the log
 
 @attrs.define
 class Presence:
-    """Publishes whether the gateway is there.
+    """Publishes `Up` and `Down`, and gives up where a broker does not take them.
 
-    It is there by default, so no broker's access rules may make it a reason to fail: not if the broker refuses the
-    message, nor if it ends the connection instead (MQTT 3.1.1, section 3.3.5), nor if it refuses the will and with it
-    the login.
+    It is on by default, so no broker's access rules may turn it into a failure: the broker may refuse the message, end
+    the connection instead (MQTT 3.1.1, section 3.3.5), or refuse the will and with it the login.
     """
 
     topic: str | None
@@ -69,7 +68,7 @@ class Presence:
         return attrs.evolve(options, will=None) if without else options
 
     def ended(self, failure: Exception) -> None:
-        """A connection ended, or there was none: perhaps because of the will, of which the app knows nothing.
+        """Note the end of a connection or attempt: it may be because of the will, of which the app knows nothing.
 
         Where the broker refuses the login, the next one goes without it; if that is refused too, it was not the will.
         Where it ends the connection instead of answering, as NATS does for a topic that it can't have, one login in
@@ -89,7 +88,7 @@ class Presence:
         return self._logins_unanswered % (_UNANSWERED + 1) == _UNANSWERED
 
     def revived(self) -> None:
-        """Somebody asks for a login at once, and may have changed what was refused."""
+        """Try again with presence: an operator asks for a login at once, and may have changed what was refused."""
         if self.topic is not None:
             self._doubted = self._without_will = False
             self._unanswered = self._logins_unanswered = 0

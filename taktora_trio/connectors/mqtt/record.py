@@ -29,8 +29,8 @@ class _Content(msgspec.Struct):
 def state_folder() -> Path:
     """Return the folder for what is to outlive a program and a boot of the machine.
 
-    `STATE_DIRECTORY` is what systemd sets for a unit with `StateDirectory=` (systemd.exec(5)); `XDG_STATE_HOME` is the
-    user's, `~/.local/state` by default (XDG Base Directory Specification). Raises `OSError` where there is no home.
+    systemd sets `STATE_DIRECTORY` for a unit with `StateDirectory=` (systemd.exec(5)). `XDG_STATE_HOME` is the user's,
+    `~/.local/state` by default (XDG Base Directory Specification). Raises `OSError` where there is no home.
     """
     if given := os.environ.get("STATE_DIRECTORY"):
         return Path(given.split(":")[0])

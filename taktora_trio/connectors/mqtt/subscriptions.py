@@ -26,10 +26,10 @@ _PATIENCE = 2.0  # seconds for the disk; the broker is worth more than what it s
 class Subscriptions:
     """Keeps a session's subscriptions right, over connections and over versions of the deployment.
 
-    A session that the broker has kept still has its subscriptions (MQTT 3.1.1, section 3.1.2.4). To subscribe again
-    would have it send again all that is retained; and what an earlier version of the deployment has subscribed goes on
-    to bring messages that no channel is for, of a shared subscription those that others would work on. A broker can't
-    be asked for them, so a record on disk says which they are; without one (`None`) they are not known.
+    A session that the broker has kept still has its subscriptions (MQTT 3.1.1, section 3.1.2.4). They are not
+    subscribed again, since the broker would then send all retained messages again. Those of an earlier version of the
+    deployment are unsubscribed: they go on bringing messages that no channel is for, and a shared one takes them from
+    other clients. A broker can't be asked which there are, so a record on disk tells; without one (`None`) none does.
     """
 
     def __init__(self, name: str, filters: ChannelFilters, record: SubscriptionRecord | None) -> None:
@@ -44,7 +44,7 @@ class Subscriptions:
         return self._filters.complaints
 
     async def renew(self, session: Session) -> None:
-        """Subscribe what is missing, then unsubscribe what is left over. To be called on each new connection.
+        """Subscribe what is missing, then unsubscribe what is left over. Call it on each new connection.
 
         Raises `SessionLost`.
         """
@@ -71,7 +71,7 @@ class Subscriptions:
         await self._write(there - left_over | kept)
 
     async def _unsubscribe(self, session: Session, left_over: set[str]) -> set[str]:
-        """Unsubscribe, after the new ones, which may be for the same messages. Returns what the broker goes on with."""
+        """Unsubscribe these, and return those that the broker keeps. The new filters are subscribed by then."""
         refused = await session.unsubscribe(sorted(left_over))
         names = ", ".join(f"'{escaped(name)}'" for name in sorted(left_over)[:_NAMED])
         log.info("%s: unsubscribed %d filters that no channel needs: %s", self._name, len(left_over), names)
@@ -89,7 +89,7 @@ class Subscriptions:
             await self._on_disk(lambda: record.write(filters), None)
 
     async def _on_disk(self, act: Callable[[], T], otherwise: T) -> T:
-        """Do it in a thread, and never again once it has failed: the disk is no reason to be without the broker."""
+        """Run it in a thread. Where it fails there is no record from then on: the broker matters more than the disk."""
         try:
             with trio.fail_after(_PATIENCE):
                 return await trio.to_thread.run_sync(act, abandon_on_cancel=True)

@@ -22,7 +22,7 @@ __all__ = ["Template", "parse_template"]
 T = TypeVar("T")
 
 _FIELD = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
-# What one topic level can't hold, and a receiver may close the connection for.
+# Characters that one topic level can't hold, and for which a receiver may close the connection.
 _BAD_LEVEL = re.compile(f"[/+#]|{UNSENDABLE}")
 # The types that come back as they went out.
 _LEVEL_TYPES = (

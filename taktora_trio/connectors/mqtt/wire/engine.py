@@ -55,7 +55,7 @@ class Engine:
         self.received = 0
         """Counts the reads, to tell a silent broker from a busy one."""
         self.answers = 0
-        """How many answers wait to be taken. It has no bound of its own: the broker decides how many it asks for."""
+        """The number of answers that wait to be taken. It has no bound: the broker decides how many it asks for."""
         self._version = version
         self._state = state
         self._on_message = on_message
@@ -79,7 +79,7 @@ class Engine:
         """The number of published messages that the broker has not answered."""
         return self._exchanges.count
 
-    # What goes out
+    # Outgoing
 
     def publish(self, message: Message, packet_id: int, on_done: OnDone) -> None:
         """See `Session.publish`."""
@@ -176,7 +176,7 @@ class Engine:
         for packet_id, qos in self._state.due():
             self._send((b"\x40\x02" if qos == 1 else b"\x50\x02") + pack_u16(packet_id))
 
-    # What comes in
+    # Incoming
 
     def receive(self, data: bytes) -> None:
         """Handle received bytes. Raises `Malformed` and `Disconnected`; the connection is then over.
