@@ -1,12 +1,19 @@
-"""What a fork of the process for warm starts does with what it was sent."""
+"""The process for warm starts: its forks get what they were sent, and none is left that nobody knows of."""
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import AsyncIterator
 
 import pytest
+import trio
 
 from taktora_trio.processes.child.zygote import _renumber
+from taktora_trio.processes.parent import warm
+from taktora_trio.processes.parent.child_link import open_link
+from taktora_trio.processes.parent.process import Start
+from taktora_trio.processes.parent.warm import Zygote
 
 
 @pytest.mark.parametrize("numbers", [[101, 102, 103, 100], [103, 102, 101, 100], [100, 101, 102, 103], [7, 250, 8, 9]])
@@ -27,3 +34,40 @@ def test_descriptors_get_their_numbers_whichever_these_are(numbers: list[int]) -
     finally:
         for number in numbers:
             os.close(number)
+
+
+@contextlib.asynccontextmanager
+async def _forking_for_nobody() -> AsyncIterator[tuple[Zygote, trio.lowlevel.FdStream]]:
+    """A new zygote was asked for a fork that lasts for ever, and whoever asked has lost patience.
+
+    The stream ends with the fork.
+    """
+    zygote = Zygote("signal:pause", [])
+    await zygote.open()
+    reading, writing = os.pipe()
+    async with trio.lowlevel.FdStream(reading) as fork:
+        try:
+            with open_link() as link, trio.CancelScope() as impatience:
+                impatience.cancel()
+                await zygote._fork([], Start(environment={}, link=link, stdout=writing, stderr=writing), ())
+            os.close(writing)
+            yield zygote, fork
+        finally:
+            await zygote.close()
+
+
+async def test_a_fork_that_comes_too_late_ends_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(warm, "_ENDING", 60.0)  # it is still importing, and goes through what it was asked
+    async with _forking_for_nobody() as (zygote, fork):
+        await zygote.close()
+        with trio.fail_after(60):
+            assert await fork.receive_some() == b""
+
+
+async def test_a_fork_that_nobody_has_waited_for_is_killed() -> None:
+    async with _forking_for_nobody() as (zygote, fork):
+        assert zygote._socket is not None
+        with trio.fail_after(60):
+            await trio.lowlevel.wait_readable(zygote._socket)
+            await zygote.close()
+            assert await fork.receive_some() == b""

@@ -46,24 +46,29 @@ def _serve(entry: str, modules: Sequence[str]) -> None:
         if not data:
             return
         request = json.loads(data)
-        reading, writing = os.pipe()
+        ours, theirs = socket.socketpair()
         between = os.fork()
         if between == 0:
             between = os.getpid()
             pid = os.fork()
             if pid:
-                os.write(writing, b"%d" % pid)
+                theirs.send(b"%d" % pid)
                 os._exit(0)
-            os.close(reading)
-            os.close(writing)
+            ours.close()
             control.close()
+            if not theirs.recv(1):  # the supervisor does not know of this process, so nobody would ever end it
+                os._exit(0)
+            theirs.close()
             _become(request, fds, between)
             call()
             sys.exit(0)
         os.waitpid(between, 0)
-        with contextlib.suppress(BrokenPipeError):  # it is gone, and so is soon what was forked
-            control.send(os.read(reading, 32))
-        for fd in (reading, writing, *fds):
+        with contextlib.suppress(BrokenPipeError):  # it is gone, or has lost patience
+            control.send(ours.recv(32))
+            ours.send(b"!")
+        ours.close()
+        theirs.close()
+        for fd in fds:
             os.close(fd)
 
 

@@ -10,6 +10,7 @@ import contextlib
 import json
 import logging
 import os
+import signal
 import socket
 import subprocess
 from collections.abc import AsyncIterator, Sequence
@@ -26,7 +27,8 @@ __all__ = ["Zygote", "open_zygote"]
 log = logging.getLogger(__name__)
 
 _ZYGOTE = "taktora_trio.processes.child.zygote"
-_FORKING = 5.0  # seconds after which a zygote that does not answer is replaced
+_IMPORTING = 30.0  # seconds after which a zygote that has never answered is replaced: it imports everything first
+_FORKING = 5.0  # the same for one that has answered before
 _ENDING = 1.0  # seconds
 
 
@@ -37,13 +39,14 @@ class Zygote:
         self._program = [*interpreter.program(_ZYGOTE), entry, *modules]
         self._process: trio.Process | None = None
         self._socket: socket.socket | None = None
+        self._has_answered = False
 
     def start(self, arguments: Sequence[str], pass_fds: Sequence[int] = ()) -> StartProcess:
         """Return what starts a process by a fork, in which ENTRY is called with these arguments in `sys.argv`."""
 
         async def start(given: Start) -> _Forked:
             for _ in range(2):
-                with trio.move_on_after(_FORKING):
+                with trio.move_on_after(_FORKING if self._has_answered else _IMPORTING):
                     if (pid := await self._fork(arguments, given, pass_fds)) is not None:
                         return _Forked(pid)
                 log.error("the process that warm starts are forked from does not answer, so it is replaced")
@@ -57,6 +60,7 @@ class Zygote:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         ours.setblocking(False)
         self._socket = ours
+        self._has_answered = False
         with theirs:
             # Its standard input is the socket. The end of file there means that we are gone.
             self._process = await trio.lowlevel.open_process(
@@ -68,8 +72,15 @@ class Zygote:
             )
 
     async def close(self) -> None:
-        """End the zygote. It ends by itself when its socket does; if it hangs, it is killed."""
+        """End the zygote. It ends by itself when its socket does; if it hangs, it is killed.
+
+        A process that it has forked, and nobody has waited for, is killed too: no one else would ever end that.
+        """
         if self._socket is not None:
+            with contextlib.suppress(OSError):  # the zygote is gone
+                self._socket.shutdown(socket.SHUT_RD)  # what it forks from now on ends, as it can't tell us of it
+                if (pid := self._answer()) is not None:
+                    os.kill(pid, signal.SIGKILL)
             self._socket.close()
             self._socket = None
         if self._process is not None:
@@ -90,9 +101,16 @@ class Zygote:
         try:
             socket.send_fds(self._socket, [request.encode()], [given.stdout, given.stderr, *numbers[2:]])
             await trio.lowlevel.wait_readable(self._socket)
-            answer = self._socket.recv(32)
+            pid = self._answer()
         except OSError:
             return None
+        self._has_answered = self._has_answered or pid is not None
+        return pid
+
+    def _answer(self) -> int | None:
+        """Return the process id that the zygote has sent; `None` if it has closed its end, or we ours."""
+        assert self._socket is not None
+        answer = self._socket.recv(32)
         return int(answer) if answer else None
 
 
