@@ -12,9 +12,12 @@ import trio
 from paho.mqtt.enums import CallbackAPIVersion
 
 from taktora_trio.connectors.mqtt.wire.message import Message
+from tests.patience import PATIENCE
 
 
 class Client:
+    """Publishes, and has what has come."""
+
     def __init__(self, client: paho.Client, messages: trio.MemoryReceiveChannel[Message]) -> None:
         self._client = client
         self.messages = messages
@@ -23,7 +26,7 @@ class Client:
         """Queue it; paho's thread sends in order."""
         assert self._client.publish(topic, payload, qos, retain).rc == paho.MQTT_ERR_SUCCESS
 
-    async def receive(self, seconds: float = 10) -> Message:
+    async def receive(self, seconds: float = PATIENCE) -> Message:
         with trio.fail_after(seconds):
             return await self.messages.receive()
 
@@ -59,7 +62,7 @@ async def open_client(port: int, *filters: str, qos: int = 1) -> AsyncIterator[C
     await trio.to_thread.run_sync(client.connect, "127.0.0.1", port)
     client.loop_start()
     try:
-        with trio.fail_after(10):
+        with trio.fail_after(PATIENCE):
             await ready.wait()
         yield Client(client, receiving)
     finally:

@@ -19,6 +19,7 @@ from trio_util import RepeatedEvent
 from taktora_trio.processes.lines import read_lines
 from taktora_trio.transport.domain import Domain
 from tests.mosquitto import Mosquitto
+from tests.patience import PATIENCE
 
 T = TypeVar("T")
 ROOT = Path(__file__).parent.parent
@@ -57,7 +58,7 @@ class Command:
         return [root, *root.children(recursive=True)]
 
     async def until_logged(
-        self, *parts: str, count: int = 1, seconds: float = 20, pid: int | None = None
+        self, *parts: str, count: int = 1, seconds: float = PATIENCE, pid: int | None = None
     ) -> dict[str, Any]:
         """Wait for the `count`-th log line that contains all of `parts`, of this process if one is given; return it."""
 
@@ -71,10 +72,10 @@ class Command:
 
         return await self.until(found, f"log line with {parts}", seconds)
 
-    async def until_printed(self, part: str, seconds: float = 20) -> str:
+    async def until_printed(self, part: str, seconds: float = PATIENCE) -> str:
         return await self.until(lambda: next((line for line in self.output if part in line), None), part, seconds)
 
-    async def wait(self, seconds: float = 10) -> int:
+    async def wait(self, seconds: float = PATIENCE) -> int:
         """The exit code."""
         with trio.fail_after(seconds):
             return await self.process.wait()
@@ -153,7 +154,9 @@ def open_run(
     return open_command("run", target, "--mode", mode, "--broker", broker.url, "--domain", domain.name, *more, env=env)
 
 
-async def run_command(*arguments: str, seconds: float = 15, env: dict[str, str] | None = None) -> tuple[int, str, str]:
+async def run_command(
+    *arguments: str, seconds: float = PATIENCE, env: dict[str, str] | None = None
+) -> tuple[int, str, str]:
     """Run it to its end: exit code, standard output, standard error."""
     async with open_command(*arguments, json_log=False, env=env) as command:
         code = await command.wait(seconds)

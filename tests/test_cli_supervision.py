@@ -251,7 +251,7 @@ async def test_a_gateways_failure_may_end_the_whole_run(
     mode: str, broker: Mosquitto, domain: Domain, cause: Cause
 ) -> None:
     async with open_run(f"{APPS}:watching", mode, broker, domain, "--gateway-policy", "on_exhausted=escalate") as run:
-        assert await run.wait(20) == 1
+        assert await run.wait() == 1
     [line] = [line for line in run.stderr if line.startswith("taktora-trio: ")]
     assert "the gateway has failed too often" in line
     assert "it ended 2 times" in line
@@ -260,7 +260,7 @@ async def test_a_gateways_failure_may_end_the_whole_run(
 async def test_a_plugins_failure_may_end_the_whole_run(broker: Mosquitto, domain: Domain) -> None:
     policy = "on_exhausted=escalate,intensity=0"
     async with open_run("tests.deployment.apps:failing", "split", broker, domain, "--plugin-policy", policy) as run:
-        assert await run.wait(20) == 1
+        assert await run.wait() == 1
     assert any("plugin: given up (exit code 1): it ended once" in entry["message"] for entry in run.log)
 
 

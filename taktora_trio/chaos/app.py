@@ -99,7 +99,7 @@ async def run(host: ConnectorHost, numbers: Outbound[Numbered], echo: Inbound[Nu
 _POLICY = RestartPolicy(
     backoff=RECONNECT,
     intensity=10_000,
-    start_timeout=6.0,  # a machine that is merely busy takes 3 for a start
+    start_timeout=10.0,  # seconds; a machine that is merely busy takes some for a start
     watchdog=WATCHDOG,
     stop_grace=1.5,
 )

@@ -36,7 +36,7 @@ from taktora_trio.transport.domain import Domain
 
 __all__ = ["list_faults", "run_chaos"]
 
-_START_TIMEOUT = 20.0  # seconds until the deployment works
+_START_TIMEOUT = 60.0  # seconds until the deployment works, also on a machine that is busy
 _RECOVERY_TIMEOUT = 20.0  # seconds from a fault until everything works again
 _QUIET = 0.3  # seconds without a health event after which nothing more is expected to come
 _ROUND_TRIP_TIMEOUT = 1.0  # seconds; then the app may be another one, and it is tried again

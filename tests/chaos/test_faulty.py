@@ -16,6 +16,7 @@ from taktora_trio.chaos.looking import look_until
 from taktora_trio.transport.domain import Domain
 from tests.command import Command, open_run
 from tests.mosquitto import Mosquitto
+from tests.patience import PATIENCE
 
 # What the log says of each that ends the gateway.
 SAID = {
@@ -33,6 +34,10 @@ SAID = {
     "out-of-memory": ["-> Down", "MemoryError"],
 }
 
+# Policies of the gateway: one for faults by which it falls silent, and one that takes no busy machine for a fault.
+IMPATIENT = "start_timeout=6,watchdog=1"
+PATIENT = f"start_timeout={PATIENCE:g},watchdog={PATIENCE:g}"
+
 
 @pytest.fixture
 def instructions(tmp_path: Path) -> Instructions:
@@ -49,7 +54,8 @@ def test_every_fault_is_tested() -> None:
 async def test_a_gateway_that_fails_is_replaced(
     name: str, broker: Mosquitto, domain: Domain, instructions: Instructions
 ) -> None:
-    async with _run(broker, domain, instructions) as run:
+    policy = IMPATIENT if name.startswith(("hang-", "stall-")) else PATIENT
+    async with _run(broker, domain, instructions, policy) as run:
         await run.until_logged("-> Up")
         plugin, gateway = domain.holder("plugin"), domain.holder("gateway")
         instructions.give(name)
@@ -89,7 +95,7 @@ async def test_a_gateway_that_floods_its_standard_error_goes_on(
         await run.until_logged("-> Up")
         gateway = domain.holder("gateway")
         instructions.give("flood-stderr")
-        with trio.fail_after(20):  # for its last part, a line without an end, which is cut into pieces
+        with trio.fail_after(PATIENCE):  # for its last part, a line without an end, which is cut into pieces
             await look_until(lambda: sum("yyyyyyyy" in line for line in run.stderr[-20:]) >= 10)
         come = sum("xxxxxxxx" in entry["message"] for entry in run.log)
         left_out = re.findall(r"\.\.\. (\d+) lines were dropped", "\n".join(run.stderr))
@@ -108,11 +114,14 @@ async def test_nobody_takes_an_instruction_twice(instructions: Instructions) -> 
     assert not instructions.is_waiting("exit-early")
 
 
-def _run(broker: Mosquitto, domain: Domain, instructions: Instructions) -> AbstractAsyncContextManager[Command]:
+def _run(
+    broker: Mosquitto, domain: Domain, instructions: Instructions, gateway_policy: str = PATIENT
+) -> AbstractAsyncContextManager[Command]:
     return open_run(
         "taktora_trio.chaos.mqtt.app:deployment",
         "split",
         broker,
         domain,
+        *("--gateway-policy", gateway_policy, "--plugin-policy", PATIENT),
         env={FOLDER_VARIABLE: str(instructions.folder)},
     )

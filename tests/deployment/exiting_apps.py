@@ -6,13 +6,19 @@ import sys
 
 import trio
 
-from taktora_trio import ConnectorHost, Deployment, MqttConnector, MqttOptions, MqttRouting, Outbound, Up
+from taktora_trio import ConnectorHost, Deployment, MqttConnector, MqttOptions, MqttRouting, Outbound, RestartPolicy, Up
+from tests.patience import PATIENCE
 
 OUT = Outbound("out", str, MqttRouting("test/exits", qos=1))
 
 
 def _options() -> MqttOptions:
     return MqttOptions(session="memory")
+
+
+# What was sent is published however slow the machine is.
+_PATIENT = MqttOptions(drain_timeout=PATIENCE)
+_GATEWAY = RestartPolicy(stop_grace=PATIENCE)
 
 
 async def exit_in_a_task(host: ConnectorHost) -> None:
@@ -46,7 +52,7 @@ async def open_what_is_not_declared(host: ConnectorHost) -> None:
         nursery.start_soon(work)
 
 
-seven = Deployment("seven", exit_in_a_task, [MqttConnector([OUT])])
+seven = Deployment("seven", exit_in_a_task, [MqttConnector([OUT], options=_PATIENT)], gateway_policy=_GATEWAY)
 text = Deployment("text", exit_with_a_text, [MqttConnector([OUT], options=_options())])
 nothing = Deployment("nothing", exit_with_nothing, [MqttConnector([OUT], options=_options())])
 undeclared = Deployment("undeclared", open_what_is_not_declared, [MqttConnector([OUT], options=_options())])

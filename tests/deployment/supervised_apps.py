@@ -15,7 +15,7 @@ from taktora_trio.supervision.backoff import Backoff
 from tests.deployment.apps import TICKS, TRANSITIONS, tick
 
 QUICK = Backoff(initial=0.05, maximum=0.2)
-GATEWAY = RestartPolicy(restart="always", backoff=QUICK, watchdog=1.0, start_timeout=5.0)
+GATEWAY = RestartPolicy(restart="always", backoff=QUICK, watchdog=1.0)
 PLUGIN = RestartPolicy(backoff=QUICK, watchdog=1.0)
 QUIET = Outbound("quiet", str, MqttRouting("test/quiet"))
 

@@ -94,7 +94,7 @@ async def test_what_is_sent_last_is_still_published(mode: str, broker: Mosquitto
         open_client(broker.port, "test/ticks") as client,
         open_run("tests.deployment.apps:finishing", mode, broker, domain) as run,
     ):
-        assert await run.wait(20) == 0
+        assert await run.wait() == 0
         ticks = [json.loads((await client.receive()).payload)["number"] for _ in range(3)]
     assert ticks == [0, 1, 2]
 
@@ -130,7 +130,7 @@ async def test_bad_messages_are_errors_where_they_belong_and_the_channel_goes_on
 async def test_an_app_that_fails(mode: str, broker: Mosquitto, domain: Domain) -> None:
     """In-process that is the end; split, its process is started again by its policy, then given up."""
     async with open_run("tests.deployment.apps:failing", mode, broker, domain) as run:
-        assert await run.wait(20) == 1
+        assert await run.wait() == 1
     errors = [entry for entry in run.log if "the app's own fault" in entry["message"] and "exception" in entry]
     assert len(errors) == {"in-process": 1, "split": 3}[mode]
     assert all("Traceback" in entry["exception"] for entry in errors)

@@ -29,6 +29,7 @@ from tests.client import open_client
 from tests.command import open_command
 from tests.deployment.delivery_apps import VARIABLE, Setting
 from tests.mosquitto import Mosquitto
+from tests.patience import PATIENCE
 
 OUT = Outbound("out", bytes, MqttRouting(OUTBOUND, qos=1), window=256)
 # Without jitter, so that the pauses can be checked.
@@ -239,11 +240,11 @@ async def test_the_gateways_memory_has_a_bound(session: Kind, way: str, tmp_path
                 env={VARIABLE: msgspec.json.encode(setting).decode()},
             ) as run,
         ):
-            with trio.fail_after(20):
+            with trio.fail_after(PATIENCE):
                 await accepted.wait()
             gateway = psutil.Process(run.half("gateway"))
             before = gateway.memory_info().rss
-            with trio.fail_after(20):
+            with trio.fail_after(PATIENCE):
                 await flooded.wait()
             grown = gateway.memory_info().rss - before
             assert gateway.pid == run.half("gateway"), "it was ended"

@@ -24,7 +24,7 @@ async def test_gateway_and_supervisor_never_load_the_app(broker: Mosquitto, doma
     records.mkdir()
     async with open_run(f"{DEPLOYMENTS}:needs_too_much", "split", broker, domain, env={RECORD: str(records)}) as run:
         await run.until_logged("connected to")
-        assert await run.wait(20) == 2
+        assert await run.wait() == 2
     modules = {name: json.loads((records / name).read_text()) for name in ("gateway", "supervisor")}
     for loaded in modules.values():
         assert DEPLOYMENTS in loaded, "else the record would tell nothing"
@@ -39,7 +39,7 @@ async def test_an_app_by_name_runs_in_both_shapes(mode: str, broker: Mosquitto, 
     with trio.fail_after(30):
         async with open_client(broker.port, "test/lean") as client:
             async with open_run(f"{DEPLOYMENTS}:good", mode, broker, domain) as run:
-                assert await run.wait(20) == 3
+                assert await run.wait() == 3
             assert (await client.receive()).payload == b'"done"'
 
 

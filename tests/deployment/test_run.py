@@ -51,7 +51,7 @@ def lines(command: Command) -> list[str]:
 async def test_it_returns_when_the_app_has_ended(mode: str, tmp_path: Path, broker: Mosquitto, domain: Domain) -> None:
     program = write(tmp_path / "greenhouse.py")
     async with open_command(mode, domain.name, broker.url, program=[program], json_log=False) as command:
-        assert await command.wait(20) == 0
+        assert await command.wait() == 0
     assert lines(command) == ["got hello", "the program goes on"]
 
 
@@ -71,7 +71,7 @@ async def test_the_program_ends_with_the_exit_code_of_the_app(
 ) -> None:
     program = write(tmp_path / "greenhouse.py", "sys.exit(7)")
     async with open_command("split", domain.name, broker.url, program=[program], json_log=False) as command:
-        assert await command.wait(20) == 7
+        assert await command.wait() == 7
     assert lines(command) == ["got hello"]
     assert "Traceback" not in "".join(command.stderr)
 
@@ -79,7 +79,7 @@ async def test_the_program_ends_with_the_exit_code_of_the_app(
 async def test_bad_input_is_one_line(tmp_path: Path, domain: Domain) -> None:
     program = write(tmp_path / "greenhouse.py")
     async with open_command("both", domain.name, "mqtt://127.0.0.1:1", program=[program], json_log=False) as command:
-        assert await command.wait(10) == 2
+        assert await command.wait() == 2
     assert command.stderr == ["taktora-trio: mode is 'both'; use 'in-process' or 'split'"]
 
 
@@ -89,7 +89,7 @@ async def test_a_program_whose_name_stands_for_something_else(
     """The children would import another module, which is there in the present folder."""
     program = write(tmp_path / "examples.py")
     async with open_command("split", domain.name, broker.url, program=[program], json_log=False) as command:
-        assert await command.wait(10) == 2
+        assert await command.wait() == 2
     [line] = command.stderr
     assert f"is in {program}, which another process can't import as examples (that name stands for " in line
     assert '/examples/__init__.py): declare it in a module of its own, and give its name, as "greenhouse:dep' in line
@@ -98,7 +98,7 @@ async def test_a_program_whose_name_stands_for_something_else(
 async def test_a_program_that_has_a_loop_is_told_what_to_use() -> None:
     code = "import trio, taktora_trio; exec('async def main(): taktora_trio.run(None)'); trio.run(main)"
     async with open_command(program=["-c", code], json_log=False) as command:
-        assert await command.wait(10) == 2
+        assert await command.wait() == 2
     told = "taktora-trio: there is a trio loop already: use `async with open_deployment(...) as host` in it"
     assert command.stderr[0] == told
 
@@ -106,6 +106,6 @@ async def test_a_program_that_has_a_loop_is_told_what_to_use() -> None:
 async def test_a_program_that_is_no_file(domain: Domain) -> None:
     code = "from tests.deployment.opened import *; from taktora_trio import *; run(Deployment('x', None, []), 'split')"
     async with open_command(program=["-c", code.replace("[]", "deployment.connectors")], json_log=False) as command:
-        assert await command.wait(10) == 2
+        assert await command.wait() == 2
     [line] = command.stderr
     assert line.startswith("taktora-trio: deployment 'x' is no attribute of a module, by which the other process could")

@@ -14,6 +14,7 @@ from taktora_trio.transport.domain import Domain
 from tests.client import Client, open_client
 from tests.command import open_run
 from tests.mosquitto import Mosquitto
+from tests.patience import PATIENCE
 
 
 class Story:
@@ -26,7 +27,7 @@ class Story:
     async def until(self, last: str) -> list[tuple[str, str]]:
         """The transitions that are new, up to a change to `last`."""
         told: list[tuple[str, str]] = []
-        with trio.fail_after(30):
+        with trio.fail_after(PATIENCE):
             while not told or told[-1][1] != last:
                 message = await self._client.receive()
                 if message.topic == "test/transitions":

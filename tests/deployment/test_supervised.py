@@ -23,17 +23,18 @@ from taktora_trio.transport.domain import Domain
 from tests.client import open_client
 from tests.command import ROOT, Command, open_command, open_run
 from tests.mosquitto import Mosquitto
+from tests.patience import PATIENCE
 
 APPS = "tests.deployment.supervised_apps"
 
 
-async def until_gone(*pids: int, seconds: float = 15) -> None:
+async def until_gone(*pids: int, seconds: float = PATIENCE) -> None:
     with trio.fail_after(seconds):
         for pid in pids:
             await wait_for_exit(pid)
 
 
-async def until(condition: Callable[[], bool], seconds: float = 15) -> None:
+async def until(condition: Callable[[], bool], seconds: float = PATIENCE) -> None:
     """For what announces nothing: a file that goes, a process that comes."""
     with trio.fail_after(seconds):
         while not condition():  # noqa: ASYNC110
@@ -118,7 +119,7 @@ async def test_a_run_that_was_stopped_goes_on(broker: Mosquitto, domain: Domain)
 
 async def test_children_of_a_half_end_with_it(broker: Mosquitto, domain: Domain) -> None:
     async with open_run(f"{APPS}:parental", "split", broker, domain) as run:
-        assert await run.wait(15) == 0
+        assert await run.wait() == 0
         pids = [int(number) for line in run.output for number in re.findall(r"child (\d+)", line)]
         assert len(pids) == 2
         assert not any(psutil.pid_exists(pid) for pid in pids)
@@ -128,7 +129,7 @@ async def test_children_of_a_half_end_with_it(broker: Mosquitto, domain: Domain)
 async def test_children_of_a_half_end_with_a_killed_supervisor(broker: Mosquitto, domain: Domain) -> None:
     async with open_run(f"{APPS}:parental", "split", broker, domain, "--await-broker") as run:
         await broker.stop()  # so that the app waits
-        await run.until_printed("child", seconds=15)
+        await run.until_printed("child")
         await until(lambda: len(run.output) == 2)
         first = int(re.findall(r"child (\d+)", run.output[0])[0])
         run.signal(signal.SIGKILL)
@@ -142,7 +143,7 @@ async def test_every_line_arrives_whole_with_the_name_of_its_half(broker: Mosqui
     async with open_command(
         *("run", f"{APPS}:talking", "--mode", "split", "--broker", broker.url, "--domain", domain.name), json_log=False
     ) as run:
-        assert await run.wait(20) == 1
+        assert await run.wait() == 1
     assert [line for line in run.output if "line" in line] == [f"plugin     | line {n}" for n in range(1000)]
     assert "plugin     | not a log entry" in run.stderr
     assert "plugin     | the last words" in run.stderr
@@ -151,7 +152,7 @@ async def test_every_line_arrives_whole_with_the_name_of_its_half(broker: Mosqui
 
 async def test_with_json_every_line_is_an_entry(broker: Mosquitto, domain: Domain) -> None:
     async with open_run(f"{APPS}:talking", "split", broker, domain) as run:
-        assert await run.wait(20) == 1
+        assert await run.wait() == 1
     entries = [json.loads(line) for line in run.output]
     assert [entry["message"] for entry in entries] == [f"line {n}" for n in range(1000)]
     assert {(entry["process"], entry["stream"]) for entry in entries} == {("plugin", "stdout")}
@@ -182,7 +183,7 @@ async def test_output_that_nobody_reads_holds_nobody_up(broker: Mosquitto, domai
     )
     try:
         async with open_client(broker.port, "test/quiet") as client:
-            assert (await client.receive(20)).payload == b'"wrote it all"'
+            assert (await client.receive()).payload == b'"wrote it all"'
         [gateway] = _gateways(process.pid)
         os.kill(gateway, signal.SIGKILL)
         await until_gone(gateway)

@@ -20,6 +20,7 @@ from taktora_trio.connectors.mqtt.wire import packets
 from taktora_trio.connectors.mqtt.wire.message import Message
 from taktora_trio.connectors.mqtt.wire.state import SessionState
 from tests.mqtt.test_engine import CONNACK, VERSIONS, Client, publish
+from tests.patience import PATIENCE
 
 MOST = 2 * 65_535
 """Answers that a broker may make a client send before it has read any, at the most."""
@@ -104,7 +105,7 @@ async def test_messages_whose_acknowledgements_nobody_reads(session: Any, monkey
         listeners[0].socket.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_RCVBUF, 4096)
         nursery.start_soon(trio.serve_listeners, serve, listeners)
         options = MqttOptions(session=session, broker=f"mqtt://127.0.0.1:{listeners[0].socket.getsockname()[1]}")
-        with trio.fail_after(30):
+        with trio.fail_after(2 * PATIENCE):  # tens of thousands of messages
             async with open_session(options, lambda message: opened[0].acknowledge(message)) as running:
                 opened.append(running)
                 await answered.wait()
@@ -146,7 +147,7 @@ async def test_paho_reads_no_more_while_nobody_reads_its_answers(session: Any, m
         listeners[0].socket.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_RCVBUF, 4096)
         nursery.start_soon(trio.serve_listeners, serve, listeners)
         options = MqttOptions(session=session, broker=f"mqtt://127.0.0.1:{listeners[0].socket.getsockname()[1]}")
-        with trio.fail_after(30):
+        with trio.fail_after(2 * PATIENCE):  # tens of thousands of messages
             async with open_session(options, on_message) as running:
                 opened.append(running)
                 await answered.wait()
