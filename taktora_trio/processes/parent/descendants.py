@@ -16,11 +16,14 @@ import trio
 
 from taktora_trio.processes.parent.subreaper import children, reap
 from taktora_trio.processes.pidfd import wait_for_exit
+from taktora_trio.processes.procfs import process_stat
 
 __all__ = ["Descendants"]
 
 _MARK = "TAKTORA_HALF"
 _ROUNDS = 20  # killing one may make us the parent of another
+_PAUSE = 0.02  # seconds; an execve takes less as a rule, and nothing announces its end
+_ENV_END = 48  # of `process_stat`
 
 
 @attrs.frozen
@@ -42,7 +45,8 @@ class Descendants:
             living = [pid for pid, is_zombie in children() if not is_zombie]
             found = [pid for pid in living if self._is_marked(pid)]
             dying = [pid for pid in living if _is_dying(pid)]  # whose children are about to become ours
-            if not found and not dying:
+            executing = [pid for pid in living if _is_executing(pid) and pid not in dying]
+            if not found and not dying and not executing:
                 break
             for pid in found:
                 with contextlib.suppress(ProcessLookupError):
@@ -52,6 +56,8 @@ class Descendants:
             for pid in found:
                 reap(pid)
             ended += found
+            if executing:
+                await trio.sleep(_PAUSE)
         await trio.lowlevel.checkpoint()
         return ended
 
@@ -61,6 +67,14 @@ class Descendants:
         except OSError:
             return False
         return f"{_MARK}={self.mark}".encode() in environment.split(b"\0")
+
+
+def _is_executing(pid: int) -> bool:
+    """True if a process is within execve(2): it has its new memory, and its environment can't be read there yet."""
+    try:
+        return not Path(f"/proc/{pid}/environ").read_bytes() and process_stat(pid)[_ENV_END] == "0"
+    except OSError:
+        return False
 
 
 def _is_dying(pid: int) -> bool:
