@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable, Sequence
-from typing import Annotated, NoReturn, TypeAlias
+from typing import Annotated, NoReturn
 
 import attrs
 from cyclopts import App, CycloptsError, Parameter
@@ -22,7 +22,7 @@ from taktora_trio.runners.command.half import launch_gateway, launch_plugin
 from taktora_trio.runners.command.launch import launch
 from taktora_trio.runners.deployment import Deployment
 from taktora_trio.runners.loading import load_deployment
-from taktora_trio.runners.options import Mode, Options, Policies, RunOptions, Shape
+from taktora_trio.runners.options import Mode, Options, Policies, RunOptions, Shape, TypedSettings
 from taktora_trio.runners.parts.revival import ask_to_revive
 from taktora_trio.runners.secrets import hide_secrets
 from taktora_trio.runners.settings import OWN_OPTIONS
@@ -36,7 +36,7 @@ from taktora_trio.transport.sizing import plan_memory
 __all__ = ["main", "parse"]
 
 _TARGET = re.compile(r"[\w.]+:\w+")
-_TOLD = 1000  # characters of what the parser says
+_LONGEST = 1000  # characters of what the parser says
 
 app = App(
     name="taktora-trio",
@@ -46,8 +46,7 @@ app = App(
 
 Target = Annotated[str, Parameter(help="The app, as MODULE:DEPLOYMENT, for example examples.echo:deployment.")]
 Shared = Annotated[Options, Parameter(name="*")]
-Asked: TypeAlias = tuple[tuple[str, str | None], ...]
-Settings = Annotated[Asked, Parameter(parse=False)]
+Settings = Annotated[TypedSettings, Parameter(parse=False)]
 
 
 @app.command
@@ -240,12 +239,12 @@ def parse(arguments: Sequence[str], shape: Shape | None = None) -> Callable[[], 
     except CycloptsError as exc:
         unknown = ", ".join(f"--{name}" for name, _ in settings)
         perhaps = f" (taken for settings of connectors, with a value each: {unknown})" if settings else ""
-        raise ConfigError(escaped(f"{exc}{perhaps}", _TOLD)) from exc
+        raise ConfigError(escaped(f"{exc}{perhaps}", _LONGEST)) from exc
     given = {name: value for name, value in (("settings", settings), ("shape", shape)) if name in unparsed}
 
     def perform() -> int | None:
         code: int | None = command(*bound.args, **bound.kwargs, **given)
-        if own[:1] and own[0] in OWN_OPTIONS and not unparsed:  # it was the help that was asked for
+        if own[:1] and own[0] in OWN_OPTIONS and not unparsed:  # the command was asked for its help
             from taktora_trio.runners.settings_help import settings_help
 
             show(settings_help(next((argument for argument in own[1:] if _TARGET.fullmatch(argument)), None)))
@@ -254,7 +253,7 @@ def parse(arguments: Sequence[str], shape: Shape | None = None) -> Callable[[], 
     return perform
 
 
-def _without_settings(arguments: Sequence[str]) -> tuple[list[str], Asked]:
+def _without_settings(arguments: Sequence[str]) -> tuple[list[str], TypedSettings]:
     """Return the arguments that the command itself knows, and the settings among them."""
     if not arguments or arguments[0] not in OWN_OPTIONS:
         return list(arguments), ()

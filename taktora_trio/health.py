@@ -2,7 +2,7 @@
 
 A `HealthBoard` holds the state of each component (a connector, by name). What a component reports itself is its
 *base* state; on top of `Up` a *degradation* (a full channel, a dropped message) shows for as long as it lasts. An
-event is emitted when the visible state changes, and only then; what may follow what is in `TRANSITIONS`.
+event is emitted when the visible state changes, and only then. `TRANSITIONS` has the legal changes.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import trio
 from trio_util import RepeatedEvent
 
 __all__ = [
+    "FULL_FOR",
     "TRANSITIONS",
     "Connecting",
     "ConnectorHealth",
@@ -80,7 +81,7 @@ class Failure:
     description: str
     """In one line and a few words, such as `killed by SIGKILL`."""
     incarnation: int
-    """Which one it was; the first is 1."""
+    """Its number; the first is 1."""
     uptime: float
     """Seconds for which it was ready; 0 if it never was."""
     at: float = attrs.field(factory=time.time)
@@ -88,7 +89,7 @@ class Failure:
     delay: float | None
     """Seconds from `at` to the next attempt; `None` if it is given up."""
     attempts_left: int
-    """How many more restarts the policy grants after that attempt, should all of them fail at once."""
+    """Restarts that the policy grants after that attempt, should all of them fail at once."""
     gave_up: str = ""
     """Why it was given up; empty if it was not."""
     stderr_tail: tuple[str, ...] = ()
@@ -117,7 +118,7 @@ class Down:
     """Not working, and why. `since` is a unix time in seconds.
 
     `failure` says more where a gateway has ended; `next_attempt` is the unix time in seconds at which a connector that
-    the broker refuses is tried again, `None` where none is due. None of the three counts in comparisons.
+    the other side refuses is tried again, `None` where none is due. None of the three counts in comparisons.
     """
 
     reason: str
@@ -154,7 +155,7 @@ TRANSITIONS: frozenset[tuple[type[ConnectorHealth], type[ConnectorHealth]]] = fr
 
 
 class IllegalTransition(AssertionError):
-    """A component was to go where `TRANSITIONS` does not let it go: a bug of whoever reported it."""
+    """A change of state that is not in `TRANSITIONS`: a bug of what reported it."""
 
 
 @attrs.frozen
@@ -271,7 +272,7 @@ class HealthBoard:
     def degrade(self, component: str, reason: str, seconds: float) -> None:
         """Show `Degraded(reason)` until it was not renewed for `seconds`, so that a burst is one transition."""
         base, degradations = self._base[component], self._degradations[component]
-        if isinstance(base, Up | Degraded):  # else that it is not connected says more, and explains it
+        if isinstance(base, Up | Degraded):  # else it is not connected, which says more
             if reason not in degradations:
                 self._expiry_changed.set()
             self._set(component, base, {**degradations, reason: trio.current_time() + seconds}, reason)
@@ -307,7 +308,7 @@ class HealthBoard:
         degradations: dict[str, float],
         cause: BaseException | str | None,
     ) -> None:
-        """The one place where a state changes: all of it, or nothing where that would be illegal."""
+        """Change a state: the one place that does. All of it changes, or nothing if that would be illegal."""
         before, after = self._shown[component], _visible(base, degradations)
         if after != before and (type(before), type(after)) not in TRANSITIONS:
             illegal = f"{component} can't go from {before} to {after}"
@@ -323,7 +324,7 @@ class HealthBoard:
             self._shown[component] = attrs.evolve(before, failure=after.failure)
 
     def _emit(self, event: HealthEvent) -> None:
-        # First what runs nobody else's code, so that nothing which `on_event` does can come between.
+        # The subscriptions first: that runs nobody else's code, so `on_event` can't change anything in between.
         for subscription in list(self._subscriptions):
             subscription._put(event)
         self._changed.set()
@@ -340,7 +341,7 @@ class HealthBoard:
             while self._pending:
                 self._on_event(self._pending.popleft())
         finally:
-            if self._pending:  # it raised; that must not hold back the other events until the next transition
+            if self._pending:  # it raised, which must not hold back the other events
                 self._notify()
 
 

@@ -117,8 +117,8 @@ def test_what_cannot_work_is_refused_when_it_is_declared(declare: Any, message: 
 
 def told(deployment: Deployment, *arguments: str) -> Deployment:
     """The deployment as it runs with these options."""
-    asked = [argument.removeprefix("--").partition("=")[::2] for argument in arguments]
-    settings = read_settings(deployment, asked)
+    typed = tuple(argument.removeprefix("--").partition("=")[::2] for argument in arguments)
+    settings = read_settings(deployment, typed)
     configured = settings.applied_to(deployment)
     settings.needed_by(configured)
     return configured
@@ -381,7 +381,7 @@ def test_which_connectors_are_named_by_the_machine_though_their_session_is_to_la
     asks = Inbound("asks", float, MqttRouting("asks", qos=1))
 
     def warned(*channels: Any, **options: Any) -> bool:
-        warning = MqttConnector(channels, options=MqttOptions(**options)).warning_of_passing_name("a passing name")
+        warning = MqttConnector(channels, options=MqttOptions(**options)).warning_of_temporary_name("a passing name")
         assert warning is None or "is made of a passing name" in warning
         return warning is not None
 

@@ -24,7 +24,7 @@ def here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 def test_a_machine_with_an_id_stays(here: Path) -> None:
     assert machine.machine_id() == "ab12"
-    assert machine.what_passes() is None
+    assert machine.temporary_origin() is None
 
 
 @pytest.mark.parametrize("content", ["", None])
@@ -33,7 +33,7 @@ def test_without_an_id_it_is_known_by_its_boot(here: Path, content: str | None) 
     if content is not None:
         (here / "machine-id").write_text(content)
     assert machine.machine_id() == "b-1"
-    assert "no /etc/machine-id" in str(machine.what_passes())
+    assert "no /etc/machine-id" in str(machine.temporary_origin())
     (here / "boot-id").unlink()
     assert machine.machine_id() == ""
 
@@ -41,10 +41,10 @@ def test_without_an_id_it_is_known_by_its_boot(here: Path, content: str | None) 
 @pytest.mark.parametrize("mark", [".dockerenv", ".containerenv"])
 def test_a_container_is_known_by_its_marks(here: Path, mark: str) -> None:
     (here / mark).touch()
-    assert "container" in str(machine.what_passes())
+    assert "container" in str(machine.temporary_origin())
 
 
 @pytest.mark.parametrize(("variable", "value"), [("container", "podman"), ("KUBERNETES_SERVICE_HOST", "10.0.0.1")])
 def test_and_by_its_variables(here: Path, monkeypatch: pytest.MonkeyPatch, variable: str, value: str) -> None:
     monkeypatch.setenv(variable, value)
-    assert "container" in str(machine.what_passes())
+    assert "container" in str(machine.temporary_origin())

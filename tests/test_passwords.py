@@ -15,7 +15,7 @@ from taktora_trio.cli import app, parse
 from taktora_trio.connectors.mqtt.address import BrokerAddress
 from taktora_trio.escaping import escaped
 from taktora_trio.runners.secrets import (
-    TAKE_PASSWORD,
+    COMMANDS_WITH_PASSWORD,
     hide_secrets,
     memory_file,
     read_secret,
@@ -218,7 +218,7 @@ def test_of_a_url_for_one_connector_its_name_stays(execv: Exec, form: list[str])
 def test_no_command_that_logs_in_goes_without_it() -> None:
     """`plugin` alone has the options of a broker and does not log in."""
     takes = {name for name in app if not name.startswith("-") and takes_settings(name)}
-    assert takes - {"plugin"} == set(TAKE_PASSWORD)
+    assert takes - {"plugin"} == set(COMMANDS_WITH_PASSWORD)
 
 
 def takes_settings(command: str) -> bool:

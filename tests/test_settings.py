@@ -17,7 +17,7 @@ from taktora_trio.cli import parse
 from taktora_trio.connectors.settings import Setting, SettingValue, SettingValues
 from taktora_trio.runners import settings_help
 from taktora_trio.runners.secrets import memory_file
-from taktora_trio.runners.settings import OWN_OPTIONS, Settings, as_options, read_settings
+from taktora_trio.runners.settings import OWN_OPTIONS, Settings, as_typed, read_settings
 
 
 @attrs.frozen
@@ -74,7 +74,8 @@ def deployment(*names: str, kind: type[Radio] = Radio) -> Deployment:
 
 def read(declared: Deployment, *arguments: str, **how: bool) -> Settings:
     asked = [argument.removeprefix("--").partition("=") for argument in arguments]
-    return read_settings(declared, [(name, text if equals else None) for name, equals, text in asked], **how)
+    typed = tuple((name, text if equals else None) for name, equals, text in asked)
+    return read_settings(declared, typed, **how)
 
 
 def told(declared: Deployment, settings: Settings) -> dict[str, dict[str, str]]:
@@ -113,7 +114,7 @@ def test_a_value_is_for_all_or_for_the_connector_that_it_names(secret: Path) -> 
 
 def test_a_program_gives_them_as_a_mapping() -> None:
     declared = deployment("land", "sea")
-    given = as_options({"call": "x", "map": Path("chart"), "mast": {"sea": "air://b", "land": "air://a"}})
+    given = as_typed({"call": "x", "map": Path("chart"), "mast": {"sea": "air://b", "land": "air://a"}})
     assert told(declared, read_settings(declared, given)) == {
         "land": {"call": "x", "map": "chart", "mast": "air://a"},
         "sea": {"call": "x", "map": "chart", "mast": "air://b"},

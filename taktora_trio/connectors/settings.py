@@ -106,7 +106,7 @@ class Configurable:
         """The modules that its gateway needs, for a warm start to import beforehand."""
         return ()
 
-    def warning_of_passing_name(self, origin: str) -> str | None:
+    def warning_of_temporary_name(self, origin: str) -> str | None:
         """Return a warning if the other side keeps something for the gateway by a name that is made of `origin`.
 
         `origin` is something of this machine that the next start may not have, such as a container's host name.

@@ -28,7 +28,7 @@ __all__ = ["Gateways"]
 
 log = logging.getLogger(__name__)
 
-_WORD = 0.03  # seconds that the supervisor may take to say how a gateway has ended, which we have noticed ourselves
+_SAID_WITHIN = 0.03  # seconds for the supervisor to say how a gateway has ended, from when we notice it ourselves
 _BURST, _RATE = 64, 10.0  # reports of one connector that count each (a reader keeps as many), and so many more a second
 
 
@@ -121,8 +121,8 @@ class Gateways(metaclass=NoPublicConstructor, opened_by="open_watching_host(node
                 case watch.Unwatch(identity):
                     if watching := self._watching.pop((name, identity), None):
                         watching.cancel()
-                case watch.AwaitWord(identity):
-                    self._nursery.start_soon(self._await_word, name, identity)
+                case watch.AwaitFailed(identity):
+                    self._nursery.start_soon(self._await_failed, name, identity)
                 case watch.TakeAgain(report):
                     self._reported(report)
 
@@ -137,19 +137,19 @@ class Gateways(metaclass=NoPublicConstructor, opened_by="open_watching_host(node
             self._take_all_reports()
             self._apply(name, watch.Ended(identity))
 
-    async def _await_word(self, name: str, identity: GatewayIdentity) -> None:
-        await trio.sleep(_WORD)
+    async def _await_failed(self, name: str, identity: GatewayIdentity) -> None:
+        await trio.sleep(_SAID_WITHIN)
         self._apply(name, watch.Overdue(identity))
 
     # Reports
 
     def _take_all_reports(self) -> None:
-        """Take what a gateway reported up to its end, though it is read only now. Nothing found later counts."""
+        """Take what a gateway reported before its end. What is found later does not count."""
         for name, reports in self._reports.items():
             self._take_reports(name, reports)
 
     def _take_reports(self, name: str, reports: HealthReports) -> None:
-        """Each of them counts; where they are too many, the newest alone: whatever a gateway does, the app goes on."""
+        """Apply each report; where there are too many, the newest alone: whatever a gateway does, the app goes on."""
         read = list(self._read(name, reports))
         readable = [report for report in read if report is not None]
         if not self._allowances[name].take(len(read)):

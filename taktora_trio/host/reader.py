@@ -80,8 +80,8 @@ class ChannelReader(
         Only one task may wait at a time; a second one gets `trio.BusyResourceError`.
 
         Each call is a checkpoint for cancellation, and a cancelled one has taken nothing. It lets other tasks run
-        whenever it waits, and at every 32nd message; a message that is there already is else returned at once, since
-        letting others run costs as much as the message.
+        whenever it waits, and at every 32nd message. Otherwise a message that is there already is returned at once,
+        since letting others run costs as much as the message.
         """
         while (received := self._open(await self._next())) is None:
             await trio.lowlevel.checkpoint()
@@ -90,7 +90,7 @@ class ChannelReader(
         return received
 
     def receive_nowait(self) -> Received[T]:
-        """Return the next message. Raises `trio.WouldBlock` if there is none, or none among those it has looked at."""
+        """Return the next message. Raises `trio.WouldBlock` if there is none, or if those looked at are rejected."""
         sample = self._take()
         if sample is None:
             raise trio.WouldBlock

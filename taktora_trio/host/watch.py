@@ -18,7 +18,7 @@ from taktora_trio.transport.health import GatewayIdentity
 __all__ = [
     "Action",
     "Arrived",
-    "AwaitWord",
+    "AwaitFailed",
     "Ended",
     "Event",
     "Failed",
@@ -36,8 +36,8 @@ __all__ = [
     "step",
 ]
 
-_WATCHED = 4  # gateway processes at most: one, or some more for a moment, unless what they report is not true
-_DEAD = 64  # of which there may still be reports to read
+_WATCHED = 4  # processes that are watched at most: there is one, or two for a moment, unless reports are not true
+_DEAD = 64  # processes that are remembered when they have ended, since some of their reports may be read later
 
 # Events
 
@@ -126,8 +126,8 @@ class Unwatch:
 
 
 @attrs.frozen
-class AwaitWord:
-    """Give the supervisor a moment to say how this process has ended, then `Overdue`."""
+class AwaitFailed:
+    """Give the supervisor a moment to say how this process has ended (`Failed`); then it is `Overdue`."""
 
     identity: GatewayIdentity
 
@@ -139,7 +139,7 @@ class TakeAgain:
     report: Reported
 
 
-Action: TypeAlias = Show | Arrived | Watch | Unwatch | AwaitWord | TakeAgain
+Action: TypeAlias = Show | Arrived | Watch | Unwatch | AwaitFailed | TakeAgain
 
 
 @attrs.frozen
@@ -157,10 +157,11 @@ class Life:
     """The gateway of each connector."""
     watched: tuple[GatewayIdentity, ...] = ()
     ending: tuple[GatewayIdentity, ...] = ()
-    """Those of `watched` that have ended, where the supervisor's word is awaited."""
+    """Those of `watched` that have ended, and of which the supervisor has not said how."""
     dead: tuple[GatewayIdentity, ...] = ()
+    """Those that have ended lately, watched or not."""
     early: Mapping[str, Reported] = attrs.field(factory=dict)
-    """Of a process that the supervisor has not started, or not said so yet."""
+    """The last report of each connector by a process that the supervisor has not started, or has not said so yet."""
     failures: Mapping[int, Failure] = attrs.field(factory=dict)
     """By process id, of processes whose end we have not noticed yet."""
     is_unexplained: bool = False
@@ -192,7 +193,7 @@ def step(life: Life, event: Event) -> tuple[Life, list[Action]]:
         case Overdue(identity):
             return _conclude(life, identity) if identity in life.ending else (life, [])
         case TaskFailed(identity, failure, crash):
-            return _show_failure(_bury(life, identity), failure, crash)
+            return _show_failure(_mark_dead(life, identity), failure, crash)
 
 
 def _reported(life: Life, report: Reported) -> tuple[Life, list[Action]]:
@@ -205,7 +206,7 @@ def _reported(life: Life, report: Reported) -> tuple[Life, list[Action]]:
     actions: list[Action] = []
     if identity != life.present.get(name):
         if not is_ours and not report.is_alive:
-            return _bury(life, identity), []  # it ended before we came
+            return _mark_dead(life, identity), []  # it ended before we came
         life = attrs.evolve(life, present={**life.present, name: identity})
         actions.append(Arrived())
     if not is_ours and identity not in life.watched:
@@ -216,7 +217,7 @@ def _reported(life: Life, report: Reported) -> tuple[Life, list[Action]]:
         life = attrs.evolve(life, watched=(*life.watched, identity))
         actions.append(Watch(identity))
     if isinstance(life.shown[name], Down) and isinstance(report.health, Up | Degraded):
-        # That came between, before we listened or while we could not.
+        # It was connecting in between, when nobody here listened.
         actions.append(Show(name, Connecting()))
     actions.append(Show(name, report.health, report.cause))
     return _with_shown(life, actions), actions
@@ -234,11 +235,11 @@ def _failed(life: Life, pid: int, failure: Failure) -> tuple[Life, list[Action]]
 
 
 def _ended(life: Life, identity: GatewayIdentity) -> tuple[Life, list[Action]]:
-    life = _bury(life, identity)
+    life = _mark_dead(life, identity)
     if identity not in life.watched:
         return life, []
     if life.supervised and identity.pid not in life.failures:
-        return attrs.evolve(life, ending=(*life.ending, identity)), [AwaitWord(identity)]
+        return attrs.evolve(life, ending=(*life.ending, identity)), [AwaitFailed(identity)]
     return _conclude(life, identity)
 
 
@@ -248,7 +249,7 @@ def _conclude(life: Life, identity: GatewayIdentity) -> tuple[Life, list[Action]
     if failure is not None:
         return _show_failure(life, failure, None)
     reason = f"the gateway process (pid {identity.pid}) ended"
-    # Where it is Down already, the last words of the gateway itself say more.
+    # Where it is Down already, the last report of the gateway itself says more.
     actions: list[Action] = [
         Show(name, Down(reason), reason) for name, health in life.shown.items() if not isinstance(health, Down)
     ]
@@ -261,14 +262,14 @@ def _show_failure(life: Life, failure: Failure, crash: Exception | None) -> tupl
     for name, health in life.shown.items():
         said_why = isinstance(health, Down) and health.failure is None and not life.is_unexplained
         if isinstance(health, Down) and said_why and ended_by_itself:
-            after = attrs.evolve(health, failure=failure)  # its own last words were the event already
+            after = attrs.evolve(health, failure=failure)  # its own last report was the event already
         else:
             after = Down(f"the gateway's {failure}", failure=failure)
         actions.append(Show(name, after, crash or str(failure)))
     return attrs.evolve(_with_shown(life, actions), is_unexplained=False), actions
 
 
-def _bury(life: Life, identity: GatewayIdentity) -> Life:
+def _mark_dead(life: Life, identity: GatewayIdentity) -> Life:
     return attrs.evolve(life, dead=(*life.dead, identity)[-_DEAD:])
 
 

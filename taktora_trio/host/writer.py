@@ -30,8 +30,9 @@ class WriterStatistics:
     """Counts since the host first opened the channel."""
 
     sent: int
+    """Messages that were sent."""
     waited: int
-    """How often a message found no room, in `send` and in `send_nowait`."""
+    """Messages that found no room at first, in `send` and in `send_nowait`."""
 
 
 class ChannelWriter(trio.abc.SendChannel[T], metaclass=NoPublicConstructor, opened_by="host.open_writer(channel)"):
@@ -80,10 +81,11 @@ class ChannelWriter(trio.abc.SendChannel[T], metaclass=NoPublicConstructor, open
         once, with nothing sent, and `trio.ClosedResourceError`.
 
         Each call is a checkpoint for cancellation, and a cancelled one has sent nothing. It lets other tasks run
-        whenever it waits, and at every 32nd message; it else returns at once, since letting others run costs as much as
-        the message.
+        whenever it waits, and at every 32nd message. Otherwise it returns at once, since letting others run costs as
+        much as the message.
         """
         await trio.lowlevel.checkpoint_if_cancelled()
+        # `send_nowait` and `loan` have these lines again: a function for them would be one more call for each message.
         self._check_open()
         payload = self._encode(value)
         if correlation_id != b"":

@@ -8,20 +8,19 @@ import trio
 
 from taktora_trio.errors import ConfigError
 from taktora_trio.runners.command.half import load_for_gateway
-from taktora_trio.runners.options import Options
-from taktora_trio.runners.settings import Asked
+from taktora_trio.runners.options import Options, TypedSettings
 from taktora_trio.runners.this_process.outcome import show
 from taktora_trio.transport.domain import ROLES, Domain
 
 __all__ = ["forget_deployment"]
 
 
-def forget_deployment(target: str, options: Options, asked: Asked, even_if_up: bool) -> int:
+def forget_deployment(target: str, options: Options, typed: TypedSettings, even_if_up: bool) -> int:
     """Have the other side of each connector forget its gateway, and say so; return the exit code.
 
     Raises `ConfigError` where the deployment runs, and, unless `even_if_up`, where a gateway seems to be connected.
     """
-    deployment, domain, settings = load_for_gateway(target, options, asked)
+    deployment, domain, settings = load_for_gateway(target, options, typed)
     settings.needed_by(deployment)
     deployment.check_files()
     if not settings.identify:  # else it may be another machine's

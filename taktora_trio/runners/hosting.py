@@ -24,7 +24,7 @@ from taktora_trio.runners.parts.owning import open_domain
 from taktora_trio.runners.parts.relay import Relay
 from taktora_trio.runners.parts.status import open_life
 from taktora_trio.runners.secrets import passwords_as_settings
-from taktora_trio.runners.settings import ProgramSettings, Settings, as_options, read_settings
+from taktora_trio.runners.settings import ProgramSettings, Settings, as_typed, read_settings
 from taktora_trio.supervision import Supervisor
 from taktora_trio.transport.domain import Domain
 
@@ -62,8 +62,8 @@ async def open_deployment(
         target = name_of(deployment) if mode == "split" else ""
     own = Domain(declared.name if domain is None else domain)
     with passwords_as_settings(take=False) as passwords:
-        asked = [*as_options(settings or {}), *passwords]
-        given = read_settings(declared, asked, whole_run=True)
+        typed = (*as_typed(settings or {}), *passwords)
+        given = read_settings(declared, typed, whole_run=True)
     given = given.needed_by(given.applied_to(declared))
     async with given.supplied(declared) as supplied:
         configured = supplied.applied_to(declared)
@@ -75,12 +75,12 @@ async def open_deployment(
                 yield host
         else:
             with _gateway_command(target, own, supplied) as start_gateway:
-                async with open_with_gateway_process(configured, own, start_gateway) as host:
+                async with _open_with_gateway_process(configured, own, start_gateway) as host:
                     yield host
 
 
 @contextlib.asynccontextmanager
-async def open_with_gateway_process(
+async def _open_with_gateway_process(
     deployment: Deployment, domain: Domain, start_gateway: StartProcess
 ) -> AsyncIterator[ConnectorHost]:
     """The split shape without a plugin process: this one owns the domain, and hosts the app."""

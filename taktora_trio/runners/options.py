@@ -1,4 +1,4 @@
-"""The options of the commands that run something."""
+"""The options of the commands that run something, and the settings of connectors as they were typed."""
 
 from __future__ import annotations
 
@@ -10,12 +10,15 @@ import attrs
 from taktora_trio.errors import ConfigError
 from taktora_trio.runners.this_process.logs import LogFormat
 
-__all__ = ["Mode", "Options", "Policies", "RunOptions", "Shape", "check_mode"]
+__all__ = ["Mode", "Options", "Policies", "RunOptions", "Shape", "TypedSettings", "check_mode"]
 
 Mode: TypeAlias = Literal["in-process", "split"]
 MODES: tuple[Mode, ...] = get_args(Mode)
 Shape: TypeAlias = Callable[..., Awaitable[int]]
 """Either `run_in_process` or `run_split`, or a function of a user's that takes the same arguments."""
+
+TypedSettings: TypeAlias = tuple[tuple[str, str | None], ...]
+"""Settings of connectors as they were typed: the name without dashes, and the text; `None` where none follows."""
 
 
 def check_mode(mode: object) -> None:
@@ -55,5 +58,4 @@ class RunOptions:
     warm: bool
     policies: Policies
     shared: Options
-    settings: tuple[tuple[str, str | None], ...]
-    """The connectors' settings, as they were typed."""
+    settings: TypedSettings

@@ -12,7 +12,7 @@ from taktora_trio.runners.finding import name_of
 from taktora_trio.runners.loading import load_deployment
 from taktora_trio.runners.options import Mode, Options, Policies, RunOptions, check_mode
 from taktora_trio.runners.secrets import passwords_as_settings
-from taktora_trio.runners.settings import ProgramSettings, as_options
+from taktora_trio.runners.settings import ProgramSettings, as_typed
 from taktora_trio.runners.this_process.logs import LogFormat
 from taktora_trio.runners.this_process.outcome import call
 from taktora_trio.runners.this_process.surroundings import settle
@@ -69,7 +69,6 @@ def _run(
     if seconds is not None and not seconds > 0:
         raise ConfigError(f"seconds is {seconds:g}; give more than 0")
     with passwords_as_settings(take=True) as passwords:
-        given = (*as_options(settings), *passwords)
         options = RunOptions(
             target=target,
             mode=mode,
@@ -78,6 +77,6 @@ def _run(
             warm=False,
             policies=Policies(),
             shared=Options(domain=domain, log=log),
-            settings=given,
+            settings=(*as_typed(settings), *passwords),
         )
         return run_both(options, deployment=deployment)

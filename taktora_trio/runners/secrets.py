@@ -18,7 +18,7 @@ from taktora_trio.errors import ConfigError
 from taktora_trio.escaping import escaped
 
 __all__ = [
-    "TAKE_PASSWORD",
+    "COMMANDS_WITH_PASSWORD",
     "carries_secret",
     "hide_secrets",
     "memory_file",
@@ -28,7 +28,7 @@ __all__ = [
     "variable_of",
 ]
 
-TAKE_PASSWORD = ("run", "gateway", "forget")
+COMMANDS_WITH_PASSWORD = ("run", "gateway", "forget")
 """The commands that log in somewhere, and need a password for it."""
 _VARIABLE = re.compile("TAKTORA_([A-Z0-9]+(?:_[A-Z0-9]+)*)_PASSWORD")
 _MOST = 65_535  # bytes of a secret: more than a login of any protocol takes
@@ -52,7 +52,7 @@ def read_secret(path: Path) -> bytes:
     """
     password = _read(path, "the password file")
     if len(password) > _MOST:
-        raise ConfigError(f"the password file {path} has more than {_MOST} bytes")
+        raise ConfigError(f"the password file {path} has more than {_MOST} bytes: give one with the password alone")
     return password
 
 
@@ -82,10 +82,10 @@ def carries_secret(url: str) -> bool:
 
 
 def hide_secrets(first: Sequence[str], arguments: Sequence[str]) -> list[str]:
-    """Start this program again without what its command line and environment show of secrets (proc(5)).
+    """Start this program again without the secrets that its command line and environment show (proc(5)).
 
-    They go along in files in memory. `arguments` is what was typed, `first` what comes before it. Returns the
-    arguments to go on with, if there is nothing to hide, or if they are not what this program was started with.
+    The secrets go along in files in memory. `arguments` are those that were typed, and `first` come before them.
+    Returns the arguments to go on with if there is nothing to hide, or if this program was not started with them.
 
     A variable TAKTORA_X_PASSWORD stands for the option --x-password-file.
     """
@@ -96,7 +96,7 @@ def hide_secrets(first: Sequence[str], arguments: Sequence[str]) -> list[str]:
     command = [*first, *hidden]
     for name, password in passwords.items():
         option = f"--{_setting_of(name)}"
-        if command and command[0] in TAKE_PASSWORD and not _is_given(option, command):  # and goes before it
+        if command and command[0] in COMMANDS_WITH_PASSWORD and not _is_given(option, command):  # and goes before it
             fd, path = memory_file(password, name)
             os.set_inheritable(fd, True)
             position = 0 if first else 1

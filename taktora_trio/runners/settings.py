@@ -1,4 +1,4 @@
-"""From options at a command line to the settings of a deployment's connectors, and on to the gateway's process.
+"""Turns options of a command line into settings of connectors, and these into arguments of the gateway's process.
 
 The connectors say which settings there are (`connectors/settings.py`).
 """
@@ -19,14 +19,13 @@ from taktora_trio.connectors.settings import Setting, SettingValue, SettingValue
 from taktora_trio.errors import ConfigError
 from taktora_trio.escaping import escaped
 from taktora_trio.runners.deployment import Deployment
+from taktora_trio.runners.options import TypedSettings
 from taktora_trio.runners.secrets import carries_secret, memory_file, read_secret, read_url, variable_of
 
-__all__ = ["OWN_OPTIONS", "Asked", "ProgramSettings", "Settings", "as_options", "read_settings"]
+__all__ = ["OWN_OPTIONS", "ProgramSettings", "Settings", "as_typed", "read_settings"]
 
 ProgramSettings: TypeAlias = Mapping[str, "str | os.PathLike[str] | Mapping[str, str | os.PathLike[str]]"]
 """Settings as a program gives them: `{"broker": URL}` for all connectors, `{"broker": {NAME: URL}}` for some."""
-Asked: TypeAlias = Iterable[tuple[str, str | None]]
-"""Options as they were typed: the name without dashes, and the text; `None` where none came behind it."""
 
 _HALF = frozenset({"--domain", "--log"})
 OWN_OPTIONS = {
@@ -82,6 +81,7 @@ class Settings:
         reasons = {connector.name: connector.unused(self.of(connector)) for connector in configured}
 
         def reason_against(setting: Setting, value: SettingValue) -> str | None:
+            # `None` to keep it; an empty text to leave it out without an error.
             users = [one for one in deployment.connectors if self.of(one).get(setting.name) is value]
             if any(self._waits(one) or setting.name not in reasons[one.name] for one in users):
                 return None
@@ -99,7 +99,7 @@ class Settings:
 
     @contextlib.asynccontextmanager
     async def supplied(self, deployment: Deployment) -> AsyncIterator[Settings]:
-        """Start what words among the values stand for, and yield the settings with what the run is to use instead."""
+        """Start what some values stand for by a word, and yield the settings with the values that the run is to use."""
         started: dict[tuple[str, str], str] = {}
         async with contextlib.AsyncExitStack() as stack:
             given = []
@@ -114,8 +114,10 @@ class Settings:
             yield Settings(tuple(given))
 
     async def preflight(self, deployment: Deployment) -> None:
-        """Raise `ConfigError` unless each connector's other side can be reached. `self` is as it was before `supplied`:
-        what the run has started is there."""
+        """Raise `ConfigError` unless each connector's other side can be reached.
+
+        Call it on the settings as they are before `supplied`: what the run itself starts is left out.
+        """
         for connector in deployment.connectors:
             if not self._waits(connector):
                 await connector.preflight()
@@ -162,14 +164,16 @@ class Settings:
         return any(values[one.name].text in one.words for one in connector.settings if one.name in values)
 
 
-def read_settings(deployment: Deployment, asked: Asked, *, whole_run: bool = False, secrets: bool = True) -> Settings:
-    """Return what these options decide. Reads each file once, for it may be a pipe. Raises `ConfigError`.
+def read_settings(
+    deployment: Deployment, typed: TypedSettings, *, whole_run: bool = False, secrets: bool = True
+) -> Settings:
+    """Return the settings that were typed. Reads each file once, for it may be a pipe. Raises `ConfigError`.
 
     Only a `whole_run` can start what a word stands for, as both halves have to reach it. Without `secrets`, files that
     have one are left alone: the app's half has no use for them.
     """
     given: list[tuple[Setting, SettingValue]] = []
-    for name, text in asked:
+    for name, text in typed:
         setting, connector, rest = _meant(deployment, name, text)
         if setting.kind == "secret" and not secrets:
             continue
@@ -194,15 +198,15 @@ def read_settings(deployment: Deployment, asked: Asked, *, whole_run: bool = Fal
     return Settings(tuple(given))
 
 
-def as_options(settings: ProgramSettings) -> list[tuple[str, str | None]]:
-    """Return a program's settings as the options that come to the same."""
+def as_typed(settings: ProgramSettings) -> TypedSettings:
+    """Return a program's settings as they would be typed at the command line."""
     options: list[tuple[str, str | None]] = []
     for name, value in settings.items():
         if isinstance(value, Mapping):
             options += [(name, f"{connector}={os.fspath(own)}") for connector, own in value.items()]
         else:
             options.append((name, os.fspath(value)))
-    return options
+    return tuple(options)
 
 
 def _meant(deployment: Deployment, name: str, text: str | None) -> tuple[Setting, str | None, str]:
@@ -246,7 +250,10 @@ def _read(setting: Setting, text: str, value: SettingValue) -> SettingValue:
 
 def _unknown(deployment: Deployment, name: str, text: str | None) -> str:
     if text is not None and (variable := variable_of(Path(text))):
-        return f"the environment has {variable}, but no connector of deployment {deployment.name!r} takes a password so"
+        return (
+            f"the environment has {variable}, but no connector of deployment {deployment.name!r} takes a password so:"
+            " unset it"
+        )
     known = sorted({setting.option for one in deployment.connectors for setting in one.settings})
     close = _closest(f"--{name}", [*known, *sorted(OWN_OPTIONS["run"])], 0.7)
     listed = ", ".join(known) or "none"
@@ -262,7 +269,7 @@ def _with_hint(exc: ConfigError, values: Iterable[SettingValue], deployment: Dep
 
 
 def _closest(word: str, known: Iterable[str], cutoff: float) -> list[str]:
-    """Return the one that is meant, if one resembles it so much (0 to 1)."""
+    """Return the known word that resembles this one most, or none if by less than `cutoff` (0 to 1)."""
     from difflib import get_close_matches  # a supervisor imports this module too, and is to be small
 
     return get_close_matches(word, list(known), 1, cutoff)

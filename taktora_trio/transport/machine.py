@@ -6,7 +6,7 @@ import contextlib
 import os
 from pathlib import Path
 
-__all__ = ["machine_id", "what_passes"]
+__all__ = ["machine_id", "temporary_origin"]
 
 _MACHINE_ID = Path("/etc/machine-id")
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
@@ -20,8 +20,8 @@ def machine_id() -> str:
     return _text(_MACHINE_ID) or _text(_BOOT_ID)
 
 
-def what_passes() -> str | None:
-    """Return the part of a name made here that the next start may not have; `None` if such a name stays.
+def temporary_origin() -> str | None:
+    """Return the part of a name made here that the next start may not have; `None` if it has the same.
 
     A container's successor has another host name, unless somebody sees to it, and the machine id, if any, of its image.
     """

@@ -22,7 +22,7 @@ from taktora_trio.health import (
 from taktora_trio.host.watch import (
     Action,
     Arrived,
-    AwaitWord,
+    AwaitFailed,
     Ended,
     Event,
     Failed,
@@ -82,7 +82,7 @@ def in_words(action: Action) -> str:
         case Show(health=health):
             failed = f" [{health.failure.kind}]" if isinstance(health, Down) and health.failure else ""
             return f"{health}{failed}"
-        case Watch(identity) | Unwatch(identity) | AwaitWord(identity):
+        case Watch(identity) | Unwatch(identity) | AwaitFailed(identity):
             return f"{type(action).__name__} {identity.pid}"
         case _:
             return type(action).__name__
@@ -149,7 +149,7 @@ SUPERVISED: dict[str, tuple[list[Event], list[str]]] = {
     "another than the one that was started": ([Started(200), *UP_FIRST], []),
     "its end is first seen, then explained": (
         [Started(100), *UP_FIRST, Ended(FIRST), Failed(100, SIGNAL)],
-        [*COMES, "AwaitWord 100", KILLED],
+        [*COMES, "AwaitFailed 100", KILLED],
     ),
     "its end is first explained, then seen": (
         [Started(100), *UP_FIRST, Failed(100, SIGNAL), Ended(FIRST)],
@@ -157,11 +157,11 @@ SUPERVISED: dict[str, tuple[list[Event], list[str]]] = {
     ),
     "its end is explained too late": (
         [Started(100), *UP_FIRST, Ended(FIRST), Overdue(FIRST), Failed(100, SIGNAL)],
-        [*COMES, "AwaitWord 100", ENDED, KILLED],
+        [*COMES, "AwaitFailed 100", ENDED, KILLED],
     ),
     "what it ended with is not what it said itself, when that is told too late": (
         [Started(100), *UP_FIRST, Ended(FIRST), Overdue(FIRST), Failed(100, EXIT)],
-        [*COMES, "AwaitWord 100", ENDED, f"Down (the gateway's {EXIT}) [exit]"],
+        [*COMES, "AwaitFailed 100", ENDED, f"Down (the gateway's {EXIT}) [exit]"],
     ),
     "nothing is overdue before its end": ([Started(100), *UP_FIRST, Overdue(FIRST)], COMES),
     "what came early is taken once": (
@@ -170,11 +170,11 @@ SUPERVISED: dict[str, tuple[list[Event], list[str]]] = {
     ),
     "its end is never explained": (
         [Started(100), *UP_FIRST, Ended(FIRST), Overdue(FIRST)],
-        [*COMES, "AwaitWord 100", ENDED],
+        [*COMES, "AwaitFailed 100", ENDED],
     ),
     "what is overdue was explained meanwhile": (
         [Started(100), *UP_FIRST, Ended(FIRST), Failed(100, SIGNAL), Overdue(FIRST)],
-        [*COMES, "AwaitWord 100", KILLED],
+        [*COMES, "AwaitFailed 100", KILLED],
     ),
     "it did not live to report": ([Started(100), Failed(100, SIGNAL)], [KILLED]),
     "it reported, and we read that when it was dead": (
@@ -195,7 +195,7 @@ SUPERVISED: dict[str, tuple[list[Event], list[str]]] = {
     ),
     "the next one comes while the supervisor's word is awaited": (
         [Started(100), *UP_FIRST, Ended(FIRST), Started(200), *UP_SECOND, Overdue(FIRST)],
-        [*COMES, "AwaitWord 100", "Arrived", "Watch 200", "Connecting", "Up", ENDED],
+        [*COMES, "AwaitFailed 100", "Arrived", "Watch 200", "Connecting", "Up", ENDED],
     ),
 }
 
@@ -306,7 +306,7 @@ def test_whatever_comes_each_transition_is_legal_and_what_is_kept_is_bounded(
                     watched.append(identity)
                 case Unwatch(identity):
                     watched.remove(identity)
-                case AwaitWord(identity):
+                case AwaitFailed(identity):
                     assert identity in life.ending
                 case Arrived():
                     assert isinstance(event, Reported | Started)

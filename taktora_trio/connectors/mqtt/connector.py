@@ -94,7 +94,7 @@ class MqttConnector(Connector):
         package = "taktora_trio.connectors.mqtt"
         return "taktora_trio.connectors.bridge", f"{package}.client", f"{package}.sessions.native"
 
-    def warning_of_passing_name(self, origin: str) -> str | None:
+    def warning_of_temporary_name(self, origin: str) -> str | None:
         if self.options.client_id is not None or self.options.session == "memory" or not self.session_lasts:
             return None
         return (

@@ -43,7 +43,7 @@ def run_both(run: RunOptions, shape: Shape | None = None, deployment: Deployment
     configured.check_files()
     make_room(configured.connectors, ONE_END if run.mode == "split" else BOTH_ENDS)  # a half needs no more
     set_up_logging(options.log, "supervisor" if run.mode == "split" else "in-process")
-    _warn_of_names()
+    _warn_of_hidden_modules()
     kill_halves: list[Callable[[], None]] = []
 
     async def run_shape(stop: trio.Event) -> int:
@@ -52,13 +52,13 @@ def run_both(run: RunOptions, shape: Shape | None = None, deployment: Deployment
                 await settings.preflight(configured)
             async with settings.supplied(declared) as supplied:
                 chosen = supplied.applied_to(declared)
-                run_mode = shape or _shape(run.mode)
+                run_chosen = shape or _usual_shape(run.mode)
                 if run.mode == "in-process":
-                    return await run_mode(chosen, domain, stop, revive=revive, life=life)
+                    return await run_chosen(chosen, domain, stop, revive=revive, life=life)
                 async with open_relayed_output(options.log) as write, open_warm_start(run, chosen) as zygote:
                     halves = halves_of(run, domain, supplied, write, zygote)
                     kill_halves.append(halves.kill)
-                    return await run_mode(chosen, domain, stop, halves, revive=revive, life=life)
+                    return await run_chosen(chosen, domain, stop, halves, revive=revive, life=life)
 
     def end_at_once() -> None:
         for kill in kill_halves:
@@ -69,7 +69,7 @@ def run_both(run: RunOptions, shape: Shape | None = None, deployment: Deployment
         return trio.run(until_stopped, run_shape, None, run.seconds, end_at_once)
 
 
-def _shape(mode: Mode) -> Shape:
+def _usual_shape(mode: Mode) -> Shape:
     if mode == "in-process":  # each process imports the one shape that it runs
         from taktora_trio.runners.scripts.in_process import run_in_process
 
@@ -79,7 +79,7 @@ def _shape(mode: Mode) -> Shape:
     return run_split
 
 
-def _warn_of_names() -> None:
+def _warn_of_hidden_modules() -> None:
     for name, path in hiding_python().items():
         log.warning(
             "%s has the name of Python's own module %r, and whatever needs that may fail: rename it", path, name

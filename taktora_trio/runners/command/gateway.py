@@ -14,7 +14,7 @@ from taktora_trio.processes.child.life_signs import LifeSigns
 from taktora_trio.processes.child.supervisor_link import SupervisorLink
 from taktora_trio.processes.link import ReviveGateway
 from taktora_trio.runners.deployment import Deployment
-from taktora_trio.runners.parts.naming import warn_of_names_that_pass
+from taktora_trio.runners.parts.naming import warn_of_temporary_names
 from taktora_trio.runners.parts.revival import answer
 from taktora_trio.runners.parts.status import tell_health
 from taktora_trio.transport.domain import Domain
@@ -42,10 +42,11 @@ async def run_gateway(
 ) -> int:
     """Carry messages until `stop` is set, drain, and return the exit code.
 
-    With `shares`, other connectors of the domain may have a gateway of their own.
-    It connects at once when `revive` is set, or the supervisor says so.
-    The services are created by a supervisor or a plugin; until there is one this says that it waits, and is ready: so
-    it holds up nobody who waits for it to start, and the plugin may be started after it.
+    With `shares`, other connectors of the domain may have a gateway of their own. It connects at once when `revive` is
+    set, or when the supervisor says so.
+
+    A supervisor or a plugin creates the services. Until there is one, this process says that it waits, and that it is
+    ready: so it does not hold up whoever waits for it to start, and the plugin may be started after it.
     """
     async with trio.open_nursery() as nursery:
         nursery.start_soon(life.stopping_when, stop)
@@ -118,7 +119,7 @@ async def _carry(
     revive: RepeatedEvent,
     beat: Callable[[], None],
 ) -> None:
-    warn_of_names_that_pass(deployment)
+    warn_of_temporary_names(deployment)
     async with (
         open_node(domain, "gateway") as node,
         open_connector_gateway(

@@ -18,8 +18,8 @@ from taktora_trio.processes.child.life_signs import LifeSigns, inherited_life_si
 from taktora_trio.processes.child.supervisor_link import SupervisorLink, inherited_link
 from taktora_trio.runners.deployment import Deployment
 from taktora_trio.runners.loading import load_deployment
-from taktora_trio.runners.options import Options
-from taktora_trio.runners.settings import Asked, Settings, read_settings
+from taktora_trio.runners.options import Options, TypedSettings
+from taktora_trio.runners.settings import Settings, read_settings
 from taktora_trio.runners.this_process.limits import ONE_END, OWNER_AND_ONE_END, make_room
 from taktora_trio.runners.this_process.logs import set_up_logging
 from taktora_trio.runners.this_process.pid1 import leave_pid_1
@@ -30,7 +30,7 @@ from taktora_trio.transport.domain import Domain
 __all__ = ["launch_gateway", "launch_plugin", "load_for_gateway"]
 
 
-def launch_plugin(target: str, options: Options, asked: Asked) -> int:
+def launch_plugin(target: str, options: Options, typed: TypedSettings) -> int:
     """Run the app's half in this process; return the exit code."""
     from taktora_trio.runners.command.plugin import run_plugin  # each process imports the one shape that it runs
 
@@ -39,7 +39,7 @@ def launch_plugin(target: str, options: Options, asked: Asked) -> int:
     with _ending_well(life, link):
         with _retried_under(link):
             deployment, domain = _load(target, options)
-            settings = read_settings(deployment, asked, secrets=False)
+            settings = read_settings(deployment, typed, secrets=False)
             deployment = settings.applied_to(deployment)
             if link is None:
                 settings.needed_by(deployment)
@@ -49,7 +49,7 @@ def launch_plugin(target: str, options: Options, asked: Asked) -> int:
         return trio.run(until_stopped, half, link, None, domain.remove_if_alone if link is None else _nothing)
 
 
-def launch_gateway(target: str, options: Options, asked: Asked, connectors: Collection[str] = ()) -> int:
+def launch_gateway(target: str, options: Options, typed: TypedSettings, connectors: Collection[str] = ()) -> int:
     """Run the protocol's half in this process, of these connectors or of all; return the exit code."""
     from taktora_trio.runners.command.gateway import run_gateway
 
@@ -57,7 +57,7 @@ def launch_gateway(target: str, options: Options, asked: Asked, connectors: Coll
     link, life = inherited_link(), inherited_life_signs()
     with _ending_well(life, link):
         with _retried_under(link):
-            deployment, domain, settings = load_for_gateway(target, options, asked)
+            deployment, domain, settings = load_for_gateway(target, options, typed)
             if link is None:  # else it was checked at the start
                 settings.needed_by(deployment)  # of all connectors: each gateway may be given the same options
             deployment = deployment.with_connectors(connectors) if connectors else deployment
@@ -89,16 +89,16 @@ def _load(target: str, options: Options) -> tuple[Deployment, Domain]:
     return deployment, Domain(deployment.name if options.domain is None else options.domain)
 
 
-def load_for_gateway(target: str, options: Options, asked: Asked) -> tuple[Deployment, Domain, Settings]:
+def load_for_gateway(target: str, options: Options, typed: TypedSettings) -> tuple[Deployment, Domain, Settings]:
     """Return the deployment with its settings, as a gateway needs it. Raises `ConfigError`."""
     deployment, domain = _load(target, options)
-    settings = read_settings(deployment, asked)
+    settings = read_settings(deployment, typed)
     return settings.applied_to(deployment), domain, settings
 
 
 @contextlib.contextmanager
 def _ending_well(life: LifeSigns, link: SupervisorLink | None) -> Iterator[None]:
-    """Say what this half dies of, and end what it has started if its supervisor is gone."""
+    """Tell the supervisor if memory ran out; if the supervisor is gone, end what this half has started."""
     faulthandler.enable()  # at SIGBUS, SIGSEGV, and at SIGABRT, by which the supervisor asks a hung one where it hangs
     try:
         yield

@@ -28,7 +28,8 @@ def halves_of(
     write: Callable[[str, Stream, bytes], None],
     zygote: Zygote | None,
 ) -> Halves:
-    from taktora_trio.runners.parts.halves import Halves
+    """Return the halves of this run. `write` takes their output; a `zygote` forks the gateway."""
+    from taktora_trio.runners.parts.halves import Halves  # the in-process shape has none
 
     program, environment = interpreter.program("taktora_trio"), interpreter.environment()
 
@@ -45,6 +46,7 @@ def halves_of(
 
 @contextlib.asynccontextmanager
 async def open_warm_start(run: RunOptions, deployment: Deployment) -> AsyncIterator[Zygote | None]:
+    """Yield the process from which the gateway is forked, with a warm start; `None` without."""
     if run.warm:
         from taktora_trio.processes.parent.warm import open_zygote  # most runs have none, and the supervisor is small
 

@@ -1,4 +1,4 @@
-"""The supervisor's own program, which has not imported the command-line parser.
+"""The supervisor's own program, without the command-line parser.
 
 A supervisor lives as long as its halves, so it should be small: `taktora-trio run --mode split` replaces itself by
 `python -m taktora_trio.runners.command.supervisor OPTIONS`.
@@ -17,11 +17,11 @@ from taktora_trio.runners.this_process.outcome import call
 from taktora_trio.runners.this_process.surroundings import settle
 
 
-def _run_as_told() -> int:
+def _run() -> int:
     settle()
-    told = msgspec.convert(json.loads(sys.argv[1]), RunOptions, dec_hook=lambda kind, text: kind(text))
-    return run_both(told)
+    options = msgspec.convert(json.loads(sys.argv[1]), RunOptions, dec_hook=lambda kind, text: kind(text))
+    return run_both(options)
 
 
 if __name__ == "__main__":
-    sys.exit(call(_run_as_told))
+    sys.exit(call(_run))

@@ -7,5 +7,5 @@ halves        the child processes of a supervisor; relay: what each learns of th
 outlasting    the order of a stop
 status        what a process says of itself
 revival       how it is asked to start its gateway again, and answers
-naming        a warning about names that the other side may not know again
+naming        a warning about temporary names, by which the other side knows a gateway until its next start
 """

@@ -12,7 +12,7 @@ from taktora_trio.connectors.base import Connector
 from taktora_trio.connectors.gateway import ConnectorGateway, open_connector_gateway
 from taktora_trio.runners.deployment import Deployment
 from taktora_trio.runners.parts.gateway_thread import run_in_thread
-from taktora_trio.runners.parts.naming import warn_of_names_that_pass
+from taktora_trio.runners.parts.naming import warn_of_temporary_names
 from taktora_trio.runners.parts.owning import OpenDomain
 from taktora_trio.runners.parts.revival import STARTS_AGAIN, answer
 from taktora_trio.transport.node import Node, open_node
@@ -31,7 +31,7 @@ class GatewayTask:
         *connectors: Connector,
     ) -> None:
         """Take all connectors of the deployment, or these alone. `on_hang` is for a gateway in a thread."""
-        warn_of_names_that_pass(deployment)
+        warn_of_temporary_names(deployment)
         self.stop = trio.Event()
         self._deployment = deployment
         self._connectors = connectors or deployment.connectors

@@ -73,7 +73,7 @@ async def _end_in_time(thread: _Thread, stop: trio.Event, grace: float, patience
     finally:  # also when the caller is cancelled; and when it has ended, which makes no difference any more
         thread.cancel()
         now = trio.current_time()
-        patience.deadline = max(now, min(ends, now + grace)) + _LAST  # it is behind us where we were stopped meanwhile
+        patience.deadline = max(now, min(ends, now + grace)) + _LAST  # `ends` has passed if this process was stopped
 
 
 async def _watch(thread: _Thread, seconds: float, on_hang: Callable[[str, float], None]) -> None:
@@ -121,7 +121,7 @@ class _Thread:
         self._tell()
 
     def place(self) -> str:
-        """Where it is just now."""
+        """Return the innermost calls of the thread, just now."""
         frame = None if self._ident is None else sys._current_frames().get(self._ident)
         return "".join(traceback.format_stack(frame)[-_STACK:]).rstrip() if frame else "its start"
 

@@ -86,7 +86,9 @@ def _signal(domain: Domain, role: Role, pid: int) -> bool:
     try:
         fd = os.pidfd_open(pid)
     except ProcessLookupError:
-        raise ConfigError(f"the {role} of domain {domain.name!r} (pid {pid}) has just ended") from None
+        raise ConfigError(
+            f"the {role} of domain {domain.name!r} (pid {pid}) has just ended: try again once it runs"
+        ) from None
     try:
         if not _catches(pid, REVIVE) or domain.holder(role) != pid:
             return False

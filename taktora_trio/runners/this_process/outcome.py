@@ -27,7 +27,7 @@ _ENOUGH = 128 + signal.SIGPIPE  # the exit code of whoever writes on to a pipe t
 
 
 def call(command: Callable[[], int | None]) -> int:
-    """Run a command; turn errors that are meant for its user into a line each, others into a log entry; exit code."""
+    """Run a command and return its exit code. Errors for its user become a line each, others an entry in the log."""
     code = 0
     try:
         code = command() or 0
@@ -93,9 +93,9 @@ def _unwritable(exc: OSError) -> ConfigError:
 
 
 def _flush(stream: TextIO | None, fd: int) -> OSError | None:
-    """Write what is left in the buffer. What can't be written goes nowhere; why it can't is returned."""
+    """Write what is left in the buffer. Return the error if it can't be written; it is dropped then."""
     try:
-        if stream is not None:  # an app may have set it so
+        if stream is not None:  # as an app may have set it
             stream.flush()
     except OSError as exc:
         with open(os.devnull, "wb") as nowhere:  # noqa: PTH123

@@ -14,7 +14,7 @@ __all__ = ["settle"]
 
 
 def settle() -> None:
-    """Give this process standard streams, no blocked signal, an end of each child, and files that it may use itself.
+    """Give this process standard streams, no blocked signal, news of its children's ends, and files it may use itself.
 
     Call it once, first of all. Raises `ConfigError` where this can't work at all.
     """
@@ -31,7 +31,7 @@ def settle() -> None:
 
 
 def _check_proc() -> None:
-    """The kernel is asked by /proc for descriptors, children and who holds a lock; wrong answers would be worse."""
+    """Raise `ConfigError` unless /proc tells of this PID namespace: descriptors, children and locks are read there."""
     try:
         answer = Path("/proc/self").readlink()
     except OSError as exc:
@@ -44,7 +44,7 @@ def _check_proc() -> None:
 
 
 def _open_standard_streams() -> None:
-    """A closed one becomes /dev/null.
+    """Open /dev/null for each that is closed.
 
     Else the next file or socket that is opened gets its number, and whatever writes to "standard error" writes there.
     """
