@@ -31,7 +31,7 @@ FINDINGS = Outbound("findings", Finding, MqttRouting("plant/pump/vibration", qos
 
 
 def strongest(samples: list[float]) -> float:
-    """The strongest frequency in Hz, by a plain Fourier transform: far too slow for a loop of 10 ms."""
+    """Return the strongest frequency in Hz, by a plain Fourier transform: far too slow for a loop of 10 ms."""
     n = len(samples)
 
     def power(k: int) -> float:

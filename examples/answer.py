@@ -1,4 +1,4 @@
-"""Answers: each request goes back to where it wants its answer, with the id by which whoever asks knows it.
+"""Answers each request with its own payload, on the topic that the request names, with its correlation id.
 
 taktora-trio run examples.answer:deployment --mode split --broker mqtt://localhost
 
@@ -41,7 +41,7 @@ async def answer(host: ConnectorHost) -> None:
                         user_properties=request.metadata.user_properties,
                     ),
                 )
-            except ConnectorError as exc:  # who asks may name any topic
+            except ConnectorError as exc:  # a request may name any topic
                 log.warning("a request on %s has no answer: %s", request.topic, exc)
 
 

@@ -12,9 +12,9 @@ __all__ = ["ClientState"]
 
 @attrs.frozen
 class ClientState:
-    """Give the same object to each connection of a client."""
+    """The session's state and the order of addresses. Give the same object to each connection of a client."""
 
     session: SessionState = attrs.field(factory=SessionState)
     """MQTT's session state: messages that are not acknowledged, exchanges that are half done."""
     endpoints: EndpointOrder = attrs.field(factory=EndpointOrder)
-    """Which of the broker's addresses were good."""
+    """The order in which the broker's addresses are tried."""

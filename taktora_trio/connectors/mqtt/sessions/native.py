@@ -274,10 +274,10 @@ async def open_native_session(
     endpoint, (session, connack) = await connect_to_any(options, state.endpoints, speak)
     try:
         async with trio.open_nursery() as nursery:
-            # Nothing is awaited before the `try`: whoever is cancelled there would leave a task in its shield.
+            # Nothing is awaited before the `try`: a cancellation there would leave a task in its shield.
             try:
                 nursery.start_soon(session.write)
-                nursery.start_soon(_serve_reading, session)  # not before whoever has opened it is ready for messages
+                nursery.start_soon(_serve_reading, session)  # it waits for `entered`
                 nursery.start_soon(session.watch, connack.limits.keepalive or options.keepalive)
                 session.entered.set()  # not before: a message that comes must find somebody who can acknowledge it
                 yield session
@@ -293,7 +293,6 @@ async def open_native_session(
 
 
 async def _serve_reading(session: NativeSession) -> None:
-    # Whoever is stopped still has to publish what is queued, and hear that it was acknowledged: so until the session
-    # is left, not until it is cancelled from outside.
+    """Read until the block of the session is left, even if it is cancelled: the last answers are heard, too."""
     with session.reading:
         await session.read()

@@ -1,9 +1,9 @@
 """Drives the paho client inside an aiomqtt client, by paho's public callbacks.
 
-aiomqtt opens and closes the connection, subscribes and unsubscribes. Its own way for messages acknowledges each before
-anybody has it, keeps to itself why one was refused, and takes a task for each, so messages go straight to and from paho
-here. So does all that is read and written, which aiomqtt can't pause; and the end of a connection, which aiomqtt
-forgets if it comes before it has noticed the beginning. See docs/decisions/0030.
+aiomqtt opens and closes the connection, subscribes and unsubscribes. Messages go straight to and from paho, for aiomqtt
+acknowledges each before the app has it, hides the reason of a refusal, and takes a task for each. Reading and writing
+are done here, since aiomqtt can't pause them. The end of a connection is noticed here, since aiomqtt forgets one that
+comes before it has noticed the beginning. See docs/decisions/0030.
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ class PacketLog(logging.Logger):
 class PahoDriver:
     """One connection. Make it before aiomqtt connects, inside the loop that `client` was made in.
 
-    `on_message` is called with each message, `on_published` with the number of each that is done with and why it was
-    refused (empty if it was not).
+    `on_message` is called with each message. `on_published` is called with paho's number of each published message
+    that is done, and the broker's reason for refusing it, which is empty if it did not.
     """
 
     session_present = False
@@ -75,7 +75,7 @@ class PahoDriver:
     ) -> None:
         self.paho = _paho_of(client)
         self.failure = ""
-        """Why the connection has ended, once it has."""
+        """The reason for which the connection has ended; empty while it lasts."""
         self.ended = trio.Event()
         self._packet_log = packet_log
         self._on_message = on_message
@@ -199,7 +199,7 @@ class PahoDriver:
             self._loop.add_writer(sock.fileno(), self._write)
 
     def _is_open(self, sock: Any) -> bool:
-        """paho may have closed it, in the time that it takes to hear of it: the loop would end with EBADF."""
+        """Return true if paho has not closed it meanwhile: the loop would then end with EBADF."""
         now = self.paho.socket()
         return now is not None and now is sock and now.fileno() >= 0
 
