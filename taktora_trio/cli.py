@@ -254,7 +254,7 @@ def parse(arguments: Sequence[str], shape: Shape | None = None) -> Callable[[], 
 
 
 def _without_settings(arguments: Sequence[str]) -> tuple[list[str], TypedSettings]:
-    """Return the arguments that the command itself knows, and the settings among them."""
+    """Return the arguments that the command itself knows, and apart from them the settings."""
     if not arguments or arguments[0] not in OWN_OPTIONS:
         return list(arguments), ()
     known = {*OWN_OPTIONS[arguments[0]], "--help"}  # asking the parser for them would take a start some milliseconds

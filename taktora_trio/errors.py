@@ -23,7 +23,7 @@ __all__ = [
     "ServiceMismatch",
     "TransportError",
     "collapse",
-    "is_telling",
+    "is_worth_logging",
     "leaves",
     "missing_extra",
     "summary",
@@ -114,11 +114,11 @@ def summary(exc: BaseException) -> str:
 def _one_summary(exc: BaseException) -> str:
     try:
         text = str(exc)
-    except Exception as failure:  # noqa: BLE001 - whoever wrote that exception's class; what it was is told all the same
+    except Exception as failure:  # noqa: BLE001 - a `__str__` may raise anything
         text = f"(its message can't be shown: {type(failure).__name__})"
     return f"{type(exc).__name__}: {text}" if text else type(exc).__name__
 
 
-def is_telling(count: int) -> bool:
-    """Return True for 1, 2, 4, 8, ...: log what repeats at these counts, so that it does not fill the log."""
+def is_worth_logging(count: int) -> bool:
+    """Return True for 1, 2, 4, 8, ...: at these counts, log an event that repeats, so that it does not fill the log."""
     return count & (count - 1) == 0

@@ -13,7 +13,7 @@ import trio
 
 from taktora_trio.channels import ChannelDescriptor
 from taktora_trio.connectors.connection import Connection, Incoming
-from taktora_trio.errors import BackPressure, MessageError, PayloadOverflow, is_telling
+from taktora_trio.errors import BackPressure, MessageError, PayloadOverflow, is_worth_logging
 from taktora_trio.escaping import escaped
 from taktora_trio.executor import Context, Executor, when
 from taktora_trio.health import HealthBoard
@@ -176,7 +176,7 @@ class Inbox:
     def _tell_stray(self, message: Incoming) -> None:
         """Count, log and show it. It is acknowledged as any other, else the other side might soon send nothing more."""
         self.strays += 1
-        if is_telling(self.strays):  # so that a flood of topics is no flood of reasons either
+        if is_worth_logging(self.strays):  # so that a flood of topics is no flood of reasons either
             self._stray = f"messages come that no channel is for, the last on '{escaped(message.topic)}'"
             log.warning(
                 "%s: %s; %d so far. Did an earlier version subscribe to it, or does the other side change topics?",
@@ -194,7 +194,7 @@ class Inbox:
         self.discarded += 1
         delivery.discarded += 1
         count = delivery.discarded
-        if is_telling(count):
+        if is_worth_logging(count):
             log.error("channel %s: discarded %d inbound messages so far: %s", delivery.name, count, reason)
         self._health.degrade(self._name, f"channel {delivery.name} discards inbound messages", DEGRADED_FOR)
 

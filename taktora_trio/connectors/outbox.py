@@ -14,7 +14,7 @@ import trio
 from taktora_trio.channels import Envelope
 from taktora_trio.connectors.connection import Connection, Guarantee
 from taktora_trio.connectors.expiry import aged
-from taktora_trio.errors import TransportError, is_telling
+from taktora_trio.errors import TransportError, is_worth_logging
 from taktora_trio.escaping import escaped
 
 if TYPE_CHECKING:
@@ -268,7 +268,7 @@ class Outbox:
                 raise _meaning_of(exc) from None
             return
         self.expired += 1
-        if is_telling(self.expired):
+        if is_worth_logging(self.expired):
             log.warning("channel %s: %d messages have expired while they waited", self.channel, self.expired)
         self._finish(envelope.header.sequence_number, "")
 
@@ -290,7 +290,7 @@ class Outbox:
 
     def _refuse(self, refusal: str) -> None:
         self.refused += 1
-        if is_telling(self.refused):
+        if is_worth_logging(self.refused):
             log.error(
                 "channel %s: the other side has refused %d messages so far: %s", self.channel, self.refused, refusal
             )

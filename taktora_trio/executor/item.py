@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeAlias
 import attrs
 import trio
 
-from taktora_trio.errors import Overrun, collapse, is_telling, summary
+from taktora_trio.errors import Overrun, collapse, is_worth_logging, summary
 from taktora_trio.executor.context import Context, Step
 from taktora_trio.executor.observer import Cycle
 from taktora_trio.executor.runtime import Runtime
@@ -147,7 +147,7 @@ class ItemRunner:
             raise error
         self._failed_in_a_row += 1
         count = self._failed_in_a_row
-        if is_telling(count):
+        if is_worth_logging(count):
             log.error("item %s: skips this cycle, failed %d in a row", self.name, count, exc_info=error)
         self._tell_crash(error, "skips this cycle")
         self.runtime.board.report(self.name, Degraded(f"its last cycle failed: {summary(error)}"), error)

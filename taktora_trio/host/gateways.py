@@ -12,7 +12,7 @@ import trio
 
 from taktora_trio.connectors.base import Connector
 from taktora_trio.connectors.plan import health_spec
-from taktora_trio.errors import ConnectorError, is_telling
+from taktora_trio.errors import ConnectorError, is_worth_logging
 from taktora_trio.escaping import escaped
 from taktora_trio.health import Failure, HealthBoard
 from taktora_trio.host import watch
@@ -154,7 +154,7 @@ class Gateways(metaclass=NoPublicConstructor, opened_by="open_watching_host(node
         readable = [report for report in read if report is not None]
         if not self._allowances[name].take(len(read)):
             self._skipped += 1
-            if is_telling(self._skipped):
+            if is_worth_logging(self._skipped):
                 log.warning("%s: the gateway reports its health too often, so only the newest report counts", name)
             readable = readable[-1:]
         for report in readable:
@@ -167,7 +167,7 @@ class Gateways(metaclass=NoPublicConstructor, opened_by="open_watching_host(node
                     yield reports.receive_nowait()
                 except ConnectorError as exc:
                     self._unreadable += 1
-                    if is_telling(self._unreadable):
+                    if is_worth_logging(self._unreadable):
                         text = "%s: a health report can't be read (%d so far); is the gateway of another version? %s"
                         log.error(text, name, self._unreadable, escaped(str(exc)))
                     yield None

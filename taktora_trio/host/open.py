@@ -56,7 +56,10 @@ async def open_watching_host(
     revive: Callable[[], object] | None = None,
     observers: Sequence[Observer] = (),
 ) -> AsyncIterator[tuple[ConnectorHost, Gateways]]:
-    """Like `open_connector_host`, for whoever also runs the gateway in this process: it says how that fares."""
+    """Open the host as `open_connector_host` does, and yield its `Gateways` too.
+
+    They are for whoever runs a gateway in this process, and tells by them how it fares.
+    """
     check_ends(connectors, "the app's half")
     if link is not None:
         revive = partial(link.send, ReviveGateway())

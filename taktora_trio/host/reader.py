@@ -15,7 +15,7 @@ from taktora_trio.channels import ChannelDescriptor, Received, Routing
 from taktora_trio.channels.codec import Buffer, PayloadCodec
 from taktora_trio.connectors.base import Connector
 from taktora_trio.connectors.plan import channel_spec
-from taktora_trio.errors import CodecError, ConfigError, MessageError, TransportError, is_telling, summary
+from taktora_trio.errors import CodecError, ConfigError, MessageError, TransportError, is_worth_logging, summary
 from taktora_trio.escaping import escaped
 from taktora_trio.host.rejected import Rejected, RejectedMessages
 from taktora_trio.opening import NoPublicConstructor
@@ -229,7 +229,7 @@ class ChannelReader(
             return
         self._kept.add(rejected)
         self._on_rejected()
-        if is_telling(self._rejected):
+        if is_worth_logging(self._rejected):
             name = self._port.spec.name
             log.error(
                 "%s: a message can't be read (%d so far): %s; see reader.rejected",

@@ -83,7 +83,7 @@ async def open_deployment(
 async def _open_with_gateway_process(
     deployment: Deployment, domain: Domain, start_gateway: StartProcess
 ) -> AsyncIterator[ConnectorHost]:
-    """The split shape without a plugin process: this one owns the domain, and hosts the app."""
+    """Run the gateway in a child process, and yield the host: this process owns the domain, and is the plugin."""
     connectors, policy = deployment.connectors, deployment.gateway_policy
     async with (
         open_domain(domain, connectors, "plugin") as opened,

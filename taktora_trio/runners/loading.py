@@ -1,4 +1,4 @@
-"""Finds the deployment that an operator has named, as MODULE:DEPLOYMENT."""
+"""Imports the deployment that an operator has named, as MODULE:DEPLOYMENT, and an app that is given by name."""
 
 from __future__ import annotations
 
@@ -125,6 +125,7 @@ def _present_folder() -> str | None:
 
 @contextmanager
 def _told_in_one_line(name: str, folder: str | None) -> Iterator[None]:
+    """Turn whatever an import raises into a `ConfigError` of one line, which says what to do."""
     shown = escaped(name)
     try:
         yield

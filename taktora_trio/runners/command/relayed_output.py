@@ -15,7 +15,10 @@ __all__ = ["open_relayed_output"]
 
 @contextlib.asynccontextmanager
 async def open_relayed_output(log_format: LogFormat) -> AsyncIterator[Callable[[str, Stream, bytes], None]]:
-    """Yield what takes the lines of a half. Our own log goes the same way."""
+    """Yield a function that prints a line of a half: called with its name, the stream, and the line.
+
+    The log of this process goes the same way.
+    """
     tag = tag_json if log_format == "json" else tag_console
     async with (
         open_writer(1, partial(tag, "supervisor", "stdout")) as stdout,

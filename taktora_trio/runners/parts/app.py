@@ -1,4 +1,4 @@
-"""Running the app itself: what it returns, and what it asks for with `sys.exit()`."""
+"""Runs the app itself, and makes an exit code of its end."""
 
 from __future__ import annotations
 

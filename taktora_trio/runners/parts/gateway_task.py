@@ -21,7 +21,7 @@ __all__ = ["GatewayTask"]
 
 
 class GatewayTask:
-    """Something for `as_task`: each incarnation opens the gateway, and carries messages until `stop` is set."""
+    """A gateway to supervise, as `as_task(task.run)`: each incarnation carries messages until `stop` is set."""
 
     def __init__(
         self,
@@ -48,7 +48,7 @@ class GatewayTask:
             await self._carry(self._opened.node, incarnation, self.stop)
 
     def revived(self, starts_again: bool) -> None:
-        """Somebody has asked to revive it: what runs connects at once."""
+        """Have the gateway connect at once, if it runs; `starts_again` says that it was given up."""
         if starts_again:
             answer(self._opened.domain, STARTS_AGAIN)
         for gateway, token in self._running:

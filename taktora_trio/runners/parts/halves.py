@@ -37,7 +37,7 @@ def _subreaper() -> Reaper:
 class Halves:
     """The two halves as child processes: starts them, passes their output on, and knows which run now.
 
-    Whoever loses its parent below one of them becomes a child of this process, and is waited for.
+    A process below one of them that loses its parent becomes a child of this process, which waits for its end.
     """
 
     start_plugin: StartProcess
@@ -88,7 +88,7 @@ class Halves:
         )
 
     async def serve(self) -> None:
-        """Serve: wait for each orphan that ends. Needs the main thread, for it handles SIGCHLD."""
+        """Serve: wait for the end of each such orphan. Needs the main thread, for it handles SIGCHLD."""
         _give_back_memory()
         await self._reaper.serve()
 

@@ -1,4 +1,4 @@
-"""Asking a run from outside to start its gateway again, or to connect at once. It answers."""
+"""Asks a run from outside to start its gateway again, or to connect at once; and the run's answer."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ _LIMIT = 4096  # bytes, which a pipe takes in one piece (PIPE_BUF, pipe(7))
 def ask_to_revive(domain: Domain) -> str:
     """Ask the process that can revive the domain's gateway; return a line that says which it was, and its answer.
 
-    That is the run which supervises it. It starts again a gateway that was given up, and has one that is not connected
-    connect at once. A gateway that somebody else supervises is asked itself, for the second of these.
+    Usually that is the run which supervises the gateway: it starts the gateway again if it was given up, and else has
+    it connect at once. A gateway that is supervised by another program is asked itself, and can only connect at once.
 
-    Raises `ConfigError` if there is none of them. SIGUSR1 ends a process that does not catch it, so it only goes to one
+    Raises `ConfigError` if neither runs. SIGUSR1 ends a process that does not catch it, so it only goes to one
     that does, and that still is the one that was looked at.
     """
     owner, plugin, gateway = domain.holder("owner"), domain.holder("plugin"), domain.holder("gateway")

@@ -1,6 +1,6 @@
 """The status of a process, for people: `STATUS=` (sd_notify(3)), which `systemctl status` shows.
 
-It is the present one; one that lasted for a moment only may be left out.
+The present status is sent; one that lasted only for a moment may be left out.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ async def open_life(
 
 
 class StatusLine:
-    """A status that somebody else makes: the newest is sent."""
+    """A status that others set by `say`; `tell` sends the newest."""
 
     def __init__(self) -> None:
         self._text = ""
@@ -69,12 +69,12 @@ async def tell_health(
     life: LifeSigns, states: Callable[[], Mapping[str, ConnectorHealth]], events: HealthEvents, prefix: str = ""
 ) -> None:
     """Serve: send the health of each connector, with `prefix` before it. Returns when there are no more events."""
-    told = ""
+    sent = ""
     while True:
         text = escaped(prefix + "; ".join(f"{name}: {state}" for name, state in states().items()), _LENGTH)
-        if text != told:
+        if text != sent:
             await life.status(text)
-            told = text
+            sent = text
         await trio.sleep(_PAUSE)
         try:
             await events.receive()

@@ -65,7 +65,7 @@ async def open_in_process(
     revive: RepeatedEvent | None = None,
     life: LifeSigns | None = None,
 ) -> AsyncIterator[ConnectorHost]:
-    """The shape itself, around whatever uses the host.
+    """Run the gateway, and yield the host, for as long as the block lasts: the shape itself.
 
     `revive` starts a gateway again that was given up, and has any other connect at once. `life` tells a supervisor of
     this process that it is ready, once the domain is its own, and that it lives.

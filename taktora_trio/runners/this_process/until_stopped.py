@@ -1,4 +1,4 @@
-"""Running something until it ends, or is to stop: at a signal, after a time, or when the supervisor is gone."""
+"""Runs something until it ends, or until it has to stop: at a signal, after a time, or without its supervisor."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ async def until_stopped(
 
 async def _wait_until_alone(link: SupervisorLink) -> None:
     await link.wait_until_gone()
-    # It was the supervisor who took our output: what we still say must not fail.
+    # The supervisor took our output. Writing must not fail now, for the stop still logs.
     with open(os.devnull, "w") as nowhere:  # noqa: ASYNC230, PTH123 - it never waits
         for fd in (1, 2):
             os.dup2(nowhere.fileno(), fd)
