@@ -110,7 +110,7 @@ class Control:
         Path(self._order.result).write_bytes(msgspec.json.encode(result))
 
 
-# What goes wrong, wherever MQTT is spoken
+# The faults, wherever MQTT is spoken
 
 
 async def misbehave(order: Order, kill: Callable[[], None]) -> None:

@@ -27,7 +27,7 @@ MODES = ("in-process", "split")
 
 
 class Command:
-    """A running command. `log` is what it has logged so far, parsed; `output` the lines of its standard output."""
+    """A running command. `log` has its log entries so far, `output` the lines of its standard output."""
 
     def __init__(self, process: trio.Process) -> None:
         self.process = process
@@ -35,7 +35,7 @@ class Command:
         self.stderr: list[str] = []
         self.output: list[str] = []
         self.orphans: list[psutil.Process] = []
-        """What it had started when it was killed, and is to end by itself."""
+        """The processes that it had started when it was killed; they are to end by themselves."""
         self._news = RepeatedEvent()
 
     @property
@@ -43,7 +43,7 @@ class Command:
         return self.process.pid
 
     def half(self, name: str) -> int:
-        """The process id of the supervised half that was started last."""
+        """Return the process id of the supervised half that was started last."""
         started = [entry["message"] for entry in self.log if entry["message"].startswith(f"{name}: started, pid ")]
         return int(started[-1].rpartition(" ")[2])
 
@@ -53,7 +53,7 @@ class Command:
         os.kill(pid or self.pid, signum)
 
     def tree(self) -> list[psutil.Process]:
-        """This process and all below it."""
+        """Return this process and all below it."""
         root = psutil.Process(self.pid)
         return [root, *root.children(recursive=True)]
 
@@ -76,12 +76,12 @@ class Command:
         return await self.until(lambda: next((line for line in self.output if part in line), None), part, seconds)
 
     async def wait(self, seconds: float = PATIENCE) -> int:
-        """The exit code."""
+        """Wait for its end; return the exit code."""
         with trio.fail_after(seconds):
             return await self.process.wait()
 
     async def until(self, look: Callable[[], T | None], what: str, seconds: float) -> T:
-        """Wait until this returns something, which is asked after every line."""
+        """Wait until `look()` returns something, and return that. It is called after every line."""
         with trio.move_on_after(seconds):
             while (found := look()) is None:
                 await self._news.wait()
@@ -138,7 +138,7 @@ async def open_command(
                 if process.returncode is None:
                     process.kill()
                 await process.wait()
-                # What it had started ends by itself, since its supervisor is gone.
+                # The processes that it had started end by themselves, since their supervisor is gone.
                 _, alive = await trio.to_thread.run_sync(
                     lambda: psutil.wait_procs([*tree[1:], *command.orphans], timeout=8)
                 )

@@ -1,4 +1,4 @@
-"""What every test has: a domain of its own, a broker of its own, and a check that nothing is left behind."""
+"""Fixtures of every test: a domain of its own, a broker of its own, and a check that nothing is left behind."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ os.environ["TAKTORA_STRICT"] = "1"  # an illegal transition of health raises; ch
 
 @pytest.fixture(scope="session", autouse=True)
 def _state_home(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """What outlives a program goes where nobody else looks; child processes inherit it."""
+    """Put files that outlive a program where nobody else looks; child processes inherit the place."""
     os.environ["XDG_STATE_HOME"] = str(tmp_path_factory.mktemp("state"))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Whatever is tested with the aiomqtt session too is skipped with it where it can't run."""
+    """Skip tests with the aiomqtt session where it can't run."""
     cannot = sys.version_info >= (3, 14)
     for item in items:
         with_what = getattr(getattr(item, "callspec", None), "params", {}).values()

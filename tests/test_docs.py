@@ -38,7 +38,7 @@ FILE = re.compile(
 )
 FOLDERS = ("", "taktora_trio")
 NOT_IN_THE_TREE = re.compile(r"^greenhouse\b|^(queue|types)\.py$|HASH")  # an app's, or made while it runs
-# What a variable of that name is, wherever a page has one.
+# The class of a variable of that name, wherever a page has one.
 VARIABLES = {
     "host": "ConnectorHost",
     "reader": "ChannelReader",
@@ -58,7 +58,7 @@ def test_a_page(page: str) -> None:
 
 
 def wrong(page: str) -> Iterator[str]:
-    """What is not true, or can't be followed, of one page."""
+    """Yield all of one page that is not true, or can't be followed."""
     text = without_old_names(PAGES[page])
     prose, blocks = BLOCK.sub("", text), BLOCK.findall(text)
     spans = [span.replace("\n", " ") for span in SPAN.findall(prose)]

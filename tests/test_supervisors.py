@@ -1,4 +1,4 @@
-"""What an operator deploys: the units and manifests start commands that exist, with options that they take."""
+"""The units and manifests that an operator deploys start commands that exist, with options that they take."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MANIFESTS = sorted(FOLDER.glob("kubernetes/*.yaml"))
 
 
 def accepted(words: list[str]) -> bool:
-    """Whether the command takes these arguments; it is not run. Raises what it would complain about."""
+    """Return true if the command takes these arguments; it is not run. Raises what it would complain about."""
     parse(words)
     settings = {word for word in words if word.startswith("--")} - {
         name for argument in app[words[0]].assemble_argument_collection() for name in argument.names

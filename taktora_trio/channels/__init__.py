@@ -1,4 +1,4 @@
-"""What an app declares: channels, where their messages go, and how values become bytes. Nothing of a protocol.
+"""Declarations of an app: channels, where their messages go, and how values become bytes. Nothing of a protocol.
 
 descriptor.py  ChannelDescriptor, Outbound, Inbound
 routing.py     Routing, the base of each protocol's own

@@ -110,7 +110,7 @@ def _said(exc: Exception) -> str:
 
 
 def _is_same(sent: Any, back: Any) -> bool:
-    """Return whether a value came back as it was: equal, or, without equality (NaN, no `__eq__`), with equal parts."""
+    """Return true if a value came back as it was: equal, or, without equality (NaN, no `__eq__`), with equal parts."""
     try:
         if sent == back:
             return True
@@ -263,7 +263,7 @@ class RawCodec(PayloadCodec):
 
 
 def _flat(view: memoryview) -> Buffer:
-    """The bytes of a view, copied only if they don't lie in a row."""
+    """Return the bytes of a view, copied only if they don't lie in a row."""
     try:
         return view.cast("B") if view.c_contiguous and view.nbytes else view.tobytes()
     except (TypeError, ValueError) as exc:

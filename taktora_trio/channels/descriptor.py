@@ -49,7 +49,7 @@ class ChannelDescriptor(Generic[T]):
     max_payload: int = attrs.field(default=4096, kw_only=True, validator=_positive)
     """The largest encoded payload, in bytes. Shared memory is set aside for `window` of them."""
     window: int = attrs.field(default=64, kw_only=True, validator=_positive)
-    """How many messages may wait in shared memory before the channel is full."""
+    """The number of messages that may wait in shared memory before the channel is full."""
     max_topic: int = attrs.field(default=512, kw_only=True, validator=[_positive, _length])
     """The longest concrete topic in UTF-8 bytes; set aside only where the routing is a pattern."""
     max_metadata: int = attrs.field(default=0, kw_only=True, validator=_length)

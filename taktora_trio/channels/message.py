@@ -18,9 +18,9 @@ class Header(msgspec.Struct, frozen=True, gc=False):
     """Counts the channel's messages from 1 for the life of the domain: a writer that is opened later goes on behind the
     one before it, also in another process. It grows by more than 1 where a writer was killed as it sent."""
     timestamp_ns: int
-    """When it was sent, in nanoseconds since the unix epoch: for people, by a clock that may be set at any time."""
+    """The time of its sending, in nanoseconds since the unix epoch: for people, by a clock that may be set."""
     boottime_ns: int = 0
-    """When it was sent by a clock that is never set: nanoseconds since the machine was started, with the time in which
+    """The same by a clock that is never set: nanoseconds since the machine was started, with the time in which
     it was suspended (`CLOCK_BOOTTIME`, clock_gettime(2)). For durations: by the same clock now."""
     correlation_id: bytes = b""
     """The id that an answer is to bring back, exactly as it was sent; empty for none."""

@@ -266,7 +266,7 @@ async def _wait_for_state(system: System, state: str) -> None:
     await system.observer.wait_until(is_there, _SOON)
 
 
-# What the app sees. Load goes on all the time, so that a channel may be full for a while whenever it is connected.
+# The states that the app sees. There is always load, so a channel may be full for a while whenever it is connected.
 
 _CONNECTED = "(Degraded |Up )*"
 _TRIED = f"Connecting {_CONNECTED}"
@@ -303,7 +303,7 @@ FAULTS: Mapping[str, Fault] = {
         replaces=_GATEWAY,
         failures=frozenset({"signal"}),
         ranges={"times": (1, 3), "age": (0.0, 0.5)},
-        # What iceoryx2 does not clean up of a node that was killed while it was made, at most three times.
+        # Files of a node that was killed while it was made, which iceoryx2 does not clean up; at most three times.
         files_left=3 * 4,
     ),
     "zygote-kill": Fault(

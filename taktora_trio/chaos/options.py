@@ -16,9 +16,9 @@ class ChaosOptions:
     """The options of the command, with their help."""
 
     faults: int = 20
-    """How many faults to bring about, one after the other."""
+    """The number of faults to bring about, one after the other."""
     seed: int | None = None
-    """Which schedule: the same seed gives the same faults, in the same order, with the same parameters. Drawn if not
+    """The schedule: the same seed gives the same faults, in the same order, with the same parameters. Drawn if not
     given, and always shown."""
     only: Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative="")] = ()
     """Only faults of these kinds."""

@@ -103,7 +103,7 @@ class Proxy:
                 with contextlib.suppress(trio.BrokenResourceError):
                     while data := await source.receive_some(_CHUNK):
                         await self._pass_on(connection, data, sink)
-                # Whatever happens at the other side of a half-open connection, this one does not learn of it.
+                # The one side of a half-open connection does not learn what happens at the other.
                 if not (connection.swallows and source is server):
                     nursery.cancel_scope.cancel()
 

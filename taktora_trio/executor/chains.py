@@ -30,7 +30,7 @@ class _Chain:
 
 
 def chain(*steps: Step[T]) -> Step[T]:
-    """An item that runs these in order, each with the same context; one that calls `ctx.skip_rest()` is the last."""
+    """Return an item that runs these in order, with the same context, up to one that calls `ctx.skip_rest()`."""
     if not steps:
         raise ConfigError("chain(): give it at least one item")
     for step in steps:
@@ -53,7 +53,7 @@ class _OnlyIf:
 
 
 def only_if(item: Step[T], predicate: Callable[[Context[T]], bool]) -> Step[T]:
-    """An item that runs `item` in those cycles in which `predicate(ctx)`, a plain function, is true."""
+    """Return an item that runs `item` in those cycles in which `predicate(ctx)`, a plain function, is true."""
     check_step("only_if", item)
     if not callable(predicate):
         raise ConfigError(f"only_if: the predicate is {predicate!r}; it must be a function that takes a context")

@@ -90,7 +90,7 @@ class Context(Generic[T]):
         return self._rest_skipped
 
     def for_step(self) -> Self:
-        """The same cycle for a step of it that has a rest of its own."""
+        """Return the same cycle for a step of it that has a rest of its own."""
         step = copy.copy(self)
         step._rest_skipped = False
         return step

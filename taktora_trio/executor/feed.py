@@ -70,7 +70,7 @@ class _Held(Generic[T]):
 
 
 def as_readable(reader: Readable[T] | trio.abc.ReceiveChannel[T]) -> Readable[T]:
-    """Raises `ConfigError` for what nothing can be received from."""
+    """Return a reader as triggers see it. Raises `ConfigError` for what nothing can be received from."""
     if not isinstance(reader, Readable | trio.abc.ReceiveChannel):
         raise ConfigError(f"{reader!r} is no reader: open one with host.open_reader(channel)")
     readable = reader if isinstance(reader, Readable) else _Held(reader)
@@ -106,10 +106,11 @@ class Feeds:
         self._feeds: dict[int, Feed] = {}
 
     def of(self, reader: object) -> Feed:
+        """Return the one feed of this reader."""
         return self._feeds.setdefault(id(reader), Feed(reader))
 
     def begin(self, now: float) -> None:
-        """Raises `ConfigError` where one is watched and nobody receives, so that all would be late forever."""
+        """Start the clock of each. Raises `ConfigError` for one that is watched, and received by nobody."""
         for feed in self._feeds.values():
             feed.last = now
             if feed.watchers and not feed.receiver:

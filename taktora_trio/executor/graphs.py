@@ -47,7 +47,7 @@ class _Graph:
 
 
 def graph(vertices: Mapping[str, Step[T]], after: Mapping[str, Iterable[str]]) -> Step[T]:
-    """An item in which each vertex runs when all that it comes after have, and independent ones concurrently.
+    """Return an item in which each vertex runs when all that it comes after have, and independent ones concurrently.
 
         graph({"left": read_left, "right": read_right, "fuse": fuse}, after={"fuse": ["left", "right"]})
 

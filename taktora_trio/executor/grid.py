@@ -27,7 +27,7 @@ class Grid:
         return self.due_of(self.slot)
 
     def take(self) -> None:
-        """The present slot runs; go on to the one behind it."""
+        """Go on to the next slot, since the present one runs."""
         self.slot += 1
         self.skipped = 0
 

@@ -94,7 +94,7 @@ def in_thread(
     timeout: float = math.inf,
     limiter: trio.CapacityLimiter | None = None,
 ) -> Step[T]:
-    """An item that calls a plain function in a thread: for what blocks.
+    """Return an item that calls a plain function in a thread: for what blocks.
 
     `arguments(ctx)` are what it is called with (nothing, unless given); `then(ctx, result)` is awaited with what it
     returned, back on the loop. After `timeout` seconds the item fails with `trio.TooSlowError`.
@@ -115,7 +115,7 @@ def in_process(
     timeout: float = math.inf,
     limiter: trio.CapacityLimiter | None = None,
 ) -> Step[T]:
-    """An item that calls a plain function in a worker process: for what computes, or may crash or hang for good.
+    """Return an item that calls a plain function in a worker process: for what computes, or may crash or hang for good.
 
     As `in_thread`, but one that is cancelled, or takes too long, is killed. Function, arguments and result are pickled,
     so the function is one of a module. The executor keeps idle workers for the next cycle, and none outlives its `run`.

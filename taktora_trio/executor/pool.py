@@ -29,7 +29,10 @@ class WorkerPool:
         await self._stack.aclose()
 
     async def run(self, function: Callable[..., Any], *arguments: Any, limiter: trio.CapacityLimiter) -> Any:
-        """Raises what the function raises, and `trio_parallel.BrokenWorkerError` if its process died."""
+        """Call the function in a worker process, and return what it returns, or raise what it raises.
+
+        Raises `trio_parallel.BrokenWorkerError` if the process died.
+        """
         if self._pool is None:
             from trio_parallel import open_worker_context
 

@@ -26,7 +26,7 @@ class Summary:
 
 
 def summarize(values: Iterable[float]) -> Summary | None:
-    """`None` if there are none."""
+    """Return the figures of these values; `None` if there are none."""
     ordered = sorted(values)
     if not ordered:
         return None

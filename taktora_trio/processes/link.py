@@ -44,7 +44,7 @@ class GatewayFailed(msgspec.Struct, frozen=True, tag=True):
     pid: int
     failure: Failure
     connectors: tuple[str, ...] = ()
-    """As above."""
+    """The connectors that it had; none stands for all."""
 
 
 class ReviveGateway(msgspec.Struct, frozen=True, tag=True):

@@ -17,7 +17,7 @@ _WORDS = {"restart": ("always", "on-failure", "never"), "on_exhausted": ("give_u
 
 @attrs.frozen(kw_only=True)
 class RestartPolicy:
-    """When to restart, how soon, how often, what then, and how long a start, a silence and a stop may take.
+    """The decisions when, how soon and how often to restart, and how long a start, a silence and a stop may take.
 
     Times in seconds. `restart` has OTP's meanings under systemd's names: `always` (OTP: permanent), `on-failure`
     (transient), `never` (temporary). Raises `ConfigError` naming the field that can't be.

@@ -41,13 +41,13 @@ _decode_metadata = msgspec.msgpack.Decoder(Metadata).decode
 
 
 def envelope_size(max_payload: int, topic_space: int, metadata_space: int = 0) -> int:
-    """Bytes of the largest envelope, rounded up to the 8 that the header's alignment needs."""
+    """Return the bytes of the largest envelope, rounded up to the 8 that the header's alignment needs."""
     return -(-(HEADER.size + max_payload + topic_space + metadata_space) // 8) * 8
 
 
 @functools.cache
 def envelope_type(size: int) -> type[ctypes.Structure]:
-    """The type under which iceoryx2 knows an envelope of `size` bytes; it refuses a peer with another size."""
+    """Return the type under which iceoryx2 knows an envelope of `size` bytes; it refuses a peer with another size."""
 
     class ConnectorEnvelope(ctypes.Structure):
         _fields_ = [("words", ctypes.c_uint64 * (size // 8))]
@@ -60,7 +60,7 @@ def envelope_type(size: int) -> type[ctypes.Structure]:
 
 
 def check_correlation_id(value: bytes) -> bytes:
-    """Raises `CodecError` for what the envelope can't carry, whatever room there is."""
+    """Return the id. Raises `CodecError` for one that no envelope can carry, whatever room there is."""
     if not isinstance(value, bytes) or len(value) > 0xFFFF:
         what = f"{len(value)} bytes" if isinstance(value, bytes) else f"a {type(value).__name__}"
         raise CodecError(f"a correlation id is {what}: give it as bytes, 65535 at most")
@@ -68,7 +68,7 @@ def check_correlation_id(value: bytes) -> bytes:
 
 
 def pack_metadata(metadata: Metadata) -> bytes:
-    """Raises `CodecError` for what the peer could not read: its fields are not checked when it is made."""
+    """Encode metadata. Raises `CodecError` if the peer could not read it: making it checks no field."""
     try:
         packed = _encode_metadata(metadata)
         _decode_metadata(packed)
@@ -80,7 +80,7 @@ def pack_metadata(metadata: Metadata) -> bytes:
 def unpack(
     buffer: memoryview, max_payload: int, topic_space: int, metadata_space: int
 ) -> tuple[Header, memoryview, str, Metadata | None]:
-    """The header, a view of the payload, topic and metadata. Raises `TransportError` for what can't be true."""
+    """Return the header, a view of the payload, topic and metadata. Raises `TransportError` for what can't be true."""
     number, timestamp_ns, boottime_ns, length, topic_length, metadata_length, flags, id_length, correlation_id = (
         HEADER.unpack_from(buffer)
     )

@@ -30,7 +30,7 @@ __all__ = ["PULSE", "Generation", "generations", "new_generation", "open_folder"
 
 log = logging.getLogger(__name__)
 
-# What iceoryx2 0.10 draws the ids of nodes from: its version (16 bits each) and a counter. Where it makes that file
+# From this iceoryx2 0.10 draws the ids of nodes: its version (16 bits each) and a counter. Where it makes that file
 # itself, everybody may write to it, whatever the umask. So it finds one that is there already.
 _NODE_IDS = "9204dd183d1c4d8e1ff592a30766ffa6765aa8b5_node.0_10_0.global_mgmt"
 _NODE_IDS_BEGIN = (10 << 16).to_bytes(8, "little") + bytes(8)

@@ -177,7 +177,7 @@ async def open_health_reports(node: iox2.Node, spec: ServiceSpec) -> AsyncIterat
 
 
 def start_time(pid: int) -> int | None:
-    """When a process started, in clock ticks since boot; `None` if it doesn't exist."""
+    """Return the time at which a process started, in clock ticks since boot; `None` if it doesn't exist."""
     try:
         return int(process_stat(pid)[19])
     except (FileNotFoundError, ProcessLookupError):

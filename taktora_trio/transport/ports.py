@@ -117,7 +117,7 @@ class EnvelopePublisher:
         correlation_id: bytes = b"",
         retained: bool = False,
     ) -> bool:
-        """Copy the payload into shared memory and send it; `False`, and nothing done, if there is no room.
+        """Copy the payload into shared memory and send it. Returns false, with nothing done, if there is no room.
 
         Raises `PayloadOverflow`.
         """
@@ -136,7 +136,7 @@ class EnvelopePublisher:
         return Loan(sample, buffer, length, topic, metadata, correlation_id)
 
     def send_loan(self, loan: Loan) -> bool:
-        """Send what was written; `False` if there is no room, and then the loan is as it was, for another try."""
+        """Send what was written. Returns false if there is no room; the loan is then as it was, for another try."""
         if not self.has_room:
             return False
         self._send(loan.sample, loan.buffer, loan.length, loan.topic, loan.metadata, loan.correlation_id, 0)
@@ -176,7 +176,7 @@ class EnvelopePublisher:
         flags: int,
     ) -> None:
         number, now, boottime = self._sequence_number + 1, time.time_ns(), _boottime()
-        self._counters[INTENDED] = number  # killed behind the next lines, nobody would know whether it was sent
+        self._counters[INTENDED] = number  # if we are killed behind the next lines, nobody knows whether it was sent
         if topic or metadata or correlation_id:
             id_length = len(correlation_id)
             HEADER.pack_into(
@@ -375,8 +375,8 @@ async def _resume(node: iox2.Node, spec: ServiceSpec, cursor: Cursor) -> Subscri
     """Attach so that the first envelope to come is the first that nobody has acknowledged."""
     if spec.overflow:
         return await open_subscriber(node, spec, spec.history)
-    # What is sent between the two lines would push as many of the older ones out of what we asked for. That ends: a
-    # writer whose envelopes nobody takes has soon used up its window.
+    # Envelopes that are sent between the two lines would push as many of the older ones out of what we asked for. That
+    # ends: a writer whose envelopes nobody takes has soon used up its window.
     for _ in range(spec.window + 1):
         sent = cursor.counters[SENT]
         subscriber = await open_subscriber(node, spec, cursor.not_acknowledged(spec.history))

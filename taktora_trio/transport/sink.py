@@ -35,7 +35,7 @@ class PayloadSink:
 
     @property
     def unread(self) -> int:
-        """How many messages lie in shared memory with nobody there to receive them. They are lost with this end."""
+        """The number of messages in shared memory with nobody there to receive them. They are lost with this end."""
         return 0 if self._port.has_reader else self._port.waiting
 
     def send_nowait(

@@ -61,7 +61,7 @@ class PayloadSource:
 
     @property
     def unacknowledged(self) -> int:
-        """How many messages the app has sent that are not acknowledged, received or not."""
+        """The number of messages that the app has sent and that are not acknowledged, received or not."""
         return self._port.unacknowledged
 
     @property

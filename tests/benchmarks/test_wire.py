@@ -1,4 +1,4 @@
-"""What the counter and the echo know of MQTT, whatever way the bytes come in."""
+"""The counter and the echo understand MQTT, in whatever pieces the bytes come."""
 
 from __future__ import annotations
 

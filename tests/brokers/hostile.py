@@ -315,11 +315,11 @@ class HostileBroker:
     scripts: Sequence[Script]
     """One for each connection, in turn."""
     real_port: int | None = None
-    """Where connections go after the last script; without it the last one is repeated."""
+    """The port to which connections go after the last script; without it the last one is repeated."""
     connects: list[float] = attrs.field(factory=list)
-    """When each connection came, by the monotonic clock."""
+    """The time at which each connection came, by the monotonic clock."""
     count: AsyncValue[int] = attrs.field(factory=lambda: AsyncValue(0))
-    """How many came."""
+    """The number of those."""
     falsely_acknowledged: list[bytes] = attrs.field(factory=list)
 
     @property

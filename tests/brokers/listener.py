@@ -68,7 +68,7 @@ class Listener:
         self.heard: defaultdict[str, list[bytes]] = defaultdict(list)
         """The payloads of each topic, in the order in which they came."""
         self.subscribed = AsyncValue(0)
-        """How often it was connected and subscribed."""
+        """The number of times it was connected and subscribed."""
         self.changes = AsyncValue(0)
         self._filters = dict(filters)
         self._client_id = f"listener-{uuid.uuid4().hex[:12]}"
@@ -102,7 +102,7 @@ class Listener:
             await trio.sleep(_PAUSE)
 
     def _take(self, found: Packet) -> bytes:
-        """What is to be answered."""
+        """Take a packet in; return the answer to it."""
         if found.kind == CONNACK:
             assert found.body[1] == 0, f"the broker refused the listener: {found.body!r}"
             if not found.body[0]:

@@ -25,7 +25,7 @@ __all__ = ["Live", "open_live"]
 
 @attrs.define
 class Live:
-    """What the app sees."""
+    """The app's end of a run."""
 
     host: ConnectorHost
     events: list[HealthEvent] = attrs.field(factory=list)

@@ -32,13 +32,13 @@ class Broker(Protocol):
 
 @attrs.frozen
 class Traits:
-    """What a broker does where MQTT 3.1.1 leaves a choice, or where it does not follow it."""
+    """The choices of a broker where MQTT 3.1.1 leaves one, and where it does not follow it."""
 
     name: str
     highest_qos: int
     """A PUBLISH above it ends the connection; a subscription above it is granted this."""
     copies_for_overlapping_filters: Mapping[int, int]
-    """How often a message comes that two filters of one client match, by protocol level (section 3.3.5)."""
+    """The number of times a message comes that two filters of one client match, by protocol level (section 3.3.5)."""
     protocols: frozenset[int] = frozenset({4})
     """Protocol levels (section 3.1.2.2): 4 is MQTT 3.1.1, 5 is MQTT 5."""
     forbidden_in_topics: str = ""
@@ -46,7 +46,7 @@ class Traits:
     forbidden_in_client_ids: str = ""
     """The same of a client id, for which it refuses the login."""
     redelivers_after: bool = False
-    """Whether what was not acknowledged comes again after a time, also without a new connection, and not at once with
+    """True if what was not acknowledged comes again after a time, also without a new connection, and not at once with
     a new one (section 4.4 says the opposite)."""
 
     def __str__(self) -> str:

@@ -1,4 +1,4 @@
-"""Which sessions the suites against brokers run with: the one place that names them."""
+"""The sessions that the suites against brokers run with: the one place that names them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Kind:
     fields: dict[str, Any]
     """Of `MqttOptions`."""
     downgrades: bool = False
-    """Whether it answers `Unsupported protocol version` by another try with MQTT 3.1 (paho does, unasked)."""
+    """True if it answers `Unsupported protocol version` by another try with MQTT 3.1 (paho does, unasked)."""
 
     lasting_qos: int = 2
     """The highest QoS that it can do in a persistent session."""

@@ -22,7 +22,7 @@ Way: TypeAlias = Literal["up", "down"]
 EVERYTHING = frozenset(range(16))
 ACKNOWLEDGEMENTS = frozenset({PUBACK, PUBREC, PUBREL, PUBCOMP})
 LAST_WORDS = frozenset({PUBACK, PUBCOMP})
-"""What ends an exchange: whoever does not get it can't know that the other side is done."""
+"""The packets that end an exchange: one who does not get it can't know that the other side is done."""
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER of 0 s: closing sends RST instead of FIN (socket(7))
 
 
@@ -34,13 +34,13 @@ class Tap:
     """Packets that the gateway has sent, by kind, whether they passed or not."""
     down: Counter[int] = attrs.field(factory=Counter)
     packets: AsyncValue[int] = attrs.field(factory=lambda: AsyncValue(0))
-    """How many of any kind and both ways."""
+    """The number of packets of any kind and both ways."""
     on_up: Callable[[int], None] = lambda kind: None
     """Called with the kind of each."""
     swallows: frozenset[int] = frozenset()
     """The kinds that are lost on their way, in either direction, from now on."""
     refuses: bool = False
-    """Whether new connections are reset at once."""
+    """True if new connections are reset at once."""
     _connections: set[trio.CancelScope] = attrs.field(factory=set)
 
     @property

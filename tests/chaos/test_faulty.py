@@ -18,7 +18,7 @@ from tests.command import Command, open_run
 from tests.mosquitto import Mosquitto
 from tests.patience import PATIENCE
 
-# What the log says of each that ends the gateway.
+# The words of the log about each that ends the gateway.
 SAID = {
     "crash-at-start": ["gateway: ended (exit code 1)"],
     "crash-at-connect": ["-> Down", "ChaosError: a crash on purpose"],

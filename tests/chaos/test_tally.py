@@ -1,4 +1,4 @@
-"""What the subscriber takes for a gap, and what for a repeat."""
+"""The subscriber's count: what is a gap to it, and what a repeat."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ class Otp:
     intensity: int
     period: float
     restarts: list[float] = attrs.field(factory=list)
-    """When, the newest first."""
+    """Their times, the newest first."""
 
     def ended(self, *, failed: bool, now: float) -> Verdict:
         match self.restart:

@@ -33,7 +33,7 @@ def fail_after(
 
 
 def granted(policy: RestartPolicy, runs: Iterable[float | None], chance: Callable[[], float]) -> list[float] | None:
-    """When the restarts of one that runs for these times were granted; `None` if it is given up or escalates."""
+    """Return the times of the restarts of one that runs for these times; `None` if it is given up or escalates."""
     state, now, times = State(), 0.0, list[float]()
     for run in runs:
         state, now, action = fail_after(policy, state, run, now, chance)

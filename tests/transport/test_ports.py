@@ -126,7 +126,7 @@ _LINES, _START = inspect.getsourcelines(EnvelopePublisher._send)
 
 @contextlib.contextmanager
 def killed_before(line: int) -> Iterator[None]:
-    """What sends in the block is cut off right before that line of `_send`, if it comes there."""
+    """Cut off a send in the block right before that line of `_send`, if it comes there."""
 
     def watch(frame: FrameType, event: str, arg: object) -> Any:
         if event == "line" and frame.f_lineno == line:

@@ -1,4 +1,4 @@
-"""What a command's outcome looks like from outside: its exit code, and what is on its two outputs."""
+"""A command's outcome as it is seen from outside: its exit code, and what is on its two outputs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ sys.exit(call(command))
 
 
 def run(code: str, output: str = "") -> subprocess.CompletedProcess[str]:
-    """Where its output goes may be said as in a shell."""
+    """Run it; `output` says where its output goes, as in a shell."""
     program = [sys.executable, "-c", PROGRAM.format(code=code)]
     return subprocess.run(
         ["bash", "-c", f'"$@" {output}; exit ${{PIPESTATUS[0]}}', "bash", *program],

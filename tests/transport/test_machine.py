@@ -1,4 +1,4 @@
-"""Whether a name that is made of the machine stays."""
+"""A name that is made of the machine stays, or is known not to."""
 
 from __future__ import annotations
 

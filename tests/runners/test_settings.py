@@ -1,4 +1,4 @@
-"""What connectors let an operator decide at the command line, for a protocol that nobody knows."""
+"""The settings that connectors offer at the command line, for a protocol that nobody knows."""
 
 from __future__ import annotations
 

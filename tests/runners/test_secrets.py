@@ -105,7 +105,7 @@ def test_a_file_that_is_too_large_is_refused_before_it_fills_the_memory(tmp_path
 
 @attrs.define
 class Exec:
-    """What would have been executed instead of this program."""
+    """The program that would have been executed instead of this one."""
 
     program: str = ""
     arguments: list[str] = attrs.field(factory=list)
@@ -222,7 +222,7 @@ def test_no_command_that_logs_in_goes_without_it() -> None:
 
 
 def takes_settings(command: str) -> bool:
-    """Whether connectors' settings, such as `--broker-password-file`, are options of it."""
+    """Return true if connectors' settings, such as `--broker-password-file`, are options of it."""
     try:
         parse([command, "app:d", *(["--mode", "split"] if command == "run" else []), "--broker-password-file", "f"])
     except ConfigError:
