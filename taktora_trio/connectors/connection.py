@@ -37,7 +37,10 @@ class _Content(msgspec.Struct, frozen=True, gc=False):
 
 
 class Incoming(_Content, frozen=True, gc=False, kw_only=True):
-    """A message from the other side. A protocol may derive its own from it, with what it needs to acknowledge it."""
+    """A message from the other side: its topic, and its payload as it came, which the app's half decodes.
+
+    A protocol may derive its own class from it, with fields that it needs to acknowledge the message.
+    """
 
     reliable: bool = False
     """True if the other side keeps the message until `Connection.acknowledge`. It is then never discarded for want of
@@ -47,7 +50,7 @@ class Incoming(_Content, frozen=True, gc=False, kw_only=True):
     retained: bool = False
     """True if the other side had kept the message for whoever subscribes, so that it may be old."""
     skipped: int = 0
-    """Bytes of a payload that is larger than any channel takes and was therefore not kept; `payload` is then empty."""
+    """The size of a payload that was not kept, since it is larger than any channel takes; `payload` is then empty."""
 
 
 OnMessage: TypeAlias = Callable[[Incoming], None]
@@ -102,8 +105,9 @@ class Connection(ABC):
     def publish(self, channel: str, envelope: Envelope, on_done: OnDone, *, again: bool = False) -> None:
         """Send a message of this channel behind those of the channel before it, without waiting.
 
-        The message is known by its channel and its `envelope.header.sequence_number`, which grows by at least 1 from
-        message to message of a channel. Its `message_expiry` is what is left of its life.
+        Publish `envelope.payload` as it is, on `envelope.topic`, which is the routing's address where the app names no
+        topic. The message is known by its channel and its `envelope.header.sequence_number`, which grows by at least 1
+        from message to message of a channel. The `message_expiry` of its metadata is the rest of its life in seconds.
 
         Call `on_done(sequence_number, refusal)` once, when nothing more is to be done for the message: it was written
         (where it is not acknowledged), or acknowledged, or refused. It may be called from within `publish`, and in

@@ -18,7 +18,6 @@ import re
 import signal
 import subprocess
 import sys
-import threading
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterable
 from pathlib import Path
@@ -44,6 +43,7 @@ from taktora_trio import (
     Routing,
     Up,
 )
+from taktora_trio.testing.census import cancelled_after, census, more
 from taktora_trio.testing.driver import TIMEOUT, Driver
 from taktora_trio.testing.network import Network
 from taktora_trio.testing.program import open_program
@@ -357,11 +357,11 @@ class ConnectorConformance:
         out = rig.outbound("out")
         driver = _driver(rig, out)
         await _connect(driver)  # what is made once is made
-        before = _census()
+        before = census()
         steps = connected = 0
         while connected < 20:
             steps += 1
-            with trio.CancelScope() as scope, _cancelled_after(scope, steps):
+            with trio.CancelScope() as scope, cancelled_after(scope, steps):
                 async with driver.connected() as connection:
                     connected += 1
                     driver.publish(connection, "out", driver.envelopes("out", b"message"))
@@ -369,9 +369,9 @@ class ConnectorConformance:
                         await trio.lowlevel.checkpoint()
             assert scope.cancelled_caught
         with trio.move_on_after(TIMEOUT):
-            while _more(before, _census()):  # noqa: ASYNC110 - nobody tells
+            while more(before, census()):  # noqa: ASYNC110 - nobody tells
                 await trio.sleep(0.001)
-        assert not _more(before, _census())
+        assert not more(before, census())
 
     # The declaration
 
@@ -668,42 +668,3 @@ def _events(receive_nowait: Callable[[], HealthEvent]) -> list[HealthEvent]:
         while True:
             events.append(receive_nowait())
     return events
-
-
-def _census() -> tuple[int, int, int]:
-    """Count tasks, threads and descriptors. A thread that trio keeps for its next use does not count."""
-    tasks, waiting = 0, [trio.lowlevel.current_root_task()]
-    while waiting:
-        task = waiting.pop()
-        if task is not None:
-            tasks += 1
-            waiting += [child for nursery in task.child_nurseries for child in nursery.child_tasks]
-    threads = sum(not thread.name.startswith("Trio") for thread in threading.enumerate())
-    return tasks, threads, len(os.listdir("/proc/self/fd"))
-
-
-def _more(before: tuple[int, int, int], after: tuple[int, int, int]) -> list[str]:
-    """Name what has become more."""
-    names = ("tasks", "threads", "descriptors")
-    return [f"{now - then} {name}" for name, then, now in zip(names, before, after, strict=True) if now > then]
-
-
-class _Countdown(trio.abc.Instrument):
-    def __init__(self, scope: trio.CancelScope, steps: int) -> None:
-        self._scope, self._left = scope, steps
-
-    def after_task_step(self, task: trio.lowlevel.Task) -> None:
-        self._left -= 1
-        if self._left == 0:
-            self._scope.cancel()
-
-
-@contextlib.contextmanager
-def _cancelled_after(scope: trio.CancelScope, steps: int) -> Any:
-    """Cancel it after so many steps of whatever task."""
-    instrument = _Countdown(scope, steps)
-    trio.lowlevel.add_instrument(instrument)
-    try:
-        yield
-    finally:
-        trio.lowlevel.remove_instrument(instrument)
