@@ -30,7 +30,10 @@ class GatewayChannels:
     """The gateway's ends of a connector's channels, by name, and the rest that a client may use."""
 
     outbound: Mapping[str, PayloadSource]
+    """The outboxes take messages from these. A client may use `begun_before` and `begin` alone, to complete exchanges
+    that an earlier gateway has left half done."""
     inbound: Mapping[str, PayloadSink]
+    """The inbox sends messages by these; a client calls `on_message`."""
     executor: Executor
     """Runs the gateway's pumps as items, so that the deployment's observers see them. A client may add items of its
     own; when one fails, the gateway does."""

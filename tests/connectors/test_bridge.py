@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
+from collections.abc import AsyncIterator
 from typing import Any
 
 import attrs
@@ -14,7 +16,14 @@ from trio.testing import MockClock
 from taktora_trio import Backoff, ConfigError, RawCodec
 from taktora_trio.channels import Envelope
 from taktora_trio.connectors import reconnect
-from taktora_trio.connectors.connection import ConnectFailed, ConnectionLost, ConnectRefused, Incoming, OnDone
+from taktora_trio.connectors.connection import (
+    ConnectFailed,
+    Connection,
+    ConnectionLost,
+    ConnectRefused,
+    Incoming,
+    OnDone,
+)
 from taktora_trio.executor import Context
 from tests.connectors.rig import (
     FakeClient,
@@ -208,6 +217,37 @@ async def test_a_message_that_comes_while_the_connection_starts_is_acknowledged_
         assert running.health == [("Up", 0), ("Connecting", 0), ("Up", 2)], "up when it has started"
         assert (first.acknowledged, second.acknowledged) == ([], [message])
         assert running.sinks["in"].take() == [b"x"]
+
+
+async def test_a_start_that_is_refused_is_down_as_a_login_is(autojump_clock: MockClock) -> None:
+    class Refused(FakeConnection):
+        async def start(self) -> None:
+            raise ConnectRefused("not for you")
+
+    async with open_bridge(FakeClient(Refused()), outbound()) as running:
+        await trio.sleep(1)
+        [(state, _)] = running.health
+        assert state.startswith("Down (not for you; next attempt")
+
+
+async def test_an_error_of_a_task_beside_the_connection_ends_it(autojump_clock: MockClock) -> None:
+    class Polling(FakeClient):
+        @contextlib.asynccontextmanager
+        async def connect(self) -> AsyncIterator[Connection]:
+            async with super().connect() as connection, trio.open_nursery() as nursery:
+                nursery.start_soon(self.poll)
+                yield connection
+                nursery.cancel_scope.cancel()
+
+        async def poll(self) -> None:
+            await trio.sleep(10)
+            raise ConnectionLost("no answer to a poll")
+
+    client = Polling(FakeConnection())
+    async with open_bridge(client, outbound()) as running:
+        await trio.sleep(15)
+        assert running.health == [("Up", 0), ("Connecting", 10), ("Up", 11)]
+        assert [str(failure) for failure in client.failures] == ["no answer to a poll"]
 
 
 async def test_a_client_hears_of_each_failure_and_of_a_revival(autojump_clock: MockClock) -> None:
