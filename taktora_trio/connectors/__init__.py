@@ -12,7 +12,7 @@ expiry       what is left of a message's life: pure
 plan         the services in shared memory of a connector's channels
 base         Connector: what an app declares
 connection   Client, Connection: what a protocol implements
-settings     what a protocol adds for whoever runs it: options of the command line, a preflight, and so on
+settings     hooks of a protocol that a run calls: options of the command line, a preflight, and so on
 options      ConnectorOptions: what the options of every protocol have
 
 Each imports only from those below it, and generic code imports no protocol.

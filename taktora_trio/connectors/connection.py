@@ -48,7 +48,7 @@ class Incoming(_Content, frozen=True, gc=False, kw_only=True):
     metadata: Metadata | None = None
     correlation_id: bytes = b""
     retained: bool = False
-    """True if the other side had kept the message for whoever subscribes, so that it may be old."""
+    """True if the other side had kept the message for new subscribers, so that it may be old."""
     skipped: int = 0
     """The size of a payload that was not kept, since it is larger than any channel takes; `payload` is then empty."""
 

@@ -55,7 +55,7 @@ class ConnectorGateway(
     async def run(self, stop: trio.Event) -> None:
         """Carry messages until `stop` is set, then drain and return.
 
-        An exception of a connector's half ends all of them: whoever supervises the gateway starts it again as a whole.
+        An exception of a connector's half ends all of them: the gateway's supervisor starts it again as a whole.
         """
         from taktora_trio.connectors.bridge import Bridge  # here, for a supervisor imports this too, and is to be small
 

@@ -486,7 +486,7 @@ class ConnectorConformance:
 
     @needs("refuses")
     async def test_a_refusal_is_down_and_tried_again_later(self, rig: ConnectorRig) -> None:
-        """A refused connector is `Down` with the time of its next attempt; whoever has mended it need not wait."""
+        """A refused connector is `Down` with the time of its next attempt; `revive` has it try at once."""
         rig.refuse()
         async with open_program(rig.connector(rig.outbound("out"))) as host:
             with trio.fail_after(TIMEOUT):

@@ -78,7 +78,7 @@ async def leaks(self: LineClient) -> AsyncIterator[LineConnection]:
 
 @contextlib.asynccontextmanager
 async def says_more_when_it_is_left(self: LineClient) -> AsyncIterator[LineConnection]:
-    """As a library with a thread of its own does, whose callbacks nobody stops."""
+    """Calls back late, as a library with threads does."""
     async with connect(self) as connection:
         yield connection
 
@@ -89,7 +89,7 @@ async def says_more_when_it_is_left(self: LineClient) -> AsyncIterator[LineConne
 
 
 def is_impatient(self: LineConnection) -> None:
-    """It takes for silent whoever it does not listen to."""
+    """Takes a peer that it does not read for a silent one."""
     self._is_paused, self._resumed = True, trio.Event()
 
     async def watch() -> None:
@@ -171,7 +171,7 @@ def test_the_example_needs_public_names_alone() -> None:
 
 @contextlib.asynccontextmanager
 async def served_plainly(self: StreamConnection) -> AsyncIterator[None]:
-    """As somebody would write it who has not thought of a stop."""
+    """Serve in a plain nursery, as an author would who has not thought of a stop."""
     async with trio.open_nursery() as nursery:
         for task in (self._read, self._write, self._watch):
             nursery.start_soon(self._run, task, trio.CancelScope())

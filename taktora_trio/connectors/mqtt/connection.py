@@ -17,10 +17,10 @@ __all__ = ["MqttConnection"]
 
 
 class MqttConnection(Connection):
-    """A session, with what the client knows of its channels.
+    """A session, with the client's knowledge of its channels.
 
-    What a broker takes at QoS 2 is shared out among the channels that have it, and never lent: so no more can be half
-    done at the broker after any crash either, whoever goes on from there.
+    The number of messages that the broker takes at QoS 2 is divided among the channels of QoS 2, and no channel uses
+    another's part. So after any crash, too, no more exchanges are half done at the broker than it takes.
     """
 
     def __init__(
