@@ -245,7 +245,7 @@ def parse(arguments: Sequence[str], shape: Shape | None = None) -> Callable[[], 
     def perform() -> int | None:
         code: int | None = command(*bound.args, **bound.kwargs, **given)
         if own[:1] and own[0] in OWN_OPTIONS and not unparsed:  # the command was asked for its help
-            from taktora_trio.runners.settings_help import settings_help
+            from taktora_trio.runners.settings_help import settings_help  # only help needs it
 
             show(settings_help(next((argument for argument in own[1:] if _TARGET.fullmatch(argument)), None)))
         return code
