@@ -121,7 +121,7 @@ class Contestant:
         return Flooded(count / (came.at - int(began.stdout)) * 1e9, spent)
 
     async def trips(self, count: int, length: int = message.LENGTH) -> list[float]:
-        """Round trips through broker, echo and broker, in us."""
+        """Return the times of round trips through broker, echo and broker, in us."""
         with trio.fail_after(_TIMEOUT):
             await self._stream.send_all(control.encode(Trips(count, length)))
             return [ns / 1e3 for ns in (await self._answer(Times)).ns]
@@ -224,8 +224,9 @@ def _gateway_of(supervisor: int) -> int:
 
 
 def _cpu_time(pid: int) -> float:
-    """User and system time of a process and all its threads, in seconds, to the ns: /proc/PID/stat ticks in 10 ms.
+    """Return the user and system time of a process and all its threads, in seconds.
 
-    That is its clock of `clock_getcpuclockid(3)`, which on Linux is a function of the process id.
+    It is exact to the ns, where /proc/PID/stat ticks in 10 ms. The process's clock (clock_getcpuclockid(3)) is a
+    function of its id on Linux.
     """
     return time.clock_gettime((~pid << 3) | 2)

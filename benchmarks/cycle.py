@@ -45,7 +45,7 @@ async def _nothing(ctx: object) -> None:
 
 
 async def _by_hand(cycles: int) -> None:
-    """The loop to write without it: receive, work, let others have their turn."""
+    """Run the loop that one writes without it: receive, work, let others have their turn."""
     reader = _Endless(cycles)
     while True:
         try:
@@ -85,7 +85,7 @@ async def _observed(cycles: int) -> None:
 
 
 async def measure_cycle(rounds: int, cycles: int = 20_000) -> list[Figure]:
-    """Rounds of all in turn, since neighbours in time share the machine's mood."""
+    """Measure all in turn, round after round, since neighbours in time share the machine's mood."""
     contenders: list[Callable[[int], Awaitable[None]]] = [_by_hand, _by_hand_with_figures, _by_executor, _observed]
     times: list[list[float]] = [[] for _ in contenders]
     for number in range(rounds + 1):

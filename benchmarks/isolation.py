@@ -229,7 +229,7 @@ def _verdict(figures: Sequence[Figures]) -> str:
 
 
 def _write_table(figures: Sequence[Figures], page: Path) -> None:
-    """Into the page, where it has a place for it."""
+    """Write the table into the page, if that has a place for it."""
     if page.exists():
         before, start, rest = page.read_text().partition(_TABLE_START)
         _, end, after = rest.partition(_TABLE_END)

@@ -114,7 +114,7 @@ class Control:
 
 
 async def misbehave(order: Order, kill: Callable[[], None]) -> None:
-    """Next to the MQTT code, in the loop that this runs in."""
+    """Bring the fault about beside the MQTT code, in the loop that this runs in."""
     match order.fault:
         case "killed":
             await trio.sleep(_LIFE)

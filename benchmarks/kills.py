@@ -97,7 +97,7 @@ class _Run:
 
 
 async def kill_again_and_again(port: int, kills: int, *, warm: bool, seed: int = 1) -> Outcome:
-    """Against the broker at that port of 127.0.0.1. Bounded: each wait for Up fails after 20 s."""
+    """Kill gateways of a run at the broker on that port of 127.0.0.1. Each wait for Up fails after 20 s."""
     chance = random.Random(seed)
     domain = Domain(f"kills-{port}")
     command = [

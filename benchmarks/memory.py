@@ -83,7 +83,7 @@ async def _wait_until_up(supervisor: trio.Process) -> None:
 
 
 def _resident(pid: int) -> float:
-    """VmRSS in MB; see proc_pid_status(5)."""
+    """Return VmRSS in MB (proc_pid_status(5))."""
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
         if line.startswith("VmRSS:"):
             return int(line.split()[1]) * 1024 / 1e6

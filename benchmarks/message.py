@@ -14,12 +14,12 @@ _LAST, _NOT_LAST = b"!", b"."
 
 
 def pack(number: int, *, answer: bool = False) -> bytes:
-    """Message `number`, from 1 up; `answer` asks the receiver to send it back."""
+    """Return message `number`, from 1 up; `answer` asks the receiver to send it back."""
     return _MARK.pack(number, answer) + _REST
 
 
 def text(number: int, *, last: bool = False, length: int = LENGTH) -> bytes:
-    """Message `number` as printable characters, for `mosquitto_pub -l` takes lines; `last` asks for it to be told."""
+    """Return message `number` in printable characters (for `mosquitto_pub -l`); `last` asks to be told of it."""
     return (b"%020d" % number + (_LAST if last else _NOT_LAST)).ljust(length, b"-")
 
 
@@ -40,7 +40,7 @@ class Tally:
         self.count = 0
 
     def take(self, message: bytes) -> bool:
-        """Return whether the sender asks for an answer. Raises `RuntimeError` for any other message than the next."""
+        """Return true if the sender asks for an answer. Raises `RuntimeError` for any other message than the next."""
         number, answer = _MARK.unpack_from(message)
         self.count += 1
         if number != self.count or len(message) != LENGTH:

@@ -56,7 +56,7 @@ class _Way(ABC):
         """Send numbered messages; wait for the answer to the last, which comes if each had its turn."""
 
     async def time_trips(self, count: int) -> float:
-        """Median of `count` round trips, in seconds."""
+        """Return the median of `count` round trips, in seconds."""
         seconds = []
         for _ in range(count):
             payload = self._next(1)
@@ -67,7 +67,7 @@ class _Way(ABC):
         return statistics.median(seconds)
 
     async def time_stream(self, count: int) -> float:
-        """Messages a second."""
+        """Return the messages a second."""
         first, last = self._number + 1, self._number + count
         final = self._next(count)
         start = time.perf_counter()
@@ -125,7 +125,7 @@ class _Rounds:
 
 
 async def measure_one_hop(rounds: int) -> list[Figure]:
-    """Round trips and streams of both ways in turn, `rounds` times."""
+    """Measure round trips and streams of both ways in turn, `rounds` times."""
     domain = Domain(f"benchmark-hop-{os.getpid()}")
     with domain.hold("owner"), trio.fail_after(_TIMEOUT):
         done = await _alternate(domain, rounds)

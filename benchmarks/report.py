@@ -63,7 +63,7 @@ def table(figures: Sequence[Figure]) -> str:
 
 
 def grid(rows: Sequence[Sequence[str]]) -> str:
-    """Rows under a headline, in columns; those of numbers are set to the right."""
+    """Lay out rows under a headline, in columns; those of numbers are set to the right."""
     columns = list(zip(*rows, strict=True))
     widths = [max(map(len, column)) for column in columns]
     amounts = [all(map(_NUMBER.fullmatch, column[1:])) for column in columns]

@@ -235,7 +235,7 @@ def _matching(count: int) -> tuple[float, float, float | None]:
 
 
 def _time(work: Callable[[], object], repeats: int) -> float:
-    """The median, in seconds."""
+    """Return the median of the times that it takes, in seconds."""
     seconds = []
     for _ in range(repeats):
         start = time.perf_counter()

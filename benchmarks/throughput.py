@@ -76,7 +76,7 @@ class Results:
         return statistics.median(self.rates(qos))
 
     def cpu(self, qos: QoS) -> dict[str, float]:
-        """Medians by process, in us for each message."""
+        """Return the medians by process, in us for each message."""
         floods = self.floods[qos]
         return {name: statistics.median(flood.cpu[name] for flood in floods) for name in floods[0].cpu}
 
@@ -106,7 +106,7 @@ def entries() -> tuple[list[Entry], list[str]]:
 
 
 async def measure_throughput(effort: Effort, taking_part: Sequence[Entry]) -> dict[str, Results]:
-    """Rounds of all in turn, after one to warm up. By name."""
+    """Measure all in turn, round after round, after one to warm up. Return the results by name."""
     results = {entry.name: Results(entry) for entry in taking_part}
     async with open_contest() as contest, AsyncExitStack() as stack:
         contestants = {entry.name: await stack.enter_async_context(contest.open(entry)) for entry in taking_part}

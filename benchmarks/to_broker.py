@@ -1,6 +1,6 @@
 """From app to broker at QoS 1, through the whole split path, against sequential publishing by aiomqtt.
 
-Ours: the app of `flood.py` in its plugin process, shared memory, the gateway process with its aiomqtt session,
+Ours: the app of `flood.py` in its plugin process, shared memory, the gateway process with its session,
 mosquitto. The peer: `sequential.py`. Both publish 100 bytes at QoS 1 to one broker, in turn, when an order for some
 thousand messages comes. The clock is neither's own: a subscriber in this process, which is paho's and none of the
 library's, counts what the broker hands out, number by number, and times it from the first to the last.
@@ -31,7 +31,7 @@ _ROUND_TIMEOUT, _LIMIT = 60.0, 600
 
 
 async def measure_to_broker(rounds: int) -> list[Figure]:
-    """Rounds of both in turn, after one to warm up."""
+    """Measure both in turn, round after round, after one to warm up."""
     domain = f"benchmark-flood-{os.getpid()}"
     async with open_mosquitto() as port, _open_subscriber(port) as subscriber:
         ours = subscriber.follow(flood.ORDERS.routing.address, flood.MESSAGES.routing.address)
@@ -93,7 +93,7 @@ class _Publisher:
             raise self._failure
 
     def take(self, payload: bytes) -> None:
-        """In paho's thread: a message of this publisher has come."""
+        """Take a message of this publisher in. Runs in paho's thread."""
         try:
             self._tally.take(payload)
         except RuntimeError as exc:

@@ -22,7 +22,7 @@ APPS = "tests.revivable_apps"
 
 
 async def refused(*arguments: str) -> str:
-    """The one line that the command printed when it refused."""
+    """Return the one line that the command printed when it refused."""
     code, output, errors = await run_command(*arguments)
     assert code == 2, errors
     assert output == ""

@@ -148,7 +148,7 @@ def public_names() -> dict[str, Any]:
 
 
 def names_in(span: str) -> list[str]:
-    """The names that begin with the package's, a public class's or a variable's that we know."""
+    """Return the names that begin with the package's, a public class's or a variable's that we know."""
     return [
         name
         for name in re.findall(r"(?<![\w./@-])[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+(?![\w/])", span)
@@ -222,7 +222,7 @@ def wrong_command(line: str) -> Iterator[str]:
 
 @functools.cache
 def commands() -> dict[str, set[str]]:
-    """The options of each command, but for `chaos`, whose module takes long to import."""
+    """Return the options of each command, but for `chaos`, whose module takes long to import."""
     found: dict[str, set[str]] = {"chaos": set()}
     for name in ("run", "plugin", "gateway", "plan", "explain-policy", "revive", "forget", "health"):
         arguments = cli.app[name].assemble_argument_collection()

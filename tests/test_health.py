@@ -254,7 +254,7 @@ async def test_a_subscription_knows_the_states_it_starts_from() -> None:
 
 
 def table_in(text: str) -> set[tuple[str, str]]:
-    """The pairs of the table under "Transitions"; a cell may name several states."""
+    """Return the pairs of the table under "Transitions"; a cell may name several states."""
     section = text.partition("## Transitions")[2].partition("\n## ")[0]
     rows = [line.split("|") for line in section.splitlines() if line.startswith("| `")]
     return {pair for row in rows for pair in product(*(re.findall(r"`(\w+)`", cell) for cell in row[1:3]))}

@@ -50,7 +50,7 @@ def in_the_docs() -> list[str]:
 
 
 def listed(text: str, heading: str) -> list[str]:
-    """The lines of the first block behind the heading: names with `|` between them, two spaces, and a description."""
+    """Return the lines of the first block behind the heading: names with `|` between, two spaces, and a description."""
     block = re.search(r"^(    .*\n)+|^```text\n(.*\n)+?```", text[text.index(heading) :], re.MULTILINE)
     assert block is not None
     lines = [line.strip() for line in block.group().splitlines() if not line.startswith("```")]
@@ -109,7 +109,7 @@ def modules() -> Mapping[str, Path]:
 
 @cache
 def imports() -> Mapping[str, frozenset[str]]:
-    """By module, which of the package's modules it imports: at its top, in functions, and for type checkers alone."""
+    """Return the package's modules that each imports: at its top, in functions, and for type checkers alone."""
     return {name: frozenset(imported_by(path)) - {name} for name, path in modules().items()}
 
 

@@ -142,12 +142,12 @@ def _block() -> None:
 
 
 def _exit_early() -> None:
-    """Nothing happened, and yet the gateway ends."""
+    """End the gateway, though nothing happened."""
     signal.raise_signal(signal.SIGTERM)
 
 
 def _give_nothing() -> None:
-    """The channel gives no message any more: see `_make_faulty`."""
+    """Do nothing: from then on the channel gives no message (`_make_faulty`)."""
 
 
 def _ignore_sigterm() -> None:

@@ -12,7 +12,7 @@ import attrs
 import trio
 from trio_util import AsyncValue
 
-__all__ = ["Mode", "Proxy", "open_proxy"]
+__all__ = ["Mode", "Proxy", "open_proxy", "reset_on_close"]
 
 _CHUNK = 65_536
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER of 0 s: closing sends RST instead of FIN (socket(7))
@@ -77,12 +77,12 @@ class Proxy:
         """Carry one connection to its end."""
         connection = _Connection(client)
         if self._mode.value is Mode.REFUSE:
-            _reset_on_close(client)
+            reset_on_close(client)
             return
         try:
             server = await trio.open_tcp_stream("127.0.0.1", self._server_port)
         except OSError:
-            _reset_on_close(client)
+            reset_on_close(client)
             return
         self.accepted += 1
         self._connections.add(connection)
@@ -91,8 +91,8 @@ class Proxy:
                 with connection.scope:
                     await self._carry(connection, server)
                 if connection.scope.cancelled_caught:
-                    _reset_on_close(client)
-                    _reset_on_close(server)
+                    reset_on_close(client)
+                    reset_on_close(server)
         finally:
             self._connections.discard(connection)
 
@@ -120,7 +120,8 @@ class Proxy:
             data = data[self._piece :]
 
 
-def _reset_on_close(stream: trio.SocketStream) -> None:
+def reset_on_close(stream: trio.SocketStream) -> None:
+    """Have the connection end by a reset when it is closed."""
     with contextlib.suppress(OSError):  # it is closed already
         stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
 

@@ -81,7 +81,7 @@ class Context(Generic[T]):
             self.runtime.observers.event(self.item, name, fields)
 
     def skip_rest(self) -> None:
-        """In a chain: what comes behind this step is left out of this cycle. Elsewhere there is no rest."""
+        """Leave the steps behind this one out of this cycle of a chain. Elsewhere it does nothing."""
         self._rest_skipped = True
 
     @property

@@ -36,7 +36,7 @@ class Executor:
     """
 
     def __init__(self, *, observers: Iterable[Observer] = (), window: int = 1024, stop_grace: float = 1.0) -> None:
-        """The figures of an item are about its last `window` cycles, at 24 bytes each.
+        """Keep figures about the last `window` cycles of each item, at 24 bytes each.
 
         A cycle that runs may go on for `stop_grace` seconds after `stop`.
         """

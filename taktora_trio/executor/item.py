@@ -77,7 +77,7 @@ class ItemRunner:
                     self.runtime.observers.stopped(self.name)
 
     def stop(self, grace: float) -> None:
-        """No cycle begins any more; one that runs may end within `grace` seconds."""
+        """Begin no cycle any more; one that runs may end within `grace` seconds."""
         if self.is_busy:
             self.scope.deadline = min(self.scope.deadline, trio.current_time() + grace)
         else:
@@ -153,7 +153,7 @@ class ItemRunner:
         self.runtime.board.report(self.name, Degraded(f"its last cycle failed: {summary(error)}"), error)
 
     def _out_of_service(self, failure: Failure, exit_: Exit) -> None:
-        """The supervisor has decided, and logged it."""
+        """Report the supervisor's decision, which it has logged."""
         self.runtime.board.report(self.name, Down(str(failure), failure=failure), exit_.exception)
         then = f"given up: {failure.gave_up}" if failure.delay is None else f"starts again in {failure.delay:.2f} s"
         if exit_.exception is not None:

@@ -64,11 +64,11 @@ class Sources:
                 await waiting
 
     def pass_over(self, now: float) -> int:
-        """The cycle that was taken is over."""
+        """Miss what was due during the cycle that was taken, and return how much."""
         return self._taken.pass_over(now)
 
     def pass_over_all(self, now: float) -> int:
-        """The item was out of service until now."""
+        """Miss what was due while the item was out of service, and return how much."""
         return sum(source.pass_over(now) for source in self._sources)
 
     def close(self) -> None:

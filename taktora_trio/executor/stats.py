@@ -72,7 +72,7 @@ class Statistics:
         self.count = self.failures = self.overruns = self.skipped = 0
 
     def record(self, duration: float, lateness: float) -> None:
-        """One more cycle. `lateness` is NaN where it had no time at which it was due."""
+        """Add a cycle. `lateness` is NaN where it had no time at which it was due."""
         place = self.count % self._size
         self._durations[place] = duration
         self._latenesses[place] = lateness

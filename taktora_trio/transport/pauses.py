@@ -13,7 +13,7 @@ PAUSES = Backoff(initial=0.001, maximum=0.01, jitter=0)
 
 
 async def sleep(seconds: float) -> None:
-    """Like `trio.sleep`, in a task of its own.
+    """Sleep as `trio.sleep` does, in a task of its own.
 
     `trio.sleep` ends by an exception, whose traceback keeps every frame that waits alive until garbage is collected
     (since Python 3.12, by `f_back`). With our frames it would keep a node alive, whose files would stay.

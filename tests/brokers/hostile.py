@@ -78,7 +78,7 @@ class Peer:
             raise Gone from None
 
     async def read(self, kind: int) -> Packet:
-        """The next packet of this kind; others before it are passed over."""
+        """Return the next packet of this kind; others before it are passed over."""
         while True:
             while self._packets:
                 found = self._packets.pop(0)
@@ -239,7 +239,7 @@ async def _no_pingresp(peer: Peer) -> None:
 
 
 async def _linger(peer: Peer) -> None:
-    """A client that thinks nothing of it stays; one that minds has gone before."""
+    """Stay for a while: a client that minds goes meanwhile, one that thinks nothing of it stays."""
     with trio.move_on_after(0.1):
         await peer.until_gone()
 
@@ -359,7 +359,7 @@ async def relay(client: trio.abc.Stream, port: int) -> None:
 
 @contextlib.asynccontextmanager
 async def open_hostile_broker(scripts: Sequence[Script], real_port: int | None = None) -> AsyncIterator[HostileBroker]:
-    """On a free port of loopback, while the block lasts."""
+    """Run one on a free port of loopback while the block lasts."""
     async with trio.open_nursery() as nursery:
         listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
         broker = HostileBroker(listeners[0].socket.getsockname()[1], scripts, real_port)

@@ -37,7 +37,7 @@ class Live:
             await self.host.wait_for_health(Up)
 
     async def until_transitions(self, count: int, seconds: float = 20) -> list[HealthEvent]:
-        """The first `count` of them."""
+        """Wait for `count` of them, and return these."""
         with trio.fail_after(seconds):
             await self._count.wait_value(lambda seen: seen >= count)
         return self.events[:count]

@@ -26,13 +26,13 @@ needs_nats = pytest.mark.skipif(_FOUND is None, reason=_PACKAGE)
 
 
 def find_nats() -> str:
-    """The path of the server. A test that needs it is marked by `needs_nats`, and skipped where there is none."""
+    """Return the path of the server. A test that needs it is marked by `needs_nats`, and skipped where none is."""
     assert _FOUND is not None, _PACKAGE
     return _FOUND
 
 
 def nats_version() -> tuple[int, ...]:
-    """Of the server; empty where there is none."""
+    """Return the server's version; empty where there is none."""
     if _FOUND is None:
         return ()
     said = subprocess.run([_FOUND, "--version"], capture_output=True, text=True, timeout=10, check=True).stdout
@@ -79,7 +79,7 @@ class Nats(Server):
 
 @contextlib.asynccontextmanager
 async def open_nats(folder: Path, lines: Sequence[str] = (), *, mqtt_lines: Sequence[str] = ()) -> AsyncIterator[Nats]:
-    """One MQTT listener on loopback; what it keeps is below `folder`."""
+    """Run a server with one MQTT listener on loopback; its files are below `folder`."""
     server = Nats(free_port(), folder, lines, mqtt_lines)
     try:
         await server.start()

@@ -72,7 +72,7 @@ def text(value: str) -> bytes:
 
 
 def length_of(size: int) -> bytes:
-    """A remaining length (section 2.2.3)."""
+    """Encode a remaining length (section 2.2.3)."""
     encoded = b""
     while True:
         size, digit = divmod(size, 128)
@@ -82,7 +82,7 @@ def length_of(size: int) -> bytes:
 
 
 def packet(kind: int, body: bytes = b"", flags: int | None = None) -> bytes:
-    """A whole packet. Its flags are those that the kind must have, or else the given ones (section 2.2.2)."""
+    """Return a whole packet. Its flags are those that the kind must have, or else the given ones (section 2.2.2)."""
     if flags is None:
         flags = 2 if kind in (PUBREL, SUBSCRIBE, UNSUBSCRIBE) else 0
     return bytes([kind << 4 | flags]) + length_of(len(body)) + body
@@ -94,7 +94,7 @@ def publish(topic: str, payload: bytes, qos: int = 0, packet_id: int = 1, *, dup
 
 
 def split(data: bytes) -> tuple[list[Packet], bytes]:
-    """The packets that are complete, and what is left."""
+    """Return the packets that are complete, and the bytes that are left."""
     packets: list[Packet] = []
     start = 0
     while True:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import socket
-import struct
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from typing import Literal, TypeAlias
@@ -13,6 +11,7 @@ import attrs
 import trio
 from trio_util import AsyncValue
 
+from taktora_trio.chaos.proxy import reset_on_close
 from tests.brokers.packets import PUBACK, PUBCOMP, PUBREC, PUBREL, packet, split
 
 __all__ = ["ACKNOWLEDGEMENTS", "EVERYTHING", "LAST_WORDS", "Tap", "Way", "open_tap"]
@@ -23,11 +22,12 @@ EVERYTHING = frozenset(range(16))
 ACKNOWLEDGEMENTS = frozenset({PUBACK, PUBREC, PUBREL, PUBCOMP})
 LAST_WORDS = frozenset({PUBACK, PUBCOMP})
 """The packets that end an exchange: one who does not get it can't know that the other side is done."""
-_RESET = struct.pack("ii", 1, 0)  # SO_LINGER of 0 s: closing sends RST instead of FIN (socket(7))
 
 
 @attrs.define(eq=False)
 class Tap:
+    """Carries connections to a broker, counts their packets, and may lose some kinds. Use `open_tap`."""
+
     port: int
     broker_port: int
     up: Counter[int] = attrs.field(factory=Counter)
@@ -64,7 +64,7 @@ class Tap:
         except OSError:
             server = None
         if server is None:
-            _reset(client)
+            reset_on_close(client)
             return
         async with server:
             with trio.CancelScope() as scope:
@@ -76,8 +76,8 @@ class Tap:
                 finally:
                     self._connections.discard(scope)
             if scope.cancelled_caught:
-                _reset(client)
-                _reset(server)
+                reset_on_close(client)
+                reset_on_close(server)
 
     async def _carry(
         self, source: trio.SocketStream, sink: trio.SocketStream, way: Way, both: trio.CancelScope
@@ -96,14 +96,9 @@ class Tap:
         both.cancel()
 
 
-def _reset(stream: trio.SocketStream) -> None:
-    with contextlib.suppress(OSError):  # it is closed already
-        stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-
-
 @contextlib.asynccontextmanager
 async def open_tap(broker_port: int) -> AsyncIterator[Tap]:
-    """On a free port of loopback, while the block lasts."""
+    """Run a tap on a free port of loopback while the block lasts."""
     async with trio.open_nursery() as nursery:
         listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
         tap = Tap(listeners[0].socket.getsockname()[1], broker_port)

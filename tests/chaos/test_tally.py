@@ -72,7 +72,7 @@ def test_packets_are_found_however_the_stream_is_cut(bodies: list[bytes], cuts: 
 
 
 def _length(value: int) -> bytes:
-    """The remaining length as MQTT writes it (section 2.2.3)."""
+    """Encode the remaining length as MQTT writes it (section 2.2.3)."""
     encoded = bytearray()
     while True:
         value, digit = divmod(value, 128)

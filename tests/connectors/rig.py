@@ -241,7 +241,7 @@ class FakeConnection(Connection):
             self.unacknowledged.append(done)
 
     def finish(self, *indices: int) -> None:
-        """The other side acknowledges what was published."""
+        """Acknowledge what was published, as the other side does."""
         for done in [self.unacknowledged[index] for index in indices]:
             done()
 

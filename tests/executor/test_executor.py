@@ -39,7 +39,7 @@ class Told(Observer):
 
 
 def transitions(events: HealthEvents) -> list[HealthEvent]:
-    """All until the executor's end."""
+    """Return all until the executor's end."""
     found: list[HealthEvent] = []
     while True:
         try:

@@ -14,7 +14,7 @@ CYCLES = st.lists(st.tuples(SECONDS, st.one_of(SECONDS, st.just(math.nan))), max
 
 
 def naive(values: list[float]) -> Summary | None:
-    """The nearest rank, literally: the smallest value that at least so many percent do not exceed."""
+    """Return the nearest rank, literally: the smallest value that at least so many percent do not exceed."""
     if not values:
         return None
 

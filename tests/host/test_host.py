@@ -118,7 +118,7 @@ GOOD: dict[str, Any] = {
 
 @contextlib.contextmanager
 def _running_thread() -> Iterator[dict[str, Any]]:
-    """The id of a thread, which has a start time as a process does, and can't be waited for as one."""
+    """Return the id of a thread, which has a start time as a process does, and can't be waited for as one."""
     end = threading.Event()
     thread = threading.Thread(target=end.wait)
     thread.start()

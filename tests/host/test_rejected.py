@@ -54,7 +54,7 @@ class Rig:
             assert self.port.send(payload, b"plant/7")
 
     def send_corrupt(self) -> None:
-        """An envelope that claims more bytes than it has room for."""
+        """Send an envelope that claims more bytes than it has room for."""
         loan = self.port.loan(5, b"plant/7")
         assert self.port.send_loan(loan)  # nobody has looked at it yet
         HEADER.pack_into(loan.buffer, 0, 1, 2, 3, 101, 0, 0, 0, 0, b"")
@@ -64,7 +64,7 @@ class Rig:
 async def open_rig(
     domain: Domain, on_error: OnError = "keep", *, window: int = 64, codec: PayloadCodec | None = None
 ) -> AsyncIterator[Rig]:
-    """A reader of numbers, and the port that a gateway has at the other end. The connector is `Up`."""
+    """Open a reader of numbers, and the port that a gateway has at the other end. The connector is `Up`."""
     channel = Inbound("in", int, MqttRouting("plant/+"), max_payload=100, window=window)
     connector = MqttConnector([channel], codec=codec or JsonCodec())
     with domain.hold("owner"):

@@ -42,7 +42,7 @@ run = int(os.environ['TAKTORA_SUPERVISOR'].split()[2])
 
 
 def program(code: str, pipe: int = -1) -> list[str]:
-    """A command that runs `code`, which may use what is in the prelude; `run` is its incarnation."""
+    """Return a command that runs `code`, which may use what is in the prelude; `run` is its incarnation."""
     return [*PYTHON, f"pipe = {pipe}{_PRELUDE}{code}"]
 
 
@@ -114,7 +114,7 @@ class Children:
                 nursery.cancel_scope.cancel()
 
     def kill(self, signum: signal.Signals) -> None:
-        """A signal to the one that was started last."""
+        """Send a signal to the one that was started last."""
         os.kill(self.pids[-1], signum)
 
     async def until_all_ended(self) -> bytes:
@@ -133,7 +133,7 @@ class Children:
 
 @contextlib.asynccontextmanager
 async def open_children() -> AsyncIterator[Children]:
-    """The block fails if it leaves a process behind, be it a zombie, or a descriptor."""
+    """Yield the children. The block fails if it leaves a process behind, be it a zombie, or a descriptor."""
     before = set(os.listdir("/proc/self/fd"))
     reading, writing = os.pipe()
     async with trio.lowlevel.FdStream(reading) as stream:

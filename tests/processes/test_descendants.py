@@ -45,7 +45,7 @@ def left():
 
 
 async def run(code: str) -> list[str]:
-    """The words that it prints."""
+    """Run it; return the words that it prints."""
     with trio.fail_after(LONG):
         process = await trio.run_process([sys.executable, "-c", PRELUDE + code], capture_stdout=True, cwd=ROOT)
     return bytes(process.stdout).decode().split()

@@ -24,7 +24,7 @@ ROOT = Path(__file__).parent.parent.parent
 
 @contextlib.contextmanager
 def open_life(monkeypatch: pytest.MonkeyPatch, **environment: str) -> Iterator[LifeSigns]:
-    """As in a process with this environment."""
+    """Yield the life signs of a process with this environment."""
     for name in ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"):
         monkeypatch.delenv(name, raising=False)
     for name, value in environment.items():
@@ -204,7 +204,7 @@ async def test_a_supervisor_that_reads_nothing_is_waited_for_without_spinning(mo
 
 
 async def heard_within(notify: NotifySocket, seconds: float) -> list[str]:
-    """On a virtual clock."""
+    """Return what comes within that time, on a virtual clock."""
     await trio.sleep(seconds)
     return [" ".join(f"{name}={value}" for name, value in news.items()) for news in drained(notify)]
 

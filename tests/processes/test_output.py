@@ -28,7 +28,7 @@ KEPT = 8 * 2**20
 
 @contextlib.asynccontextmanager
 async def open_pipe() -> AsyncIterator[tuple[int, int]]:
-    """A small one; the reading end is non-blocking, the writing end is as a standard stream is."""
+    """Open a small one; the reading end is non-blocking, the writing end is as a standard stream is."""
     reading, writing = os.pipe()
     fcntl.fcntl(reading, fcntl.F_SETPIPE_SZ, 4096)
     os.set_blocking(reading, False)

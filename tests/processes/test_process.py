@@ -411,7 +411,7 @@ async def test_its_group_ends_with_it(kind: str) -> None:
 
 @contextlib.asynccontextmanager
 async def open_owner(policy: str, code: str) -> AsyncIterator[tuple[trio.Process, trio.lowlevel.FdStream]]:
-    """A supervisor in a process of its own; with the pipe to which the child writes."""
+    """Start a supervisor in a process of its own; yield it with the pipe to which the child writes."""
     reading, writing = os.pipe()
     async with trio.lowlevel.FdStream(reading) as stream:
         owner = await trio.lowlevel.open_process(

@@ -38,7 +38,7 @@ def test_descriptors_get_their_numbers_whichever_these_are(numbers: list[int]) -
 
 @contextlib.asynccontextmanager
 async def _forking_for_nobody() -> AsyncIterator[tuple[Zygote, trio.lowlevel.FdStream]]:
-    """A new zygote was asked for a fork that lasts for ever, and whoever asked has lost patience.
+    """Ask a new zygote for a fork that lasts for ever, and lose patience.
 
     The stream ends with the fork.
     """

@@ -67,7 +67,7 @@ class Rig(abc.ABC):
         on_failure: Callable[[Failure], None] = lambda failure: None,
         revivable: bool = False,
     ) -> Supervisor:
-        """A supervisor that is still to be run; it records what happens here."""
+        """Return a supervisor that is still to be run; this records what happens."""
 
         def failed(failure: Failure, exit_: Exit) -> None:
             self.failures.append(failure)
@@ -83,7 +83,7 @@ class Rig(abc.ABC):
 
     @abc.abstractmethod
     def runner(self, policy: RestartPolicy) -> Runner:
-        """Of incarnations that act out the script, and end well when they are told to stop."""
+        """Return a runner of incarnations that act out the script, and end well when they are told to stop."""
 
     @abc.abstractmethod
     def ask_to_stop(self) -> None:

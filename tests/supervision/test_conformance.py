@@ -37,7 +37,7 @@ async def run(rig: Rig, acts: Sequence[Act], policy: RestartPolicy = POLICY) -> 
 
 
 def record(rig: Rig) -> list[tuple[int, float | None, int, str]]:
-    """Of each failure: incarnation, delay, attempts left, and why it was given up."""
+    """Record of each failure: incarnation, delay, attempts left, and why it was given up."""
     return [(f.incarnation, f.delay, f.attempts_left, f.gave_up) for f in rig.failures]
 
 

@@ -108,7 +108,7 @@ class Run:
         return action
 
     def run(self, ended: Ended = FAILED, *, starting: float = 0, up: float | None = 0, waiting: float = 0) -> Action:
-        """One incarnation; `up=None` if it never gets ready."""
+        """Run one incarnation; `up=None` if it never gets ready."""
         self.now += waiting
         self.step(Started())
         self.now += starting
@@ -236,7 +236,7 @@ policies = st.builds(
 
 
 def verdict(policy: RestartPolicy, action: Action) -> Verdict:
-    """The engine's, in OTP's words."""
+    """Return the engine's, in OTP's words."""
     match action:
         case Restart():
             return "restart"

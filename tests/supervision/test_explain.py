@@ -23,7 +23,7 @@ from taktora_trio.supervision.explain import check, explain, explain_all, most_r
 def fail_after(
     policy: RestartPolicy, state: State, run: float | None, now: float, chance: Callable[[], float]
 ) -> tuple[State, float, Action | None]:
-    """One incarnation that starts in no time, and fails after that time; after `None` it was never ready."""
+    """Run one incarnation that starts in no time, and fails after that time; after `None` it was never ready."""
     state, _ = step(policy, state, Started(), now)
     if run is not None:
         state, _ = step(policy, state, Ready(), now)
@@ -45,7 +45,7 @@ def granted(policy: RestartPolicy, runs: Iterable[float | None], chance: Callabl
 
 
 def most_within(times: Sequence[float], seconds: float) -> int:
-    """The most of these times that lie within less than so many seconds."""
+    """Return the most of these times that lie within less than so many seconds."""
     return max((bisect.bisect_left(times, time + seconds) - index for index, time in enumerate(times)), default=0)
 
 

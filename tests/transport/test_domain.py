@@ -239,7 +239,7 @@ def test_all_who_leave_at_once_leave_nothing(domain: Domain) -> None:
 
 
 def tell_all(holders: list[subprocess.Popen[str]], answer: str) -> None:
-    """To go on, all at once; and wait until each has."""
+    """Tell all to go on, at once, and wait until each has."""
     for process in holders:
         assert process.stdin is not None
         process.stdin.write("\n")

@@ -30,7 +30,7 @@ METADATA = st.builds(
 
 
 def envelope(header: bytes, body: bytes, max_payload: int, topic_space: int, metadata_space: int = 0) -> memoryview:
-    """As it lies in shared memory: in a sample of full size."""
+    """Return one as it lies in shared memory: in a sample of full size."""
     return memoryview((header + body).ljust(envelope_size(max_payload, topic_space, metadata_space), b"\xee"))
 
 

@@ -46,7 +46,7 @@ FILLER = SHM / "filler"
 
 @functools.cache
 def private_mount() -> list[str] | None:
-    """The command that gives what it runs a mount namespace of its own, as root or else as a user; if one works."""
+    """Return the command that runs another in a mount namespace of its own, as root or as a user; if one works."""
     for command in (["unshare", "-m"], ["unshare", "-Urm"]):
         with contextlib.suppress(FileNotFoundError):
             mount = [*command, "mount", "-t", "tmpfs", "tmpfs", str(SHM)]
@@ -135,7 +135,7 @@ async def commands() -> AsyncIterator[tuple[str, int]]:
 
 
 async def writer() -> None:
-    """Like a plugin. It sends numbers, each in a payload of the largest size."""
+    """Send numbers, as a plugin would, each in a payload of the largest size."""
     with DOMAIN.hold("plugin"):
         async with open_node(DOMAIN, "plugin") as node, open_envelope_publisher(node, SPEC) as port:
             say("open")
@@ -156,7 +156,7 @@ async def writer() -> None:
 
 
 async def reader() -> None:
-    """Like a gateway. It answers with the sequence numbers of what it has received; the last two it keeps to itself."""
+    """Answer with the sequence numbers of what has come, but for the last two, as a gateway would."""
     with DOMAIN.hold("gateway"):
         async with open_node(DOMAIN, "gateway") as node, open_envelope_subscriber(node, SPEC) as port:
             say("open")
@@ -184,7 +184,7 @@ async def reader() -> None:
 
 @contextlib.asynccontextmanager
 async def owner() -> AsyncIterator[Any]:
-    """Like a supervisor."""
+    """Hold the services, as a supervisor would."""
     with DOMAIN.hold("owner"):
         async with open_node(DOMAIN, "owner") as node, open_services(node, specs_of([CONNECTOR])):
             yield node

@@ -10,7 +10,7 @@ from taktora_trio.transport.segments import SharedMemoryFull, free_bytes
 
 
 def pretend(monkeypatch: pytest.MonkeyPatch, blocks: int, files: int) -> None:
-    """As statvfs(3) tells it: 4096 bytes a block, 1000 of each in all."""
+    """Have statvfs(3) tell this: 4096 bytes a block, 1000 of each in all."""
     there = os.statvfs_result((4096, 4096, 1000, blocks, blocks, 1000, files, files, 0, 255))
     monkeypatch.setattr("taktora_trio.transport.segments.os.statvfs", lambda path: there)
 
