@@ -64,10 +64,6 @@ class Setting(msgspec.Struct, frozen=True, kw_only=True):
     def topic(self, qos: int, channel: int = 0) -> str:
         return f"{counter.ROOT}{self.name}/{qos}/{channel}"
 
-    def inflow_topic(self, number: int) -> str:
-        """Return a topic that filter `number` matches, and no other does."""
-        return f"{source.ROOT}{self.name}/{number}/unit/value"
-
     def inflow_filter(self, number: int) -> str:
         return f"{source.ROOT}{self.name}/{number}/+/value"
 

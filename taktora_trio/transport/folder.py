@@ -84,7 +84,7 @@ def open_folder() -> Iterator[int]:
     except OSError as exc:
         raise _explain(path, exc) from exc
     try:
-        check_ours(fd, path)
+        _check_ours(fd, path)
         try:
             yield fd
         except OSError as exc:
@@ -93,7 +93,7 @@ def open_folder() -> Iterator[int]:
         os.close(fd)
 
 
-def check_ours(fd: int, path: Path) -> None:
+def _check_ours(fd: int, path: Path) -> None:
     """Take all rights of others away. Raises `ConfigError` if it is not ours, or if others could write there."""
     there = os.fstat(fd)
     if there.st_uid != os.geteuid():

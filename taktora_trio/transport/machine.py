@@ -1,4 +1,4 @@
-"""The identity of this machine, and what of it may change at the next start."""
+"""The identity of this machine, and the part of it that may be another at the next start."""
 
 from __future__ import annotations
 

@@ -82,13 +82,6 @@ class Listener:
             last = self.heard[topic][-3:]
             raise AssertionError(f"{payload!r} did not come on {topic} within {seconds} s; last came {last}")
 
-    async def until_count(self, topic: str, count: int, seconds: float = 30) -> None:
-        """Wait until so many have come on the topic."""
-        with trio.move_on_after(seconds) as scope:
-            await self.changes.wait_value(lambda _: len(self.heard[topic]) >= count)
-        if scope.cancelled_caught:
-            raise AssertionError(f"{len(self.heard[topic])} instead of {count} on {topic} within {seconds} s")
-
     async def serve(self, port: int) -> None:
         """Listen, connecting again and again. Runs until cancelled."""
         while True:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import attrs
@@ -78,9 +78,6 @@ class Brokers:
     @property
     def connects(self) -> list[int]:
         return [len(broker.connects) for broker in self.at]
-
-
-OpenBrokers = Callable[..., contextlib.AbstractAsyncContextManager[Brokers]]
 
 
 @contextlib.asynccontextmanager

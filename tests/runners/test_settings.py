@@ -56,9 +56,6 @@ class Radio(Connector):
     def client(self, *args: Any) -> Any:
         raise NotImplementedError
 
-    async def serve_gateway(self, *args: Any) -> None:
-        raise NotImplementedError
-
 
 class Silent(Radio):
     settings: ClassVar[Sequence[Setting]] = ()

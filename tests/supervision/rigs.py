@@ -45,7 +45,6 @@ class Rig(abc.ABC):
 
     crash_kind: FailureKind
     crash_description: str
-    return_kind: FailureKind = "exit"
     return_description: str
 
     def __init__(self) -> None:
