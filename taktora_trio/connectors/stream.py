@@ -11,6 +11,7 @@ import trio
 from trio_util import move_on_when
 
 from taktora_trio.connectors.connection import ConnectFailed, Connection, ConnectionLost
+from taktora_trio.errors import leaves
 from taktora_trio.escaping import escaped
 
 __all__ = ["LineSplitter", "StreamConnection", "connect_tcp", "read_line"]
@@ -36,7 +37,8 @@ async def connect_tcp(
         except trio.TooSlowError:
             raise ConnectFailed(f"the other side did not answer within {within:g} s") from None
         except (OSError, trio.BrokenResourceError) as exc:
-            raise ConnectFailed(f"no connection: {escaped(str(exc.__cause__ or exc))}") from exc
+            reasons = dict.fromkeys(str(cause) for cause in leaves(exc.__cause__ or exc))  # one for each address
+            raise ConnectFailed(f"no connection: {escaped('; '.join(reasons))}") from exc
         yield stream
 
 
