@@ -11,17 +11,18 @@ throughput.py  app to broker in both shapes and with each session, against the c
 contest.py     such a contest: contestants in turn, `counter.py` behind the broker, `echo.py` for round trips
 counter.py     the independent subscriber
 echo.py        sends each message back
+source.py      sends messages for a contestant to receive
 wire.py        as much of MQTT as those two need
 peers/         the contestants, and how they are given orders
 scaling.py     cost as work grows: channels, payloads, filters; `scaling_plot.py` draws it
-memory.py      what idle processes hold
-install.py     what an installation takes: packages, megabytes, imports
-cycle.py       what the executor costs a cycle, against a loop by hand
-isolation.py   how late a 10 ms item is while its gateway fares badly (the app: `isolation_app.py`), in four set-ups
+memory.py      the memory of idle processes
+install.py     the size of an installation: packages, megabytes, imports
+cycle.py       the cost of the executor for a cycle, against a loop by hand
+isolation.py   the lateness of a 10 ms item while its gateway fares badly (the app: `isolation_app.py`), in four set-ups
 mosquitto.py   a broker for the time of a benchmark
 children.py    processes for the time of a benchmark
-message.py     what is sent, numbered
-recovery.py    killed and hung gateways; the app is `recovery_app.py`
-kills.py       a thousand kills
+message.py     numbered messages
+recovery.py    the times after kills and hangs of a gateway; the app is `recovery_app.py`
+kills.py       a thousand kills, and whether anything is left or broken
 report.py      figures, targets, tables
 """

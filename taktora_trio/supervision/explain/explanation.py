@@ -1,4 +1,4 @@
-"""A policy in figures, worked out before anything is started. Pure, and derived from what `engine` does."""
+"""A policy in figures, worked out before anything is started. Pure, and derived from `engine`."""
 
 from __future__ import annotations
 
