@@ -4,12 +4,13 @@ BIN := .venv/bin
 WORKERS ?= 5
 # What `make pythons` runs the tests with: names on the PATH, or paths.
 PYTHONS ?= python3.11 python3.12 python3.13 python3.14
-# What `make test`, `make pythons` and `make floors` run; all tests by default.
+# What `make test`, `make pythons` and `make floors` run; by default all but those of `make chaos`.
 TESTS ?=
+UNBROKEN = -m "not chaos"
 # The tests start hundreds of interpreters, which are to find their bytecode, whatever the environment says.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test pythons floors soak check bench throughput scaling isolation mosquitto nats clean help
+.PHONY: demo test chaos pythons floors soak check bench throughput scaling isolation mosquitto nats clean help
 
 help:  ## Show what can be made
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/:/' | awk -F: '{printf "make %-10s%s\n", $$1, $$2}'
@@ -17,14 +18,17 @@ help:  ## Show what can be made
 demo: .venv/demo  ## A thermostat in the split shape, its gateway killed halfway (about 15 seconds)
 	@$(BIN)/python -m examples.demo
 
-test: .venv/test mosquitto nats  ## All tests, against a real mosquitto, and a NATS server where there is one
-	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(TESTS)
+test: .venv/test mosquitto nats  ## The tests, against a real mosquitto, and a NATS server where there is one
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(or $(TESTS),$(UNBROKEN))
+
+chaos: .venv/test mosquitto  ## The tests that kill and break deployments under load (about two minutes)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m chaos
 
 pythons: mosquitto nats  ## The tests with each of PYTHONS="python3.12 /path/of/another" that there is
-	@.ci/pythons "$(PYTHONS)" -n $(WORKERS) --dist worksteal $(TESTS)
+	@.ci/pythons "$(PYTHONS)" -n $(WORKERS) --dist worksteal $(or $(TESTS),$(UNBROKEN))
 
 floors: .venv-floors/test mosquitto nats  ## The tests with the lowest version of each dependency that is allowed
-	.venv-floors/bin/python -m pytest -n $(WORKERS) --dist worksteal $(TESTS)
+	.venv-floors/bin/python -m pytest -n $(WORKERS) --dist worksteal $(or $(TESTS),$(UNBROKEN))
 
 soak: .venv/test mosquitto  ## A hundred killed gateways and some broker restarts under load (two to four minutes)
 	$(BIN)/python -m tests.deployment.soak

@@ -20,6 +20,8 @@ from taktora_trio.errors import ConfigError
 from taktora_trio.transport.segments import SHM
 from tests.command import open_command, run_command
 
+pytestmark = pytest.mark.chaos
+
 
 def test_without_rich_it_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "rich", None)

@@ -18,6 +18,8 @@ from tests.command import Command, open_run
 from tests.mosquitto import Mosquitto
 from tests.patience import PATIENCE
 
+pytestmark = pytest.mark.chaos
+
 # The words of the log about each that ends the gateway.
 SAID = {
     "crash-at-start": ["gateway: ended (exit code 1)"],

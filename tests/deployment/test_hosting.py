@@ -96,6 +96,7 @@ async def test_a_gateway_process_that_was_given_up_is_revived(broker: Mosquitto,
 
 
 PROGRAM = """
+import signal
 import sys
 import trio
 from taktora_trio import Deployment, MqttConnector, MqttRouting, Outbound, Up, open_deployment
@@ -111,6 +112,7 @@ async def main():
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever runs the tests in the background ignores it
     trio.run(main)
 """
 

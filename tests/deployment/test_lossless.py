@@ -23,7 +23,7 @@ from tests.deployment.lossless import Figures, open_under_fire
 from tests.deployment.lossless_apps import Plan
 from tests.mosquitto import Mosquitto, open_mosquitto
 
-pytestmark = [each_session, pytest.mark.timeout(180)]
+pytestmark = [each_session, pytest.mark.chaos, pytest.mark.timeout(180)]
 
 KILLS = {"native": 10, "native-5": 4, "aiomqtt": 3}
 
