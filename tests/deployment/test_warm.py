@@ -54,9 +54,18 @@ def open_descriptors(pid: int) -> list[str]:
     return [str(descriptor.readlink()) for descriptor in Path(f"/proc/{pid}/fd").iterdir()]
 
 
-async def test_the_zygote_has_nothing_open_and_one_thread(broker: Mosquitto, domain: Domain) -> None:
-    async with open_run("examples.echo:deployment", "split", broker, domain, "--warm") as run:
+def imported_by(half: str, run: Command) -> list[str]:
+    """Return the lines by which a half says that it has imported something of ours or of iceoryx2."""
+    lines = [entry["message"] for entry in run.log if entry.get("process") == half]
+    return [line for line in lines if "import time:" in line and ("taktora_trio" in line or "iceoryx2" in line)]
+
+
+async def test_the_zygote_has_all_imported_nothing_open_and_one_thread(broker: Mosquitto, domain: Domain) -> None:
+    env = {"PYTHONPROFILEIMPORTTIME": "1"}  # each import is told on standard error
+    async with open_run("examples.echo:deployment", "split", broker, domain, "--warm", env=env) as run:
         await run.until_logged("-> Up")
+        assert imported_by("plugin", run), "it is started afresh"
+        assert imported_by("gateway", run) == [], "so a fork is quick"
         zygote = zygote_of(run)
         assert zygote.num_threads() == 1
         # The three standard ones, and the socket to its supervisor. (Newer releases of libffi hold their own file.)
