@@ -1,5 +1,7 @@
 """The `taktora-trio` command: parsing and help. `runners/command` does the work.
 
+A command imports its own part when it is called: a gateway that starts again needs none of the others'.
+
 Options that a command does not know itself are settings of the deployment's connectors. They are taken out before the
 rest is parsed, and judged once the deployment is loaded (`runners/settings.py`).
 """
@@ -14,24 +16,18 @@ from typing import Annotated, NoReturn
 import attrs
 from cyclopts import App, CycloptsError, Parameter
 
-from taktora_trio.connectors.plan import specs_of
 from taktora_trio.errors import ConfigError
 from taktora_trio.escaping import escaped
-from taktora_trio.operate.liveness import Half, check_alive
 from taktora_trio.runners.command.half import launch_gateway, launch_plugin
-from taktora_trio.runners.command.launch import launch
 from taktora_trio.runners.deployment import Deployment
 from taktora_trio.runners.loading import load_deployment
-from taktora_trio.runners.options import Mode, Options, Policies, RunOptions, Shape, TypedSettings
-from taktora_trio.runners.parts.revival import ask_to_revive
+from taktora_trio.runners.options import Half, Mode, Options, Policies, RunOptions, Shape, TypedSettings
 from taktora_trio.runners.secrets import hide_secrets
 from taktora_trio.runners.settings import OWN_OPTIONS
 from taktora_trio.runners.this_process.outcome import call, show
 from taktora_trio.runners.this_process.surroundings import settle
-from taktora_trio.supervision.explain import explain_all, to_json, to_text
 from taktora_trio.supervision.policy import RestartPolicy
 from taktora_trio.transport.domain import Domain
-from taktora_trio.transport.sizing import plan_memory
 
 __all__ = ["main", "parse"]
 
@@ -74,6 +70,8 @@ def run(
     shape: Annotated[Shape | None, Parameter(parse=False)] = None,
 ) -> int:
     """Run both halves of a deployment until it ends, or until SIGINT, SIGTERM or SIGHUP."""
+    from taktora_trio.runners.command.launch import launch
+
     return launch(
         RunOptions(
             target=target,
@@ -116,6 +114,9 @@ def plan(
     target: Target, /, *, json: Annotated[bool, Parameter(negative="", help="As JSON, with sizes in bytes.")] = False
 ) -> int:
     """Show the shared memory that each channel will take, and what is free."""
+    from taktora_trio.connectors.plan import specs_of
+    from taktora_trio.transport.sizing import plan_memory
+
     memory = plan_memory(specs_of(load_deployment(target).connectors))
     show(memory.to_json().decode() if json else memory.table())
     return 0 if memory.fits else 2
@@ -133,6 +134,8 @@ def explain_policy(
     json: Annotated[bool, Parameter(negative="", help="As JSON, with times in seconds.")] = False,
 ) -> int:
     """Show what a restart policy comes to: its delays, when it gives up, the worst hour. Refuse one that can't work."""
+    from taktora_trio.supervision.explain import explain_all, to_json, to_text
+
     explained = explain_all(_policies(what, policies))
     show(to_json(explained).decode() if json else to_text(explained))
     return 0
@@ -146,6 +149,8 @@ def revive(
     domain: Annotated[str | None, Parameter(help="The domain of the run; by default the deployment's name.")] = None,
 ) -> int:
     """Have a gateway started again that was given up, or have it connect at once instead of after its delay."""
+    from taktora_trio.runners.parts.revival import ask_to_revive
+
     show(ask_to_revive(_domain_of_run(target, domain)))
     return 0
 
@@ -160,6 +165,8 @@ def health(
     max_age: Annotated[float, Parameter(help="Seconds that the last sign of life may be old.")] = 10.0,
 ) -> int:
     """Say whether a run lives: for the probe of a container. Exit code 1 if a half is gone, hangs, or is stopped."""
+    from taktora_trio.operate.liveness import check_alive
+
     for line in check_alive(_domain_of_run(target, domain), half, max_age):
         show(line)
     return 0

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import Literal, TypeAlias
 
 from taktora_trio.errors import ConfigError, ConnectorError
+from taktora_trio.runners.options import Half
 from taktora_trio.transport.domain import ROLES, Domain, Role
 from taktora_trio.transport.pulse import silence
 
-__all__ = ["Half", "NotAlive", "check_alive"]
+__all__ = ["NotAlive", "check_alive"]
 
-Half: TypeAlias = Literal["plugin", "gateway"]
 
 _PATIENCE = 3.0  # seconds: longer than from one sign to the next
 _PAUSE = 0.05

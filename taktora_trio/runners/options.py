@@ -10,10 +10,11 @@ import attrs
 from taktora_trio.errors import ConfigError
 from taktora_trio.runners.this_process.logs import LogFormat
 
-__all__ = ["Mode", "Options", "Policies", "RunOptions", "Shape", "TypedSettings", "check_mode"]
+__all__ = ["Half", "Mode", "Options", "Policies", "RunOptions", "Shape", "TypedSettings", "check_mode"]
 
 Mode: TypeAlias = Literal["in-process", "split"]
 MODES: tuple[Mode, ...] = get_args(Mode)
+Half: TypeAlias = Literal["plugin", "gateway"]
 Shape: TypeAlias = Callable[..., Awaitable[int]]
 """Either `run_in_process` or `run_split`, or a function of a user's that takes the same arguments."""
 

@@ -13,7 +13,8 @@ import pytest
 import trio
 
 from taktora_trio import ConfigError
-from taktora_trio.operate.liveness import Half, NotAlive, check_alive
+from taktora_trio.operate.liveness import NotAlive, check_alive
+from taktora_trio.runners.options import Half
 from taktora_trio.transport.domain import Domain
 from tests.command import MODES, open_command, open_run, run_command
 from tests.mosquitto import Mosquitto
