@@ -257,7 +257,8 @@ def test_no_value_is_shown_by_its_repr() -> None:
 
 def test_options_that_a_command_does_not_know_are_settings_wherever_they_stand(monkeypatch: pytest.MonkeyPatch) -> None:
     given: list[Any] = []
-    monkeypatch.setattr("taktora_trio.cli.launch", lambda run, shape: given.append((run.target, run.settings)))
+    launched = "taktora_trio.runners.command.launch.launch"
+    monkeypatch.setattr(launched, lambda run, shape: given.append((run.target, run.settings)))
     for arguments in (
         ["app:d", "--mode", "split", "--mast", "air://a", "--call=-x", "--map"],
         ["--mast", "air://a", "app:d", "--call=-x", "--map", "--mode", "split"],
