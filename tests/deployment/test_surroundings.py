@@ -77,7 +77,11 @@ WORKS: dict[str, tuple[tuple[str, ...], str]] = {
         ' shift 3; "$PYTHON" z.pyz "$@"',
     ),
     "few descriptors": (BOTH, 'ulimit -n 150; "$@"'),
-    "a user without a name": (BOTH, 'env -u HOME -u USER unshare -U --map-user=54321 --map-group=54321 "$@"'),
+    "a user without a name": (  # in shared memory of its own, for a user's folder stays
+        BOTH,
+        "unshare -m sh -c 'mount -t tmpfs x /dev/shm;"
+        ' exec env -u HOME -u USER unshare -U --map-user=54321 --map-group=54321 "$@"\' - "$@"',
+    ),
     "process 1 of a container": (BOTH, 'unshare -pf --mount-proc "$@"'),
     "no /dev but for shared memory": (
         ONE,
