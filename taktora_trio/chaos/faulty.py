@@ -218,7 +218,7 @@ class Faulty(Connector):
             fault.act()
 
     def client(self, channels: GatewayChannels, on_message: OnMessage) -> Client:
-        client = super().client(channels, on_message)  # type: ignore[safe-super]
+        client = super().client(channels, on_message)  # type: ignore[safe-super]  # of the class beside it, which has one
         instructions = Instructions.of_environment()
         if instructions is None:
             return client
@@ -274,7 +274,7 @@ def _make_faulty(source: PayloadSource, instructions: Instructions) -> None:
             raise ChaosError(f"a crash on purpose, with message {envelope.header.sequence_number} in hand")
         return envelope
 
-    source.receive_nowait = receive_or_fail  # type: ignore[method-assign]
+    source.receive_nowait = receive_or_fail  # type: ignore[method-assign]  # of this source alone
 
 
 async def _act(instructions: Instructions, moment: Moment) -> GatewayFault | None:

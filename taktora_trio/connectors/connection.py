@@ -218,10 +218,10 @@ class Client(ABC):
     def ended(self, failure: Exception) -> None:  # noqa: B027 - most protocols learn nothing from it
         """Called when a connection, or an attempt at one, has ended with this failure; not at a stop."""
 
-    def revived(self) -> None:  # noqa: B027
+    def revived(self) -> None:  # noqa: B027 - most protocols change nothing then
         """Called when an operator asks for an attempt at once: what was refused may have been mended."""
 
-    def set_aside(self, channel: str, envelope: Envelope) -> None:  # noqa: B027
+    def set_aside(self, channel: str, envelope: Envelope) -> None:  # noqa: B027 - most protocols keep nothing of it
         """Called when this message is given up, since the connection ends behind it each time."""
 
     def hint(self, failure: Exception, losses: int) -> str:
