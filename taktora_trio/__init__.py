@@ -7,7 +7,8 @@ The layers. Each imports only those below it, which import-linter checks (`pypro
 
     __main__                        `python -m taktora_trio`
     cli                             the `taktora-trio` command
-    chaos | testing                 faults on purpose, and what must hold | what a connector's author tests with
+    chaos                           faults on purpose, and what must hold
+    testing                         what a connector's author tests with
     operate                         what an operator asks of a run
     runners                         from a deployment to running processes: the two shapes, and each half
     host                            the app's half

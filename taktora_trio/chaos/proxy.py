@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import socket
-import struct
 from collections.abc import AsyncIterator
 from enum import Enum
 
@@ -12,10 +10,11 @@ import attrs
 import trio
 from trio_util import AsyncValue
 
-__all__ = ["Mode", "Proxy", "open_proxy", "reset_on_close"]
+from taktora_trio.testing.network import reset_on_close
+
+__all__ = ["Mode", "Proxy", "open_proxy"]
 
 _CHUNK = 65_536
-_RESET = struct.pack("ii", 1, 0)  # SO_LINGER of 0 s: closing sends RST instead of FIN (socket(7))
 
 
 class Mode(Enum):
@@ -118,12 +117,6 @@ class Proxy:
             await trio.sleep(self._delay)
             await sink.send_all(data[: self._piece])
             data = data[self._piece :]
-
-
-def reset_on_close(stream: trio.SocketStream) -> None:
-    """Have the connection end by a reset when it is closed."""
-    with contextlib.suppress(OSError):  # it is closed already
-        stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
 
 
 @contextlib.asynccontextmanager

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 import attrs
 import trio
 
-__all__ = ["Network", "open_network"]
+__all__ = ["Network", "open_network", "reset_on_close"]
 
 _CHUNK = 65_536
 _FAREWELL = 1.0  # seconds for the connector to see a polite end
@@ -88,7 +88,7 @@ class Network:
         self._news.set()
         self._news = trio.Event()
         if self.is_down:
-            _reset_on_close(client)
+            reset_on_close(client)
             return
         link = _Link(client)
         link.may_answer.set()
@@ -106,7 +106,7 @@ class Network:
 
     async def _end(self, link: _Link) -> None:
         if link.reset:
-            _reset_on_close(link.client)
+            reset_on_close(link.client)
             return
         with trio.move_on_after(_FAREWELL), contextlib.suppress(trio.BrokenResourceError):
             await link.client.send_eof()
@@ -127,7 +127,7 @@ class Network:
         try:
             server = await trio.open_tcp_stream("127.0.0.1", self._server_port)
         except OSError:
-            _reset_on_close(link.client)
+            reset_on_close(link.client)
             return
         async with server, trio.open_nursery() as nursery:
 
@@ -151,7 +151,8 @@ class Network:
             nursery.start_soon(answer)
 
 
-def _reset_on_close(stream: trio.SocketStream) -> None:
+def reset_on_close(stream: trio.SocketStream) -> None:
+    """Have the connection end by a reset when it is closed."""
     with contextlib.suppress(OSError):  # it is closed already
         stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
 

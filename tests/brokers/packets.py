@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import attrs
 
+from taktora_trio.chaos.mqtt.subscriber import split_packets
+
 __all__ = [
     "CONNACK",
     "CONNECT",
@@ -95,18 +97,5 @@ def publish(topic: str, payload: bytes, qos: int = 0, packet_id: int = 1, *, dup
 
 def split(data: bytes) -> tuple[list[Packet], bytes]:
     """Return the packets that are complete, and the bytes that are left."""
-    packets: list[Packet] = []
-    start = 0
-    while True:
-        length, at = 0, start + 1
-        for shift in (0, 7, 14, 21):
-            if at >= len(data):
-                return packets, data[start:]
-            length |= (data[at] & 0x7F) << shift
-            at += 1
-            if not data[at - 1] & 0x80:
-                break
-        if at + length > len(data):
-            return packets, data[start:]
-        packets.append(Packet(data[start], data[at : at + length]))
-        start = at + length
+    packets, rest = split_packets(data)
+    return [Packet(first, body) for first, body in packets], rest

@@ -11,7 +11,7 @@ import attrs
 import trio
 from trio_util import AsyncValue
 
-from taktora_trio.chaos.proxy import reset_on_close
+from taktora_trio.testing.network import reset_on_close
 from tests.brokers.packets import PUBACK, PUBCOMP, PUBREC, PUBREL, packet, split
 
 __all__ = ["ACKNOWLEDGEMENTS", "EVERYTHING", "LAST_WORDS", "Tap", "Way", "open_tap"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taktora_trio.chaos.mqtt.subscriber import _split
+from taktora_trio.chaos.mqtt.subscriber import split_packets
 from taktora_trio.chaos.tally import Tally
 
 
@@ -64,7 +64,7 @@ def test_packets_are_found_however_the_stream_is_cut(bodies: list[bytes], cuts: 
     found: list[tuple[int, bytes]] = []
     rest, start = b"", 0
     for end in sorted({*(min(cut, len(stream)) for cut in cuts), len(stream)}):
-        packets, rest = _split(rest + stream[start:end])
+        packets, rest = split_packets(rest + stream[start:end])
         found += packets
         start = end
     assert found == [(0x30, body) for body in bodies]

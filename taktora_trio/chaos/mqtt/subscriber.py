@@ -14,7 +14,7 @@ import trio
 from taktora_trio.chaos.app import Numbered
 from taktora_trio.chaos.subscriber import Subscriber
 
-__all__ = ["MqttSubscriber", "open_subscriber"]
+__all__ = ["MqttSubscriber", "open_subscriber", "split_packets"]
 
 _PAUSE = 0.02  # seconds between two tries to connect
 
@@ -40,7 +40,7 @@ class MqttSubscriber(Subscriber):
         await stream.send_all(_packet(0x82, b"\0\1" + _text(topic) + b"\1"))
         rest = b""
         async for chunk in stream:
-            packets, rest = _split(rest + chunk)
+            packets, rest = split_packets(rest + chunk)
             answers = b"".join([self._take(kind, body) for kind, body in packets])
             self.changes.value += 1
             await stream.send_all(answers)
@@ -76,7 +76,7 @@ def _packet(kind: int, body: bytes) -> bytes:
     return bytes([kind, len(body)]) + body
 
 
-def _split(data: bytes) -> tuple[list[tuple[int, bytes]], bytes]:
+def split_packets(data: bytes) -> tuple[list[tuple[int, bytes]], bytes]:
     """Return the complete packets, each with its first byte, and the rest (section 2.2.3: the remaining length)."""
     packets: list[tuple[int, bytes]] = []
     start = 0
