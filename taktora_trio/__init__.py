@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from taktora_trio.channels import Outbound as Outbound
     from taktora_trio.channels import Received as Received
     from taktora_trio.channels import Routing as Routing
+    from taktora_trio.channels import Store as Store
     from taktora_trio.channels.codec import JsonCodec as JsonCodec
     from taktora_trio.channels.codec import MsgpackCodec as MsgpackCodec
     from taktora_trio.channels.codec import PayloadCodec as PayloadCodec
@@ -80,8 +81,10 @@ if TYPE_CHECKING:
     from taktora_trio.errors import DomainInUse as DomainInUse
     from taktora_trio.errors import Escalated as Escalated
     from taktora_trio.errors import MessageError as MessageError
+    from taktora_trio.errors import MessageRefused as MessageRefused
     from taktora_trio.errors import PayloadOverflow as PayloadOverflow
     from taktora_trio.errors import ServiceMismatch as ServiceMismatch
+    from taktora_trio.errors import StoreError as StoreError
     from taktora_trio.errors import TransportError as TransportError
     from taktora_trio.escaping import escaped as escaped
     from taktora_trio.health import Connecting as Connecting
@@ -125,7 +128,17 @@ if TYPE_CHECKING:
 
 # By module; a test compares this with the imports above, which are for type checkers.
 _PUBLIC = {
-    "channels": ("ChannelDescriptor", "Envelope", "Header", "Inbound", "Metadata", "Outbound", "Received", "Routing"),
+    "channels": (
+        "ChannelDescriptor",
+        "Envelope",
+        "Header",
+        "Inbound",
+        "Metadata",
+        "Outbound",
+        "Received",
+        "Routing",
+        "Store",
+    ),
     "channels.codec": ("JsonCodec", "MsgpackCodec", "PayloadCodec", "RawCodec"),
     "cli": ("main",),
     "connectors.base": ("Connector", "GatewayChannels"),
@@ -154,8 +167,10 @@ _PUBLIC = {
         "DomainInUse",
         "Escalated",
         "MessageError",
+        "MessageRefused",
         "PayloadOverflow",
         "ServiceMismatch",
+        "StoreError",
         "TransportError",
     ),
     "escaping": ("escaped",),

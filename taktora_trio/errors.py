@@ -18,9 +18,11 @@ __all__ = [
     "DomainInUse",
     "Escalated",
     "MessageError",
+    "MessageRefused",
     "Overrun",
     "PayloadOverflow",
     "ServiceMismatch",
+    "StoreError",
     "TransportError",
     "collapse",
     "is_worth_logging",
@@ -65,6 +67,14 @@ class PayloadOverflow(MessageError):
 
 class CodecError(MessageError):
     """A message can't be encoded, or a payload can't be decoded."""
+
+
+class MessageRefused(MessageError):
+    """The other side has refused a message that was sent, or it was given up; the text has the reason."""
+
+
+class StoreError(ConnectorError):
+    """A store on disk can't be read or written now. What is to be stored waits, and it is tried again."""
 
 
 class BackPressure(ConnectorError, trio.WouldBlock):

@@ -113,7 +113,7 @@ print([(one, other) for one, other in zip(before, now) if one != other])
     package, outbound, declared, changed = done.stdout.splitlines()
     assert set(package.split()) == {"taktora_trio", "taktora_trio.startpath"}
     rooms = {name.split(".")[1] for name in outbound.split() if name.startswith("taktora_trio.")}
-    assert rooms == {"channels", "errors", "startpath"}
+    assert rooms == {"channels", "checks", "errors", "startpath"}
     assert {name.partition(".")[0] for name in declared.split()} & {"iceoryx2", "rich", *PROTOCOL_STACK} == set()
     assert changed == "[]"
 

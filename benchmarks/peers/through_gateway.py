@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from contextlib import AsyncExitStack
+from typing import Any
 
 import trio
 
@@ -28,7 +29,7 @@ from taktora_trio.processes.lines import read_lines
 __all__ = ["deployment"]
 
 _SETTING = setting()
-_SIZE = {"max_payload": _SETTING.max_payload, "window": _SETTING.window}
+_SIZE: Any = {"max_payload": _SETTING.max_payload, "window": _SETTING.window}
 _OUT = {
     qos: [
         Outbound(f"qos{qos}-{channel}", bytes, MqttRouting(_SETTING.topic(qos, channel), qos=qos), **_SIZE)

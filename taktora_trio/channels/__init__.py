@@ -2,6 +2,7 @@
 
 descriptor.py  ChannelDescriptor, Outbound, Inbound
 routing.py     Routing, the base of each protocol's own
+store.py       Store: how outbound messages are kept on disk
 message.py     Header, Metadata, Received, Envelope
 codec.py       between values and payload bytes
 """
@@ -9,6 +10,7 @@ codec.py       between values and payload bytes
 from taktora_trio.channels.descriptor import ChannelDescriptor, Inbound, Outbound, check_name
 from taktora_trio.channels.message import Envelope, Header, Metadata, Received
 from taktora_trio.channels.routing import Routing
+from taktora_trio.channels.store import Store
 
 __all__ = [
     "ChannelDescriptor",
@@ -19,5 +21,6 @@ __all__ = [
     "Outbound",
     "Received",
     "Routing",
+    "Store",
     "check_name",
 ]

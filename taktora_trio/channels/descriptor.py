@@ -8,6 +8,8 @@ from typing import Any, ClassVar, Generic, Literal, TypeVar
 import attrs
 
 from taktora_trio.channels.routing import Routing
+from taktora_trio.channels.store import Store
+from taktora_trio.checks import one_of
 from taktora_trio.errors import ConfigError
 
 __all__ = ["ChannelDescriptor", "Inbound", "Outbound", "check_name"]
@@ -37,6 +39,16 @@ def _positive(instance: Any, attribute: attrs.Attribute[int], value: object) -> 
         raise ConfigError(
             f"channel {instance.name!r}: {attribute.name} is {value!r}; it must be a whole number of at least 1"
         )
+
+
+def _priority(instance: Any, attribute: attrs.Attribute[int], value: object) -> None:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise ConfigError(f"channel {instance.name!r}: priority is {value!r}; it must be a whole number")
+
+
+def _store(instance: Any, attribute: attrs.Attribute[Any], value: object) -> None:
+    if value is not None and value != "never" and not isinstance(value, Store):
+        raise ConfigError(f"channel {instance.name!r}: store is {value!r}; use Store(...), 'never' or None")
 
 
 @attrs.frozen
@@ -98,9 +110,25 @@ class Outbound(ChannelDescriptor[T]):
 
     direction = "out"
 
+    store: Store | Literal["never"] | None = attrs.field(default=None, kw_only=True, validator=_store)
+    """How its messages are kept on disk; `None` for as the deployment says, `"never"` for not at all."""
+    priority: int = attrs.field(default=0, kw_only=True, validator=_priority)
+    """Among the channels of a connector that have a backlog on disk, those of a higher priority go first."""
+
 
 @attrs.frozen
 class Inbound(ChannelDescriptor[T]):
     """A channel from the outside to the app; open it with `host.open_reader`."""
 
     direction = "in"
+
+    acknowledge: Literal["when-done", "on-arrival", "stored"] = attrs.field(
+        default="when-done", kw_only=True, validator=one_of("when-done", "on-arrival", "stored")
+    )
+    """When the gateway acknowledges a message to the other side, which may forget it then.
+
+    `"when-done"`: when the app is done with it (see `ChannelReader`). `"on-arrival"`: when it is in shared memory, for
+    speed: what the app has not read is lost if that goes. `"stored"`: when the gateway has it on disk."""
+    max_deliveries: int = attrs.field(default=5, kw_only=True, validator=_positive)
+    """The number of times that the app is given a message that it does not get done with, before the message goes to
+    the dead letters."""

@@ -26,6 +26,11 @@ class Header(msgspec.Struct, frozen=True, gc=False):
     """The id that an answer is to bring back, exactly as it was sent; empty for none."""
     retained: bool = False
     """Inbound: see `Received.retained`."""
+    redelivered: bool = False
+    """Inbound: true if the other side says that it has sent the message before."""
+    delivery_id: int = 0
+    """Inbound: the number, below 65536, under which the other side sends the message again until it is acknowledged; 0
+    if it has none."""
 
 
 class Metadata(msgspec.Struct, frozen=True, gc=False, array_like=True):
@@ -50,6 +55,14 @@ class Received(msgspec.Struct, Generic[T], frozen=True):
     header: Header
     topic: str
     metadata: Metadata | None = None
+    delivery_count: int = 1
+    """The number of times that the app was given the message, this time included, as far as is known."""
+
+    @property
+    def redelivered(self) -> bool:
+        """True if the app may have been given the message before: by this reader, or by one before it that was killed
+        before it was done with the message."""
+        return self.delivery_count > 1 or self.header.redelivered
 
     @property
     def retained(self) -> bool:

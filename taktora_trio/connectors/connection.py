@@ -49,6 +49,11 @@ class Incoming(_Content, frozen=True, gc=False, kw_only=True):
     correlation_id: bytes = b""
     retained: bool = False
     """True if the other side had kept the message for new subscribers, so that it may be old."""
+    redelivered: bool = False
+    """True if the other side says that it has sent the message before, and not seen it acknowledged."""
+    delivery_id: int = 0
+    """The number, from 1 to 65535, under which the other side sends a reliable message again until it is acknowledged;
+    0 if it has none. By it, and its content, a message is known that an earlier gateway has handed over already."""
     skipped: int = 0
     """The size of a payload that was not kept, since it is larger than any channel takes; `payload` is then empty."""
 

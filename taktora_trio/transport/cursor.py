@@ -16,11 +16,12 @@ import iceoryx2 as iox2
 
 from taktora_trio.transport.descriptors import refusal
 
-__all__ = ["BEGUN", "DONE", "INTENDED", "SENT", "Cursor"]
+__all__ = ["ACKNOWLEDGED", "BEGUN", "DONE", "EPOCH", "INTENDED", "SENT", "TAKEN", "WANTED", "Cursor"]
 
 log = logging.getLogger(__name__)
 
-SENT, DONE, INTENDED, BEGUN, _SIZE = 0, 1, 2, 3, 32
+SENT, DONE, INTENDED, BEGUN, ACKNOWLEDGED, TAKEN, WANTED, EPOCH = range(8)
+_SIZE = 64
 _LIMIT = 2**62  # a million messages a second would get there in 146,000 years
 
 
@@ -32,7 +33,13 @@ class Cursor:
     `counters[INTENDED]`  the one that the publisher was about to send (one that is killed behind that may have sent it)
     `counters[SENT]`      the last one that the publisher has sent
     `counters[BEGUN]`     the last one that the subscriber has begun to pass on, where that matters
-    `counters[DONE]`      the one up to which the subscriber has acknowledged all: nobody needs those any more
+    `counters[DONE]`      the one up to which the subscriber is done with all: nobody needs those any more. Outbound,
+                          they are stored or acknowledged by the other side; inbound, the app is done with them
+    `counters[ACKNOWLEDGED]`  outbound, written by the subscriber: the other side has acknowledged or refused all up to
+                          it. Inbound, written by the publisher: it has begun to acknowledge all up to it
+    `counters[TAKEN]`     inbound, written by the subscriber: the last one that the app was given
+    `counters[WANTED]`    outbound, written by the publisher: not 0 while somebody waits for a receipt
+    `counters[EPOCH]`     a number by which one numbering is told from another: see `Cursor.epoch`
 
     They are a plain view, for they are looked at for every message. The peer has them mapped, too, and may be broken,
     so any number can be read there.

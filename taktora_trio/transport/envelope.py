@@ -20,7 +20,9 @@ from taktora_trio.errors import CodecError, TransportError
 
 __all__ = [
     "CORRELATION_FIELD",
+    "DELIVERY_ID",
     "HEADER",
+    "REDELIVERED",
     "RETAINED",
     "check_correlation_id",
     "envelope_size",
@@ -33,8 +35,10 @@ CORRELATION_FIELD = 42
 """Bytes of a correlation id in the header: a UUID as text fits, and 80 in all keep the payload aligned to 16."""
 HEADER = Struct(f"<QQQIHHIH{CORRELATION_FIELD}s")
 assert HEADER.size == 80
-RETAINED = 1
-"""Bit 0 of the flags: `Header.retained`. The others are 0."""
+RETAINED, REDELIVERED, DELIVERY_ID = 1, 2, 16
+"""The flags: `Header.retained` is bit 0, `Header.redelivered` bit 1, and `Header.delivery_id` begins at bit 16. The
+others are 0."""
+_FLAGS = RETAINED | REDELIVERED | 0xFFFF << DELIVERY_ID
 _START = HEADER.size
 _encode_metadata = msgspec.msgpack.Encoder().encode
 _decode_metadata = msgspec.msgpack.Decoder(Metadata).decode
@@ -89,7 +93,7 @@ def unpack(
         return Header(number, timestamp_ns, boottime_ns), payload, "", None
     rest_length = max(0, id_length - CORRELATION_FIELD)
     beside = metadata_length + rest_length
-    if length > max_payload or topic_length > topic_space or beside > metadata_space or flags & ~RETAINED:
+    if length > max_payload or topic_length > topic_space or beside > metadata_space or flags & ~_FLAGS:
         raise TransportError(
             f"an envelope claims {length} bytes of payload, {topic_length} of topic and {beside} of metadata where at"
             f" most {max_payload}, {topic_space} and {metadata_space} fit, and flags {flags:#x}; it was discarded:"
@@ -104,7 +108,16 @@ def unpack(
         correlation_id += bytes(buffer[start + metadata_length : start + beside])
     else:
         correlation_id = correlation_id[:id_length]
-    return Header(number, timestamp_ns, boottime_ns, correlation_id, flags == RETAINED), payload, topic, metadata
+    header = Header(
+        number,
+        timestamp_ns,
+        boottime_ns,
+        correlation_id,
+        bool(flags & RETAINED),
+        bool(flags & REDELIVERED),
+        flags >> DELIVERY_ID,
+    )
+    return header, payload, topic, metadata
 
 
 def _unpack_topic(encoded: memoryview) -> str:

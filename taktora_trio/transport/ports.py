@@ -18,7 +18,7 @@ from taktora_trio.channels.codec import Buffer
 from taktora_trio.errors import PayloadOverflow, TransportError
 from taktora_trio.transport.attaching import open_notifier, open_publisher, open_subscriber
 from taktora_trio.transport.cursor import BEGUN, DONE, INTENDED, SENT, Cursor
-from taktora_trio.transport.envelope import CORRELATION_FIELD, HEADER, RETAINED, unpack
+from taktora_trio.transport.envelope import CORRELATION_FIELD, HEADER, unpack
 from taktora_trio.transport.spec import ServiceSpec
 from taktora_trio.transport.wakeup import Wakeup, open_wakeup
 
@@ -115,9 +115,11 @@ class EnvelopePublisher:
         topic: bytes = b"",
         metadata: bytes = b"",
         correlation_id: bytes = b"",
-        retained: bool = False,
+        flags: int = 0,
     ) -> bool:
         """Copy the payload into shared memory and send it. Returns false, with nothing done, if there is no room.
+
+        `flags` are those of the envelope's header; `last_sent` is then its sequence number.
 
         Raises `PayloadOverflow`.
         """
@@ -127,7 +129,7 @@ class EnvelopePublisher:
             return False
         sample, buffer = self._lend(length, topic, metadata, correlation_id)
         buffer[_START : _START + length] = payload
-        self._send(sample, buffer, length, topic, metadata, correlation_id, RETAINED if retained else 0)
+        self._send(sample, buffer, length, topic, metadata, correlation_id, flags)
         return True
 
     def loan(self, length: int, topic: bytes = b"", metadata: bytes = b"", correlation_id: bytes = b"") -> Loan:
@@ -191,6 +193,11 @@ class EnvelopePublisher:
         self.sent += 1
         self._sequence_number = self._counters[SENT] = number
         self._notifier.notify()  # 0.1 us while the reader is awake, so always: a lost wake-up would cost far more
+
+    @property
+    def last_sent(self) -> int:
+        """The sequence number of the last envelope that was sent; 0 if there is none."""
+        return self._sequence_number
 
     @property
     def has_room(self) -> bool:

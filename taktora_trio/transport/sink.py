@@ -12,7 +12,7 @@ import trio
 from taktora_trio.channels import Metadata
 from taktora_trio.errors import BackPressure, CodecError
 from taktora_trio.health import FULL_FOR
-from taktora_trio.transport.envelope import CORRELATION_FIELD, pack_metadata
+from taktora_trio.transport.envelope import CORRELATION_FIELD, DELIVERY_ID, REDELIVERED, RETAINED, pack_metadata
 from taktora_trio.transport.ports import EnvelopePublisher, open_envelope_publisher
 from taktora_trio.transport.spec import ServiceSpec
 
@@ -46,8 +46,12 @@ class PayloadSink:
         correlation_id: bytes = b"",
         metadata: Metadata | None = None,
         retained: bool = False,
-    ) -> None:
+        redelivered: bool = False,
+        delivery_id: int = 0,
+    ) -> int:
         """Hand over a payload, its topic where the routing is a pattern, and what was said about it.
+
+        Returns its sequence number.
 
         Metadata, and a correlation id of more than 42 bytes, are left out where the channel sets no room aside for
         them; the first such id is logged. Raises `BackPressure` if the window is full, and `MessageError` for what
@@ -60,9 +64,11 @@ class PayloadSink:
             encoded_topic = topic.encode()
         except UnicodeEncodeError as exc:
             raise CodecError(f"the topic can't be encoded: {exc}") from exc
-        if not self._port.send(payload, encoded_topic, packed, correlation_id, retained):
+        flags = retained * RETAINED | redelivered * REDELIVERED | delivery_id << DELIVERY_ID
+        if not self._port.send(payload, encoded_topic, packed, correlation_id, flags):
             self._tell_full()
             raise BackPressure(f"{self._port.spec.name} is full")
+        return self._port.last_sent
 
     async def wait_for_room(self) -> None:
         """Wait until there may be room again, after a `BackPressure`. It may return early. One task at a time."""

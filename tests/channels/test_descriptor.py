@@ -26,7 +26,7 @@ def test_space_for_a_topic_is_set_aside_only_where_the_routing_is_a_pattern() ->
 @pytest.mark.parametrize(("name", "lowest"), [("max_topic", 1), ("max_metadata", 0)])
 def test_an_envelope_has_two_bytes_for_each_of_these_lengths(name: str, lowest: int) -> None:
     for value in (lowest, 65_535):
-        assert getattr(Inbound("a", float, PATTERN, **{name: value}), name) == value
+        assert getattr(Inbound("a", float, PATTERN, **{name: value}), name) == value  # type: ignore[arg-type]
     for wrong in (lowest - 1, 65_536, 1.5, "64", True, None):
         with pytest.raises(ConfigError, match=f"channel 'a': {name} is {wrong!r}"):
             Inbound("a", float, PATTERN, **{name: wrong})  # type: ignore[arg-type]

@@ -46,7 +46,8 @@ async def test_a_reader_goes_on_where_the_one_before_has_stopped(domain: Domain,
 async def send(sink: PayloadSink, payload: bytes) -> None:
     while True:
         try:
-            return sink.send_nowait(payload)
+            sink.send_nowait(payload)
+            return
         except BackPressure:
             await sink.wait_for_room()
 
