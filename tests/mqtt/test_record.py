@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from taktora_trio.connectors.mqtt.record import SubscriptionRecord, state_folder
+from taktora_trio.connectors.mqtt.record import SubscriptionRecord
 
 
 @pytest.fixture
@@ -41,20 +41,3 @@ def test_where_nothing_can_be_written(record: SubscriptionRecord, tmp_path: Path
         record.write(["a"])
     with pytest.raises(NotADirectoryError):
         record.read()
-
-
-@pytest.mark.parametrize(
-    ("environment", "folder"),
-    [
-        ({"STATE_DIRECTORY": "/var/lib/greenhouse:/var/lib/other", "XDG_STATE_HOME": "/x"}, "/var/lib/greenhouse"),
-        ({"XDG_STATE_HOME": "/x"}, "/x/taktora-trio"),
-        ({"XDG_STATE_HOME": "relative", "HOME": "/home/me"}, "/home/me/.local/state/taktora-trio"),
-        ({"HOME": "/home/me"}, "/home/me/.local/state/taktora-trio"),
-    ],
-)
-def test_where_it_is(environment: dict[str, str], folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("STATE_DIRECTORY", "XDG_STATE_HOME"):
-        monkeypatch.delenv(name, raising=False)
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
-    assert state_folder() == Path(folder)

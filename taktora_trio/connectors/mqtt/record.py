@@ -14,8 +14,9 @@ import msgspec
 from taktora_trio.connectors.mqtt.options import MqttOptions
 from taktora_trio.connectors.mqtt.topics import check_filter
 from taktora_trio.errors import ConfigError
+from taktora_trio.statefolder import make_private, state_folder
 
-__all__ = ["SubscriptionRecord", "record_of", "state_folder"]
+__all__ = ["SubscriptionRecord", "record_of"]
 
 _LARGEST = 2**20  # bytes of a file that is read
 
@@ -24,23 +25,6 @@ class _Content(msgspec.Struct):
     client_id: str
     broker: str
     filters: list[str]
-
-
-def state_folder() -> Path:
-    """Return the folder for what is to outlive a program and a boot of the machine.
-
-    systemd sets `STATE_DIRECTORY` for a unit with `StateDirectory=` (systemd.exec(5)). `XDG_STATE_HOME` is the user's,
-    `~/.local/state` by default (XDG Base Directory Specification). Raises `OSError` where there is no home.
-    """
-    if given := os.environ.get("STATE_DIRECTORY"):
-        return Path(given.split(":")[0])
-    given = os.environ.get("XDG_STATE_HOME", "")
-    if given.startswith("/"):  # the specification has others ignored
-        return Path(given) / "taktora-trio"
-    try:
-        return Path("~/.local/state/taktora-trio").expanduser()
-    except RuntimeError:
-        raise FileNotFoundError("there is no home directory") from None
 
 
 class SubscriptionRecord:
@@ -78,7 +62,7 @@ class SubscriptionRecord:
     def write(self, filters: Iterable[str]) -> None:
         """Replace the file, all of it or nothing. Raises `OSError`."""
         path = self.path
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_private(path.parent)
         data = msgspec.json.encode(_Content(self._client_id, self._broker, sorted(filters)))
         descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # 0600
         try:
