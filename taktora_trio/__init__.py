@@ -13,7 +13,7 @@ The layers. Each imports only those below it, which import-linter checks (`pypro
     runners                         from a deployment to running processes: the two shapes, and each half
     host                            the app's half
     connectors                      the gateway's half: what each protocol needs; a package for each protocol
-    executor | transport            items on triggers | shared memory, the only package that imports iceoryx2
+    executor | store | transport    items on triggers | the log on disk | shared memory: alone imports iceoryx2
     processes                       operating-system processes
     supervision                     restart policy, and what carries it out
     channels | health               what an app declares | the health of a connector
