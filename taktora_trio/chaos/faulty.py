@@ -26,9 +26,9 @@ import trio
 from taktora_trio.channels import Envelope
 from taktora_trio.connectors.base import Connector, GatewayChannels
 from taktora_trio.connectors.connection import Client, OnMessage
+from taktora_trio.connectors.source import Source
 from taktora_trio.executor import Context, on_health, when
 from taktora_trio.health import HealthBoard, HealthEvents, Up
-from taktora_trio.transport.source import PayloadSource
 
 __all__ = ["FOLDER_VARIABLE", "GATEWAY_FAULTS", "Faulty", "GatewayFault", "Instructions", "Moment"]
 
@@ -259,7 +259,7 @@ async def _act_in_cleanup(instructions: Instructions, ctx: Context) -> None:
         await _act(instructions, Moment.CLEANUP)
 
 
-def _make_faulty(source: PayloadSource, instructions: Instructions) -> None:
+def _make_faulty(source: Source, instructions: Instructions) -> None:
     """Let this outbound channel fail when a message has just been taken from it, or give none any more."""
     receive_nowait = source.receive_nowait
     stalled = False

@@ -12,6 +12,7 @@ expiry       what is left of a message's life: pure
 plan         the services in shared memory of a connector's channels
 base         Connector: what an app declares
 connection   Client, Connection: what a protocol implements
+source       Source: where an outbox takes messages from, and whom it tells what became of them
 settings     hooks of a protocol that a run calls: options of the command line, a preflight, and so on
 options      ConnectorOptions: what the options of every protocol have
 

@@ -17,10 +17,10 @@ from taktora_trio.connectors.settings import Configurable
 from taktora_trio.errors import ConfigError
 
 if TYPE_CHECKING:
+    from taktora_trio.connectors.source import Source
     from taktora_trio.executor import Executor
     from taktora_trio.health import HealthBoard
     from taktora_trio.transport.sink import PayloadSink
-    from taktora_trio.transport.source import PayloadSource
 
 __all__ = ["Connector", "GatewayChannels"]
 
@@ -29,7 +29,7 @@ __all__ = ["Connector", "GatewayChannels"]
 class GatewayChannels:
     """The gateway's ends of a connector's channels, by name, and the rest that a client may use."""
 
-    outbound: Mapping[str, PayloadSource]
+    outbound: Mapping[str, Source]
     """The outboxes take messages from these. A client may use `begun_before` and `begin` alone, to complete exchanges
     that an earlier gateway has left half done."""
     inbound: Mapping[str, PayloadSink]

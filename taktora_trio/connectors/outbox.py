@@ -18,7 +18,7 @@ from taktora_trio.errors import TransportError, is_worth_logging
 from taktora_trio.escaping import escaped
 
 if TYPE_CHECKING:
-    from taktora_trio.transport.source import PayloadSource
+    from taktora_trio.connectors.source import Source
 
 __all__ = ["Outbox", "PublishFailed"]
 
@@ -45,7 +45,7 @@ class Outbox:
     def __init__(
         self,
         channel: str,
-        source: PayloadSource,
+        source: Source,
         max_inflight: int,
         *,
         window: int,

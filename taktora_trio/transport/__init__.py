@@ -29,6 +29,7 @@ attaching       opening ports
 wakeup          waiting for the peer under trio
 envelope        the one wire form
 cursor          counters that outlive both ends of a channel
+receipts        what became of single messages, in the cursor's file
 ports           one publisher or subscriber of envelopes
 source, sink    the gateway's ends of a channel, for raw payloads
 health          the service by which a gateway says how it is

@@ -7,21 +7,25 @@ They tell a writer when its window is full, and a reader that takes over from a 
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import mmap
 import os
+import secrets
 from pathlib import Path
 
 import iceoryx2 as iox2
 
 from taktora_trio.transport.descriptors import refusal
+from taktora_trio.transport.receipts import Receipts
+from taktora_trio.transport.spec import COUNTERS_BYTES, ServiceSpec
 
 __all__ = ["ACKNOWLEDGED", "BEGUN", "DONE", "EPOCH", "INTENDED", "SENT", "TAKEN", "WANTED", "Cursor"]
 
 log = logging.getLogger(__name__)
 
 SENT, DONE, INTENDED, BEGUN, ACKNOWLEDGED, TAKEN, WANTED, EPOCH = range(8)
-_SIZE = 64
+_EPOCHS = 2**63  # it fits where signed numbers are kept
 _LIMIT = 2**62  # a million messages a second would get there in 146,000 years
 
 
@@ -47,19 +51,28 @@ class Cursor:
     Raises `SharedMemoryFull` if /dev/shm has no page for it, and `TooFewDescriptors`.
     """
 
-    def __init__(self, node: iox2.Node, service: str) -> None:
-        path = Path(node.config.global_cfg.root_path.to_string()) / "cursors" / service
+    def __init__(self, node: iox2.Node, spec: ServiceSpec) -> None:
+        path = Path(node.config.global_cfg.root_path.to_string()) / "cursors" / spec.name
         try:
-            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+            fd = _open(path, spec.cursor_bytes)
             try:
-                os.posix_fallocate(fd, 0, _SIZE)
-                self._memory = mmap.mmap(fd, _SIZE)
+                os.posix_fallocate(fd, 0, spec.cursor_bytes)
+                self._memory = mmap.mmap(fd, spec.cursor_bytes)
             finally:
                 os.close(fd)
         except OSError as exc:
-            raise refusal(f"the cursor of {service}", exc, f"cannot open {path}: {exc.strerror}") from exc
-        self.counters = memoryview(self._memory).cast("Q")
-        self._service = service
+            raise refusal(f"the cursor of {spec.name}", exc, f"cannot open {path}: {exc.strerror}") from exc
+        whole = memoryview(self._memory)
+        self.counters = whole[:COUNTERS_BYTES].cast("Q")
+        self.receipts = Receipts(whole[COUNTERS_BYTES:], spec.window)
+        """Outbound: what became of single messages."""
+        self.epoch = self.counters[EPOCH]
+        """A random number, the same for as long as this file is there: it tells this numbering from any other, such as
+        that of the run before. 0 if it can't be trusted: then nothing that was written down goes with these numbers."""
+        if not 0 < self.epoch < _EPOCHS:
+            log.error("%s: its cursor has no epoch, which can't be: its numbers are taken for new ones", spec.name)
+            self.epoch = 0
+        self._service = spec.name
         self._doubted = False
 
     def used(self) -> int:
@@ -80,11 +93,14 @@ class Cursor:
         self.doubt()
         return 0
 
-    def acknowledged(self, first: int, last: int) -> int:
-        """Return the number up to which all is acknowledged, or `first` for one that is not from `first` to `last`."""
-        if first <= (done := self.counters[DONE]) <= last:
-            return done
-        if done > last:
+    def acknowledged(self, first: int, last: int, word: int = DONE) -> int:
+        """Return the number up to which all is done with, or with `word` another counter's.
+
+        It is `first` for one that is not from `first` to `last`.
+        """
+        if first <= (number := self.counters[word]) <= last:
+            return number
+        if number > last:
             self.doubt()
         return first
 
@@ -107,5 +123,27 @@ class Cursor:
             log.error(impossible, self._service, sent, done)
 
     def close(self) -> None:
+        self.receipts.close()
         self.counters.release()
         self._memory.close()
+
+
+def _open(path: Path, size: int) -> int:
+    """Open the file, which is made if there is none: with its epoch in it, whoever else opens it at the same moment."""
+    while True:
+        with contextlib.suppress(FileNotFoundError):
+            return os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+        _make(path, size)
+
+
+def _make(path: Path, size: int) -> None:
+    unfinished = path.with_name(f"{path.name}~{secrets.token_hex(8)}")
+    fd = os.open(unfinished, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        os.truncate(fd, size)
+        os.pwrite(fd, (secrets.randbelow(_EPOCHS - 1) + 1).to_bytes(8, "little"), 8 * EPOCH)
+        with contextlib.suppress(FileExistsError):  # somebody else was faster, and that one counts
+            os.link(unfinished, path)
+    finally:
+        os.close(fd)
+        unfinished.unlink()

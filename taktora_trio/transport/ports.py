@@ -17,7 +17,7 @@ from taktora_trio.channels import Header, Metadata
 from taktora_trio.channels.codec import Buffer
 from taktora_trio.errors import PayloadOverflow, TransportError
 from taktora_trio.transport.attaching import open_notifier, open_publisher, open_subscriber
-from taktora_trio.transport.cursor import BEGUN, DONE, INTENDED, SENT, Cursor
+from taktora_trio.transport.cursor import ACKNOWLEDGED, BEGUN, DONE, INTENDED, SENT, WANTED, Cursor
 from taktora_trio.transport.envelope import CORRELATION_FIELD, HEADER, unpack
 from taktora_trio.transport.spec import ServiceSpec
 from taktora_trio.transport.wakeup import Wakeup, open_wakeup
@@ -258,6 +258,10 @@ class EnvelopeSubscriber:
         """The sequence number of the last envelope that a subscriber before this one has begun to pass on."""
         self.take = subscriber.receive
         """The next sample, or `None`. Hand it to `open`, then call its `delete`."""
+        self.epoch = cursor.epoch
+        """See `Cursor.epoch`."""
+        self.attach = subscriber.has_samples
+        """Attach to a writer that has come: as `take` does, which takes an envelope, too."""
         self._last = 0
         self._subscriber = subscriber
         self._space = space
@@ -281,8 +285,7 @@ class EnvelopeSubscriber:
         try:
             opened = unpack(self._views[sample.payload_ptr], self._max_payload, self._topic_space, self._metadata_space)
         except TransportError:
-            if acknowledge:
-                self._pass_over()
+            self._pass_over(acknowledge=acknowledge)
             raise
         self._last = number = opened[0].sequence_number
         if acknowledge:
@@ -293,12 +296,23 @@ class EnvelopeSubscriber:
         """Return the beginning of an envelope as it lies in memory, for one that can't be opened."""
         return self._views[sample.payload_ptr][:_FIRST]
 
-    def _pass_over(self) -> None:
-        """Acknowledge an envelope whose number can't be read: else it would take up the window for good."""
+    def _pass_over(self, *, acknowledge: bool) -> None:
+        """Count an envelope whose number can't be read: else it would take up the window for good."""
         number = min(max(self._last, self._counters[DONE]) + 1, self._counters[SENT])
         if number > self._counters[DONE]:
             self._last = number
-            self.acknowledge(number)
+            if acknowledge:
+                self.acknowledge(number)
+
+    @property
+    def last_opened(self) -> int:
+        """The sequence number of the envelope that was opened last, as far as it could be read."""
+        return self._last
+
+    @property
+    def released(self) -> int:
+        """The number up to which all are acknowledged, as `acknowledge` does it."""
+        return self._counters[DONE]
 
     @property
     def is_behind(self) -> bool:
@@ -326,6 +340,38 @@ class EnvelopeSubscriber:
         if sequence_number - self._notified_at >= self._batch or sequence_number == self._counters[SENT]:
             self.wake_writer()
 
+    def release(self, sequence_number: int) -> None:
+        """Release this envelope and all before it, and wake a writer that waits for just that."""
+        self.acknowledge(sequence_number)
+        if 0 < self._counters[WANTED] <= sequence_number:
+            self.wake_writer()
+
+    def acknowledge_receipt(self, sequence_number: int) -> None:
+        """Count this envelope and all before it as acknowledged by the other side, and release them.
+
+        A writer that waits for room is woken as by `acknowledge`, and one that waits for this receipt at once.
+        """
+        counters = self._counters
+        counters[ACKNOWLEDGED] = sequence_number  # first: behind the other one nobody would say it any more
+        if sequence_number > counters[DONE]:
+            counters[DONE] = sequence_number
+        if (
+            sequence_number - self._notified_at >= self._batch
+            or sequence_number == counters[SENT]
+            or 0 < counters[WANTED] <= sequence_number
+        ):
+            self.wake_writer()
+
+    def settle(self, sequence_number: int, refusal: str) -> None:
+        """Record what became of this envelope alone: see `Receipts.settle`."""
+        self._cursor.receipts.settle(sequence_number, refusal)
+        if self._counters[WANTED]:
+            self._space.notify()
+
+    def reopen_receipts(self) -> None:
+        """Forget what an earlier reader has learned of envelopes that come again."""
+        self._cursor.receipts.reopen(max(self._counters[DONE], self._counters[ACKNOWLEDGED]))
+
     def wake_writer(self) -> None:
         """Wake a writer that waits for room, or for somebody to come."""
         self._notified_at = self._counters[DONE]
@@ -348,7 +394,7 @@ async def open_envelope_publisher(node: iox2.Node, spec: ServiceSpec) -> AsyncIt
         stack.callback(space.close)
         notifier = await open_notifier(node, spec.event_name)
         stack.callback(notifier.delete)
-        cursor = Cursor(node, spec.name)
+        cursor = Cursor(node, spec)
         stack.callback(cursor.close)
         notifier.notify()  # a reader lets go of the memory of the writer before, which may be what we need
         service, publisher = await open_publisher(node, spec)
@@ -367,7 +413,7 @@ async def open_envelope_subscriber(node: iox2.Node, spec: ServiceSpec) -> AsyncI
         stack.callback(data.close)
         space = await open_notifier(node, spec.space_name)
         stack.callback(space.delete)
-        cursor = Cursor(node, spec.name)
+        cursor = Cursor(node, spec)
         stack.callback(cursor.close)
         port = EnvelopeSubscriber(spec, await _resume(node, spec, cursor), space, data, cursor)
         stack.pop_all()

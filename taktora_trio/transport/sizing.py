@@ -11,7 +11,7 @@ import attrs
 import msgspec
 
 from taktora_trio.errors import ConfigError
-from taktora_trio.transport.segments import PAGE, SHM, free_bytes
+from taktora_trio.transport.segments import PAGE, SHM, free_bytes, in_pages
 from taktora_trio.transport.spec import PORT_FILES, SERVICE_FILES, ServiceSpec
 
 __all__ = ["ChannelPlan", "MemoryPlan", "check_plan", "plan_memory"]
@@ -88,7 +88,7 @@ def check_plan(plan: MemoryPlan) -> None:
 
 
 def _plan(spec: ServiceSpec) -> ChannelPlan:
-    total = spec.segment_bytes + spec.connection_bytes + SERVICE_FILES + PORT_FILES
+    total = spec.segment_bytes + spec.connection_bytes + in_pages(spec.cursor_bytes) + SERVICE_FILES + PORT_FILES
     return ChannelPlan(spec.name, spec.samples, spec.envelope_size, total)
 
 

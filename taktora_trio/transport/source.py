@@ -13,9 +13,17 @@ from taktora_trio.errors import MessageError, TransportError
 from taktora_trio.transport.ports import EnvelopeSubscriber, open_envelope_subscriber
 from taktora_trio.transport.spec import ServiceSpec
 
-__all__ = ["PayloadSource", "open_source"]
+__all__ = ["Discarded", "PayloadSource", "open_source"]
 
 Check = Callable[[str, Metadata | None], None]
+
+
+class Discarded(TransportError):
+    """An envelope that can't be read or published was discarded. `number` is its sequence number."""
+
+    def __init__(self, message: str, number: int) -> None:
+        super().__init__(message)
+        self.number = number
 
 
 class PayloadSource:
@@ -33,7 +41,7 @@ class PayloadSource:
     def receive_nowait(self) -> Envelope:
         """Return the next envelope, with the concrete topic to publish it on.
 
-        Raises `trio.WouldBlock` if there is none, and `TransportError` for one that can't be read or published.
+        Raises `trio.WouldBlock` if there is none, and `Discarded` for one that can't be read or published.
         """
         sample = self._port.take()
         if sample is None:
@@ -44,7 +52,7 @@ class PayloadSource:
                 self._check(topic, metadata)
             return Envelope(bytes(payload), header, topic or self._topic, metadata)
         except MessageError as exc:
-            raise TransportError(f"an envelope was discarded: {exc}") from exc
+            raise Discarded(f"an envelope was discarded: {exc}", self._port.last_opened) from exc
         finally:
             sample.delete()
 
@@ -53,6 +61,21 @@ class PayloadSource:
         await trio.lowlevel.checkpoint_if_cancelled()
         await self._port.data.wait()
         self._port.data.clear()
+
+    def attach(self) -> None:
+        """Attach to a writer that has come, so that what it sends is ours even if it is killed. Takes nothing."""
+        if not self._closed:
+            self._port.attach()
+
+    @property
+    def epoch(self) -> int:
+        """What tells this numbering from any other; 0 if it can't be told."""
+        return self._port.epoch
+
+    @property
+    def released(self) -> int:
+        """The number up to which all are released or acknowledged. A source that is opened goes on behind it."""
+        return self._port.released
 
     @property
     def is_behind(self) -> bool:
@@ -80,9 +103,23 @@ class PayloadSource:
             self._port.begin(header.sequence_number)
 
     def acknowledge(self, header: Header) -> None:
-        """Release this message and all before it. What is not acknowledged, the next gateway publishes again."""
+        """Count this message and all before it as acknowledged, and release them: see `Source.acknowledge`.
+
+        What is neither released nor acknowledged, the next gateway publishes again.
+        """
         if not self._closed:
-            self._port.acknowledge(header.sequence_number)
+            self._port.acknowledge_receipt(header.sequence_number)
+
+    def settled(self, number: int, refusal: str) -> None:
+        """Record what became of this message alone: see `Source.settled`."""
+        if not self._closed:
+            self._port.settle(number, refusal)
+
+    def release(self, number: int) -> None:
+        """Release this message and all before it, since they are stored: they make room in the channel, and a source
+        that is opened later does not get them. The app's receipts say stored."""
+        if not self._closed:
+            self._port.release(number)
 
     def close(self) -> None:
         self._closed = True
@@ -97,6 +134,7 @@ async def open_source(
     `check(topic, metadata)` raises `MessageError` for what can't be published.
     """
     async with open_envelope_subscriber(node, spec) as port:
+        port.reopen_receipts()
         source = PayloadSource(port, topic, check)
         try:
             yield source

@@ -5,18 +5,21 @@ from __future__ import annotations
 import attrs
 
 from taktora_trio.transport.envelope import envelope_size
+from taktora_trio.transport.receipts import receipts_bytes
 from taktora_trio.transport.segments import PAGE, in_pages
 
-__all__ = ["HEALTH_PAYLOAD", "PORT_FILES", "SERVICE_FILES", "ServiceSpec"]
+__all__ = ["COUNTERS_BYTES", "HEALTH_PAYLOAD", "PORT_FILES", "SERVICE_FILES", "ServiceSpec"]
 
 HEALTH_PAYLOAD = 2048
 # Measured with iceoryx2 0.10 (a test compares the plan with what exists): a sample's own header, what a data segment
 # holds besides samples, what connects two ports (for each envelope in the window and the history, and once), and the
-# small files of a publish-subscribe service with its two event services, before any port is opened and after.
+# small files of a publish-subscribe service with its two event services, before any port is opened and after, apart
+# from its cursor.
 _SAMPLE_HEADER = 48
 _SEGMENT_BASE, _SEGMENT_PER_SAMPLE = 150, 4
 _CONNECTION_PER_ENVELOPE, _CONNECTION_BASE = 17, 280
-SERVICE_FILES, PORT_FILES = 8 * PAGE, 3 * PAGE
+SERVICE_FILES, PORT_FILES = 8 * PAGE, 2 * PAGE
+COUNTERS_BYTES = 64
 
 
 @attrs.frozen(kw_only=True)
@@ -60,6 +63,11 @@ class ServiceSpec:
     def connection_bytes(self) -> int:
         """The bytes of what connects a publisher and a subscriber. The one that is opened later makes it."""
         return in_pages((self.window + self.history) * _CONNECTION_PER_ENVELOPE + _CONNECTION_BASE)
+
+    @property
+    def cursor_bytes(self) -> int:
+        """The bytes of the file with its counters and receipts, which outlives both ends."""
+        return COUNTERS_BYTES + receipts_bytes(self.window)
 
     def end_bytes(self, *, writes: bool) -> int:
         """Return the bytes that the ports of one end take: the writer's, or the reader's."""

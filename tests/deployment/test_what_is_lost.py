@@ -26,7 +26,7 @@ async def until_counted(domain: Domain, channel: str, word: int, count: int) -> 
     """Wait for a word of the channel's cursor: how many messages were sent, or are acknowledged."""
     cursor = domain.root / "cursors" / f"taktora.connector.mqtt.{channel}"
     with trio.fail_after(10):
-        while struct.unpack("4Q", cursor.read_bytes())[word] != count:  # noqa: ASYNC110 - nothing announces it
+        while struct.unpack_from("4Q", cursor.read_bytes())[word] != count:  # noqa: ASYNC110 - nothing announces it
             await trio.sleep(0.01)
 
 

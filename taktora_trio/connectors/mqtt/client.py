@@ -24,7 +24,7 @@ from taktora_trio.connectors.mqtt.wire.reasons import TAKEN_OVER
 from taktora_trio.escaping import escaped
 
 if TYPE_CHECKING:
-    from taktora_trio.transport.source import PayloadSource
+    from taktora_trio.connectors.source import Source
 
 __all__ = ["MqttClient", "hint_of_client_id"]
 
@@ -42,7 +42,7 @@ class MqttClient(Client):
         name: str,
         declared: Sequence[ChannelDescriptor[Any]],
         options: MqttOptions,
-        sources: Mapping[str, PayloadSource],
+        sources: Mapping[str, Source],
         on_message: OnMessage,
     ) -> None:
         """`name` is the connector's, for the log; `sources` are the open ends of its outbound channels."""

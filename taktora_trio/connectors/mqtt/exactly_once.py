@@ -14,7 +14,7 @@ from taktora_trio.connectors.mqtt.sessions.session import Session
 from taktora_trio.connectors.mqtt.wire.message import Message, OnDone
 
 if TYPE_CHECKING:
-    from taktora_trio.transport.source import PayloadSource
+    from taktora_trio.connectors.source import Source
 
 __all__ = ["ExactlyOnce"]
 
@@ -27,7 +27,7 @@ class ExactlyOnce:
     before it is published: the next gateway then knows that the broker may hold this message under its identifier.
     """
 
-    def __init__(self, packet_ids: Iterable[int], source: PayloadSource) -> None:
+    def __init__(self, packet_ids: Iterable[int], source: Source) -> None:
         self._packet_ids = frozenset(packet_ids)
         self._source = source
         self._begun = source.begun_before

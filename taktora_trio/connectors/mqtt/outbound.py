@@ -12,7 +12,7 @@ from taktora_trio.connectors.mqtt.routing import MqttRouting
 from taktora_trio.connectors.mqtt.wire.message import OWN_PACKET_IDS
 
 if TYPE_CHECKING:
-    from taktora_trio.transport.source import PayloadSource
+    from taktora_trio.connectors.source import Source
 
 __all__ = ["OutboundChannel", "outbound_channels"]
 
@@ -26,7 +26,7 @@ class OutboundChannel:
 
     __slots__ = ("exactly_once", "first_id", "ids", "numbers", "on_done", "qos", "retain")
 
-    def __init__(self, routing: MqttRouting, first_id: int, ids: int, source: PayloadSource) -> None:
+    def __init__(self, routing: MqttRouting, first_id: int, ids: int, source: Source) -> None:
         self.qos, self.retain = routing.qos, routing.retain
         self.first_id = first_id
         self.ids = ids
@@ -45,7 +45,7 @@ class OutboundChannel:
 
 
 def outbound_channels(
-    channels: Sequence[ChannelDescriptor[Any]], max_inflight: int, sources: Mapping[str, PayloadSource]
+    channels: Sequence[ChannelDescriptor[Any]], max_inflight: int, sources: Mapping[str, Source]
 ) -> dict[str, OutboundChannel]:
     """Return these channels by name, each with an equal part of the identifiers that a client has."""
     ids = min(max_inflight, max(1, (OWN_PACKET_IDS - 1) // max(1, len(channels))))
