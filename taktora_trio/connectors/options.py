@@ -36,3 +36,8 @@ class ConnectorOptions:
     inbound_backlog: int = attrs.field(default=64 * 2**20, validator=whole_number(1))
     """Bytes of inbound messages that the gateway keeps while the app's channels are full. Beyond it, messages that
     the other side does not keep are discarded, counted, and shown as `Degraded`, and others are no longer read."""
+    max_dead_letters: int = attrs.field(default=10_000, validator=whole_number(1))
+    """The number of messages that are kept on disk because the app could not be done with them. Beyond it the oldest
+    are discarded, counted, and shown as `Degraded`."""
+    max_dead_letter_bytes: int = attrs.field(default=64 * 2**20, validator=whole_number(1))
+    """Bytes of such messages, likewise."""

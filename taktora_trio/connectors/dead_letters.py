@@ -1,0 +1,174 @@
+"""DeadLetters: messages that the app could not be done with are kept on disk, so that those behind them come through.
+
+A message is put here after `max_deliveries` attempts, or when the app gives it up. It is acknowledged to the other side
+only then, so as long as the disk can't take it, the other side keeps it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+import trio
+
+from taktora_trio.channels import Metadata
+from taktora_trio.errors import StoreError, is_worth_logging
+from taktora_trio.escaping import escaped
+from taktora_trio.opening import NoPublicConstructor
+from taktora_trio.supervision.backoff import Backoff
+
+if TYPE_CHECKING:
+    from taktora_trio.connectors.options import ConnectorOptions
+    from taktora_trio.health import HealthBoard
+
+__all__ = ["DEAD_LETTERS", "SHOWN_FOR", "DeadLetter", "DeadLetters", "open_dead_letters"]
+
+log = logging.getLogger(__name__)
+
+DEAD_LETTERS = "dead-letters.sqlite3"
+"""The file's name in the folder of a deployment."""
+SHOWN_FOR = 60.0  # seconds for which a dead letter shows in the health: somebody should look
+_RETRY = Backoff(initial=0.5, maximum=30, factor=2, jitter=0.1)
+_AT_ONCE = 64  # letters in one commit
+
+
+class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
+    """A message that the app could not be done with."""
+
+    connector: str
+    channel: str
+    topic: str
+    """The concrete topic, as the other side has sent it."""
+    payload: bytes
+    reason: str
+    """Why it was given up."""
+    deliveries: int
+    """The number of times that the app was given it."""
+    metadata: Metadata | None = None
+    correlation_id: bytes = b""
+    retained: bool = False
+    at: float = msgspec.field(default_factory=time.time)
+    """Unix time in seconds."""
+    number: int = 0
+    """Its number in the file, by which commands know it; 0 for one that is not there yet."""
+    send_asked: float | None = None
+    """Unix time in seconds at which somebody asked to send it to the app again; `None` if nobody has."""
+    redelivered: bool = False
+    """True if the other side has sent it more than once. A letter of the same content is then taken for the same, put
+    here by a gateway that was killed before it had acknowledged the message."""
+
+
+class DeadLetters(metaclass=NoPublicConstructor, opened_by="open_dead_letters(path, options, health)"):
+    """Puts messages into the file of a deployment's dead letters. Use `open_dead_letters`."""
+
+    def __init__(self, path: Path, options: Mapping[str, ConnectorOptions], health: HealthBoard) -> None:
+        self.path = path
+        self.count = 0
+        """Counts letters since it was opened."""
+        self._options = options
+        self._health = health
+        self._pending: list[_Pending] = []
+        self._more = trio.Event()
+        self._reasons: dict[tuple[str, str], str] = {}
+
+    async def put(self, letter: DeadLetter) -> None:
+        """Wait until the letter is on disk, through any trouble with it. Several may wait, and share a commit.
+
+        If it is cancelled, the letter may be there or not: let the other side send the message again then, and put it
+        once more with `redelivered`.
+        """
+        pending = _Pending(letter)
+        self._pending.append(pending)
+        self._more.set()
+        try:
+            await pending.stored.wait()
+        finally:
+            if not pending.stored.is_set():
+                self._pending.remove(pending)
+
+    async def serve(self) -> None:
+        """Serve: write what is put, in commits that take all that is there, and again with backoff where it fails."""
+        delays, last = _RETRY.delays(), ""
+        while True:
+            await self._more.wait()
+            if not (batch := self._next()):
+                self._more = trio.Event()
+                continue
+            try:
+                dropped, aside = await trio.to_thread.run_sync(
+                    self._write, [one.letter for one in batch], abandon_on_cancel=True
+                )
+            except StoreError as exc:
+                if str(exc) != last:
+                    log.error("%s; the messages are not acknowledged meanwhile", exc)
+                last = str(exc)
+                delay = next(delays)
+                for name in {one.letter.connector for one in batch}:
+                    self._health.degrade(name, last, delay + 1)
+                await trio.sleep(delay)
+                continue
+            delays, last = _RETRY.delays(), ""
+            for one in batch:
+                one.stored.set()
+                self._show(one.letter)
+            self._pending = [one for one in self._pending if not one.stored.is_set()]
+            self._show_losses(batch[0].letter.connector, dropped, aside)
+
+    def _next(self) -> list[_Pending]:
+        """Return what waits, of the first one's connector."""
+        name = self._pending[0].letter.connector if self._pending else ""
+        return [one for one in self._pending if one.letter.connector == name][:_AT_ONCE]
+
+    def _write(self, letters: list[DeadLetter]) -> tuple[int, Path | None]:
+        from taktora_trio.connectors.dead_letter_file import DeadLetterFile  # most gateways never need SQLite
+
+        options = self._options[letters[0].connector]
+        return DeadLetterFile(self.path).put(
+            letters, max_messages=options.max_dead_letters, max_bytes=options.max_dead_letter_bytes
+        )
+
+    def _show(self, letter: DeadLetter) -> None:
+        self.count += 1
+        channel = (letter.connector, letter.channel)
+        if is_worth_logging(self.count) or channel not in self._reasons:  # so a flood of them is no flood of reasons
+            why = f"a message on '{escaped(letter.topic)}' went to the dead letters: {escaped(letter.reason)}"
+            self._reasons[channel] = f"channel {letter.channel}: {why}"
+            log.error(
+                "channel %s: %s (%d so far); see `taktora-trio dead-letters list`", letter.channel, why, self.count
+            )
+        self._health.degrade(letter.connector, self._reasons[channel], SHOWN_FOR)
+
+    def _show_losses(self, connector: str, dropped: int, aside: Path | None) -> None:
+        if aside is not None:
+            log.error(
+                "%s: the file of the dead letters was damaged: it is now %s, and a new one is begun", connector, aside
+            )
+            self._health.degrade(connector, "the file of the dead letters was damaged, and put aside", SHOWN_FOR)
+        if dropped:
+            log.error("%s: the dead letters are full: the oldest %d were discarded", connector, dropped)
+            self._health.degrade(connector, "the dead letters are full, and the oldest are discarded", SHOWN_FOR)
+
+
+class _Pending:
+    __slots__ = ("letter", "stored")
+
+    def __init__(self, letter: DeadLetter) -> None:
+        self.letter = letter
+        self.stored = trio.Event()
+
+
+@contextlib.asynccontextmanager
+async def open_dead_letters(
+    path: Path, options: Mapping[str, ConnectorOptions], health: HealthBoard
+) -> AsyncIterator[DeadLetters]:
+    """Open the dead letters in this file, which is made with the first one. `options` are those of each connector."""
+    letters: DeadLetters = DeadLetters._create(path, options, health)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(letters.serve)
+        yield letters
+        nursery.cancel_scope.cancel()
