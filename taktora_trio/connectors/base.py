@@ -17,6 +17,7 @@ from taktora_trio.connectors.settings import Configurable
 from taktora_trio.errors import ConfigError
 
 if TYPE_CHECKING:
+    from taktora_trio.connectors.dead_letters import DeadLetters
     from taktora_trio.connectors.source import Source
     from taktora_trio.executor import Executor
     from taktora_trio.health import HealthBoard
@@ -41,6 +42,8 @@ class GatewayChannels:
     """Shows the connector's health, under its name. A client may `degrade` it."""
     name: str = ""
     """The gateway's name at the other end: the same for each of its incarnations, and for nobody else."""
+    dead_letters: DeadLetters | None = None
+    """The inbox puts messages there that the app could not be done with; `None` discards them."""
 
 
 def _channels(value: Iterable[ChannelDescriptor[Any]]) -> tuple[ChannelDescriptor[Any], ...]:

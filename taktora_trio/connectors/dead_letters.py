@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import msgspec
 import trio
 
-from taktora_trio.channels import Metadata
+from taktora_trio.connectors.dead_letter import DEAD_LETTERS, DeadLetter
 from taktora_trio.errors import StoreError, is_worth_logging
 from taktora_trio.escaping import escaped
 from taktora_trio.opening import NoPublicConstructor
@@ -26,50 +24,24 @@ if TYPE_CHECKING:
     from taktora_trio.connectors.options import ConnectorOptions
     from taktora_trio.health import HealthBoard
 
-__all__ = ["DEAD_LETTERS", "SHOWN_FOR", "DeadLetter", "DeadLetters", "open_dead_letters"]
+__all__ = ["SHOWN_FOR", "DeadLetters", "open_dead_letters"]
 
 log = logging.getLogger(__name__)
 
-DEAD_LETTERS = "dead-letters.sqlite3"
-"""The file's name in the folder of a deployment."""
 SHOWN_FOR = 60.0  # seconds for which a dead letter shows in the health: somebody should look
 _RETRY = Backoff(initial=0.5, maximum=30, factor=2, jitter=0.1)
 _AT_ONCE = 64  # letters in one commit
 
 
-class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
-    """A message that the app could not be done with."""
-
-    connector: str
-    channel: str
-    topic: str
-    """The concrete topic, as the other side has sent it."""
-    payload: bytes
-    reason: str
-    """Why it was given up."""
-    deliveries: int
-    """The number of times that the app was given it."""
-    metadata: Metadata | None = None
-    correlation_id: bytes = b""
-    retained: bool = False
-    at: float = msgspec.field(default_factory=time.time)
-    """Unix time in seconds."""
-    number: int = 0
-    """Its number in the file, by which commands know it; 0 for one that is not there yet."""
-    send_asked: float | None = None
-    """Unix time in seconds at which somebody asked to send it to the app again; `None` if nobody has."""
-    redelivered: bool = False
-    """True if the other side has sent it more than once. A letter of the same content is then taken for the same, put
-    here by a gateway that was killed before it had acknowledged the message."""
-
-
-class DeadLetters(metaclass=NoPublicConstructor, opened_by="open_dead_letters(path, options, health)"):
+class DeadLetters(metaclass=NoPublicConstructor, opened_by="open_dead_letters(folder, options, health)"):
     """Puts messages into the file of a deployment's dead letters. Use `open_dead_letters`."""
 
-    def __init__(self, path: Path, options: Mapping[str, ConnectorOptions], health: HealthBoard) -> None:
-        self.path = path
+    def __init__(
+        self, folder: Callable[[], Path], options: Mapping[str, ConnectorOptions], health: HealthBoard
+    ) -> None:
         self.count = 0
         """Counts letters since it was opened."""
+        self._folder = folder
         self._options = options
         self._health = health
         self._pending: list[_Pending] = []
@@ -128,9 +100,15 @@ class DeadLetters(metaclass=NoPublicConstructor, opened_by="open_dead_letters(pa
         from taktora_trio.connectors.dead_letter_file import DeadLetterFile  # most gateways never need SQLite
 
         options = self._options[letters[0].connector]
-        return DeadLetterFile(self.path).put(
+        return DeadLetterFile(self._path()).put(
             letters, max_messages=options.max_dead_letters, max_bytes=options.max_dead_letter_bytes
         )
+
+    def _path(self) -> Path:
+        try:
+            return self._folder() / DEAD_LETTERS
+        except OSError as exc:
+            raise StoreError(f"there is no folder for dead letters ({exc}): set STATE_DIRECTORY") from exc
 
     def _show(self, letter: DeadLetter) -> None:
         self.count += 1
@@ -164,10 +142,13 @@ class _Pending:
 
 @contextlib.asynccontextmanager
 async def open_dead_letters(
-    path: Path, options: Mapping[str, ConnectorOptions], health: HealthBoard
+    folder: Callable[[], Path], options: Mapping[str, ConnectorOptions], health: HealthBoard
 ) -> AsyncIterator[DeadLetters]:
-    """Open the dead letters in this file, which is made with the first one. `options` are those of each connector."""
-    letters: DeadLetters = DeadLetters._create(path, options, health)
+    """Open the dead letters in this folder. Their file is made with the first one. `options` are by connector.
+
+    `folder` is called when it is needed, for a deployment needs none before, and may raise `OSError`.
+    """
+    letters: DeadLetters = DeadLetters._create(folder, options, health)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(letters.serve)
         yield letters

@@ -6,16 +6,19 @@ import contextlib
 import logging
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import trio
 
 from taktora_trio.channels import Metadata, Routing
 from taktora_trio.connectors.base import Connector, GatewayChannels
+from taktora_trio.connectors.dead_letters import DeadLetters, open_dead_letters
 from taktora_trio.connectors.plan import channel_spec, check_ends, health_spec
 from taktora_trio.errors import summary
 from taktora_trio.health import FULL_FOR, Connecting, Down, HealthBoard, Up
 from taktora_trio.opening import NoPublicConstructor
+from taktora_trio.statefolder import deployment_folder
 from taktora_trio.transport.health import GatewayIdentity, HealthReporter, open_health_reporter
 from taktora_trio.transport.node import Node
 from taktora_trio.transport.reservation import reserve
@@ -119,11 +122,13 @@ async def open_connector_gateway(
     incarnation: int,
     name: str,
     observers: Iterable[Observer] = (),
+    folder: Callable[[], Path] | None = None,
 ) -> AsyncIterator[ConnectorGateway]:
     """Open the gateway's end of every channel; the services must exist.
 
     `incarnation` counts the gateway's starts, so that a report of a crashed one is told apart. `name` is what its
-    connectors call it at the other end. `observers` see its pumps, which are items of an executor.
+    connectors call it at the other end. `observers` see its pumps, which are items of an executor. `folder` returns
+    where the deployment keeps what is on disk, by default a folder of the present user's for this name.
     """
     from taktora_trio.executor import Executor  # here, for a supervisor imports this module too, and is to be small
 
@@ -138,9 +143,14 @@ async def open_connector_gateway(
         }
         health = HealthBoard(reporters, on_event=lambda event: reporters[event.component].forward(event))
         stack.callback(health.close)
+        dead_letters = await stack.enter_async_context(
+            open_dead_letters(
+                folder or partial(deployment_folder, name), {one.name: one.options for one in connectors}, health
+            )
+        )
         channels = {
             connector.name: await _open_channels(
-                stack, node, connector, health, connector.known_as(name), Executor(observers=observers)
+                stack, node, connector, health, connector.known_as(name), Executor(observers=observers), dead_letters
             )
             for connector in connectors
         }
@@ -156,6 +166,7 @@ async def _open_channels(
     health: HealthBoard,
     name: str,
     executor: Executor,
+    dead_letters: DeadLetters,
 ) -> GatewayChannels:
     outbound: dict[str, PayloadSource] = {}
     inbound: dict[str, PayloadSink] = {}
@@ -177,7 +188,7 @@ async def _open_channels(
                 else:
                     full = partial(health.degrade, connector.name, f"channel {channel.name} is full", FULL_FOR)
                     inbound[channel.name] = await stack.enter_async_context(open_sink(node, spec, on_full=full))
-    return GatewayChannels(outbound, inbound, executor, health, name)
+    return GatewayChannels(outbound, inbound, executor, health, name, dead_letters)
 
 
 def _check_by(routing: Routing) -> Callable[[str, Metadata | None], None]:

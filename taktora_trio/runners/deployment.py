@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Awaitable, Callable, Collection, Iterable
+from pathlib import Path
 from types import FunctionType
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -14,6 +15,7 @@ from taktora_trio.channels import ChannelDescriptor, check_name
 from taktora_trio.checks import flag, instance_of
 from taktora_trio.connectors.base import Connector
 from taktora_trio.errors import ConfigError
+from taktora_trio.statefolder import deployment_folder
 from taktora_trio.supervision.policy import RestartPolicy
 
 if TYPE_CHECKING:  # a supervisor imports this module too, and is to be small
@@ -109,6 +111,10 @@ class Deployment:
             if name not in there:
                 raise ConfigError(f"deployment {self.name!r} has no connector {name!r}: name one of {', '.join(there)}")
         return attrs.evolve(self, connectors=[one for one in self.connectors if one.name in names])
+
+    def folder(self, domain: str) -> Path:
+        """Return the folder in which a run under this domain keeps what is on disk. Raises `OSError` without a home."""
+        return deployment_folder(domain)
 
     def check_files(self) -> None:
         """Raise `ConfigError` if a file that a connector names can't be used, before anything is started."""

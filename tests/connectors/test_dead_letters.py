@@ -17,14 +17,15 @@ from trio.testing import MockClock
 
 from taktora_trio import ConnectorOptions, Metadata, StoreError
 from taktora_trio.connectors import dead_letter_file
+from taktora_trio.connectors.dead_letter import DEAD_LETTERS, DeadLetter
 from taktora_trio.connectors.dead_letter_file import OVERHEAD, DeadLetterFile, check_header
-from taktora_trio.connectors.dead_letters import DeadLetter, DeadLetters, open_dead_letters
+from taktora_trio.connectors.dead_letters import DeadLetters, open_dead_letters
 from taktora_trio.health import HealthBoard, Up
 
 
 @pytest.fixture
 def file(tmp_path: Path) -> DeadLetterFile:
-    return DeadLetterFile(tmp_path / "state" / "house" / "letters")
+    return DeadLetterFile(tmp_path / "state" / "house" / DEAD_LETTERS)
 
 
 def letter(payload: bytes = b"x", **more: Any) -> DeadLetter:
@@ -119,7 +120,7 @@ def test_a_damaged_file_is_put_aside_and_a_new_one_begun(file: DeadLetterFile) -
     put(file, letter(b"old"))
     damaged = b"SQLite format 3\0" + bytes(range(256)) * 40
     file.path.write_bytes(damaged)
-    with pytest.raises(StoreError, match="letters is damaged"):
+    with pytest.raises(StoreError, match=f"{DEAD_LETTERS} is damaged"):
         file.all()
     assert file.path.read_bytes() == damaged, "one who only looks changes nothing"
     dropped, aside = file.put([letter(b"new")], max_messages=9, max_bytes=2**20)
@@ -228,7 +229,7 @@ async def opened(path: Path, **options: Any) -> AsyncIterator[tuple[DeadLetters,
     board = HealthBoard(["line"], on_event=lambda event: record.append(str(event.after)))
     board.report("line", Up())
     record.clear()
-    async with open_dead_letters(path, {"line": ConnectorOptions(**options)}, board) as letters:
+    async with open_dead_letters(lambda: path.parent, {"line": ConnectorOptions(**options)}, board) as letters:
         yield letters, record
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import trio
 from trio_util import RepeatedEvent, move_on_when
@@ -128,6 +129,7 @@ async def _carry(
             incarnation=link.incarnation if link else 1,
             name=domain.identity,
             observers=deployment.observers,
+            folder=partial(deployment.folder, domain.name),
         ) as gateway,
         trio.open_nursery() as nursery,
     ):
