@@ -1,8 +1,8 @@
 """Bridge: one connector's channels on one side, connection after connection on the other. No protocol's own.
 
 Outbound, each channel has an outbox, which publishes in order, and publishes again on the next connection what the last
-one did not acknowledge. Inbound, the inbox acknowledges a message when every channel that wants it has it. The bridge
-is what both share: the connection, again and again.
+one did not acknowledge. Inbound, the inbox acknowledges a message when the app is done with it in every channel that it
+is for. The bridge is what both share: the connection, again and again.
 """
 
 from __future__ import annotations
@@ -63,6 +63,7 @@ class Bridge:
             lambda topic: self._client.channels_of(topic),
             connector.options.inbound_backlog,
             health,
+            lambda failure: self._publish_failed(PublishFailed(failure)),
         )
         self._client = connector.client(channels, self._inbox.deliver)
         self._outboxes = [
@@ -137,6 +138,7 @@ class Bridge:
                 async with self._client.connect() as connection:
                     self._inbox.attach(connection)  # before anything can come
                     await connection.start()
+                    self._inbox.started()
                     # From now on a stop cancels nothing of the connection, which is still needed for the drain.
                     self._attempt = None
                     since = trio.current_time()
@@ -200,6 +202,7 @@ class Bridge:
                     for outbox in self._outboxes:
                         nursery.start_soon(outbox.drain, connection)
         finally:
+            self._inbox.settle()
             with trio.CancelScope(shield=True, deadline=trio.current_time() + _FAREWELL):
                 await connection.farewell()
 

@@ -54,6 +54,9 @@ class Incoming(_Content, frozen=True, gc=False, kw_only=True):
     delivery_id: int = 0
     """The number, from 1 to 65535, under which the other side sends a reliable message again until it is acknowledged;
     0 if it has none. By it, and its content, a message is known that an earlier gateway has handed over already."""
+    order: int = 0
+    """Messages that have the same number here, and not 0, are acknowledged in the order in which they came: for a
+    protocol that demands it. Where it is 0, in whatever order the app is done with them."""
     skipped: int = 0
     """The size of a payload that was not kept, since it is larger than any channel takes; `payload` is then empty."""
 
@@ -99,8 +102,8 @@ class Connection(ABC):
     the block is left, until the next connection is open.
 
     Methods that are not async return at once, do nothing on a connection that is lost or left, and don't raise. Should
-    `publish` raise all the same, the connection is ended for it; if that happens at the same message again and again,
-    the message is set aside.
+    `publish` or `acknowledge` raise all the same, the connection is ended for it; if `publish` does so at the same
+    message again and again, the message is set aside.
 
     A library with threads hands over what comes by `trio.lowlevel.TrioToken.run_sync_soon`, which keeps the order, and
     drops what would still come after the block is left.
@@ -123,10 +126,12 @@ class Connection(ABC):
 
     @abstractmethod
     def acknowledge(self, message: Incoming) -> None:
-        """Tell the other side that this reliable message is safe. Messages need not be acknowledged in their order.
+        """Tell the other side that the app is done with this reliable message, or that it is safe otherwise.
 
-        It may have come on an earlier connection. Then do nothing where the protocol knows it no more: the other side
-        sends it again.
+        Messages with an `order` come in it, others in any. Let nothing leave before the caller's next checkpoint, but
+        put it into what is written next: the gateway writes down what it is about to acknowledge. The message may have
+        come on an earlier connection. Then do nothing where the protocol knows it no more: the other side sends it
+        again.
         """
 
     @abstractmethod

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import trio
 
-from taktora_trio.channels import ChannelDescriptor
+from taktora_trio.channels import ChannelDescriptor, Inbound
 from taktora_trio.connectors.connection import Connection, Incoming
 from taktora_trio.errors import BackPressure, MessageError, PayloadOverflow, is_worth_logging
 from taktora_trio.escaping import escaped
 from taktora_trio.executor import Context, Executor, when
-from taktora_trio.health import HealthBoard
+from taktora_trio.health import FULL_FOR, HealthBoard
 
 if TYPE_CHECKING:
     from taktora_trio.transport.sink import PayloadSink
@@ -26,7 +26,7 @@ __all__ = ["DEGRADED_FOR", "MESSAGE_OVERHEAD", "Inbox"]
 log = logging.getLogger(__name__)
 
 DEGRADED_FOR = 5.0  # seconds for which a discarded message shows in the health
-MESSAGE_OVERHEAD = 320  # bytes that a message in the backlog takes besides its payload, topic and metadata (measured)
+MESSAGE_OVERHEAD = 480  # bytes that a message in the backlog takes besides its payload, topic and metadata (measured)
 _AT_ONCE = 64  # messages out of the backlog, before other tasks have their turn
 _TOPICS = 4096  # for so many topics it is remembered which channels they go to,
 _SHORT = 256  # if they have at most so many characters: topics may be long, and the other side chooses them
@@ -37,8 +37,9 @@ class Inbox:
     """Delivers what comes from the other side to every channel that it is for. It lives as long as the gateway.
 
     A message goes into shared memory at once, or through a bounded backlog while the app is slow. A reliable one is
-    acknowledged when it is in shared memory for every channel, and never discarded for want of room: when the backlog
-    is full, no more is read from the other side.
+    kept until the app is done with it in every channel that it is for, and then acknowledged; where the channel says
+    `acknowledge="on-arrival"`, as soon as it is in shared memory. It is never discarded for want of room: when the
+    backlog is full, no more is read from the other side.
     """
 
     def __init__(
@@ -48,8 +49,12 @@ class Inbox:
         channels_of: Callable[[str], Iterable[str]],
         backlog: int,
         health: HealthBoard,
+        on_failure: Callable[[Exception], None] = lambda failure: None,
     ) -> None:
-        """`channels_of(topic)` returns the names of the channels that a message is for; `backlog` is in bytes."""
+        """`channels_of(topic)` returns the names of the channels that a message is for; `backlog` is in bytes.
+
+        `on_failure` is called with what the connection's `acknowledge` has raised: it is to be ended.
+        """
         self.discarded = 0
         """Counts messages that were discarded, for want of room or since they can't be carried."""
         self.strays = 0
@@ -58,18 +63,32 @@ class Inbox:
         self._channels_of = channels_of
         self._limit = backlog
         self._health = health
+        self._on_failure = on_failure
         self._backlog_bytes = 0
         self._connection: Connection | None = None
+        self._is_starting = False
         self._has_paused = False
         self._stray = ""
         self._deliveries = {channel.name: _Delivery(channel, sink) for channel, sink in sinks}
         self._matching: dict[str, list[_Delivery]] = {}
+        self._in_order = defaultdict[int, deque[_Delivered]](deque)  # not acknowledged, by `Incoming.order`
+        self._due: list[_Delivered] = []  # to be acknowledged now
 
     def attach(self, connection: Connection) -> None:
-        """Send acknowledgements to this connection from now on. It is not read where the backlog is still full."""
+        """Send acknowledgements to this connection from now on."""
         self._connection = connection
-        if self._has_paused:
-            connection.pause_reading()
+        self._has_paused = False
+        self._is_starting = True
+
+    def started(self) -> None:
+        """The connection is complete: from now on it is not read while the backlog is full.
+
+        Before that it is (up to twice the backlog), since what makes it complete could not be read either.
+        """
+        self._is_starting = False
+        self._acknowledge_due()
+        if self._backlog_bytes > self._limit:
+            self._pause_reading(max(self._deliveries.values(), key=lambda delivery: len(delivery.backlog)))
 
     def deliver(self, message: Incoming) -> None:
         """Take a message from the connection. Call it in order; it never waits."""
@@ -78,25 +97,43 @@ class Inbox:
             deliveries = self._match(message.topic)
         if not deliveries:
             self._tell_stray(message)
-        waiting = [d for d in deliveries if d.backlog or not self._send(d, message)]
+        delivered = None
+        if message.reliable:
+            delivered = _Delivered(message, len(deliveries))
+            if message.order:
+                self._in_order[message.order].append(delivered)
+        waiting = [d for d in deliveries if d.backlog or not self._send(d, message, delivered)]
         if waiting:
-            self._keep(message, waiting)
-        elif message.reliable:
-            self._acknowledge(message)
+            self._keep(message, delivered, waiting)
+        elif delivered is not None and not delivered.left:
+            self._is_done_with(delivered)
+            self._acknowledge_due()
 
     def add_items(self, executor: Executor, name: Callable[[str], str]) -> None:
-        """Add an item for each channel, which brings its backlog into shared memory as the app makes room."""
+        """Add an item for each channel, which follows what the app is done with, and brings in its backlog."""
         for channel, delivery in self._deliveries.items():
-            executor.add(partial(self._serve_backlog, delivery), when(delivery.wait), name=name(channel))
+            executor.add(partial(self._follow, delivery), when(delivery.wait), name=name(channel))
+
+    def settle(self) -> None:
+        """Acknowledge all that the app is done with by now. For the end, when nobody follows it any more."""
+        for delivery in self._deliveries.values():
+            self._settle(delivery)
+        self._acknowledge_due()
 
     def log_undelivered(self) -> None:
-        """Log at the end how many messages the app has not had. Those not acknowledged come again."""
+        """Log at the end how many messages the app is not done with. Those not acknowledged come to the next run."""
         for channel, delivery in self._deliveries.items():
-            kept = sum(kept.message.reliable for kept in delivery.backlog)
-            lost = len(delivery.backlog) - kept + delivery.sink.unread
-            if lost or kept:
-                text = "channel %s: stopped with %d inbound messages that the app has not had: %d are lost, %s"
-                log.warning(text, channel, lost + kept, lost, f"{kept} are not acknowledged to the other side")
+            self._settle(delivery)
+            kept = sum(delivered is not None for delivered in delivery.in_hand)
+            kept += sum(waits.delivered is not None for waits in delivery.backlog)
+            lost = sum(waits.delivered is None for waits in delivery.backlog)
+            lost += max(0, delivery.sink.unread - sum(delivered is not None for delivered in delivery.in_hand))
+            if lost:
+                text = "channel %s: stopped with %d inbound messages that the app has not had and nobody keeps: lost"
+                log.warning(text, channel, lost)
+            if kept:
+                text = "channel %s: stopped with %d inbound messages that the app is not done with: %s"
+                log.info(text, channel, kept, "they are not acknowledged, and come again")
 
     def _match(self, topic: str) -> list[_Delivery]:
         deliveries = [self._deliveries[name] for name in self._channels_of(topic)]
@@ -106,72 +143,136 @@ class Inbox:
             self._matching[topic] = deliveries
         return deliveries
 
-    def _send(self, delivery: _Delivery, message: Incoming) -> bool:
+    def _send(self, delivery: _Delivery, message: Incoming, delivered: _Delivered | None) -> bool:
         """Send it to the channel, or discard it if it can never be sent. Returns false if the channel has no room."""
         topic = message.topic if delivery.is_pattern else ""
         try:
             if message.skipped:
                 raise PayloadOverflow(f"{message.skipped} bytes")
-            delivery.sink.send_nowait(
+            number = delivery.sink.send_nowait(
                 message.payload,
                 topic=topic,
                 correlation_id=message.correlation_id,
                 metadata=message.metadata,
                 retained=message.retained,
+                redelivered=message.redelivered,
+                delivery_id=message.delivery_id,
             )
         except BackPressure:
             return False
         except MessageError as exc:
             self._discard_unfit(delivery, message, exc)
+            if delivered is not None:
+                delivered.left -= 1
+            return True
+        if delivered is not None:
+            if delivered.delivery is None:
+                delivered.delivery, delivered.number = delivery, number
+            else:
+                delivered.others = (*delivered.others, (delivery, number))
+            if delivery.acknowledges_on_arrival:
+                delivered.left -= 1
+        if not delivery.acknowledges_on_arrival:
+            delivery.in_hand.append(delivered)
         return True
 
-    def _keep(self, message: Incoming, waiting: list[_Delivery]) -> None:
+    def _keep(self, message: Incoming, delivered: _Delivered | None, waiting: list[_Delivery]) -> None:
         size = _size(message)
-        kept = _Kept(message, size, len(waiting))
         for delivery in waiting:
             if self._backlog_bytes + size > self._limit:
-                if not message.reliable:
+                if delivered is None:
                     self._discard(delivery, f"the app is too slow, and the backlog of {self._limit} bytes is full")
                     continue
                 self._pause_reading(delivery)
             self._backlog_bytes += size
-            delivery.backlog.append(kept)
-            delivery.more.set()
+            delivery.keep(_Waits(message, delivered, size))
 
-    async def _serve_backlog(self, delivery: _Delivery, context: Context[Any]) -> None:
+    async def _follow(self, delivery: _Delivery, context: Context[Any]) -> None:
+        self._settle(delivery)
+        self._acknowledge_due()
         count = 0
         while delivery.backlog:
-            kept = delivery.backlog[0]
-            while not self._send(delivery, kept.message):
-                await delivery.sink.wait_for_room()
+            message, delivered, size = delivery.backlog[0]
+            if not self._send(delivery, message, delivered):
+                break
             # Only now: while the backlog is not empty, newer messages queue behind it.
             delivery.backlog.popleft()
-            kept.left -= 1
-            if not kept.left and kept.message.reliable:
-                self._acknowledge(kept.message)
-            self._backlog_bytes -= kept.size
-            if self._has_paused and self._backlog_bytes <= self._limit // 2:
-                self._resume_reading()
+            self._backlog_bytes -= size
+            if delivered is not None and not delivered.left:
+                self._is_done_with(delivered)
+                self._acknowledge_due()
+            self._resume_if_there_is_room()
             count += 1
             if count % _AT_ONCE == 0:
                 await trio.lowlevel.checkpoint()
 
-    def _acknowledge(self, message: Incoming) -> None:
-        if self._connection is not None:
-            self._connection.acknowledge(message)
+    def _settle(self, delivery: _Delivery) -> None:
+        """Take note of what the app is done with in this channel."""
+        for _ in range(delivery.newly_done()):
+            delivered = delivery.in_hand.popleft()
+            if delivered is not None:
+                delivered.left -= 1
+                if not delivered.left:
+                    self._is_done_with(delivered)
 
-    def _pause_reading(self, delivery: _Delivery) -> None:
+    def _is_done_with(self, delivered: _Delivered) -> None:
+        """It is to be acknowledged: now, or behind others that came before it, where the protocol wants that."""
+        order = delivered.message.order
+        if not order:
+            self._due.append(delivered)
+            return
+        waiting = self._in_order[order]
+        if waiting[0] is not delivered:
+            # Some protocols demand an order of acknowledgements. So one that the app takes long for holds up those of
+            # all behind it, and they count as the backlog does.
+            delivered.held = _size(delivered.message)
+            self._backlog_bytes += delivered.held
+            if self._backlog_bytes > self._limit:
+                self._pause_reading(waiting[0].delivery or delivered.delivery)
+            return
+        while waiting and not waiting[0].left:
+            ready = waiting.popleft()
+            self._due.append(ready)
+            self._backlog_bytes -= ready.held
+        self._resume_if_there_is_room()
+
+    def _acknowledge_due(self) -> None:
+        connection, due = self._connection, self._due
+        if connection is None or not due:
+            return
+        count, newest = 0, dict[_Delivery, int]()
+        try:
+            for delivered in due:
+                if delivered.delivery is not None:
+                    newest[delivered.delivery] = delivered.number
+                    if delivered.others:
+                        newest.update(delivered.others)
+                connection.acknowledge(delivered.message)
+                count += 1
+        except Exception as exc:  # noqa: BLE001 - whatever a protocol's code raises
+            self._connection = None  # the next one is told the rest
+            self._on_failure(exc)
+        del due[:count]
+        # Nothing of it has left yet, for nothing has been awaited: see `Connection.acknowledge`.
+        for delivery, number in newest.items():
+            delivery.note_acknowledged(number)
+
+    def _pause_reading(self, delivery: _Delivery | None) -> None:
+        if self._is_starting and self._backlog_bytes <= 2 * self._limit:
+            return
         if not self._has_paused and self._connection is not None:
             self._has_paused = True
             self._connection.pause_reading()
-            reason = f"channel {delivery.name} is not read: no more is taken from the other side"
+            name = "" if delivery is None else f" {delivery.name}"
+            reason = f"channel{name} is not read: no more is taken from the other side"
             log.warning("%s: %s", self._name, reason)
             self._health.degrade(self._name, reason, DEGRADED_FOR)
 
-    def _resume_reading(self) -> None:
-        self._has_paused = False
-        if self._connection is not None:
-            self._connection.resume_reading()
+    def _resume_if_there_is_room(self) -> None:
+        if self._has_paused and self._backlog_bytes <= self._limit // 2:
+            self._has_paused = False
+            if self._connection is not None:
+                self._connection.resume_reading()
 
     def _tell_stray(self, message: Incoming) -> None:
         """Count, log and show it. It is acknowledged as any other, else the other side might soon send nothing more."""
@@ -211,27 +312,70 @@ def _size(message: Incoming) -> int:
     return size
 
 
-class _Kept:
-    """A message in the backlog of `left` channels."""
+class _Delivered:
+    """A reliable message that was sent to channels, or waits for room there, and is not acknowledged."""
 
-    __slots__ = ("left", "message", "size")
+    __slots__ = ("delivery", "held", "left", "message", "number", "others")
 
-    def __init__(self, message: Incoming, size: int, left: int) -> None:
-        self.message, self.size, self.left = message, size, left
+    def __init__(self, message: Incoming, left: int) -> None:
+        self.message = message
+        self.left = left
+        """The number of channels that are not done with it."""
+        self.delivery: _Delivery | None = None
+        self.number = 0
+        """Its number in the channel that it was sent to first."""
+        self.others: tuple[tuple[_Delivery, int], ...] = ()
+        """Other channels that it was sent to, with its number there."""
+        self.held = 0
+        """Its size, if it waits for nothing but the acknowledgement of one before it."""
+
+
+class _Waits(NamedTuple):
+    """A message in the backlog of a channel."""
+
+    message: Incoming
+    delivered: _Delivered | None
+    size: int
 
 
 class _Delivery:
-    """One channel, with the messages that wait until the app makes room."""
+    """One channel: what the app is not done with, and the messages that wait until it makes room."""
 
     def __init__(self, channel: ChannelDescriptor[Any], sink: PayloadSink) -> None:
         self.name = channel.name
         self.sink = sink
-        self.backlog: deque[_Kept] = deque()
-        self.more = trio.Event()
+        self.in_hand: deque[_Delivered | None] = deque()
+        """What was sent and the app is not done with, in the order of its numbers; `None` for what is not reliable."""
+        self.backlog: deque[_Waits] = deque()
         self.discarded = 0
         self.is_pattern = channel.routing.is_pattern
+        self.acknowledges_on_arrival = isinstance(channel, Inbound) and channel.acknowledge == "on-arrival"
+        self._done = sink.done
+        self._noted = 0
+        self._waiting = trio.CancelScope()
+
+    def newly_done(self) -> int:
+        """Return the number of messages in hand that the app is done with now, and was not at the last call."""
+        done = self.sink.done
+        count = done - self._done
+        if count <= 0:
+            return 0
+        self._done = done
+        return min(count, len(self.in_hand))
+
+    def note_acknowledged(self, number: int) -> None:
+        """The acknowledgements of some messages, of which this is the newest, are about to leave."""
+        if number > self._noted:
+            self._noted = number
+            self.sink.note_acknowledged(number)
+
+    def keep(self, waits: _Waits) -> None:
+        self.backlog.append(waits)
+        self._waiting.deadline = min(self._waiting.deadline, trio.current_time() + FULL_FOR / 2)
 
     async def wait(self) -> None:
-        """Wait until there is a backlog."""
-        await self.more.wait()
-        self.more = trio.Event()
+        """Wait until the app has made progress; while there is a backlog, not for ever: then it is full still."""
+        with trio.CancelScope() as self._waiting:
+            if self.backlog:
+                self._waiting.deadline = trio.current_time() + FULL_FOR / 2
+            await self.sink.wait_for_progress()

@@ -216,9 +216,18 @@ class EnvelopePublisher:
         return bool(self._service.dynamic_config.number_of_subscribers)
 
     @property
+    def done(self) -> int:
+        """The sequence number up to which the reader is done with all (what an earlier writer left is gone with it)."""
+        return self._cursor.acknowledged(self._first, self._sequence_number)
+
+    @property
     def waiting(self) -> int:
-        """The number of envelopes sent and not acknowledged yet (what an earlier writer left is gone with it)."""
-        return self._sequence_number - self._cursor.acknowledged(self._first, self._sequence_number)
+        """The number of envelopes sent that the reader is not done with."""
+        return self._sequence_number - self.done
+
+    def note_acknowledged(self, number: int) -> None:
+        """Inbound: record that the acknowledgements of all up to this number are about to leave for the other side."""
+        self._counters[ACKNOWLEDGED] = number
 
     async def flush(self) -> None:
         """Wait until everything is acknowledged: what is not when the port closes may never reach anybody."""

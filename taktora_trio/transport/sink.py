@@ -7,11 +7,9 @@ import logging
 from collections.abc import AsyncIterator, Callable
 
 import iceoryx2 as iox2
-import trio
 
 from taktora_trio.channels import Metadata
 from taktora_trio.errors import BackPressure, CodecError
-from taktora_trio.health import FULL_FOR
 from taktora_trio.transport.envelope import CORRELATION_FIELD, DELIVERY_ID, REDELIVERED, RETAINED, pack_metadata
 from taktora_trio.transport.ports import EnvelopePublisher, open_envelope_publisher
 from taktora_trio.transport.spec import ServiceSpec
@@ -70,10 +68,24 @@ class PayloadSink:
             raise BackPressure(f"{self._port.spec.name} is full")
         return self._port.last_sent
 
-    async def wait_for_room(self) -> None:
-        """Wait until there may be room again, after a `BackPressure`. It may return early. One task at a time."""
-        with trio.move_on_after(FULL_FOR / 2):  # then the next attempt says once more that it is full
-            await self._port.space.wait()
+    @property
+    def done(self) -> int:
+        """The sequence number up to which the app is done with all messages."""
+        return self._port.done
+
+    def note_acknowledged(self, number: int) -> None:
+        """Record that the acknowledgements of all up to this number are about to leave for the other side.
+
+        The reader then knows which messages can't come again after this gateway was killed.
+        """
+        self._port.note_acknowledged(number)
+
+    async def wait_for_progress(self) -> None:
+        """Wait until the app may be done with more, and there may be room. It may return early. One task at a time.
+
+        Look at `done` afterwards, and try again what found no room: what comes later is announced again.
+        """
+        await self._port.space.wait()
         self._port.space.clear()
 
     def update_connections(self) -> None:

@@ -94,16 +94,20 @@ class Source:
 
 
 class Sink:
-    """A channel with room for `window` messages, until the app takes some."""
+    """A channel with room for `window` messages. The app is done with those that it has taken."""
 
     def __init__(self, window: int = 1000, max_payload: int = 100) -> None:
         self._window, self._max_payload = window, max_payload
         self._waiting: deque[tuple[bytes, str]] = deque()
-        self._space = trio.Event()
+        self._progress = trio.Event()
+        self._sent = 0
+        self.done = 0
         self.unread = 0
         self.topics: list[str] = []
         self.said: list[tuple[bytes, Metadata | None]] = []
         self.retained: list[bool] = []
+        self.redelivered: list[tuple[bool, int]] = []
+        self.acknowledged = 0
 
     def send_nowait(
         self,
@@ -113,24 +117,41 @@ class Sink:
         correlation_id: bytes = b"",
         metadata: Metadata | None = None,
         retained: bool = False,
-    ) -> None:
+        redelivered: bool = False,
+        delivery_id: int = 0,
+    ) -> int:
         if len(value) > self._max_payload:
             raise PayloadOverflow(f"{len(value)} bytes")
-        if len(self._waiting) >= self._window:
+        if self._sent - self.done >= self._window:
             raise BackPressure("full")
         self._waiting.append((value, topic))
         self.topics.append(topic)
         self.said.append((correlation_id, metadata))
         self.retained.append(retained)
+        self.redelivered.append((redelivered, delivery_id))
+        self._sent += 1
+        return self._sent
 
-    async def wait_for_room(self) -> None:
-        self._space = trio.Event()
-        await self._space.wait()
+    async def wait_for_progress(self) -> None:
+        await self._progress.wait()
+        self._progress = trio.Event()
+
+    def note_acknowledged(self, number: int) -> None:
+        self.acknowledged = number
 
     def take(self, count: int = 1000) -> list[bytes]:
-        taken = [self._waiting.popleft()[0] for _ in range(min(count, len(self._waiting)))]
-        self._space.set()
+        taken = self.open(count)
+        self.finish(len(taken))
         return taken
+
+    def open(self, count: int = 1000) -> list[bytes]:
+        """Take some, without being done with them."""
+        return [self._waiting.popleft()[0] for _ in range(min(count, len(self._waiting)))]
+
+    def finish(self, count: int) -> None:
+        """Be done with some more."""
+        self.done += count
+        self._progress.set()
 
 
 @attrs.define

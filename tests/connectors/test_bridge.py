@@ -149,7 +149,7 @@ async def test_an_error_of_a_pump_is_raised_even_out_of_a_session(
     error: type[Exception], autojump_clock: MockClock
 ) -> None:
     class Broken(Sink):
-        def send_nowait(self, *args: Any, **kwargs: Any) -> None:
+        def send_nowait(self, *args: Any, **kwargs: Any) -> int:
             raise error
 
     client = FakeClient(FakeConnection())
@@ -215,8 +215,60 @@ async def test_a_message_that_comes_while_the_connection_starts_is_acknowledged_
         first.lose()
         await trio.sleep(10)
         assert running.health == [("Up", 0), ("Connecting", 0), ("Up", 2)], "up when it has started"
-        assert (first.acknowledged, second.acknowledged) == ([], [message])
         assert running.sinks["in"].take() == [b"x"]
+        await trio.sleep(1)
+        assert (first.acknowledged, second.acknowledged) == ([], [message])
+
+
+async def test_an_acknowledge_that_raises_is_the_end_of_that_connection_alone(autojump_clock: MockClock) -> None:
+    class Broken(FakeConnection):
+        def acknowledge(self, message: Incoming) -> None:
+            raise RuntimeError("a field is missing")
+
+    message = Incoming("in", b"x", reliable=True)
+    first, second = Broken(), FakeConnection()
+    client = FakeClient(first, second)
+    async with open_bridge(client, inbound("in")) as running:
+        client.on_message(message)
+        assert running.sinks["in"].take() == [b"x"]
+        await trio.sleep(10)
+        assert running.health == [("Up", 0), ("Connecting", 0), ("Up", 1)]
+        assert second.acknowledged == [message], "the next connection is told"
+
+
+async def test_a_stop_acknowledges_what_the_app_is_done_with_before_the_farewell(autojump_clock: MockClock) -> None:
+    class Polite(FakeConnection):
+        async def farewell(self) -> None:
+            await trio.lowlevel.checkpoint()
+            told.append(len(self.acknowledged))
+
+    told: list[int] = []
+    client = FakeClient(Polite())
+    async with open_bridge(client, outbound(), inbound("in")) as running:
+        for number in range(5):
+            client.on_message(Incoming("in", b"%d" % number, reliable=True))
+        sink = running.sinks["in"]
+        sink.open()
+        sink.done = 3  # so late that nobody is woken any more
+        await running.stopped()
+    assert told == [3]
+
+
+async def test_a_connection_lost_while_the_backlog_is_full_comes_up_again(autojump_clock: MockClock) -> None:
+    class Answering(FakeConnection):
+        async def start(self) -> None:
+            assert self.paused == [], "its answer could not be read"
+            await trio.lowlevel.checkpoint()
+
+    first, second = Answering(), Answering()
+    client = FakeClient(first, second)
+    async with open_bridge(client, inbound("in"), sinks={"in": Sink(window=1)}, inbound_backlog=1000) as running:
+        for _ in range(10):
+            client.on_message(Incoming("in", bytes(90), reliable=True))
+        assert first.paused == [True]
+        first.lose()
+        await trio.sleep(10)
+        assert (running.health[-1][0], second.paused) == ("Up", [True])
 
 
 async def test_a_start_that_is_refused_is_down_as_a_login_is(autojump_clock: MockClock) -> None:

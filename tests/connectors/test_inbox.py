@@ -9,6 +9,8 @@ from typing import Any, cast
 
 import pytest
 import trio
+from hypothesis import given
+from hypothesis import strategies as st
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from taktora_trio import CodecError, Inbound, Metadata
@@ -27,9 +29,11 @@ class Kept(Incoming, frozen=True):
 
 
 @contextlib.asynccontextmanager
-async def open_inbox(*sinks: Sink, limit: int = 2**20) -> AsyncIterator[tuple[Inbox, list[tuple[str, float]]]]:
-    """Channels `in0`, `in1`, ... that want all of `topic/`, connected; with the record of their health."""
-    channels = [Inbound(f"in{number}", bytes, AnyTopic()) for number in range(len(sinks))]
+async def open_inbox(
+    *sinks: Sink, limit: int = 2**20, together: bool = True, **options: Any
+) -> AsyncIterator[tuple[Inbox, list[tuple[str, float]]]]:
+    """Channels `in0`, ... that all want all of `topic/`, or each its own `topic/0`, ...; with the record of health."""
+    channels = [Inbound(f"in{number}", bytes, AnyTopic(), **options) for number in range(len(sinks))]
     record: list[tuple[str, float]] = []
     board = HealthBoard(["line"], on_event=lambda event: record.append((str(event.after), trio.current_time())))
     board.report("line", Up())
@@ -38,7 +42,7 @@ async def open_inbox(*sinks: Sink, limit: int = 2**20) -> AsyncIterator[tuple[In
     inbox = Inbox(
         "line",
         cast(Any, list(zip(channels, sinks, strict=True))),
-        lambda topic: names if topic.startswith("topic/") else [],
+        lambda topic: [] if not topic.startswith("topic/") else names if together else [f"in{topic[6:]}"],
         limit,
         board,
     )
@@ -145,10 +149,10 @@ async def test_an_oversized_message_is_discarded_counted_and_shown_and_the_next_
 class Picky(Sink):
     """A sink that can't encode every message."""
 
-    def send_nowait(self, value: bytes, **more: Any) -> None:
+    def send_nowait(self, value: bytes, **more: Any) -> int:
         if value.startswith(b"bad"):
             raise CodecError("the metadata can't be encoded:\n5")
-        super().send_nowait(value, **more)
+        return super().send_nowait(value, **more)
 
 
 @pytest.mark.parametrize("window", [10, 1], ids=["with room", "through the backlog"])
@@ -214,31 +218,170 @@ async def test_whether_it_was_retained_goes_along(autojump_clock: MockClock) -> 
         assert sink.retained == [True, False, True]
 
 
-# Inbound at QoS 1 and 2: acknowledged when safe, and never discarded for want of room
+# Reliable ones: acknowledged when the app is done with them, and never discarded for want of room
 
 
-async def test_a_message_is_acknowledged_when_every_channel_has_it(autojump_clock: MockClock) -> None:
+async def test_a_message_is_acknowledged_when_the_app_is_done_with_it_in_every_channel(
+    autojump_clock: MockClock,
+) -> None:
     fast, slow = Sink(), Sink(window=1)
     connection = FakeConnection()
     async with open_inbox(fast, slow) as (inbox, _):
         inbox.attach(connection)
+        inbox.started()
         arrived = [Kept("topic/x", payload, number=number + 1) for number, payload in enumerate(numbered(4))]
         for message in arrived:
             inbox.deliver(message)
         assert fast.take() == numbered(4)
-        assert connection.acknowledged == arrived[:1]
-        for count in (2, 3, 4):
-            slow.take(1)
+        for count in range(1, 5):
+            slow.open(1)
+            await wait_all_tasks_blocked()
+            assert connection.acknowledged == arrived[: count - 1], "handed over is not done"
+            slow.finish(1)
             await wait_all_tasks_blocked()
             assert connection.acknowledged == arrived[:count]
+            assert (fast.acknowledged, slow.acknowledged) == (count, count)
         inbox.deliver(Kept("nobody/wants", b"", number=9))
         assert numbers(connection)[-1] == 9, "else the broker would send it for ever"
+
+
+async def test_on_arrival_it_is_acknowledged_when_it_is_in_shared_memory(autojump_clock: MockClock) -> None:
+    sink, connection = Sink(window=2), FakeConnection()
+    async with open_inbox(sink, acknowledge="on-arrival") as (inbox, _):
+        inbox.attach(connection)
+        inbox.started()
+        for number in (1, 2, 3):
+            inbox.deliver(Kept("topic/x", b"", number=number))
+        assert (numbers(connection), sink.acknowledged) == ([1, 2], 2)
+        sink.take(1)
+        await wait_all_tasks_blocked()
+        assert (numbers(connection), sink.acknowledged) == ([1, 2, 3], 3)
+
+
+@given(
+    orders=st.lists(st.tuples(st.integers(0, 1), st.integers(0, 2)), min_size=1, max_size=12),
+    steps=st.lists(st.tuples(st.integers(0, 1), st.integers(1, 3)), max_size=12),
+)
+def test_acknowledgements_keep_each_order_and_none_waits_for_another(
+    orders: list[tuple[int, int]], steps: list[tuple[int, int]]
+) -> None:
+    """Two channels, three orders (0 is none): after each step exactly those that may be acknowledged are."""
+
+    async def main() -> None:
+        sinks, connection = (Sink(), Sink()), FakeConnection()
+        async with open_inbox(*sinks, together=False) as (inbox, _):
+            inbox.attach(connection)
+            inbox.started()
+            arrived = [
+                Kept(f"topic/{channel}", b"", order=order, number=number)
+                for number, (channel, order) in enumerate(orders)
+            ]
+            for message in arrived:
+                inbox.deliver(message)
+            in_hand = [[m for m in arrived if m.topic == f"topic/{channel}"] for channel in (0, 1)]
+            done: list[Kept] = []
+            for channel, count in (*steps, (0, 99), (1, 99)):
+                more, in_hand[channel] = in_hand[channel][:count], in_hand[channel][count:]
+                done += more
+                sinks[channel].finish(len(more))
+                await wait_all_tasks_blocked()
+                expected = {m.number for m in done if not m.order}
+                for order in (1, 2):
+                    for message in (m for m in arrived if m.order == order):
+                        if message not in done:
+                            break
+                        expected.add(message.number)
+                assert set(numbers(connection)) == expected
+            assert len(connection.acknowledged) == len(arrived)
+            for order in (1, 2):
+                sent = [m.number for m in connection.acknowledged if isinstance(m, Kept) and m.order == order]
+                assert sent == sorted(sent)
+
+    trio.run(main)
+
+
+async def test_what_is_written_down_is_what_leaves(autojump_clock: MockClock) -> None:
+    """While an acknowledgement waits for one before it, its message counts as not acknowledged: it may come again."""
+    fast, slow, connection = Sink(), Sink(), FakeConnection()
+    async with open_inbox(fast, slow, together=False) as (inbox, _):
+        inbox.attach(connection)
+        inbox.started()
+        for number, topic in enumerate(("topic/1", "topic/0", "topic/0")):
+            inbox.deliver(Kept(topic, b"", order=1, number=number))
+        fast.take()
+        await wait_all_tasks_blocked()
+        assert (numbers(connection), fast.acknowledged) == ([], 0)
+        slow.take()
+        await wait_all_tasks_blocked()
+        assert (numbers(connection), fast.acknowledged, slow.acknowledged) == ([0, 1, 2], 2, 1)
+
+
+async def test_what_waits_for_the_acknowledgement_of_another_has_a_bound(autojump_clock: MockClock) -> None:
+    fast, slow, connection = Sink(), Sink(), FakeConnection()
+    async with open_inbox(fast, slow, together=False, limit=10 * (MESSAGE_OVERHEAD + 7)) as (inbox, _):
+        inbox.attach(connection)
+        inbox.started()
+        inbox.deliver(Kept("topic/1", b"", order=1))
+        for number in range(1, 12):
+            assert connection.paused == []
+            inbox.deliver(Kept("topic/0", b"", order=1, number=number))
+            fast.take()
+            await wait_all_tasks_blocked()
+        assert connection.paused == [True]
+        slow.take()
+        await wait_all_tasks_blocked()
+        assert (connection.paused, numbers(connection)) == ([True, False], list(range(12)))
+
+
+async def test_a_lie_about_what_is_done_acknowledges_nothing_that_was_not_sent(autojump_clock: MockClock) -> None:
+    sink, connection = Sink(), FakeConnection()
+    async with open_inbox(sink) as (inbox, _):
+        inbox.attach(connection)
+        inbox.started()
+        inbox.deliver(Kept("topic/x", b"", number=1))
+        for lie in (2**40, 0, 2**40):
+            sink.done = lie
+            sink.finish(0)
+            await wait_all_tasks_blocked()
+        inbox.deliver(Kept("topic/x", b"", number=2))
+        await wait_all_tasks_blocked()
+        assert set(numbers(connection)) <= {1, 2}
+
+
+async def test_that_it_was_sent_before_goes_along(autojump_clock: MockClock) -> None:
+    sink = Sink(window=1)
+    async with open_inbox(sink) as (inbox, _):
+        inbox.deliver(Kept("topic/x", b"", redelivered=True, delivery_id=7))
+        inbox.deliver(Kept("topic/x", b"", delivery_id=8))
+        sink.take()
+        await wait_all_tasks_blocked()
+        assert sink.redelivered == [(True, 7), (False, 8)]
+
+
+async def test_the_end_tells_what_comes_again_from_what_is_lost(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    sink = Sink(window=3)
+    async with open_inbox(sink) as (inbox, _):
+        for number in range(4):
+            inbox.deliver(Kept("topic/x", b"", number=number))
+            inbox.deliver(Incoming("topic/x", b""))
+        sink.take(1)
+        await wait_all_tasks_blocked()
+        sink.unread = 3  # of the 3 in shared memory 2 are not reliable; 2 of each kind wait for room
+        inbox.log_undelivered()
+    told = [(record.levelname, record.getMessage()) for record in caplog.records if "stopped" in record.msg]
+    lost = "channel in0: stopped with 4 inbound messages that the app has not had and nobody keeps: lost"
+    kept = "channel in0: stopped with 3 inbound messages that the app is not done with: they are not acknowledged, and"
+    assert told == [("WARNING", lost), ("INFO", f"{kept} come again")]
 
 
 async def test_an_oversized_message_is_acknowledged_too(autojump_clock: MockClock) -> None:
     connection = FakeConnection()
     async with open_inbox(Sink()) as (inbox, _):
         inbox.attach(connection)
+        inbox.started()
         inbox.deliver(Kept("topic/x", b"x" * 101, number=1))
         inbox.deliver(Kept("topic/x", b"", number=2, skipped=2**28))
         assert numbers(connection) == [1, 2]
@@ -250,7 +393,8 @@ async def test_with_a_full_backlog_nothing_more_is_read_and_nothing_lost(autojum
     size = 1 + len("topic/x") + MESSAGE_OVERHEAD
     async with open_inbox(sink, limit=4 * size) as (inbox, health):
         inbox.attach(first)
-        for number in range(8):  # what was read with the one that was too much still comes
+        inbox.started()
+        for number in range(8):  # one into the channel; what was read with the one that was too much still comes
             inbox.deliver(Kept("topic/x", b"%d" % number, number=number + 1))
         assert first.paused == [True]
         assert inbox.discarded == 0
@@ -258,6 +402,8 @@ async def test_with_a_full_backlog_nothing_more_is_read_and_nothing_lost(autojum
         inbox.deliver(Incoming("topic/x", b"a QoS 0 message is discarded"))
         assert inbox.discarded == 1
         inbox.attach(second)  # a new connection is no reason to read again
+        assert second.paused == [], "while it starts, what it waits for is to be read"
+        inbox.started()
         assert second.paused == [True]
         arrived = []
         while taken := sink.take():
@@ -265,4 +411,4 @@ async def test_with_a_full_backlog_nothing_more_is_read_and_nothing_lost(autojum
             await wait_all_tasks_blocked()
         assert arrived == numbered(8)
         assert second.paused == [True, False]
-        assert numbers(second) == list(range(2, 9))
+        assert numbers(second) == list(range(1, 9))

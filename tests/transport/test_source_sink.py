@@ -49,7 +49,7 @@ async def send(sink: PayloadSink, payload: bytes) -> None:
             sink.send_nowait(payload)
             return
         except BackPressure:
-            await sink.wait_for_room()
+            await sink.wait_for_progress()
 
 
 async def test_what_is_not_acknowledged_takes_up_the_window(domain: Domain) -> None:
