@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from taktora_trio.channels import ChannelDescriptor
+from taktora_trio.channels import ChannelDescriptor, Inbound
 from taktora_trio.connectors.base import Connector
 from taktora_trio.transport.descriptors import END, check_descriptors
 from taktora_trio.transport.spec import HEALTH_PAYLOAD, ServiceSpec
@@ -23,6 +23,7 @@ def channel_spec(connector: Connector, channel: ChannelDescriptor[Any]) -> Servi
         window=channel.window,
         # It covers all that is not acknowledged, so that a gateway goes on where the one before has stopped.
         history=channel.window,
+        counts_deliveries=isinstance(channel, Inbound) and channel.acknowledge != "on-arrival",
         description=(
             f"codec {connector.codec.name}, max_payload {channel.max_payload} bytes,"
             f" topic {channel.topic_space} bytes, metadata {channel.max_metadata} bytes, window {channel.window}"

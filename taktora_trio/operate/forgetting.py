@@ -25,6 +25,7 @@ def forget_deployment(target: str, options: Options, typed: TypedSettings, even_
     deployment.check_files()
     if not settings.identify:  # else it may be another machine's
         _check_does_not_run(domain)
+        domain.forget()
     for connector in deployment.connectors:
         forget = partial(connector.forget, connector.known_as(domain.identity), even_if_up=even_if_up)
         if forgotten := trio.run(forget):

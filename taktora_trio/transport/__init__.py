@@ -5,6 +5,7 @@ A domain, a deployment's private corner of shared memory (no iceoryx2 yet):
 domain          its names, its roles, its files, and readiness
 orphans         halves whose supervisor was killed: waited for, and ended
 folder          the user's folder, and the files of each run: names are checked before they are used
+kept            files that outlive a run
 locks           the locks on roles
 doorbell        waiting for an owner that is not there yet
 pulse           life signs of those who have a role
@@ -30,6 +31,7 @@ wakeup          waiting for the peer under trio
 envelope        the one wire form
 cursor          counters that outlive both ends of a channel
 receipts        what became of single messages, in the cursor's file
+deliveries      how often the app was given a message, and why it was given up
 ports           one publisher or subscriber of envelopes
 source, sink    the gateway's ends of a channel, for raw payloads
 health          the service by which a gateway says how it is

@@ -24,6 +24,7 @@ import attrs
 import trio
 
 from taktora_trio.errors import ConfigError, DomainInUse, TransportError
+from taktora_trio.transport.deliveries import is_needed
 from taktora_trio.transport.doorbell import has_doorbell, ring, wait_at_doorbell
 from taktora_trio.transport.folder import (
     PULSE,
@@ -34,6 +35,7 @@ from taktora_trio.transport.folder import (
     remove_generation,
     user_folder,
 )
+from taktora_trio.transport.kept import forget_kept, prune_kept
 from taktora_trio.transport.locks import holder_of, is_stopped, release, try_lock
 from taktora_trio.transport.machine import machine_id
 from taktora_trio.transport.segments import segments
@@ -103,7 +105,7 @@ class Domain:
         return self.present().prefix
 
     def files(self) -> list[Path]:
-        """Return every path of this domain that exists now, in /dev/shm and in the user's folder."""
+        """Return every path of this run of the domain that exists now, in /dev/shm and in the user's folder."""
         with open_folder() as folder:
             own = [*generations(folder, self.label), *generations(folder, self.label, gone=True)]
         found = [segment.path for each in own for segment in segments(each.prefix)]
@@ -192,6 +194,11 @@ class Domain:
             if not any(uses(self.holder(role)) for role in ROLES):
                 for generation in mine:
                     remove_generation(folder, generation)
+                prune_kept(self.label, is_needed)
+
+    def forget(self) -> None:
+        """Remove what is kept for the next run, too: how often the app was given messages it is not done with."""
+        forget_kept(self.label)
 
     # Readiness: the owner says when every service exists, the gateway may wait for it
 

@@ -88,7 +88,8 @@ def check_plan(plan: MemoryPlan) -> None:
 
 
 def _plan(spec: ServiceSpec) -> ChannelPlan:
-    total = spec.segment_bytes + spec.connection_bytes + in_pages(spec.cursor_bytes) + SERVICE_FILES + PORT_FILES
+    own = in_pages(spec.cursor_bytes) + spec.deliveries_bytes
+    total = spec.segment_bytes + spec.connection_bytes + own + SERVICE_FILES + PORT_FILES
     return ChannelPlan(spec.name, spec.samples, spec.envelope_size, total)
 
 

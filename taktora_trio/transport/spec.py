@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import attrs
 
+from taktora_trio.transport.deliveries import deliveries_size
 from taktora_trio.transport.envelope import envelope_size
 from taktora_trio.transport.receipts import receipts_bytes
 from taktora_trio.transport.segments import PAGE, in_pages
@@ -40,6 +41,8 @@ class ServiceSpec:
     """The number of last envelopes that the publisher keeps for a subscriber that comes later."""
     overflow: bool = False
     """If true, a full buffer drops its oldest envelope for a new one, instead of refusing the new one. For health."""
+    counts_deliveries: bool = False
+    """If true, it is kept in a file how often the app was given each message: see `deliveries.py`."""
     description: str
     """Codec and limits, for people. An attribute of the service, which can only be opened with the same."""
 
@@ -68,6 +71,11 @@ class ServiceSpec:
     def cursor_bytes(self) -> int:
         """The bytes of the file with its counters and receipts, which outlives both ends."""
         return COUNTERS_BYTES + receipts_bytes(self.window)
+
+    @property
+    def deliveries_bytes(self) -> int:
+        """The bytes of the file of deliveries."""
+        return in_pages(deliveries_size(self.window)) if self.counts_deliveries else 0
 
     def end_bytes(self, *, writes: bool) -> int:
         """Return the bytes that the ports of one end take: the writer's, or the reader's."""
