@@ -206,7 +206,21 @@ def forget(
     return forget_deployment(target, options, settings, even_if_up)
 
 
-# By its name: nothing of it is imported before its turn.
+# By their names: nothing of them is imported before its turn.
+app.command(
+    "taktora_trio.operate.dead_letters_command:app",
+    name="dead-letters",
+    help="""Look after the messages that an app could not get done with: list, show, export, send again, discard.
+
+    A message goes there when the app was given it `max_deliveries` times and was not done with it, for example because
+    it was killed each time; or when the app gives it up. Each has a number, which `list` shows.
+
+    These commands work while the deployment runs, and when it does not. Say which one it is by MODULE:DEPLOYMENT, by
+    --domain NAME (the domain of its runs), or both. For example:
+
+    taktora-trio dead-letters send greenhouse:deployment 7-12 15
+    """,
+)
 app.command(
     "taktora_trio.chaos.command:chaos", name="chaos", help="Break a split deployment in every way, and see what holds."
 )

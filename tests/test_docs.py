@@ -15,6 +15,7 @@ from typing import Any
 
 import attrs
 import pytest
+from cyclopts import App
 
 import taktora_trio
 from taktora_trio import cli, executor
@@ -225,11 +226,15 @@ def commands() -> dict[str, set[str]]:
     """Return the options of each command, but for `chaos`, whose module takes long to import."""
     found: dict[str, set[str]] = {"chaos": set()}
     for name in ("run", "plugin", "gateway", "plan", "explain-policy", "revive", "forget", "health"):
-        arguments = cli.app[name].assemble_argument_collection()
-        found[name] = {
-            option for argument in arguments if argument.parse for option in argument.names if option.startswith("--")
-        }
+        found[name] = options_of(cli.app[name])
+    letters = cli.app["dead-letters"]
+    found["dead-letters"] = set().union(*(options_of(letters[name]) for name in letters if not name.startswith("-")))
     return found
+
+
+def options_of(command: App) -> set[str]:
+    arguments = command.assemble_argument_collection()
+    return {option for argument in arguments if argument.parse for option in argument.names if option.startswith("--")}
 
 
 def test_the_operators_page_has_each_option_of_each_command_and_no_other() -> None:

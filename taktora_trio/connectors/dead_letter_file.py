@@ -20,7 +20,7 @@ import msgspec
 
 from taktora_trio.channels import Metadata
 from taktora_trio.connectors.dead_letter import DeadLetter
-from taktora_trio.errors import StoreError
+from taktora_trio.errors import ConfigError, StoreError
 from taktora_trio.escaping import escaped
 from taktora_trio.statefolder import make_private
 
@@ -80,13 +80,14 @@ class DeadLetterFile:
             aside = self._put_aside(exc.inode)
         return self._put(letters, max_messages, max_bytes), aside
 
-    def all(self) -> list[DeadLetter]:
-        """Return all letters without their payloads, the oldest first."""
+    def all(self) -> list[tuple[DeadLetter, int]]:
+        """Return all letters without their payloads, the oldest first, and the size of each payload."""
         with self._opened() as database:
             if database is None:
                 return []
-            columns = _COLUMNS.replace("payload", "x''")
-            return [_letter(row) for row in database.execute(f"SELECT {columns} FROM letters ORDER BY number")]  # noqa: S608
+            columns = _COLUMNS.replace("payload", "x'', length(payload)")
+            query = f"SELECT {columns} FROM letters ORDER BY number"  # noqa: S608
+            return [(_letter(row[:-1]), row[-1]) for row in database.execute(query)]
 
     def get(self, number: int) -> DeadLetter | None:
         """Return one letter; `None` if there is none of this number."""
@@ -99,7 +100,7 @@ class DeadLetterFile:
     def dropped(self) -> int:
         """Return the number of letters that were ever dropped for want of room."""
         with self._opened() as database:
-            return 0 if database is None else database.execute("SELECT total(count) FROM dropped").fetchone()[0]
+            return 0 if database is None else int(database.execute("SELECT total(count) FROM dropped").fetchone()[0])
 
     def ask_to_send(self, numbers: Sequence[int]) -> None:
         """Mark letters that a gateway is to send to the app once more."""
@@ -194,7 +195,7 @@ class _DamagedFile(StoreError):
 
 
 def check_header(path: Path) -> None:
-    """Raise `StoreError` for a file of another program, or of a newer version, by its first bytes alone.
+    """Raise `ConfigError` for a file of another program, or of a newer version, by its first bytes alone.
 
     A file that is missing, damaged or can't be read passes: that may have changed when it is needed.
     """
@@ -205,7 +206,10 @@ def check_header(path: Path) -> None:
         return
     if len(header) == 100 and header.startswith(b"SQLite format 3\0"):  # https://sqlite.org/fileformat.html
         version, application = (int.from_bytes(header[at : at + 4], "big") for at in (60, 68))
-        _refuse(path, application, version)
+        try:
+            _refuse(path, application, version)
+        except StoreError as exc:
+            raise ConfigError(str(exc)) from None
 
 
 def _begin(database: sqlite3.Connection) -> None:

@@ -15,7 +15,7 @@ import trio
 from msgspec.structs import replace
 from trio.testing import MockClock
 
-from taktora_trio import ConnectorOptions, Metadata, StoreError
+from taktora_trio import ConfigError, ConnectorOptions, Metadata, StoreError
 from taktora_trio.connectors import dead_letter_file
 from taktora_trio.connectors.dead_letter import DEAD_LETTERS, DeadLetter
 from taktora_trio.connectors.dead_letter_file import OVERHEAD, DeadLetterFile, check_header
@@ -45,8 +45,8 @@ def test_a_letter_comes_back_as_it_was_put(file: DeadLetterFile) -> None:
     whole = letter(b"\0\xff", topic="ä/\0", metadata=metadata, correlation_id=b"\xfe", retained=True, at=12.5)
     put(file, whole, letter(topic="a lone \ud800"))
     assert file.get(1) == replace(whole, number=1)
-    assert [one.topic for one in file.all()] == ["ä/\0", "a lone \\ud800"]
-    assert file.all()[0] == replace(whole, number=1, payload=b""), "a list has no payloads"
+    assert [one.topic for one, _ in file.all()] == ["ä/\0", "a lone \\ud800"]
+    assert file.all()[0] == (replace(whole, number=1, payload=b""), 2), "a list has no payloads"
     assert file.get(3) is None
 
 
@@ -77,11 +77,11 @@ def test_it_is_for_its_owner_alone(file: DeadLetterFile, umask: int) -> None:
 def test_beyond_its_limits_the_oldest_are_dropped_of_that_connector_alone(file: DeadLetterFile) -> None:
     put(file, letter(b"other", connector="other"))
     assert [put(file, letter(b"%d" % n), max_messages=3) for n in range(5)] == [0, 0, 0, 1, 1]
-    assert [file.get(one.number).payload for one in file.all()] == [b"other", b"2", b"3", b"4"]  # type: ignore[union-attr]
+    assert [file.get(one.number).payload for one, _ in file.all()] == [b"other", b"2", b"3", b"4"]  # type: ignore[union-attr]
     size = OVERHEAD + len("t/1") + 100
     assert put(file, letter(bytes(100)), letter(bytes(100)), max_bytes=2 * size) == 3
     assert put(file, letter(bytes(1000)), max_bytes=2 * size) == 2, "the newest one stays, however large it is"
-    assert [one.connector for one in file.all()] == ["other", "line"]
+    assert [one.connector for one, _ in file.all()] == ["other", "line"]
     assert file.dropped() == 7
 
 
@@ -91,22 +91,22 @@ def test_the_file_shrinks_again(file: DeadLetterFile) -> None:
     assert file.remove(range(1, 10)) == 9
     assert file.path.stat().st_size < large / 10
     put(file, letter())
-    assert file.all()[0].number == 10, "a number is never used twice"
+    assert file.all()[0][0].number == 10, "a number is never used twice"
 
 
 def test_one_that_was_put_before_is_changed_and_no_second_one_made(file: DeadLetterFile) -> None:
     put(file, letter(b"a"), letter(b"b"), letter(b"a"))
     put(file, letter(b"b", redelivered=True, deliveries=6), letter(b"new", redelivered=True))
-    assert [(one.number, one.deliveries) for one in file.all()] == [(1, 5), (2, 6), (3, 5), (4, 5)]
+    assert [(one.number, one.deliveries) for one, _ in file.all()] == [(1, 5), (2, 6), (3, 5), (4, 5)]
     put(file, letter(b"b", redelivered=True, topic="t/2"), letter(b"b", redelivered=True, channel="else"))
     assert len(file.all()) == 6, "another topic or channel is another message"
     file.ask_to_send([1])
     put(file, letter(b"a", number=1, reason="again"))
-    assert next((one.number, one.reason) for one in file.all()) == (1, "again")
+    assert next((one.number, one.reason) for one, _ in file.all()) == (1, "again")
     assert file.to_send("line", 0, 9) == [], "it was sent, and came back"
     file.remove([1])
     put(file, letter(b"a", number=1))
-    assert file.all()[-1].number == 7, "one that was discarded meanwhile is kept all the same"
+    assert file.all()[-1][0].number == 7, "one that was discarded meanwhile is kept all the same"
 
 
 def test_what_is_to_be_sent_again(file: DeadLetterFile) -> None:
@@ -137,7 +137,7 @@ def test_damage_behind_the_first_page(file: DeadLetterFile) -> None:
     _, aside = file.put([letter(b"new")], max_messages=9, max_bytes=2**20)
     assert aside is not None
     assert aside.read_bytes() == data
-    assert [one.number for one in file.all()] == [1]
+    assert [one.number for one, _ in file.all()] == [1]
 
 
 def test_an_empty_file_is_as_good_as_none(file: DeadLetterFile) -> None:
@@ -170,9 +170,11 @@ def test_a_file_that_is_not_ours_is_left_alone(tmp_path: Path, make: Callable[[P
     make(path := tmp_path / "letters")
     before = path.read_bytes()
     file = DeadLetterFile(path)
-    for call in (lambda: put(file, letter()), file.all, lambda: file.remove([1]), lambda: check_header(path)):
+    for call in (lambda: put(file, letter()), file.all, lambda: file.remove([1])):
         with pytest.raises(StoreError, match=words):
             call()
+    with pytest.raises(ConfigError, match=words):
+        check_header(path)
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
 
@@ -238,7 +240,7 @@ async def test_what_was_put_is_on_disk_when_it_returns_and_shown(
 ) -> None:
     async with opened(file.path) as (letters, health):
         await letters.put(letter(b"1", topic="t\x1b", reason="it\nkills"))
-        assert [one.number for one in file.all()] == [1]
+        assert [one.number for one, _ in file.all()] == [1]
         why = "a message on 't\\x1b' went to the dead letters: it\\nkills"
         assert health == [f"Degraded (channel in: {why})"]
         assert caplog.messages == [f"channel in: {why} (1 so far); see `taktora-trio dead-letters list`"]
@@ -318,7 +320,7 @@ async def test_one_that_is_cancelled_holds_up_no_other(
         file.path.parent.parent.unlink()
         with trio.fail_after(40):
             await letters.put(letter(b"next"))
-    assert [file.get(one.number).payload for one in file.all()] == [b"next"]  # type: ignore[union-attr]
+    assert [file.get(one.number).payload for one, _ in file.all()] == [b"next"]  # type: ignore[union-attr]
 
 
 async def test_a_disk_that_hangs_keeps_no_gateway_from_ending(
