@@ -7,6 +7,9 @@ has one and more must be said (`BackPressure`) the error is both.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 import trio
 
 __all__ = [
@@ -70,7 +73,14 @@ class CodecError(MessageError):
 
 
 class MessageRefused(MessageError):
-    """The other side has refused a message that was sent, or it was given up; the text has the reason."""
+    """The other side has refused a message that was sent, or it was given up; the text has the reason.
+
+    `refusals` has the reason of each such message, by the number that `send` returned, as far as they were kept.
+    """
+
+    def __init__(self, message: str, refusals: Mapping[int, str] = MappingProxyType({})) -> None:
+        super().__init__(message)
+        self.refusals = refusals
 
 
 class StoreError(ConnectorError):

@@ -3,6 +3,7 @@
 open.py      opens a ConnectorHost, for as long as a block lasts
 host.py      ConnectorHost: opens writers and readers, and knows each connector's health
 writer.py    ChannelWriter, a trio SendChannel
+receipts.py  tasks wait for room, and until messages are stored or acknowledged
 reader.py    ChannelReader, a trio ReceiveChannel
 rejected.py  messages that a reader could not read
 watch.py     what is known of a gateway's life, and what is shown of it: pure

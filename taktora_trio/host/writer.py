@@ -15,6 +15,7 @@ from taktora_trio.connectors.base import Connector
 from taktora_trio.connectors.plan import channel_spec
 from taktora_trio.errors import BackPressure, ConfigError, MessageError
 from taktora_trio.health import FULL_FOR
+from taktora_trio.host.receipts import Waiting
 from taktora_trio.opening import NoPublicConstructor
 from taktora_trio.transport.envelope import check_correlation_id, pack_metadata
 from taktora_trio.transport.node import Node
@@ -38,8 +39,9 @@ class WriterStatistics:
 class ChannelWriter(trio.abc.SendChannel[T], metaclass=NoPublicConstructor, opened_by="host.open_writer(channel)"):
     """Sends messages of one type. Use `host.open_writer(channel)` to get one.
 
-    A message is in shared memory when `send` returns: for the gateway to publish, not published yet.
-    The port below it stays open as long as its owner wants, for what was sent to be taken.
+    A message is in shared memory when `send` returns, with its number: for the gateway to publish, not published yet.
+    `wait_stored` and `wait_acknowledged` wait for its receipts. The port below the writer stays open as long as its
+    owner wants, for what was sent to be taken.
     """
 
     def __init__(
@@ -59,21 +61,23 @@ class ChannelWriter(trio.abc.SendChannel[T], metaclass=NoPublicConstructor, open
         self._check_carries_metadata = check_carries_metadata
         self._has_topics = port.spec.topic_space > 0
         self._turn = trio.StrictFIFOLock()
+        self._waiting = Waiting(port)
         self._waited = 0
         self._closed = False
 
     def __repr__(self) -> str:
         return f"ChannelWriter({self._port.spec.name!r}, sent={self._port.sent}{', closed' if self._closed else ''})"
 
-    async def send(
+    async def send(  # type: ignore[override]  # trio's returns nothing
         self,
         value: T,
         *,
         correlation_id: bytes = b"",
         topic: str = "",
         metadata: Metadata | None = None,
-    ) -> None:
-        """Send a message; wait while the channel is full, that is, while a whole window is not acknowledged.
+    ) -> int:
+        """Send a message; wait while the channel is full, that is, while a whole window is neither stored nor
+        acknowledged. Returns its number, for `wait_stored` and `wait_acknowledged`.
 
         Order is kept. `correlation_id` is carried along as it is; `metadata`, and what an id has beyond 42 bytes, where
         the channel has room for it. A `topic` belongs to a routing that is a pattern; where the routing fills it in
@@ -92,11 +96,11 @@ class ChannelWriter(trio.abc.SendChannel[T], metaclass=NoPublicConstructor, open
             correlation_id = self._correlation_id(correlation_id)
         encoded_topic = self._topic(topic, value) if topic or self._has_topics else b""
         packed = b"" if metadata is None else self._metadata(metadata)
-        if not self._turn.locked() and self._port.send(payload, encoded_topic, packed, correlation_id):
-            if self._port.sent % CHECKPOINT_EVERY == 0:
+        if not self._turn.locked() and (number := self._port.send(payload, encoded_topic, packed, correlation_id)):
+            if number % CHECKPOINT_EVERY == 0:
                 await trio.lowlevel.cancel_shielded_checkpoint()
-            return
-        await self._until_sent(lambda: self._port.send(payload, encoded_topic, packed, correlation_id))
+            return number
+        return await self._until_sent(lambda: self._port.send(payload, encoded_topic, packed, correlation_id))
 
     def send_nowait(
         self,
@@ -105,7 +109,7 @@ class ChannelWriter(trio.abc.SendChannel[T], metaclass=NoPublicConstructor, open
         correlation_id: bytes = b"",
         topic: str = "",
         metadata: Metadata | None = None,
-    ) -> None:
+    ) -> int:
         """Like `send`, but raises `BackPressure` (a `trio.WouldBlock`) where it would wait."""
         self._check_open()
         payload = self._encode(value)
@@ -113,13 +117,14 @@ class ChannelWriter(trio.abc.SendChannel[T], metaclass=NoPublicConstructor, open
             correlation_id = self._correlation_id(correlation_id)
         encoded_topic = self._topic(topic, value) if topic or self._has_topics else b""
         packed = b"" if metadata is None else self._metadata(metadata)
-        if self._turn.locked() or not self._port.send(payload, encoded_topic, packed, correlation_id):
-            self._waited += 1
-            self._show_full()
-            raise BackPressure(
-                f"{self._port.spec.name} is full: {self._port.spec.window} messages are not acknowledged yet;"
-                " try again later, or use `await send(...)`, which waits"
-            )
+        if not self._turn.locked() and (number := self._port.send(payload, encoded_topic, packed, correlation_id)):
+            return number
+        self._waited += 1
+        self._show_full()
+        raise BackPressure(
+            f"{self._port.spec.name} is full: {self._port.spec.window} messages are not acknowledged yet;"
+            " try again later, or use `await send(...)`, which waits"
+        )
 
     @contextlib.asynccontextmanager
     async def loan(
@@ -135,8 +140,9 @@ class ChannelWriter(trio.abc.SendChannel[T], metaclass=NoPublicConstructor, open
             async with writer.loan(len(frame)) as view:
                 camera.read_into(view)
 
-        It is sent when the block ends, and given back unsent if the block raises. Do not keep the view. There is no
-        message to fill the topic in from, so where the routing is a pattern it must be given.
+        It is sent when the block ends, when `last_sent` is its number, and given back unsent if the block raises. Do
+        not keep the view. There is no message to fill the topic in from, so where the routing is a pattern it must be
+        given.
         """
         if not isinstance(length, int) or length < 0:
             raise MessageError(f"a loan of {length!r} bytes: give the payload's length, 0 or more")
@@ -162,6 +168,35 @@ class ChannelWriter(trio.abc.SendChannel[T], metaclass=NoPublicConstructor, open
             loan.sample.delete()
             raise
 
+    @property
+    def last_sent(self) -> int:
+        """The number of the last message that was sent on the channel; 0 if none was."""
+        return self._port.last_sent
+
+    async def wait_stored(self, number: int | None = None) -> None:
+        """Wait until a message is safe from the end of this process: it is in the gateway's store, or, where there is
+        none, acknowledged by the other side. Without a number, wait for all that were sent so far.
+
+        Raises `MessageRefused`, with the reason, for a message that the other side refuses, or that was given up.
+        Without a number it says which ones were, of those for which no such wait has ended before. Raises
+        `MessageError` for a number that this process has not sent, or of which it is not known any more whether it was
+        refused; and `trio.ClosedResourceError`.
+
+        Any number of tasks may wait, over any number of gateways and connections. A cancelled wait loses nothing.
+        """
+        await trio.lowlevel.checkpoint()
+        self._check_open()
+        await self._waiting.until_received("stored", number)
+
+    async def wait_acknowledged(self, number: int | None = None) -> None:
+        """Wait until the other side has acknowledged a message: like `wait_stored`, with or without a store.
+
+        Where the other side acknowledges nothing (MQTT at QoS 0) it was written to the connection then.
+        """
+        await trio.lowlevel.checkpoint()
+        self._check_open()
+        await self._waiting.until_received("acknowledged", number)
+
     def statistics(self) -> WriterStatistics:
         return WriterStatistics(sent=self._port.sent, waited=self._waited)
 
@@ -169,23 +204,22 @@ class ChannelWriter(trio.abc.SendChannel[T], metaclass=NoPublicConstructor, open
         """Close at once; whoever waits in `send` gets `trio.ClosedResourceError`. What was sent stays sent."""
         if not self._closed:
             self._closed = True
-            self._port.space.interrupt()
+            self._waiting.close()
 
     async def aclose(self) -> None:
         self.close()
         await trio.lowlevel.checkpoint()
 
-    async def _until_sent(self, send: Callable[[], bool]) -> None:
+    async def _until_sent(self, send: Callable[[], int]) -> int:
         self._waited += 1
         async with self._turn:
             while True:
                 self._check_open()
-                self._port.space.clear()
-                if send():
-                    return
+                if number := send():
+                    return number
                 self._show_full()
                 with trio.move_on_after(FULL_FOR / 2):  # for as long as it waits, it is full
-                    await self._port.space.wait()
+                    return await self._waiting.until_sent(send)
 
     def _topic(self, topic: str, value: T | None = None) -> bytes:
         if not isinstance(topic, str):

@@ -105,7 +105,10 @@ class EnvelopePublisher:
         self._topic_space = spec.topic_space
         self._metadata_space = spec.metadata_space
         self._window, self._overflow = spec.window, spec.overflow
-        self._first = self._sequence_number = self._room_until = cursor.used()
+        self.receipts = cursor.receipts
+        """What became of single messages: see `Receipts`."""
+        self.first = self._sequence_number = self._room_until = cursor.used()
+        """The last sequence number that was used before this port was opened."""
         self._views = _Views(spec.envelope_size, spec.samples)
         self._closed = False
 
@@ -116,33 +119,35 @@ class EnvelopePublisher:
         metadata: bytes = b"",
         correlation_id: bytes = b"",
         flags: int = 0,
-    ) -> bool:
-        """Copy the payload into shared memory and send it. Returns false, with nothing done, if there is no room.
+    ) -> int:
+        """Copy the payload into shared memory and send it. Returns its sequence number; 0, with nothing done, if there
+        is no room.
 
-        `flags` are those of the envelope's header; `last_sent` is then its sequence number.
+        `flags` are those of the envelope's header.
 
         Raises `PayloadOverflow`.
         """
         length = len(payload)
         if self._sequence_number >= self._room_until and not self.has_room:
             self._check_size(length, topic, metadata, correlation_id)
-            return False
+            return 0
         sample, buffer = self._lend(length, topic, metadata, correlation_id)
         buffer[_START : _START + length] = payload
-        self._send(sample, buffer, length, topic, metadata, correlation_id, flags)
-        return True
+        return self._send(sample, buffer, length, topic, metadata, correlation_id, flags)
 
     def loan(self, length: int, topic: bytes = b"", metadata: bytes = b"", correlation_id: bytes = b"") -> Loan:
         """Return shared memory for a payload of `length` bytes and what goes with it. Raises `PayloadOverflow`."""
         sample, buffer = self._lend(length, topic, metadata, correlation_id)
         return Loan(sample, buffer, length, topic, metadata, correlation_id)
 
-    def send_loan(self, loan: Loan) -> bool:
-        """Send what was written. Returns false if there is no room; the loan is then as it was, for another try."""
+    def send_loan(self, loan: Loan) -> int:
+        """Send what was written. Returns its sequence number; 0 if there is no room.
+
+        The loan is then as it was, for another try.
+        """
         if not self.has_room:
-            return False
-        self._send(loan.sample, loan.buffer, loan.length, loan.topic, loan.metadata, loan.correlation_id, 0)
-        return True
+            return 0
+        return self._send(loan.sample, loan.buffer, loan.length, loan.topic, loan.metadata, loan.correlation_id, 0)
 
     def _lend(
         self, length: int, topic: bytes, metadata: bytes, correlation_id: bytes
@@ -176,7 +181,7 @@ class EnvelopePublisher:
         metadata: bytes,
         correlation_id: bytes,
         flags: int,
-    ) -> None:
+    ) -> int:
         number, now, boottime = self._sequence_number + 1, time.time_ns(), _boottime()
         self._counters[INTENDED] = number  # if we are killed behind the next lines, nobody knows whether it was sent
         if topic or metadata or correlation_id:
@@ -193,6 +198,7 @@ class EnvelopePublisher:
         self.sent += 1
         self._sequence_number = self._counters[SENT] = number
         self._notifier.notify()  # 0.1 us while the reader is awake, so always: a lost wake-up would cost far more
+        return number
 
     @property
     def last_sent(self) -> int:
@@ -218,16 +224,25 @@ class EnvelopePublisher:
     @property
     def done(self) -> int:
         """The sequence number up to which the reader is done with all (what an earlier writer left is gone with it)."""
-        return self._cursor.acknowledged(self._first, self._sequence_number)
+        return self._cursor.acknowledged(self.first, self._sequence_number)
 
     @property
     def waiting(self) -> int:
         """The number of envelopes sent that the reader is not done with."""
         return self._sequence_number - self.done
 
+    @property
+    def acknowledged(self) -> int:
+        """Outbound: the sequence number up to which all are acknowledged by the other side, or refused."""
+        return self._cursor.acknowledged(self.first, self._sequence_number, ACKNOWLEDGED)
+
     def note_acknowledged(self, number: int) -> None:
         """Inbound: record that the acknowledgements of all up to this number are about to leave for the other side."""
         self._counters[ACKNOWLEDGED] = number
+
+    def want(self, number: int) -> None:
+        """Outbound: have the reader signal `space` for each receipt from this number on; 0 for none."""
+        self._counters[WANTED] = number
 
     async def flush(self) -> None:
         """Wait until everything is acknowledged: what is not when the port closes may never reach anybody."""

@@ -13,7 +13,7 @@ __all__ = ["MAX_REASON", "NOT_KEPT", "Receipts", "receipts_bytes"]
 # The ring's slots, one for each message of a window, within these bounds: with 256 it fits into the cursor's page.
 _FEWEST_SLOTS, _MOST_SLOTS = 256, 4096
 _WORDS_BYTES = 64
-_REFUSED, _FORGOTTEN, _REASONS = range(3)
+_REFUSED, _FORGOTTEN, _REASONS, _SETTLED = range(4)
 _REASON = Struct("<QH118s")
 _REASON_SLOTS = 15
 _SLOTS_AT = _WORDS_BYTES + _REASON_SLOTS * _REASON.size
@@ -61,6 +61,7 @@ class Receipts:
         if before % _OUTCOMES >= _FIRST_REASON and (old := before >> _OUTCOME_BITS) != number % _NUMBERS:
             self._words[_FORGOTTEN] = max(self._words[_FORGOTTEN], old)  # first: nobody may miss it in both places
         self._slots[index] = (number % _NUMBERS) << _OUTCOME_BITS | outcome
+        self._words[_SETTLED] = (self._words[_SETTLED] + 1) % 2**63
 
     def reopen(self, acknowledged: int) -> None:
         """Forget the outcomes of messages beyond this number: an earlier gateway learned them, and the next publishes
@@ -83,6 +84,11 @@ class Receipts:
         return self._last[1]
 
     # The app's end
+
+    @property
+    def settled(self) -> int:
+        """A count of outcomes, which changes with each."""
+        return self._words[_SETTLED]
 
     @property
     def refused(self) -> int:

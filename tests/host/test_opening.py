@@ -77,6 +77,7 @@ def test_an_apps_ends_have_nothing_that_only_a_gateway_needs() -> None:
     }
     assert {name for name in vars(ChannelWriter) if not name.startswith("_")} == {
         *("send", "send_nowait", "loan", "close", "aclose", "statistics"),
+        *("last_sent", "wait_stored", "wait_acknowledged"),
     }
 
 
