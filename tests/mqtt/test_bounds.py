@@ -162,7 +162,7 @@ def test_messages_that_are_safe_are_known_again_without_being_kept() -> None:
     for connection in range(20):
         state.connected(session_present=True)
         first = 1 + connection * 50
-        came = [Message("t", b"%d" % number * size, 1, packet_id=number) for number in range(first, first + 50)]
+        came = [Message("t", b"%d" % number * size, 1, delivery_id=number) for number in range(first, first + 50)]
         assert all(map(state.arrived, came))
         for message in reversed(came):  # the first of them last, so that none can be acknowledged to the broker yet
             if connection % 2 == 0 and message is came[0]:
@@ -173,9 +173,9 @@ def test_messages_that_are_safe_are_known_again_without_being_kept() -> None:
     tracemalloc.stop()
     assert taken - before < 3 * 2**20, "what the last connection brought, and no more"
     state.connected(session_present=True)
-    assert not state.arrived(Message("t", b"7" * size, 1, packet_id=7)), "it was safe long ago"
+    assert not state.arrived(Message("t", b"7" * size, 1, delivery_id=7)), "it was safe long ago"
     assert state.due() == [(7, 1)]
-    assert state.arrived(Message("t", b"another", 1, packet_id=8))
+    assert state.arrived(Message("t", b"another", 1, delivery_id=8))
 
 
 @VERSIONS

@@ -101,7 +101,16 @@ def test_what_is_encoded_is_decoded(
     receiver.receive(sender.engine.take()[0])
     expected = said if said != Metadata() else None
     assert receiver.messages == [
-        Message(topic, payload, qos, packet_id if qos else 0, reliable=qos > 0, metadata=expected, correlation_id=data)
+        Message(
+            topic,
+            payload,
+            qos,
+            reliable=qos > 0,
+            delivery_id=packet_id if qos else 0,
+            order=qos,
+            metadata=expected,
+            correlation_id=data,
+        )
     ]
 
 

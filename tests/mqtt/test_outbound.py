@@ -131,7 +131,11 @@ async def test_identifiers_follow_from_the_sequence_number_and_never_meet(
         assert all(1 <= number < 65_533 for number in ids.values())
         first.lose()
         await trio.sleep(10)
-        again = {(m.topic, m.payload): number for m, number in zip(second.published, second.ids, strict=True) if m.dup}
+        again = {
+            (m.topic, m.payload): number
+            for m, number in zip(second.published, second.ids, strict=True)
+            if m.redelivered
+        }
         assert again == ids
 
 
@@ -195,7 +199,7 @@ async def test_what_an_app_that_is_gone_left_half_done_is_completed_before_anyth
         session.uncompleted[3]()
         await wait_all_tasks_blocked()
         assert session.payloads == numbered(7)
-        assert not any(message.dup for message in session.published)
+        assert not any(message.redelivered for message in session.published)
         assert source.begun == [1, 2, 3, 4, 5, 6, 7]
         assert session.released == [1, 2, 3, 4], "once"
 
@@ -210,7 +214,7 @@ async def test_what_a_gateway_that_is_gone_had_begun_is_published_again_and_not_
         source.put(*numbered(7))
         await wait_all_tasks_blocked()
         assert session.payloads == numbered(7)
-        assert [message.payload for message in session.published if message.dup] == numbered(2)
+        assert [message.payload for message in session.published if message.redelivered] == numbered(2)
         assert sorted(session.released) == sorted(set(range(1, 5)) - set(session.ids[:2]))
         assert source.begun == [3, 4, 5, 6, 7]
 
@@ -231,7 +235,7 @@ async def test_a_connection_that_is_lost_before_all_is_completed(
         assert first.published == []
         assert second.released == ([2, 3, 4] if present else [])
         assert second.payloads == numbered(7)
-        assert not any(message.dup for message in second.published)
+        assert not any(message.redelivered for message in second.published)
 
 
 async def test_what_was_begun_on_a_connection_that_is_lost_stays_begun(fake: Fake, autojump_clock: MockClock) -> None:
@@ -242,6 +246,6 @@ async def test_what_was_begun_on_a_connection_that_is_lost_stays_begun(fake: Fak
         await wait_all_tasks_blocked()
         first.lose()
         await trio.sleep(10)
-        assert [message.dup for message in second.published] == [True] * 4
+        assert [message.redelivered for message in second.published] == [True] * 4
         assert second.released == []
         assert running.sources["out"].begun == [1, 2, 3, 4], "never a lower one"

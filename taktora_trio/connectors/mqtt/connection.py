@@ -52,8 +52,7 @@ class MqttConnection(Connection):
             envelope.topic,
             envelope.payload,
             qos,
-            0,
-            again and qos == 1,  # at QoS 2 it depends on what was begun
+            redelivered=again and qos == 1,  # at QoS 2 it depends on what was begun
             retained=to.retain,
             metadata=envelope.metadata,
             correlation_id=header.correlation_id,

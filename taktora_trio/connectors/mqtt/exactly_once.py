@@ -53,7 +53,7 @@ class ExactlyOnce:
         assert session is not None
         if number <= self._begun:
             self._unknown.discard(packet_id)
-            session.publish(replace(message, dup=True), packet_id, on_done)
+            session.publish(replace(message, redelivered=True), packet_id, on_done)
         elif self._unknown:
             self._held.append((message, packet_id, header, on_done))
             if len(self._held) == 1:

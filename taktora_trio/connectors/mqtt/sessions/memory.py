@@ -70,7 +70,9 @@ class _Client:
         if qos:
             self.next_id = self.next_id % 65_535 + 1
             packet_id = self.next_id
-        message = msgspec.structs.replace(message, qos=qos, packet_id=packet_id, dup=False, reliable=qos > 0)
+        message = msgspec.structs.replace(
+            message, qos=qos, delivery_id=packet_id, redelivered=False, reliable=qos > 0, order=qos
+        )
         if qos:
             self.unacknowledged[packet_id] = message
         return message
@@ -263,7 +265,9 @@ async def open_memory_session(
     try:
         async with trio.open_nursery() as nursery:
             if client.unacknowledged:
-                session.held = deque(msgspec.structs.replace(m, dup=True) for m in client.unacknowledged.values())
+                session.held = deque(
+                    msgspec.structs.replace(m, redelivered=True) for m in client.unacknowledged.values()
+                )
                 nursery.start_soon(_resend, session)
             yield session
     finally:

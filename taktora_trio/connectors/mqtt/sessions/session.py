@@ -98,8 +98,9 @@ class Session(ABC):
     def acknowledge(self, message: Message) -> None:
         """Tell the broker that this inbound message is safe, so that it may forget it.
 
-        Acknowledgements go out in the order in which the messages came (MQTT-4.6.0-2), so this one may wait for those
-        before it. If the session is lost, the next one with the same `ClientState` sends it.
+        Acknowledgements of each QoS go out in the order in which the messages came (MQTT-4.6.0-2 and -3), so this one
+        may wait for those before it. None leaves before the caller's next checkpoint. If the session is lost, the next
+        one with the same `ClientState` sends it.
         """
 
     def release(self, packet_id: int, on_done: OnDone) -> None:

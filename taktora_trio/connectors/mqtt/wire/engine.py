@@ -106,7 +106,7 @@ class Engine:
         if length > self._largest or qos > self._highest_qos or (message.retained and self._retains_none):
             on_done(packet_id, self._limits.refusal(length, qos, message.retained))
             return
-        first = 0x30 | qos << 1 | message.retained | message.dup << 3
+        first = 0x30 | qos << 1 | message.retained | message.redelivered << 3
         head = bytes((first, length)) if length < 0x80 else bytes((first,)) + packets.varint(length)
         out = self._out
         if qos:
@@ -126,7 +126,7 @@ class Engine:
     def acknowledge(self, message: Message) -> None:
         """See `Session.acknowledge`."""
         if self._state.acknowledge_next(message):
-            self._send((b"\x40\x02" if message.qos == 1 else b"\x50\x02") + pack_u16(message.packet_id))
+            self._send((b"\x40\x02" if message.qos == 1 else b"\x50\x02") + pack_u16(message.delivery_id))
             if self._state.has_more:
                 self._send_due()
             return

@@ -16,15 +16,13 @@ OWN_PACKET_IDS = 65_533
 class Message(Incoming, frozen=True, gc=False):
     """An application message, to or from the broker.
 
-    `reliable` is true of an inbound one with QoS 1 or 2. `retained` says that the broker is to keep it, or had kept it.
-    `metadata` and `correlation_id` are properties of MQTT 5: 3.1.1 has none, and does not send them.
+    `reliable` is true of an inbound one with QoS 1 or 2; `delivery_id` is then the broker's packet identifier, and
+    `order` the QoS, since PUBACKs go out in the order of the messages, and so do PUBRECs (MQTT-4.6.0-2 and -3).
+    `redelivered` is the flag DUP, both ways (section 3.3.1.1). `retained` says that the broker is to keep it, or had
+    kept it. `metadata` and `correlation_id` are properties of MQTT 5: 3.1.1 has none, and does not send them.
     """
 
     qos: int = 0
-    packet_id: int = 0
-    """Inbound at QoS 1 and 2: the broker's identifier, by which it is acknowledged."""
-    dup: bool = False
-    """True if the message may have been sent before (section 3.3.1.1)."""
 
 
 OnMessage: TypeAlias = Callable[[Message], None]

@@ -183,9 +183,10 @@ def decode_publish(data: bytes, first: int, start: int, end: int, version: int) 
                 topic,
                 b"",
                 qos,
-                packet_id,
-                first & 8 == 8,
                 reliable=qos > 0,
+                redelivered=first & 8 == 8,
+                delivery_id=packet_id,
+                order=qos,
                 retained=first & 1 == 1,
                 skipped=end - position,
             )
@@ -198,14 +199,24 @@ def decode_publish(data: bytes, first: int, start: int, end: int, version: int) 
         payload = data[position:end]
         if first == 0x30:
             return Message(topic, payload)
-        return Message(topic, payload, qos, packet_id, first & 8 == 8, reliable=qos > 0, retained=first & 1 == 1)
+        return Message(
+            topic,
+            payload,
+            qos,
+            reliable=qos > 0,
+            redelivered=first & 8 == 8,
+            delivery_id=packet_id,
+            order=qos,
+            retained=first & 1 == 1,
+        )
     return Message(
         topic,
         data[position:end],
         qos,
-        packet_id,
-        first & 8 == 8,
         reliable=qos > 0,
+        redelivered=first & 8 == 8,
+        delivery_id=packet_id,
+        order=qos,
         retained=first & 1 == 1,
         metadata=metadata,
         correlation_id=correlation_data,

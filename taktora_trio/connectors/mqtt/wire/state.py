@@ -6,6 +6,7 @@ import hashlib
 from collections import deque
 
 from taktora_trio.connectors.mqtt.wire.message import Message
+from taktora_trio.connectors.mqtt.wire.packet_ids import PacketIds
 
 __all__ = ["SessionState"]
 
@@ -14,20 +15,25 @@ class SessionState:
     """Inbound messages that are not acknowledged yet, and exchanges of QoS 2 that are half done. Sans-I/O.
 
     Give the same object to each connection of a client. Then a message that still waits here is not delivered again
-    when the broker sends it again, and one of QoS 2 that was received is not received twice.
+    when the broker sends it again, and one of QoS 2 that was received is not received twice. With `received` in memory
+    that outlives a killed gateway, the next one does not receive it twice either.
+
+    Acknowledgements go out in the order in which the messages came: PUBACKs among themselves (MQTT-4.6.0-2), and
+    PUBRECs among themselves (MQTT-4.6.0-3). Neither wait for the other.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, received: PacketIds | None = None) -> None:
         self.released: set[int] = set()
         """Outbound QoS 2: the identifiers for which PUBREC has come, so that PUBREL is sent next (MQTT-4.3.3-1)."""
-        self._order: deque[int] = deque()  # of this connection: the order in which to acknowledge
-        self._waiting: dict[int, Message] = {}  # the same, as messages
-        self._acknowledged: set[int] = set()  # of these
+        # Of this connection: the order in which to acknowledge, by QoS; the same messages; and those acknowledged.
+        self._orders: tuple[deque[int], deque[int], deque[int]] = (deque(), deque(), deque())
+        self._waiting: dict[int, Message] = {}
+        self._acknowledged: set[int] = set()
         # These came on an earlier connection, and not on this one yet. Of those that are safe only a digest is kept, to
         # recognize them by: a broker that never sends them again must not fill the memory.
         self._before: dict[int, Message] = {}
         self._safe: dict[int, bytes] = {}
-        self._received: set[int] = set()  # inbound QoS 2: PUBREC was sent, PUBREL has not come yet
+        self._received = PacketIds() if received is None else received  # QoS 2: PUBREC was sent, PUBREL has not come
 
     def connected(self, session_present: bool) -> None:
         """Begin a new connection, with or without the broker's half of the state."""
@@ -41,7 +47,8 @@ class SessionState:
             self._safe.clear()
             self._received.clear()
         self._waiting.clear()
-        self._order.clear()
+        for order in self._orders:
+            order.clear()
         self._acknowledged.clear()
 
     def arrived(self, message: Message) -> bool:
@@ -50,12 +57,12 @@ class SessionState:
         If it is not, call `due()`, for it may be acknowledged at once. Raises `ValueError` if another message uses its
         packet identifier.
         """
-        packet_id = message.packet_id
+        packet_id = message.delivery_id
         if packet_id in self._waiting:
-            if message.dup and _same(message, self._waiting[packet_id]):
+            if message.redelivered and _same(message, self._waiting[packet_id]):
                 return False  # some brokers, against the rules, do not wait for another connection
             raise ValueError(f"packet identifier {packet_id} is in use")
-        self._order.append(packet_id)
+        self._orders[message.qos].append(packet_id)
         self._waiting[packet_id] = message
         if self._before:
             held = self._before.pop(packet_id, None)  # if it is another message, the broker has given this one up
@@ -72,7 +79,7 @@ class SessionState:
 
     def acknowledge(self, message: Message) -> None:
         """Note that this message is safe. Call `due()` for the acknowledgements that may be sent now."""
-        packet_id = message.packet_id
+        packet_id = message.delivery_id
         if self._waiting.get(packet_id) is message:
             self._acknowledged.add(packet_id)
         elif self._before.get(packet_id) is message:
@@ -84,7 +91,7 @@ class SessionState:
 
         It costs a fifth of `acknowledge` and `due`. If `has_more`, call `due` after it.
         """
-        packet_id, order = message.packet_id, self._order
+        packet_id, order = message.delivery_id, self._orders[message.qos]
         if not order or order[0] != packet_id or self._waiting[packet_id] is not message:
             return False
         order.popleft()
@@ -101,14 +108,16 @@ class SessionState:
     def due(self) -> list[tuple[int, int]]:
         """Return packet identifier and QoS of each acknowledgement to send now, in order. Each is returned once."""
         ready = []
-        order, acknowledged = self._order, self._acknowledged
-        while order and order[0] in acknowledged:
-            packet_id = order.popleft()
-            acknowledged.discard(packet_id)
-            qos = self._waiting.pop(packet_id).qos
-            if qos == 2:
-                self._received.add(packet_id)
-            ready.append((packet_id, qos))
+        acknowledged = self._acknowledged
+        for qos in (1, 2):
+            order = self._orders[qos]
+            while order and order[0] in acknowledged:
+                packet_id = order.popleft()
+                acknowledged.discard(packet_id)
+                del self._waiting[packet_id]
+                if qos == 2:
+                    self._received.add(packet_id)
+                ready.append((packet_id, qos))
         return ready
 
     def complete(self, packet_id: int) -> bool:
