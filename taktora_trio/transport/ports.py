@@ -19,6 +19,7 @@ from taktora_trio.errors import PayloadOverflow, TransportError
 from taktora_trio.transport.attaching import open_notifier, open_publisher, open_subscriber
 from taktora_trio.transport.cursor import ACKNOWLEDGED, BEGUN, DONE, INTENDED, SENT, WANTED, Cursor
 from taktora_trio.transport.envelope import CORRELATION_FIELD, HEADER, unpack
+from taktora_trio.transport.pauses import PAUSES, sleep
 from taktora_trio.transport.spec import ServiceSpec
 from taktora_trio.transport.wakeup import Wakeup, open_wakeup
 
@@ -39,6 +40,8 @@ __all__ = [
 # In a burst, let other tasks run after so many messages; a full checkpoint costs more than a message.
 CHECKPOINT_EVERY = 32
 _FIRST = 4096  # bytes
+_ON_ITS_WAY = 20
+"""The number of times to look again for an envelope that is on its way into the history, within 200 ms in all."""
 
 Sample: TypeAlias = iox2.Sample
 
@@ -452,12 +455,19 @@ async def _resume(node: iox2.Node, spec: ServiceSpec, cursor: Cursor) -> Subscri
     """Attach so that the first envelope to come is the first that nobody has acknowledged."""
     if spec.overflow:
         return await open_subscriber(node, spec, spec.history)
-    # Envelopes that are sent between the two lines would push as many of the older ones out of what we asked for. That
-    # ends: a writer whose envelopes nobody takes has soon used up its window.
-    for _ in range(spec.window + 1):
-        sent = cursor.counters[SENT]
+    # An envelope that reaches the history after it was counted here would push the oldest one out of what we ask for.
+    # So none may be on its way there when we ask, and none may set out until we are attached: a writer says it before
+    # (INTENDED) and behind (SENT). That comes to be: one whose envelopes nobody takes has soon used up its window, and
+    # one that was killed on the way adds no more to that history.
+    counters, pauses, waits = cursor.counters, PAUSES.delays(), _ON_ITS_WAY
+    for _ in range(spec.window + _ON_ITS_WAY):
+        sent, intended = counters[SENT], counters[INTENDED]
+        if intended > sent and waits:
+            waits -= 1
+            await sleep(next(pauses))
+            continue
         subscriber = await open_subscriber(node, spec, cursor.not_acknowledged(spec.history))
-        if cursor.counters[SENT] == sent:
+        if (counters[SENT], counters[INTENDED]) == (sent, intended):
             return subscriber
         subscriber.delete()
     cursor.doubt()

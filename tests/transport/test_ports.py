@@ -20,12 +20,13 @@ from taktora_trio import (
     TransportError,
 )
 from taktora_trio.channels.codec import JsonCodec, MsgpackCodec
+from taktora_trio.transport import ports
 from taktora_trio.transport.attaching import open_subscriber
-from taktora_trio.transport.cursor import DONE, SENT
+from taktora_trio.transport.cursor import DONE, INTENDED, SENT
 from taktora_trio.transport.domain import Domain
 from taktora_trio.transport.envelope import HEADER
 from taktora_trio.transport.node import open_node
-from taktora_trio.transport.ports import EnvelopePublisher, open_envelope_publisher
+from taktora_trio.transport.ports import EnvelopePublisher, open_envelope_publisher, open_envelope_subscriber
 from taktora_trio.transport.services import open_services
 from tests.host.rig import open_channel, reader_of, writer_of
 from tests.transport.rig import declare, open_domain
@@ -242,3 +243,44 @@ async def test_a_reader_opens_although_the_word_changes_all_the_time(
         async with reader_of(node, connector) as reader:
             writer._port.update_connections()
             assert (await reader.receive()).value == "here"
+
+
+@pytest.mark.parametrize("moment", ["sent, not counted", "sent and counted"])
+async def test_a_reader_that_comes_while_its_writer_sends_misses_none(
+    domain: Domain, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    """What reaches the history meanwhile pushes the oldest one out of what the reader has asked for."""
+    connector, spec = declare(bytes, RawCodec(), window=16)
+    real, calls = open_subscriber, list[int]()
+    async with open_domain(domain, connector) as node, open_envelope_publisher(node, spec) as port:
+        counters = port._counters
+
+        async def while_sending(*arguments: Any) -> Any:
+            calls.append(arguments[2])
+            if len(calls) > 1:
+                return await real(*arguments)
+            assert port.send(b"3")
+            if moment == "sent, not counted":
+                counters[SENT] = 3
+            return await real(*arguments)
+
+        for number in range(3):
+            assert port.send(b"%d" % number)
+        monkeypatch.setattr(ports, "open_subscriber", while_sending)
+
+        async def go_on() -> None:
+            await trio.testing.wait_all_tasks_blocked()
+            counters[SENT] = max(counters[SENT], counters[INTENDED])
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(go_on)
+            async with open_envelope_subscriber(node, spec) as reader:
+                nursery.cancel_scope.cancel()
+                while port.last_sent < 6:
+                    assert port.send(b"%d" % port.last_sent)
+                got = []
+                while sample := reader.take():
+                    got.append(reader.open(sample)[0].sequence_number)
+                    sample.delete()
+    assert got == [1, 2, 3, 4, 5, 6]
+    assert len(calls) == 2
