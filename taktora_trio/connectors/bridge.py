@@ -64,6 +64,7 @@ class Bridge:
             connector.options.inbound_backlog,
             health,
             lambda failure: self._publish_failed(PublishFailed(failure)),
+            channels.dead_letters,
         )
         self._client = connector.client(channels, self._inbox.deliver)
         self._outboxes = [
@@ -95,6 +96,7 @@ class Bridge:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._executor.run)
             nursery.start_soon(self._cancel_attempt_at_stop)
+            nursery.start_soon(self._inbox.serve_dead_letters)
             history = reconnect.History()
             while not self._stop.is_set():
                 self._health.report(self._name, Connecting())

@@ -13,12 +13,14 @@ import trio
 
 from taktora_trio.channels import ChannelDescriptor, Inbound
 from taktora_trio.connectors.connection import Connection, Incoming
+from taktora_trio.connectors.dead_letter import DeadLetter
 from taktora_trio.errors import BackPressure, MessageError, PayloadOverflow, is_worth_logging
 from taktora_trio.escaping import escaped
 from taktora_trio.executor import Context, Executor, when
 from taktora_trio.health import FULL_FOR, HealthBoard
 
 if TYPE_CHECKING:
+    from taktora_trio.connectors.dead_letters import DeadLetters
     from taktora_trio.transport.sink import PayloadSink
 
 __all__ = ["DEGRADED_FOR", "MESSAGE_OVERHEAD", "Inbox"]
@@ -50,10 +52,12 @@ class Inbox:
         backlog: int,
         health: HealthBoard,
         on_failure: Callable[[Exception], None] = lambda failure: None,
+        dead_letters: DeadLetters | None = None,
     ) -> None:
         """`channels_of(topic)` returns the names of the channels that a message is for; `backlog` is in bytes.
 
-        `on_failure` is called with what the connection's `acknowledge` has raised: it is to be ended.
+        `on_failure` is called with what the connection's `acknowledge` has raised: it is to be ended. Messages that the
+        app has given up go to the dead letters, or are discarded where there are none.
         """
         self.discarded = 0
         """Counts messages that were discarded, for want of room or since they can't be carried."""
@@ -73,6 +77,9 @@ class Inbox:
         self._matching: dict[str, list[_Delivery]] = {}
         self._in_order = defaultdict[int, deque[_Delivered]](deque)  # not acknowledged, by `Incoming.order`
         self._due: list[_Delivered] = []  # to be acknowledged now
+        self._dead_letters = dead_letters
+        self._given_up: list[tuple[DeadLetter, _Delivered | None]] = []  # to be put there
+        self._more_given_up = trio.Event()
 
     def attach(self, connection: Connection) -> None:
         """Send acknowledgements to this connection from now on."""
@@ -114,6 +121,26 @@ class Inbox:
         for channel, delivery in self._deliveries.items():
             executor.add(partial(self._follow, delivery), when(delivery.wait), name=name(channel))
 
+    async def serve_dead_letters(self) -> None:
+        """Serve: put what the app has given up to the dead letters, and acknowledge it when it is on disk."""
+        while True:
+            await self._more_given_up.wait()
+            self._more_given_up = trio.Event()
+            given_up, self._given_up = self._given_up, []
+            async with trio.open_nursery() as nursery:  # all at once, so that they share a commit; but in order
+                for letter, delivered in given_up:
+                    await nursery.start(self._put_to_dead_letters, letter, delivered)
+
+    async def _put_to_dead_letters(
+        self, letter: DeadLetter, delivered: _Delivered | None, *, task_status: trio.TaskStatus[None]
+    ) -> None:
+        assert self._dead_letters is not None
+        task_status.started()
+        await self._dead_letters.put(letter)
+        if delivered is not None:
+            self._leave(delivered)
+            self._acknowledge_due()
+
     def settle(self) -> None:
         """Acknowledge all that the app is done with by now. For the end, when nobody follows it any more."""
         for delivery in self._deliveries.values():
@@ -124,10 +151,9 @@ class Inbox:
         """Log at the end how many messages the app is not done with. Those not acknowledged come to the next run."""
         for channel, delivery in self._deliveries.items():
             self._settle(delivery)
-            kept = sum(delivered is not None for delivered in delivery.in_hand)
-            kept += sum(waits.delivered is not None for waits in delivery.backlog)
-            lost = sum(waits.delivered is None for waits in delivery.backlog)
-            lost += max(0, delivery.sink.unread - sum(delivered is not None for delivered in delivery.in_hand))
+            in_hand = sum(isinstance(delivered, _Delivered) for delivered in delivery.in_hand)
+            kept = in_hand + sum(waits.delivered is not None for waits in delivery.backlog)
+            lost = max(0, delivery.sink.unread - in_hand) + len(delivery.backlog) - (kept - in_hand)
             if lost:
                 text = "channel %s: stopped with %d inbound messages that the app has not had and nobody keeps: lost"
                 log.warning(text, channel, lost)
@@ -173,7 +199,7 @@ class Inbox:
             if delivery.acknowledges_on_arrival:
                 delivered.left -= 1
         if not delivery.acknowledges_on_arrival:
-            delivery.in_hand.append(delivered)
+            delivery.in_hand.append(delivered or message)
         return True
 
     def _keep(self, message: Incoming, delivered: _Delivered | None, waiting: list[_Delivery]) -> None:
@@ -208,12 +234,45 @@ class Inbox:
 
     def _settle(self, delivery: _Delivery) -> None:
         """Take note of what the app is done with in this channel."""
-        for _ in range(delivery.newly_done()):
-            delivered = delivery.in_hand.popleft()
+        done = delivery.newly_done()
+        has_given_up = delivery.sink.has_given_up
+        for number in done:
+            entry = delivery.in_hand.popleft()
+            if has_given_up and (given_up := delivery.sink.given_up(number)) is not None:
+                self._give_up(delivery, entry, *given_up)
+            elif isinstance(entry, _Delivered):
+                entry.left -= 1
+                if not entry.left:
+                    self._is_done_with(entry)
+
+    def _leave(self, delivered: _Delivered) -> None:
+        """One channel less is to be done with it."""
+        delivered.left -= 1
+        if not delivered.left:
+            self._is_done_with(delivered)
+
+    def _give_up(self, delivery: _Delivery, entry: _Delivered | Incoming, reason: str, deliveries: int) -> None:
+        delivered = entry if isinstance(entry, _Delivered) else None
+        message = entry.message if isinstance(entry, _Delivered) else entry
+        if self._dead_letters is None:
+            self._discard(delivery, f"the app has given up a message on '{escaped(message.topic)}': {escaped(reason)}")
             if delivered is not None:
-                delivered.left -= 1
-                if not delivered.left:
-                    self._is_done_with(delivered)
+                self._leave(delivered)
+            return
+        letter = DeadLetter(
+            connector=self._name,
+            channel=delivery.name,
+            topic=message.topic,
+            payload=message.payload,
+            reason=reason,
+            deliveries=deliveries,
+            metadata=message.metadata,
+            correlation_id=message.correlation_id,
+            retained=message.retained,
+            redelivered=message.redelivered,
+        )
+        self._given_up.append((letter, delivered))
+        self._more_given_up.set()
 
     def _is_done_with(self, delivered: _Delivered) -> None:
         """It is to be acknowledged: now, or behind others that came before it, where the protocol wants that."""
@@ -344,8 +403,8 @@ class _Delivery:
     def __init__(self, channel: ChannelDescriptor[Any], sink: PayloadSink) -> None:
         self.name = channel.name
         self.sink = sink
-        self.in_hand: deque[_Delivered | None] = deque()
-        """What was sent and the app is not done with, in the order of its numbers; `None` for what is not reliable."""
+        self.in_hand: deque[_Delivered | Incoming] = deque()
+        """What was sent and the app is not done with, in the order of its numbers; as it came what is not reliable."""
         self.backlog: deque[_Waits] = deque()
         self.discarded = 0
         self.is_pattern = channel.routing.is_pattern
@@ -354,14 +413,13 @@ class _Delivery:
         self._noted = 0
         self._waiting = trio.CancelScope()
 
-    def newly_done(self) -> int:
-        """Return the number of messages in hand that the app is done with now, and was not at the last call."""
-        done = self.sink.done
-        count = done - self._done
-        if count <= 0:
-            return 0
+    def newly_done(self) -> range:
+        """Return the numbers of the messages in hand that the app is done with now, and was not at the last call."""
+        before, done = self._done, min(self.sink.done, self._done + len(self.in_hand))
+        if done <= before:
+            return range(0)
         self._done = done
-        return min(count, len(self.in_hand))
+        return range(before + 1, done + 1)
 
     def note_acknowledged(self, number: int) -> None:
         """The acknowledgements of some messages, of which this is the newest, are about to leave."""

@@ -213,6 +213,16 @@ class Deliveries:
                 return bytes(self._memory[begin : begin + length]).decode(errors="ignore")  # it may be cut in a letter
         return "it was given up, for a reason that later ones have taken the place of"
 
+    @property
+    def has_buried(self) -> bool:
+        """True if a message of this run was given up: only then is `reason_of` worth asking."""
+        return self._words[_BURIED] > 0
+
+    def count_of(self, number: int) -> int:
+        """Return how often the app was given this message, as `reason_of` says why it was given up."""
+        place = self._place(number)
+        return 0 if place is None else self._words[place + 1] & _COUNT
+
     def close(self) -> None:
         self._words.release()
         self._memory.close()

@@ -10,6 +10,7 @@ import iceoryx2 as iox2
 
 from taktora_trio.channels import Metadata
 from taktora_trio.errors import BackPressure, CodecError
+from taktora_trio.transport.deliveries import Deliveries
 from taktora_trio.transport.envelope import CORRELATION_FIELD, DELIVERY_ID, REDELIVERED, RETAINED, pack_metadata
 from taktora_trio.transport.ports import EnvelopePublisher, open_envelope_publisher
 from taktora_trio.transport.spec import ServiceSpec
@@ -22,9 +23,10 @@ log = logging.getLogger(__name__)
 class PayloadSink:
     """Sends payloads to the app, whose channel decides what it has room for. Use `open_sink`."""
 
-    def __init__(self, port: EnvelopePublisher, on_full: Callable[[], None]) -> None:
+    def __init__(self, port: EnvelopePublisher, on_full: Callable[[], None], deliveries: Deliveries | None) -> None:
         self._port = port
         self._on_full = on_full
+        self._deliveries = deliveries
         self._has_told = False
         self._closed = False
 
@@ -72,6 +74,21 @@ class PayloadSink:
     def done(self) -> int:
         """The sequence number up to which the app is done with all messages."""
         return self._port.done
+
+    @property
+    def has_given_up(self) -> bool:
+        """True if the app has given up messages: see `given_up`."""
+        return self._deliveries is not None and self._deliveries.has_buried
+
+    def given_up(self, number: int) -> tuple[str, int] | None:
+        """Return why the app has given this message up, and how often it was given it; `None` if it has not.
+
+        Ask for each number as soon as `done` has passed it.
+        """
+        deliveries = self._deliveries
+        if deliveries is None or (reason := deliveries.reason_of(number)) is None:
+            return None
+        return reason, deliveries.count_of(number)
 
     def note_acknowledged(self, number: int) -> None:
         """Record that the acknowledgements of all up to this number are about to leave for the other side.
@@ -121,8 +138,11 @@ async def open_sink(
 ) -> AsyncIterator[PayloadSink]:
     """Open the sink of a channel. `on_full` is called whenever its reader has no room for a message."""
     async with open_envelope_publisher(node, spec) as port:
-        sink = PayloadSink(port, on_full)
+        deliveries = Deliveries(node, spec.name, spec.window) if spec.counts_deliveries else None
+        sink = PayloadSink(port, on_full, deliveries)
         try:
             yield sink
         finally:
             sink.close()
+            if deliveries is not None:
+                deliveries.close()

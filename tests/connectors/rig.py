@@ -108,6 +108,8 @@ class Sink:
         self.retained: list[bool] = []
         self.redelivered: list[tuple[bool, int]] = []
         self.acknowledged = 0
+        self.dead: dict[int, tuple[str, int]] = {}
+        """Numbers that the app has given up, with the reason, and how often it was given them."""
 
     def send_nowait(
         self,
@@ -135,6 +137,13 @@ class Sink:
     async def wait_for_progress(self) -> None:
         await self._progress.wait()
         self._progress = trio.Event()
+
+    @property
+    def has_given_up(self) -> bool:
+        return bool(self.dead)
+
+    def given_up(self, number: int) -> tuple[str, int] | None:
+        return self.dead.get(number)
 
     def note_acknowledged(self, number: int) -> None:
         self.acknowledged = number

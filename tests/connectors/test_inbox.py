@@ -15,6 +15,8 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from taktora_trio import CodecError, Inbound, Metadata
 from taktora_trio.connectors.connection import Incoming
+from taktora_trio.connectors.dead_letter import DeadLetter
+from taktora_trio.connectors.dead_letters import DeadLetters
 from taktora_trio.connectors.inbox import MESSAGE_OVERHEAD, Inbox
 from taktora_trio.executor import Executor
 from taktora_trio.health import HealthBoard, Up
@@ -30,7 +32,7 @@ class Kept(Incoming, frozen=True):
 
 @contextlib.asynccontextmanager
 async def open_inbox(
-    *sinks: Sink, limit: int = 2**20, together: bool = True, **options: Any
+    *sinks: Sink, limit: int = 2**20, together: bool = True, dead_letters: DeadLetters | None = None, **options: Any
 ) -> AsyncIterator[tuple[Inbox, list[tuple[str, float]]]]:
     """Channels `in0`, ... that all want all of `topic/`, or each its own `topic/0`, ...; with the record of health."""
     channels = [Inbound(f"in{number}", bytes, AnyTopic(), **options) for number in range(len(sinks))]
@@ -45,12 +47,14 @@ async def open_inbox(
         lambda topic: [] if not topic.startswith("topic/") else names if together else [f"in{topic[6:]}"],
         limit,
         board,
+        dead_letters=dead_letters,
     )
     async with trio.open_nursery() as nursery:
         nursery.start_soon(board.expire)
         executor = Executor()
         inbox.add_items(executor, str)
         nursery.start_soon(executor.run)
+        nursery.start_soon(inbox.serve_dead_letters)
         await wait_all_tasks_blocked()
         yield inbox, record
         nursery.cancel_scope.cancel()
@@ -346,6 +350,60 @@ async def test_a_lie_about_what_is_done_acknowledges_nothing_that_was_not_sent(a
         inbox.deliver(Kept("topic/x", b"", number=2))
         await wait_all_tasks_blocked()
         assert set(numbers(connection)) <= {1, 2}
+
+
+class Letters:
+    """Dead letters on a disk that is as slow as the test wants."""
+
+    def __init__(self) -> None:
+        self.put_there: list[DeadLetter] = []
+        self.disk = trio.Event()
+
+    async def put(self, letter: DeadLetter) -> None:
+        self.put_there.append(letter)
+        await self.disk.wait()
+
+
+async def test_what_the_app_has_given_up_is_acknowledged_when_it_is_with_the_dead_letters(
+    autojump_clock: MockClock,
+) -> None:
+    sink, connection, letters = Sink(), FakeConnection(), Letters()
+    metadata = Metadata(content_type="text/plain")
+    async with open_inbox(sink, dead_letters=cast(Any, letters)) as (inbox, _):
+        inbox.attach(connection)
+        inbox.started()
+        for number in range(1, 6):
+            message = Kept("topic/x", b"%d" % number, number=number, order=number % 2, metadata=metadata)
+            inbox.deliver(message if number != 4 else Incoming("topic/x", b"4"))
+        sink.dead = {2: ("it kills", 5), 3: ("it can't be decoded", 1), 4: ("rejected", 2)}
+        sink.take()
+        await wait_all_tasks_blocked()
+        assert numbers(connection) == [1], "5 waits for 3, in whose order it is"
+        told = [(one.channel, one.payload, one.reason, one.deliveries) for one in letters.put_there]
+        assert told == [
+            ("in0", b"2", "it kills", 5),
+            ("in0", b"3", "it can't be decoded", 1),
+            ("in0", b"4", "rejected", 2),
+        ]
+        assert (letters.put_there[0].topic, letters.put_there[0].metadata) == ("topic/x", metadata)
+        letters.disk.set()
+        await wait_all_tasks_blocked()
+        assert sorted(numbers(connection)) == [1, 2, 3, 5]
+
+
+async def test_without_dead_letters_what_is_given_up_is_discarded_and_said(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    sink, connection = Sink(), FakeConnection()
+    async with open_inbox(sink) as (inbox, _):
+        inbox.attach(connection)
+        inbox.started()
+        inbox.deliver(Kept("topic/x", b"", number=1))
+        sink.dead = {1: ("it\x1bkills", 5)}
+        sink.take()
+        await wait_all_tasks_blocked()
+        assert (numbers(connection), inbox.discarded) == ([1], 1)
+    assert "the app has given up a message on 'topic/x': it\\x1bkills" in caplog.text
 
 
 async def test_that_it_was_sent_before_goes_along(autojump_clock: MockClock) -> None:

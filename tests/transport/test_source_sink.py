@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import attrs
 import pytest
 import trio
 import trio.testing
 
 from taktora_trio import BackPressure, CodecError, Envelope, JsonCodec, Metadata, RawCodec
+from taktora_trio.transport.deliveries import Deliveries, identity_of
 from taktora_trio.transport.domain import Domain
 from taktora_trio.transport.ports import open_envelope_publisher
 from taktora_trio.transport.sink import PayloadSink, open_sink
@@ -85,6 +87,23 @@ async def test_an_inbound_id_for_which_a_channel_has_no_room_is_left_out_and_sai
             sink.send_nowait(b"x", correlation_id=correlation_id)
         assert [source.receive_nowait().header.correlation_id for _ in range(3)] == [bytes(42), b"", b""]
     assert ["id of 43 bytes was left out" in record.getMessage() for record in caplog.records] == [True]
+
+
+async def test_a_sink_finds_why_the_app_has_given_a_message_up(domain: Domain) -> None:
+    connector, spec = declare(bytes, RawCodec(), window=4)
+    spec = attrs.evolve(spec, counts_deliveries=True)
+    async with open_domain(domain, connector) as node, open_sink(node, spec) as sink:
+        numbers = [sink.send_nowait(b"%d" % number) for number in range(3)]
+        deliveries = Deliveries(node, spec.name, spec.window)
+        deliveries.resume(0, 0)
+        for number in numbers:
+            deliveries.handing_over(number, identity_of(b"x"))
+        assert not sink.has_given_up
+        deliveries.again(2)
+        deliveries.bury(2, "it kills")
+        assert sink.has_given_up
+        assert [sink.given_up(number) for number in numbers] == [None, ("it kills", 2), None]
+        deliveries.close()
 
 
 async def test_the_gateway_says_whether_a_message_was_retained(domain: Domain) -> None:
