@@ -11,7 +11,7 @@ import attrs
 from taktora_trio.channels import ChannelDescriptor, Routing, check_name
 from taktora_trio.channels.codec import JsonCodec, PayloadCodec
 from taktora_trio.checks import instance_of
-from taktora_trio.connectors.connection import Client, OnMessage
+from taktora_trio.connectors.connection import Client, Guarantee, OnMessage
 from taktora_trio.connectors.options import ConnectorOptions
 from taktora_trio.connectors.settings import Configurable
 from taktora_trio.errors import ConfigError
@@ -88,6 +88,10 @@ class Connector(Configurable, ABC):
 
     def check_carries_metadata(self) -> None:
         """Raise `ConfigError` where metadata and correlation ids would not reach the other side."""
+
+    def guarantee(self, channel: ChannelDescriptor[Any]) -> Guarantee:
+        """Return how often a message of this outbound channel arrives, as `Client.guarantee` does in the gateway."""
+        return "at least once"
 
     def known_as(self, deployment: str) -> str:
         """Return the name by which the other side knows the gateway of a deployment that is called so, by default."""

@@ -12,7 +12,7 @@ import logging
 import time
 import traceback
 from collections.abc import Callable
-from typing import NamedTuple, cast
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 import trio
 from trio_util import AsyncBool, AsyncValue, move_on_when
@@ -26,6 +26,9 @@ from taktora_trio.connectors.trial import Trials
 from taktora_trio.errors import ConnectorError, leaves, summary
 from taktora_trio.executor import when
 from taktora_trio.health import Connecting, ConnectorHealth, Degraded, Down, Up
+
+if TYPE_CHECKING:
+    from taktora_trio.connectors.store_keeper import StoreKeeper
 
 __all__ = ["Bridge"]
 
@@ -46,8 +49,13 @@ class _Ended(NamedTuple):
 class Bridge:
     """The gateway half of one connector, until `stop` is set. Make it, then let `serve` run once."""
 
-    def __init__(self, connector: Connector, channels: GatewayChannels, stop: trio.Event) -> None:
-        """Raises whatever the connector raises when it makes its client."""
+    def __init__(
+        self, connector: Connector, channels: GatewayChannels, stop: trio.Event, store: StoreKeeper | None = None
+    ) -> None:
+        """`store` keeps some of the outbound channels on disk.
+
+        Raises whatever the connector raises when it makes its client.
+        """
         self._name = connector.name
         self._options = connector.options
         self._health = health = channels.health
@@ -66,6 +74,7 @@ class Bridge:
             lambda failure: self._publish_failed(PublishFailed(failure)),
             channels.dead_letters,
         )
+        self._store = store
         self._client = connector.client(channels, self._inbox.deliver)
         self._outboxes = [
             Outbox(
@@ -94,6 +103,8 @@ class Bridge:
         that connection alone; what goes wrong in an outbox or the inbox is raised.
         """
         async with trio.open_nursery() as nursery:
+            if self._store is not None:
+                await nursery.start(self._store.serve)
             nursery.start_soon(self._executor.run)
             nursery.start_soon(self._cancel_attempt_at_stop)
             nursery.start_soon(self._inbox.serve_dead_letters)
@@ -148,7 +159,8 @@ class Bridge:
                     self._show_refused(connection)
                     for outbox in self._outboxes:
                         outbox.show_set_aside()
-                    failure = await self._carry(connection)
+                    with contextlib.nullcontext() if self._store is None else self._store.connected():
+                        failure = await self._carry(connection)
         except* Exception as group:
             # Whatever goes wrong with a connection must not end the gateway.
             causes = leaves(group)
@@ -183,6 +195,8 @@ class Bridge:
 
     async def _cancel_attempt_at_stop(self) -> None:
         await self._stop.wait()
+        if self._store is not None:
+            self._store.stop()
         if self._attempt is not None:
             self._attempt.cancel()
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
+import attrs
 import trio
 
 from taktora_trio.channels import Metadata, Routing
@@ -30,6 +31,8 @@ from taktora_trio.transport.turn import GIVE_WAY
 
 if TYPE_CHECKING:
     from taktora_trio.connectors.bridge import Bridge
+    from taktora_trio.connectors.store_keeper import StoreKeeper
+    from taktora_trio.connectors.storing import ConnectorStore
     from taktora_trio.executor import Executor, ItemStats, Observer
 
 __all__ = ["ConnectorGateway", "open_connector_gateway"]
@@ -46,12 +49,14 @@ class ConnectorGateway(
         self,
         connectors: Sequence[Connector],
         channels: dict[str, GatewayChannels],
+        keepers: dict[str, StoreKeeper],
         reporters: dict[str, HealthReporter],
         health: HealthBoard,
     ) -> None:
         self.health = health
         self._connectors = connectors
         self._channels = channels
+        self._keepers = keepers
         self._reporters = reporters
         self._bridges: dict[str, Bridge] = {}
 
@@ -63,7 +68,9 @@ class ConnectorGateway(
         from taktora_trio.connectors.bridge import Bridge  # here, for a supervisor imports this too, and is to be small
 
         for connector in self._connectors:
-            self._bridges[connector.name] = Bridge(connector, self._channels[connector.name], stop)
+            self._bridges[connector.name] = Bridge(
+                connector, self._channels[connector.name], stop, self._keepers.get(connector.name)
+            )
         async with trio.open_nursery() as services:
             services.start_soon(self.health.expire)
             for reporter in self._reporters.values():
@@ -123,12 +130,14 @@ async def open_connector_gateway(
     name: str,
     observers: Iterable[Observer] = (),
     folder: Callable[[], Path] | None = None,
+    stores: Mapping[str, ConnectorStore] | None = None,
 ) -> AsyncIterator[ConnectorGateway]:
     """Open the gateway's end of every channel; the services must exist.
 
     `incarnation` counts the gateway's starts, so that a report of a crashed one is told apart. `name` is what its
     connectors call it at the other end. `observers` see its pumps, which are items of an executor. `folder` returns
-    where the deployment keeps what is on disk, by default a folder of the present user's for this name.
+    where the deployment keeps what is on disk, by default a folder of the present user's for this name. `stores` are
+    those of connectors that keep outbound messages on disk (`Deployment.stores`).
     """
     from taktora_trio.executor import Executor  # here, for a supervisor imports this module too, and is to be small
 
@@ -150,13 +159,20 @@ async def open_connector_gateway(
         )
         channels = {
             connector.name: await _open_channels(
-                stack, node, connector, health, connector.known_as(name), Executor(observers=observers), dead_letters
+                stack,
+                node,
+                connector,
+                health,
+                connector.known_as(name),
+                Executor(observers=observers),
+                dead_letters,
             )
             for connector in connectors
         }
+        keepers = _with_stores(connectors, channels, stores or {})
         for reporter in reporters.values():
             reporter.report(Connecting())
-        yield ConnectorGateway._create(connectors, channels, reporters, health)
+        yield ConnectorGateway._create(connectors, channels, keepers, reporters, health)
 
 
 async def _open_channels(
@@ -189,6 +205,24 @@ async def _open_channels(
                     full = partial(health.degrade, connector.name, f"channel {channel.name} is full", FULL_FOR)
                     inbound[channel.name] = await stack.enter_async_context(open_sink(node, spec, on_full=full))
     return GatewayChannels(outbound, inbound, executor, health, name, dead_letters)
+
+
+def _with_stores(
+    connectors: Sequence[Connector], channels: dict[str, GatewayChannels], stores: Mapping[str, ConnectorStore]
+) -> dict[str, StoreKeeper]:
+    """Put a log on disk between shared memory and the outboxes, for the channels that have one."""
+    if not stores:
+        return {}
+    from taktora_trio.connectors.store_keeper import StoreKeeper  # most gateways have none
+
+    keepers = {}
+    for connector in connectors:
+        if (store := stores.get(connector.name)) is not None:
+            of = channels[connector.name]
+            opened = cast("Mapping[str, PayloadSource]", of.outbound)
+            keepers[connector.name] = keeper = StoreKeeper(connector, store, opened, of.health)
+            channels[connector.name] = attrs.evolve(of, outbound={**of.outbound, **keeper.sources})
+    return keepers
 
 
 def _check_by(routing: Routing) -> Callable[[str, Metadata | None], None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 from taktora_trio.channels import Envelope, Header
@@ -57,8 +58,11 @@ class Source(Protocol):
         """The number of the last message that an earlier gateway has begun to publish; 0 for none."""
         raise NotImplementedError
 
-    def begin(self, header: Header) -> None:
-        """Record that this message is about to be published, for the next gateway to know. Call it in order."""
+    def begin(self, header: Header, begun: Callable[[], None]) -> None:
+        """Record that this message is about to be published, for the next gateway to know. Call it in order.
+
+        It calls `begun` when that is recorded: at once, or later where it has to reach a disk.
+        """
         raise NotImplementedError
 
     def acknowledge(self, header: Header) -> None:

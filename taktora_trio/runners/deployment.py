@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import attrs
 
-from taktora_trio.channels import ChannelDescriptor, check_name
-from taktora_trio.checks import flag, instance_of
+from taktora_trio.channels import ChannelDescriptor, Store, check_name
+from taktora_trio.checks import flag, instance_of, optional
 from taktora_trio.connectors.base import Connector
+from taktora_trio.connectors.storing import ConnectorStore, check_stores, stores_of
 from taktora_trio.errors import ConfigError
 from taktora_trio.statefolder import deployment_folder
 from taktora_trio.supervision.policy import RestartPolicy
@@ -65,6 +66,10 @@ class Deployment:
     In the split shape, where it has a process of its own, this changes nothing.
     """
 
+    store: Store | None = attrs.field(default=None, kw_only=True, validator=optional(instance_of(Store)))
+    """How the gateway keeps outbound messages on disk until the other side has acknowledged them; `None` for not at
+    all. It is for each channel whose messages are acknowledged and that says nothing else (`Outbound.store`)."""
+
     observers: tuple[Observer, ...] = attrs.field(default=(), kw_only=True, converter=_observers)
     """Notified of the gateway's pumps, and of the app's items where it says `Executor(observers=host.observers)`.
 
@@ -95,6 +100,10 @@ class Deployment:
                 if id(channel) in seen:
                     raise ConfigError(f"channel {channel.name!r} is in two connectors: declare one for each")
                 seen.add(id(channel))
+        try:
+            check_stores(self.connectors, self.store)
+        except ConfigError as exc:
+            raise ConfigError(f"deployment {self.name!r}: {exc}") from None
 
     def with_policies(self, gateway: str | None, plugin: str | None) -> Deployment:
         """Return the deployment with some fields of its policies changed, as `RestartPolicy.changed` reads them."""
@@ -114,7 +123,30 @@ class Deployment:
 
     def folder(self, domain: str) -> Path:
         """Return the folder in which a run under this domain keeps what is on disk. Raises `OSError` without a home."""
-        return deployment_folder(domain)
+        return deployment_folder(domain, self.store.path if self.store is not None else None)
+
+    def with_store(self, path: Path | None) -> Deployment:
+        """Return the deployment with its store in this folder, and with a store if it has none. `None` changes nothing.
+
+        A channel that names a folder of its own keeps it.
+        """
+        return self if path is None else attrs.evolve(self, store=attrs.evolve(self.store or Store(), path=path))
+
+    def stores(self, domain: str) -> dict[str, ConnectorStore]:
+        """Return the stores of a run under this domain, by connector; none for one that keeps nothing on disk.
+
+        Raises `ConfigError` where no folder is given and there is no home.
+        """
+        return stores_of(self.connectors, self.store, domain)
+
+    def check_stores(self, domain: str) -> None:
+        """Raise `ConfigError` if a store can't be used, before anything is started. Blocks on the disk."""
+        stores = self.stores(domain)
+        if stores:
+            from taktora_trio.store import check_store  # most deployments have none
+
+            for store in stores.values():
+                check_store(store.folder, identity=store.identity)
 
     def check_files(self) -> None:
         """Raise `ConfigError` if a file that a connector names can't be used, before anything is started."""

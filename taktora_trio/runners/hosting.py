@@ -6,6 +6,7 @@ import contextlib
 import os
 import socket
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import trio
 
@@ -18,7 +19,7 @@ from taktora_trio.runners.child_log import log_line
 from taktora_trio.runners.deployment import Deployment
 from taktora_trio.runners.finding import name_of
 from taktora_trio.runners.loading import load_deployment
-from taktora_trio.runners.options import Mode, check_mode
+from taktora_trio.runners.options import Mode, check_mode, given_store
 from taktora_trio.runners.parts.outlasting import open_outlasting
 from taktora_trio.runners.parts.owning import open_domain
 from taktora_trio.runners.parts.relay import Relay
@@ -38,6 +39,7 @@ async def open_deployment(
     mode: Mode = "in-process",
     domain: str | None = None,
     settings: ProgramSettings | None = None,
+    store: str | os.PathLike[str] | None = None,
 ) -> AsyncIterator[ConnectorHost]:
     """Run a deployment's gateway for as long as the block lasts, and yield the host. The program itself is the app.
 
@@ -47,6 +49,7 @@ async def open_deployment(
 
     `domain` is the name under which both halves find each other, by default the deployment's. `settings` are those of
     the connectors, by their names at the command line, as `{"broker": URL}`, or `{"broker": {CONNECTOR: URL}}`.
+    `store` is the folder in which outbound messages are kept on disk, by default as the deployment says.
 
     After the block the gateway publishes what was sent last. A block that raises or is cancelled waits for that no
     longer than the policy's `stop_grace`. Nothing outlives the block. No signal handler is installed.
@@ -60,6 +63,8 @@ async def open_deployment(
     else:
         declared = deployment
         target = name_of(deployment) if mode == "split" else ""
+    folder = given_store(store)
+    declared = declared.with_store(folder)
     own = Domain(declared.name if domain is None else domain)
     with passwords_as_settings(take=False) as passwords:
         typed = (*as_typed(settings or {}), *passwords)
@@ -68,13 +73,14 @@ async def open_deployment(
     async with given.supplied(declared) as supplied:
         configured = supplied.applied_to(declared)
         configured.check_files()
+        await trio.to_thread.run_sync(configured.check_stores, own.name)
         if mode == "in-process":
             from taktora_trio.runners.scripts.in_process import open_in_process  # the split shape has no use for it
 
             async with open_in_process(configured, own, trio.Event()) as host:
                 yield host
         else:
-            with _gateway_command(target, own, supplied) as start_gateway:
+            with _gateway_command(target, own, supplied, folder) as start_gateway:
                 async with _open_with_gateway_process(configured, own, start_gateway) as host:
                     yield host
 
@@ -124,9 +130,11 @@ async def _open_link() -> AsyncIterator[tuple[LinkEnd, LinkEnd]]:
 
 
 @contextlib.contextmanager
-def _gateway_command(target: str, domain: Domain, settings: Settings) -> Iterator[StartProcess]:
+def _gateway_command(target: str, domain: Domain, settings: Settings, store: Path | None) -> Iterator[StartProcess]:
     program, environment = interpreter.program("taktora_trio"), interpreter.environment()
     arguments, descriptors = settings.as_arguments()
+    if store is not None:
+        arguments.append(f"--store={store}")
     try:
         command = [*program, "gateway", target, "--domain", domain.name, "--log", "json", *arguments]
         yield spawn(command, descriptors, environment)

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Awaitable, Callable
-from typing import Literal, TypeAlias, get_args
+from pathlib import Path
+from typing import Literal, TypeAlias, cast, get_args
 
 import attrs
 
+from taktora_trio.checks import as_path
 from taktora_trio.errors import ConfigError
 from taktora_trio.runners.this_process.logs import LogFormat
 
-__all__ = ["Half", "Mode", "Options", "Policies", "RunOptions", "Shape", "TypedSettings", "check_mode"]
+__all__ = ["Half", "Mode", "Options", "Policies", "RunOptions", "Shape", "TypedSettings", "check_mode", "given_store"]
 
 Mode: TypeAlias = Literal["in-process", "split"]
 MODES: tuple[Mode, ...] = get_args(Mode)
+STORE_VARIABLE = "TAKTORA_STORE"
 Half: TypeAlias = Literal["plugin", "gateway"]
 Shape: TypeAlias = Callable[..., Awaitable[int]]
 """Either `run_in_process` or `run_split`, or a function of a user's that takes the same arguments."""
@@ -28,6 +32,12 @@ def check_mode(mode: object) -> None:
         raise ConfigError(f"mode is {mode!r}; use {' or '.join(map(repr, MODES))}")
 
 
+def given_store(store: str | os.PathLike[str] | None) -> Path | None:
+    """Return the store's folder, as it was given or as the environment says. Raises `ConfigError` for no path."""
+    given = os.fspath(store) if store is not None else os.environ.get(STORE_VARIABLE) or None
+    return None if given is None else cast(Path, as_path(given)).absolute()
+
+
 @attrs.frozen(kw_only=True)
 class Options:
     """The options that `run`, `plugin`, `gateway` and `forget` share."""
@@ -36,6 +46,14 @@ class Options:
     """The name under which both halves find each other; by default the deployment's name."""
     log: LogFormat = "console"
     """Log lines for people, or JSON for machines."""
+    store: Path | None = None
+    """The folder in which the gateway keeps outbound messages on disk until they are acknowledged; by default as the
+    deployment says. The environment variable TAKTORA_STORE does the same."""
+
+    @property
+    def store_folder(self) -> Path | None:
+        """The folder that was given by either. Raises `ConfigError` for what is no path."""
+        return given_store(self.store)
 
 
 @attrs.frozen(kw_only=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 import trio
@@ -10,7 +11,7 @@ from taktora_trio.errors import ConfigError
 from taktora_trio.runners.deployment import Deployment
 from taktora_trio.runners.finding import name_of
 from taktora_trio.runners.loading import load_deployment
-from taktora_trio.runners.options import Mode, Options, Policies, RunOptions, check_mode
+from taktora_trio.runners.options import Mode, Options, Policies, RunOptions, check_mode, given_store
 from taktora_trio.runners.secrets import passwords_as_settings
 from taktora_trio.runners.settings import ProgramSettings, as_typed
 from taktora_trio.runners.this_process.logs import LogFormat
@@ -29,6 +30,7 @@ def run(
     seconds: float | None = None,
     await_peers: bool = False,
     log: LogFormat = "console",
+    store: str | os.PathLike[str] | None = None,
 ) -> None:
     """Run both halves of a deployment, and return when its app has ended, as `trio.run` does.
 
@@ -41,9 +43,10 @@ def run(
 
     `domain` is the name under which both halves find each other, by default the deployment's. `settings` are those of
     the connectors, by their names at the command line, as `{"broker": URL}`, or `{"broker": {CONNECTOR: URL}}`. The run
-    ends at once if the other side of a connector can't be reached, unless `await_peers`.
+    ends at once if the other side of a connector can't be reached, unless `await_peers`. `store` is the folder in which
+    outbound messages are kept on disk, by default as the deployment says.
     """
-    if code := call(lambda: _run(deployment, mode, domain, settings or {}, seconds, await_peers, log)):
+    if code := call(lambda: _run(deployment, mode, domain, settings or {}, seconds, await_peers, log, store)):
         sys.exit(code)
 
 
@@ -55,6 +58,7 @@ def _run(
     seconds: float | None,
     await_peers: bool,
     log: LogFormat,
+    store: str | os.PathLike[str] | None,
 ) -> int:
     from taktora_trio.runners.command.both import run_both  # what it needs is not for whoever only declares an app
 
@@ -76,7 +80,7 @@ def _run(
             await_peers=await_peers,
             warm=False,
             policies=Policies(),
-            shared=Options(domain=domain, log=log),
+            shared=Options(domain=domain, log=log, store=given_store(store)),
             settings=(*as_typed(settings), *passwords),
         )
         return run_both(options, deployment=deployment)

@@ -27,7 +27,7 @@ __all__ = ["OWN_OPTIONS", "ProgramSettings", "Settings", "as_typed", "read_setti
 ProgramSettings: TypeAlias = Mapping[str, "str | os.PathLike[str] | Mapping[str, str | os.PathLike[str]]"]
 """Settings as a program gives them: `{"broker": URL}` for all connectors, `{"broker": {NAME: URL}}` for some."""
 
-_HALF = frozenset({"--domain", "--log"})
+_HALF = frozenset({"--domain", "--log", "--store"})
 OWN_OPTIONS = {
     "run": _HALF
     | {"--mode", "--for", "--await-broker", "--await-peer", "--warm", "--gateway-policy", "--plugin-policy"},

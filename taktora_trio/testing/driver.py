@@ -6,7 +6,7 @@ import contextlib
 import math
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 import trio
@@ -38,7 +38,8 @@ class _Source:
 
     begun_before = 0
 
-    def begin(self, header: Header) -> None: ...
+    def begin(self, header: Header, begun: Callable[[], None]) -> None:
+        begun()
 
 
 class Driver:

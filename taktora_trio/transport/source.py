@@ -97,10 +97,14 @@ class PayloadSource:
         """The sequence number of the last message that an earlier gateway has begun to publish."""
         return self._port.begun_before
 
-    def begin(self, header: Header) -> None:
-        """Record that this message is about to be published, for the next gateway to know. Call it in order."""
+    def begin(self, header: Header, begun: Callable[[], None]) -> None:
+        """Record that this message is about to be published, for the next gateway to know, and call `begun`.
+
+        Call it in order.
+        """
         if not self._closed:
             self._port.begin(header.sequence_number)
+            begun()
 
     def acknowledge(self, header: Header) -> None:
         """Count this message and all before it as acknowledged, and release them: see `Source.acknowledge`.

@@ -82,8 +82,9 @@ class Source:
             return replace(payload, topic=payload.topic or self.topic)
         return Envelope(payload, Header(self._taken, 0), self.topic)
 
-    def begin(self, header: Header) -> None:
+    def begin(self, header: Header, begun: Callable[[], None]) -> None:
         self.begun.append(header.sequence_number)
+        begun()
 
     def acknowledge(self, header: Header) -> None:
         self.acknowledged.append(header.sequence_number)

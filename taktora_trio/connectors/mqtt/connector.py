@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import ClassVar, Self, cast
+from typing import Any, ClassVar, Self, cast
 
 import attrs
 
+from taktora_trio.channels import ChannelDescriptor
 from taktora_trio.checks import instance_of
 from taktora_trio.connectors.base import Connector, GatewayChannels
-from taktora_trio.connectors.connection import Client, OnMessage
+from taktora_trio.connectors.connection import Client, Guarantee, OnMessage
 from taktora_trio.connectors.mqtt import settings as mqtt_settings
 from taktora_trio.connectors.mqtt.options import MqttOptions
 from taktora_trio.connectors.mqtt.routing import MqttRouting
@@ -35,6 +36,9 @@ class MqttConnector(Connector):
         super().check()
         inbound = [channel.routing for channel in self.channels if channel.direction == "in"]
         check_shares(routing.subscription for routing in inbound if isinstance(routing, MqttRouting))
+
+    def guarantee(self, channel: ChannelDescriptor[Any]) -> Guarantee:
+        return cast(MqttRouting, channel.routing).guarantee
 
     def check_carries_metadata(self) -> None:
         if self.options.protocol != "5":

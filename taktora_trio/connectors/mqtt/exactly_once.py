@@ -23,17 +23,18 @@ class ExactlyOnce:
     """Publishes one channel at QoS 2. It outlives connections; what was begun outlives the gateway, too.
 
     An earlier app, with a numbering of its own, may have left exchanges half done under the channel's identifiers. They
-    are completed before anything is published for the first time. Each message is recorded in the app's shared memory
-    before it is published: the next gateway then knows that the broker may hold this message under its identifier.
+    are completed before anything is published for the first time. Each message is recorded, in the app's shared memory
+    or on disk, before it is published: the next gateway then knows that the broker may hold this message under its
+    identifier.
     """
 
     def __init__(self, packet_ids: Iterable[int], source: Source) -> None:
         self._packet_ids = frozenset(packet_ids)
         self._source = source
-        self._begun = source.begun_before
+        self._begun: int | None = None  # looked up when the first message comes: a store may be slow to open
         self._unknown: set[int] = set()  # packet identifiers under which the broker may hold another message
         self._set_aside: list[int] = []  # of messages that were set aside, until the next connection
-        self._held: deque[tuple[Message, int, Header, OnDone]] = deque()  # until nothing is unknown
+        self._held: deque[tuple[Message, int, Header, OnDone]] = deque()  # until all is known and recorded
         self._session: Session | None = None
 
     def connected(self, session: Session) -> None:
@@ -51,18 +52,18 @@ class ExactlyOnce:
         """Publish it so that the broker knows it if it has had it before, and takes it for no other if it has not."""
         session, number = self._session, header.sequence_number
         assert session is not None
+        if self._begun is None:
+            self._begun = self._source.begun_before
         if number <= self._begun:
             self._unknown.discard(packet_id)
             session.publish(replace(message, redelivered=True), packet_id, on_done)
-        elif self._unknown:
-            self._held.append((message, packet_id, header, on_done))
-            if len(self._held) == 1:
-                for unknown in sorted(self._unknown):
-                    session.release(unknown, partial(self._released, session))
-        else:
-            self._begun = number
-            self._source.begin(header)
-            session.publish(message, packet_id, on_done)
+            return
+        self._held.append((message, packet_id, header, on_done))
+        if not self._unknown:
+            self._source.begin(header, partial(self._recorded, session, number))
+        elif len(self._held) == 1:
+            for unknown in sorted(self._unknown):
+                session.release(unknown, partial(self._released, session))
 
     def set_aside(self, packet_id: int) -> None:
         """Have the broker forget, on the next connection, the message under this identifier, which was given up."""
@@ -71,5 +72,13 @@ class ExactlyOnce:
 
     def _released(self, session: Session, packet_id: int, refusal: str) -> None:
         self._unknown.discard(packet_id)
-        while self._held and self._session is session and not self._unknown:
-            self.publish(*self._held.popleft())
+        if self._session is session and not self._unknown:
+            for _, _, header, _ in list(self._held):  # a copy: what is recorded at once is published at once
+                self._source.begin(header, partial(self._recorded, session, header.sequence_number))
+
+    def _recorded(self, session: Session, number: int) -> None:
+        """All up to this message may be published: it is known from now on that they may have been."""
+        self._begun = max(number, self._begun or 0)
+        while self._held and self._session is session and self._held[0][2].sequence_number <= number:
+            message, packet_id, _, on_done = self._held.popleft()
+            session.publish(message, packet_id, on_done)

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal, TypeVar
 import attrs
 
 from taktora_trio.channels import Metadata, Routing
+from taktora_trio.connectors.connection import Guarantee
 from taktora_trio.connectors.mqtt.templates import Template, parse_template
 from taktora_trio.connectors.mqtt.topics import check_filter, check_text, check_topic, covers, is_pattern, split_share
 from taktora_trio.errors import ConfigError, MessageError
@@ -23,6 +24,7 @@ def _check_qos(instance: Any, attribute: attrs.Attribute[int], value: object) ->
         raise ConfigError(f"QoS of {instance.topic!r} is {value!r}; it must be 0, 1 or 2")
 
 
+_GUARANTEES: tuple[Guarantee, ...] = ("at most once", "at least once", "exactly once")
 _SHORT = 256  # characters of a topic that is remembered: it may have 65,535 bytes
 
 
@@ -58,6 +60,11 @@ class MqttRouting(Routing):
     @property
     def address(self) -> str:
         return self._template.topic_filter
+
+    @property
+    def guarantee(self) -> Guarantee:
+        """How often a message arrives, by its QoS."""
+        return _GUARANTEES[self.qos]
 
     @property
     def subscription(self) -> str:

@@ -36,11 +36,13 @@ def run_both(run: RunOptions, shape: Shape | None = None, deployment: Deployment
     if declared.app is None:
         load_app(declared)  # says what is missing
     domain = Domain(declared.name if options.domain is None else options.domain)
+    declared = declared.with_store(options.store_folder)
     declared = declared.with_policies(run.policies.gateway_policy, run.policies.plugin_policy)
     settings = read_settings(declared, run.settings, whole_run=True)
     configured = settings.applied_to(declared)
     settings = settings.needed_by(configured)
     configured.check_files()
+    configured.check_stores(domain.name)
     make_room(configured.connectors, ONE_END if run.mode == "split" else BOTH_ENDS)  # a half needs no more
     set_up_logging(options.log, "supervisor" if run.mode == "split" else "in-process")
     _warn_of_hidden_modules()

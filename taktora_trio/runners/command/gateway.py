@@ -130,6 +130,7 @@ async def _carry(
             name=domain.identity,
             observers=deployment.observers,
             folder=partial(deployment.folder, domain.name),
+            stores=deployment.stores(domain.name),
         ) as gateway,
         trio.open_nursery() as nursery,
     ):

@@ -63,6 +63,7 @@ def launch_gateway(target: str, options: Options, typed: TypedSettings, connecto
             deployment = deployment.with_connectors(connectors) if connectors else deployment
         if link is None:  # else a file that is away by now may come back
             deployment.check_files()
+            deployment.check_stores(domain.name)
         make_room(deployment.connectors, ONE_END)
         set_up_logging(options.log, "gateway", tagged=link is not None)
 
@@ -85,7 +86,7 @@ def _retried_under(link: SupervisorLink | None) -> Iterator[None]:
 
 
 def _load(target: str, options: Options) -> tuple[Deployment, Domain]:
-    deployment = load_deployment(target)
+    deployment = load_deployment(target).with_store(options.store_folder)
     return deployment, Domain(deployment.name if options.domain is None else options.domain)
 
 

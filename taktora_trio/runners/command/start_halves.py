@@ -41,6 +41,8 @@ def halves_of(
 
     def start_gateway(connectors: Collection[str]) -> StartProcess:
         more, fds = settings.as_arguments(connectors)
+        if (store := run.shared.store_folder) is not None:
+            more.append(f"--store={store}")
         gateway = arguments("gateway", *more, *(f"--connector={name}" for name in connectors))
         return spawn([*program, *gateway], fds, environment) if zygote is None else zygote.start(gateway, fds)
 

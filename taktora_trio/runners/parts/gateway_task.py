@@ -66,6 +66,7 @@ class GatewayTask:
             name=self._opened.domain.identity,
             observers=self._deployment.observers,
             folder=partial(self._deployment.folder, self._opened.domain.name),
+            stores=self._deployment.stores(self._opened.domain.name),
         ) as gateway:
             self._running.append((gateway, trio.lowlevel.current_trio_token()))
             try:

@@ -1,0 +1,47 @@
+"""Filling: how full a store is, and when it will be at the present rate. Pure: the time is an argument."""
+
+from __future__ import annotations
+
+from collections import deque
+
+__all__ = ["WARN_AT", "Filling", "rounded"]
+
+WARN_AT = 0.8
+"""The part of its limit from which a store is shown as filling up."""
+_OVER = 60.0  # seconds over which the rate is taken
+_UNITS = (("day", 86_400), ("hour", 3600), ("minute", 60))
+
+
+class Filling:
+    """Looks at one limit again and again."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._seen: deque[tuple[float, int]] = deque()
+
+    def look(self, now: float, used: int) -> str | None:
+        """Return a remark for people if the limit is near; it changes seldom. `None` if there is nothing to say."""
+        seen = self._seen
+        seen.append((now, used))
+        while len(seen) > 2 and now - seen[1][0] >= _OVER:
+            seen.popleft()
+        if used < WARN_AT * self._limit:
+            return None
+        if used >= self._limit:
+            return "full"
+        percent = int(100 * used / self._limit) // 5 * 5
+        since, before = seen[0]
+        if used <= before or now <= since:
+            return f"{percent} % full"
+        left = (self._limit - used) * (now - since) / (used - before)
+        return f"{percent} % full, and at the present rate in about {rounded(left)} completely"
+
+
+def rounded(seconds: float) -> str:
+    """Return a time in words, rounded to one of few values, so that it does not change all the time."""
+    for unit, length in _UNITS:
+        if seconds >= length:
+            count = int(seconds // length)
+            count = next((step for step in (30, 10, 5, 2) if count >= step), 1)
+            return f"{count} {unit}{'s' * (count > 1)}"
+    return "a minute"
