@@ -75,6 +75,7 @@ class Bridge:
             channels.dead_letters,
         )
         self._store = store
+        self._dead_letters = channels.dead_letters
         self._client = connector.client(channels, self._inbox.deliver)
         self._outboxes = [
             Outbox(
@@ -107,7 +108,6 @@ class Bridge:
                 await nursery.start(self._store.serve)
             nursery.start_soon(self._executor.run)
             nursery.start_soon(self._cancel_attempt_at_stop)
-            nursery.start_soon(self._inbox.serve_dead_letters)
             history = reconnect.History()
             while not self._stop.is_set():
                 self._health.report(self._name, Connecting())
@@ -219,6 +219,9 @@ class Bridge:
                         nursery.start_soon(outbox.drain, connection)
         finally:
             self._inbox.settle()
+            if self._dead_letters is not None:
+                with trio.CancelScope(shield=True, deadline=trio.current_time() + _FAREWELL):
+                    await self._dead_letters.flush()
             with trio.CancelScope(shield=True, deadline=trio.current_time() + _FAREWELL):
                 await connection.farewell()
 

@@ -7,10 +7,11 @@ only then, so as long as the disk can't take it, the other side keeps it.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import trio
 
@@ -31,6 +32,9 @@ log = logging.getLogger(__name__)
 SHOWN_FOR = 60.0  # seconds for which a dead letter shows in the health: somebody should look
 _RETRY = Backoff(initial=0.5, maximum=30, factor=2, jitter=0.1)
 _AT_ONCE = 64  # letters in one commit
+_WAITING = 16 * 2**20  # bytes of letters that wait and that nobody else keeps
+
+_Pending: TypeAlias = tuple[DeadLetter, Callable[[], None] | None]
 
 
 class DeadLetters(metaclass=NoPublicConstructor, opened_by="open_dead_letters(folder, options, health)"):
@@ -45,23 +49,39 @@ class DeadLetters(metaclass=NoPublicConstructor, opened_by="open_dead_letters(fo
         self._options = options
         self._health = health
         self._pending: list[_Pending] = []
+        self._bytes = 0
+        self._discarded = 0
+        self._flushed = trio.Event()
         self._more = trio.Event()
         self._reasons: dict[tuple[str, str], str] = {}
 
-    async def put(self, letter: DeadLetter) -> None:
-        """Wait until the letter is on disk, through any trouble with it. Several may wait, and share a commit.
+    def put_nowait(self, letter: DeadLetter, on_stored: Callable[[], None] | None = None) -> None:
+        """Have the letter written, through any trouble with the disk; `on_stored` is called when it is there.
 
-        If it is cancelled, the letter may be there or not: let the other side send the message again then, and put it
-        once more with `redelivered`.
+        Whoever is called acknowledges the message then. A letter that nobody acknowledges is discarded, and counted,
+        where too many wait already.
         """
-        pending = _Pending(letter)
-        self._pending.append(pending)
+        if on_stored is None and self._bytes + len(letter.payload) > _WAITING:
+            self._show_discarded(letter)
+            return
+        self._pending.append((letter, on_stored))
+        self._bytes += len(letter.payload)
         self._more.set()
-        try:
-            await pending.stored.wait()
-        finally:
-            if not pending.stored.is_set():
-                self._pending.remove(pending)
+
+    async def put(self, letter: DeadLetter) -> None:
+        """Wait until the letter is on disk, through any trouble with it.
+
+        A cancelled wait loses nothing.
+        """
+        stored = trio.Event()
+        self.put_nowait(letter, stored.set)
+        await stored.wait()
+
+    async def flush(self) -> None:
+        """Wait until all letters are on disk. A cancelled wait loses nothing."""
+        if self._pending:
+            await self._flushed.wait()
+        await trio.lowlevel.checkpoint()
 
     async def serve(self) -> None:
         """Serve: write what is put, in commits that take all that is there, and again with backoff where it fails."""
@@ -73,28 +93,32 @@ class DeadLetters(metaclass=NoPublicConstructor, opened_by="open_dead_letters(fo
                 continue
             try:
                 dropped, aside = await trio.to_thread.run_sync(
-                    self._write, [one.letter for one in batch], abandon_on_cancel=True
+                    self._write, [letter for letter, _ in batch], abandon_on_cancel=True
                 )
             except StoreError as exc:
                 if str(exc) != last:
                     log.error("%s; the messages are not acknowledged meanwhile", exc)
                 last = str(exc)
                 delay = next(delays)
-                for name in {one.letter.connector for one in batch}:
-                    self._health.degrade(name, last, delay + 1)
+                self._health.degrade(batch[0][0].connector, last, delay + 1)
                 await trio.sleep(delay)
                 continue
             delays, last = _RETRY.delays(), ""
-            for one in batch:
-                one.stored.set()
-                self._show(one.letter)
-            self._pending = [one for one in self._pending if not one.stored.is_set()]
-            self._show_losses(batch[0].letter.connector, dropped, aside)
+            del self._pending[: len(batch)]
+            for letter, on_stored in batch:
+                self._bytes -= len(letter.payload)
+                self._show(letter)
+                if on_stored is not None:
+                    on_stored()
+            self._show_losses(batch[0][0].connector, dropped, aside)
+            if not self._pending:
+                self._flushed.set()
+                self._flushed = trio.Event()
 
     def _next(self) -> list[_Pending]:
-        """Return what waits, of the first one's connector."""
-        name = self._pending[0].letter.connector if self._pending else ""
-        return [one for one in self._pending if one.letter.connector == name][:_AT_ONCE]
+        """Return what waits longest: letters of one connector, whose limits they share."""
+        name = self._pending[0][0].connector if self._pending else ""
+        return list(itertools.takewhile(lambda one: one[0].connector == name, self._pending[:_AT_ONCE]))
 
     def _write(self, letters: list[DeadLetter]) -> tuple[int, Path | None]:
         from taktora_trio.connectors.dead_letter_file import DeadLetterFile  # most gateways never need SQLite
@@ -121,6 +145,13 @@ class DeadLetters(metaclass=NoPublicConstructor, opened_by="open_dead_letters(fo
             )
         self._health.degrade(letter.connector, self._reasons[channel], SHOWN_FOR)
 
+    def _show_discarded(self, letter: DeadLetter) -> None:
+        self._discarded += 1
+        reason = "dead letters are discarded, since the disk is too slow or takes nothing"
+        if is_worth_logging(self._discarded):
+            log.error("channel %s: %s (%d so far)", letter.channel, reason, self._discarded)
+        self._health.degrade(letter.connector, reason, SHOWN_FOR)
+
     def _show_losses(self, connector: str, dropped: int, aside: Path | None) -> None:
         if aside is not None:
             log.error(
@@ -130,14 +161,6 @@ class DeadLetters(metaclass=NoPublicConstructor, opened_by="open_dead_letters(fo
         if dropped:
             log.error("%s: the dead letters are full: the oldest %d were discarded", connector, dropped)
             self._health.degrade(connector, "the dead letters are full, and the oldest are discarded", SHOWN_FOR)
-
-
-class _Pending:
-    __slots__ = ("letter", "stored")
-
-    def __init__(self, letter: DeadLetter) -> None:
-        self.letter = letter
-        self.stored = trio.Event()
 
 
 @contextlib.asynccontextmanager

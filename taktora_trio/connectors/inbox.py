@@ -78,8 +78,6 @@ class Inbox:
         self._in_order = defaultdict[int, deque[_Delivered]](deque)  # not acknowledged, by `Incoming.order`
         self._due: list[_Delivered] = []  # to be acknowledged now
         self._dead_letters = dead_letters
-        self._given_up: list[tuple[DeadLetter, _Delivered | None]] = []  # to be put there
-        self._more_given_up = trio.Event()
 
     def attach(self, connection: Connection) -> None:
         """Send acknowledgements to this connection from now on."""
@@ -120,26 +118,6 @@ class Inbox:
         """Add an item for each channel, which follows what the app is done with, and brings in its backlog."""
         for channel, delivery in self._deliveries.items():
             executor.add(partial(self._follow, delivery), when(delivery.wait), name=name(channel))
-
-    async def serve_dead_letters(self) -> None:
-        """Serve: put what the app has given up to the dead letters, and acknowledge it when it is on disk."""
-        while True:
-            await self._more_given_up.wait()
-            self._more_given_up = trio.Event()
-            given_up, self._given_up = self._given_up, []
-            async with trio.open_nursery() as nursery:  # all at once, so that they share a commit; but in order
-                for letter, delivered in given_up:
-                    await nursery.start(self._put_to_dead_letters, letter, delivered)
-
-    async def _put_to_dead_letters(
-        self, letter: DeadLetter, delivered: _Delivered | None, *, task_status: trio.TaskStatus[None]
-    ) -> None:
-        assert self._dead_letters is not None
-        task_status.started()
-        await self._dead_letters.put(letter)
-        if delivered is not None:
-            self._leave(delivered)
-            self._acknowledge_due()
 
     def settle(self) -> None:
         """Acknowledge all that the app is done with by now. For the end, when nobody follows it any more."""
@@ -271,8 +249,11 @@ class Inbox:
             retained=message.retained,
             redelivered=message.redelivered,
         )
-        self._given_up.append((letter, delivered))
-        self._more_given_up.set()
+        self._dead_letters.put_nowait(letter, None if delivered is None else partial(self._is_buried, delivered))
+
+    def _is_buried(self, delivered: _Delivered) -> None:
+        self._leave(delivered)
+        self._acknowledge_due()
 
     def _is_done_with(self, delivered: _Delivered) -> None:
         """It is to be acknowledged: now, or behind others that came before it, where the protocol wants that."""

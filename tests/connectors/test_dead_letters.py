@@ -33,6 +33,10 @@ def letter(payload: bytes = b"x", **more: Any) -> DeadLetter:
     return DeadLetter(payload=payload, **given)
 
 
+def payloads(file: DeadLetterFile) -> list[bytes]:
+    return [whole.payload for one, _ in file.all() if (whole := file.get(one.number)) is not None]
+
+
 def put(file: DeadLetterFile, *letters: DeadLetter, max_messages: int = 100, max_bytes: int = 2**20) -> int:
     return file.put(letters, max_messages=max_messages, max_bytes=max_bytes)[0]
 
@@ -308,7 +312,7 @@ def bounded(database: sqlite3.Connection) -> sqlite3.Connection:
     return database
 
 
-async def test_one_that_is_cancelled_holds_up_no_other(
+async def test_a_wait_that_is_cancelled_loses_nothing(
     file: DeadLetterFile, monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
 ) -> None:
     monkeypatch.setattr(trio.to_thread, "run_sync", run_here)
@@ -318,9 +322,29 @@ async def test_one_that_is_cancelled_holds_up_no_other(
             await letters.put(letter(b"cancelled"))
         assert scope.cancelled_caught
         file.path.parent.parent.unlink()
+        letters.put_nowait(letter(b"next"))
         with trio.fail_after(40):
-            await letters.put(letter(b"next"))
-    assert [file.get(one.number).payload for one, _ in file.all()] == [b"next"]  # type: ignore[union-attr]
+            await letters.flush()
+            await letters.flush()  # at once
+        assert payloads(file) == [b"cancelled", b"next"]
+
+
+async def test_what_nobody_keeps_has_a_bound_while_the_disk_takes_nothing(
+    file: DeadLetterFile, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, autojump_clock: MockClock
+) -> None:
+    monkeypatch.setattr(trio.to_thread, "run_sync", run_here)
+    file.path.parent.parent.write_text("")
+    async with opened(file.path) as (letters, health):
+        stored: list[int] = []
+        for number in range(20):
+            letters.put_nowait(letter(bytes(2**20)))
+            letters.put_nowait(letter(b"%d" % number), lambda number=number: stored.append(number))  # type: ignore[misc]
+        assert [line for line in caplog.messages if "discarded" in line][-1].endswith("nothing (4 so far)")
+        assert "dead letters are discarded, since the disk is too slow" in health[-1]
+        file.path.parent.parent.unlink()
+        await letters.flush()
+        assert stored == list(range(20)), "what somebody keeps until it is here is not discarded"
+        assert len(file.all()) == 20 + 15
 
 
 async def test_a_disk_that_hangs_keeps_no_gateway_from_ending(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import tracemalloc
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, cast
 
 import pytest
@@ -54,7 +54,6 @@ async def open_inbox(
         executor = Executor()
         inbox.add_items(executor, str)
         nursery.start_soon(executor.run)
-        nursery.start_soon(inbox.serve_dead_letters)
         await wait_all_tasks_blocked()
         yield inbox, record
         nursery.cancel_scope.cancel()
@@ -357,11 +356,17 @@ class Letters:
 
     def __init__(self) -> None:
         self.put_there: list[DeadLetter] = []
-        self.disk = trio.Event()
+        self._waiting: list[Callable[[], None]] = []
 
-    async def put(self, letter: DeadLetter) -> None:
+    def put_nowait(self, letter: DeadLetter, on_stored: Callable[[], None] | None) -> None:
         self.put_there.append(letter)
-        await self.disk.wait()
+        if on_stored is not None:
+            self._waiting.append(on_stored)
+
+    def store(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for on_stored in waiting:
+            on_stored()
 
 
 async def test_what_the_app_has_given_up_is_acknowledged_when_it_is_with_the_dead_letters(
@@ -386,9 +391,22 @@ async def test_what_the_app_has_given_up_is_acknowledged_when_it_is_with_the_dea
             ("in0", b"4", "rejected", 2),
         ]
         assert (letters.put_there[0].topic, letters.put_there[0].metadata) == ("topic/x", metadata)
-        letters.disk.set()
-        await wait_all_tasks_blocked()
+        letters.store()
         assert sorted(numbers(connection)) == [1, 2, 3, 5]
+
+
+async def test_one_that_two_channels_give_up_is_two_letters_and_one_acknowledgement(autojump_clock: MockClock) -> None:
+    first, second, connection, letters = Sink(), Sink(), FakeConnection(), Letters()
+    async with open_inbox(first, second, dead_letters=cast(Any, letters)) as (inbox, _):
+        inbox.attach(connection)
+        inbox.deliver(Kept("topic/x", b"", number=1))
+        for sink, expected in ((first, []), (second, [1])):
+            sink.dead = {1: ("it kills", 5)}
+            sink.take()
+            await wait_all_tasks_blocked()
+            letters.store()
+            assert numbers(connection) == expected
+        assert [letter.channel for letter in letters.put_there] == ["in0", "in1"]
 
 
 async def test_without_dead_letters_what_is_given_up_is_discarded_and_said(
