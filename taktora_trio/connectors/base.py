@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import attrs
@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 __all__ = ["Connector", "GatewayChannels"]
 
 
+def _of_this_gateway_alone(name: str, size: int) -> memoryview:
+    return memoryview(bytearray(size))
+
+
 @attrs.frozen
 class GatewayChannels:
     """The gateway's ends of a connector's channels, by name, and the rest that a client may use."""
@@ -42,6 +46,10 @@ class GatewayChannels:
     """Shows the connector's health, under its name. A client may `degrade` it."""
     name: str = ""
     """The gateway's name at the other end: the same for each of its incarnations, and for nobody else."""
+    memory: Callable[[str, int], memoryview] = _of_this_gateway_alone
+    """`memory(name, size)` returns so many bytes, zero at first, that outlive this gateway if it is killed, though not
+    the run: the next one finds under the same name what this one has written. It costs a client what a store to memory
+    does. Raises `TransportError` where there is no room. Check what is there: it may be half of something."""
     dead_letters: DeadLetters | None = None
     """The inbox puts messages there that the app could not be done with; `None` discards them."""
 

@@ -21,6 +21,7 @@ from taktora_trio.health import FULL_FOR, Connecting, Down, HealthBoard, Up
 from taktora_trio.opening import NoPublicConstructor
 from taktora_trio.statefolder import deployment_folder
 from taktora_trio.transport.health import GatewayIdentity, HealthReporter, open_health_reporter
+from taktora_trio.transport.lasting import LastingMemory
 from taktora_trio.transport.node import Node
 from taktora_trio.transport.reservation import reserve
 from taktora_trio.transport.segments import free_bytes
@@ -204,7 +205,9 @@ async def _open_channels(
                 else:
                     full = partial(health.degrade, connector.name, f"channel {channel.name} is full", FULL_FOR)
                     inbound[channel.name] = await stack.enter_async_context(open_sink(node, spec, on_full=full))
-    return GatewayChannels(outbound, inbound, executor, health, name, dead_letters)
+    memory = LastingMemory(node, connector.name)
+    stack.callback(memory.close)
+    return GatewayChannels(outbound, inbound, executor, health, name, memory.open, dead_letters)
 
 
 def _with_stores(

@@ -30,6 +30,7 @@ attaching       opening ports
 wakeup          waiting for the peer under trio
 envelope        the one wire form
 cursor          counters that outlive both ends of a channel
+lasting         small memories that outlive a killed gateway
 receipts        what became of single messages, in the cursor's file
 deliveries      how often the app was given a message, and why it was given up
 ports           one publisher or subscriber of envelopes

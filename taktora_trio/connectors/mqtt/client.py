@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from taktora_trio.channels import ChannelDescriptor, Envelope
 from taktora_trio.connectors.connection import Client, Guarantee, OnMessage
@@ -15,8 +15,9 @@ from taktora_trio.connectors.mqtt.options import MqttOptions
 from taktora_trio.connectors.mqtt.outbound import outbound_channels
 from taktora_trio.connectors.mqtt.presence import with_presence
 from taktora_trio.connectors.mqtt.record import record_of
+from taktora_trio.connectors.mqtt.routing import MqttRouting
 from taktora_trio.connectors.mqtt.sessions import open_session
-from taktora_trio.connectors.mqtt.sessions.client_state import ClientState
+from taktora_trio.connectors.mqtt.sessions.client_state import ClientState, client_state
 from taktora_trio.connectors.mqtt.sessions.session import Session, SessionLost
 from taktora_trio.connectors.mqtt.subscriptions import Subscriptions
 from taktora_trio.connectors.mqtt.topics import FilterTree
@@ -44,16 +45,21 @@ class MqttClient(Client):
         options: MqttOptions,
         sources: Mapping[str, Source],
         on_message: OnMessage,
+        memory: Callable[[str, int], memoryview],
     ) -> None:
-        """`name` is the connector's, for the log; `sources` are the open ends of its outbound channels."""
+        """`name` is the connector's, for the log; `sources` are the open ends of its outbound channels.
+
+        `memory` is `GatewayChannels.memory`.
+        """
         self._name = name
         self._options, self._presence = with_presence(options)
         self._on_message: Callable[[Any], None] = on_message
-        self._state = ClientState()
         outbound = [channel for channel in declared if channel.direction == "out"]
         inbound = [channel for channel in declared if channel.direction == "in"]
         self._outbound = outbound_channels(outbound, options.max_inflight, sources)
         self._of_qos_2 = sum(channel.qos == 2 for channel in self._outbound.values())
+        receives_once = any(cast(MqttRouting, channel.routing).qos == 2 for channel in inbound)
+        self._state = client_state(self._options, memory) if receives_once else ClientState()
         self._max_payload = max((channel.max_payload for channel in inbound), default=0)
         self._tree = FilterTree((channel.routing.address, channel.name) for channel in inbound)
         self._subscriptions = Subscriptions(name, ChannelFilters(inbound), record_of(self._options))

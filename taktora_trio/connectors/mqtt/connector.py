@@ -68,7 +68,7 @@ class MqttConnector(Connector):
         from taktora_trio.connectors.mqtt.client import MqttClient  # the protocol stack begins here
 
         options = self.options_as(channels.name)
-        return MqttClient(self.name, self.channels, options, channels.outbound, on_message)
+        return MqttClient(self.name, self.channels, options, channels.outbound, on_message, channels.memory)
 
     # Called by a run
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Callable
+
 import attrs
 
+from taktora_trio.connectors.mqtt.options import MqttOptions
 from taktora_trio.connectors.mqtt.sessions.endpoints import EndpointOrder
+from taktora_trio.connectors.mqtt.wire.packet_ids import PacketIds
 from taktora_trio.connectors.mqtt.wire.state import SessionState
 
-__all__ = ["ClientState"]
+__all__ = ["ClientState", "client_state"]
 
 
 @attrs.frozen
@@ -18,3 +23,16 @@ class ClientState:
     """MQTT's session state: messages that are not acknowledged, exchanges that are half done."""
     endpoints: EndpointOrder = attrs.field(factory=EndpointOrder)
     """The order in which the broker's addresses are tried."""
+
+
+def client_state(options: MqttOptions, memory: Callable[[str, int], memoryview]) -> ClientState:
+    """Return a state of which the part that the next gateway must know lies in memory that outlives this one.
+
+    `memory` is `GatewayChannels.memory`. Each broker and client id has a memory of its own, as it has a session.
+    """
+    if not options.persistent:
+        return ClientState()
+    broker = options.broker
+    address = broker.path if broker.transport == "unix" else f"{broker.host}:{broker.port}"
+    session = hashlib.sha256(f"{address}\n{options.client_id}".encode()).hexdigest()[:20]
+    return ClientState(SessionState(PacketIds(memory(f"received-{session}", PacketIds.SIZE))))

@@ -40,7 +40,7 @@ class SessionState:
         if session_present:
             self._before.update(self._waiting)
             for packet_id in self._acknowledged:
-                self._safe[packet_id] = _digest(self._before.pop(packet_id))
+                self._keep_safe(self._before[packet_id])
         else:
             self.released.clear()
             self._before.clear()
@@ -69,9 +69,11 @@ class SessionState:
             if held is not None and _same(message, held):
                 self._waiting[packet_id] = held
                 return False
-        if self._safe and self._safe.pop(packet_id, None) == _digest(message):
-            self._acknowledged.add(packet_id)
-            return False
+        if self._safe and (digest := self._safe.pop(packet_id, None)) is not None:
+            if digest == _digest(message):
+                self._acknowledged.add(packet_id)
+                return False
+            self._received.discard(packet_id)
         if message.qos == 2 and packet_id in self._received:
             self._acknowledged.add(packet_id)
             return False
@@ -83,8 +85,14 @@ class SessionState:
         if self._waiting.get(packet_id) is message:
             self._acknowledged.add(packet_id)
         elif self._before.get(packet_id) is message:
-            del self._before[packet_id]
-            self._safe[packet_id] = _digest(message)
+            self._keep_safe(message)
+
+    def _keep_safe(self, message: Message) -> None:
+        """Note that this message of an earlier connection is safe: it is acknowledged when it comes again."""
+        del self._before[message.delivery_id]
+        self._safe[message.delivery_id] = _digest(message)
+        if message.qos == 2:
+            self._received.add(message.delivery_id)  # for the next gateway, which has no digest of it
 
     def acknowledge_next(self, message: Message) -> bool:
         """Acknowledge this message if it is the next in order, as it mostly is. Return false, and do nothing, if not.
