@@ -3,15 +3,37 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
+import attrs
 import msgspec
+import trio
 
-from taktora_trio.errors import StoreError
+from taktora_trio.errors import StoreError, is_worth_logging
+from taktora_trio.escaping import escaped
 from taktora_trio.opening import NoPublicConstructor
+from taktora_trio.store.disk import Disk
+from taktora_trio.store.format import OVERHEAD, Change, ChannelHead, Entry, Frame, Head
+from taktora_trio.store.ranges import Ranges
+from taktora_trio.store.reading import Fetched, Place, fetch
+from taktora_trio.store.recover import ChannelState, Recovered
+from taktora_trio.store.segment import Part, Segment
+from taktora_trio.store.writer import Batch, Writer, Written, check_store, store_error
 
 __all__ = ["Log", "LogChannel", "Record", "StoreFull", "check_store", "open_log"]
+
+log = logging.getLogger(__name__)
+
+_LAZY = 1.0  # seconds until what was settled reaches the disk, at most
+_SILENT = 2.0  # seconds after which a disk that does not answer is spoken of
+_RETRY_AFTER, _RETRY_AT_MOST = 0.1, 5.0
+_SEGMENT = 2**22  # bytes of a segment, at most but for one commit
+_BLOCK = 2**12  # bytes that the smallest file takes
+_NAME = 32
+_PER_READ = 2**20  # bytes of contents, about
 
 
 class StoreFull(StoreError):
@@ -38,18 +60,40 @@ class LogChannel(metaclass=NoPublicConstructor, opened_by="open_log(...)"):
     All but `read` and `wait_stored` touch memory alone, and return at once.
     """
 
-    name: str
-    on_stored: Callable[[], None] | None
-    """Called in the event loop after each commit that has stored records of this channel; it must not raise."""
-    stored: int
-    """The number up to which all records are on disk, or settled before they came there."""
-    last: int
-    """The highest number that was ever used, in this run or one before it."""
-    origin: tuple[int, int]
-    """The (epoch, sequence) of the record that was appended last, in this run or one before it and on disk; (0, 0) at
-    first. It stays when the record is settled."""
-    values: Mapping[str, int]
-    """What was put, also in runs before this one."""
+    def __init__(self, log: Log, state: ChannelState, parts: list[tuple[Segment, Part]]) -> None:
+        self.name = state.name
+        self.on_stored: Callable[[], None] | None = None
+        """Called in the event loop after each commit that has stored records of this channel; it must not raise."""
+        self.stored = state.last
+        """The number up to which all records are on disk, or were settled before they came there."""
+        self._log = log
+        self._state = state
+        self._parts = parts  # where it has records that are not settled, in order
+        self._size = sum(part.live_size for _, part in parts)
+        self._pending: list[Entry] = []  # appended, and not on the disk yet
+        self._pending_size = 0
+        self._given = state.last  # the number up to which records were given to a write, which may have failed
+        self._unsaved = Ranges()  # settled, and not noted on the disk yet
+        self._changed, self._saved = 0, 0  # counts changes of values, and those of them that are on the disk
+
+    def __repr__(self) -> str:
+        return f"LogChannel({self.name!r}, count={self.count}, stored={self.stored}, last={self.last})"
+
+    @property
+    def last(self) -> int:
+        """The highest number that was ever used, in this run or one before it."""
+        return self._state.last
+
+    @property
+    def origin(self) -> tuple[int, int]:
+        """The (epoch, sequence) of the last record on disk, in this run or one before it; (0, 0) at first. It stays
+        when the record is settled."""
+        return self._state.origin
+
+    @property
+    def values(self) -> Mapping[str, int]:
+        """What was put, also in runs before this one."""
+        return MappingProxyType(self._state.values)
 
     def append(
         self, content: bytes, *, epoch: int = 0, sequence: int = 0, timestamp: int = 0, number: int | None = None
@@ -59,7 +103,20 @@ class LogChannel(metaclass=NoPublicConstructor, opened_by="open_log(...)"):
         It is on disk when `stored` has reached it. A commit begins at once, or when the one that is running has ended,
         and takes all that was appended until then. Raises `StoreFull`.
         """
-        raise NotImplementedError
+        if number is None:
+            number = self._state.last + 1
+        elif number <= self._state.last:
+            raise ValueError(f"the number {number} is not higher than {self._state.last}, which was used last")
+        if (epoch | sequence | timestamp | (number << 1)) >> 64:
+            raise ValueError("epoch, sequence and timestamp are from 0 to 2**64 - 1, a number is below 2**63")
+        size = len(content) + OVERHEAD
+        self._log._take_room(size)
+        self._pending_size += size
+        self._pending.append(Entry(number, epoch, sequence, timestamp, content))
+        self._state.last = number
+        self._state.live.add(number, number)
+        self._log._urge()
+        return number
 
     def settle(self, first: int, last: int | None = None) -> None:
         """Forget the records from `first` to `last`, or the one: they need not be kept any longer.
@@ -68,50 +125,189 @@ class LogChannel(metaclass=NoPublicConstructor, opened_by="open_log(...)"):
         fact itself reaches the disk with the next commit, or within a second, or when the log is closed: so what was
         settled right before a kill may be there once more.
         """
-        raise NotImplementedError
+        last = min(first if last is None else last, self._state.last)
+        removed = self._state.live.remove(first, last)
+        if not removed:
+            return
+        if first <= self._given:
+            self._unsaved.add(first, min(last, self._given))
+        settled = False
+        for segment, part in self._parts:
+            if part.first > last:
+                break
+            if part.last >= first:
+                self._set_live(part, self._state.live.count_within(part.first, part.last), part.live_size)
+                settled = settled or not part.live
+                if not part.live:
+                    self._log._look_at(segment)
+        if settled:
+            self._parts = [it for it in self._parts if it[1].live]
+        self._log._remember_soon()
 
     def drop_oldest(self, count: int = 1) -> int:
         """Settle the oldest `count` records, and return how many there were."""
-        raise NotImplementedError
+        oldest = self._state.live.lowest(count)
+        for first, last in oldest:
+            self.settle(first, last)
+        return oldest.count
 
     def put(self, name: str, value: int) -> None:
-        """Keep a small number beside the records, under a name of at most 32 ASCII characters; 0 forgets it.
+        """Keep a number, below 2**64, beside the records, under a name of at most 32 ASCII characters; 0 forgets it.
 
         `await log.commit()` before you act on it.
         """
-        raise NotImplementedError
+        if not name.isascii() or not 0 < len(name) <= _NAME or not 0 <= value < 2**64:
+            raise ValueError(f"{name!r} can't be {value}: a name has up to {_NAME} ASCII characters, a value 64 bits")
+        if self._state.values.get(name, 0) != value:
+            self._state.values[name] = value
+            if not value:
+                del self._state.values[name]
+            self._changed += 1
+            self._log._urge()
 
     async def read(self, after: int = 0, limit: int = 64) -> list[Record]:
         """Return the next records in order, at most `limit` and about 1 MiB: on disk, not settled, and above `after`.
 
         An empty list means that there is none now. Raises `StoreError` if the disk can't be read; try again later.
         """
-        raise NotImplementedError
+        await trio.lowlevel.checkpoint()
+        live = self._state.live
+        while wanted := live.lowest(limit, after).within(0, self.stored):
+            fetched = await self._log._fetch(self._state.id, wanted, self._places(wanted))
+            for first, last in fetched.missing:
+                self._lose(first, last)
+            if entries := [entry for entry in fetched.entries if entry.number in live]:
+                return [Record(*entry) for entry in entries]
+        return []
+
+    def _places(self, wanted: Ranges) -> list[Place]:
+        """Where these records are looked for."""
+        places = []
+        for segment, part in self._parts:
+            if here := wanted.within(part.first, part.last):
+                offset = part.offset_of(here.bounds[0])
+                places.append(Place(segment.path(self._log.path), segment.seed, offset, segment.size))
+        return places
+
+    def _lose(self, first: int, last: int) -> None:
+        """Records that were on the disk can't be read any more."""
+        for segment, part in self._parts:
+            if part.first <= last and first <= part.last:
+                segment.is_damaged = True
+        self.settle(first, last)
+        self._log._report(f"{last - first + 1} messages of the channel '{escaped(self.name)}' can't be read any more")
 
     async def wait_stored(self, number: int | None = None) -> None:
         """Wait until `stored` has reached the number; `None` for all that was appended so far."""
-        raise NotImplementedError
+        await trio.lowlevel.checkpoint()
+        number = self._state.last if number is None else number
+        while self.stored < number:
+            await self._log._committed.wait()
 
     @property
     def count(self) -> int:
         """The number of records that are not settled, on disk or on their way there."""
-        raise NotImplementedError
+        return self._state.live.count
 
     @property
     def size(self) -> int:
         """About the bytes that they take on disk."""
-        raise NotImplementedError
+        return self._size + self._pending_size
 
     @property
     def first(self) -> int:
         """The number of the oldest record that is not settled; `last + 1` if there is none."""
-        raise NotImplementedError
+        return self._state.live.bounds[0] if self._state.live else self._state.last + 1
 
     @property
     def oldest(self) -> int:
         """About the timestamp of the oldest record that is not settled, rather too early than too late; 0 if there is
         none."""
-        raise NotImplementedError
+        if self._parts:
+            return self._parts[0][1].time_of(self.first)
+        return self._pending[0].timestamp if self._pending and self._state.live else 0
+
+    def _set_live(self, part: Part, live: int, before: int) -> None:
+        """`before` is the `live_size` that the part had."""
+        part.live = live
+        self._size += part.live_size - before
+        self._log._live_size += part.live_size - before
+
+    def _add(self, segment: Segment, frame: Frame, timestamp: int) -> None:
+        """A frame of its records is in the newest segment now."""
+        part = segment.parts.get(self._state.id)
+        before, was_live = (part.live_size, part.live) if part is not None else (0, 0)
+        part = segment.add(frame, timestamp)
+        self._set_live(part, was_live + self._state.live.count_within(frame.number, frame.last), before)
+        if part.live and not was_live:
+            self._parts.append((segment, part))
+
+    def _replace(self, segment: Segment, by: Segment) -> None:
+        """A segment was compacted."""
+        parts = []
+        for it, part in self._parts:
+            if it is segment:
+                self._set_live(part, 0, part.live_size)
+                if (smaller := by.parts.get(self._state.id)) is None:
+                    continue
+                live = self._state.live.count_within(smaller.first, smaller.last)
+                self._set_live(smaller, live, 0)
+                if live:
+                    parts.append((by, smaller))
+            else:
+                parts.append((it, part))
+        self._parts = parts
+
+    def _head(self) -> ChannelHead:
+        """What a new segment says of it: all but what that segment brings itself."""
+        live = self._state.live
+        return self._state.head(live.within(0, self._pending[0].number - 1) if self._pending else live)
+
+    def _take(self) -> _Taken:
+        pending, live = self._pending, self._state.live
+        if pending and live.count_within(pending[0].number, pending[-1].number) != len(pending):
+            entries = [entry for entry in pending if entry.number in live]
+        else:
+            entries = pending[:]
+        if entries:
+            self._given = entries[-1].number
+        return _Taken(self, entries, len(pending), self._state.last, Ranges(self._unsaved.bounds), self._changed)
+
+    def _done(self, taken: _Taken) -> None:
+        """What was taken is on the disk."""
+        size = sum([len(entry.content) + OVERHEAD for entry in self._pending[: taken.pending]])
+        del self._pending[: taken.pending]
+        self._pending_size -= size
+        self._log._pending_size -= size
+        for first, last in taken.settled:
+            self._unsaved.remove(first, last)
+        self._saved = taken.changed
+        self.stored = taken.last
+        if taken.entries:
+            self._state.origin = taken.entries[-1].epoch, taken.entries[-1].sequence
+
+
+@attrs.frozen
+class _Taken:
+    """What a commit takes of a channel."""
+
+    channel: LogChannel
+    entries: list[Entry]
+    pending: int
+    """The number of records that it had, those settled meanwhile included."""
+    last: int
+    settled: Ranges
+    changed: int
+
+    @property
+    def is_change(self) -> bool:
+        channel = self.channel
+        highest = self.entries[-1].number if self.entries else channel.stored
+        return bool(self.settled) or self.changed != channel._saved or self.last != highest
+
+    def change(self) -> Change:
+        state = self.channel._state
+        return Change(state.id, state.name, self.last, list(self.settled.bounds), dict(state.values))
 
 
 class Log(metaclass=NoPublicConstructor, opened_by="open_log(...)"):
@@ -122,60 +318,311 @@ class Log(metaclass=NoPublicConstructor, opened_by="open_log(...)"):
     answer, only commits and reads wait.
     """
 
-    path: Path
-    trouble: str
-    """Why the last commit failed, in one line; empty if it succeeded."""
-    damage: str
-    """What could not be read of the store, and where it was put aside, in one line; empty if all could be read. It is
-    logged as an error, too."""
-    on_trouble: Callable[[str], None] | None
-    """Called in the event loop whenever `trouble` changes."""
-    max_bytes: int
+    def __init__(
+        self, path: Path, disk: Disk, writer: Writer, found: Recovered, identity: str, max_bytes: int, sync_every: float
+    ) -> None:
+        self.path = path
+        self.max_bytes = max_bytes
+        self.trouble = ""
+        """Why the last commit failed, in one line; empty if it succeeded."""
+        self.damage = "; ".join(found.damage)
+        """What could not be read of the store, and where it was put aside, in one line; empty if all could be read. It
+        is logged as an error, too."""
+        self.on_trouble: Callable[[str], None] | None = None
+        """Called in the event loop with `trouble`, whenever that or `damage` changes; it must not raise."""
+        self._disk, self._writer, self._identity, self._sync_every = disk, writer, identity, sync_every
+        self._segment_size = max(min(_SEGMENT, max_bytes // 16), _BLOCK)
+        self._segments = found.segments
+        self._current: Segment | None = None
+        self._dead = [segment for segment in found.segments if not segment.live]
+        self._live_size = sum(segment.live_size for segment in found.segments)
+        self._pending_size = 0
+        self._channels: dict[str, LogChannel] = {}
+        self._by_id: dict[int, LogChannel] = {}
+        for state in found.channels.values():
+            parts = [(it, it.parts[state.id]) for it in found.segments if state.id in it.parts]
+            parts = [it for it in parts if it[1].live]
+            self._by_id[state.id] = self._channels[state.name] = LogChannel._create(self, state, parts)
+        self._known = set[LogChannel]()  # those that the current segment names
+        self._is_urgent = False
+        self._closing = trio.Event()
+        self._may_be_wasteful = True
+        self._remember_at: float | None = None
+        self._wake = trio.Event()
+        self._takes = self._commits = 0
+        self._committed = trio.Event()
+        self._begun_at: float | None = None
+        self._began = trio.Event()
+        self._last_begin = -float("inf")
+        self._failures = 0
+        self._write_limiter, self._read_limiter = trio.CapacityLimiter(1), trio.CapacityLimiter(1)
+
+    def __repr__(self) -> str:
+        return f"Log({str(self.path)!r}, used={self.used}, trouble={self.trouble!r})"
 
     def channel(self, name: str) -> LogChannel:
         """Return the channel of this name, always the same one; it is new if nothing was ever stored in it."""
-        raise NotImplementedError
+        if (channel := self._channels.get(name)) is None:
+            number = max(self._by_id, default=-1) + 1
+            channel = self._by_id[number] = self._channels[name] = LogChannel._create(
+                self, ChannelState(number, name), []
+            )
+        return channel
 
     @property
     def channels(self) -> Mapping[str, LogChannel]:
         """All channels that it has anything of, also those that nobody has asked for: of an earlier version."""
-        raise NotImplementedError
+        return MappingProxyType(self._channels)
 
     async def commit(self) -> None:
         """Wait until all that was appended, settled and put so far is on disk. A cancelled wait loses nothing."""
-        raise NotImplementedError
+        await trio.lowlevel.checkpoint()
+        target = self._takes + 1  # one that takes what there is now
+        self._urge()
+        while self._commits < target:
+            await self._committed.wait()
 
     @property
     def used(self) -> int:
-        """The bytes that it takes on disk, and those that are on their way there."""
-        raise NotImplementedError
+        """About the bytes that its records take, on disk and on their way there."""
+        return self._live_size + self._pending_size
+
+    @property
+    def capacity(self) -> int:
+        """The bytes that its records may take: `max_bytes`, but for what is needed to give space back."""
+        return self.max_bytes - 2 * self._segment_size
 
     def has_room(self, size: int) -> bool:
         """Return true if a record with a content of this size can be appended."""
-        raise NotImplementedError
+        return self._live_size + self._pending_size + size + OVERHEAD <= self.capacity
+
+    def _take_room(self, size: int) -> None:
+        if self._live_size + self._pending_size + size > self.capacity:
+            raise StoreFull(f"the store {self.path} is full: it has {self.used} of {self.capacity} bytes")
+        self._pending_size += size
+
+    def _urge(self) -> None:
+        """A commit is to begin at once."""
+        if not self._is_urgent:
+            self._is_urgent = True
+            self._wake.set()
+
+    def _remember_soon(self) -> None:
+        """A commit is to begin within a second."""
+        if self._remember_at is None:
+            self._remember_at = trio.current_time() + _LAZY
+            self._wake.set()
+
+    def _look_at(self, segment: Segment) -> None:
+        if segment is not self._current and not segment.live:
+            self._dead.append(segment)
+
+    async def _serve(self) -> None:
+        """Commit, whenever there is something; try again what fails."""
+        while True:
+            await self._wait_for_work()
+            await self._pause(self._last_begin + self._sync_every - trio.current_time())
+            self._last_begin = trio.current_time()
+            try:
+                await self._commit()
+                await self._compact()
+            except OSError as exc:
+                self._failed(exc)
+                self._is_urgent = True
+                await trio.sleep(_RETRY_AFTER)
+                await self._pause(min(_RETRY_AFTER * 2 ** min(self._failures, 10), _RETRY_AT_MOST))
+            else:
+                self._succeeded()
+
+    async def _pause(self, seconds: float) -> None:
+        """Sleep, but not while the log is being closed."""
+        if seconds > 0:
+            with trio.move_on_after(seconds):
+                await self._closing.wait()
+
+    async def _wait_for_work(self) -> None:
+        while not self._is_urgent:
+            self._wake = trio.Event()
+            with trio.move_on_at(float("inf") if self._remember_at is None else self._remember_at) as scope:
+                await self._wake.wait()
+            if scope.cancelled_caught:
+                return
+
+    async def _commit(self) -> None:
+        self._is_urgent, self._remember_at = False, None
+        self._takes += 1
+        take = self._takes
+        is_fresh = self._current is None or self._current.size >= self._segment_size
+        heads = [channel._head() for channel in self._channels.values()] if is_fresh else []
+        taken = [channel._take() for channel in self._channels.values()]
+        changes = [it.change() for it in taken if it.is_change or (it.entries and it.channel not in self._known)]
+        records = [(it.channel._state.id, it.entries) for it in taken if it.entries]
+        if changes or records:
+            head = Head(self._identity, heads) if is_fresh else None
+            batch = Batch(head, [] if is_fresh else changes, records, self._dead[:])
+            self._apply(await self._in_worker(lambda: self._writer.write(batch)))
+            self._known.update(self._channels.values() if is_fresh else [it.channel for it in taken if it.entries])
+        for it in taken:
+            it.channel._done(it)
+        self._commits = take
+        committed, self._committed = self._committed, trio.Event()
+        committed.set()
+        for it in taken:
+            if it.pending and it.channel.on_stored is not None:
+                it.channel.on_stored()
+
+    async def _in_worker(self, act: Callable[[], Written]) -> Written:
+        self._begun_at = trio.current_time()
+        self._began.set()
+        try:
+            return await trio.to_thread.run_sync(act, abandon_on_cancel=True, limiter=self._write_limiter)
+        finally:
+            self._begun_at = None
+
+    def _apply(self, written: Written) -> None:
+        segment = written.segment
+        if segment is not self._current:
+            before, self._current = self._current, segment
+            self._segments.append(segment)
+            self._may_be_wasteful = True
+            if before is not None:
+                self._look_at(before)
+        segment.size = written.size
+        for frame, timestamp in written.frames:
+            self._by_id[frame.channel]._add(segment, frame, timestamp)
+        for dead in written.removed:
+            self._dead.remove(dead)
+            self._segments.remove(dead)
+
+    async def _compact(self) -> None:
+        """Write segments again that are mostly of settled records, which a slow channel would keep there for ever."""
+        while self._may_be_wasteful and (segment := self._most_wasteful()) is not None:
+            live = {it: self._by_id[it]._state.live.within(part.first, part.last) for it, part in segment.parts.items()}
+            try:
+                smaller = await self._in_worker(lambda: self._writer.compact(segment, live))  # noqa: B023 - awaited
+            except OSError as exc:
+                log.warning("%s: settled messages keep their space for now", store_error(self.path, exc))
+                break
+            by = smaller.segment
+            by.size = smaller.size
+            for frame, timestamp in smaller.frames:
+                by.add(frame, timestamp)
+            for channel in self._channels.values():
+                channel._replace(segment, by)
+            self._segments[self._segments.index(segment)] = by
+            if segment in self._dead:
+                self._dead.remove(segment)
+            self._look_at(by)
+        self._may_be_wasteful = False
+
+    def _most_wasteful(self) -> Segment | None:
+        """Return the segment that has the largest share of settled records; `None` if there is space enough.
+
+        The less space is left, the smaller a share is worth the writing: with half of it used, a half.
+        """
+        space = sum(max(segment.size, _BLOCK) for segment in self._segments)
+        if space < self.max_bytes // 4:
+            return None
+        worth = max(1 - space / self.capacity, 0.05)
+        candidates = (it for it in self._segments if it is not self._current and not it.is_damaged and it.live)
+        share, segment = max(((1 - it.live_size / it.size, it) for it in candidates), default=(0, None), key=_share)
+        return segment if share > worth else None
+
+    async def _fetch(self, channel: int, wanted: Ranges, places: list[Place]) -> Fetched:
+        try:
+            return await trio.to_thread.run_sync(
+                fetch, self._disk, places, channel, wanted, abandon_on_cancel=True, limiter=self._read_limiter
+            )
+        except OSError as exc:
+            raise store_error(self.path, exc) from exc
+
+    async def _watch(self) -> None:
+        """Say it if a commit takes long, for until it ends nobody else does."""
+        while True:
+            await self._began.wait()
+            self._began = trio.Event()
+            while (begun := self._begun_at) is not None:
+                await trio.sleep_until(begun + _SILENT)
+                if self._begun_at == begun:
+                    self._say(f"the store {self.path}: the disk has not answered for {_SILENT:g} s")
+                    break
+
+    def _failed(self, exc: OSError) -> None:
+        self._current = None
+        self._failures += 1
+        text = str(store_error(self.path, exc))
+        if is_worth_logging(self._failures):
+            log.warning("%s; tried again until it succeeds (%d times so far)", text, self._failures)
+        self._say(text)
+
+    def _succeeded(self) -> None:
+        if self.trouble:
+            log.info("the store %s can be written again", self.path)
+        self._failures = 0
+        self._say("")
+
+    def _report(self, damage: str) -> None:
+        log.error("the store %s: %s", self.path, damage)
+        self.damage = f"{self.damage}; {damage}" if self.damage else damage
+        if self.on_trouble is not None:
+            self.on_trouble(self.trouble)
+
+    def _say(self, trouble: str) -> None:
+        if trouble != self.trouble:
+            self.trouble = trouble
+            if self.on_trouble is not None:
+                self.on_trouble(trouble)
+
+    def _remaining(self) -> int:
+        return sum(len(channel._pending) for channel in self._channels.values())
+
+
+def _share(wasteful: tuple[float, Segment | None]) -> float:
+    return wasteful[0]
 
 
 @contextlib.asynccontextmanager
 async def open_log(
-    folder: Path, *, identity: str, max_bytes: int, sync_every: float = 0.0, close_timeout: float = 1.0
+    folder: Path,
+    *,
+    identity: str,
+    max_bytes: int,
+    sync_every: float = 0.0,
+    close_timeout: float = 1.0,
+    disk: Disk | None = None,
 ) -> AsyncIterator[Log]:
     """Open the log in the folder, which is made where it is missing, and lock it.
 
     `identity` says whose it is: deployment and connector. `sync_every` is the least time between the begins of two
     commits. At the end, also if it is cancelled, what was appended and settled is written: in at most `close_timeout`.
+    `disk` is for tests.
 
     What can't be read is put aside, said in `Log.damage`, and never deleted; the rest is used. Raises `ConfigError` for
     a store of another identity or of a newer version, and `StoreError` if the disk can't be used now, or if another
     process uses the store: try again later.
     """
-    raise NotImplementedError
-    yield
-
-
-def check_store(folder: Path, *, identity: str) -> None:
-    """Check, before anything is started, that the folder can be used as a store of this identity.
-
-    Blocks on the disk. The folder is made where it is missing. Raises `ConfigError`, in one line, for a folder that
-    can't be made or written, a store of another identity or of a newer version, and one that a live process uses.
-    """
-    raise NotImplementedError
+    disk = disk or Disk()
+    writer = Writer(disk, folder)
+    try:
+        try:
+            found = await trio.to_thread.run_sync(writer.open, identity, abandon_on_cancel=True)
+        except OSError as exc:
+            raise store_error(folder, exc) from exc
+        opened = Log._create(folder, disk, writer, found, identity, max_bytes, sync_every)
+        for damage in found.damage:
+            log.error("the store %s: %s", folder, damage)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(opened._serve)
+            nursery.start_soon(opened._watch)
+            try:
+                yield opened
+            finally:
+                opened._closing.set()
+                with trio.move_on_after(close_timeout, shield=True):
+                    await opened.commit()
+                if left := opened._remaining():
+                    reason = opened.trouble or "the disk has not answered in time"
+                    log.warning("the store %s: %d messages were not stored: %s", folder, left, reason)
+                nursery.cancel_scope.cancel()
+    finally:
+        writer.close()
