@@ -44,10 +44,15 @@ FULL_FOR = 1.0  # seconds without a wait after which a channel no longer counts 
 
 @attrs.frozen
 class Up:
-    """Connected, subscribed, and nothing is being held back."""
+    """Connected, subscribed, and nothing is being held back.
+
+    `at` is the address, where there are several to choose from; it does not count in comparisons.
+    """
+
+    at: str = attrs.field(default="", eq=False)
 
     def __str__(self) -> str:
-        return "Up"
+        return f"Up (at {self.at})" if self.at else "Up"
 
 
 @attrs.frozen

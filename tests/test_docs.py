@@ -97,7 +97,7 @@ def without_old_names(text: str) -> str:
 
 
 def fields_of(cls: type) -> set[str]:
-    return {field.name for field in attrs.fields(cls)}
+    return {field.alias for field in attrs.fields(cls)}
 
 
 # Links and files

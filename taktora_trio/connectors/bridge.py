@@ -11,6 +11,7 @@ import contextlib
 import logging
 import time
 import traceback
+from collections import defaultdict
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple, cast
 
@@ -19,9 +20,10 @@ from trio_util import AsyncBool, AsyncValue, move_on_when
 
 from taktora_trio.connectors import reconnect
 from taktora_trio.connectors.base import Connector, GatewayChannels
-from taktora_trio.connectors.connection import Connection, ConnectionLost
+from taktora_trio.connectors.connection import Connection, ConnectionLeft, ConnectionLost
 from taktora_trio.connectors.inbox import DEGRADED_FOR, Inbox
 from taktora_trio.connectors.outbox import Outbox, PublishFailed
+from taktora_trio.connectors.retry import Retry
 from taktora_trio.connectors.trial import Trials
 from taktora_trio.errors import ConnectorError, leaves, summary
 from taktora_trio.executor import when
@@ -108,7 +110,8 @@ class Bridge:
                 await nursery.start(self._store.serve)
             nursery.start_soon(self._executor.run)
             nursery.start_soon(self._cancel_attempt_at_stop)
-            history = reconnect.History()
+            nursery.start_soon(self._client.serve)
+            histories = defaultdict[str, reconnect.History](reconnect.History)  # by address
             while not self._stop.is_set():
                 self._health.report(self._name, Connecting())
                 ended = await self._connect()
@@ -116,12 +119,14 @@ class Bridge:
                     self._log_unexpected(ended.failure)
                 if self._stop.is_set() or ended is None:
                     break
-                history, retry = reconnect.after(history, *ended, self._options.reconnect, self._client.hint)
+                address, place, backoff = self._client.address, self._client.place, self._options.reconnect
+                histories[address], retry = reconnect.after(histories[address], *ended, backoff, self._client.hint)
                 self._trials.ended(*ended)
                 self._client.ended(ended.failure)
-                self._report(ended, retry)
+                retry = self._client.next_attempt(retry)
+                self._report(ended, address, retry, f"{place}: {retry.reason}" if place else retry.reason)
                 if await self._pause(retry.delay):
-                    history = reconnect.History()
+                    histories.clear()
                     self._client.revived()
             self._health.report(self._name, Down("the gateway was stopped"))
             for outbox in self._outboxes:
@@ -181,7 +186,7 @@ class Bridge:
             self._complaints = complaints
             for complaint in complaints:
                 log.error("%s: %s", self._name, complaint)
-        self._health.report(self._name, Degraded("; ".join(complaints)) if complaints else Up())
+        self._health.report(self._name, Degraded("; ".join(complaints)) if complaints else Up(self._client.place))
 
     async def _ask_again(self, connection: Connection) -> None:
         """Serve: ask now and then for what the other side has refused, until it refuses nothing."""
@@ -245,18 +250,23 @@ class Bridge:
     async def _raise_failure(self) -> None:
         raise cast(PublishFailed, await self._failure.wait_value(lambda failure: failure is not None))
 
-    def _report(self, ended: _Ended, retry: reconnect.Retry) -> None:
-        """Log and show what went wrong, and when it is tried again."""
-        name, address = self._name, self._client.address
-        if retry.refused:
-            again = "%s: %s: %s; trying again in %.0f s, or when asked to by `taktora-trio revive`"
-            log.error(again, name, address, retry.reason, retry.delay)
-            state: ConnectorHealth = Down(retry.reason, next_attempt=time.time() + retry.delay)
+    def _report(self, ended: _Ended, address: str, retry: Retry, reason: str) -> None:
+        """Log and show what went wrong at this address, and when it is tried again, or which is tried next."""
+        name, following = self._name, self._client.address
+        again = "again" if following == address else following
+        if isinstance(ended.failure, ConnectionLeft):
+            log.info("%s: left %s: %s", name, address, retry.reason)
+            state: ConnectorHealth = Connecting()
+        elif retry.refused:
+            text = "%s: %s: %s; trying %s in %.0f s, or when asked to by `taktora-trio revive`"
+            log.error(text, name, address, retry.reason, again, retry.delay)
+            state = Down(reason, next_attempt=time.time() + retry.delay)
         else:
             verb = "cannot reach" if ended.uptime is None else "lost"
-            log.warning("%s: %s %s: %s; trying again in %.1f s", name, verb, address, retry.reason, retry.delay)
+            text = "%s: %s %s: %s; trying %s in %.1f s"
+            log.warning(text, name, verb, address, retry.reason, again, retry.delay)
             state = Connecting()
-        self._health.report(name, state, retry.reason)
+        self._health.report(name, state, reason)
 
     def _log_unexpected(self, failure: Exception) -> None:
         text = summary(failure)

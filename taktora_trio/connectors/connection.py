@@ -16,6 +16,7 @@ from typing import Literal, TypeAlias
 import msgspec
 
 from taktora_trio.channels import Envelope, Metadata
+from taktora_trio.connectors.retry import Retry
 from taktora_trio.errors import ConnectorDown, ConnectorError
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "ConnectFailed",
     "ConnectRefused",
     "Connection",
+    "ConnectionLeft",
     "ConnectionLost",
     "Guarantee",
     "Incoming",
@@ -91,6 +93,13 @@ class ConnectionLost(ConnectorError):
     def __init__(self, message: str, *, silent: bool = False) -> None:
         super().__init__(message)
         self.silent = silent
+
+
+class ConnectionLeft(ConnectionLost):
+    """The client has left the connection, which worked, for a better one: the next attempt is made at once."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, silent=True)  # no message is at fault
 
 
 class Connection(ABC):
@@ -217,6 +226,11 @@ class Client(ABC):
     def address(self) -> str:
         """The address that it connects to, for people and logs: without secrets."""
 
+    @property
+    def place(self) -> str:
+        """The address once more, where it is one of several: the health shows it. Empty if there is only one."""
+        return ""
+
     def guarantee(self, channel: str) -> Guarantee:
         """Return how often a message of this outbound channel arrives. It is asked once, before anything is connected.
 
@@ -227,6 +241,17 @@ class Client(ABC):
 
     def ended(self, failure: Exception) -> None:  # noqa: B027 - most protocols learn nothing from it
         """Called when a connection, or an attempt at one, has ended with this failure; not at a stop."""
+
+    def next_attempt(self, retry: Retry) -> Retry:
+        """Return when to attempt again, called after `ended`; by default as `retry` says.
+
+        A client with several addresses chooses the next one here: then `retry` is about the one that failed, and the
+        result about the one that `address` names from now on.
+        """
+        return retry
+
+    async def serve(self) -> None:  # noqa: B027 - most protocols have nothing that outlives a connection
+        """Serve whatever outlives a connection. Called once; cancelled when the gateway ends. It may return."""
 
     def revived(self) -> None:  # noqa: B027 - most protocols change nothing then
         """Called when an operator asks for an attempt at once: what was refused may have been mended."""

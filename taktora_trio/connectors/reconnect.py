@@ -8,6 +8,7 @@ from collections.abc import Callable
 import attrs
 
 from taktora_trio.connectors.connection import ConnectRefused
+from taktora_trio.connectors.retry import Retry
 from taktora_trio.errors import ConnectorError, summary
 from taktora_trio.escaping import escaped
 from taktora_trio.supervision.backoff import Backoff
@@ -32,18 +33,6 @@ class History:
     """In a row: refusals that last."""
     losses: int = 0
     """In a row: connections that came up and were soon lost."""
-
-
-@attrs.frozen
-class Retry:
-    """The next attempt."""
-
-    delay: float
-    """Seconds until then."""
-    reason: str
-    """The failure, in words for people."""
-    refused: bool
-    """True if it will go wrong again until somebody changes something: then the connector is `Down`."""
 
 
 def after(

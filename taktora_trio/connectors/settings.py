@@ -31,6 +31,8 @@ class Setting:
     environment variable TAKTORA_..._PASSWORD too."""
     words: frozenset[str] = attrs.field(default=frozenset(), kw_only=True)
     """Values that stand for something which only a whole run can start, see `Configurable.open_supply`."""
+    repeatable: bool = attrs.field(default=False, kw_only=True)
+    """True if it may be given several times: the texts then come as one, with commas between them."""
     identifies: bool = attrs.field(default=False, kw_only=True)
     """True if the other side knows the gateway by this value, instead of a name that is made of this machine's."""
 

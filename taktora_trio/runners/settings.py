@@ -192,6 +192,9 @@ def read_settings(
             given.append((setting, value))
         elif before.variable is not None:  # what is said at the command line counts before the environment
             given = [(s, value if v is before else v) for s, v in given]
+        elif setting.repeatable:
+            both = attrs.evolve(before, text=f"{before.text},{value.text}")
+            given = [(s, both if v is before else v) for s, v in given]
         elif value.variable is None:
             whom = "" if connector is None else f" for {connector}"
             raise ConfigError(f"{setting.option} was given twice{whom}: give it once, or once for each connector")

@@ -77,7 +77,7 @@ class HealthReport(msgspec.Struct, frozen=True):
         reason = escaped(self.reason, _TEXT_LIMIT)
         match self.state:
             case "Up":
-                return Up()
+                return Up(reason)
             case "Connecting":
                 return Connecting(self.since)
             case "Degraded":
@@ -104,7 +104,7 @@ class HealthReporter:
             cause = summary(cause)
         report = HealthReport(
             state=type(state).__name__,  # type: ignore[arg-type]  # the names of its four classes
-            reason=_fitting(getattr(state, "reason", "")),
+            reason=_fitting(state.at if isinstance(state, Up) else getattr(state, "reason", "")),
             since=getattr(state, "since", 0.0),
             cause=_fitting(cause or ""),
             pid=self._identity.pid,

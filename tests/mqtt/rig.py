@@ -86,6 +86,12 @@ class FakeSession(Session):
         else:
             self.uncompleted.append(partial(on_done, packet_id, ""))
 
+    def finish_release(self) -> None:
+        """The broker completes all exchanges that were released."""
+        uncompleted, self.uncompleted = self.uncompleted, []
+        for on_done in uncompleted:
+            on_done()
+
     def pause_reading(self) -> None:
         self.holds.append(True)
 

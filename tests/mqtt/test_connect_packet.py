@@ -133,7 +133,7 @@ def test_the_largest_there_is() -> None:
 
 
 FIELDS = [
-    (kind, field.name) for kind in (BrokerAddress, LastWill, MqttOptions, Backoff) for field in kind.__attrs_attrs__
+    (kind, field.alias) for kind in (BrokerAddress, LastWill, MqttOptions, Backoff) for field in kind.__attrs_attrs__
 ]
 USUAL: dict[type, dict[str, object]] = {
     BrokerAddress: {"host": "host", "port": 1883},

@@ -20,6 +20,8 @@ What the command asks it for:
 In the gateway:
 
     client.py         MqttClient: MQTT's side of a gateway, over all its connections
+    choice.py         which of several brokers is next
+    handover.py       opens a connection while another one works
     connection.py     MqttConnection: one of them; sequence numbers outside, packet identifiers inside
     outbound.py       the packet identifiers of each outbound channel
     exactly_once.py   QoS 2, over connections and gateways

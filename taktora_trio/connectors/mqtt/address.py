@@ -14,7 +14,7 @@ from taktora_trio.checks import flag, one_of, optional, whole_number
 from taktora_trio.connectors.mqtt.checks import binary, mqtt_string
 from taktora_trio.errors import ConfigError
 
-__all__ = ["BrokerAddress"]
+__all__ = ["BrokerAddress", "split_urls"]
 
 Transport = Literal["tcp", "unix", "websocket"]
 _SCHEMES: dict[str, tuple[Transport, int, bool]] = {  # transport, port, TLS
@@ -31,6 +31,17 @@ _STRAY_PERCENT = re.compile("%(?![0-9A-Fa-f]{2})")
 _HOST = re.compile(r"(?=.{1,254}\Z)[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\.?")
 _ZONE = re.compile("[!-$&-.0-Z\\\\^-~]+")  # what can be written within the brackets of a URL
 _TARGET = re.compile("[!-~]*")  # visible ASCII
+
+
+_BETWEEN = re.compile(rf"\s*[,\n]\s*(?=(?:{'|'.join(_SCHEMES)})://)")
+
+
+def split_urls(text: str) -> list[str]:
+    """Return the URLs of a list, which has commas or line ends between them.
+
+    A comma within a URL may stand as it is, unless the rest looks like one more URL: then it is written `%2C`.
+    """
+    return _BETWEEN.split(text)
 
 
 def _bytes(value: bytes | str | None) -> bytes | None:

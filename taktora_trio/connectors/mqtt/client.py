@@ -5,15 +5,23 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
+import attrs
+import trio
+from trio_util import AsyncValue
+
 from taktora_trio.channels import ChannelDescriptor, Envelope
-from taktora_trio.connectors.connection import Client, Guarantee, OnMessage
-from taktora_trio.connectors.mqtt.connection import MqttConnection
+from taktora_trio.connectors.connection import Client, ConnectRefused, Guarantee, OnMessage
+from taktora_trio.connectors.mqtt.choice import BrokerChoice, order_for
+from taktora_trio.connectors.mqtt.connection import MqttConnection, Place
 from taktora_trio.connectors.mqtt.filters import ChannelFilters
+from taktora_trio.connectors.mqtt.handover import SessionAhead, open_ahead
 from taktora_trio.connectors.mqtt.options import MqttOptions
 from taktora_trio.connectors.mqtt.outbound import outbound_channels
-from taktora_trio.connectors.mqtt.presence import with_presence
+from taktora_trio.connectors.mqtt.presence import Presence, with_presence
 from taktora_trio.connectors.mqtt.record import record_of
 from taktora_trio.connectors.mqtt.routing import MqttRouting
 from taktora_trio.connectors.mqtt.sessions import open_session
@@ -22,7 +30,10 @@ from taktora_trio.connectors.mqtt.sessions.session import Session, SessionLost
 from taktora_trio.connectors.mqtt.subscriptions import Subscriptions
 from taktora_trio.connectors.mqtt.topics import FilterTree
 from taktora_trio.connectors.mqtt.wire.reasons import TAKEN_OVER
+from taktora_trio.connectors.retry import Retry
+from taktora_trio.errors import ConnectorError, leaves
 from taktora_trio.escaping import escaped
+from taktora_trio.supervision.backoff import Backoff
 
 if TYPE_CHECKING:
     from taktora_trio.connectors.source import Source
@@ -35,8 +46,23 @@ _AGAIN_AND_AGAIN = 3  # connections in a row that were soon over, after which a 
 _GUARANTEES: tuple[Guarantee, ...] = ("at most once", "at least once", "exactly once")
 
 
+@attrs.define
+class _Broker:
+    """One broker, or a cluster of several nodes, with what this client keeps of it from connection to connection."""
+
+    options: MqttOptions
+    """With its address alone, and the last will."""
+    presence: Presence
+    subscriptions: Subscriptions
+    state: ClientState
+
+
 class MqttClient(Client):
-    """One client of one broker: its session's state, subscriptions, presence, and what QoS 2 needs to know."""
+    """One client of one broker, or of several: which is used, and for each its session's state and subscriptions.
+
+    Each broker has a session of its own, so all that a session knows is kept for each: what is acknowledged to one of
+    them is unknown to the others. The nodes of a cluster have one session.
+    """
 
     def __init__(
         self,
@@ -52,40 +78,145 @@ class MqttClient(Client):
         `memory` is `GatewayChannels.memory`.
         """
         self._name = name
-        self._options, self._presence = with_presence(options)
+        self._options = options
         self._on_message: Callable[[Any], None] = on_message
         outbound = [channel for channel in declared if channel.direction == "out"]
         inbound = [channel for channel in declared if channel.direction == "in"]
         self._outbound = outbound_channels(outbound, options.max_inflight, sources)
         self._of_qos_2 = sum(channel.qos == 2 for channel in self._outbound.values())
         receives_once = any(cast(MqttRouting, channel.routing).qos == 2 for channel in inbound)
-        self._state = client_state(self._options, memory) if receives_once else ClientState()
         self._max_payload = max((channel.max_payload for channel in inbound), default=0)
         self._tree = FilterTree((channel.routing.address, channel.name) for channel in inbound)
-        self._subscriptions = Subscriptions(name, ChannelFilters(inbound), record_of(self._options))
+        in_order = options.brokers_are == "in-order"
+        self._addresses = list(options.brokers) if in_order else order_for(options.client_id, options.brokers)
+        self._has_one_session = len(self._addresses) == 1 or options.brokers_are == "cluster"
+        self._brokers = self._brokers_for(inbound, memory if receives_once else None)
+        self._choice = BrokerChoice(len(self._addresses))
+        self._before: int | None = None  # the broker of the last connection
+        self._return = options.return_to_first if in_order and len(self._addresses) > 1 else None
+        self._working = AsyncValue[tuple[int, MqttConnection] | None](None)
+        self._ahead: SessionAhead | None = None
+        self._attempt: trio.CancelScope | None = None  # to open one ahead
+        self._no_attempt = trio.Event()
+        self._no_attempt.set()
+
+    def _brokers_for(
+        self, inbound: Sequence[ChannelDescriptor[Any]], memory: Callable[[str, int], memoryview] | None
+    ) -> list[_Broker]:
+        """Return what is kept for each address: the same for all where they have one session."""
+
+        def make(options: MqttOptions) -> _Broker:
+            with_will, presence = with_presence(options)
+            subscriptions = Subscriptions(self._name, ChannelFilters(inbound), record_of(options))
+            state = ClientState() if memory is None else client_state(options, memory)
+            return _Broker(with_will, presence, subscriptions, state)
+
+        if self._has_one_session:
+            return [make(self._options)] * len(self._addresses)
+        return [make(self._options.at(address)) for address in self._addresses]
 
     @contextlib.asynccontextmanager
     async def connect(self) -> AsyncIterator[MqttConnection]:
-        options = self._presence.applied_to(self._options)
-        async with open_session(options, self._on_message, self._state, self._max_payload) as session:
+        if self._attempt is not None:  # it would throw this one out, or be thrown out by it
+            self._attempt.cancel()
+        await self._no_attempt.wait()
+        ahead, self._ahead = self._ahead, None
+        at = self._choice.current = 0 if ahead is not None else self._choice.current
+        broker = self._brokers[at]
+        opened = self._open(at, self._on_message) if ahead is None else ahead.use()
+        async with opened as session:
+            self._choice.connected()
             self._warn_of_qos_2(session)
-            yield MqttConnection(session, self._outbound, self._subscriptions, self._presence)
+            has_moved = self._before not in (None, at)
+            if at != (self._before or 0):
+                self._say_where(at, session)
+            place = None
+            if not self._has_one_session:
+                others = [other.state.session for other in self._brokers if other is not broker]
+                place = Place(at, has_moved, others, None if ahead is None else ahead.begin)
+            connection = MqttConnection(session, self._outbound, broker.subscriptions, broker.presence, place)
+            self._before, self._working.value = at, (at, connection)
+            try:
+                yield connection
+            finally:
+                self._working.value = None
+                if connection.is_left:
+                    await connection.finish(self._options.drain_timeout)
+
+    def _open(self, at: int, on_message: OnMessage) -> AbstractAsyncContextManager[Session]:
+        broker = self._brokers[at]
+        options = broker.presence.applied_to(broker.options.at(self._addresses[at]))
+        return open_session(options, on_message, broker.state, self._max_payload)
+
+    async def serve(self) -> None:
+        """Serve: while another broker than the first is in use, connect to the first one now and then, and go there."""
+        if self._return is None:
+            return
+        delays = Backoff(initial=self._return, maximum=16 * self._return, factor=2, jitter=0.2)
+        setbacks = 0  # in a row: the first refused the login, or did not last
+        while True:
+            await self._working.wait_value(_is_elsewhere)
+            await trio.sleep(delays.delay(setbacks))
+            if not _is_elsewhere(self._working.value):
+                continue
+            began = trio.current_time()
+            try:
+                await self._return_to_first()
+            except* ConnectorError as group:
+                failure = leaves(group)[0]
+                setbacks += isinstance(failure, ConnectRefused)
+                log.info("%s: %s is not back: %s", self._name, self._addresses[0], failure)
+            else:
+                setbacks = 0 if trio.current_time() - began >= self._return else setbacks + 1
+
+    async def _return_to_first(self) -> None:
+        """Connect to the first broker, have the bridge leave the other one, and return when the first was used."""
+        first = self._addresses[0]
+        try:
+            with trio.CancelScope() as self._attempt:
+                self._no_attempt = trio.Event()
+                async with open_ahead(partial(self._open, 0), self._on_message) as ahead:
+                    self._end_attempt()
+                    self._ahead = ahead
+                    if self._working.value is not None:
+                        _, connection = self._working.value
+                        connection.leave(f"{first} is back, and has accepted the login")
+        finally:
+            self._end_attempt()
+
+    def _end_attempt(self) -> None:
+        self._attempt = None
+        self._no_attempt.set()
 
     def channels_of(self, topic: str) -> Iterable[str]:
         return self._tree.match(topic)
 
     @property
     def address(self) -> str:
-        return str(self._options.broker)
+        return str(self._addresses[self._choice.current])
+
+    @property
+    def place(self) -> str:
+        return self.address if len(self._addresses) > 1 else ""
 
     def guarantee(self, channel: str) -> Guarantee:
         return _GUARANTEES[self._outbound[channel].qos]
 
     def ended(self, failure: Exception) -> None:
-        self._presence.ended(failure)
+        self._brokers[self._choice.current].presence.ended(failure)
+
+    def next_attempt(self, retry: Retry) -> Retry:
+        if self._ahead is not None:
+            self._choice.current = 0
+            return attrs.evolve(retry, delay=0.0, refused=False)
+        if len(self._addresses) == 1:
+            return retry
+        return self._choice.failed(retry, trio.current_time())
 
     def revived(self) -> None:
-        self._presence.revived()
+        self._choice = BrokerChoice(len(self._addresses))
+        for broker in self._brokers:
+            broker.presence.revived()
 
     def set_aside(self, channel: str, envelope: Envelope) -> None:
         to = self._outbound[channel]
@@ -96,12 +227,31 @@ class MqttClient(Client):
         client_id = self._options.client_id
         return "" if client_id is None else hint_of_client_id(failure, losses, client_id)
 
+    def _say_where(self, at: int, session: Session) -> None:
+        """Log what a change of the broker means for messages."""
+        here, there = self._addresses[at], self._addresses[self._before or 0]
+        if self._has_one_session:
+            log.info("%s: at %s now, not %s", self._name, here, there)
+            return
+        log.warning(
+            "%s: at %s now, which has %s session of this client: inbound messages that wait at %s come when that is"
+            " used again; messages of QoS 2 that were on their way there are published again, and may arrive twice",
+            self._name,
+            here,
+            "a" if session.session_present else "no",
+            there,
+        )
+
     def _warn_of_qos_2(self, session: Session) -> None:
         most = session.limits.of_qos_2
         if self._of_qos_2 > most:
             text = "%s: %d channels of QoS 2, and a broker may drop what is beyond %d messages at once%s"
             way_out = "" if self._options.protocol == "5" else "; with protocol='5' it says how many it takes"
             log.warning(text, self._name, self._of_qos_2, most, way_out)
+
+
+def _is_elsewhere(working: tuple[int, MqttConnection] | None) -> bool:
+    return working is not None and working[0] != 0
 
 
 def hint_of_client_id(failure: Exception, losses: int, client_id: str) -> str:

@@ -2,18 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import cast
 
+import attrs
+import trio
+from trio_util import move_on_when
+
 from taktora_trio.channels import Envelope
-from taktora_trio.connectors.connection import Connection, Incoming, OnDone
+from taktora_trio.connectors.connection import Connection, ConnectionLeft, ConnectionLost, Incoming, OnDone
 from taktora_trio.connectors.mqtt.outbound import OutboundChannel
 from taktora_trio.connectors.mqtt.presence import Presence
-from taktora_trio.connectors.mqtt.sessions.session import Session, SessionLost
+from taktora_trio.connectors.mqtt.sessions.session import Session
 from taktora_trio.connectors.mqtt.subscriptions import Subscriptions
 from taktora_trio.connectors.mqtt.wire.message import Message
+from taktora_trio.connectors.mqtt.wire.state import SessionState
 
-__all__ = ["MqttConnection"]
+__all__ = ["MqttConnection", "Place"]
+
+
+@attrs.frozen
+class Place:
+    """Where a connection is, for a client of several brokers, each with a session of its own."""
+
+    broker: object
+    """Equal for connections to the same broker."""
+    has_moved: bool
+    """True if the connection before was to another one."""
+    others: Sequence[SessionState] = ()
+    """The sessions at the other brokers."""
+    begin: Callable[[], None] | None = None
+    """Has a session deliver that was opened ahead, and whose reading is paused."""
 
 
 class MqttConnection(Connection):
@@ -29,7 +48,9 @@ class MqttConnection(Connection):
         channels: Mapping[str, OutboundChannel],
         subscriptions: Subscriptions,
         presence: Presence,
+        place: Place | None = None,
     ) -> None:
+        """`place` is for a client of several brokers."""
         self._session = session
         self._channels = channels
         self._subscriptions = subscriptions
@@ -39,9 +60,21 @@ class MqttConnection(Connection):
         exactly_once = [channel.exactly_once for channel in channels.values() if channel.exactly_once is not None]
         self._share_of_qos_2 = max(1, session.limits.of_qos_2 // max(1, len(exactly_once)))
         for channel in exactly_once:
-            channel.connected(session)
+            channel.connected(session, None if place is None else place.broker)
+        self._has_moved = place is not None and place.has_moved
+        self._left = trio.Event()
+        self._reason = ""  # for leaving
+        self._is_paused = False
+        self._begin = place.begin if place is not None else None
+        if place is not None:
+            self._elsewhere = place.others
+            self.acknowledge = self._acknowledge_anywhere  # type: ignore[method-assign]
 
     async def start(self) -> None:
+        if self._begin is not None:
+            self._begin()
+            if not self._is_paused:
+                self._session.resume_reading()
         await self._subscriptions.renew(self._session)
         self._presence.up(self._session)
 
@@ -52,7 +85,7 @@ class MqttConnection(Connection):
             envelope.topic,
             envelope.payload,
             qos,
-            redelivered=again and qos == 1,  # at QoS 2 it depends on what was begun
+            redelivered=again and qos == 1 and not self._has_moved,  # at QoS 2 it depends on what was begun
             retained=to.retain,
             metadata=envelope.metadata,
             correlation_id=header.correlation_id,
@@ -72,13 +105,58 @@ class MqttConnection(Connection):
         self._session.acknowledge(cast(Message, message))
 
     def pause_reading(self) -> None:
+        self._is_paused = True
         self._session.pause_reading()
 
     def resume_reading(self) -> None:
+        self._is_paused = False
         self._session.resume_reading()
 
-    async def wait_until_lost(self) -> SessionLost:
-        return await self._session.wait_until_lost()
+    async def wait_until_lost(self) -> ConnectionLost:
+        async with move_on_when(self._left.wait):
+            return await self._session.wait_until_lost()
+        return ConnectionLeft(self._reason)
+
+    def leave(self, reason: str) -> None:
+        """End the connection for the bridge, which publishes nothing more. Then call `finish`."""
+        self._reason = reason
+        self._left.set()
+
+    @property
+    def is_left(self) -> bool:
+        return self._left.is_set()
+
+    async def finish(self, patience: float) -> None:
+        """Wait for the answers to what was published, but no longer than so many seconds, and say `Down`.
+
+        What is not acknowledged then is published again on the next connection.
+        """
+        with trio.move_on_after(patience):
+            async with move_on_when(self._session.wait_until_lost):
+                await self._wait_until_answered()
+                await self._presence.down(self._session)
+
+    async def _wait_until_answered(self) -> None:
+        answered = trio.Event()
+
+        def noting(on_done: OnDone) -> OnDone:
+            def note(number: int, refusal: str) -> None:
+                on_done(number, refusal)
+                if not self._session.unanswered:
+                    answered.set()
+
+            return note
+
+        if self._session.unanswered:
+            for channel in self._channels.values():
+                channel.on_done = noting(channel.on_done)
+            await answered.wait()
+
+    def _acknowledge_anywhere(self, message: Incoming) -> None:
+        """Acknowledge a message where it came from: here, or at a broker that gets to know when it is used again."""
+        self._session.acknowledge(cast(Message, message))
+        for state in self._elsewhere:
+            state.acknowledge(cast(Message, message))
 
     def most_in_flight(self, channel: str) -> int:
         to = self._channels[channel]

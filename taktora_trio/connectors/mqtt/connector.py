@@ -85,13 +85,14 @@ class MqttConnector(Connector):
         return open_embedded_broker()
 
     def check_files(self) -> None:
-        self.options.tls_context()
+        for broker in self.options.brokers:
+            self.options.at(broker).tls_context()
 
     async def preflight(self) -> None:
         if self.options.session != "memory":
-            from taktora_trio.connectors.mqtt.preflight import check_reachable  # the protocol stack begins here
+            from taktora_trio.connectors.mqtt.preflight import check_any_reachable  # the protocol stack begins here
 
-            await check_reachable(self.options.broker)
+            await check_any_reachable(self.options.brokers)
 
     @property
     def preload(self) -> Iterable[str]:
@@ -110,11 +111,7 @@ class MqttConnector(Connector):
     async def forget(self, name: str, *, even_if_up: bool) -> str | None:
         if self.options.session == "memory":
             return None
-        from taktora_trio.connectors.mqtt.forget import check_is_gone, forget_client
+        from taktora_trio.connectors.mqtt.forget import forget_everywhere
 
         client = self.options_as(name)
-        if not even_if_up:
-            await check_is_gone(client)
-        await forget_client(client)
-        presence = f", and {client.presence_topic}" if client.presence_topic else ""
-        return f"{client.broker} has forgotten client {client.client_id}: its session{presence}"
+        return await forget_everywhere(client, even_if_up=even_if_up)

@@ -29,6 +29,10 @@ class ExactlyOnce:
     """
 
     def __init__(self, packet_ids: Iterable[int], source: Source) -> None:
+        self._at: object = None  # the broker, as `connected` names it
+        # What was begun up to this number may have been begun at another broker; `None` for all that is begun by now.
+        self._elsewhere: int | None = 0
+        self._here = set[int]()  # of these, what was published at this one too
         self._packet_ids = frozenset(packet_ids)
         self._source = source
         self._begun: int | None = None  # looked up when the first message comes: a store may be slow to open
@@ -37,12 +41,23 @@ class ExactlyOnce:
         self._held: deque[tuple[Message, int, Header, OnDone]] = deque()  # until all is known and recorded
         self._session: Session | None = None
 
-    def connected(self, session: Session) -> None:
-        """Publish on this session from now on."""
+    def connected(self, session: Session, at: object = None) -> None:
+        """Publish on this session from now on.
+
+        Where there are several brokers, each with a session of its own, `at` names the one of this connection. What was
+        on its way at another one is published anew here, and may so arrive twice: each may have it, and neither knows
+        of the other's. First this one completes what it may hold under the same identifiers of an earlier time.
+        """
         self._held.clear()
+        moved = at is not None and at != self._at
+        self._at = at
+        if moved:
+            self._elsewhere = None
+            self._here.clear()
+            self._unknown.clear()
         if not session.session_present:
             self._unknown.clear()
-        elif self._session is None:
+        elif self._session is None or moved:
             self._unknown.update(self._packet_ids)
         self._session = session
         while self._set_aside:
@@ -54,13 +69,15 @@ class ExactlyOnce:
         assert session is not None
         if self._begun is None:
             self._begun = self._source.begun_before
-        if number <= self._begun:
+        if self._elsewhere is None:
+            self._elsewhere = self._begun
+        if self._elsewhere < number <= self._begun or number in self._here:
             self._unknown.discard(packet_id)
             session.publish(replace(message, redelivered=True), packet_id, on_done)
             return
         self._held.append((message, packet_id, header, on_done))
         if not self._unknown:
-            self._source.begin(header, partial(self._recorded, session, number))
+            self._record(session, header)
         elif len(self._held) == 1:
             for unknown in sorted(self._unknown):
                 session.release(unknown, partial(self._released, session))
@@ -74,7 +91,15 @@ class ExactlyOnce:
         self._unknown.discard(packet_id)
         if self._session is session and not self._unknown:
             for _, _, header, _ in list(self._held):  # a copy: what is recorded at once is published at once
-                self._source.begin(header, partial(self._recorded, session, header.sequence_number))
+                self._record(session, header)
+
+    def _record(self, session: Session, header: Header) -> None:
+        number = header.sequence_number
+        if number <= (self._begun or 0):
+            self._here.add(number)
+            self._recorded(session, number)
+        else:
+            self._source.begin(header, partial(self._recorded, session, number))
 
     def _recorded(self, session: Session, number: int) -> None:
         """All up to this message may be published: it is known from now on that they may have been."""

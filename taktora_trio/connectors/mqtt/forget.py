@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import attrs
 import trio
 from trio_util import move_on_when
@@ -14,10 +16,47 @@ from taktora_trio.connectors.mqtt.sessions.session import Session
 from taktora_trio.connectors.mqtt.wire.message import OWN_PACKET_IDS, Message
 from taktora_trio.errors import ConfigError, ConnectorError
 
-__all__ = ["check_is_gone", "forget_client"]
+__all__ = ["check_is_gone", "forget_client", "forget_everywhere"]
 
 _ANYHOW = "give --even-if-up"
 _RETAINED_COMES_WITHIN = 1.0  # seconds: nothing tells that a topic has no retained message
+
+
+async def forget_everywhere(options: MqttOptions, *, even_if_up: bool) -> str:
+    """Have each broker of these options forget the client, and return a line that says what was forgotten where.
+
+    Nothing is forgotten unless the client is gone from all of them. The nodes of a cluster have one session, so the
+    first node that answers is asked. Raises `ConfigError` and `ConnectorError`.
+    """
+    each = [options.at(broker) for broker in options.brokers]
+    if options.brokers_are == "cluster":
+        return await _forget_at_first(each, even_if_up=even_if_up)
+    for one in each if not even_if_up else ():
+        await check_is_gone(one)
+    for one in each:
+        await forget_client(one)
+    return "; ".join(map(_forgotten, each))
+
+
+async def _forget_at_first(nodes: Sequence[MqttOptions], *, even_if_up: bool) -> str:
+    failures: list[ConnectorError] = []
+    for node in nodes:
+        try:
+            if not even_if_up:
+                await check_is_gone(node)
+            await forget_client(node)
+        except ConfigError:
+            raise
+        except ConnectorError as exc:
+            failures.append(exc)
+        else:
+            return _forgotten(node)
+    raise failures[0]
+
+
+def _forgotten(client: MqttOptions) -> str:
+    presence = f", and {client.presence_topic}" if client.presence_topic else ""
+    return f"{client.broker} has forgotten client {client.client_id}: its session{presence}"
 
 
 async def check_is_gone(options: MqttOptions) -> None:

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import ssl
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import attrs
 
 from taktora_trio.checks import as_path, flag, instance_of, one_of, optional, seconds, whole_number
-from taktora_trio.connectors.mqtt.address import BrokerAddress
+from taktora_trio.connectors.mqtt.address import BrokerAddress, split_urls
 from taktora_trio.connectors.mqtt.checks import binary, mqtt_string, protocol_names
 from taktora_trio.connectors.mqtt.topics import check_topic
 from taktora_trio.connectors.options import ConnectorOptions
 from taktora_trio.errors import ConfigError
 
-__all__ = ["BrokerAddress", "LastWill", "MqttOptions"]
+__all__ = ["BROKERS_ARE", "BrokerAddress", "LastWill", "MqttOptions"]
+
+BROKERS_ARE = ("in-order", "equal", "cluster")
 
 _CLIENT_ID = "{client_id}"
 _LONGEST_NAME = "x" * 300  # more than a client id has that is made of a deployment's name
@@ -32,12 +35,26 @@ class LastWill:
     retain: bool = attrs.field(default=True, validator=flag)
 
 
-def _parse_if_text(value: BrokerAddress | str) -> BrokerAddress:
+def _addresses(value: BrokerAddress | str | Sequence[BrokerAddress | str]) -> tuple[BrokerAddress, ...]:
     if isinstance(value, str):
-        return BrokerAddress.parse(value)
+        return tuple(map(BrokerAddress.parse, split_urls(value)))
+    if isinstance(value, tuple | list):
+        return tuple(address for one in value for address in _addresses(one))
     if not isinstance(value, BrokerAddress):
-        raise ConfigError(f"MqttOptions: broker is of type {type(value).__name__}; it must be a URL or a BrokerAddress")
-    return value
+        raise ConfigError(
+            f"MqttOptions: broker is of type {type(value).__name__}; it must be a URL or a BrokerAddress, or a list of"
+            " them"
+        )
+    return (value,)
+
+
+def _each_once(instance: object, attribute: attrs.Attribute[Any], value: tuple[BrokerAddress, ...]) -> None:
+    if not value:
+        raise ConfigError("MqttOptions: broker is an empty list: name at least one")
+    known = [attrs.evolve(address, username=None, password=None) for address in value]
+    for position, address in enumerate(known):
+        if address in known[:position]:
+            raise ConfigError(f"MqttOptions: broker {address} is in the list twice: name each once")
 
 
 def _runs_here(instance: object, attribute: attrs.Attribute[Any], value: str) -> None:
@@ -83,7 +100,21 @@ class MqttOptions(ConnectorOptions):
     With QoS 2 and MQTT 3.1.1 at most 19 messages of all channels together are in flight, whatever `max_inflight` says.
     """
 
-    broker: BrokerAddress = attrs.field(default=BrokerAddress("localhost", 1883), converter=_parse_if_text)
+    brokers: tuple[BrokerAddress, ...] = attrs.field(
+        default=(BrokerAddress("localhost", 1883),), alias="broker", converter=_addresses, validator=_each_once
+    )
+    """Given as `broker`: one address, or a list of them. When one is gone the next is tried."""
+    brokers_are: Literal["in-order", "equal", "cluster"] = attrs.field(
+        default="in-order", validator=one_of(*BROKERS_ARE)
+    )
+    """With `"in-order"` the first broker is preferred. With `"equal"` none is: each client has an order of its own,
+    made of its client id, so that a fleet divides itself among them. Both are brokers that know nothing of each other,
+    each with a session of its own for this client. With `"cluster"` they are the nodes of one broker, which has one
+    session, wherever the client is connected; the order is as with `"equal"`."""
+    return_to_first: float | None = attrs.field(default=60.0, validator=optional(seconds))
+    """With brokers in order: the time between two attempts to connect to the first one while another one is in use.
+    That one is left when the first has accepted the login, and not before. `None` to stay until a connection is lost.
+    """
     protocol: Literal["3.1.1", "5"] = attrs.field(default="3.1.1", validator=one_of("3.1.1", "5"))
     """The version of MQTT. Metadata and correlation ids travel only with 5, and only there a broker says why it
     refuses."""
@@ -118,13 +149,22 @@ class MqttOptions(ConnectorOptions):
     connect_timeout: float = attrs.field(default=3.0, validator=seconds)
 
     def __attrs_post_init__(self) -> None:
-        if self.broker.password is None or self.broker.username is not None:
+        if all(address.password is None or address.username is not None for address in self.brokers):
             return
         if self.protocol == "3.1.1" or self.session == "aiomqtt":
             raise ConfigError(
                 "MqttOptions: the broker's address has a password but no user; only MQTT 5 has that (3.1.1, section"
                 " 3.1.2.9), and the aiomqtt session has not: name a user"
             )
+
+    @property
+    def broker(self) -> BrokerAddress:
+        """The first broker; the only one in the options of a session."""
+        return self.brokers[0]
+
+    def at(self, address: BrokerAddress) -> MqttOptions:
+        """Return the same options for this broker alone."""
+        return self if self.brokers == (address,) else attrs.evolve(self, broker=address)
 
     @property
     def presence_topic(self) -> str | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import trio
 
 from taktora_trio.connectors.mqtt.options import BrokerAddress
@@ -9,7 +11,26 @@ from taktora_trio.connectors.mqtt.sessions.endpoints import open_socket
 from taktora_trio.connectors.mqtt.sessions.streams import why
 from taktora_trio.errors import ConfigError
 
-__all__ = ["check_reachable"]
+__all__ = ["check_any_reachable", "check_reachable"]
+
+
+async def check_any_reachable(brokers: Sequence[BrokerAddress], seconds: float = 3.0) -> None:
+    """Raise `ConfigError` unless a connection to one of them can be made. All are tried at once."""
+    complaints: list[ConfigError] = []
+
+    async def check(broker: BrokerAddress) -> None:
+        try:
+            await check_reachable(broker, seconds)
+        except ConfigError as exc:
+            complaints.append(exc)
+        else:
+            nursery.cancel_scope.cancel()
+
+    async with trio.open_nursery() as nursery:
+        for broker in brokers:
+            nursery.start_soon(check, broker)
+    if len(complaints) == len(brokers):
+        raise complaints[0] if len(brokers) == 1 else ConfigError("; ".join(map(str, complaints)))
 
 
 async def check_reachable(broker: BrokerAddress, seconds: float = 3.0) -> None:

@@ -181,6 +181,10 @@ class AiomqttSession(Session):
         assert self._lost is not None
         return self._lost
 
+    @property
+    def unanswered(self) -> int:
+        return len(self._queued) + sum(qos > 0 for _, _, qos in self._pending.values())
+
     def lose(self, reason: str, code: int = 0, *, silent: bool = False) -> None:
         if self._lost is None:
             self._lost = SessionLost(reason, code, silent=silent)

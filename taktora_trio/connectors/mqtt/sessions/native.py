@@ -132,6 +132,10 @@ class NativeSession(Session):
         return self._lost
 
     @property
+    def unanswered(self) -> int:
+        return 0 if self._lost is not None else self._engine.unacknowledged + self._engine.queued
+
+    @property
     def lost(self) -> SessionLost | None:
         """The reason why the connection has ended; `None` while it lasts."""
         return self._lost

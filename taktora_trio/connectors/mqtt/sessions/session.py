@@ -118,6 +118,11 @@ class Session(ABC):
     def resume_reading(self) -> None:
         """Go on taking what the broker sends."""
 
+    @property
+    def unanswered(self) -> int:
+        """The number of messages of QoS 1 and 2 that were published on this connection, and are not done."""
+        return 0
+
     @abstractmethod
     async def wait_until_lost(self) -> SessionLost:
         """Wait for the end of the connection and return why it ended."""

@@ -79,6 +79,11 @@ class Engine:
         """The number of published messages that the broker has not answered."""
         return self._exchanges.count
 
+    @property
+    def queued(self) -> int:
+        """The number of messages that wait because the broker takes no more at once."""
+        return len(self._queued)
+
     # Outgoing
 
     def publish(self, message: Message, packet_id: int, on_done: OnDone) -> None:

@@ -1,0 +1,218 @@
+"""Several brokers, in virtual time: which is used, what each of them is told, and the way back to the first."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import AsyncIterator
+from typing import Any
+
+import attrs
+import pytest
+import trio
+from trio.testing import MockClock
+
+from taktora_trio import MqttConnector, MqttOptions, MqttRouting, Outbound, RawCodec
+from taktora_trio.connectors.mqtt import client
+from taktora_trio.connectors.mqtt.sessions.client_state import ClientState
+from taktora_trio.connectors.mqtt.sessions.memory import MemoryBroker
+from taktora_trio.connectors.mqtt.sessions.session import ConnectFailed, Session, SessionLost
+from taktora_trio.connectors.mqtt.wire.message import Message, OnMessage
+from tests.connectors.rig import BACKOFF, RunningBridge, serve_connector
+from tests.mqtt.rig import FakeSession, Sink, inbound, numbered, open_bridge, outbound
+
+URLS = ["mqtt://first.example", "mqtt://second.example"]
+
+
+@pytest.fixture
+def brokers(request: pytest.FixtureRequest) -> tuple[list[MemoryBroker], dict[str, Any]]:
+    """Two brokers in memory that nobody else uses, and the options to reach them in order."""
+    name = f"{abs(hash(request.node.name)):x}.example"
+    hosts = [f"first-{name}", f"second-{name}"]
+    options = {"session": "memory", "broker": [f"mqtt://{host}" for host in hosts], "client_id": "me"}
+    return [MemoryBroker.at(host, 1883) for host in hosts], options
+
+
+Brokers = tuple[list[MemoryBroker], dict[str, Any]]
+
+
+async def until_connected(broker: MemoryBroker) -> None:
+    while not broker.sessions:  # noqa: ASYNC110 - it tells nobody
+        await trio.sleep(0.05)
+
+
+def heard(broker: MemoryBroker, topic: str = "topic/out") -> list[bytes]:
+    """What the broker has got, of a topic that is retained: a fake would do, but this one has rules."""
+    kept = broker.retained.get(topic)
+    return [] if kept is None else [kept.payload]
+
+
+async def test_the_next_is_tried_at_once_and_the_way_back_drops_nothing(
+    brokers: Brokers, caplog: pytest.LogCaptureFixture, autojump_clock: MockClock
+) -> None:
+    caplog.set_level(logging.INFO)
+    (first, second), options = brokers
+    first.unreachable = True
+    channel = Outbound("out", bytes, MqttRouting("topic/out", qos=1, retain=True))
+    async with open_bridge(channel, **options) as running:
+        await until_connected(second)
+        assert trio.current_time() < 0.3
+        running.sources["out"].put(b"1")
+        await trio.sleep(200)
+        assert (heard(first), heard(second)) == ([], [b"1"])
+        assert first.connects > 3  # it looks for it, and goes on with the second
+        assert second.connects == 1
+        first.unreachable = False
+        await until_connected(first)
+        await trio.sleep(1)
+        assert (len(first.sessions), len(second.sessions)) == (1, 0)
+        running.sources["out"].put(b"2")
+        await trio.sleep(1)
+        assert (heard(first), heard(second)) == ([b"2"], [b"1"])
+        assert running.sources["out"].acknowledged[-1] == 2
+        assert heard(second, "taktora/me/health") == [b"Down"]
+        assert heard(first, "taktora/me/health") == [b"Up"]
+    lines = [record.getMessage() for record in caplog.records]
+    assert any("is back, and has accepted the login" in line for line in lines)
+    assert any("which has no session of this client" in line for line in lines)
+
+
+async def test_a_first_that_refuses_costs_the_second_nothing(
+    brokers: Brokers, monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
+) -> None:
+    (first, second), options = brokers
+    first.refuses_login = True
+    async with open_bridge(outbound(), return_to_first=10, **options) as running:
+        await until_connected(second)
+        await trio.sleep(900)
+        assert second.connects == 1
+        assert [state for state, _ in running.health] == [f"Up (at {options['broker'][1]}:1883)"]
+        assert 5 < first.connects < 20  # ever more seldom
+
+
+async def test_if_both_are_gone_there_is_backoff_for_each(brokers: Brokers, autojump_clock: MockClock) -> None:
+    (first, second), options = brokers
+    first.unreachable = second.unreachable = True
+    async with open_bridge(outbound(), **options):
+        await trio.sleep(100)
+        assert 20 < first.connects < 40  # 1, 2, 4, 4, ... seconds: see BACKOFF
+        assert 20 < second.connects < 40
+
+
+async def test_what_came_from_one_broker_is_acknowledged_there_when_it_is_used_again(
+    brokers: Brokers, autojump_clock: MockClock
+) -> None:
+    (first, second), options = brokers
+    sink = Sink(window=1)
+    channels = [inbound("in", "in", 1)]
+    async with open_bridge(*channels, sinks={"in": sink}, return_to_first=10, persistent=True, **options) as running:
+        await until_connected(first)
+        await trio.sleep(1)
+        for payload in numbered(3):
+            first.deliver(Message("in", payload, 1))
+        await trio.sleep(1)
+        first.unreachable = True
+        first.sessions[0].lose("gone")
+        await until_connected(second)
+        taken = []
+        for _ in range(3):  # while it is with the second
+            await trio.sleep(0.1)
+            taken += sink.take()
+        assert taken == numbered(3)
+        assert len(first.kept["me"].unacknowledged) > 1
+        first.unreachable = False
+        await until_connected(first)
+        await trio.sleep(1)
+        assert first.kept["me"].unacknowledged == {}
+        assert sink.take() == []  # none again
+    assert running.ended.is_set()
+
+
+@attrs.define
+class Sessions:
+    """Takes the place of `open_session`: each broker gives its sessions one after the other."""
+
+    answers: dict[str, list[Session | Exception]]
+    states: dict[str, ClientState] = attrs.field(factory=dict)
+
+    @contextlib.asynccontextmanager
+    async def open_session(
+        self, options: MqttOptions, on_message: OnMessage, state: ClientState, max_payload: int
+    ) -> AsyncIterator[Session]:
+        await trio.lowlevel.checkpoint()
+        host = options.broker.host.partition(".")[0]
+        self.states[host] = state
+        answer = self.answers[host].pop(0) if self.answers[host] else ConnectFailed("gone")
+        if isinstance(answer, Exception):
+            raise answer
+        yield answer
+
+
+@contextlib.asynccontextmanager
+async def open_two(
+    monkeypatch: pytest.MonkeyPatch, first: list[Session | Exception], second: list[Session | Exception], **more: Any
+) -> AsyncIterator[tuple[RunningBridge, Sessions]]:
+    sessions = Sessions({"first": first, "second": second})
+    monkeypatch.setattr(client, "open_session", sessions.open_session)
+    channel = Outbound("out", bytes, MqttRouting("topic/out", qos=2))
+    options = MqttOptions(**{"broker": URLS, "reconnect": BACKOFF, "max_inflight": 4, "presence": None, **more})
+    async with serve_connector(MqttConnector([channel], codec=RawCodec(), options=options)) as running:
+        yield running, sessions
+
+
+async def test_at_qos_2_no_broker_takes_a_new_message_for_one_that_it_still_holds(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
+) -> None:
+    before = FakeSession(acknowledges=False)
+    meanwhile, after = FakeSession(), FakeSession(session_present=True)
+    after.completes = False
+    async with open_two(monkeypatch, [before, after], [meanwhile], return_to_first=None) as (running, _):
+        running.sources["out"].put(b"a", b"b")
+        await trio.sleep(1)
+        before.lose()
+        await trio.sleep(1)
+        # The second knows nothing of them, so they are new there.
+        assert (meanwhile.payloads, [message.dup for message in meanwhile.published]) == ([b"a", b"b"], [False] * 2)
+        running.sources["out"].put(*numbered(3))
+        await trio.sleep(1)
+        meanwhile.lose()
+        await trio.sleep(1)
+        running.sources["out"].put(b"x")
+        await trio.sleep(1)
+        # The first may hold "a" and "b" under identifiers that are used again.
+        assert after.payloads == []
+        assert sorted(after.released) == [1, 2, 3, 4]
+        after.finish_release()
+        assert after.payloads == [b"x"]
+
+
+async def test_what_was_not_acknowledged_moves_and_keeps_its_order(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
+) -> None:
+    before, after = FakeSession(acknowledges=False), FakeSession(acknowledges=False, session_present=True)
+    async with open_two(monkeypatch, [before], [after], return_to_first=None) as (running, _):
+        running.sources["out"].put(*numbered(6))
+        await trio.sleep(1)
+        before.finish(0)
+        await trio.sleep(1)
+        before.lose(SessionLost("gone"))
+        await trio.sleep(1)
+        assert after.payloads == numbered(4, 1)
+
+
+@pytest.mark.parametrize("brokers_are", ["in-order", "equal", "cluster"])
+async def test_only_the_nodes_of_a_cluster_have_one_session(
+    brokers_are: str, monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    sessions: tuple[list[Session | Exception], list[Session | Exception]] = ([FakeSession()], [FakeSession()])
+    all_sessions = [*sessions[0], *sessions[1]]
+    async with open_two(monkeypatch, *sessions, brokers_are=brokers_are, client_id="me") as (_, opened):
+        await trio.sleep(1)
+        for session in all_sessions:
+            assert isinstance(session, FakeSession)
+            session.lose()
+            await trio.sleep(0.1)
+        await trio.sleep(1)
+        assert (opened.states["first"] is opened.states["second"]) == (brokers_are == "cluster")
+    assert ("session of this client" in caplog.text) == (brokers_are != "cluster")
