@@ -172,7 +172,8 @@ async def test_at_qos_2_no_broker_takes_a_new_message_for_one_that_it_still_hold
         before.lose()
         await trio.sleep(1)
         # The second knows nothing of them, so they are new there.
-        assert (meanwhile.payloads, [message.redelivered for message in meanwhile.published]) == ([b"a", b"b"], [False] * 2)
+        assert meanwhile.payloads == [b"a", b"b"]
+        assert not any(message.redelivered for message in meanwhile.published)
         running.sources["out"].put(*numbered(3))
         await trio.sleep(1)
         meanwhile.lose()
