@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import uuid
 from collections import defaultdict, deque
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 
 import attrs
 import trio
@@ -53,7 +53,7 @@ async def _connect(port: int, client_id: str) -> trio.SocketStream:
     return stream
 
 
-async def _packets(stream: trio.SocketStream) -> AsyncIterator[list[Packet]]:
+async def _packets(stream: trio.SocketStream) -> AsyncGenerator[list[Packet], None]:
     rest = b""
     async for data in stream:
         found, rest = split(rest + data)
@@ -89,9 +89,10 @@ class Listener:
                 async with await _connect(port, self._client_id) as stream:
                     wanted = b"".join(text(name) + bytes([qos]) for name, qos in self._filters.items())
                     await stream.send_all(packet(SUBSCRIBE, b"\0\1" + wanted))
-                    async for packets in _packets(stream):
-                        await stream.send_all(b"".join([self._take(found) for found in packets]))
-                        self.changes.value += 1
+                    async with contextlib.aclosing(_packets(stream)) as arriving:
+                        async for packets in arriving:
+                            await stream.send_all(b"".join([self._take(found) for found in packets]))
+                            self.changes.value += 1
             await trio.sleep(_PAUSE)
 
     def _take(self, found: Packet) -> bytes:
@@ -187,21 +188,22 @@ class Talker:
             await self._more.wait()
 
     async def _hear(self, stream: trio.SocketStream, turn: trio.Lock) -> None:
-        async for packets in _packets(stream):
-            done, answers = 0, b""
-            for found in packets:
-                number = int.from_bytes(found.body[:2])
-                if found.kind in (PUBACK, PUBCOMP):
-                    done += self._inflight.pop(number, None) is not None
-                elif found.kind == PUBREC:
-                    if number in self._inflight:
-                        self._inflight[number].received = True
-                    answers += packet(PUBREL, found.body[:2])
-            self.unacknowledged.value -= done
-            self._more.set()
-            if answers:
-                async with turn:
-                    await stream.send_all(answers)
+        async with contextlib.aclosing(_packets(stream)) as arriving:
+            async for packets in arriving:
+                done, answers = 0, b""
+                for found in packets:
+                    number = int.from_bytes(found.body[:2])
+                    if found.kind in (PUBACK, PUBCOMP):
+                        done += self._inflight.pop(number, None) is not None
+                    elif found.kind == PUBREC:
+                        if number in self._inflight:
+                            self._inflight[number].received = True
+                        answers += packet(PUBREL, found.body[:2])
+                self.unacknowledged.value -= done
+                self._more.set()
+                if answers:
+                    async with turn:
+                        await stream.send_all(answers)
 
 
 @contextlib.asynccontextmanager

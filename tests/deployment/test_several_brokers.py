@@ -1,0 +1,181 @@
+"""Several real brokers: the first dies, hangs or is stopped under load, the second takes over, the first comes back."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from taktora_trio import Inbound, MqttOptions, MqttRouting, Outbound, Up
+from taktora_trio.transport.domain import Domain
+from tests.brokers.listener import Listener, Talker, open_listener, open_talker
+from tests.brokers.live import Live, open_live
+from tests.brokers.sessions import SESSIONS, Kind
+from tests.mosquitto import Mosquitto, open_mosquitto
+
+OUT_1 = Outbound("out1", bytes, MqttRouting("out/1", qos=1), window=200)
+OUT_2 = Outbound("out2", bytes, MqttRouting("out/2", qos=2), window=200)
+IN = Inbound("in", bytes, MqttRouting("in", qos=1), window=200)
+NATIVE = SESSIONS[:2]
+
+
+def quick(session: Kind, urls: list[str], **more: Any) -> MqttOptions:
+    options: dict[str, Any] = {
+        "keepalive": 2,
+        "connect_timeout": 1.0,
+        "return_to_first": 0.5,
+        "client_id": "app",
+        **more,
+    }
+    return session.options(",".join(urls), **options)
+
+
+@contextlib.asynccontextmanager
+async def open_two(folder: Path) -> AsyncIterator[tuple[Mosquitto, Mosquitto]]:
+    async with contextlib.AsyncExitStack() as stack:
+        brokers = []
+        for name in ("first", "second"):
+            kept = folder / name
+            kept.mkdir()
+            lines = ["persistence true", f"persistence_location {kept}/"]
+            brokers.append(await stack.enter_async_context(open_mosquitto(kept, lines)))
+        yield brokers[0], brokers[1]
+
+
+async def until_up_at(live: Live, broker: Mosquitto, seconds: float = 20) -> None:
+    with trio.fail_after(seconds):
+        state = await live.host.wait_for_health(Up)
+        for event in reversed(live.events):
+            if isinstance(event.after, Up):
+                state = event.after
+                break
+        seen = 0
+        while not (isinstance(state, Up) and str(broker.port) in state.at):
+            seen = max(seen + 1, len(live.events))
+            state = (await live.until_transitions(seen + 1))[-1].after
+
+
+def first_times(heard: list[bytes]) -> list[int]:
+    return [int(number) for number in dict.fromkeys(heard)]
+
+
+@pytest.mark.parametrize(
+    ("session", "fault"),
+    [
+        pytest.param(NATIVE[0], signal.SIGKILL, id="native-SIGKILL"),
+        pytest.param(NATIVE[0], signal.SIGSTOP, id="native-SIGSTOP", marks=pytest.mark.chaos),
+        pytest.param(NATIVE[1], signal.SIGKILL, id="native-5-SIGKILL", marks=pytest.mark.chaos),
+        pytest.param(SESSIONS[2], signal.SIGKILL, id="aiomqtt-SIGKILL", marks=pytest.mark.chaos),
+    ],
+)
+async def test_outbound_nothing_is_lost_and_each_broker_hears_it_in_order(
+    session: Kind, fault: signal.Signals, domain: Domain, tmp_path: Path
+) -> None:
+    channels = [OUT_1, OUT_2][: session.lasting_qos]
+    sent = 0
+    async with open_two(tmp_path) as (first, second), contextlib.AsyncExitStack() as stack:
+        filters = {"out/1": 1, "out/2": 2}
+        listeners = [await stack.enter_async_context(open_listener(one.port, filters)) for one in (first, second)]
+        options = quick(session, [first.url, second.url], persistent=True)
+        live = await stack.enter_async_context(open_live(channels, options, domain))
+        writers = [await stack.enter_async_context(live.host.open_writer(channel)) for channel in channels]
+
+        async def send(count: int) -> None:
+            nonlocal sent
+            for _ in range(count):
+                for writer in writers:
+                    await writer.send(b"%d" % sent)
+                sent += 1
+                await trio.sleep(0.001)
+
+        await until_up_at(live, first)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(send, 400)
+            await listeners[0].changes.wait_value(lambda _: any(len(got) > 50 for got in listeners[0].heard.values()))
+            if fault == signal.SIGSTOP:
+                os.kill(first.pid, fault)
+            else:
+                await first.stop(fault)
+        await until_up_at(live, second)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(send, 400)
+            if fault == signal.SIGSTOP:
+                os.kill(first.pid, signal.SIGCONT)
+            else:
+                await first.start()
+            await until_up_at(live, first)
+        await send(100)
+        for channel, writer in zip(channels, writers, strict=True):
+            with trio.fail_after(20):
+                await writer.wait_acknowledged()
+            await listeners[0].until_heard(channel.routing.address, b"%d" % (sent - 1))
+    for channel in channels:
+        check(listeners, channel.routing.address, sent)
+
+
+def check(listeners: list[Listener], topic: str, sent: int) -> None:
+    heard = [listener.heard[topic] for listener in listeners]
+    assert set(first_times(heard[0])) | set(first_times(heard[1])) == set(range(sent))
+    for at_one in heard:
+        assert at_one
+        assert first_times(at_one) == sorted(first_times(at_one))
+
+
+async def test_inbound_messages_wait_at_the_broker_that_they_were_published_at(domain: Domain, tmp_path: Path) -> None:
+    async with open_two(tmp_path) as (first, second), contextlib.AsyncExitStack() as stack:
+        options = quick(NATIVE[0], [first.url, second.url])
+        at_first = await stack.enter_async_context(open_talker(first.port))
+        at_second = await stack.enter_async_context(open_talker(second.port))
+        live = await stack.enter_async_context(open_live([IN], options, domain))
+        reader = await stack.enter_async_context(live.host.open_reader(IN))
+
+        taken: list[bytes] = []
+
+        async def take_until(number: int) -> None:
+            with trio.fail_after(20):
+                while taken[-1:] != [b"%d" % number]:
+                    taken.append((await reader.receive()).value)
+
+        def say(talker: Talker, numbers: range) -> None:
+            for number in numbers:
+                talker.say("in", b"%d" % number, 1)
+
+        await until_up_at(live, first)
+        say(at_first, range(100))
+        await take_until(99)
+        await at_first.until_acknowledged()
+        await first.stop(signal.SIGTERM)
+        await until_up_at(live, second)
+        say(at_first, range(200, 300))  # it gets through when the first is back, and that is before the app is
+        say(at_second, range(100, 200))
+        await take_until(199)
+        await first.start()
+        await take_until(299)
+        await until_up_at(live, first)
+        assert first_times(taken) == list(range(300))  # a broker that ends may not have read all acknowledgements
+
+
+async def test_a_first_broker_that_accepts_and_says_nothing(domain: Domain, tmp_path: Path) -> None:
+    async def say_nothing(stream: trio.SocketStream) -> None:
+        await trio.sleep_forever()
+
+    async with trio.open_nursery() as nursery, open_mosquitto(tmp_path) as second:
+        [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")
+        nursery.start_soon(trio.serve_listeners, say_nothing, [listener])
+        hung = f"mqtt://127.0.0.1:{listener.socket.getsockname()[1]}"
+        options = quick(NATIVE[0], [hung, second.url], connect_timeout=0.2, return_to_first=0.2)
+        async with open_live([OUT_1], options, domain) as live:
+            await until_up_at(live, second, seconds=5)
+            async with live.host.open_writer(OUT_1) as writer:
+                for number in range(100):  # it is tried again meanwhile, and nothing is noticed of that
+                    await writer.send(b"%d" % number)
+                    await trio.sleep(0.01)
+                await writer.wait_acknowledged()
+            assert [event for event in live.events if not isinstance(event.after, Up)] == []
+        nursery.cancel_scope.cancel()
