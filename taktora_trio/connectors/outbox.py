@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from taktora_trio.channels import Envelope
+from taktora_trio.channels import Envelope, Header
 from taktora_trio.connectors.connection import Connection, Guarantee
 from taktora_trio.connectors.expiry import aged
 from taktora_trio.errors import TransportError, is_worth_logging
 from taktora_trio.escaping import escaped
+from taktora_trio.transport.source import Discarded
 
 if TYPE_CHECKING:
     from taktora_trio.connectors.source import Source
@@ -36,7 +37,10 @@ class PublishFailed(Exception):
 class Outbox:
     """Publishes one channel, and keeps a ledger of what is in flight. It lives as long as the gateway.
 
-    `publishing` lends it a connection. A message that is not acknowledged there is published again on the next one.
+    It takes what the app has sent at once, also where it can't be published yet, as much as a window: what is here is
+    safe from the end of the app. `publishing` lends it a connection. A message that is not acknowledged there is
+    published again on the next one.
+
     `wait` and `publish_batch` are an item of the gateway's executor. `on_trouble` is called with the reason why a
     message can't reach the other side. If the connection's `publish` raises, `publish_batch` calls `on_failure`, and
     the other methods raise `PublishFailed`: the connection is to be ended.
@@ -53,7 +57,10 @@ class Outbox:
         on_trouble: Callable[[str], None] = lambda reason: None,
         on_failure: Callable[[PublishFailed], None] = lambda failure: None,
     ) -> None:
-        """`window` is how many messages lie in shared memory at most: a drain publishes no more than that."""
+        """`window` is how many messages lie in shared memory at most.
+
+        No more are taken before they can be published, and no more of those that come during a drain are published.
+        """
         self.channel = channel
         self.is_acknowledged = guarantee != "at most once"
         """True if the other side answers to its messages."""
@@ -73,14 +80,16 @@ class Outbox:
         self._inflight: deque[Envelope] = deque()
         self._done: set[int] = set()  # sequence numbers that are done before one that came before them
         self._last = 0  # the sequence number of the newest in flight
-        self._ahead: Envelope | None = None  # was taken, and can't be on its way together with those in flight
+        self._published = 0  # of the newest that was handed to any connection
+        self._ahead: deque[Envelope] = deque()  # were taken, and can't be on their way yet
+        self._unpublishable: dict[int, str] = {}  # reasons for some of these, by sequence number
         self._connection: Connection | None = None
-        self._lent = trio.Event()
-        self._more = False  # whether another batch may be there without any waiting
+        self._more = True  # whether another batch may be there without any waiting
         self._resumed_on: Connection | None = None
         self._alone: tuple[Connection, int] | None = None  # the number that was published alone, and by whom
         self._progress: trio.Event | None = None  # set when room comes, and when a connection does; None: nobody waits
-        self._taken = self._taken_before = 0
+        self._waiting: trio.CancelScope | None = None  # of the item, cancelled at the same time
+        self._moved = self._moved_before = 0  # counts messages that were taken, and that were published
         self._set_aside_shown = 0
 
     # Lent a connection
@@ -91,7 +100,6 @@ class Outbox:
         self._resume(connection)
         self._connection = connection
         self._more = True
-        self._lent.set()
         self._tell_progress()  # this connection may take more at once than the last one
         try:
             yield
@@ -99,13 +107,13 @@ class Outbox:
             self._give_back()
 
     async def wait(self) -> None:
-        """Wait until there may be something to publish, and a connection to publish it by."""
+        """Wait until there may be something to publish, and a connection to publish it by; or something to take."""
         while True:
-            if self._connection is None:
-                await self._lent.wait()
-            elif self._is_full():
-                await self._wait_for_progress()
-            elif self._more:
+            if self._connection is None or self._is_full():
+                if self._more and self._room > 0:
+                    return
+                await self._wait_for_more_or_progress()
+            elif self._more or self._ahead:
                 return
             else:
                 await self._source.wait()
@@ -114,19 +122,21 @@ class Outbox:
     async def publish_batch(self, context: object) -> None:
         """Run the item's cycle: publish a batch. Between two of them other channels and the socket have a turn."""
         connection = self._connection
-        if connection is not None:  # else it was lost before this had its turn
+        if connection is not None and not self._is_full():
             try:
                 # Looked at here, where nothing comes between: if room comes later, what waits is not announced again.
                 self._more = self._take(connection, self._max_inflight) > 0 or self._is_full()
             except PublishFailed as failure:
                 self._give_back()
                 self._on_failure(failure)
+        else:
+            self._more = self._take_ahead() > 0 or self._room <= 0
 
     async def drain(self, connection: Connection) -> None:
         """Publish what is queued now, and return when all of it is acknowledged."""
         if self._resumed_on is not connection:
             self._resume(connection)  # it stops before it was lent the connection
-        left = self._window  # an app that goes on sending must not keep us here
+        left = self._window + len(self._ahead)  # an app that goes on sending must not keep us here
         while left > 0:
             taken = self._take(connection, left)
             left -= taken
@@ -141,7 +151,7 @@ class Outbox:
 
     @property
     def unfinished(self) -> list[int]:
-        """The sequence numbers of what was taken and is not done with, in order."""
+        """The sequence numbers of what entered the ledger and is not done with, in order."""
         numbers = (envelope.header.sequence_number for envelope in self._inflight)
         return [number for number in numbers if number not in self._done]
 
@@ -149,6 +159,7 @@ class Outbox:
         """Publish one of the unfinished again, by a connection that is not lent yet, and wait until it is done."""
         self._alone = (connection, number)
         self._publish(connection, self._find(number), again=True)
+        self._published = max(self._published, number)
         while number in self.unfinished:
             await self._wait_for_progress()
 
@@ -162,7 +173,7 @@ class Outbox:
             escaped(envelope.topic),
             self.set_aside_count,
         )
-        self._finish(number, "")
+        self._finish(number, "set aside: the other side ends the connection behind it", given_up=True)
         return envelope
 
     def show_set_aside(self) -> None:
@@ -174,10 +185,15 @@ class Outbox:
     # Looking
 
     def stalled(self) -> str | None:
-        """Return a complaint if messages wait, nothing is in the way, and none was taken since the last call."""
-        before, self._taken_before = self._taken_before, self._taken
-        able = self._connection is not None and self._source.is_behind and not self._is_full()
-        return f"channel {self.channel}: messages wait, and none is taken" if able and self._taken == before else None
+        """Return a complaint if messages wait, nothing is in the way, and none was moved since the last call."""
+        before, self._moved_before = self._moved_before, self._moved
+        if self._moved != before:
+            return None
+        if self._source.is_behind and self._room > 0:
+            return f"channel {self.channel}: messages wait, and none is taken"
+        if self._ahead and self._connection is not None and not self._is_full():
+            return f"channel {self.channel}: messages were taken, and none is published"
+        return None
 
     def log_unpublished(self) -> None:
         """Log at the end what is not acknowledged. It is lost if the app's end is closed; else it waits there."""
@@ -185,13 +201,14 @@ class Outbox:
             waits = self._source.has_writer
             text = "channel %s: stopped with %d messages not acknowledged by the other side, %d of them published: %s"
             what = "they wait for the next gateway, as long as the app runs" if waits else "they are lost"
-            log.log(logging.INFO if waits else logging.WARNING, text, self.channel, left, len(self.unfinished), what)
+            published = sum(number <= self._published for number in self.unfinished)
+            log.log(logging.INFO if waits else logging.WARNING, text, self.channel, left, published, what)
 
     # The ledger
 
     def _give_back(self) -> None:
         self._connection = None
-        self._lent = trio.Event()
+        self._tell_progress()  # from now on the item only takes
 
     def _resume(self, connection: Connection) -> None:
         self._resumed_on = connection
@@ -201,13 +218,14 @@ class Outbox:
             number = envelope.header.sequence_number
             if number not in self._done and self._alone != (connection, number):
                 self._publish(connection, envelope, again=True)
+                self._published = max(self._published, number)
 
     def _find(self, number: int) -> Envelope:
         return next(envelope for envelope in self._inflight if envelope.header.sequence_number == number)
 
     def _is_full(self) -> bool:
-        if self._ahead is not None:
-            return not self._may_join(self._ahead.header.sequence_number)
+        if self._ahead:
+            return not self._may_join(self._ahead[0].header.sequence_number)
         return bool(self._inflight) and self._last + 1 >= self._inflight[0].header.sequence_number + self._limit
 
     def _may_join(self, number: int) -> bool:
@@ -218,32 +236,61 @@ class Outbox:
         """
         return not self._inflight or self._last < number < self._inflight[0].header.sequence_number + self._limit
 
+    @property
+    def _room(self) -> int:
+        """The number of messages that may be taken before any can be published."""
+        return self._window - len(self._inflight) - len(self._ahead)
+
+    def _take_ahead(self) -> int:
+        """Take up to a batch of what can't be published yet, and return how many."""
+        ahead, receive = self._ahead, self._source.receive_nowait
+        before = len(ahead)
+        for _ in range(min(self._room, self._max_inflight)):
+            try:
+                ahead.append(receive())
+            except trio.WouldBlock:
+                break
+            except TransportError as exc:
+                if number := self._discard(exc):
+                    ahead.append(Envelope(b"", Header(number, 0), ""))
+                    self._unpublishable[number] = str(exc)
+        else:
+            self._source.attach()  # another writer may have come, behind what is left there
+        self._moved += len(ahead) - before
+        return len(ahead) - before
+
     def _take(self, connection: Connection, limit: int) -> int:
-        """Publish up to `limit` queued messages, as many as may be in flight; no await, so none gets lost."""
+        """Publish up to `limit` of what waits, as many as may be in flight; no await, so none gets lost."""
         taken = 0
-        channel, inflight, finish = self.channel, self._inflight, self._finish
+        channel, inflight, ahead, finish = self.channel, self._inflight, self._ahead, self._finish
         receive = self._source.receive_nowait
         publish: Callable[..., None] = connection.publish
         publish_aged: Callable[..., None] = self._publish
         failure: Exception | None = None
         last, most = self._last, self._limit - 1
         # As `_is_full`, without a call for each message.
-        while taken < limit and (not inflight or last - inflight[0].header.sequence_number < most or self._ahead):
+        while taken < limit and (not inflight or last - inflight[0].header.sequence_number < most):
             try:
-                envelope = self._ahead or receive()
+                envelope = ahead.popleft() if ahead else receive()
             except trio.WouldBlock:
                 break
             except TransportError as exc:
-                log.error("channel %s: %s", channel, exc)
+                number = self._discard(exc)
+                if number and self._may_join(number):
+                    last = self._last = number
+                    self._inflight.append(Envelope(b"", Header(number, 0), ""))
+                    self._finish(number, str(exc), given_up=True)
                 continue
             number = envelope.header.sequence_number
             if number != last + 1 and not self._may_join(number):
-                self._ahead = envelope
+                ahead.appendleft(envelope)
                 break
-            self._ahead = None
             last = self._last = number
             taken += 1
             inflight.append(envelope)
+            if self._unpublishable and (reason := self._unpublishable.pop(number, "")):
+                self._finish(number, reason, given_up=True)
+                continue
             try:
                 if envelope.metadata is None:
                     publish(channel, envelope, finish)
@@ -251,12 +298,21 @@ class Outbox:
                     publish_aged(connection, envelope)
             except Exception as exc:  # noqa: BLE001 - whatever a protocol's code raises
                 failure = exc
+                published = number - 1
                 # Messages behind it only enter the ledger: the next connection publishes them, in order.
                 publish = publish_aged = _publish_nothing
-        self._taken += taken
+        self._moved += taken
         if failure is not None:
+            self._published = max(self._published, published)
             raise _meaning_of(failure)
+        self._published = max(self._published, last)
         return taken
+
+    def _discard(self, exc: TransportError) -> int:
+        """Log what can't be published. Returns its sequence number; 0 if that is not known, or can't be."""
+        log.error("channel %s: %s", self.channel, exc)
+        newest = self._ahead[-1].header.sequence_number if self._ahead else self._last
+        return exc.number if isinstance(exc, Discarded) and exc.number > newest else 0
 
     def _publish(self, connection: Connection, envelope: Envelope, *, again: bool = False) -> None:
         """Publish it with what is left of its life; if nothing is, it is done with."""
@@ -270,12 +326,17 @@ class Outbox:
         self.expired += 1
         if is_worth_logging(self.expired):
             log.warning("channel %s: %d messages have expired while they waited", self.channel, self.expired)
-        self._finish(envelope.header.sequence_number, "")
+        self._finish(envelope.header.sequence_number, "it expired before it could be published", given_up=True)
 
-    def _finish(self, number: int, refusal: str) -> None:
-        """Nothing more is to be done for this message: acknowledge all up to the first that is not done."""
+    def _finish(self, number: int, refusal: str, *, given_up: bool = False) -> None:
+        """Nothing more is to be done for this message: acknowledge all up to the first that is not done.
+
+        `refusal` is the other side's, or our own if it is `given_up`.
+        """
         if refusal:
-            self._refuse(refusal)
+            if not given_up:
+                self._refuse(refusal)
+            self._source.settled(number, refusal)
         inflight, done = self._inflight, self._done
         if inflight and inflight[0].header.sequence_number == number:
             header = inflight.popleft().header
@@ -285,7 +346,9 @@ class Outbox:
             self._source.acknowledge(header)
         else:
             done.add(number)
-        if self._progress is not None:
+            if not refusal:
+                self._source.settled(number, "")
+        if self._progress is not None or self._waiting is not None:
             self._tell_progress()
 
     def _refuse(self, refusal: str) -> None:
@@ -301,7 +364,17 @@ class Outbox:
             self._progress = trio.Event()
         await self._progress.wait()
 
+    async def _wait_for_more_or_progress(self) -> None:
+        with trio.CancelScope() as self._waiting:
+            await self._source.wait()
+            self._more = True
+            self._source.attach()
+        self._waiting = None
+
     def _tell_progress(self) -> None:
+        if self._waiting is not None:
+            self._waiting.cancel()
+            self._waiting = None
         if self._progress is not None:
             self._progress.set()
             self._progress = None

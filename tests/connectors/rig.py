@@ -52,9 +52,11 @@ class Source:
     def __init__(self, *payloads: bytes | Envelope | Exception) -> None:
         self.queue: deque[bytes | Envelope | Exception] = deque(payloads)
         self.acknowledged: list[int] = []
+        self.settled_alone: list[tuple[int, str]] = []
         self.begun_before = 0
         self.begun: list[int] = []
         self.has_writer = True
+        self.attached = 0
         self.topic = ""
         self._taken = 0
         self._more = trio.Event()
@@ -88,6 +90,12 @@ class Source:
 
     def acknowledge(self, header: Header) -> None:
         self.acknowledged.append(header.sequence_number)
+
+    def settled(self, number: int, refusal: str) -> None:
+        self.settled_alone.append((number, refusal))
+
+    def attach(self) -> None:
+        self.attached += 1
 
     async def wait(self) -> None:
         await self._more.wait()
@@ -275,6 +283,11 @@ class FakeConnection(Connection):
         """Acknowledge what was published, as the other side does."""
         for done in [self.unacknowledged[index] for index in indices]:
             done()
+
+    def refuse(self, index: int, refusal: str) -> None:
+        """Refuse one that was published, and is not acknowledged."""
+        done = cast(partial[None], self.unacknowledged[index])
+        done.func(done.args[0], refusal)
 
     def acknowledge(self, message: Incoming) -> None:
         self.acknowledged.append(message)

@@ -16,6 +16,7 @@ from taktora_trio.channels import Envelope
 from taktora_trio.connectors.connection import ConnectFailed, Guarantee, OnDone
 from taktora_trio.connectors.outbox import Outbox
 from taktora_trio.errors import TransportError
+from taktora_trio.transport.source import Discarded
 from tests.connectors.rig import FakeClient, FakeConnection, Source, numbered, open_bridge, outbound
 
 
@@ -79,7 +80,12 @@ async def test_work_that_does_not_move_is_named(autojump_clock: MockClock) -> No
     async with open_bridge(client, outbound(), max_inflight=4) as running:
         source, stalled = running.sources["out"], running.bridge.stalled
         source.put(b"0")
-        assert [stalled(), stalled()] == [None, None], "without a connection it can do nothing"
+        await wait_all_tasks_blocked()
+        assert [stalled(), stalled()] == [None, None], "without a connection it can do no more than take it"
+        source.queue.append(b"of which nobody was told")
+        assert stalled() == "line: channel out: messages wait, and none is taken"
+        source.put()
+        await wait_all_tasks_blocked()
         await trio.sleep(2)
         assert [stalled(), stalled()] == [None, None], "all is published"
         source.put(*numbered(100, start=1))
@@ -143,12 +149,106 @@ async def test_what_was_acknowledged_out_of_order_is_not_published_twice(autojum
         second.finish(0, 1)
 
 
-async def test_nothing_is_taken_from_the_app_without_a_connection(autojump_clock: MockClock) -> None:
-    client = FakeClient(ConnectFailed("no route"))
-    async with open_bridge(client, outbound()) as running:
+async def test_a_window_is_taken_from_the_app_without_a_connection(autojump_clock: MockClock) -> None:
+    """So it is safe from the end of the app. What is beyond it is left there, and attached to."""
+    connection = FakeConnection()
+    client = FakeClient(ConnectFailed("no route"), ConnectFailed("no route"), connection)
+    async with open_bridge(client, outbound(window=16), max_inflight=4) as running:
+        source = running.sources["out"]
+        source.put(*numbered(12))
+        await wait_all_tasks_blocked()
+        assert list(source.queue) == []
+        assert (source.acknowledged, source.unacknowledged) == ([], 12)
+        source.put(*numbered(8, start=12))  # as after the app was killed, and another one has come
+        await wait_all_tasks_blocked()
+        assert list(source.queue) == numbered(4, start=16)
+        attached = source.attached
+        source.put(*numbered(4, start=20))
+        await wait_all_tasks_blocked()
+        assert source.attached > attached
+        assert list(source.queue) == numbered(8, start=16)
+        await trio.sleep(10)
+        assert connection.payloads == numbered(24)
+        assert source.acknowledged == list(range(1, 25))
+
+
+async def test_a_window_is_taken_from_the_app_while_the_other_side_acknowledges_nothing(
+    autojump_clock: MockClock,
+) -> None:
+    first, second = FakeConnection(acknowledges=False), FakeConnection(acknowledges=False)
+    async with open_bridge(FakeClient(first, second), outbound(window=16), max_inflight=4) as running:
+        source = running.sources["out"]
+        source.put(*numbered(4))
+        await wait_all_tasks_blocked()
+        source.put(*numbered(20, start=4))
+        await wait_all_tasks_blocked()
+        assert first.payloads == numbered(4)
+        assert list(source.queue) == numbered(8, start=16)
+        first.finish(0)
+        await wait_all_tasks_blocked()
+        assert first.payloads == numbered(5)
+        first.lose()
+        await trio.sleep(10)
+        assert second.payloads == numbered(4, start=1)
+        second.acknowledges = True
+        second.finish(0, 1, 2, 3)
+        await wait_all_tasks_blocked()
+        assert second.payloads == numbered(23, start=1)
+        assert source.acknowledged[-1] == 24
+
+
+async def test_a_drain_publishes_what_was_taken_ahead(autojump_clock: MockClock) -> None:
+    connection = FakeConnection(acknowledges=False)
+    async with open_bridge(FakeClient(connection), outbound(window=8), max_inflight=2, drain_timeout=60) as running:
+        running.sources["out"].put(*numbered(12))
+        await wait_all_tasks_blocked()
+        connection.acknowledges = True
+        running.stop.set()
+        connection.finish(0, 1)
+    assert connection.payloads == numbered(12)
+
+
+async def test_what_was_taken_and_not_published_counts_as_that_at_a_stop(
+    caplog: pytest.LogCaptureFixture, autojump_clock: MockClock
+) -> None:
+    caplog.set_level(logging.INFO)
+    connection = FakeConnection(acknowledges=False)
+    async with open_bridge(FakeClient(connection), outbound(), max_inflight=2, drain_timeout=1) as running:
         running.sources["out"].put(*numbered(5))
-        await trio.sleep(100)
-        assert list(running.sources["out"].queue) == numbered(5)
+        await wait_all_tasks_blocked()
+    assert "stopped with 5 messages not acknowledged by the other side, 2 of them published" in caplog.text
+
+
+async def test_the_source_hears_what_became_of_each_message(autojump_clock: MockClock) -> None:
+    """A refusal, and what is acknowledged before an earlier one, are told before the count that covers them."""
+    connection = FakeConnection(acknowledges=False)
+    record: list[object] = []
+    async with open_bridge(FakeClient(connection), outbound()) as running:
+        source = running.sources["out"]
+        source.settled = lambda number, refusal: record.append((number, refusal))  # type: ignore[method-assign]
+        source.acknowledge = lambda header: record.append(header.sequence_number)  # type: ignore[method-assign]
+        unreadable = Discarded("can't be read", 2)
+        source.put(b"0", unreadable, *[Envelope(b"%d" % number, Header(number, 0), "") for number in range(3, 7)])
+        await wait_all_tasks_blocked()
+        connection.finish(1)  # the third, before the first
+        connection.unacknowledged.pop(1)
+        connection.refuse(1, "Quota exceeded")
+        connection.finish(0)
+        connection.finish(2, 3)
+        assert record == [(2, "can't be read"), (3, ""), (4, "Quota exceeded"), 4, 5, 6]
+
+
+@pytest.mark.parametrize("connected", [True, False])
+async def test_the_last_message_is_one_that_can_not_be_published(connected: bool, autojump_clock: MockClock) -> None:
+    """It is settled, and holds up nothing: neither a receipt for all, nor a stop."""
+    connection = FakeConnection()
+    client = FakeClient(*([] if connected else [ConnectFailed("no route")]), connection)
+    async with open_bridge(client, outbound()) as running:
+        source = running.sources["out"]
+        source.put(b"0", Discarded("can't be read", 2))
+        await trio.sleep(10)
+        assert (source.acknowledged, source.settled_alone) == ([1, 2], [(2, "can't be read")])
+    assert connection.payloads == [b"0"]
 
 
 async def test_a_corrupt_envelope_is_logged_and_the_next_one_published(
@@ -295,4 +395,6 @@ async def test_what_has_expired_is_done_with_except_where_it_may_be_half_done(
         source.put(sent(1, b"late", 1000, 500), sent(2, b"fresh", 1.5, 10), sent(3, b"never", 1000, None))
         await wait_all_tasks_blocked()
         assert source.acknowledged == [1, 2, 3]
+        given_up = [] if len(published) == 3 else [(1, "it expired before it could be published")]
+        assert source.settled_alone == given_up
     assert {e.payload: e.metadata.message_expiry for _, e in connection.published if e.metadata} == published

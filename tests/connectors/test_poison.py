@@ -179,7 +179,7 @@ async def test_a_message_that_can_not_be_published_at_a_stop_is_logged_and_farew
     told = [record.getMessage() for record in caplog.records]
     assert told == [
         "line: the connection ended by an error: ZeroDivisionError",
-        "channel a: stopped with 2 messages not acknowledged by the other side, 2 of them published: they are lost",
+        "channel a: stopped with 2 messages not acknowledged by the other side, 0 of them published: they are lost",
     ]
 
 
