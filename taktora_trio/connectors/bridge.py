@@ -24,6 +24,7 @@ from taktora_trio.connectors.connection import Connection, ConnectionLeft, Conne
 from taktora_trio.connectors.inbox import DEGRADED_FOR, Inbox
 from taktora_trio.connectors.outbox import Outbox, PublishFailed
 from taktora_trio.connectors.retry import Retry
+from taktora_trio.connectors.sending_again import SendingAgain
 from taktora_trio.connectors.trial import Trials
 from taktora_trio.errors import ConnectorError, leaves, summary
 from taktora_trio.executor import when
@@ -92,6 +93,11 @@ class Bridge:
             for channel in connector.channels
             if channel.direction == "out"
         ]
+        self._again = (
+            SendingAgain(connector.name, list(channels.inbound), self._inbox, channels.dead_letters)
+            if channels.dead_letters is not None and channels.inbound
+            else None
+        )
         self._trials = Trials(connector.name, self._client, self._outboxes)
         self._executor = channels.executor
         # An item for each channel, in one cycle a batch of messages: so the observers see what the gateway does.
@@ -111,6 +117,8 @@ class Bridge:
             nursery.start_soon(self._executor.run)
             nursery.start_soon(self._cancel_attempt_at_stop)
             nursery.start_soon(self._client.serve)
+            if self._again is not None:
+                nursery.start_soon(self._again.serve)
             histories = defaultdict[str, reconnect.History](reconnect.History)  # by address
             while not self._stop.is_set():
                 self._health.report(self._name, Connecting())
@@ -137,6 +145,11 @@ class Bridge:
     def revive(self) -> None:
         """Attempt to connect at once, or ask again at once for what the other side has refused."""
         self._revive.value = True
+
+    def send_letters(self) -> None:
+        """Give those dead letters to the app once more that an operator has marked."""
+        if self._again is not None:
+            self._again.look()
 
     def stalled(self) -> str | None:
         """Return the work that could be done and was not since the last call; `None` if there is none."""

@@ -13,7 +13,7 @@ import hashlib
 import os
 import sqlite3
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 import msgspec
@@ -109,16 +109,16 @@ class DeadLetterFile:
                 rows = [(time.time(), number) for number in numbers]
                 database.executemany("UPDATE letters SET send_asked = ? WHERE number = ?", rows)
 
-    def to_send(self, connector: str, behind: int, most: int) -> list[DeadLetter]:
-        """Return letters of a connector that are marked, by their numbers: of those above `behind` the first ones."""
+    def to_send(self, connector: str, channels: Collection[str], most: int) -> list[DeadLetter]:
+        """Return the first letters of these channels of a connector that are marked, with their payloads."""
         with self._opened() as database:
             if database is None:
                 return []
             query = (
-                f"SELECT {_COLUMNS} FROM letters WHERE connector = ? AND send_asked IS NOT NULL AND number > ?"  # noqa: S608
-                " ORDER BY number LIMIT ?"
+                f"SELECT {_COLUMNS} FROM letters WHERE connector = ? AND send_asked IS NOT NULL"  # noqa: S608
+                f" AND channel IN ({', '.join('?' * len(channels))}) ORDER BY number LIMIT ?"
             )
-            return [_letter(row) for row in database.execute(query, (connector, behind, most))]
+            return [_letter(row) for row in database.execute(query, (connector, *channels, most))]
 
     def remove(self, numbers: Sequence[int]) -> int:
         """Remove letters, and return how many were there."""
@@ -243,8 +243,10 @@ def _add(database: sqlite3.Connection, letter: DeadLetter) -> None:
         number = database.execute(query, content).fetchone()[0] or 0
     if number:
         changed = database.execute(
-            "UPDATE letters SET at = ?, deliveries = ?, reason = ?, send_asked = NULL WHERE number = ?",
-            (letter.at, letter.deliveries, reason, number),
+            "UPDATE letters SET at = ?, deliveries = ? + deliveries * ?, reason = ?, send_asked = NULL"
+            " WHERE number = ?",
+            # What was sent again counts from the beginning; what the other side has sent again does not.
+            (letter.at, letter.deliveries, bool(letter.number), reason, number),
         )
         if changed.rowcount:
             return

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -83,6 +83,14 @@ class DeadLetters(metaclass=NoPublicConstructor, opened_by="open_dead_letters(fo
             await self._flushed.wait()
         await trio.lowlevel.checkpoint()
 
+    async def to_send(self, connector: str, channels: Collection[str], most: int) -> list[DeadLetter]:
+        """Return the first letters of these channels that are marked to be sent again. Raises `StoreError`."""
+        return await trio.to_thread.run_sync(self._to_send, connector, channels, most, abandon_on_cancel=True)
+
+    async def remove(self, numbers: Sequence[int]) -> None:
+        """Remove letters. Raises `StoreError`."""
+        await trio.to_thread.run_sync(self._remove, numbers, abandon_on_cancel=True)
+
     async def serve(self) -> None:
         """Serve: write what is put, in commits that take all that is there, and again with backoff where it fails."""
         delays, last = _RETRY.delays(), ""
@@ -127,6 +135,22 @@ class DeadLetters(metaclass=NoPublicConstructor, opened_by="open_dead_letters(fo
         return DeadLetterFile(self._path()).put(
             letters, max_messages=options.max_dead_letters, max_bytes=options.max_dead_letter_bytes
         )
+
+    def _to_send(self, connector: str, channels: Collection[str], most: int) -> list[DeadLetter]:
+        try:
+            path = self._folder() / DEAD_LETTERS
+            if not path.exists():  # as almost always
+                return []
+        except OSError:
+            return []
+        from taktora_trio.connectors.dead_letter_file import DeadLetterFile
+
+        return DeadLetterFile(path).to_send(connector, channels, most)
+
+    def _remove(self, numbers: Sequence[int]) -> None:
+        from taktora_trio.connectors.dead_letter_file import DeadLetterFile
+
+        DeadLetterFile(self._path()).remove(numbers)
 
     def _path(self) -> Path:
         try:

@@ -90,8 +90,10 @@ class ConnectorGateway(
     def revive(self) -> str:
         """Have each connector that is not connected try at once, and ask again at once for what was refused.
 
-        Returns a text that says what each connector does.
+        Returns a text that says what each connector does. Dead letters that were marked to be sent again are sent, too.
         """
+        for bridge in self._bridges.values():
+            bridge.send_letters()
         done = []
         for connector in self._connectors:
             state = self.health.state(connector.name)
@@ -99,8 +101,8 @@ class ConnectorGateway(
                 done.append(f"{connector.name}: is connected, so there is nothing to revive")
             else:
                 done.append(f"{connector.name}: revived: tries at once; it was {state}")
-                if bridge := self._bridges.get(connector.name):  # else its first attempt is yet to come
-                    bridge.revive()
+                if connector.name in self._bridges:  # else its first attempt is yet to come
+                    self._bridges[connector.name].revive()
             log.info("%s", done[-1])
         return ", ".join(done)
 

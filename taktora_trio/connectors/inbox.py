@@ -114,6 +114,17 @@ class Inbox:
             self._is_done_with(delivered)
             self._acknowledge_due()
 
+    def give(self, channel: str, message: Incoming, then: Callable[[bool], None], *, letter: int = 0) -> None:
+        """Deliver a message to one channel that did not come from the connection, behind what waits there.
+
+        `then(True)` is called when the app is done with it; `then(False)` when it is with the dead letters, for the app
+        has given it up, or it can't be sent: under the number `letter`, if it was one before.
+        """
+        delivery = self._deliveries[channel]
+        delivered = _Given(message, then, letter)
+        if delivery.backlog or not self._send(delivery, message, delivered):
+            self._keep(message, delivered, [delivery])
+
     def add_items(self, executor: Executor, name: Callable[[str], str]) -> None:
         """Add an item for each channel, which follows what the app is done with, and brings in its backlog."""
         for channel, delivery in self._deliveries.items():
@@ -165,6 +176,9 @@ class Inbox:
         except BackPressure:
             return False
         except MessageError as exc:
+            if delivered is not None and delivered.then is not None:
+                self._give_up(delivery, delivered, _why_unfit(exc), 0)
+                return True
             self._discard_unfit(delivery, message, exc)
             if delivered is not None:
                 delivered.left -= 1
@@ -248,15 +262,22 @@ class Inbox:
             correlation_id=message.correlation_id,
             retained=message.retained,
             redelivered=message.redelivered,
+            number=delivered.letter if delivered is not None else 0,
         )
         self._dead_letters.put_nowait(letter, None if delivered is None else partial(self._is_buried, delivered))
 
     def _is_buried(self, delivered: _Delivered) -> None:
-        self._leave(delivered)
-        self._acknowledge_due()
+        if delivered.then is not None:
+            delivered.then(False)
+        else:
+            self._leave(delivered)
+            self._acknowledge_due()
 
     def _is_done_with(self, delivered: _Delivered) -> None:
         """It is to be acknowledged: now, or behind others that came before it, where the protocol wants that."""
+        if delivered.then is not None:
+            delivered.then(True)
+            return
         order = delivered.message.order
         if not order:
             self._due.append(delivered)
@@ -328,8 +349,7 @@ class Inbox:
         self._health.degrade(self._name, self._stray, DEGRADED_FOR)
 
     def _discard_unfit(self, delivery: _Delivery, message: Incoming, exc: MessageError) -> None:
-        why = "is too large" if isinstance(exc, PayloadOverflow) else "can't be carried"
-        self._discard(delivery, f"a message on '{escaped(message.topic)}' {why}: {escaped(str(exc))}")
+        self._discard(delivery, f"a message on '{escaped(message.topic)}' {_why_unfit(exc)}")
 
     def _discard(self, delivery: _Delivery, reason: str) -> None:
         self.discarded += 1
@@ -338,6 +358,11 @@ class Inbox:
         if is_worth_logging(count):
             log.error("channel %s: discarded %d inbound messages so far: %s", delivery.name, count, reason)
         self._health.degrade(self._name, f"channel {delivery.name} discards inbound messages", DEGRADED_FOR)
+
+
+def _why_unfit(exc: MessageError) -> str:
+    what = "is too large" if isinstance(exc, PayloadOverflow) else "can't be carried"
+    return f"{what}: {escaped(str(exc))}"
 
 
 def _size(message: Incoming) -> int:
@@ -357,6 +382,9 @@ class _Delivered:
 
     __slots__ = ("delivery", "held", "left", "message", "number", "others")
 
+    then: Callable[[bool], None] | None = None
+    letter = 0
+
     def __init__(self, message: Incoming, left: int) -> None:
         self.message = message
         self.left = left
@@ -368,6 +396,17 @@ class _Delivered:
         """Other channels that it was sent to, with its number there."""
         self.held = 0
         """Its size, if it waits for nothing but the acknowledgement of one before it."""
+
+
+class _Given(_Delivered):
+    """One that did not come from the connection: see `Inbox.give`."""
+
+    __slots__ = ("letter", "then")
+
+    def __init__(self, message: Incoming, then: Callable[[bool], None], letter: int) -> None:
+        super().__init__(message, 1)
+        self.then = then
+        self.letter = letter
 
 
 class _Waits(NamedTuple):

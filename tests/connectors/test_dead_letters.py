@@ -55,7 +55,7 @@ def test_a_letter_comes_back_as_it_was_put(file: DeadLetterFile) -> None:
 
 
 def test_where_nothing_was_put_there_is_no_file(file: DeadLetterFile) -> None:
-    assert (file.all(), file.get(1), file.to_send("line", 0, 9), file.remove([1]), file.dropped()) == (
+    assert (file.all(), file.get(1), file.to_send("line", ["in"], 9), file.remove([1]), file.dropped()) == (
         [],
         None,
         [],
@@ -107,7 +107,7 @@ def test_one_that_was_put_before_is_changed_and_no_second_one_made(file: DeadLet
     file.ask_to_send([1])
     put(file, letter(b"a", number=1, reason="again"))
     assert next((one.number, one.reason) for one, _ in file.all()) == (1, "again")
-    assert file.to_send("line", 0, 9) == [], "it was sent, and came back"
+    assert file.to_send("line", ["in"], 9) == [], "it was sent, and came back"
     file.remove([1])
     put(file, letter(b"a", number=1))
     assert file.all()[-1][0].number == 7, "one that was discarded meanwhile is kept all the same"
@@ -116,8 +116,9 @@ def test_one_that_was_put_before_is_changed_and_no_second_one_made(file: DeadLet
 def test_what_is_to_be_sent_again(file: DeadLetterFile) -> None:
     put(file, *(letter(b"%d" % n, connector="line" if n % 2 else "other") for n in range(1, 9)))
     file.ask_to_send([7, 1, 3, 2, 99])
-    assert [(one.number, one.payload) for one in file.to_send("line", 0, 2)] == [(1, b"1"), (3, b"3")]
-    assert [one.number for one in file.to_send("line", 3, 2)] == [7]
+    assert [(one.number, one.payload) for one in file.to_send("line", ["in", "else"], 2)] == [(1, b"1"), (3, b"3")]
+    assert [one.number for one in file.to_send("line", ["in"], 9)] == [1, 3, 7]
+    assert file.to_send("line", ["else"], 9) == []
 
 
 def test_a_damaged_file_is_put_aside_and_a_new_one_begun(file: DeadLetterFile) -> None:

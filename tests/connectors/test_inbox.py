@@ -409,6 +409,36 @@ async def test_one_that_two_channels_give_up_is_two_letters_and_one_acknowledgem
         assert [letter.channel for letter in letters.put_there] == ["in0", "in1"]
 
 
+async def test_a_message_that_is_given_goes_behind_the_others_and_is_acknowledged_to_nobody(
+    autojump_clock: MockClock,
+) -> None:
+    sink, connection, letters = Sink(window=2), FakeConnection(), Letters()
+    record: list[tuple[int, bool]] = []
+    async with open_inbox(sink, dead_letters=cast(Any, letters)) as (inbox, _):
+        inbox.attach(connection)
+        inbox.started()
+        for number in (1, 2):
+            inbox.deliver(Kept("topic/x", b"%d" % number, number=number, order=1))
+        for number, payload in ((3, b"3"), (4, b"4"), (5, b"x" * 101)):
+            given = Incoming("topic/x", payload, reliable=True)
+            inbox.give("in0", given, lambda is_done, number=number: record.append((number, is_done)), letter=number)  # type: ignore[misc]
+        inbox.deliver(Kept("topic/x", b"6", number=6, order=1))
+        arrived = []
+        sink.dead = {4: ("it kills", 5)}
+        for _ in range(5):
+            arrived += sink.take(1)
+            await wait_all_tasks_blocked()
+        assert arrived == [b"1", b"2", b"3", b"4", b"6"]
+        assert numbers(connection) == [1, 2, 6]
+        assert record == [(3, True)], "the others are not on the disk yet"
+        assert [(one.number, one.reason) for one in letters.put_there] == [
+            (5, "is too large: 101 bytes"),
+            (4, "it kills"),
+        ]
+        letters.store()
+        assert record == [(3, True), (5, False), (4, False)]
+
+
 async def test_without_dead_letters_what_is_given_up_is_discarded_and_said(
     autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
