@@ -14,6 +14,7 @@ __all__ = ["SHARE", "CatchUp"]
 SHARE = 10
 """Of so many messages one is for whoever is behind the others."""
 _BURST = 0.1  # seconds' worth of messages that may go at once
+_NOTHING = 1e-6  # of a message: less than this is how floats are added up
 _IDLE = 1.0  # seconds after which a channel that could publish, and does not, holds up no other
 
 
@@ -46,7 +47,8 @@ class CatchUp:
         if self._rate is None:
             return 0.0
         self._fill(now)
-        return 0.0 if self._tokens >= 1 else (1 - self._tokens) / self._rate
+        missing = 1 - self._tokens
+        return missing / self._rate if missing > _NOTHING else 0.0
 
     def take(self, channel: str, now: float) -> None:
         """The channel takes one."""

@@ -301,6 +301,7 @@ class StoredSource:
         if not at_once or self._unappended or not self._append(envelope):
             if at_once and self._policy.when_full == "drop-newest" and self._channel is not None and self._is_stuck:
                 self._drop(envelope.header.sequence_number, "the store is full")
+                self._tell()
                 return
             self._unappended.append(envelope)
             self._to_store.set()
