@@ -144,7 +144,7 @@ class StoreKeeper:
 
     async def _look_after(self, store: Log) -> None:
         """Show again and again how full the store is, and what is wrong with it; drop what is too old."""
-        whole = Filling(store.max_bytes)
+        whole = Filling(store.capacity)
         limits = {name: policy.max_messages for name, policy in self._store.channels.items()}
         fillings = {name: Filling(limit) for name, limit in limits.items() if limit is not None}
         said = ""
@@ -153,6 +153,8 @@ class StoreKeeper:
             remarks = []
             if store.trouble:
                 remarks.append(f"the store can't be written: {store.trouble}")
+            if store.damage:
+                remarks.append(f"the store was damaged: {store.damage}")
             if remark := whole.look(now, store.used):
                 remarks.append(f"the store is {remark}")
             for name, filling in fillings.items():

@@ -617,7 +617,9 @@ def test_a_message_of_an_earlier_boot_has_its_age_by_the_clock_for_people() -> N
     envelope = Envelope(b"x", Header(5, time.time_ns() - 10**9, now - 10**9, b"id"), "topic", Metadata("text"))
     content = encode(envelope, "topic")
     again = decode(content, 9, envelope.header.timestamp_ns, "topic")
-    assert again == Envelope(b"x", Header(9, envelope.header.timestamp_ns, now - 10**9, b"id"), "topic", Metadata("text"))
+    assert again == Envelope(
+        b"x", Header(9, envelope.header.timestamp_ns, now - 10**9, b"id"), "topic", Metadata("text")
+    )
     other_boot = content.replace(boot_of_now().to_bytes(4, "big"), b"\x00\x00\x00\x01")
     assert other_boot != content
     aged = decode(other_boot, 9, envelope.header.timestamp_ns, "topic")
