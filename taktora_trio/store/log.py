@@ -346,6 +346,7 @@ class Log(metaclass=NoPublicConstructor, opened_by="open_log(...)"):
         self._known = set[LogChannel]()  # those that the current segment names
         self._is_urgent = False
         self._closing = trio.Event()
+        self._serving = trio.CancelScope(shield=True)
         self._may_be_wasteful = True
         self._remember_at: float | None = None
         self._wake = trio.Event()
@@ -418,7 +419,12 @@ class Log(metaclass=NoPublicConstructor, opened_by="open_log(...)"):
             self._dead.append(segment)
 
     async def _serve(self) -> None:
-        """Commit, whenever there is something; try again what fails."""
+        """Commit, whenever there is something, until the log is closed, whoever cancels its owner before."""
+        with self._serving:
+            await self._commit_again_and_again()
+
+    async def _commit_again_and_again(self) -> None:
+        """Commit; try again what fails."""
         while True:
             await self._wait_for_work()
             await self._pause(self._last_begin + self._sync_every - trio.current_time())
@@ -623,6 +629,7 @@ async def open_log(
                 if left := opened._remaining():
                     reason = opened.trouble or "the disk has not answered in time"
                     log.warning("the store %s: %d messages were not stored: %s", folder, left, reason)
+                opened._serving.cancel()
                 nursery.cancel_scope.cancel()
     finally:
         writer.close()
