@@ -8,7 +8,7 @@ import trio
 
 from taktora_trio.errors import ConfigError
 
-__all__ = ["Feed", "Feeds", "Readable", "as_readable"]
+__all__ = ["Feed", "Feeds", "Readable", "Work", "Workable", "as_readable"]
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -30,6 +30,29 @@ class Readable(Protocol[T_co]):
 
     async def wait(self) -> None:
         """Wait until `receive_nowait` may have something."""
+
+
+class Work(Protocol[T_co]):
+    """One message as a piece of work: it is not done with before one of these is called."""
+
+    @property
+    def received(self) -> T_co:
+        """The message. Raises what its reader raised for one that can't be decoded."""
+
+    def done(self) -> None: ...
+
+    def give_back(self, reason: str | None) -> None:
+        """It comes again; without a reason its work was cancelled."""
+
+    def reject(self, reason: str) -> None: ...
+
+
+@runtime_checkable
+class Workable(Readable[T_co], Protocol[T_co]):
+    """A reader whose messages are done with when their work is, as a `ChannelReader`."""
+
+    def take_nowait(self) -> Work[T_co]:
+        """Return the next message. Raises as `receive_nowait` does."""
 
 
 class _Held(Generic[T]):

@@ -15,7 +15,7 @@ from taktora_trio.executor.observer import Cycle
 from taktora_trio.executor.runtime import Runtime
 from taktora_trio.executor.sources import Sources
 from taktora_trio.executor.stats import Statistics
-from taktora_trio.executor.wake import Late, Tick, Wake
+from taktora_trio.executor.wake import Late, Outcome, Tick, Wake
 from taktora_trio.health import Connecting, Degraded, Down, Failure, Up
 from taktora_trio.supervision.policy import RestartPolicy
 from taktora_trio.supervision.supervisor import Exit, Supervisor
@@ -113,6 +113,9 @@ class ItemRunner:
             await self.step(Context(self.name, wake, self.runtime))
         except Exception as exc:  # noqa: BLE001 - its policy decides
             error = collapse(exc)
+        except BaseException:
+            self.sources.settle(Outcome.CANCELLED)
+            raise
         finally:
             self.is_busy = False
         ended = trio.current_time()
@@ -124,6 +127,11 @@ class ItemRunner:
             statistics.overruns += 1
             if error is None and self.overrun_fails:
                 error = Overrun(f"{self.name} took {duration:g} s of its budget of {self.budget:g} s")
+        if error is None:
+            self.sources.settle(Outcome.DONE)
+        else:
+            again = self.on_failure != "skip"
+            self.sources.settle(Outcome.AGAIN if again else Outcome.SKIPPED, f"item {self.name}: {summary(error)}")
         if overrun or observers.cycle is not None:
             cycle = Cycle(wake, started, duration, self.budget, error)
             if observers.cycle is not None:

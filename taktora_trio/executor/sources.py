@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import trio
 from trio_util import wait_any
 
-from taktora_trio.executor.wake import Source, Wake
+from taktora_trio.executor.wake import Outcome, Source, Wake
 
 __all__ = ["Sources"]
 
@@ -70,6 +70,10 @@ class Sources:
     def pass_over_all(self, now: float) -> int:
         """Miss what was due while the item was out of service, and return how much."""
         return sum(source.pass_over(now) for source in self._sources)
+
+    def settle(self, outcome: Outcome, reason: str = "") -> None:
+        """Say what became of the cycle that was taken."""
+        self._taken.settle(outcome, reason)
 
     def close(self) -> None:
         for source in self._sources:

@@ -10,9 +10,9 @@ from typing import Any, Protocol, TypeVar
 import trio
 
 from taktora_trio.errors import ConfigError
-from taktora_trio.executor.feed import Feed, Feeds, Readable, as_readable
+from taktora_trio.executor.feed import Feed, Feeds, Readable, Work, Workable, as_readable
 from taktora_trio.executor.grid import Grid
-from taktora_trio.executor.wake import Late, Message, Ready, Source, Tick, Transition, Trigger
+from taktora_trio.executor.wake import Late, Message, Outcome, Ready, Source, Tick, Transition, Trigger
 from taktora_trio.health import Connecting, ConnectorHealth, Degraded, Down, HealthEvent, HealthEvents, Up
 
 __all__ = ["HasHealth", "any_of", "every", "on_deadline", "on_health", "on_message", "when"]
@@ -103,11 +103,17 @@ class _Messages(Source):
     def __init__(self, trigger: _OnMessage[Any], readable: Readable[Any], feed: Feed) -> None:
         self._trigger = trigger
         self._readable = readable
+        self._workable = readable if isinstance(readable, Workable) else None
+        self._work: Work[Any] | None = None
         self._feed = feed
 
     def take(self, now: float) -> Message | None:
         try:
-            message = Message(self._trigger, now, self._readable.receive_nowait())
+            if self._workable is None:
+                message = Message(self._trigger, now, self._readable.receive_nowait())
+            else:
+                self._work = self._workable.take_nowait()
+                message = Message(self._trigger, now, self._work.received)
         except trio.WouldBlock:
             return None
         except trio.EndOfChannel:
@@ -120,6 +126,17 @@ class _Messages(Source):
         self._feed.last = now
         return message
 
+    def settle(self, outcome: Outcome, reason: str) -> None:
+        work, self._work = self._work, None
+        if work is None:
+            return
+        if outcome is Outcome.DONE:
+            work.done()
+        elif outcome is Outcome.SKIPPED:
+            work.reject(reason)
+        else:
+            work.give_back(reason if outcome is Outcome.AGAIN else None)
+
     async def wait(self) -> None:
         await self._readable.wait()
 
@@ -127,8 +144,11 @@ class _Messages(Source):
 def on_message(reader: Readable[T] | trio.abc.ReceiveChannel[T]) -> Trigger[T]:
     """Wake for each message of this reader, in order; the item finds it in `ctx.message`.
 
-    A message is taken from the reader right before its cycle: what waits for a busy item waits in the channel. Any
-    `trio.abc.ReceiveChannel` will do; when one ends, its items have ended. Raises `ConfigError` if it is closed.
+    A message is taken from the reader right before its cycle: what waits for a busy item waits in the channel. Of a
+    `ChannelReader` it is done with when its cycle has ended. If that fails, the item's policy decides: with "skip" the
+    message goes to the dead letters; with a `RestartPolicy`, or "stop", it comes again, to this item or to the next run
+    of the app, up to the channel's `max_deliveries`. Any `trio.abc.ReceiveChannel` will do; when one ends, its items
+    have ended. Raises `ConfigError` if it is closed.
     """
     return _OnMessage(reader)
 

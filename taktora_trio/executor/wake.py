@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import math
 from abc import ABC, abstractmethod
 from typing import Any, Generic, TypeAlias, TypeVar
@@ -12,7 +13,7 @@ import trio
 from taktora_trio.executor.feed import Feeds
 from taktora_trio.health import HealthEvent
 
-__all__ = ["Late", "Message", "Ready", "Source", "Tick", "Transition", "Trigger", "Wake"]
+__all__ = ["Late", "Message", "Outcome", "Ready", "Source", "Tick", "Transition", "Trigger", "Wake"]
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -26,6 +27,15 @@ class Trigger(ABC, Generic[T_co]):
     @abstractmethod
     def sources(self, item: str, feeds: Feeds) -> list[Source]:
         """Make its state for one item, when that is added. Raises `ConfigError`."""
+
+
+class Outcome(enum.Enum):
+    """What becomes of the message that a cycle was for."""
+
+    DONE = "the cycle has ended well"
+    SKIPPED = "it failed, and its item goes on with the next one"
+    AGAIN = "it failed, and its item or the app is started again"
+    CANCELLED = "it was cancelled, by a stop"
 
 
 class Source(ABC):
@@ -52,6 +62,9 @@ class Source(ABC):
     def pass_over(self, now: float) -> int:
         """A cycle that this has woken is over: miss what was due meanwhile, and return how much."""
         return 0
+
+    def settle(self, outcome: Outcome, reason: str) -> None:  # noqa: B027 - most have nothing to do
+        """A cycle that this has woken is over, and that became of it; `reason` says why it failed."""
 
     def close(self) -> None:  # noqa: B027 - most have nothing to do
         """The executor has ended."""

@@ -89,7 +89,9 @@ class ConnectorHost(metaclass=NoPublicConstructor, opened_by="open_connector_hos
 
         - `"keep"`: it is logged with its topic (the 1st, 2nd, 4th, ...), shown as `Degraded` for 5 s, and kept in
           `reader.rejected`; `receive` goes on to the next message.
-        - `"raise"`: `receive` raises `CodecError` (with its topic) or `TransportError`.
+        - `"raise"`: `receive` raises `CodecError` (with its topic) or `TransportError`. The message is in hand then: an
+          app that ends by it gets it again, up to the channel's `max_deliveries`.
+        - `"dead-letter"`: it is logged and shown, and goes to the dead letters.
         - a function: it is called with the `Rejected` message, then `receive` goes on to the next one. What the
           function raises, `receive` raises.
         """

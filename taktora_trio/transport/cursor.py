@@ -20,11 +20,12 @@ from taktora_trio.transport.descriptors import refusal
 from taktora_trio.transport.receipts import Receipts
 from taktora_trio.transport.spec import COUNTERS_BYTES, ServiceSpec
 
-__all__ = ["ACKNOWLEDGED", "BEGUN", "DONE", "EPOCH", "INTENDED", "SENT", "TAKEN", "WANTED", "Cursor"]
+__all__ = ["ACKNOWLEDGED", "BEGUN", "DONE", "EPOCH", "INTENDED", "LEFT", "OPENED", "SENT", "TAKEN", "WANTED", "Cursor"]
 
 log = logging.getLogger(__name__)
 
 SENT, DONE, INTENDED, BEGUN, ACKNOWLEDGED, TAKEN, WANTED, EPOCH = range(8)
+LEFT, OPENED = BEGUN, WANTED  # inbound, where nobody uses those
 _EPOCHS = 2**63  # it fits where signed numbers are kept
 _LIMIT = 2**62  # a million messages a second would get there in 146,000 years
 
@@ -44,6 +45,9 @@ class Cursor:
     `counters[TAKEN]`     inbound, written by the subscriber: the last one that the app was given
     `counters[WANTED]`    outbound, written by the publisher: not 0 while somebody waits for a receipt
     `counters[EPOCH]`     a number by which one numbering is told from another: see `Cursor.epoch`
+
+    `counters[LEFT]`      inbound, written by the publisher as it opens: `ACKNOWLEDGED` as the one before has left it
+    `counters[OPENED]`    inbound, written by the publisher as it opens: the last one that may have been sent before
 
     They are a plain view, for they are looked at for every message. The peer has them mapped, too, and may be broken,
     so any number can be read there.

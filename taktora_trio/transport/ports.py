@@ -17,7 +17,18 @@ from taktora_trio.channels import Header, Metadata
 from taktora_trio.channels.codec import Buffer
 from taktora_trio.errors import PayloadOverflow, TransportError
 from taktora_trio.transport.attaching import open_notifier, open_publisher, open_subscriber
-from taktora_trio.transport.cursor import ACKNOWLEDGED, BEGUN, DONE, INTENDED, SENT, WANTED, Cursor
+from taktora_trio.transport.cursor import (
+    ACKNOWLEDGED,
+    BEGUN,
+    DONE,
+    INTENDED,
+    LEFT,
+    OPENED,
+    SENT,
+    TAKEN,
+    WANTED,
+    Cursor,
+)
 from taktora_trio.transport.envelope import CORRELATION_FIELD, HEADER, unpack
 from taktora_trio.transport.pauses import PAUSES, sleep
 from taktora_trio.transport.spec import ServiceSpec
@@ -42,10 +53,12 @@ CHECKPOINT_EVERY = 32
 _FIRST = 4096  # bytes
 _ON_ITS_WAY = 20
 """The number of times to look again for an envelope that is on its way into the history, within 200 ms in all."""
+_TOLD_EVERY = 0.001  # seconds
 
 Sample: TypeAlias = iox2.Sample
 
 _START = HEADER.size
+_monotonic = time.monotonic
 _boottime = functools.partial(time.clock_gettime_ns, time.CLOCK_BOOTTIME)
 
 
@@ -247,6 +260,16 @@ class EnvelopePublisher:
         """Outbound: have the reader signal `space` for each receipt from this number on; 0 for none."""
         self._counters[WANTED] = number
 
+    def note_opened(self) -> None:
+        """Inbound: record where this publisher begins, and what the one before it has acknowledged."""
+        # In this order: a reader that looks in between takes too much for acknowledged, rather than too little.
+        self._counters[LEFT] = self._counters[ACKNOWLEDGED]
+        self._counters[OPENED] = self._first
+
+    def note_forgotten(self) -> None:
+        """Inbound: record that the other side sends nothing again under a delivery id that it has used so far."""
+        self._counters[LEFT] = self._counters[ACKNOWLEDGED] = self._counters[OPENED] = self._sequence_number
+
     async def flush(self) -> None:
         """Wait until everything is acknowledged: what is not when the port closes may never reach anybody."""
         await trio.lowlevel.checkpoint_if_cancelled()
@@ -295,6 +318,7 @@ class EnvelopeSubscriber:
         self._cursor = cursor
         self._counters = cursor.counters
         self._notified_at = self._counters[DONE]
+        self._notified_when = 0.0
         self._window = spec.window
         self._batch = max(1, spec.window // 2)
         self._max_payload = spec.max_payload
@@ -355,6 +379,51 @@ class EnvelopeSubscriber:
     def has_writer(self) -> bool:
         """True if somebody is at the other end. Asking wakes them."""
         return bool(self._space.notify())
+
+    # Inbound
+
+    @property
+    def resumes_behind(self) -> int:
+        """The number up to which an earlier reader's app was done with all; 0 if it can't be believed."""
+        done = self._counters[DONE]
+        return done if done <= self.last_used else 0
+
+    @property
+    def last_used(self) -> int:
+        """The last sequence number that may have been sent."""
+        return self._cursor.used()
+
+    @property
+    def taken_before(self) -> int:
+        """The number of the last envelope that the app was given, by this or an earlier reader."""
+        return min(self._counters[TAKEN], self.last_used)
+
+    def note_taken(self, sequence_number: int) -> None:
+        """Record that the app is about to be given this envelope."""
+        self._counters[TAKEN] = sequence_number
+
+    def may_come_again(self, sequence_number: int) -> bool:
+        """True unless the acknowledgement of this envelope may have left: then its delivery id may be another's."""
+        counters = self._counters
+        return sequence_number > counters[LEFT if sequence_number <= counters[OPENED] else ACKNOWLEDGED]
+
+    def done_with(self, sequence_number: int) -> None:
+        """Release this envelope and all before it, since the app is done with them.
+
+        The gateway, which acknowledges them, is woken for each half a window, and else once in a millisecond at most;
+        `tell_done` does the rest when nothing comes any more.
+        """
+        self._counters[DONE] = sequence_number
+        if sequence_number - self._notified_at >= self._batch or _monotonic() - self._notified_when > _TOLD_EVERY:
+            self.wake_writer()
+            self._notified_when = _monotonic()
+
+    def tell_done(self) -> None:
+        """Wake the gateway if there is something that it has not been woken for."""
+        if self._notified_at != self._counters[DONE]:
+            self.wake_writer()
+
+    # Outbound
 
     def begin(self, sequence_number: int) -> None:
         """Record that this envelope is about to be passed on: see `begun_before`."""

@@ -97,6 +97,13 @@ class PayloadSink:
         """
         self._port.note_acknowledged(number)
 
+    def note_forgotten(self) -> None:
+        """Record that the other side has forgotten which messages it has sent: it has no session of ours any more.
+
+        What comes under a delivery id that was used before is another message then, whatever is in it.
+        """
+        self._port.note_forgotten()
+
     async def wait_for_progress(self) -> None:
         """Wait until the app may be done with more, and there may be room. It may return early. One task at a time.
 
@@ -138,6 +145,7 @@ async def open_sink(
 ) -> AsyncIterator[PayloadSink]:
     """Open the sink of a channel. `on_full` is called whenever its reader has no room for a message."""
     async with open_envelope_publisher(node, spec) as port:
+        port.note_opened()
         deliveries = Deliveries(node, spec.name, spec.window) if spec.counts_deliveries else None
         sink = PayloadSink(port, on_full, deliveries)
         try:

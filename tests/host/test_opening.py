@@ -72,7 +72,7 @@ def test_an_apps_host_has_nothing_that_only_who_runs_a_gateway_needs() -> None:
 
 def test_an_apps_ends_have_nothing_that_only_a_gateway_needs() -> None:
     assert {name for name in vars(ChannelReader) if not name.startswith("_")} == {
-        *("receive", "receive_nowait", "wait", "borrow", "close", "aclose"),
+        *("receive", "receive_nowait", "wait", "borrow", "take", "take_nowait", "reject", "close", "aclose"),
         *("is_closed", "is_behind", "rejected", "statistics"),
     }
     assert {name for name in vars(ChannelWriter) if not name.startswith("_")} == {
