@@ -428,7 +428,7 @@ class ChannelReader(
             if not count:
                 self._not_given += 1
                 return None
-            taken = Taken(self, b"", header, concrete, metadata, count, failures)
+            taken: Taken[T] = Taken(self, b"", header, concrete, metadata, count, failures)
             hand.pieces[number] = taken
             return taken, payload.toreadonly()
         finally:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from taktora_trio.channels import Header, Metadata, Received
-
-if TYPE_CHECKING:
-    from taktora_trio.host.reader import ChannelReader
 
 __all__ = ["Taken"]
 
 T = TypeVar("T")
+
+
+class _Holder(Protocol):
+    def _taken_done(self, taken: Taken[Any]) -> None: ...
+
+    def _taken_back(self, taken: Taken[Any], reason: str | None) -> None: ...
+
+    def _taken_rejected(self, taken: Taken[Any], reason: str) -> None: ...
 
 
 class Taken(Generic[T]):
@@ -32,7 +37,7 @@ class Taken(Generic[T]):
 
     def __init__(
         self,
-        reader: ChannelReader[T],
+        reader: _Holder,
         payload: bytes,
         header: Header,
         concrete: str,

@@ -264,7 +264,7 @@ class EnvelopePublisher:
         """Inbound: record where this publisher begins, and what the one before it has acknowledged."""
         # In this order: a reader that looks in between takes too much for acknowledged, rather than too little.
         self._counters[LEFT] = self._counters[ACKNOWLEDGED]
-        self._counters[OPENED] = self._first
+        self._counters[OPENED] = self.first
 
     def note_forgotten(self) -> None:
         """Inbound: record that the other side sends nothing again under a delivery id that it has used so far."""
