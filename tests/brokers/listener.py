@@ -6,9 +6,10 @@ They share no code with the gateway, neither ours nor the protocol stack's, and 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import uuid
 from collections import defaultdict, deque
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
 
 import attrs
 import trio
@@ -40,6 +41,11 @@ _INFLIGHT = 20_000  # messages of a talker
 
 class _Lost(Exception):
     """The connection is over."""
+
+
+def _each(ports: int | Sequence[int]) -> Iterator[int]:
+    """The ports to try, for ever: the nodes of a cluster in turn."""
+    return itertools.cycle([ports] if isinstance(ports, int) else ports)
 
 
 async def _connect(port: int, client_id: str) -> trio.SocketStream:
@@ -82,9 +88,9 @@ class Listener:
             last = self.heard[topic][-3:]
             raise AssertionError(f"{payload!r} did not come on {topic} within {seconds} s; last came {last}")
 
-    async def serve(self, port: int) -> None:
+    async def serve(self, ports: int | Sequence[int]) -> None:
         """Listen, connecting again and again. Runs until cancelled."""
-        while True:
+        for port in _each(ports):
             with contextlib.suppress(OSError, trio.BrokenResourceError, _Lost):
                 async with await _connect(port, self._client_id) as stream:
                     wanted = b"".join(text(name) + bytes([qos]) for name, qos in self._filters.items())
@@ -98,6 +104,8 @@ class Listener:
     def _take(self, found: Packet) -> bytes:
         """Take a packet in; return the answer to it."""
         if found.kind == CONNACK:
+            if found.body[1] == 3:  # server unavailable
+                raise _Lost
             assert found.body[1] == 0, f"the broker refused the listener: {found.body!r}"
             if not found.body[0]:
                 self._halfway.clear()
@@ -150,9 +158,9 @@ class Talker:
         with trio.fail_after(seconds):
             await self.unacknowledged.wait_value(0)
 
-    async def serve(self, port: int) -> None:
+    async def serve(self, ports: int | Sequence[int]) -> None:
         """Publish, connecting again and again. Runs until cancelled."""
-        while True:
+        for port in _each(ports):
             try:
                 async with await _connect(port, self._client_id) as stream, trio.open_nursery() as nursery:
                     turn = trio.Lock()
@@ -207,11 +215,11 @@ class Talker:
 
 
 @contextlib.asynccontextmanager
-async def open_listener(port: int, filters: Mapping[str, int]) -> AsyncIterator[Listener]:
+async def open_listener(ports: int | Sequence[int], filters: Mapping[str, int]) -> AsyncIterator[Listener]:
     """Subscribed when the block begins."""
     listener = Listener(filters)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(listener.serve, port)
+        nursery.start_soon(listener.serve, ports)
         with trio.fail_after(10):
             await listener.subscribed.wait_value(lambda times: times > 0)
         yield listener
@@ -219,9 +227,9 @@ async def open_listener(port: int, filters: Mapping[str, int]) -> AsyncIterator[
 
 
 @contextlib.asynccontextmanager
-async def open_talker(port: int) -> AsyncIterator[Talker]:
+async def open_talker(ports: int | Sequence[int]) -> AsyncIterator[Talker]:
     talker = Talker()
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(talker.serve, port)
+        nursery.start_soon(talker.serve, ports)
         yield talker
         nursery.cancel_scope.cancel()
