@@ -26,6 +26,7 @@ Services and ports:
 node            a process's iceoryx2 node in a domain
 spec            the specification of a channel's services, and the bytes it comes to
 services        services are created by one process, and opened by the others
+cleaning        freeing the places of killed processes, also of killed cleaners
 attaching       opening ports
 wakeup          waiting for the peer under trio
 envelope        the one wire form

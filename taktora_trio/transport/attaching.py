@@ -8,8 +8,8 @@ from typing import Protocol, TypeVar
 
 import iceoryx2 as iox2
 
+from taktora_trio.transport.cleaning import clean_up_dead_nodes
 from taktora_trio.transport.descriptors import refusal
-from taktora_trio.transport.node import clean_up_dead_nodes
 from taktora_trio.transport.pauses import sleep
 from taktora_trio.transport.reservation import reserve
 from taktora_trio.transport.segments import PAGE

@@ -39,7 +39,7 @@ _LETTERS = "abcdefghijklmnopqrstuvwxyz234567"
 _TOKEN = re.compile(r"[a-z2-7]{8}")
 _GONE = "~gone"
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
-_FOLDERS = ("cursors", "nodes", "services")
+_FOLDERS = ("cursors", "kept", "nodes", "services")
 PULSE = "pulse."  # the beginning of the names of files in which a role's holder gives signs of life
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 

@@ -7,14 +7,14 @@ from collections.abc import AsyncIterator
 from typing import TypeAlias
 
 import iceoryx2 as iox2
-import trio
 
+from taktora_trio.transport.cleaning import clean_up_dead_nodes, without_own_cleaning
 from taktora_trio.transport.descriptors import refusal
 from taktora_trio.transport.domain import Domain
 from taktora_trio.transport.reservation import reserve
 from taktora_trio.transport.segments import PAGE
 
-__all__ = ["Node", "clean_up_dead_nodes", "config_of", "open_node"]
+__all__ = ["Node", "config_of", "open_node"]
 
 Node: TypeAlias = iox2.Node
 
@@ -27,7 +27,7 @@ def config_of(domain: Domain) -> iox2.config.Config:
     config = iox2.config.default()
     config.global_cfg.root_path = iox2.Path.new(str(present.path))
     config.global_cfg.prefix = iox2.FileName.new(present.prefix)
-    return config
+    return without_own_cleaning(config)
 
 
 @contextlib.asynccontextmanager
@@ -56,8 +56,3 @@ async def open_node(domain: Domain, name: str) -> AsyncIterator[iox2.Node]:
         raise refusal(what, exc, f"cannot open {what}: {exc}; see the iceoryx2 documentation") from exc
     await clean_up_dead_nodes(node)
     yield node
-
-
-async def clean_up_dead_nodes(node: iox2.Node) -> None:
-    """Free the ports of processes that were killed. It scans the domain's folder, so it runs in a thread."""
-    await trio.to_thread.run_sync(node.try_cleanup_dead_nodes)

@@ -45,7 +45,7 @@ def test_it_is_ours_alone_and_is_kept(shm: Path, umask: int) -> None:
     domain = Domain("d")
     with domain.hold("owner"):
         there = [shm, *shm.rglob("*")][1:]
-        assert len(there) == 7  # the user's folder, its locks, a generation with three folders, and a segment
+        assert len(there) == 8  # the user's folder, its locks, a generation with four folders, and a segment
         for path in there:
             assert stat.S_IMODE(path.stat().st_mode) == (0o700 if path.is_dir() else 0o600), path
     assert [path.name for path in shm.rglob("*")] == [user_folder().name, "locks"]
