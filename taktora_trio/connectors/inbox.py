@@ -14,6 +14,7 @@ import trio
 from taktora_trio.channels import ChannelDescriptor, Inbound
 from taktora_trio.connectors.connection import Connection, Incoming
 from taktora_trio.connectors.dead_letter import DeadLetter
+from taktora_trio.connectors.options import MESSAGE_OVERHEAD
 from taktora_trio.errors import BackPressure, MessageError, PayloadOverflow, is_worth_logging
 from taktora_trio.escaping import escaped
 from taktora_trio.executor import Context, Executor, when
@@ -23,12 +24,11 @@ if TYPE_CHECKING:
     from taktora_trio.connectors.dead_letters import DeadLetters
     from taktora_trio.transport.sink import PayloadSink
 
-__all__ = ["DEGRADED_FOR", "MESSAGE_OVERHEAD", "Inbox"]
+__all__ = ["DEGRADED_FOR", "Inbox"]
 
 log = logging.getLogger(__name__)
 
 DEGRADED_FOR = 5.0  # seconds for which a discarded message shows in the health
-MESSAGE_OVERHEAD = 480  # bytes that a message in the backlog takes besides its payload, topic and metadata (measured)
 _AT_ONCE = 64  # messages out of the backlog, before other tasks have their turn
 _TOPICS = 4096  # for so many topics it is remembered which channels they go to,
 _SHORT = 256  # if they have at most so many characters: topics may be long, and the other side chooses them

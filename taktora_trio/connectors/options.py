@@ -10,7 +10,10 @@ from taktora_trio.checks import YEAR, field_name, instance_of, seconds, whole_nu
 from taktora_trio.errors import ConfigError
 from taktora_trio.supervision.backoff import Backoff
 
-__all__ = ["ConnectorOptions"]
+__all__ = ["MESSAGE_OVERHEAD", "ConnectorOptions"]
+
+MESSAGE_OVERHEAD = 480
+"""Bytes that an inbound message in the backlog takes besides its payload, topic and metadata (measured)."""
 
 
 def _reconnect(instance: object, attribute: attrs.Attribute[Any], value: Backoff) -> None:

@@ -17,7 +17,8 @@ from taktora_trio import CodecError, Inbound, Metadata
 from taktora_trio.connectors.connection import Incoming
 from taktora_trio.connectors.dead_letter import DeadLetter
 from taktora_trio.connectors.dead_letters import DeadLetters
-from taktora_trio.connectors.inbox import MESSAGE_OVERHEAD, Inbox
+from taktora_trio.connectors.inbox import Inbox
+from taktora_trio.connectors.options import MESSAGE_OVERHEAD
 from taktora_trio.executor import Executor
 from taktora_trio.health import HealthBoard, Up
 from tests.connectors.rig import AnyTopic, FakeConnection, Sink, numbered

@@ -117,7 +117,8 @@ def test_what_is_accepted_is_sent_as_it_is(login: dict[str, Any], will: Any, fie
     if options.will is not None:
         expected["will"] = options.will
     if v5:
-        expected["receive_maximum"] = options.receive_maximum
+        if options.receive_maximum is not None:
+            expected["receive_maximum"] = options.receive_maximum
         if options.persistent and options.session_expiry:
             expected["expiry"] = options.session_expiry
     assert sent == expected

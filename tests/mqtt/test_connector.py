@@ -35,6 +35,27 @@ def test_room_for_metadata_is_a_mistake_where_the_protocol_has_none(kind: Any) -
     assert MqttConnector([channel], codec=RawCodec(), options=MqttOptions(protocol="5")).channels == (channel,)
 
 
+def test_the_broker_is_told_how_many_messages_the_gateway_has_room_for() -> None:
+    def told(*channels: Inbound[bytes], **options: Any) -> int | None:
+        given = MqttOptions(protocol="5", inbound_backlog=100_000, **options)
+        return MqttConnector(channels, options=given, codec=RawCodec()).options_as("me").receive_maximum
+
+    def channel(name: str, topic: str, qos: Any = 1, **options: Any) -> Inbound[bytes]:
+        return Inbound(name, bytes, MqttRouting(topic, qos=qos), **options)
+
+    small, large = channel("small", "s", max_payload=20, window=8), channel("large", "l", max_payload=1520, window=5)
+    wild = channel("wild", "a/#", max_payload=20, window=8, max_topic=500)
+    unreliable = channel("unreliable", "u", 0, max_payload=2**20, window=100)
+    shared = channel("shared", "$share/group/s", max_payload=20, window=8)
+    assert told(small) == 8 + 100_000 // (20 + 480)
+    assert told(small, large, unreliable) == 8 + 5 + 100_000 // (1520 + 480), "none of them may be too many"
+    assert told(wild) == 8 + 100_000 // (20 + 500 + 480)
+    assert told(large, shared) == 13, "what waits here no other member of the group gets"
+    assert told(unreliable) is None
+    assert told(channel("wide", "w", window=70_000)) == 65_535
+    assert told(small, receive_maximum=3) == 3
+
+
 async def test_nothing_that_the_protocol_does_not_carry_is_taken_from_the_app(domain: Domain) -> None:
     channel = Outbound("out", bytes, MqttRouting("t"))
     connector = MqttConnector([channel], codec=RawCodec())

@@ -16,6 +16,7 @@ from taktora_trio.connectors.mqtt import settings as mqtt_settings
 from taktora_trio.connectors.mqtt.options import MqttOptions
 from taktora_trio.connectors.mqtt.routing import MqttRouting
 from taktora_trio.connectors.mqtt.topics import check_shares
+from taktora_trio.connectors.options import MESSAGE_OVERHEAD
 from taktora_trio.connectors.settings import Setting, SettingValues
 from taktora_trio.errors import ConfigError
 
@@ -54,8 +55,25 @@ class MqttConnector(Connector):
             # Not made up anew each time: by its name the broker knows an incarnation's successor, and closes the
             # connection that a stale one may still have (MQTT 3.1.1, section 3.1.4-2).
             client_id = name
-        # Without a name nobody could come back to a session.
-        return attrs.evolve(self.options, client_id=client_id, persistent=self.session_lasts and client_id is not None)
+        return attrs.evolve(
+            self.options,
+            client_id=client_id,
+            persistent=self.session_lasts and client_id is not None,  # else nobody could come back to it
+            receive_maximum=self.receive_maximum,
+        )
+
+    @property
+    def receive_maximum(self) -> int | None:
+        """The number of unacknowledged messages to announce to the broker: see the option of that name."""
+        inbound = [channel for channel in self.channels if channel.direction == "in"]
+        reliable = [channel for channel in inbound if cast(MqttRouting, channel.routing).qos > 0]
+        if self.options.receive_maximum is not None or not reliable:
+            return self.options.receive_maximum
+        room = sum(channel.window for channel in reliable)
+        if not any(cast(MqttRouting, channel.routing).is_shared for channel in reliable):
+            largest = max(c.max_payload + c.topic_space + c.max_metadata for c in reliable) + MESSAGE_OVERHEAD
+            room += self.options.inbound_backlog // largest
+        return min(room, 65_535)
 
     @property
     def session_lasts(self) -> bool:

@@ -139,8 +139,12 @@ class MqttOptions(ConnectorOptions):
     next connection of the same client id. `None` is yes if there is an inbound channel of QoS 1 or 2."""
     session_expiry: int = attrs.field(default=3600, validator=whole_number(0, 0xFFFF_FFFF))
     """The time for which the broker keeps them (MQTT 5; 4294967295 is for ever). With 3.1.1 the broker decides."""
-    receive_maximum: int = attrs.field(default=1000, validator=whole_number(1, 65_535))
-    """The number of messages of QoS 1 and 2 that the broker may send before the first is acknowledged (MQTT 5)."""
+    receive_maximum: int | None = attrs.field(default=None, validator=optional(whole_number(1, 65_535)))
+    """The number of messages of QoS 1 and 2 that the broker may send before the first is acknowledged (MQTT 5).
+
+    `None` is as many as the gateway has room for, in the channels and in its backlog, so that a slow channel holds up
+    the others as late as possible. With a shared subscription it is as many as the channels have room for: what one
+    client has been sent, no other one gets."""
     presence: str | None = attrs.field(default="taktora/{client_id}/health", validator=optional(_presence))
     """The topic where `Up` and `Down` are published and retained, `Down` also as the last will; `None` for nothing."""
     will: LastWill | None = attrs.field(default=None, validator=optional(instance_of(LastWill)))

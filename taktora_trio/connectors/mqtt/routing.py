@@ -67,6 +67,11 @@ class MqttRouting(Routing):
         return _GUARANTEES[self.qos]
 
     @property
+    def is_shared(self) -> bool:
+        """True if an inbound channel shares its subscription with other clients, each of which gets a part."""
+        return bool(split_share(self.topic)[0])
+
+    @property
     def subscription(self) -> str:
         """The filter that an inbound channel subscribes to: `address`, with the group if it is shared."""
         group, _ = split_share(self.topic)

@@ -39,7 +39,8 @@ def connack_properties(properties: Any) -> dict[int, Any]:
 
 def connect_properties(options: MqttOptions) -> Properties:
     properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
-    properties.ReceiveMaximum = options.receive_maximum
+    if options.receive_maximum is not None:
+        properties.ReceiveMaximum = options.receive_maximum
     if options.persistent:
         properties.SessionExpiryInterval = options.session_expiry
     return properties

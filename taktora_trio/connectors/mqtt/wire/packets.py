@@ -102,7 +102,7 @@ def connect(options: MqttOptions, client_id: str) -> bytes:
         payload.append(binary(broker.password))
     properties = b""
     if v5:
-        given = b"\x21" + _U16.pack(options.receive_maximum)
+        given = b"" if options.receive_maximum is None else b"\x21" + _U16.pack(options.receive_maximum)
         if options.session_expiry and not clean:
             given += b"\x11" + _U32.pack(options.session_expiry)
         properties = varint(len(given)) + given
