@@ -23,7 +23,7 @@ import trio
 from benchmarks import counter, message
 from benchmarks.children import ROOT, halves_of, open_python
 from benchmarks.peers import control
-from benchmarks.peers.control import Came, Done, Flood, Hello, Inflow, QoS, Setting, Times, Trips
+from benchmarks.peers.control import Came, Done, Flood, Hello, Inflow, QoS, Sends, Setting, Times, Trips
 from taktora_trio.chaos.mqtt.mosquitto import open_mosquitto
 from taktora_trio.processes.lines import read_lines
 from taktora_trio.transport.domain import Domain
@@ -55,7 +55,7 @@ class Flooded:
     """The outcome of an order."""
 
     rate: float
-    """Messages a second, from the order to the arrival of the last at the independent subscriber."""
+    """Messages a second, from the order to the arrival of the last at the independent subscriber, or of its receipt."""
     cpu: Mapping[str, float]
     """User and system time in us for each message, by process (`app`, `gateway`, `broker`)."""
 
@@ -97,6 +97,8 @@ class Contestant:
                 due.remove(counted.topic)
                 end = max(end, counted.at)
             await self._answer(Done)
+            if self._setting.receipts:
+                end = time.monotonic_ns()
             await trio.sleep(_SETTLE)
             after = self._cpu()
         total = count * self._setting.channels
@@ -124,6 +126,12 @@ class Contestant:
         """Return the times of round trips through broker, echo and broker, in us."""
         with trio.fail_after(_TIMEOUT):
             await self._stream.send_all(control.encode(Trips(count, length)))
+            return [ns / 1e3 for ns in (await self._answer(Times)).ns]
+
+    async def sends(self, count: int, length: int = message.LENGTH) -> list[float]:
+        """Return the times that calls of `send` take, in us, at 1,000 a second."""
+        with trio.fail_after(_TIMEOUT):
+            await self._stream.send_all(control.encode(Sends(count, length)))
             return [ns / 1e3 for ns in (await self._answer(Times)).ns]
 
     async def _answer(self, kind: type[control.A]) -> control.A:

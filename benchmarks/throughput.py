@@ -43,6 +43,8 @@ _WINDOW = 256
 _WARM_UP = 1_000
 _COUNTS = (1_000, 40_000)
 _HALVES = ("app", "gateway", "broker")
+_RECEIPTS = "split-native-receipts"
+_SENDS = 500  # calls of `send` that are timed in a round
 
 
 @attrs.frozen(kw_only=True)
@@ -68,6 +70,8 @@ class Results:
     p50: list[float] = attrs.field(factory=list)
     """The round trips of each round, in us."""
     p99: list[float] = attrs.field(factory=list)
+    sends: list[float] = attrs.field(factory=list)
+    """Calls of `send`, of all rounds, in us; only through a gateway."""
 
     def rates(self, qos: QoS) -> list[float]:
         return [flood.rate for flood in self.floods[qos]]
@@ -93,6 +97,13 @@ def entries() -> tuple[list[Entry], list[str]]:
         taking_part.append(Entry("gmqtt", "with_gmqtt"))
     else:
         missing.append("gmqtt is left out: pip install --group bench")
+    receipts = {"session": SESSIONS[0], "window": _WINDOW, "receipts": True}
+    taking_part.append(Entry(_RECEIPTS, "through_gateway", "split", receipts))
+    if importlib.util.find_spec("mqttium"):
+        taking_part.append(Entry("mqttium", "with_mqttium", None, {"receipts": True}))
+        taking_part.append(Entry("mqttium-store", "with_mqttium", None, {"receipts": True, "stored": True}))
+    else:
+        missing.append("MQTTium is left out: pip install --group bench")
     taking_part += [
         Entry("aiomqtt-1-at-once", "with_aiomqtt"),
         Entry("aiomqtt-16-at-once", "with_aiomqtt", None, {"at_once": 16}),
@@ -119,6 +130,8 @@ async def measure_throughput(effort: Effort, taking_part: Sequence[Entry]) -> di
                 trips = await one.trips(effort.trips)
                 results[name].p50.append(percentile(trips, 0.5))
                 results[name].p99.append(percentile(trips, 0.99))
+                if one.domain is not None:
+                    results[name].sends += await one.sends(_SENDS)
     return results
 
 
@@ -138,6 +151,8 @@ def figures_of(results: dict[str, Results]) -> list[Figure]:
     for name, target in (("gmqtt", 1.0), ("aiomqtt-1-at-once", 5.0)):
         if theirs := results.get(name):
             figures += [_compare(ours, theirs, qos, target) for qos in QOS]
+    if (receipts := results.get(_RECEIPTS)) and (theirs := results.get("mqttium")):
+        figures.append(_compare(receipts, theirs, 1, 1.0))
     if direct := results.get(f"session-{SESSIONS[0]}"):
         added = [split - alone for split, alone in zip(ours.p50, direct.p50, strict=True)]
         figures.append(
@@ -177,11 +192,12 @@ def _compare(ours: Results, theirs: Results, qos: QoS, target: float) -> Figure:
 
 def side_by_side(results: dict[str, Results]) -> str:
     """Return a line for each contestant, medians of all rounds: its speed, and then its cost."""
-    came = [["100 B", "QoS 0, msg/s", "QoS 1, msg/s", "round trip p50, us", "p99, us"]]
+    came = [["100 B", "QoS 0, msg/s", "QoS 1, msg/s", "round trip p50, us", "p99, us", "send p50, us", "p99, us"]]
     cost = [["CPU us/msg", *(f"QoS {qos}: {half}" for qos in QOS for half in _HALVES)]]
     for name, one in results.items():
         amounts = [one.rate(0), one.rate(1), statistics.median(one.p50), statistics.median(one.p99)]
-        came.append([name, *(f"{amount:,.0f}" for amount in amounts)])
+        calls = [f"{percentile(one.sends, share):,.0f}" if one.sends else "-" for share in (0.5, 0.99)]
+        came.append([name, *(f"{amount:,.0f}" for amount in amounts), *calls])
         spent = (one.cpu(qos) for qos in QOS)
         cost.append([name, *(_cell(cpu, half) for cpu in spent for half in _HALVES)])
     return f"{grid(came)}\n\n{grid(cost)}"
@@ -199,6 +215,7 @@ def to_json(results: dict[str, Results], figures: Sequence[Figure], where: str) 
                 "messages_per_second": {qos: one.rates(qos) for qos in QOS},
                 "cpu_us_per_message": {qos: one.cpu(qos) for qos in QOS},
                 "round_trip_us": {"p50": one.p50, "p99": one.p99},
+                "send_us": {f"p{share}": percentile(one.sends, share / 100) for share in (50, 99) if one.sends},
             }
             for name, one in results.items()
         },

@@ -4,6 +4,7 @@ through_gateway.py    ours: the app, in either shape, with either session
 session_directly.py   the gateway's session without the gateway: what the gateway adds to it
 with_aiomqtt.py       aiomqtt under asyncio, one publish after the other, or several at once
 with_gmqtt.py         gmqtt under asyncio
+with_mqttium.py       MQTTium under asyncio, until all receipts have come, with its store or without
 with_paho.py          paho's threaded loop
 with_mosquitto.py     mosquitto_pub and mosquitto_sub, in C
 control.py            what they are told, and what they answer

@@ -24,6 +24,7 @@ __all__ = [
     "Inflow",
     "Order",
     "QoS",
+    "Sends",
     "Setting",
     "Times",
     "Trips",
@@ -56,6 +57,10 @@ class Setting(msgspec.Struct, frozen=True, kw_only=True):
     """The number of topic filters that it subscribes to, besides `pong`."""
     max_payload: int = 128
     window: int = 64
+    receipts: bool = False
+    """If true, a flood at QoS 1 is done when each message's receipt has come, and it takes that long."""
+    stored: bool = False
+    """If true, messages are kept on disk until they are acknowledged."""
 
     def environment(self) -> dict[str, str]:
         """Return the environment in which `setting` finds it, in the contestant and in the processes that it starts."""
@@ -94,13 +99,20 @@ class Trips(msgspec.Struct, frozen=True, tag=True):
     length: int
 
 
+class Sends(msgspec.Struct, frozen=True, tag=True):
+    """Send `count` messages to the echo at QoS 1, one a millisecond, and tell how long each call took."""
+
+    count: int
+    length: int
+
+
 class Inflow(msgspec.Struct, frozen=True, tag=True):
     """Tell when so many messages have come in, counted from the start, on all filters together."""
 
     count: int
 
 
-Order: TypeAlias = Flood | Trips | Inflow
+Order: TypeAlias = Flood | Trips | Sends | Inflow
 
 
 class Hello(msgspec.Struct, frozen=True, tag=True):
@@ -122,7 +134,7 @@ class Came(msgspec.Struct, frozen=True, tag=True):
 
 
 class Times(msgspec.Struct, frozen=True, tag=True):
-    """The round trips, in ns."""
+    """The round trips, or the calls of `send`, in ns."""
 
     ns: list[int]
 

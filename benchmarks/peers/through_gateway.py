@@ -10,7 +10,19 @@ from typing import Any
 import trio
 
 from benchmarks import message
-from benchmarks.peers.control import Came, Done, Flood, Hello, Inflow, Times, Trips, decode_order, encode, setting
+from benchmarks.peers.control import (
+    Came,
+    Done,
+    Flood,
+    Hello,
+    Inflow,
+    Sends,
+    Times,
+    Trips,
+    decode_order,
+    encode,
+    setting,
+)
 from taktora_trio import (
     ChannelReader,
     ChannelWriter,
@@ -63,11 +75,16 @@ async def run(host: ConnectorHost) -> None:
             match decode_order(line):
                 case Flood(qos, first, count, length):
                     await _flood(writers[qos], first, count, length)
+                    if _SETTING.receipts and qos > 0:
+                        for writer in writers[qos]:
+                            await writer.wait_acknowledged()
                     await control.send_all(encode(Done()))
                 case Inflow(count):
                     await control.send_all(encode(Came(await inflow.wait_for(count))))
                 case Trips(count, length):
                     await control.send_all(encode(Times(await _trips(ping, pong, count, length))))
+                case Sends(count, length):
+                    await control.send_all(encode(Times(await _sends(ping, pong, count, length))))
         nursery.cancel_scope.cancel()
 
 
@@ -100,6 +117,19 @@ async def _flood(writers: list[ChannelWriter[bytes]], first: int, count: int, le
         payload = message.text(number, last=number == end, length=length)
         for writer in writers:
             await writer.send(payload)
+
+
+async def _sends(ping: ChannelWriter[bytes], pong: ChannelReader[bytes], count: int, length: int) -> list[int]:
+    times = []
+    for number in range(count):
+        payload = message.text(number, length=length)
+        start = time.perf_counter_ns()
+        await ping.send(payload)
+        times.append(time.perf_counter_ns() - start)
+        await trio.sleep(0.001)
+    for _ in range(count):
+        await pong.receive()
+    return times
 
 
 async def _trips(ping: ChannelWriter[bytes], pong: ChannelReader[bytes], count: int, length: int) -> list[int]:

@@ -33,7 +33,10 @@ def test_ratios_and_differences_are_taken_round_by_round() -> None:
 @pytest.mark.parametrize(
     ("entry", "halves"),
     [
-        (Entry("ours", "through_gateway", "split", {"session": FAST, "channels": 2}), {"app", "gateway", "broker"}),
+        (
+            Entry("ours", "through_gateway", "split", {"session": FAST, "channels": 2, "receipts": True}),
+            {"app", "gateway", "broker"},
+        ),
         (Entry("directly", "session_directly", None, {"session": FAST}), {"app", "broker"}),
         (Entry("peer", "with_paho"), {"app", "broker"}),
     ],
@@ -49,3 +52,5 @@ async def test_a_contestant_floods_and_makes_round_trips(entry: Entry, halves: s
                     assert flooded.cpu.keys() == halves
                     assert flooded.cpu["app"] > 0
             assert len(await one.trips(3)) == 3
+            if one.domain is not None:
+                assert len(await one.sends(3)) == 3
