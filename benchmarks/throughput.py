@@ -43,7 +43,7 @@ _WINDOW = 256
 _WARM_UP = 1_000
 _COUNTS = (1_000, 40_000)
 _HALVES = ("app", "gateway", "broker")
-_RECEIPTS = "split-native-receipts"
+_RECEIPTS, _STORE = "split-native-receipts", "split-native-store"
 _SENDS = 500  # calls of `send` that are timed in a round
 
 
@@ -99,6 +99,7 @@ def entries() -> tuple[list[Entry], list[str]]:
         missing.append("gmqtt is left out: pip install --group bench")
     receipts = {"session": SESSIONS[0], "window": _WINDOW, "receipts": True}
     taking_part.append(Entry(_RECEIPTS, "through_gateway", "split", receipts))
+    taking_part.append(Entry(_STORE, "through_gateway", "split", {**receipts, "stored": True}))
     if importlib.util.find_spec("mqttium"):
         taking_part.append(Entry("mqttium", "with_mqttium", None, {"receipts": True}))
         taking_part.append(Entry("mqttium-store", "with_mqttium", None, {"receipts": True, "stored": True}))
@@ -151,8 +152,9 @@ def figures_of(results: dict[str, Results]) -> list[Figure]:
     for name, target in (("gmqtt", 1.0), ("aiomqtt-1-at-once", 5.0)):
         if theirs := results.get(name):
             figures += [_compare(ours, theirs, qos, target) for qos in QOS]
-    if (receipts := results.get(_RECEIPTS)) and (theirs := results.get("mqttium")):
-        figures.append(_compare(receipts, theirs, 1, 1.0))
+    for name, rival, target in ((_RECEIPTS, "mqttium", 1.0), (_STORE, "mqttium-store", 1.5)):
+        if (own := results.get(name)) and (theirs := results.get(rival)):
+            figures.append(_compare(own, theirs, 1, target))
     if direct := results.get(f"session-{SESSIONS[0]}"):
         added = [split - alone for split, alone in zip(ours.p50, direct.p50, strict=True)]
         figures.append(

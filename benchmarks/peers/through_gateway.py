@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import Any
 
 import trio
@@ -34,6 +35,7 @@ from taktora_trio import (
     MqttRouting,
     Outbound,
     RawCodec,
+    Store,
     Up,
 )
 from taktora_trio.processes.lines import read_lines
@@ -146,4 +148,7 @@ async def _trips(ping: ChannelWriter[bytes], pong: ChannelReader[bytes], count: 
 
 _CHANNELS = [*(channel for channels in _OUT.values() for channel in channels), *_IN, _PING, _PONG]
 _OPTIONS = MqttOptions(session=_SETTING.session, max_inflight=_SETTING.window)
-deployment = Deployment(_SETTING.name, run, [MqttConnector(_CHANNELS, codec=RawCodec(), options=_OPTIONS)])
+_STORE = Store(policy="always", path=Path(_SETTING.socket).parent / _SETTING.name) if _SETTING.stored else None
+deployment = Deployment(
+    _SETTING.name, run, [MqttConnector(_CHANNELS, codec=RawCodec(), options=_OPTIONS)], store=_STORE
+)
