@@ -13,7 +13,7 @@ import time
 import traceback
 from collections import defaultdict
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import trio
 from trio_util import AsyncBool, AsyncValue, move_on_when
@@ -32,6 +32,7 @@ from taktora_trio.health import Connecting, ConnectorHealth, Degraded, Down, Up
 
 if TYPE_CHECKING:
     from taktora_trio.connectors.store_keeper import StoreKeeper
+    from taktora_trio.connectors.stored_inbox import StoredInbox
 
 __all__ = ["Bridge"]
 
@@ -53,9 +54,14 @@ class Bridge:
     """The gateway half of one connector, until `stop` is set. Make it, then let `serve` run once."""
 
     def __init__(
-        self, connector: Connector, channels: GatewayChannels, stop: trio.Event, store: StoreKeeper | None = None
+        self,
+        connector: Connector,
+        channels: GatewayChannels,
+        stop: trio.Event,
+        store: StoreKeeper | None = None,
+        stored_inbox: StoredInbox | None = None,
     ) -> None:
-        """`store` keeps some of the outbound channels on disk.
+        """`store` keeps some of the outbound channels on disk, and `stored_inbox` some of the inbound ones.
 
         Raises whatever the connector raises when it makes its client.
         """
@@ -68,9 +74,11 @@ class Bridge:
         self._failure = AsyncValue[PublishFailed | None](None)  # of this connection
         self._complaints: list[str] = []  # that were logged last
         self._unexpected = ""  # the last one, of which the traceback has been logged
+        self._stored_inbox = stored_inbox
+        sinks: dict[str, Any] = {**channels.inbound, **(stored_inbox.sinks if stored_inbox is not None else {})}
         self._inbox = Inbox(
             connector.name,
-            [(channel, channels.inbound[channel.name]) for channel in connector.channels if channel.direction == "in"],
+            [(channel, sinks[channel.name]) for channel in connector.channels if channel.direction == "in"],
             lambda topic: self._client.channels_of(topic),
             connector.options.inbound_backlog,
             health,
@@ -104,6 +112,8 @@ class Bridge:
         for outbox in self._outboxes:
             self._executor.add(outbox.publish_batch, when(outbox.wait), name=self._item(outbox.channel))
         self._inbox.add_items(self._executor, self._item)
+        if stored_inbox is not None:
+            stored_inbox.add_items(self._executor, self._item)
 
     async def serve(self) -> None:
         """Serve: carry messages both ways until `stop` is set; then publish what is queued, disconnect, and return.
@@ -114,6 +124,8 @@ class Bridge:
         async with trio.open_nursery() as nursery:
             if self._store is not None:
                 await nursery.start(self._store.serve)
+            if self._stored_inbox is not None:
+                await nursery.start(self._stored_inbox.serve)
             nursery.start_soon(self._executor.run)
             nursery.start_soon(self._cancel_attempt_at_stop)
             nursery.start_soon(self._client.serve)
@@ -140,6 +152,8 @@ class Bridge:
             for outbox in self._outboxes:
                 outbox.log_unpublished()
             self._inbox.log_undelivered()
+            if self._stored_inbox is not None:
+                self._stored_inbox.log_undelivered()
             nursery.cancel_scope.cancel()
 
     def revive(self) -> None:

@@ -33,6 +33,7 @@ from taktora_trio.transport.turn import GIVE_WAY
 if TYPE_CHECKING:
     from taktora_trio.connectors.bridge import Bridge
     from taktora_trio.connectors.store_keeper import StoreKeeper
+    from taktora_trio.connectors.stored_inbox import StoredInbox
     from taktora_trio.connectors.storing import ConnectorStore
     from taktora_trio.executor import Executor, ItemStats, Observer
 
@@ -51,6 +52,7 @@ class ConnectorGateway(
         connectors: Sequence[Connector],
         channels: dict[str, GatewayChannels],
         keepers: dict[str, StoreKeeper],
+        stored_inboxes: dict[str, StoredInbox],
         reporters: dict[str, HealthReporter],
         health: HealthBoard,
     ) -> None:
@@ -58,6 +60,7 @@ class ConnectorGateway(
         self._connectors = connectors
         self._channels = channels
         self._keepers = keepers
+        self._stored_inboxes = stored_inboxes
         self._reporters = reporters
         self._bridges: dict[str, Bridge] = {}
 
@@ -70,7 +73,11 @@ class ConnectorGateway(
 
         for connector in self._connectors:
             self._bridges[connector.name] = Bridge(
-                connector, self._channels[connector.name], stop, self._keepers.get(connector.name)
+                connector,
+                self._channels[connector.name],
+                stop,
+                self._keepers.get(connector.name),
+                self._stored_inboxes.get(connector.name),
             )
         async with trio.open_nursery() as services:
             services.start_soon(self.health.expire)
@@ -134,13 +141,15 @@ async def open_connector_gateway(
     observers: Iterable[Observer] = (),
     folder: Callable[[], Path] | None = None,
     stores: Mapping[str, ConnectorStore] | None = None,
+    inbound_stores: Mapping[str, ConnectorStore] | None = None,
 ) -> AsyncIterator[ConnectorGateway]:
     """Open the gateway's end of every channel; the services must exist.
 
     `incarnation` counts the gateway's starts, so that a report of a crashed one is told apart. `name` is what its
     connectors call it at the other end. `observers` see its pumps, which are items of an executor. `folder` returns
     where the deployment keeps what is on disk, by default a folder of the present user's for this name. `stores` are
-    those of connectors that keep outbound messages on disk (`Deployment.stores`).
+    those of connectors that keep outbound messages on disk (`Deployment.stores`), `inbound_stores` of those that keep
+    inbound ones there.
     """
     from taktora_trio.executor import Executor  # here, for a supervisor imports this module too, and is to be small
 
@@ -173,9 +182,10 @@ async def open_connector_gateway(
             for connector in connectors
         }
         keepers = _with_stores(connectors, channels, stores or {})
+        stored_inboxes = _with_inbound_stores(connectors, channels, inbound_stores or {}, dead_letters)
         for reporter in reporters.values():
             reporter.report(Connecting())
-        yield ConnectorGateway._create(connectors, channels, keepers, reporters, health)
+        yield ConnectorGateway._create(connectors, channels, keepers, stored_inboxes, reporters, health)
 
 
 async def _open_channels(
@@ -228,6 +238,30 @@ def _with_stores(
             keepers[connector.name] = keeper = StoreKeeper(connector, store, opened, of.health)
             channels[connector.name] = attrs.evolve(of, outbound={**of.outbound, **keeper.sources})
     return keepers
+
+
+def _with_inbound_stores(
+    connectors: Sequence[Connector],
+    channels: dict[str, GatewayChannels],
+    stores: Mapping[str, ConnectorStore],
+    dead_letters: DeadLetters,
+) -> dict[str, StoredInbox]:
+    """Put a log on disk between the inboxes and shared memory, for the channels that have one."""
+    if not stores:
+        return {}
+    from taktora_trio.connectors.stored_inbox import StoredInbox  # most gateways have none
+
+    return {
+        connector.name: StoredInbox(
+            connector,
+            stores[connector.name],
+            channels[connector.name].inbound,
+            channels[connector.name].health,
+            dead_letters,
+        )
+        for connector in connectors
+        if connector.name in stores
+    }
 
 
 def _check_by(routing: Routing) -> Callable[[str, Metadata | None], None]:

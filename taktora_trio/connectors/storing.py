@@ -8,12 +8,12 @@ from typing import Any
 
 import attrs
 
-from taktora_trio.channels import ChannelDescriptor, Outbound, Store
+from taktora_trio.channels import ChannelDescriptor, Inbound, Outbound, Store
 from taktora_trio.connectors.base import Connector
 from taktora_trio.errors import ConfigError
 from taktora_trio.statefolder import deployment_folder
 
-__all__ = ["ConnectorStore", "check_stores", "stores_of"]
+__all__ = ["ConnectorStore", "check_stores", "inbound_stores_of", "stores_of"]
 
 _SHARED = ("path", "max_bytes", "sync_every", "catch_up_rate")  # a connector has one folder, one disk, one other side
 
@@ -48,6 +48,27 @@ def stores_of(connectors: Iterable[Connector], default: Store | None, domain: st
                 f"{domain}/{connector.name}",
                 policies,
                 {channel.name: channel.priority for channel, _ in kept},
+            )
+    return stores
+
+
+def inbound_stores_of(connectors: Iterable[Connector], store: Store | None, domain: str) -> dict[str, ConnectorStore]:
+    """Return the stores of channels that acknowledge a message when it is stored, by connector: each has its own.
+
+    Raises `ConfigError` where the deployment has no store, or no folder is given and there is no home.
+    """
+    stores = {}
+    for connector in connectors:
+        names = [one.name for one in connector.channels if isinstance(one, Inbound) and one.acknowledge == "stored"]
+        if names and store is None:
+            raise ConfigError(
+                f"channel {names[0]!r}: acknowledge='stored' needs a store: write Deployment(..., store=Store()), or"
+                " give --store PATH"
+            )
+        if names and store is not None:
+            folder = _folder(connector, store, domain, "inbound")
+            stores[connector.name] = ConnectorStore(
+                folder, f"{domain}/{connector.name}", dict.fromkeys(names, store), {}
             )
     return stores
 
@@ -97,8 +118,8 @@ def _check(connector: Connector, channel: ChannelDescriptor[Any], store: Store) 
             raise ConfigError(f"channel {channel.name!r} sets mark_backlog: {exc}") from None
 
 
-def _folder(connector: Connector, store: Store, domain: str) -> Path:
+def _folder(connector: Connector, store: Store, domain: str, which: str = "outbound") -> Path:
     try:
-        return deployment_folder(domain, store.path) / "outbound" / connector.name
+        return deployment_folder(domain, store.path) / which / connector.name
     except OSError as exc:
         raise ConfigError(f"there is no folder for the store ({exc}): give one by --store PATH") from exc

@@ -14,7 +14,7 @@ import attrs
 from taktora_trio.channels import ChannelDescriptor, Store, check_name
 from taktora_trio.checks import flag, instance_of, optional
 from taktora_trio.connectors.base import Connector
-from taktora_trio.connectors.storing import ConnectorStore, check_stores, stores_of
+from taktora_trio.connectors.storing import ConnectorStore, check_stores, inbound_stores_of, stores_of
 from taktora_trio.errors import ConfigError
 from taktora_trio.statefolder import deployment_folder
 from taktora_trio.supervision.policy import RestartPolicy
@@ -139,13 +139,20 @@ class Deployment:
         """
         return stores_of(self.connectors, self.store, domain)
 
+    def inbound_stores(self, domain: str) -> dict[str, ConnectorStore]:
+        """Return the stores of inbound channels that acknowledge a message when it is stored, by connector.
+
+        Raises `ConfigError` where the deployment has no store.
+        """
+        return inbound_stores_of(self.connectors, self.store, domain)
+
     def check_stores(self, domain: str) -> None:
         """Raise `ConfigError` if a store can't be used, before anything is started. Blocks on the disk."""
-        stores = self.stores(domain)
+        stores = [*self.stores(domain).values(), *self.inbound_stores(domain).values()]
         if stores:
             from taktora_trio.store import check_store  # most deployments have none
 
-            for store in stores.values():
+            for store in stores:
                 check_store(store.folder, identity=store.identity)
 
     def check_files(self) -> None:

@@ -131,6 +131,7 @@ async def _carry(
             observers=deployment.observers,
             folder=partial(deployment.folder, domain.name),
             stores=deployment.stores(domain.name),
+            inbound_stores=deployment.inbound_stores(domain.name),
         ) as gateway,
         trio.open_nursery() as nursery,
     ):

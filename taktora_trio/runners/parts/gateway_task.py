@@ -67,6 +67,7 @@ class GatewayTask:
             observers=self._deployment.observers,
             folder=partial(self._deployment.folder, self._opened.domain.name),
             stores=self._deployment.stores(self._opened.domain.name),
+            inbound_stores=self._deployment.inbound_stores(self._opened.domain.name),
         ) as gateway:
             self._running.append((gateway, trio.lowlevel.current_trio_token()))
             try:

@@ -1,0 +1,248 @@
+"""StoredInbox: inbound channels with a log on disk between the other side and the app.
+
+A message is acknowledged when it is on disk, and goes to the app from there as that makes room. So a slow app holds up
+neither other channels nor the other side's queue, and what was acknowledged outlives everything but the disk.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Callable, Mapping
+from functools import partial
+from typing import TYPE_CHECKING
+
+import trio
+
+from taktora_trio.connectors.base import Connector
+from taktora_trio.connectors.filling import Filling
+from taktora_trio.connectors.inbox import Inbox
+from taktora_trio.connectors.stored_sink import StoredSink, incoming
+from taktora_trio.connectors.storing import ConnectorStore
+from taktora_trio.errors import StoreError, leaves
+from taktora_trio.executor import Executor
+from taktora_trio.health import HealthBoard
+from taktora_trio.store import Log, LogChannel, open_log
+from taktora_trio.supervision.backoff import Backoff
+
+if TYPE_CHECKING:
+    from taktora_trio.connectors.dead_letters import DeadLetters
+    from taktora_trio.transport.sink import PayloadSink
+
+__all__ = ["StoredInbox"]
+
+log = logging.getLogger(__name__)
+
+_RETRY = Backoff(initial=0.5, maximum=30, factor=2, jitter=0.1)
+_PATIENCE = 1.0  # seconds for which a connection waits for a disk that opens slowly
+_AT_ONCE = 64  # records that are read at once
+_READ_AGAIN = 5.0  # seconds after a disk could not be read
+_LOOK_EVERY = 1.0  # seconds
+_SHOWN_FOR = 5.0  # seconds
+_CLOSE = 0.4  # seconds: a gateway's stop has its drain, its farewell, and this
+
+
+class StoredInbox:
+    """The stored channels of one connector. Make it, let `serve` run once."""
+
+    def __init__(
+        self,
+        connector: Connector,
+        store: ConnectorStore,
+        sinks: Mapping[str, PayloadSink],
+        health: HealthBoard,
+        dead_letters: DeadLetters | None,
+    ) -> None:
+        self._name = connector.name
+        self._store = store
+        self._health = health
+        channels = [channel for channel in connector.channels if channel.name in store.channels]
+        self.sinks = {channel.name: StoredSink(store.shared.max_messages) for channel in channels}
+        """What the connector's inbox sends to, instead of to the app."""
+        self._inbox = Inbox(
+            connector.name,
+            [(channel, sinks[channel.name]) for channel in channels],
+            lambda topic: (),  # what comes from the other side goes to the sinks above
+            connector.options.inbound_backlog,
+            health,
+            dead_letters=dead_letters,
+        )
+        self._feeds = [
+            _Feed(channel.name, channel.window, self.sinks[channel.name], sinks[channel.name], self._inbox)
+            for channel in channels
+        ]
+
+    def add_items(self, executor: Executor, name: Callable[[str], str]) -> None:
+        """Add an item for each channel, which follows what the app is done with."""
+        self._inbox.add_items(executor, lambda channel: f"{name(channel)}.stored")
+
+    def log_undelivered(self) -> None:
+        """Settle at the end what the app is done with, and log how many stored messages it is not done with."""
+        self._inbox.settle()
+        for feed in self._feeds:
+            feed.log_undelivered()
+
+    async def serve(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Serve until cancelled; started when the log is open, or if that takes too long.
+
+        While the log can't be used, nothing is acknowledged. Raises `ConfigError` for a store of another deployment, or
+        of a newer version.
+        """
+        opened = trio.Event()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._keep_open, opened)
+            with trio.move_on_after(_PATIENCE):
+                await opened.wait()
+            task_status.started()
+
+    async def _keep_open(self, opened: trio.Event) -> None:
+        delays = _RETRY.delays()
+        while True:
+            try:
+                async with self._open() as store, trio.open_nursery() as nursery:
+                    delays = _RETRY.delays()
+                    opened.set()
+                    for feed in self._feeds:
+                        nursery.start_soon(feed.serve, store)
+                    await self._look_after(store)
+            except* StoreError as group:
+                failure = leaves(group)[0]
+                delay = next(delays)
+                log.error("%s: the inbound store can't be used: %s; trying again in %.1f s", self._name, failure, delay)
+                opened.set()
+                self._health.degrade(self._name, f"the inbound store can't be used: {failure}", delay + _LOOK_EVERY)
+            await trio.sleep(delay)
+
+    @contextlib.asynccontextmanager
+    async def _open(self) -> AsyncIterator[Log]:
+        shared = self._store.shared
+        async with open_log(
+            self._store.folder,
+            identity=self._store.identity,
+            max_bytes=shared.max_bytes,
+            sync_every=shared.sync_every,
+            close_timeout=_CLOSE,
+        ) as store:
+            for name, channel in store.channels.items():
+                if channel.count and name in self.sinks:
+                    log.info("%s: channel %s goes on with %d stored messages", self._name, name, channel.count)
+                elif channel.count:
+                    text = "%s: the store has %d messages of channel %s, which is not stored any more: they stay there"
+                    log.warning(text, self._name, channel.count, name)
+            try:
+                for name, sink in self.sinks.items():
+                    await sink.opened(store.channel(name))
+                yield store
+            finally:
+                self._inbox.settle()
+                for sink in self.sinks.values():
+                    sink.closed()
+
+    async def _look_after(self, store: Log) -> None:
+        """Show again and again how full the store is, and what is wrong with it."""
+        filling, said = Filling(store.capacity), ""
+        while True:
+            remarks = []
+            if store.trouble:
+                remarks.append(f"the inbound store can't be written: {store.trouble}")
+            if remark := filling.look(trio.current_time(), store.used):
+                remarks.append(f"the inbound store is {remark}")
+            full = [name for name, sink in self.sinks.items() if sink.is_full]
+            if full:
+                remarks.append(f"no more is acknowledged of {', '.join(full)}: the inbound store is full")
+            for remark in remarks:
+                self._health.degrade(self._name, remark, _SHOWN_FOR)
+            if (text := "; ".join(remarks)) != said:
+                said = text
+                log.log(logging.WARNING if text else logging.INFO, "%s: %s", self._name, text or "the store is well")
+            for sink in self.sinks.values():
+                sink.progressed()  # another channel may have made room
+            await trio.sleep(_LOOK_EVERY)
+
+
+class _Feed:
+    """One channel: gives the app what is on disk, as it makes room."""
+
+    def __init__(self, name: str, window: int, stored: StoredSink, sink: PayloadSink, inbox: Inbox) -> None:
+        self._name = name
+        self._window = window
+        self._stored = stored
+        self._sink = sink
+        self._inbox = inbox
+        self._log: LogChannel | None = None
+        self._given = 0  # the last record that was given to the app
+        self._in_hand = 0
+        self._kept: set[int] = set()  # the app is done with them, and the other side may send them again
+        self._noted = 0
+        self._news = trio.Event()
+        stored.on_acknowledged = self._settle
+
+    async def serve(self, store: Log) -> None:
+        """Serve until cancelled, with this log. What the app had been given of it before is given once."""
+        self._log = channel = store.channel(self._name)
+        channel.on_stored = self._is_stored
+        before = channel.last if not self._given else 0
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._note, store)
+                while True:
+                    try:
+                        await self._feed(channel, before)
+                    except StoreError as exc:
+                        log.error("channel %s: stored messages can't be read now: %s", self._name, exc)
+                        await trio.sleep(_READ_AGAIN)
+                        continue
+                    await self._news.wait()
+                    self._news = trio.Event()
+        finally:
+            channel.on_stored = None
+            self._log = None
+
+    def log_undelivered(self) -> None:
+        if (channel := self._log) is not None and (count := channel.count - len(self._kept)):
+            log.info("channel %s: stopped with %d stored messages, which the next run gets", self._name, count)
+
+    async def _feed(self, channel: LogChannel, before: int) -> None:
+        while (room := self._window - self._in_hand) > 0:
+            records = await channel.read(self._given, min(room, _AT_ONCE))
+            if not records:
+                return
+            for record in records:
+                self._given = record.number
+                try:
+                    message = incoming(record, record.number <= before)
+                except StoreError as exc:
+                    log.error("channel %s: %s", self._name, exc)
+                    channel.settle(record.number)
+                    continue
+                self._in_hand += 1
+                self._inbox.give(self._name, message, partial(self._left, record.number))
+
+    def _left(self, record: int, is_done: bool) -> None:
+        """The app is done with it, or it is with the dead letters."""
+        self._in_hand -= 1
+        self._kept.add(record)
+        self._settle()
+        self._news.set()
+
+    def _is_stored(self) -> None:
+        self._stored.progressed()
+        self._news.set()
+
+    def _settle(self) -> None:
+        if (channel := self._log) is not None:
+            for record in [one for one in self._kept if self._stored.may_settle(one)]:
+                channel.settle(record)
+                self._kept.discard(record)
+                if self._stored.is_full:
+                    self._stored.progressed()
+
+    async def _note(self, store: Log) -> None:
+        """Tell the app's reader now and then what the log has forgotten for good, so that it need not know it again."""
+        while True:
+            await trio.sleep(_LOOK_EVERY)
+            done = self._sink.done
+            if done != self._noted and not self._kept:
+                await store.commit()
+                self._sink.note_acknowledged(done)
+                self._noted = done
