@@ -65,8 +65,7 @@ class _Outside:
 
     @contextlib.asynccontextmanager
     async def connected(self) -> AsyncIterator[None]:
-        # Two connections: an answer behind the broker's PUBACK on the same one would wait for a delayed TCP
-        # acknowledgement (40 ms), since mosquitto leaves Nagle's algorithm on.
+        # Two connections, so that no answer waits for the acknowledgement of what was published before it.
         options = MqttOptions(broker=self._broker)
         async with (
             open_session(options, self._came) as self._hearing,
@@ -138,6 +137,11 @@ async def _trips(outside: _Outside, count: int) -> list[float]:
     return trips
 
 
+def _lines(in_flight: int) -> list[str]:
+    """Return what is configured of the broker. With Nagle's algorithm a round trip would take 40 ms."""
+    return [f"max_inflight_messages {in_flight}", "set_tcp_nodelay true"]
+
+
 @attrs.define
 class _Cost:
     rates: list[float] = attrs.field(factory=list)
@@ -151,8 +155,7 @@ async def measure_cost(in_flight: int, rounds: int, count: int) -> dict[str, _Co
         async with contextlib.AsyncExitStack() as stack:
             outsides = {}
             for way in costs:  # a broker for each, for they would disturb each other
-                lines = [f"max_inflight_messages {in_flight}"]
-                broker = await stack.enter_async_context(open_mosquitto(Path(folder), lines))
+                broker = await stack.enter_async_context(open_mosquitto(Path(folder), _lines(in_flight)))
                 case = Case(broker=f"mqtt://127.0.0.1:{broker.port}", acknowledge=way)  # type: ignore[arg-type]
                 outsides[way] = await stack.enter_async_context(_open(case))
             for number in range(rounds + 1):
@@ -167,7 +170,7 @@ async def measure_cost(in_flight: int, rounds: int, count: int) -> dict[str, _Co
 async def measure_slow(case: Case, in_flight: int, seconds: float) -> Paced:
     """Measure the fast channel beside the slow one for so long."""
     with tempfile.TemporaryDirectory() as folder:
-        async with open_mosquitto(Path(folder), [f"max_inflight_messages {in_flight}"]) as broker:
+        async with open_mosquitto(Path(folder), _lines(in_flight)) as broker:
             case = msgspec.structs.replace(case, broker=f"mqtt://127.0.0.1:{broker.port}")
             async with _open(case) as outside:
                 began = trio.current_time()
