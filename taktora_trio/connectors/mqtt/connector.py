@@ -69,7 +69,7 @@ class MqttConnector(Connector):
         reliable = [channel for channel in inbound if cast(MqttRouting, channel.routing).qos > 0]
         if self.options.receive_maximum is not None or not reliable:
             return self.options.receive_maximum
-        room = sum(channel.window for channel in reliable)
+        room = sum(channel.window for channel in reliable) + 1  # so that it is noticed when they are full
         if not any(cast(MqttRouting, channel.routing).is_shared for channel in reliable):
             largest = max(c.max_payload + c.topic_space + c.max_metadata for c in reliable) + MESSAGE_OVERHEAD
             room += self.options.inbound_backlog // largest
