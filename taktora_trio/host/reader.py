@@ -352,6 +352,7 @@ class ChannelReader(
         if count == 1 and number > self._given_before:
             return 1
         if (failures := deliveries.failures(number)) >= self._max_deliveries:
+            deliveries.not_given(number)
             self._give_up(number, f"the app was given it {failures} times, and was never done with it", delivery_id)
             return 0
         self._redelivered += 1

@@ -191,7 +191,7 @@ class ChannelWriter(trio.abc.SendChannel[T], metaclass=NoPublicConstructor, open
     async def wait_acknowledged(self, number: int | None = None) -> None:
         """Wait until the other side has acknowledged a message: like `wait_stored`, with or without a store.
 
-        Where the other side acknowledges nothing (MQTT at QoS 0) it was written to the connection then.
+        Where the other side acknowledges nothing it was written to the connection then.
         """
         await trio.lowlevel.checkpoint()
         self._check_open()

@@ -157,6 +157,12 @@ class Deliveries:
             self._words[place + 1] = counts
         return counts & _COUNT
 
+    def not_given(self, number: int) -> None:
+        """Record that the app was not given it after all, since it is given up."""
+        place = self._place(number)
+        if place is not None and self._words[place + 1] & _COUNT:
+            self._words[place + 1] -= 1
+
     def excuse(self, number: int) -> None:
         """Record that it was given back for a reason of the app's own, such as its stop: see `failures`."""
         place = self._place(number)
