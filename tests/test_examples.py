@@ -27,6 +27,15 @@ async def test_the_thermostat_on_the_embedded_broker(mode: str, domain: Domain) 
         assert "ticks" in await run.until_printed("control loop:")
 
 
+async def test_the_till(domain: Domain) -> None:
+    arguments = ("--mode", "split", "--broker", "embedded", "--domain", domain.name)
+    async with open_command("run", "examples.till:deployment", *arguments) as run:
+        await run.until_printed("sale 2: safe, the goods are handed out")
+        run.signal(signal.SIGTERM)
+        assert await run.wait(10) == 0
+    assert "Traceback" not in "".join(run.stderr)
+
+
 @pytest.mark.parametrize("mode", MODES)
 async def test_the_analysis_and_its_worker_process(mode: str, domain: Domain) -> None:
     async with open_command(
