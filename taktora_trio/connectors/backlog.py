@@ -95,6 +95,12 @@ class Backlog:
             return "backlog" if (self._loaded or not self.is_on_disk) and allows_backlog else None
         return "live" if self._ready else None
 
+    def take_live(self) -> Envelope | None:
+        """Hand out the next message if there is no backlog: the short way."""
+        if self._loaded or self._waited or self._read_to < self._disk_to or not self._ready:
+            return None
+        return self._ready.popleft()
+
     def take(self, kind: Literal["live", "backlog"]) -> Envelope:
         """Hand out the message that `next` has told of."""
         if kind == "live":

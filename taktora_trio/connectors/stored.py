@@ -35,6 +35,8 @@ _READ_AGAIN = 1.0  # seconds after a disk could not be read
 _TRY_AGAIN = 0.1  # seconds after the store was full
 _EPOCH = 40  # bits for a message's number in shared memory; above them stands which numbering it is
 _MOST_LOADED = 256  # messages
+_OVERHEAD = 100  # bytes of a record, at most, beside its payload
+_SETTLE_AT = 32  # messages that are acknowledged one after the other, until the log is told
 
 
 class StoredSource:
@@ -71,6 +73,7 @@ class StoredSource:
         self._newest_first = policy.catch_up == "newest-first"
         self._catch_up = catch_up
         self._on_trouble = on_trouble
+        self._drops_newest = policy.when_full == "drop-newest"
         self._log: Log | None = None
         self._channel: LogChannel | None = None
         self._base = 0  # of this numbering; added to a number in shared memory it is ours
@@ -81,6 +84,9 @@ class StoredSource:
         self._told = 0  # of `_last_taken`, those that are acknowledged
         self._backlog = Backlog(min(window, _MOST_LOADED), newest_first=self._newest_first)
         self._unappended: deque[Envelope] = deque()  # taken, and not in the log
+        self._done_from = self._done_to = 0  # acknowledged in order, and not yet settled in the log
+        self._is_in_order = policy.catch_up == "oldest-first"
+        self._may_begin = guarantee != "exactly once"  # else first it has to be known what was begun
         self._finished: set[int] = set()  # of these, what was done with before one that came before it
         self._handed: deque[tuple[int, int]] = deque()  # the number towards the connection, and ours
         self._settled: set[int] = set()  # of these, ours of what was done with before one that came before it
@@ -100,6 +106,12 @@ class StoredSource:
 
     def receive_nowait(self) -> Envelope:
         """Return the next message. Raises `trio.WouldBlock` if there is none, or if it is not its turn."""
+        if self._is_in_order and self._may_begin and self._connected and len(self._handed) < self._max_inflight:
+            live = self._backlog.take_live()
+            if live is not None:
+                number = live.header.sequence_number
+                self._handed.append((number, number))
+                return live
         if self._delay() > 0:
             raise trio.WouldBlock
         kind = self._backlog.next(allows_backlog=self._backlog_delay() <= 0)
@@ -173,6 +185,11 @@ class StoredSource:
     def acknowledge(self, header: Header) -> None:
         handed, settled = self._handed, self._settled
         was_full = len(handed) >= self._max_inflight
+        if self._is_in_order and not settled and handed[0][0] == header.sequence_number:
+            self._acknowledge_next()
+            if was_full:
+                self._more.set()
+            return
         while handed and handed[0][0] <= header.sequence_number:
             ours = handed.popleft()[1]
             if ours in settled:
@@ -184,6 +201,32 @@ class StoredSource:
         self._tell()
         if was_full:
             self._more.set()
+
+    def _acknowledge_next(self) -> None:
+        """Be done with the one that was handed out first: the short way where all before it are done."""
+        number = self._handed.popleft()[0]
+        unappended = self._unappended
+        if unappended and number >= unappended[0].header.sequence_number:
+            self._forget(number)
+        else:
+            if not self._done_from:
+                self._done_from = number
+            self._done_to = number
+            if number - self._done_from >= _SETTLE_AT or not self._handed:
+                self._settle_done()
+        if (shm := self._in_shared_memory(number)) > self._told:
+            self._told = shm
+            self._source.acknowledge(Header(shm, 0))
+        if not self._handed:
+            self._tell()
+
+    def _settle_done(self) -> None:
+        if self._done_from:
+            if self._channel is not None:
+                self._channel.settle(self._done_from, self._done_to)
+            self._done_from = 0
+            if self._exactly_once:
+                self._to_store.set()  # so that it reaches the disk soon: else a crash has them come twice
 
     def settled(self, number: int, refusal: str) -> None:
         ours = next((ours for given, ours in self._handed if given == number), None)
@@ -208,6 +251,7 @@ class StoredSource:
             self._more.set()
         else:
             self._catch_up.ends(self.name)
+            self._settle_done()
             self._store_what_is_due()
 
     def opened(self, log_: Log) -> None:
@@ -225,9 +269,12 @@ class StoredSource:
             channel.put("numbering", index)
         self._base = base = index << _EPOCH
         self._renumber(stored_before)
-        self._log, self._channel = log_, channel
+        self._log, self._channel, self._may_begin = log_, channel, True
         channel.on_stored = self._on_stored
+        if stored_before and (acknowledged := min(self._source.acknowledged, stored_before)):
+            channel.settle(base + 1, base + acknowledged)  # this had not reached the disk when a gateway was killed
         if channel.count:
+            self._is_in_order = self._is_in_order and not self._last_taken  # else younger ones have gone before
             # Not those that were taken once more, since nobody could know that they are here.
             self._backlog.resume(int(min(channel.last, base + self._first_taken - 1)))
         if stored_before > self._source.released:
@@ -243,13 +290,16 @@ class StoredSource:
 
     def closed(self) -> None:
         """The log is closed, for now."""
+        self._settle_done()
         if self._channel is not None:
             self._channel.on_stored = None
         self._log = self._channel = None
+        self._may_begin = not self._exactly_once
 
     def stop(self) -> None:
         """Store everything from now on: this gateway is about to end."""
         self._stopping = True
+        self._settle_done()
         self._store_what_is_due()
 
     async def serve(self) -> None:
@@ -286,8 +336,11 @@ class StoredSource:
                 continue
             taken += 1
             self._take(envelope)
-        if taken and not self._more.is_set():
-            self._more.set()
+        if taken:
+            if not self._more.is_set():
+                self._more.set()
+            if not self._to_store.is_set():
+                self._to_store.set()
         return taken
 
     def _take(self, envelope: Envelope) -> None:
@@ -297,18 +350,12 @@ class StoredSource:
         self._last_taken = header.sequence_number
         self._first_taken = min(self._first_taken, self._last_taken)
         envelope = _numbered(envelope, self._base + header.sequence_number)
-        at_once = self._stores_at_once
-        if not at_once or self._unappended or not self._append(envelope):
-            if at_once and self._policy.when_full == "drop-newest" and self._channel is not None and self._is_stuck:
-                self._drop(envelope.header.sequence_number, "the store is full")
-                self._tell()
-                return
-            self._unappended.append(envelope)
-            self._to_store.set()
+        if self._drops_newest and self._is_stuck and self._is_full(len(envelope.payload)):
+            self._drop(envelope.header.sequence_number, "the store is full")
+            self._tell()
+            return
+        self._unappended.append(envelope)
         self._backlog.put(envelope)
-        self._backlog.spill(self._stored)
-        if self._backlog.is_behind and self._connected:
-            self._load_more()
 
     @property
     def _stores_at_once(self) -> bool:
@@ -319,6 +366,15 @@ class StoredSource:
         """True if what is sent now can't be published at once."""
         return not self._connected or self._backlog.is_behind or len(self._handed) >= self._max_inflight
 
+    def _is_full(self, size: int) -> bool:
+        """Return whether the store has no room for the messages that wait to be stored, and one more."""
+        if self._log is None or self._channel is None:
+            return False
+        most, waiting = self._policy.max_messages, len(self._unappended)
+        if most is not None and self._channel.count + waiting >= most:
+            return True
+        return not self._log.has_room((size + _OVERHEAD) * (waiting + 1))
+
     # Storing
 
     @property
@@ -328,7 +384,8 @@ class StoredSource:
     def _append(self, envelope: Envelope) -> bool:
         """Append a message to the log. Returns false if there is no room."""
         channel, header = self._channel, envelope.header
-        if channel is None or (self._policy.max_messages is not None and channel.count >= self._policy.max_messages):
+        assert channel is not None
+        if self._policy.max_messages is not None and channel.count >= self._policy.max_messages:
             return False
         if self._exactly_once and self._begun >= header.sequence_number:
             channel.put("begun", self._begun)  # with the same commit
@@ -348,14 +405,20 @@ class StoredSource:
     async def _store_in_time(self) -> None:
         """Serve: append what was not appended as it was taken, when its time has come, or when there is room."""
         while True:
-            if not self._unappended:
-                self._to_store = trio.Event()
-                await self._to_store.wait()
-            at_once = self._stores_at_once
-            await trio.sleep(_TRY_AGAIN if at_once else min(self._policy.behind_after / 4, 1.0))
-            if not self._store_what_is_due() and self._policy.when_full == "drop-oldest":
-                await self._make_room()
-                self._store_what_is_due()
+            await self._to_store.wait()
+            self._to_store = trio.Event()
+            if self._log is None:
+                await trio.sleep(_TRY_AGAIN)
+            elif not self._stores_at_once:
+                await trio.sleep(min(self._policy.behind_after / 4, 1.0))
+            if not self._store_what_is_due():
+                if self._policy.when_full == "drop-oldest":
+                    await self._make_room()
+                await trio.sleep(_TRY_AGAIN)
+            elif self._log is not None and (self._stores_at_once or self._exactly_once):
+                await self._log.commit()  # what is acknowledged meanwhile need not be stored
+            if self._unappended:
+                self._to_store.set()
 
     def _store_what_is_due(self) -> bool:
         """Append what is to be stored by now. Returns false if there was no room for all of it."""
@@ -370,15 +433,15 @@ class StoredSource:
                 self._finished.discard(unappended.popleft().header.sequence_number)
                 continue
             if not self._append(unappended[0]):
+                self._tell()
                 return False
             unappended.popleft()
         self._tell()
         return True
 
     async def _make_room(self) -> None:
-        """Drop as much of the oldest as waits to be stored."""
-        assert self._channel is not None
-        needed = sum(len(envelope.payload) + 100 for envelope in self._unappended)
+        """Drop as much of the oldest as waits to be stored, and store that."""
+        needed = sum(len(envelope.payload) + _OVERHEAD for envelope in self._unappended)
         count = len(self._unappended)
         while needed > 0 or count > 0:
             oldest = self._backlog.oldest(self._stored)
@@ -388,9 +451,10 @@ class StoredSource:
                 break  # the other side may hold half of it
             self._backlog.drop_oldest()
             self._drop(oldest.header.sequence_number, "the store was full, and newer messages came")
-            needed -= len(oldest.payload) + 100
+            needed -= len(oldest.payload) + _OVERHEAD
             count -= 1
         self._load_more()
+        self._store_what_is_due()
         self._tell()
         if self._log is not None:
             await self._log.commit()
@@ -482,8 +546,8 @@ class StoredSource:
         """Return the seconds until a message may be handed out; endless if nobody knows."""
         if not self._connected or len(self._handed) >= self._max_inflight:
             return math.inf
-        if self._exactly_once and self._channel is None:
-            return math.inf  # it is not known what was begun
+        if not self._may_begin:
+            return math.inf
         backlog = self._backlog
         if not backlog.is_behind:
             return 0.0 if backlog.next() else math.inf
@@ -514,6 +578,7 @@ class StoredSource:
 
     def _tell(self) -> None:
         """Tell the app's end up to which number all is stored, and up to which it is acknowledged."""
+        self._settle_done()
         base, last, channel = self._base, self._last_taken, self._channel
         acknowledged = stored = base + last
         if self._unappended:

@@ -361,6 +361,11 @@ class EnvelopeSubscriber:
         return self._last
 
     @property
+    def receipts_through(self) -> int:
+        """The number up to which all were acknowledged by the other side."""
+        return min(self._counters[ACKNOWLEDGED], self._counters[SENT])
+
+    @property
     def released(self) -> int:
         """The number up to which all are acknowledged, as `acknowledge` does it."""
         return self._counters[DONE]

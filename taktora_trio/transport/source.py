@@ -73,6 +73,11 @@ class PayloadSource:
         return self._port.epoch
 
     @property
+    def acknowledged(self) -> int:
+        """The number up to which all were acknowledged by the other side, as far as an earlier source has said so."""
+        return self._port.receipts_through
+
+    @property
     def released(self) -> int:
         """The number up to which all are released or acknowledged. A source that is opened goes on behind it."""
         return self._port.released

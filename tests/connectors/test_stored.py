@@ -226,6 +226,7 @@ async def test_always_stores_at_once_and_publishes_meanwhile(autojump_clock: Moc
         source.connected(True)
         shared.send(*numbered(4))
         envelopes = await publish(source, 4, acknowledge=False)
+        await wait_all_tasks_blocked()
         assert (shared.released, log.channel("out").last) == (0, INDEX + 4)
         source.acknowledge(envelopes[1].header)
         assert (shared.released, shared.acknowledged) == (2, 2), "acknowledged even sooner"
@@ -551,6 +552,7 @@ async def test_exactly_once_what_is_begun_is_on_disk_before_it_is_published(auto
     async with stored(Store(policy="always"), shared, log, guarantee="exactly once") as source:
         source.connected(True)
         shared.send(*numbered(2))
+        await wait_all_tasks_blocked()
         for one in await publish(source, 2, acknowledge=False):
             number = one.header.sequence_number
             source.begin(one.header, partial(begun.append, number))
