@@ -6,6 +6,7 @@ makes room in the channel: the app's half never waits for the disk as long as it
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import time
@@ -96,6 +97,7 @@ class StoredSource:
         self._stopping = False
         self._begun = 0
         self._awaited: deque[tuple[int, Callable[[], None]]] = deque()  # to be recorded as begun, and whom to call then
+        self._is_paced = False  # nothing was handed out, since it was not its turn
         self._more = trio.Event()  # there may be something to hand out
         self._to_store, self._to_load, self._to_begin = trio.Event(), trio.Event(), trio.Event()
 
@@ -112,7 +114,8 @@ class StoredSource:
                 number = live.header.sequence_number
                 self._handed.append((number, number))
                 return live
-        if self._delay() > 0:
+        if (delay := self._delay()) > 0:
+            self._is_paced = delay < math.inf
             raise trio.WouldBlock
         kind = self._backlog.next(allows_backlog=self._backlog_delay() <= 0)
         assert kind is not None  # as `_delay` has said
@@ -133,15 +136,13 @@ class StoredSource:
         return envelope
 
     async def wait(self) -> None:
-        """Wait until `receive_nowait` may have something."""
+        """Wait until `receive_nowait` may have something again: until there is more, or until it is its turn."""
         await trio.lowlevel.checkpoint_if_cancelled()
-        while (delay := self._delay()) > 0:
-            self._more = trio.Event()
-            if delay == math.inf:
-                await self._more.wait()
-            else:
-                with trio.move_on_after(delay):
-                    await self._more.wait()
+        delay = self._delay() if self._is_paced else math.inf
+        with trio.move_on_after(delay) if delay < math.inf else contextlib.nullcontext():
+            await self._more.wait()
+        self._is_paced = False
+        self._more = trio.Event()
 
     def attach(self) -> None:
         self._source.attach()
