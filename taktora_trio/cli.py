@@ -21,7 +21,7 @@ from taktora_trio.escaping import escaped
 from taktora_trio.runners.command.half import launch_gateway, launch_plugin
 from taktora_trio.runners.deployment import Deployment
 from taktora_trio.runners.loading import load_deployment
-from taktora_trio.runners.options import Half, Mode, Options, Policies, RunOptions, Shape, TypedSettings
+from taktora_trio.runners.options import Half, Mode, Options, Policies, RunOptions, Shape, TypedSettings, given_store
 from taktora_trio.runners.secrets import hide_secrets
 from taktora_trio.runners.settings import OWN_OPTIONS
 from taktora_trio.runners.this_process.outcome import call, show
@@ -113,12 +113,17 @@ def gateway(
 def plan(
     target: Target, /, *, json: Annotated[bool, Parameter(negative="", help="As JSON, with sizes in bytes.")] = False
 ) -> int:
-    """Show the shared memory that each channel will take, and what is free."""
+    """Show the shared memory that each channel will take, what is free, and where the store is."""
     from taktora_trio.connectors.plan import specs_of
+    from taktora_trio.runners.store_plan import plan_stores, stores_text
     from taktora_trio.transport.sizing import plan_memory
 
-    memory = plan_memory(specs_of(load_deployment(target).connectors))
-    show(memory.to_json().decode() if json else memory.table())
+    deployment = load_deployment(target).with_store(given_store(None))
+    memory, stores = plan_memory(specs_of(deployment.connectors)), plan_stores(deployment)
+    if json:
+        show(memory.to_json(stores=[attrs.asdict(store) for store in stores]).decode())
+    else:
+        show("\n\n".join(filter(None, [memory.table(), stores_text(stores)])))
     return 0 if memory.fits else 2
 
 

@@ -100,6 +100,8 @@ def _store_of(connector: Connector, channel: Outbound[Any], default: Store | Non
     if channel.store == "never":
         return None
     if isinstance(channel.store, Store):
+        if channel.store.path is None and default is not None:
+            return attrs.evolve(channel.store, path=default.path)
         return channel.store
     # Nobody acknowledges a message that arrives at most once, so only an app that says so has it kept for outages.
     return default if connector.guarantee(channel) != "at most once" else None

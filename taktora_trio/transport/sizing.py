@@ -46,9 +46,11 @@ class MemoryPlan:
     def fits(self) -> bool:
         return self.total_bytes <= self.free_bytes
 
-    def to_json(self) -> bytes:
+    def to_json(self, **more: object) -> bytes:
+        """Return it as JSON, with what else is planned."""
         document = {
             **attrs.asdict(self),
+            **more,
             "total_bytes": self.total_bytes,
             "fits": self.fits,
         }

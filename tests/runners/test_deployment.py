@@ -3,6 +3,7 @@ from __future__ import annotations
 import functools
 import importlib.util
 import os
+import re
 import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -22,10 +23,13 @@ from taktora_trio import (
     MqttRouting,
     Outbound,
     RawCodec,
+    Store,
 )
 from taktora_trio.runners.loading import hiding_python, load_deployment
+from taktora_trio.runners.options import given_store
 from taktora_trio.runners.secrets import memory_file
 from taktora_trio.runners.settings import read_settings
+from taktora_trio.runners.store_plan import plan_stores, stores_text
 from tests.mosquitto import free_port
 
 SPEED = Outbound("speed", float, MqttRouting("car/speed"))
@@ -391,3 +395,77 @@ def test_which_connectors_are_named_by_the_machine_though_their_session_is_to_la
     assert not warned(asks, session="memory")
     assert not warned(BRAKE)  # QoS 0: there is nothing to keep
     assert warned(SPEED, persistent=True)
+
+
+# The store
+
+
+def test_a_store_is_for_channels_that_are_acknowledged() -> None:
+    channels = [
+        Outbound("q0", float, MqttRouting("a/0")),
+        Outbound("q1", float, MqttRouting("a/1", qos=1)),
+        Outbound("never", float, MqttRouting("a/2", qos=1), store="never"),
+        Outbound("asked", float, MqttRouting("a/3"), store=Store(policy="always")),
+    ]
+    declared = Deployment("car", app, [MqttConnector(channels)], store=Store())
+    store = declared.with_store(Path("/var/lib/car")).stores("mine")["mqtt"]
+    assert (store.folder, store.identity) == (Path("/var/lib/car/outbound/mqtt"), "mine/mqtt")
+    assert {name: policy.policy for name, policy in store.channels.items()} == {"q1": "when-behind", "asked": "always"}
+
+
+def test_the_operator_gives_a_store_to_a_deployment_that_declares_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    declared = Deployment("car", app, [MqttConnector([Outbound("q1", float, MqttRouting("a/1", qos=1))])])
+    assert declared.stores("car") == {}
+    assert declared.with_store(given_store(None)) is declared
+    monkeypatch.setenv("TAKTORA_STORE", "/by/environment")
+    assert declared.with_store(given_store(None)).stores("car")["mqtt"].folder == Path("/by/environment/outbound/mqtt")
+    assert given_store("/by/option") == Path("/by/option")
+
+
+@pytest.mark.parametrize(
+    ("qos", "protocol", "stores", "complaint"),
+    [
+        (
+            2,
+            "5",
+            [Store(catch_up="newest-first")],
+            "catch_up is 'newest-first', and its messages are to arrive exactly",
+        ),
+        (1, "3.1.1", [Store(mark_backlog=True)], "'c0' sets mark_backlog: MQTT 3.1.1 carries neither metadata nor"),
+        (1, "5", [Store(max_bytes=2**20), Store()], "channels 'c0' and 'c1' have stores with another max_bytes"),
+        (1, "5", [Store(path=Path("/a")), Store(path=Path("/b"))], "have stores with another path, which"),
+    ],
+)
+def test_policies_that_contradict_are_said(qos: Any, protocol: Any, stores: list[Store], complaint: str) -> None:
+    channels = [
+        Outbound(f"c{number}", float, MqttRouting(f"a/{number}", qos=qos), store=store)
+        for number, store in enumerate(stores)
+    ]
+    with pytest.raises(ConfigError, match=re.escape(complaint)):
+        Deployment("car", app, [MqttConnector(channels, options=MqttOptions(protocol=protocol))])
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("max_bytes", 0),
+        ("max_messages", 0),
+        ("max_age", 0),
+        ("behind_after", 0),
+        ("catch_up_rate", 0),
+        ("sync_every", -1),
+    ],
+)
+def test_a_limit_of_zero_is_refused(field: str, value: int) -> None:
+    with pytest.raises(ConfigError, match=f"Store: {field} is {value}"):
+        Store(**{field: value})  # type: ignore[arg-type]
+
+
+def test_the_plan_shows_the_store(tmp_path: Path) -> None:
+    declared = Deployment("car", app, [MqttConnector([Outbound("q1", float, MqttRouting("a/1", qos=1))])])
+    (plan,) = plan_stores(declared.with_store(tmp_path))
+    assert plan.folder == str(tmp_path / "outbound" / "mqtt")
+    assert plan.free_bytes
+    first, second = stores_text([plan]).splitlines()
+    assert first.startswith(f"store of mqtt: at most 256 MiB in {plan.folder}, ")
+    assert second == "    q1: when-behind, when full wait, catches up oldest-first"
