@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
+import sqlite3
 import stat
 from pathlib import Path
 from typing import Any
@@ -143,6 +145,25 @@ def test_a_deployment_names_its_domain(file: DeadLetterFile, capsys: pytest.Capt
     assert parse(["dead-letters", "list", "examples.echo:deployment"])() == 0
     echo = file.path.parent.parent / "echo" / DEAD_LETTERS
     assert capsys.readouterr().out == f"no dead letters in {echo}\n"
+
+
+def test_a_run_that_was_given_a_store_has_them_there(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TAKTORA_STORE", str(tmp_path / "by variable"))
+    assert lines(capsys, "list") == [f"no dead letters in {tmp_path / 'by variable' / DEAD_LETTERS}"]
+    there = f"no dead letters in {tmp_path / DEAD_LETTERS}"
+    assert lines(capsys, "list", "--store", str(tmp_path)) == [there]
+    assert lines(capsys, "list", "examples.echo:deployment", "--store", str(tmp_path)) == [there]
+
+
+def test_a_file_of_a_newer_version_is_refused_before_anything_starts(file: DeadLetterFile) -> None:
+    put(file)
+    with contextlib.closing(sqlite3.connect(file.path)) as database:
+        database.execute("PRAGMA user_version = 2")
+    for command in (["dead-letters", "list"], ["run", "examples.echo:deployment", "--mode", "in-process"]):
+        with pytest.raises(ConfigError, match="was made by a newer version of taktora-trio"):
+            parse([*command, "--domain", DOMAIN])()
 
 
 @pytest.mark.parametrize(

@@ -19,17 +19,16 @@ from pathlib import Path
 import msgspec
 
 from taktora_trio.channels import Metadata
-from taktora_trio.connectors.dead_letter import DeadLetter
-from taktora_trio.errors import ConfigError, StoreError
+from taktora_trio.connectors.dead_letter import APPLICATION, VERSION, DeadLetter, refuse_another
+from taktora_trio.errors import StoreError
 from taktora_trio.escaping import escaped
 from taktora_trio.statefolder import make_private
 
-__all__ = ["OVERHEAD", "DeadLetterFile", "check_header"]
+__all__ = ["OVERHEAD", "DeadLetterFile"]
 
 OVERHEAD = 200
 """Bytes that a letter counts besides its payload, topic and metadata."""
-_APPLICATION, _VERSION = 0x74_6B_64_6C, 1
-_MARKS = {"application_id": _APPLICATION, "user_version": _VERSION}
+_MARKS = {"application_id": APPLICATION, "user_version": VERSION}
 _BUSY = 2.0  # seconds to wait for another process that is writing
 _DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 _TABLES = """
@@ -159,7 +158,7 @@ class DeadLetterFile:
                 database.execute("BEGIN IMMEDIATE" if write or make else "BEGIN")
                 is_empty = not database.execute("SELECT 1 FROM sqlite_schema").fetchone()
                 if not is_empty:
-                    _refuse(self.path, *(database.execute(f"PRAGMA {name}").fetchone()[0] for name in _MARKS))
+                    refuse_another(self.path, *(database.execute(f"PRAGMA {name}").fetchone()[0] for name in _MARKS))
                 elif make:
                     _begin(database)
                 yield database if make or not is_empty else None  # it is empty if the first commit did not succeed
@@ -194,40 +193,11 @@ class _DamagedFile(StoreError):
         self.inode = inode
 
 
-def check_header(path: Path) -> None:
-    """Raise `ConfigError` for a file of another program, or of a newer version, by its first bytes alone.
-
-    A file that is missing, damaged or can't be read passes: that may have changed when it is needed.
-    """
-    try:
-        with path.open("rb") as file:
-            header = file.read(100)
-    except OSError:
-        return
-    if len(header) == 100 and header.startswith(b"SQLite format 3\0"):  # https://sqlite.org/fileformat.html
-        version, application = (int.from_bytes(header[at : at + 4], "big") for at in (60, 68))
-        try:
-            _refuse(path, application, version)
-        except StoreError as exc:
-            raise ConfigError(str(exc)) from None
-
-
 def _begin(database: sqlite3.Connection) -> None:
     for statement in _TABLES.split(";"):
         database.execute(statement)
     for name, value in _MARKS.items():
         database.execute(f"PRAGMA {name} = {value}")
-
-
-def _refuse(path: Path, application: int, version: int) -> None:
-    shown = escaped(str(path), 400)
-    if application != _APPLICATION:
-        raise StoreError(f"{shown} was made by another program: move it away")
-    if version > _VERSION:
-        raise StoreError(
-            f"{shown} was made by a newer version of taktora-trio (format {version}, and {_VERSION} is known here):"
-            " install that, or move the file away"
-        )
 
 
 def _add(database: sqlite3.Connection, letter: DeadLetter) -> None:

@@ -13,11 +13,12 @@ from typing import Any
 import attrs
 import msgspec
 
-from taktora_trio.connectors.dead_letter import DEAD_LETTERS, DeadLetter
-from taktora_trio.connectors.dead_letter_file import DeadLetterFile, check_header
+from taktora_trio.connectors.dead_letter import DEAD_LETTERS, DeadLetter, check_dead_letters
+from taktora_trio.connectors.dead_letter_file import DeadLetterFile
 from taktora_trio.errors import ConfigError
 from taktora_trio.escaping import escaped
 from taktora_trio.runners.loading import load_deployment
+from taktora_trio.runners.options import given_store
 from taktora_trio.runners.parts.revival import ask_to_revive
 from taktora_trio.runners.this_process.outcome import show
 from taktora_trio.statefolder import deployment_folder
@@ -43,11 +44,18 @@ class Which:
 
     @classmethod
     def of(
-        cls, what: Iterable[str], domain: str | None, channel: str | None, everything: bool, *, or_all: bool
+        cls,
+        what: Iterable[str],
+        domain: str | None,
+        channel: str | None,
+        everything: bool,
+        store: Path | None,
+        *,
+        or_all: bool,
     ) -> Which:
         """Return what the words and options of a command line stand for. Raises `ConfigError`.
 
-        Unless `or_all`, nothing said about which ones is no selection.
+        `store` is the folder that the run was given, if any. Unless `or_all`, it must be said which letters are meant.
         """
         targets = [word for word in what if not _NUMBERS.fullmatch(word)]
         numbers = tuple(_range(match) for word in what if (match := _NUMBERS.fullmatch(word)))
@@ -67,11 +75,15 @@ class Which:
             domain = deployment.name
         where = Domain(domain)
         try:
-            folder = deployment_folder(where.name) if deployment is None else deployment.folder(where.name)
+            given = given_store(store)
+            if deployment is None:
+                folder = deployment_folder(where.name, given)
+            else:
+                folder = deployment.with_store(given).folder(where.name)
         except OSError as exc:
             raise ConfigError(f"there is no folder for dead letters ({exc}): set STATE_DIRECTORY") from exc
-        check_header(path := folder / DEAD_LETTERS)
-        return cls(where, DeadLetterFile(path), numbers, channel, everything)
+        check_dead_letters(folder)
+        return cls(where, DeadLetterFile(folder / DEAD_LETTERS), numbers, channel, everything)
 
     def letters(self) -> list[tuple[DeadLetter, int]]:
         """Return these letters without their payloads, and the size of each. Raises `ConfigError` if one is missing."""

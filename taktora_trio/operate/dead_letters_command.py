@@ -31,9 +31,11 @@ class Selection:
     """Those of this channel."""
     all: Annotated[bool, Parameter(negative="")] = False
     """All that there are."""
+    store: Path | None = None
+    """The folder that the run was given by --store or TAKTORA_STORE, if it was."""
 
     def which(self, what: tuple[str, ...], *, or_all: bool = False) -> Which:
-        return Which.of(what, self.domain, self.channel, self.all, or_all=or_all)
+        return Which.of(what, self.domain, self.channel, self.all, self.store, or_all=or_all)
 
 
 Selected = Annotated[Selection, Parameter(name="*")]

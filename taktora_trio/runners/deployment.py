@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import re
 from collections.abc import Awaitable, Callable, Collection, Iterable
@@ -14,6 +15,7 @@ import attrs
 from taktora_trio.channels import ChannelDescriptor, Store, check_name
 from taktora_trio.checks import flag, instance_of, optional
 from taktora_trio.connectors.base import Connector
+from taktora_trio.connectors.dead_letter import check_dead_letters
 from taktora_trio.connectors.storing import ConnectorStore, check_stores, inbound_stores_of, stores_of
 from taktora_trio.errors import ConfigError
 from taktora_trio.statefolder import deployment_folder
@@ -148,6 +150,8 @@ class Deployment:
 
     def check_stores(self, domain: str) -> None:
         """Raise `ConfigError` if a store can't be used, before anything is started. Blocks on the disk."""
+        with contextlib.suppress(OSError):  # no home, which matters when there is a dead letter
+            check_dead_letters(self.folder(domain))
         stores = [*self.stores(domain).values(), *self.inbound_stores(domain).values()]
         if stores:
             from taktora_trio.store import check_store  # most deployments have none

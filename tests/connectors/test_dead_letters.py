@@ -17,8 +17,8 @@ from trio.testing import MockClock
 
 from taktora_trio import ConfigError, ConnectorOptions, Metadata, StoreError
 from taktora_trio.connectors import dead_letter_file
-from taktora_trio.connectors.dead_letter import DEAD_LETTERS, DeadLetter
-from taktora_trio.connectors.dead_letter_file import OVERHEAD, DeadLetterFile, check_header
+from taktora_trio.connectors.dead_letter import DEAD_LETTERS, DeadLetter, check_dead_letters
+from taktora_trio.connectors.dead_letter_file import OVERHEAD, DeadLetterFile
 from taktora_trio.connectors.dead_letters import DeadLetters, open_dead_letters
 from taktora_trio.health import HealthBoard, Up
 
@@ -172,14 +172,14 @@ def of_a_newer_version(path: Path) -> None:
     ],
 )
 def test_a_file_that_is_not_ours_is_left_alone(tmp_path: Path, make: Callable[[Path], None], words: str) -> None:
-    make(path := tmp_path / "letters")
+    make(path := tmp_path / DEAD_LETTERS)
     before = path.read_bytes()
     file = DeadLetterFile(path)
     for call in (lambda: put(file, letter()), file.all, lambda: file.remove([1])):
         with pytest.raises(StoreError, match=words):
             call()
     with pytest.raises(ConfigError, match=words):
-        check_header(path)
+        check_dead_letters(tmp_path)
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
 
@@ -187,8 +187,8 @@ def test_a_file_that_is_not_ours_is_left_alone(tmp_path: Path, make: Callable[[P
 @pytest.mark.parametrize("content", [None, b"", b"SQLite format 3\0", b"x" * 200])
 def test_before_a_start_what_may_be_mended_is_no_reason_to_refuse(tmp_path: Path, content: bytes | None) -> None:
     if content is not None:
-        (tmp_path / "letters").write_bytes(content)
-    check_header(tmp_path / "letters")
+        (tmp_path / DEAD_LETTERS).write_bytes(content)
+    check_dead_letters(tmp_path)
 
 
 def test_where_the_folder_is_a_file(file: DeadLetterFile) -> None:
