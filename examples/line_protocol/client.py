@@ -30,7 +30,7 @@ from taktora_trio import (
 
 class LineMessage(Incoming, frozen=True, gc=False):
     number: bytes = b""
-    """The server's number of the message, which goes back to it when the message is safe."""
+    """The server's number of the message, which goes back to it when the app is done with the message."""
 
 
 class LineConnection(StreamConnection):
@@ -67,8 +67,16 @@ class LineConnection(StreamConnection):
 
     def _take(self, line: bytes) -> None:
         match [unquote_to_bytes(word) for word in line.split(b" ")]:
-            case [b"MSG", number, topic, payload]:
-                self._on_message(LineMessage(topic.decode(errors="replace"), payload, reliable=True, number=number))
+            case [b"MSG" | b"AGAIN" as kind, number, topic, payload] if number.isdigit():
+                message = LineMessage(
+                    topic.decode(errors="replace"),
+                    payload,
+                    reliable=True,
+                    redelivered=kind == b"AGAIN",
+                    delivery_id=1 + int(number) % 65_535,
+                    number=number,
+                )
+                self._on_message(message)
             case [b"ACK", number] if number in self._unanswered:
                 self._answered(number, "")
             case [b"NAK", number, reason] if number in self._unanswered:

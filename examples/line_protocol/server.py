@@ -28,8 +28,20 @@ class Mailbox:
 
     topics: set[bytes] = attrs.field(factory=set)
     waiting: dict[bytes, bytes] = attrs.field(factory=dict)
-    """Each message's line, by its number; in order."""
+    """The rest of each message's line, by its number; in order."""
+    sent: set[bytes] = attrs.field(factory=set)
+    """The numbers of those that were sent before."""
     visitor: Visitor | None = None
+
+    def send(self, number: bytes) -> None:
+        """Send this message, if somebody is there to get it."""
+        if self.visitor is not None and self.visitor.is_ready:
+            self.visitor.out.send_nowait((b"AGAIN " if number in self.sent else b"MSG ") + self.waiting[number])
+            self.sent.add(number)
+
+    def remove(self, number: bytes) -> None:
+        self.waiting.pop(number, None)
+        self.sent.discard(number)
 
 
 class Visitor:
@@ -93,7 +105,7 @@ class Server:
             case [b"PUB", number, topic, payload] if visitor.name:
                 visitor.say(*self._publish(number, topic, payload))
             case [b"GOT", number] if visitor.name:
-                self.mailboxes[visitor.name].waiting.pop(number, None)
+                self.mailboxes[visitor.name].remove(number)
             case [b"PING"]:
                 visitor.say(b"PONG")
             case _:  # BYE too
@@ -115,8 +127,8 @@ class Server:
         mailbox = self.mailboxes[visitor.name]
         mailbox.topics, visitor.is_ready = set(topics), True
         visitor.say(b"READY")
-        for line in mailbox.waiting.values():
-            visitor.out.send_nowait(line)
+        for number in mailbox.waiting:
+            mailbox.send(number)
 
     def _publish(self, number: bytes, topic: bytes, payload: bytes) -> tuple[bytes, ...]:
         wanting = [mailbox for mailbox in self.mailboxes.values() if topic in mailbox.topics]
@@ -124,9 +136,8 @@ class Server:
             return b"NAK", number, b"a mailbox is full"
         for mailbox in wanting:
             own = b"%d" % next(self._numbers)
-            mailbox.waiting[own] = line = words(b"MSG", own, topic, payload)
-            if mailbox.visitor is not None and mailbox.visitor.is_ready:
-                mailbox.visitor.out.send_nowait(line)
+            mailbox.waiting[own] = words(own, topic, payload)
+            mailbox.send(own)
         return b"ACK", number
 
 

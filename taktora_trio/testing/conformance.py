@@ -213,6 +213,45 @@ class ConnectorConformance:
             await rig.publish(into.routing.address, b"last")
             assert [message.payload for message in await third.take(1)] == [b"last"]
 
+    @needs("redelivers", "numbers_deliveries")
+    async def test_a_repeat_says_so_and_has_the_number_that_it_had(self, rig: ConnectorRig) -> None:
+        """`redelivered` and `delivery_id`: by them the app's half knows what a killed gateway had handed over."""
+        into = rig.inbound("in")
+        first = _driver(rig, into)
+        second = Driver(first.connector, first.name)
+        async with first.connected():
+            for payload in _numbered(4):
+                await rig.publish(into.routing.address, payload)
+            before = await first.take(4)
+            assert not any(message.redelivered for message in before)
+            numbers = [message.delivery_id for message in before]
+            assert all(0 < number <= 65_535 for number in numbers)
+            assert len(set(numbers)) == 4
+        async with second.connected():
+            await rig.publish(into.routing.address, b"new")
+            again = await second.take(5)
+            assert [message.payload for message in again] == [*_numbered(4), b"new"]
+            assert [message.redelivered for message in again] == [True] * 4 + [False]
+            assert [message.delivery_id for message in again[:4]] == numbers
+            assert again[4].delivery_id not in numbers
+
+    @needs("redelivers", "has_network")
+    async def test_no_acknowledgement_leaves_before_the_next_checkpoint(self, rig: ConnectorRig) -> None:
+        """The gateway writes down what it acknowledges right after `acknowledge`; killed before that, it has not."""
+        network, into = _network(rig), rig.inbound("in")
+        first = _driver(rig, into)
+        second = Driver(first.connector, first.name)
+        async with first.connected() as connection:
+            await rig.publish(into.routing.address, b"message")
+            [message] = await first.take(1)
+            await trio.testing.wait_all_tasks_blocked(0.02)
+            connection.acknowledge(message)
+            assert network.unread == 0, "something was sent at once"
+            await connection.farewell()
+        async with second.connected():
+            await rig.publish(into.routing.address, b"next")
+            assert [message.payload for message in await second.take(1)] == [b"next"]
+
     async def test_nothing_comes_while_reading_is_paused(self, rig: ConnectorRig) -> None:
         """`pause_reading` takes nothing more from the peer, while publishing goes on; `resume_reading` goes on."""
         out, into = rig.outbound("out"), rig.inbound("in")
@@ -538,6 +577,32 @@ class ConnectorConformance:
         assert _first_of_each(came) == payloads
 
     @needs("redelivers")
+    async def test_what_the_app_is_not_done_with_comes_to_the_next_run_and_nothing_else_does(
+        self, rig: ConnectorRig
+    ) -> None:
+        """A stop acknowledges what the app is done with, and nothing else: neither what it has in hand nor the rest."""
+        into = rig.inbound("in", window=4)
+        connector, name = rig.connector(into), f"conformance-{uuid.uuid4().hex[:12]}"
+        try:
+            async with open_program(connector, name) as host, host.open_reader(into) as reader:
+                with trio.fail_after(TIMEOUT):
+                    await host.wait_for_health(Up)
+                    for payload in _numbered(9):
+                        await rig.publish(into.routing.address, payload)
+                    assert [(await reader.receive()).value for _ in range(3)] == _numbered(3)
+                raise _AppFailed  # with the third in hand
+        except* _AppFailed:
+            pass
+        came = list[bytes]()
+        async with open_program(connector, name) as host, host.open_reader(into) as reader:
+            with trio.fail_after(TIMEOUT):
+                await host.wait_for_health(Up)
+                await rig.publish(into.routing.address, b"last")
+                while b"last" not in came:
+                    came.append((await reader.receive()).value)
+        assert came == [*_numbered(7, 2), b"last"]
+
+    @needs("redelivers")
     async def test_an_app_that_does_not_read_loses_nothing(self, rig: ConnectorRig) -> None:
         """Reliable messages wait while the app is slow, over a lost connection too, in a backlog that has a limit."""
         into = rig.inbound("in", window=2)
@@ -603,6 +668,10 @@ class ConnectorConformance:
                 assert await run.gateway(2) != gateway
                 assert await run.stop() == 0
         assert _first_of_each(came) == [b"hello", *payloads]
+
+
+class _AppFailed(Exception):
+    """What an app raises."""
 
 
 class _Elsewhere(Routing):

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import socket
 import struct
+import sys
+import termios
 from collections.abc import AsyncIterator
 
 import attrs
@@ -50,6 +53,16 @@ class Network:
     def connections(self) -> int:
         """The number of open connections."""
         return len(self._links)
+
+    @property
+    def unread(self) -> int:
+        """The bytes that the connector has sent on the connections there are, and that were not carried on yet."""
+        total = 0
+        for link in self._links:
+            count = bytearray(4)
+            fcntl.ioctl(link.client.socket.fileno(), termios.FIONREAD, count)  # tty_ioctl(4), tcp(7)
+            total += int.from_bytes(count, sys.byteorder)
+        return total
 
     async def next_attempt(self) -> None:
         """Wait for the next connection, however it fares."""

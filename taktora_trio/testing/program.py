@@ -12,9 +12,12 @@ __all__ = ["open_program"]
 
 
 @contextlib.asynccontextmanager
-async def open_program(connector: Connector) -> AsyncIterator[ConnectorHost]:
-    """Run a gateway with this connector, and yield the app's host. At the end of the block the gateway drains."""
-    name = f"conformance-{uuid.uuid4().hex[:12]}"
+async def open_program(connector: Connector, name: str = "") -> AsyncIterator[ConnectorHost]:
+    """Run a gateway with this connector, and yield the app's host. At the end of the block the gateway drains.
+
+    The other side knows it by `name`, which is one of its own by default.
+    """
+    name = name or f"conformance-{uuid.uuid4().hex[:12]}"
     try:
         async with open_deployment(Deployment("conformance", None, [connector]), domain=name) as host:
             yield host

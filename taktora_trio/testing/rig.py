@@ -26,6 +26,7 @@ In: TypeAlias = Inbound[bytes]
 LACKS = {
     "acknowledges": "the peer acknowledges nothing",
     "redelivers": "the peer keeps nothing that is not acknowledged",
+    "numbers_deliveries": "the peer does not say that it sends a message again",
     "notices_silence": "the protocol has no sign of life",
     "refuses": "the peer can't refuse a client",
     "has_network": "there is no network that could fail so",
@@ -60,6 +61,8 @@ class ConnectorRig(ABC):
     """True if the peer acknowledges what is published: a message that was lost on its way can come again."""
     redelivers: ClassVar[bool] = True
     """True if the peer keeps a message until it is acknowledged, over lost connections too."""
+    numbers_deliveries: ClassVar[bool] = True
+    """True if the peer says of a message that it has sent it before, and under which number."""
     notices_silence: ClassVar[bool] = True
     """True if the connection ends when the peer gives no sign of life."""
     refuses: ClassVar[bool] = True

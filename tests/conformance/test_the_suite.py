@@ -59,6 +59,18 @@ def acknowledges_at_once(self: LineConnection, line: bytes) -> None:
     take(self, line)
 
 
+def hides_repeats(self: LineConnection, line: bytes) -> None:
+    take(self, line.replace(b"AGAIN ", b"MSG ", 1))
+
+
+def has_one_number(*given: Any, **more: Any) -> LineMessage:
+    return LineMessage(*given, **{**more, "delivery_id": 7})
+
+
+def writes_at_once(self: Any, data: bytes, *, is_answer: bool = False) -> None:
+    os.write(self._stream.socket.fileno(), data)
+
+
 async def refuses_for_now(self: LineClient, stream: trio.SocketStream) -> None:
     try:
         await log_in(self, stream)
@@ -128,6 +140,10 @@ def option(name: str, value: Any) -> Break:
         ("each_for_its_channel", attribute(LineClient, "channels_of", lambda self, topic: ["in"])),
         ("to_the_next_gateway", attribute(LineConnection, "acknowledge", lambda self, message: None)),
         ("to_the_next_gateway", attribute(LineConnection, "_take", acknowledges_at_once)),
+        ("a_repeat_says_so", attribute(LineConnection, "_take", hides_repeats)),
+        ("a_repeat_says_so", attribute(client, "LineMessage", has_one_number)),
+        ("before_the_next_checkpoint", attribute(LineConnection, "send", writes_at_once)),
+        ("to_the_next_run", attribute(LineConnection, "_take", acknowledges_at_once)),
         ("while_reading_is_paused", attribute(LineConnection, "pause_reading", lambda self: None)),
         ("after_the_block_is_left", attribute(LineClient, "connect", says_more_when_it_is_left)),
         ("silent_peer", option("silence", math.inf)),

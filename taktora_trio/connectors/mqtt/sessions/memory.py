@@ -35,6 +35,8 @@ class _Client:
     shared: dict[tuple[str, str], int] = attrs.field(factory=dict)
     """Shared subscriptions: QoS by group and filter."""
     unacknowledged: dict[int, Message] = attrs.field(factory=dict)
+    sent: set[int] = attrs.field(factory=set)
+    """Those of the unacknowledged that were sent before."""
     next_id: int = 0
 
     def add(self, topic_filter: str, qos: int) -> bool:
@@ -162,7 +164,9 @@ class MemorySession(Session):
     def deliver(self, message: Message) -> None:
         if self.held is not None:
             self.held.append(message)
-        elif message.qos == 0 or self._state.arrived(message):
+            return
+        self.client.sent.add(message.delivery_id)
+        if message.qos == 0 or self._state.arrived(message):
             self._on_message(message)
         else:
             self._acknowledge_due()
@@ -233,6 +237,7 @@ class MemorySession(Session):
     def _acknowledge_due(self) -> None:
         for packet_id, _ in self._state.due():
             self.client.unacknowledged.pop(packet_id, None)
+            self.client.sent.discard(packet_id)
             self._state.complete(packet_id)
 
 
@@ -266,7 +271,8 @@ async def open_memory_session(
         async with trio.open_nursery() as nursery:
             if client.unacknowledged:
                 session.held = deque(
-                    msgspec.structs.replace(m, redelivered=True) for m in client.unacknowledged.values()
+                    msgspec.structs.replace(message, redelivered=number in client.sent)
+                    for number, message in client.unacknowledged.items()
                 )
                 nursery.start_soon(_resend, session)
             yield session
