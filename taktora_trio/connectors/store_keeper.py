@@ -106,7 +106,7 @@ class StoreKeeper:
                     await self._look_after(store)
             except StoreError as exc:
                 delay = next(delays)
-                log.error("%s: the store can't be used: %s; trying again in %.1f s", self._name, exc, delay)
+                log.error("%s: %s; trying again in %.1f s", self._name, exc, delay)
                 opened.set()
                 self._trouble = str(exc)
                 await self._show_trouble_for(delay)
@@ -152,7 +152,7 @@ class StoreKeeper:
             now = trio.current_time()
             remarks = []
             if store.trouble:
-                remarks.append(f"the store can't be written: {store.trouble}")
+                remarks.append(store.trouble)
             if store.damage:
                 remarks.append(f"the store was damaged: {store.damage}")
             if remark := whole.look(now, store.used):
@@ -175,7 +175,7 @@ class StoreKeeper:
     async def _show_trouble_for(self, seconds: float) -> None:
         until = trio.current_time() + seconds
         while (now := trio.current_time()) < until:
-            self._show(f"the store can't be used: {self._trouble}")
+            self._show(self._trouble)
             await trio.sleep(min(_LOOK_EVERY, until - now))
 
     def _show_of(self, channel: str, reason: str) -> None:
