@@ -6,11 +6,11 @@ WORKERS ?= 5
 PYTHONS ?= python3.11 python3.12 python3.13 python3.14
 # What `make test`, `make pythons` and `make floors` run; by default all but those of `make chaos`.
 TESTS ?=
-UNBROKEN = -m "not chaos"
+UNBROKEN = -m "not chaos and not brokers"
 # The tests start hundreds of interpreters, which are to find their bytecode, whatever the environment says.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test chaos pythons floors soak check bench throughput scaling isolation mosquitto nats clean help
+.PHONY: demo test chaos brokers pythons floors soak check bench throughput scaling isolation mosquitto nats clean help
 
 help:  ## Show what can be made
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/:/' | awk -F: '{printf "make %-10s%s\n", $$1, $$2}'
@@ -23,6 +23,12 @@ test: .venv/test mosquitto nats  ## The tests, against a real mosquitto, and a N
 
 chaos: .venv/test mosquitto  ## The tests that kill and break deployments under load (about two minutes)
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m chaos
+
+brokers: .venv/test  ## The tests with brokers that few have installed: ejabberd and RabbitMQ, from Debian
+	@command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ] && apt-get update -qq && \
+	  DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends ejabberd rabbitmq-server >/dev/null || \
+	  echo "Those that are not installed are skipped"
+	$(BIN)/python -m pytest -m brokers
 
 pythons: mosquitto nats  ## The tests with each of PYTHONS="python3.12 /path/of/another" that there is
 	@.ci/pythons "$(PYTHONS)" -n $(WORKERS) --dist worksteal $(or $(TESTS),$(UNBROKEN))

@@ -20,7 +20,7 @@ from taktora_trio.errors import ConfigError
 
 __all__ = ["Broker", "Server", "free_port"]
 
-_START_TIMEOUT, _PAUSE = 20.0, 0.01
+_PAUSE = 0.01
 _DRAWS = 100
 _LIFETIME = 3600  # seconds
 # It cannot notice that whoever started it was killed. An alarm outlives exec (alarm(2)) and then ends it.
@@ -48,6 +48,8 @@ class Server(abc.ABC):
 
     scheme: ClassVar[str] = "tcp"
     """The scheme of its URL."""
+    start_timeout: ClassVar[float] = 20.0
+    """Seconds."""
 
     port: int
     _process: trio.Process | None = attrs.field(default=None, init=False)
@@ -86,7 +88,7 @@ class Server(abc.ABC):
                 stderr=output,
                 process_group=0,
             )
-        with trio.fail_after(_START_TIMEOUT):
+        with trio.fail_after(self.start_timeout):
             while True:  # it tells nobody when it is ready, so ask
                 if self._process.poll() is not None:
                     raise ConfigError(f"a server ended at once, by its configuration or its port: {' '.join(command)}")
