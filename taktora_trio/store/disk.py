@@ -47,14 +47,21 @@ class Disk:
     def sync(self, fd: int) -> None:
         os.fdatasync(fd)
 
-    def truncate(self, fd: int, size: int) -> None:
-        os.ftruncate(fd, size)
+    def truncate(self, path: Path, size: int) -> None:
+        os.truncate(path, size)
 
     def close(self, fd: int) -> None:
         os.close(fd)
 
     def sync_folder(self, path: Path) -> None:
-        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        self._sync_path(path, os.O_DIRECTORY)
+
+    def sync_file(self, path: Path) -> None:
+        """Sync what another process has written to a file."""
+        self._sync_path(path, os.O_NOFOLLOW)
+
+    def _sync_path(self, path: Path, flags: int) -> None:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | flags)
         try:
             os.fsync(fd)
         finally:

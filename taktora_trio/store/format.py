@@ -170,11 +170,14 @@ def encode_records(
 
 
 def _runs(entries: Sequence[Entry]) -> Iterator[Sequence[Entry]]:
-    """Cut where numbers or sequences have a gap, where an epoch ends, and where a frame would get large."""
+    """Cut where numbers or sequences have a gap, where an epoch ends, and where a frame would get large.
+
+    Those that their caller gives no name of its own all have 0 as epoch and sequence.
+    """
     begin, size = 0, 0
     number = epoch = sequence = -1
     for at, entry in enumerate(entries):
-        number, sequence = number + 1, sequence + 1
+        number, sequence = number + 1, sequence + (0 if not epoch and not sequence else 1)
         follows = entry[0] == number and entry[2] == sequence and entry[1] == epoch
         if (not follows or size > _FRAME) and at > begin:
             yield entries[begin:at]
@@ -198,9 +201,9 @@ def read_records(frame: Frame, numbers: Iterable[int] | None = None) -> Iterator
     ends = list(accumulate(lengths, initial=OVERHEAD * count))
     if ends[-1] != len(body):
         raise ValueError("a frame's records have another size than it has")
-    first = frame.number
+    first, step = frame.number, 1 if frame.epoch or frame.sequence else 0
     for i in range(count) if numbers is None else (number - first for number in numbers):
-        yield Entry(first + i, frame.epoch, frame.sequence + i, times[i], bytes(body[ends[i] : ends[i + 1]]))
+        yield Entry(first + i, frame.epoch, frame.sequence + step * i, times[i], bytes(body[ends[i] : ends[i + 1]]))
 
 
 def scan(data: bytes, seed: int, start: int, base: int = 0) -> Scan:

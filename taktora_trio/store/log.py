@@ -263,6 +263,14 @@ class LogChannel(metaclass=NoPublicConstructor, opened_by="open_log(...)"):
         live = self._state.live
         return self._state.head(live.within(0, self._pending[0].number - 1) if self._pending else live)
 
+    def _kept(self, part: Part) -> Ranges:
+        """Which records of a part must still be there after a kill, since nothing on the disk says that they are
+        settled."""
+        kept = self._state.live.within(part.first, part.last)
+        for first, last in self._unsaved.within(part.first, part.last):
+            kept.add(first, last)
+        return kept
+
     def _take(self) -> _Taken:
         pending, live = self._pending, self._state.live
         if pending and live.count_within(pending[0].number, pending[-1].number) != len(pending):
@@ -502,15 +510,17 @@ class Log(metaclass=NoPublicConstructor, opened_by="open_log(...)"):
 
     async def _compact(self) -> None:
         """Write segments again that are mostly of settled records, which a slow channel would keep there for ever."""
-        while self._may_be_wasteful and (segment := self._most_wasteful()) is not None:
-            live = {it: self._by_id[it]._state.live.within(part.first, part.last) for it, part in segment.parts.items()}
+        smaller_now = set[Segment]()
+        while self._may_be_wasteful and (segment := self._most_wasteful(smaller_now)) is not None:
+            kept = {it: self._by_id[it]._kept(part) for it, part in segment.parts.items()}
             try:
-                smaller = await self._in_worker(lambda: self._writer.compact(segment, live))  # noqa: B023 - awaited
+                smaller = await self._in_worker(lambda: self._writer.compact(segment, kept))  # noqa: B023 - awaited
             except OSError as exc:
                 log.warning("%s: settled messages keep their space for now", store_error(self.path, exc))
                 break
             by = smaller.segment
             by.size = smaller.size
+            smaller_now.add(by)
             for frame, timestamp in smaller.frames:
                 by.add(frame, timestamp)
             for channel in self._channels.values():
@@ -521,8 +531,8 @@ class Log(metaclass=NoPublicConstructor, opened_by="open_log(...)"):
             self._look_at(by)
         self._may_be_wasteful = False
 
-    def _most_wasteful(self) -> Segment | None:
-        """Return the segment that has the largest share of settled records; `None` if there is space enough.
+    def _most_wasteful(self, but: set[Segment]) -> Segment | None:
+        """Return the segment that has the largest share of settled records, but for these; `None` if none is worth it.
 
         The less space is left, the smaller a share is worth the writing: with half of it used, a half.
         """
@@ -530,8 +540,9 @@ class Log(metaclass=NoPublicConstructor, opened_by="open_log(...)"):
         if space < self.max_bytes // 4:
             return None
         worth = max(1 - space / self.capacity, 0.05)
-        candidates = (it for it in self._segments if it is not self._current and not it.is_damaged and it.live)
-        share, segment = max(((1 - it.live_size / it.size, it) for it in candidates), default=(0, None), key=_share)
+        sealed = (it for it in self._segments if it is not self._current and it not in but)
+        candidates = (it for it in sealed if it.live and not it.is_damaged)
+        share, segment = max(((it.settled_size / it.size, it) for it in candidates), default=(0, None), key=_share)
         return segment if share > worth else None
 
     async def _fetch(self, channel: int, wanted: Ranges, places: list[Place]) -> Fetched:

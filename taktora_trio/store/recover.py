@@ -93,7 +93,9 @@ def segment_files(disk: Disk, folder: Path) -> list[Segment]:
 
 def _read(disk: Disk, folder: Path, segment: Segment) -> Scan:
     """Return what is in a segment's file. Raises `ConfigError` for one of a newer version."""
-    data = disk.read_all(segment.path(folder))
+    path = segment.path(folder)
+    disk.sync_file(path)  # a killed process may not have come to it, and what is found counts as stored
+    data = disk.read_all(path)
     if is_newer(data):
         raise ConfigError(
             f"the store {folder} was written by a newer version of taktora-trio: use that one, or another folder"
@@ -141,20 +143,20 @@ def recover(disk: Disk, folder: Path, identity: str) -> Recovered:
     files = segment_files(disk, folder)
     begin, head = newest_head(disk, folder, files)
     belongs(head, folder, identity)
+    disk.sync_folder(folder)
     state = _State(head)
     segments: list[Segment] = []
     damage: list[str] = []
+    was_emptied = False  # when the disk was full, segments lost all but their heads: see `Writer`
     for at, segment in enumerate(files):
         found = _read(disk, folder, segment)
-        if not found.frames:  # if it is empty, a power cut came before it had anything
-            if disk.size(segment.path(folder)):
-                aside = put_aside(disk, folder, segment)
-                damage.append(f"nothing in {segment.name} can be read: it was put aside as {aside}")
-            else:
-                disk.remove(segment.path(folder))
+        if not found.frames:
+            aside = put_aside(disk, folder, segment)
+            damage.append(f"nothing in {segment.name} can be read: it was put aside as {aside}")
             continue
-        segment.size = found.end
+        segment.size, segment.head_end = found.end, found.frames[0].end
         segments.append(segment)
+        was_emptied = was_emptied or (at < len(files) - 1 and len(found.frames) == 1)
         for frame in found.frames:
             if not state.take(segment, frame, replay=at >= begin):
                 found.gaps.append((frame.offset, frame.end))
@@ -165,7 +167,8 @@ def recover(disk: Disk, folder: Path, identity: str) -> Recovered:
                 f"{segment.name} is damaged, at bytes {where}: when the rest of it is done with, it is put aside in"
                 f" {folder / DAMAGED}"
             )
-    damage += state.lost()
+    lost = list(state.lost())
+    damage += [] if was_emptied else lost
     for segment in segments:
         for channel, part in segment.parts.items():
             part.live = state.channels[channel].live.count_within(part.first, part.last)
@@ -192,7 +195,9 @@ class _State:
                 if replay:
                     channel.live.add(frame.number, frame.last)
                     channel.last = max(channel.last, frame.last)
-                    channel.origin = (frame.epoch, frame.sequence + frame.records - 1)
+                    channel.origin = (
+                        (frame.epoch, frame.sequence + frame.records - 1) if frame.epoch or frame.sequence else (0, 0)
+                    )
             elif frame.kind == CHANGES and replay:
                 for change in msgspec.msgpack.decode(frame.body, type=list[Change]):
                     self._change(change, Ranges(change.settled))

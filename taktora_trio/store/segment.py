@@ -62,6 +62,8 @@ class Segment:
         self.number, self.generation, self.seed = number, generation, seed
         self.size = 0
         """The bytes of it that are on the disk for sure."""
+        self.head_end = 0
+        """Where its head ends."""
         self.parts: dict[int, Part] = {}
         self.is_damaged = False
         """True if something in it can't be read: then the file is put aside and not removed in the end."""
@@ -83,6 +85,11 @@ class Segment:
     @property
     def live_size(self) -> int:
         return sum(part.live_size for part in self.parts.values())
+
+    @property
+    def settled_size(self) -> int:
+        """About the bytes that it would be smaller by if it were written again."""
+        return sum(part.size - part.live_size for part in self.parts.values())
 
     def add(self, frame: Frame, timestamp: int) -> Part:
         """Note where the records of a frame are. The `live` of their channel's part is to be set then."""

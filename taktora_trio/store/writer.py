@@ -89,6 +89,7 @@ class Writer:
         self._disk, self._folder = disk, folder
         self._lock = self._fd = -1
         self._segment: Segment | None = None
+        self._newest = 0  # the number of the segment whose head is the newest on the disk
         self._next = 1
         self._is_closed = False
         self._mutex = threading.Lock()
@@ -135,6 +136,7 @@ class Writer:
                 raise StoreError(f"the store {self._folder} is used by another process") from None
             found = recover(self._disk, self._folder, identity)
             self._next = found.next_segment
+            self._newest = found.segments[-1].number if found.segments else 0
             return found
 
     def write(self, batch: Batch) -> Written:
@@ -149,7 +151,7 @@ class Writer:
             except OSError as exc:
                 self._give_up(is_new=batch.head is not None)
                 if exc.errno in (errno.ENOSPC, errno.EDQUOT):
-                    self._remove(batch.dead)  # a full disk would else keep what is needed to empty it
+                    self._empty(batch.dead)
                 raise
             return attrs.evolve(written, removed=self._remove(batch.dead))
 
@@ -157,9 +159,10 @@ class Writer:
         segment, self._segment = self._segment, None
         with contextlib.suppress(OSError):
             if is_new and segment is not None:
-                self._disk.remove(segment.path(self._folder))
+                path = segment.path(self._folder)
+                self._disk.remove(path if path.name in self._disk.names(self._folder) else _hidden(path))
             elif segment is not None and self._fd >= 0:
-                self._disk.truncate(self._fd, segment.size)
+                self._disk.truncate(segment.path(self._folder), segment.size)
         self._close_segment()
 
     def _write(self, batch: Batch) -> Written:
@@ -168,9 +171,10 @@ class Writer:
             self._close_segment()
             self._segment = Segment(self._next, 0, secrets.randbits(32))
             self._next += 1
-            self._fd = self._disk.create(self._segment.path(self._folder))
+            self._fd = self._disk.create(_hidden(self._segment.path(self._folder)))
             data += PREAMBLE
             data += encode(self._segment.seed, HEAD, batch.head, 0)
+            self._segment.head_end = len(data)
         segment = self._segment
         assert segment is not None
         synced, frames = segment.size, list[tuple[Frame, int]]()
@@ -184,8 +188,25 @@ class Writer:
         self._disk.write(self._fd, bytes(data), synced)
         self._disk.sync(self._fd)
         if batch.head is not None:
-            self._disk.sync_folder(self._folder)
+            self._show(segment)
+        self._newest = segment.number
         return Written(segment, synced + len(data), frames, [])
+
+    def _show(self, segment: Segment) -> None:
+        """Give a complete file its name. What a power cut before it leaves is removed when the log is opened."""
+        path = segment.path(self._folder)
+        self._disk.rename(_hidden(path), path)
+        self._disk.sync_folder(self._folder)
+
+    def _empty(self, dead: Sequence[Segment]) -> None:
+        """Give the space of these back before it is on the disk that nothing is needed of them: it is full.
+
+        Their heads are left, for `recover` to know. They are removed after the next commit.
+        """
+        for segment in dead:
+            if segment.number != self._newest and not segment.is_damaged:
+                with contextlib.suppress(OSError):
+                    self._disk.truncate(segment.path(self._folder), segment.head_end)
 
     def _remove(self, dead: Sequence[Segment]) -> list[Segment]:
         """Remove these, and return those that are gone."""
@@ -199,17 +220,18 @@ class Writer:
                 removed.append(segment)
         return removed
 
-    def compact(self, segment: Segment, live: Mapping[int, Ranges]) -> Written:
+    def compact(self, segment: Segment, kept: Mapping[int, Ranges]) -> Written:
         """Write a segment again, as its next generation, with only these of its records."""
         with self._alone():
             data = self._disk.read_all(segment.path(self._folder))
             smaller = Segment(segment.number, segment.generation + 1, secrets.randbits(32))
+            smaller.head_end = segment.head_end
             content, frames = bytearray(PREAMBLE), list[tuple[Frame, int]]()
             for frame in scan(data, segment.seed, len(PREAMBLE)).frames:
                 if frame.kind != RECORDS:
                     content += encode(smaller.seed, frame.kind, msgspec.Raw(bytes(frame.body)), len(content))
                     continue
-                wanted = live.get(frame.channel, Ranges())
+                wanted = kept.get(frame.channel, Ranges())
                 entries = [entry for entry in read_records(frame) if entry.number in wanted]
                 for run, encoded in encode_records(smaller.seed, frame.channel, entries, len(content)):
                     offset = len(content)
@@ -219,8 +241,7 @@ class Writer:
             return Written(smaller, len(content), frames, [segment])
 
     def _replace(self, segment: Segment, by: Segment, content: bytes) -> None:
-        path = by.path(self._folder)
-        temporary = path.with_suffix(".tmp")
+        temporary = _hidden(by.path(self._folder))
         try:
             fd = self._disk.create(temporary)
             try:
@@ -228,13 +249,16 @@ class Writer:
                 self._disk.sync(fd)
             finally:
                 self._disk.close(fd)
-            self._disk.rename(temporary, path)
+            self._show(by)
         except OSError:
             with contextlib.suppress(OSError):
                 self._disk.remove(temporary)
             raise
-        self._disk.sync_folder(self._folder)
         self._disk.remove(segment.path(self._folder))
+
+
+def _hidden(path: Path) -> Path:
+    return path.with_suffix(".tmp")
 
 
 def _without_body(offset: int, end: int, channel: int, run: Sequence[Entry]) -> tuple[Frame, int]:
