@@ -16,7 +16,7 @@ from taktora_trio.errors import StoreError, is_worth_logging
 from taktora_trio.escaping import escaped
 from taktora_trio.opening import NoPublicConstructor
 from taktora_trio.store.disk import Disk
-from taktora_trio.store.format import OVERHEAD, Change, ChannelHead, Entry, Frame, Head
+from taktora_trio.store.format import OVERHEAD, Change, Entry, Frame, Head
 from taktora_trio.store.ranges import Ranges
 from taktora_trio.store.reading import Fetched, Place, fetch
 from taktora_trio.store.recover import ChannelState, Recovered
@@ -258,11 +258,6 @@ class LogChannel(metaclass=NoPublicConstructor, opened_by="open_log(...)"):
                 parts.append((it, part))
         self._parts = parts
 
-    def _head(self) -> ChannelHead:
-        """What a new segment says of it: all but what that segment brings itself."""
-        live = self._state.live
-        return self._state.head(live.within(0, self._pending[0].number - 1) if self._pending else live)
-
     def _kept(self, part: Part) -> Ranges:
         """Which records of a part must still be there after a kill, since nothing on the disk says that they are
         settled."""
@@ -467,13 +462,14 @@ class Log(metaclass=NoPublicConstructor, opened_by="open_log(...)"):
         self._takes += 1
         take = self._takes
         is_fresh = self._current is None or self._current.size >= self._segment_size
-        heads = [channel._head() for channel in self._channels.values()] if is_fresh else []
+        heads = [channel._state.head() for channel in self._channels.values()] if is_fresh else []
         taken = [channel._take() for channel in self._channels.values()]
-        changes = [it.change() for it in taken if it.is_change or (it.entries and it.channel not in self._known)]
+        unknown = {it.channel for it in taken if it.entries and (is_fresh or it.channel not in self._known)}
+        changes = [it.change() for it in taken if it.is_change or it.channel in unknown]
         records = [(it.channel._state.id, it.entries) for it in taken if it.entries]
         if changes or records:
             head = Head(self._identity, heads) if is_fresh else None
-            batch = Batch(head, [] if is_fresh else changes, records, self._dead[:])
+            batch = Batch(head, changes, records, self._dead[:])
             self._apply(await self._in_worker(lambda: self._writer.write(batch)))
             self._known.update(self._channels.values() if is_fresh else [it.channel for it in taken if it.entries])
         for it in taken:

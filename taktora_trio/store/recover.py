@@ -56,8 +56,8 @@ class ChannelState:
     values: dict[str, int] = attrs.field(factory=dict)
     live: Ranges = attrs.field(factory=Ranges)
 
-    def head(self, live: Ranges) -> ChannelHead:
-        return ChannelHead(self.id, self.name, self.last, *self.origin, dict(self.values), list(live.bounds))
+    def head(self) -> ChannelHead:
+        return ChannelHead(self.id, self.name, self.last, *self.origin, dict(self.values), list(self.live.bounds))
 
 
 class Recovered(NamedTuple):

@@ -111,7 +111,7 @@ class Run:
                 if ended == "kill":
                     self.promise(log)
                     self.disk.tree.before = self.dead
-            while self.disk.locks:  # a call that the log gave up is still running
+            while self.disk.locks:  # noqa: ASYNC110 - a thread that the log gave up still runs, and has no event
                 await trio.sleep(0.001)
             self.disk.tree.before = self.fail
             self.failures = 0
@@ -222,13 +222,13 @@ def _no_patience() -> Iterator[None]:
         yield
 
 
-@settings(max_examples=100)
+@settings(max_examples=50)
 @given(STEPS, st.randoms(use_true_random=False))
 def test_what_is_promised_is_there_after_any_failure(steps: list[tuple[str, str, int]], chance: random.Random) -> None:
     trio.run(Run(chance).steps, steps)
 
 
-@settings(max_examples=12)
+@settings(max_examples=8)
 @given(st.randoms(use_true_random=True))
 def test_what_is_promised_is_there_after_a_long_life(chance: random.Random) -> None:
     run = Run(chance)
