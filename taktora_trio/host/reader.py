@@ -8,6 +8,7 @@ import inspect
 import logging
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any, Literal, TypeAlias, TypeVar
+from zlib import crc32
 
 import attrs
 import trio
@@ -22,7 +23,7 @@ from taktora_trio.host.in_hand import Arrival, InHand
 from taktora_trio.host.rejected import Rejected, RejectedMessages
 from taktora_trio.host.taken import Taken
 from taktora_trio.opening import NoPublicConstructor
-from taktora_trio.transport.deliveries import DEAD, DONE, Deliveries, identity_of
+from taktora_trio.transport.deliveries import DEAD, DONE, WHOLE, Deliveries, identity_of
 from taktora_trio.transport.node import Node
 from taktora_trio.transport.ports import CHECKPOINT_EVERY, EnvelopeSubscriber, Sample, open_envelope_subscriber
 
@@ -84,7 +85,6 @@ class ChannelReader(
         self._on_error = on_error
         self._on_rejected = on_rejected
         self._max_deliveries = max_deliveries
-        self._given_before = 0 if deliveries is None else port.taken_before
         self._again: list[tuple[int, Taken[T]]] = []  # given back, by number
         self._turn = trio.Lock()  # of the tasks in `take()`
         self._is_waiting = False
@@ -131,7 +131,7 @@ class ChannelReader(
             sample = None if self._again else self._take()
             if sample is None:
                 if not self._again:
-                    self._port.tell_done()
+                    self._tell_done()
                     raise trio.WouldBlock
                 received = self._receive_again()
             else:
@@ -148,7 +148,7 @@ class ChannelReader(
             self._has_more = False
             await trio.lowlevel.checkpoint()
             return
-        self._port.tell_done()
+        self._tell_done()
         await self._wait_for_data()
         self._port.data.clear()
 
@@ -180,7 +180,7 @@ class ChannelReader(
         for _ in range(CHECKPOINT_EVERY):
             sample = None if self._again else self._take()
             if sample is None and not self._again:
-                self._port.tell_done()
+                self._tell_done()
                 raise trio.WouldBlock
             taken = self._take_again() if sample is None else self._open_taken(sample)
             if taken is not None:
@@ -284,7 +284,7 @@ class ChannelReader(
             return None
         sample = self._take()
         while sample is None:
-            self._port.tell_done()
+            self._tell_done()
             self._port.data.clear()
             sample = self._take()
             if sample is None:
@@ -339,7 +339,9 @@ class ChannelReader(
     def _admit(self, header: Header, payload: memoryview, topic: str, deliveries: Deliveries) -> int:
         """Return how often the app is given the message now, which is then the current one; 0 if it is not."""
         hand, number, delivery_id = self._hand, header.sequence_number, header.delivery_id
-        identity = identity_of(payload, topic)
+        length = len(payload)
+        # The second is the same as the first, without a call.
+        identity = identity_of(payload, topic) if topic or length > WHOLE else crc32(payload) | length << 32
         if number == hand.taken + 1 and not header.redelivered and not hand.done_before:
             hand.taken = number
             if delivery_id:
@@ -347,16 +349,15 @@ class ChannelReader(
         elif not self._is_new(header, identity, deliveries):
             return 0
         hand.current = number
-        self._port.note_taken(number)
         count = deliveries.handing_over(number, identity, delivery_id)
-        if count == 1 and number > self._given_before:
+        if count == 1:
             return 1
         if (failures := deliveries.failures(number)) >= self._max_deliveries:
             deliveries.not_given(number)
             self._give_up(number, f"the app was given it {failures} times, and was never done with it", delivery_id)
             return 0
         self._redelivered += 1
-        return max(count, 2)
+        return count
 
     def _is_new(self, header: Header, identity: int, deliveries: Deliveries) -> bool:
         hand, number = self._hand, header.sequence_number
@@ -517,8 +518,7 @@ class ChannelReader(
             self._done(hand.current)
             return
         hand.current = 0
-        if self._deliveries is not None and not self._left:
-            self._port.done_with(hand.taken)
+        if self._deliveries is not None and not self._left and self._port.done_with(hand.taken):
             self._deliveries.done_up_to(hand.taken)
 
     def _done(self, number: int) -> None:
@@ -532,8 +532,13 @@ class ChannelReader(
         """Let the gateway have all up to the first message that is in hand."""
         if self._deliveries is not None:
             up_to = self._hand.done_up_to
-            self._port.done_with(up_to)
-            self._deliveries.done_up_to(up_to)
+            if self._port.done_with(up_to):
+                self._deliveries.done_up_to(up_to)
+
+    def _tell_done(self) -> None:
+        """Nothing comes now, so nothing else would tell the gateway what the app is done with."""
+        if self._deliveries is not None and self._port.tell_done():
+            self._deliveries.done_up_to(self._port.released)
 
     def _give_up(self, number: int, reason: str, delivery_id: int) -> None:
         """Send a message to the dead letters. The gateway has it, and puts it there."""
@@ -562,7 +567,7 @@ class ChannelReader(
             for number, taken in hand.pieces.items():
                 if taken.is_excusable:
                     deliveries.excuse(number)
-            self._port.tell_done()
+            self._tell_done()
         self._left = True
 
     def _reject(self, exc: Exception, topic: str, raw: memoryview, number: int, delivery_id: int) -> None:

@@ -34,6 +34,7 @@ cursor          counters that outlive both ends of a channel
 lasting         small memories that outlive a killed gateway
 receipts        what became of single messages, in the cursor's file
 deliveries      how often the app was given a message, and why it was given up
+openings        what each gateway had acknowledged at its end
 ports           one publisher or subscriber of envelopes
 source, sink    the gateway's ends of a channel, for raw payloads
 health          the service by which a gateway says how it is

@@ -20,12 +20,12 @@ from taktora_trio.transport.descriptors import refusal
 from taktora_trio.transport.receipts import Receipts
 from taktora_trio.transport.spec import COUNTERS_BYTES, ServiceSpec
 
-__all__ = ["ACKNOWLEDGED", "BEGUN", "DONE", "EPOCH", "INTENDED", "LEFT", "OPENED", "SENT", "TAKEN", "WANTED", "Cursor"]
+__all__ = ["ACKNOWLEDGED", "BEGUN", "DONE", "EPOCH", "INTENDED", "LEFT", "OPENED", "SENT", "WANTED", "Cursor"]
 
 log = logging.getLogger(__name__)
 
-SENT, DONE, INTENDED, BEGUN, ACKNOWLEDGED, TAKEN, WANTED, EPOCH = range(8)
-LEFT, OPENED = BEGUN, WANTED  # inbound, where nobody uses those
+SENT, DONE, INTENDED, BEGUN, ACKNOWLEDGED, LEFT, WANTED, EPOCH = range(8)
+OPENED = WANTED  # inbound, where nobody wants a receipt
 _EPOCHS = 2**63  # it fits where signed numbers are kept
 _LIMIT = 2**62  # a million messages a second would get there in 146,000 years
 
@@ -42,11 +42,11 @@ class Cursor:
                           they are stored or acknowledged by the other side; inbound, the app is done with them
     `counters[ACKNOWLEDGED]`  outbound, written by the subscriber: the other side has acknowledged or refused all up to
                           it. Inbound, written by the publisher: it has begun to acknowledge all up to it
-    `counters[TAKEN]`     inbound, written by the subscriber: the last one that the app was given
     `counters[WANTED]`    outbound, written by the publisher: not 0 while somebody waits for a receipt
     `counters[EPOCH]`     a number by which one numbering is told from another: see `Cursor.epoch`
 
-    `counters[LEFT]`      inbound, written by the publisher as it opens: `ACKNOWLEDGED` as the one before has left it
+    `counters[LEFT]`      inbound, written by the publisher as it opens: `ACKNOWLEDGED` as the one before has left it;
+                          above `OPENED` if the other side has forgotten all that it had sent
     `counters[OPENED]`    inbound, written by the publisher as it opens: the last one that may have been sent before
 
     They are a plain view, for they are looked at for every message. The peer has them mapped, too, and may be broken,

@@ -11,6 +11,7 @@ import mmap
 import os
 import zlib
 from pathlib import Path
+from struct import Struct
 from typing import TYPE_CHECKING
 
 import attrs
@@ -23,14 +24,17 @@ if TYPE_CHECKING:
 
     from taktora_trio.channels.codec import Buffer
 
-__all__ = ["DEAD", "DONE", "IN_HAND", "Deliveries", "Handed", "deliveries_size", "identity_of", "is_needed"]
+__all__ = ["DEAD", "DONE", "IN_HAND", "WHOLE", "Deliveries", "Handed", "deliveries_size", "identity_of", "is_needed"]
 
 _MAGIC = int.from_bytes(b"DELIVTK1", "little")
 _MAGIC_AT, _GENERATION, _DONE, _CARRIED, _BURIED, _WINDOW, _HEADER = 0, 1, 2, 3, 4, 5, 8  # words of 8 bytes
 _SLOT = 3  # words: identity, state and counts, number
+_SLOTS_AT, _SLOT_BYTES = 8 * _HEADER, 8 * _SLOT
+_pack_slot = Struct("=QQQ").pack_into
 _REASON, _REASON_BYTES = 22, 160  # words, of which the first two are the number and the length
 _MOST_REASONS = 64
-_WHOLE = 64 * 1024
+WHOLE = 64 * 1024
+"""Bytes of a payload that its identity looks at."""
 
 IN_HAND, DONE, DEAD = 1, 2, 3
 """The states of a message: the app has it; is done with it, before an earlier one; it was given up."""
@@ -43,10 +47,10 @@ def identity_of(payload: Buffer, topic: str = "") -> int:
     first and the last 32 KiB of a payload."""
     length = len(payload)
     check = zlib.crc32(topic.encode()) if topic else 0
-    if length <= _WHOLE:
+    if length <= WHOLE:
         return zlib.crc32(payload, check) | (length & 0xFFFFFFFF) << 32
     view = memoryview(payload)
-    check = zlib.crc32(view[-_WHOLE // 2 :], zlib.crc32(view[: _WHOLE // 2], check))
+    check = zlib.crc32(view[-WHOLE // 2 :], zlib.crc32(view[: WHOLE // 2], check))
     return check | (length & 0xFFFFFFFF) << 32
 
 
@@ -137,13 +141,16 @@ class Deliveries:
 
     def handing_over(self, number: int, identity: int, delivery_id: int = 0) -> int:
         """Record that the app is about to be given this message. Returns how often it was, this time included."""
-        words = self._words
-        place = _HEADER + number % self._ring * _SLOT
         if self._carried and identity in self._carried:
             return self._hand_over_again(number, identity, delivery_id)
-        words[place] = identity
-        words[place + 1] = delivery_id << 32 | _FIRST_TIME
-        words[place + 2] = number
+        # One call, for it is made for every message. It writes the number last.
+        _pack_slot(
+            self._memory,
+            _SLOTS_AT + number % self._ring * _SLOT_BYTES,
+            identity,
+            delivery_id << 32 | _FIRST_TIME,
+            number,
+        )
         return 1
 
     def again(self, number: int) -> int:
@@ -178,7 +185,7 @@ class Deliveries:
         return (counts & _COUNT) - 1 - (counts >> 16 & _COUNT)
 
     def done_up_to(self, number: int) -> None:
-        """Record that the app is done with this message and all before it."""
+        """Record that the app is done with all up to this message. Only the next run needs it, so it may be late."""
         self._words[_DONE] = number
 
     def done(self, number: int) -> None:

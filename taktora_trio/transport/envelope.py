@@ -38,6 +38,7 @@ assert HEADER.size == 80
 RETAINED, REDELIVERED, DELIVERY_ID = 1, 2, 16
 """The flags: `Header.retained` is bit 0, `Header.redelivered` bit 1, and `Header.delivery_id` begins at bit 16. The
 others are 0."""
+_NO_DELIVERY_ID = (1 << DELIVERY_ID) - 1
 _FLAGS = RETAINED | REDELIVERED | 0xFFFF << DELIVERY_ID
 _START = HEADER.size
 _encode_metadata = msgspec.msgpack.Encoder().encode
@@ -89,8 +90,11 @@ def unpack(
         HEADER.unpack_from(buffer)
     )
     payload = buffer[_START : _START + length]
-    if not (length > max_payload or topic_length or topic_space or metadata_length or flags or id_length):
-        return Header(number, timestamp_ns, boottime_ns), payload, "", None
+    if not (length > max_payload or topic_length or topic_space or metadata_length or id_length):
+        if not flags:
+            return Header(number, timestamp_ns, boottime_ns), payload, "", None
+        if not flags & _NO_DELIVERY_ID:
+            return Header(number, timestamp_ns, boottime_ns, b"", False, False, flags >> DELIVERY_ID), payload, "", None
     rest_length = max(0, id_length - CORRELATION_FIELD)
     beside = metadata_length + rest_length
     if length > max_payload or topic_length > topic_space or beside > metadata_space or flags & ~_FLAGS:

@@ -25,11 +25,11 @@ from taktora_trio.transport.cursor import (
     LEFT,
     OPENED,
     SENT,
-    TAKEN,
     WANTED,
     Cursor,
 )
 from taktora_trio.transport.envelope import CORRELATION_FIELD, HEADER, unpack
+from taktora_trio.transport.openings import Openings
 from taktora_trio.transport.pauses import PAUSES, sleep
 from taktora_trio.transport.spec import ServiceSpec
 from taktora_trio.transport.wakeup import Wakeup, open_wakeup
@@ -268,7 +268,9 @@ class EnvelopePublisher:
 
     def note_forgotten(self) -> None:
         """Inbound: record that the other side sends nothing again under a delivery id that it has used so far."""
-        self._counters[LEFT] = self._counters[ACKNOWLEDGED] = self._counters[OPENED] = self._sequence_number
+        counters, number = self._counters, self._sequence_number
+        counters[LEFT] = number + 1
+        counters[ACKNOWLEDGED] = counters[OPENED] = number
 
     async def flush(self) -> None:
         """Wait until everything is acknowledged: what is not when the port closes may never reach anybody."""
@@ -318,7 +320,8 @@ class EnvelopeSubscriber:
         self._cursor = cursor
         self._counters = cursor.counters
         self._notified_at = self._counters[DONE]
-        self._notified_when = 0.0
+        self._notify_after = 0.0
+        self._openings = Openings()
         self._window = spec.window
         self._batch = max(1, spec.window // 2)
         self._max_payload = spec.max_payload
@@ -398,35 +401,31 @@ class EnvelopeSubscriber:
         """The last sequence number that may have been sent."""
         return self._cursor.used()
 
-    @property
-    def taken_before(self) -> int:
-        """The number of the last envelope that the app was given, by this or an earlier reader."""
-        return min(self._counters[TAKEN], self.last_used)
-
-    def note_taken(self, sequence_number: int) -> None:
-        """Record that the app is about to be given this envelope."""
-        self._counters[TAKEN] = sequence_number
-
     def may_come_again(self, sequence_number: int) -> bool:
         """True unless the acknowledgement of this envelope may have left: then its delivery id may be another's."""
         counters = self._counters
-        return sequence_number > counters[LEFT if sequence_number <= counters[OPENED] else ACKNOWLEDGED]
+        opened = counters[OPENED]  # in this order: it is written last
+        return self._openings.may_come_again(sequence_number, opened, counters[LEFT], counters[ACKNOWLEDGED])
 
-    def done_with(self, sequence_number: int) -> None:
+    def done_with(self, sequence_number: int) -> bool:
         """Release this envelope and all before it, since the app is done with them.
 
         The gateway, which acknowledges them, is woken for each half a window, and else once in a millisecond at most;
-        `tell_done` does the rest when nothing comes any more.
+        then this returns true. `tell_done` does the rest when nothing comes any more.
         """
         self._counters[DONE] = sequence_number
-        if sequence_number - self._notified_at >= self._batch or _monotonic() - self._notified_when > _TOLD_EVERY:
+        if sequence_number - self._notified_at >= self._batch or _monotonic() > self._notify_after:
+            self._notify_after = _monotonic() + _TOLD_EVERY
             self.wake_writer()
-            self._notified_when = _monotonic()
+            return True
+        return False
 
-    def tell_done(self) -> None:
-        """Wake the gateway if there is something that it has not been woken for."""
-        if self._notified_at != self._counters[DONE]:
-            self.wake_writer()
+    def tell_done(self) -> bool:
+        """Wake the gateway if there is something that it has not been woken for; return whether there was."""
+        if self._notified_at == self._counters[DONE]:
+            return False
+        self.wake_writer()
+        return True
 
     # Outbound
 
