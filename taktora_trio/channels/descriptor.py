@@ -128,7 +128,8 @@ class Inbound(ChannelDescriptor[T]):
     """When the gateway acknowledges a message to the other side, which may forget it then.
 
     `"when-done"`: when the app is done with it (see `ChannelReader`). `"on-arrival"`: when it is in shared memory, for
-    speed: what the app has not read is lost if that goes. `"stored"`: when the gateway has it on disk."""
+    speed: what the app has not read is lost if that goes. `"stored"`: when the gateway has it on disk; the app gets it
+    from there, and the deployment needs a store (`Deployment.store`)."""
     max_deliveries: int = attrs.field(default=5, kw_only=True, validator=_positive)
     """The number of times that the app is given a message that it does not get done with, before the message goes to
     the dead letters."""

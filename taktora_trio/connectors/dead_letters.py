@@ -53,6 +53,7 @@ class DeadLetters(metaclass=NoPublicConstructor, opened_by="open_dead_letters(fo
         self._discarded = 0
         self._flushed = trio.Event()
         self._more = trio.Event()
+        self._counts: dict[tuple[str, str], int] = {}
         self._reasons: dict[tuple[str, str], str] = {}
 
     def put_nowait(self, letter: DeadLetter, on_stored: Callable[[], None] | None = None) -> None:
@@ -161,12 +162,11 @@ class DeadLetters(metaclass=NoPublicConstructor, opened_by="open_dead_letters(fo
     def _show(self, letter: DeadLetter) -> None:
         self.count += 1
         channel = (letter.connector, letter.channel)
-        if is_worth_logging(self.count) or channel not in self._reasons:  # so a flood of them is no flood of reasons
-            why = f"a message on '{escaped(letter.topic)}' went to the dead letters: {escaped(letter.reason)}"
-            self._reasons[channel] = f"channel {letter.channel}: {why}"
-            log.error(
-                "channel %s: %s (%d so far); see `taktora-trio dead-letters list`", letter.channel, why, self.count
-            )
+        count = self._counts[channel] = self._counts.get(channel, 0) + 1
+        if is_worth_logging(count):  # so a flood of them is no flood of reasons
+            why = f"({count} so far): the last on '{escaped(letter.topic)}': {escaped(letter.reason)}"
+            self._reasons[channel] = f"channel {letter.channel}: messages went to the dead letters {why}"
+            log.error("%s: %s; see `taktora-trio dead-letters list`", letter.connector, self._reasons[channel])
         self._health.degrade(letter.connector, self._reasons[channel], SHOWN_FOR)
 
     def _show_discarded(self, letter: DeadLetter) -> None:

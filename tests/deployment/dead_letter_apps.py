@@ -27,6 +27,7 @@ POISON = "poison"
 
 _routing = {name: MqttRouting(f"letters/{name}", qos=1) for name in ("orders", "numbers", "answers", "slow")}
 ORDERS = Inbound("orders", str, _routing["orders"], max_deliveries=2)
+STORED_ORDERS = Inbound("stored", str, _routing["orders"], max_deliveries=2, acknowledge="stored")
 NUMBERS = Inbound("numbers", int, _routing["numbers"])
 ANSWERS = Outbound("answers", str, _routing["answers"])
 SLOW = Inbound("slow", int, _routing["slow"], acknowledge="stored", window=8)
@@ -42,15 +43,25 @@ def _note(line: object) -> None:
 
 
 async def work(host: ConnectorHost) -> None:
-    """Be killed by the poison, until that is mended."""
+    """Take orders and numbers."""
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_read_numbers, host)
-        async with host.open_writer(ANSWERS) as writer, host.open_reader(ORDERS) as reader:
-            async for order in reader:
-                _note(order.value)
-                if order.value == POISON and not (_folder() / MENDED).exists():
-                    os.kill(os.getpid(), signal.SIGKILL)
-                await writer.send(order.value)
+        await _read_orders(host, ORDERS)
+
+
+async def work_from_the_store(host: ConnectorHost) -> None:
+    """Take orders that are acknowledged when they are stored."""
+    await _read_orders(host, STORED_ORDERS)
+
+
+async def _read_orders(host: ConnectorHost, channel: Inbound[str]) -> None:
+    """Be killed by the poison, until that is mended."""
+    async with host.open_writer(ANSWERS) as writer, host.open_reader(channel) as reader:
+        async for order in reader:
+            _note(order.value)
+            if order.value == POISON and not (_folder() / MENDED).exists():
+                os.kill(os.getpid(), signal.SIGKILL)
+            await writer.send(order.value)
 
 
 async def _read_numbers(host: ConnectorHost) -> None:
@@ -75,9 +86,33 @@ poisoned = Deployment(
     [MqttConnector([ORDERS, NUMBERS, ANSWERS])],
     plugin_policy=_AT_ONCE,
 )
+poisoned_store = Deployment(
+    "poisoned-store",
+    work_from_the_store,
+    [MqttConnector([STORED_ORDERS, ANSWERS])],
+    store=Store(),
+)
 slow = Deployment(
     "slow",
     be_slow,
     [MqttConnector([SLOW], options=MqttOptions(client_id="slow"))],
+    store=Store(),
+)
+
+
+async def work_slowly(host: ConnectorHost) -> None:
+    """Take a message each few milliseconds."""
+    async with host.open_reader(SLOW) as reader:
+        async for number in reader:
+            _note(number.value)
+            await trio.sleep(0.002)
+
+
+working = Deployment(
+    "working",
+    work_slowly,
+    [MqttConnector([SLOW], options=MqttOptions(client_id="working"))],
+    gateway_policy=RestartPolicy(restart="always", stop_grace=2.5, intensity=20, backoff=_AT_ONCE.backoff),
+    plugin_policy=_AT_ONCE,
     store=Store(),
 )

@@ -68,7 +68,8 @@ async def test_a_message_that_kills_the_app_ends_in_the_dead_letters_and_what_is
         answers = [json.loads((await client.receive()).payload) for _ in range(3)]
         assert answers == ["before", "behind", "last"]
         assert given(folder).count(POISON) == 2, "max_deliveries"
-        await run.until_logged("went to the dead letters", count=2)
+        for channel in ("orders", "numbers"):
+            await run.until_logged(f"channel {channel}: messages went to the dead letters")
 
         exported = [json.loads(line) for line in (letters(domain, "export")).splitlines()]
         by_channel = {letter["channel"]: letter for letter in exported}
@@ -130,3 +131,52 @@ async def stored_in_a_copy(folder: Path, domain: Domain) -> int:
         return 0
     finally:
         await trio.to_thread.run_sync(lambda: shutil.rmtree(copy, ignore_errors=True))
+
+
+@pytest.mark.chaos
+async def test_stored_messages_outlive_kills_of_either_half_and_most_come_once(
+    broker: Mosquitto, domain: Domain, folder: Path
+) -> None:
+    count = 1500
+    async with (
+        open_client(broker.port) as client,
+        open_run(f"{APPS}:working", "split", broker, domain) as run,
+    ):
+        await run.until_logged("mqtt: connected to")
+        for number in range(count):
+            client.publish("letters/slow", b"%d" % number)
+        for kill, half in enumerate(("gateway", "gateway", "plugin", "gateway", "plugin"), 1):
+            await until(lambda kill=kill: len(given(folder)) > 200 * kill, "enough messages")  # type: ignore[misc]
+            run.signal(signal.SIGKILL, run.half(half))
+            await run.until_logged("gateway: started, pid" if half == "gateway" else "plugin: started, pid")
+        await until(lambda: given(folder)[-1] == str(count - 1), "the last message")
+        run.signal(signal.SIGTERM)
+        assert await run.wait() == 0
+    arrived = [int(number) for number in given(folder)]
+    assert list(dict.fromkeys(arrived)) == list(range(count)), "in order, and none is missing"
+    assert len(arrived) - count < count / 10, "hardly more than what a killed app had in hand"
+
+
+@pytest.mark.chaos
+@pytest.mark.parametrize("app", ["poisoned", "poisoned_store"])
+async def test_a_message_that_kills_everything_is_counted_over_the_runs(
+    app: str, broker: Mosquitto, domain: Domain, folder: Path
+) -> None:
+    async with open_client(broker.port, "letters/answers") as client:
+        for attempt in (1, 2):
+            async with open_run(f"{APPS}:{app}", "in-process", broker, domain) as run:
+                if attempt == 1:
+                    await run.until_logged("mqtt: connected to")
+                    for order in ("before", POISON, "behind"):
+                        client.publish("letters/orders", json.dumps(order).encode())
+                assert await run.wait() == -signal.SIGKILL
+        async with open_run(f"{APPS}:{app}", "in-process", broker, domain) as run:
+            answers = []
+            while "behind" not in answers:
+                answers.append(json.loads((await client.receive()).payload))
+            await run.until_logged("went to the dead letters")
+            run.signal(signal.SIGTERM)
+            assert await run.wait() == 0
+    assert given(folder).count(POISON) == 2
+    [exported] = letters(domain, "export").splitlines()
+    assert json.loads(exported)["deliveries"] == 2
