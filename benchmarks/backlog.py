@@ -26,6 +26,7 @@ if not __package__:  # started as a file: then this folder is where imports are 
 from benchmarks.report import grid, machine
 from taktora_trio import (
     ChannelWriter,
+    Degraded,
     Deployment,
     MqttConnector,
     MqttOptions,
@@ -33,6 +34,7 @@ from taktora_trio import (
     Outbound,
     RawCodec,
     Store,
+    Up,
     open_deployment,
 )
 from taktora_trio.chaos.mqtt.mosquitto import open_mosquitto
@@ -67,6 +69,7 @@ async def measure(catch_up: str, messages: int) -> list[str]:
                 rss = psutil.Process().memory_info().rss
                 await broker.start()
                 async with open_client(broker.port, "backlog/live") as client:
+                    await host.wait_for_health(Up, Degraded)
                     return [catch_up, f"{messages / stored_in:,.0f}", *await _drain(writer, client, last, rss)]
 
 
@@ -87,7 +90,7 @@ async def _drain(writer: ChannelWriter[bytes], client: Client, last: int, rss: i
 
     async def hear() -> None:
         async for message in client.messages:
-            latencies.append(time.perf_counter() - sent.pop(message.payload))
+            latencies.append(time.perf_counter() - sent.pop(message.payload))  # noqa: PERF401 - each at its time
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(tick)
@@ -112,8 +115,8 @@ def main() -> None:
             "catch_up",
             "stored/s",
             "drained/s",
-            "live messages",
-            "latency p50, ms",
+            "live",
+            "live p50, ms",
             "p99, ms",
             "worst, ms",
             "grown by, MiB",
