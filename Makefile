@@ -10,10 +10,10 @@ UNBROKEN = -m "not chaos and not brokers"
 # The tests start hundreds of interpreters, which are to find their bytecode, whatever the environment says.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test chaos brokers pythons floors soak check bench throughput scaling isolation mosquitto nats clean help
+.PHONY: demo test chaos brokers pythons floors soak crashpoints check bench throughput scaling isolation mosquitto nats clean help
 
 help:  ## Show what can be made
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/:/' | awk -F: '{printf "make %-10s%s\n", $$1, $$2}'
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/:/' | awk -F: '{printf "make %-11s%s\n", $$1, $$2}'
 
 demo: .venv/demo  ## A thermostat in the split shape, its gateway killed halfway (about 15 seconds)
 	@$(BIN)/python -m examples.demo
@@ -36,8 +36,11 @@ pythons: mosquitto nats  ## The tests with each of PYTHONS="python3.12 /path/of/
 floors: .venv-floors/test mosquitto nats  ## The tests with the lowest version of each dependency that is allowed
 	.venv-floors/bin/python -m pytest -n $(WORKERS) --dist worksteal $(or $(TESTS),$(UNBROKEN))
 
-soak: .venv/test mosquitto  ## A hundred killed gateways and some broker restarts under load (two to four minutes)
+soak: .venv/test mosquitto  ## A hundred killed gateways, broker restarts, the day's crash points (six minutes)
 	$(BIN)/python -m tests.deployment.soak
+
+crashpoints: .venv/test mosquitto  ## A kill before each line that runs, in every case: docs/crash-points.md (hours)
+	$(BIN)/python -m tests.crashpoints --page docs/crash-points.md
 
 check: .venv/check  ## Lint, format, types and import rules
 	$(BIN)/ruff check .

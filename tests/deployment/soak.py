@@ -1,6 +1,8 @@
-"""A hundred killed gateways, then restarted brokers, under load in both directions: `make soak` (about four minutes).
+"""A hundred killed gateways, then restarted brokers, under load in both directions: `make soak` (about six minutes).
 
-python -m tests.deployment.soak [--kills 100] [--restarts 15] [--session native] [--seed 1]
+Then some crash points of some cases, other ones each day.
+
+python -m tests.deployment.soak [--kills 100] [--restarts 15] [--session native] [--seed 1] [--crash-seed N]
 """
 
 from __future__ import annotations
@@ -17,9 +19,14 @@ import trio
 
 from taktora_trio.transport.domain import Domain
 from tests.brokers.sessions import SESSIONS, Kind
+from tests.crashpoints.__main__ import run, seed_of_today
+from tests.crashpoints.attack import Attack
+from tests.crashpoints.case import CASES
 from tests.deployment.lossless import UnderFire, open_under_fire
 from tests.deployment.lossless_apps import Plan
 from tests.mosquitto import Mosquitto, open_mosquitto
+
+_CASES, _POINTS = 6, 15
 
 
 async def _soak(session: Kind, kills: int, restarts: int, seed: int) -> bool:
@@ -57,9 +64,14 @@ def main() -> int:
     parser.add_argument("--restarts", type=int, default=15)
     parser.add_argument("--session", choices=[kind.name for kind in SESSIONS], default=SESSIONS[0].name)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--crash-seed", type=int, default=seed_of_today(), help="of the crash points")
     told = parser.parse_args()
     [session] = [kind for kind in SESSIONS if kind.name == told.session]
-    return 0 if trio.run(_soak, session, told.kills, told.restarts, told.seed) else 1
+    lossless = trio.run(_soak, session, told.kills, told.restarts, told.seed)
+    print(f"crash points, seed {told.crash_seed}")
+    cases = random.Random(told.crash_seed).sample(CASES, _CASES)
+    results = trio.run(run, [Attack(case, _POINTS, told.crash_seed) for case in cases], 2)
+    return 0 if lossless and all(result.holds for result in results) else 1
 
 
 if __name__ == "__main__":
