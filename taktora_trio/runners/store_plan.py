@@ -14,6 +14,7 @@ from taktora_trio.runners.deployment import Deployment
 __all__ = ["StorePlan", "plan_stores", "stores_text"]
 
 _MIB = 2**20
+_INBOUND = "inbound, acknowledged when stored"
 
 
 @attrs.frozen
@@ -31,9 +32,13 @@ class StorePlan:
 
 def plan_stores(deployment: Deployment) -> list[StorePlan]:
     """Return the stores of a run under the deployment's own name. Raises `ConfigError` where there is no folder."""
+    outbound, inbound = deployment.stores(deployment.name), deployment.inbound_stores(deployment.name)
     return [
-        StorePlan(name, str(store.folder), store.shared.max_bytes, _free(store.folder), _policies(store))
-        for name, store in deployment.stores(deployment.name).items()
+        StorePlan(name, str(store.folder), store.shared.max_bytes, _free(store.folder), policies)
+        for name, store, policies in (
+            *((name, store, _policies(store)) for name, store in outbound.items()),
+            *((name, store, dict.fromkeys(store.channels, _INBOUND)) for name, store in inbound.items()),
+        )
     ]
 
 

@@ -20,6 +20,7 @@ from taktora_trio.connectors.stored_inbox import StoredInbox
 from taktora_trio.connectors.storing import ConnectorStore
 from taktora_trio.executor import Executor
 from taktora_trio.health import HealthBoard, Up
+from taktora_trio.runners.store_plan import plan_stores
 from taktora_trio.store import open_log
 from tests.connectors.rig import AnyTopic, FakeConnection, Sink, numbered
 from tests.connectors.test_inbox import Kept, Letters, numbers
@@ -230,3 +231,5 @@ def test_it_needs_a_store() -> None:
     kept = deployment.with_store(Path("/data")).inbound_stores("house")
     assert kept["mqtt"].folder == Path("/data/inbound/mqtt")
     assert list(kept["mqtt"].channels) == ["orders"]
+    [plan] = plan_stores(deployment.with_store(Path("/data")))
+    assert (plan.folder, plan.policies) == ("/data/inbound/mqtt", {"orders": "inbound, acknowledged when stored"})
