@@ -170,6 +170,51 @@ def test_a_password_goes_to_the_users_who_have_none(secret: Path) -> None:
     ]
 
 
+def all_brokers(deployment: Deployment) -> list[list[str]]:
+    return [[one.url for one in c.options.brokers] for c in deployment.connectors if isinstance(c, MqttConnector)]
+
+
+def test_several_brokers_are_a_list_or_given_one_by_one_or_stand_in_a_file(tmp_path: Path) -> None:
+    declared = Deployment("car", app, [connector("a"), connector("b", broker=["mqtt://x", "mqtt://y"])])
+    file = tmp_path / "urls"
+    file.write_text("mqtt://h1\nmqtts://me:p,w@h2\n")
+    wanted = ["mqtt://h1:1883", "mqtts://me:p%2Cw@h2:8883"]
+    for given in (
+        ["--broker=mqtt://h1,mqtts://me:p,w@h2"],
+        ["--broker=mqtt://h1", "--broker=mqtts://me:p,w@h2"],
+        ["--broker=mqtt://h1 , mqtts://me:p,w@h2"],
+        [f"--broker=@{file}"],
+    ):
+        assert all_brokers(told(declared, *given)) == [wanted] * 2
+        only = told(declared, *[option.replace("=", "=a=", 1) for option in given])
+        assert all_brokers(only) == [wanted, ["mqtt://x:1883", "mqtt://y:1883"]]
+
+
+def test_a_password_for_all_goes_to_each_broker_of_a_list_that_waits_for_one(secret: Path) -> None:
+    declared = Deployment("car", app, [connector("a")])
+    urls = "--broker=mqtt://me@h1,mqtt://me:own@h2,mqtt://h3"
+    [given] = all_brokers(told(declared, urls, f"--broker-password-file={secret}"))
+    assert given == ["mqtt://me:given@h1:1883", "mqtt://me:own@h2:1883", "mqtt://h3:1883"]
+
+
+def test_what_several_brokers_are_to_each_other() -> None:
+    declared = Deployment("car", app, [connector("a")])
+    moved = told(declared, "--broker=mqtt://h1,mqtt://h2", "--brokers-are=cluster")
+    assert [c.options.brokers_are for c in moved.connectors if isinstance(c, MqttConnector)] == ["cluster"]
+    with pytest.raises(ConfigError, match="--brokers-are is for several brokers, and there is one"):
+        told(declared, "--brokers-are=cluster")
+    with pytest.raises(ConfigError, match="--brokers-are is 'any'; it must be one of in-order, equal, cluster"):
+        told(declared, "--broker=mqtt://h1,mqtt://h2", "--brokers-are=any")
+    with pytest.raises(ConfigError, match="mqtt://h1:1883 is in the list twice"):
+        told(declared, "--broker=mqtt://h1,mqtt://me@h1")
+
+
+@pytest.mark.parametrize("brokers", [[], [3], [["mqtt://a"], "b"]])
+def test_a_list_of_brokers_that_cannot_be(brokers: Any) -> None:
+    with pytest.raises(ConfigError, match="broker"):
+        MqttOptions(broker=brokers)
+
+
 @pytest.mark.parametrize("url", ["mqtt://host", "mqtt://me:own@host"])
 def test_a_password_that_nobody_waits_for_is_refused(url: str, secret: Path) -> None:
     with pytest.raises(ConfigError, match="no broker has a user that waits for one"):

@@ -169,6 +169,15 @@ def test_a_url_with_a_secret_moves_into_memory_in_each_form(
     assert BrokerAddress.parse(read_url(f"@{value}", "the file")).password == password
 
 
+@pytest.mark.parametrize(
+    "urls", ["mqtt://a,mqtt://me:s3cret@b", "mqtt://me:s3cret@a,mqtt://b", "mqtt://me@a,ws://b/?t=s3cret,mqtt://c"]
+)
+def test_a_list_with_a_secret_in_it_moves_as_a_whole(execv: Exec, urls: str) -> None:
+    *_, shown = execv.hide(*RUN, f"--broker=plant={urls}")
+    assert shown.startswith("--broker=plant=@")
+    assert read_url(shown.removeprefix("--broker=plant="), "the file") == urls
+
+
 @pytest.mark.parametrize("url", ["mqtt://me:s3cret@[::1", "ws://me:pass/s3cret@host", "mqtt://me:s3cret#@host"])
 def test_a_url_that_is_wrong_does_too(execv: Exec, url: str) -> None:
     assert "s3cret" not in "".join(execv.hide(*RUN, "--broker", url))
