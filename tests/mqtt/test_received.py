@@ -117,4 +117,4 @@ def test_the_memory_is_of_one_session() -> None:
     assert opened == [], "the broker keeps nothing either"
     for options in of(), of(), of(client_id="two"), of(broker="mqtt://b.example"):
         client_state(options, memory)
-    assert [opened.index(name) for name in opened] == [0, 0, 2, 3]
+    assert [opened.index(name) for name in opened] == [0, 1, 0, 1, 4, 5, 6, 7]

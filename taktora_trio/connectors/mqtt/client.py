@@ -84,13 +84,13 @@ class MqttClient(Client):
         inbound = [channel for channel in declared if channel.direction == "in"]
         self._outbound = outbound_channels(outbound, options.max_inflight, sources)
         self._of_qos_2 = sum(channel.qos == 2 for channel in self._outbound.values())
-        receives_once = any(cast(MqttRouting, channel.routing).qos == 2 for channel in inbound)
+        exactly_once = any(cast(MqttRouting, channel.routing).qos == 2 for channel in declared)
         self._max_payload = max((channel.max_payload for channel in inbound), default=0)
         self._tree = FilterTree((channel.routing.address, channel.name) for channel in inbound)
         in_order = options.brokers_are == "in-order"
         self._addresses = list(options.brokers) if in_order else order_for(options.client_id, options.brokers)
         self._has_one_session = len(self._addresses) == 1 or options.brokers_are == "cluster"
-        self._brokers = self._brokers_for(inbound, memory if receives_once else None)
+        self._brokers = self._brokers_for(inbound, memory if exactly_once else None)
         self._choice = BrokerChoice(len(self._addresses))
         self._before: int | None = None  # the broker of the last connection
         self._return = options.return_to_first if in_order and len(self._addresses) > 1 else None

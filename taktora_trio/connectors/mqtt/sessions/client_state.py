@@ -35,4 +35,5 @@ def client_state(options: MqttOptions, memory: Callable[[str, int], memoryview])
     broker = options.broker
     address = broker.path if broker.transport == "unix" else f"{broker.host}:{broker.port}"
     session = hashlib.sha256(f"{address}\n{options.client_id}".encode()).hexdigest()[:20]
-    return ClientState(SessionState(PacketIds(memory(f"received-{session}", PacketIds.SIZE))))
+    received, released = (PacketIds(memory(f"{what}-{session}", PacketIds.SIZE)) for what in ("received", "released"))
+    return ClientState(SessionState(received, released))

@@ -91,9 +91,11 @@ class Exchanges:
     def pubcomp(self, packet_id: int, code: int) -> None:
         on_done = self._comps.pop(packet_id, None)
         if on_done is not None:
-            self._state.released.discard(packet_id)
             # "Packet identifier not found": the exchange was complete already.
             self._finish(on_done, packet_id, 0 if code == 0x92 else code)
+            # After that: where a gateway is killed in between, its successor asks for this PUBCOMP once more. The other
+            # way round it would publish the message anew.
+            self._state.released.discard(packet_id)
         elif packet_id in self._strays:
             self._strays.pop(packet_id)(packet_id, "")
         else:

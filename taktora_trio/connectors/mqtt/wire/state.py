@@ -15,15 +15,16 @@ class SessionState:
     """Inbound messages that are not acknowledged yet, and exchanges of QoS 2 that are half done. Sans-I/O.
 
     Give the same object to each connection of a client. Then a message that still waits here is not delivered again
-    when the broker sends it again, and one of QoS 2 that was received is not received twice. With `received` in memory
-    that outlives a killed gateway, the next one does not receive it twice either.
+    when the broker sends it again, and one of QoS 2 that was received is not received twice. With `received` and
+    `released` in memory that outlives a killed gateway, the next one does not receive it twice either, nor publish one
+    anew that the broker has.
 
     Acknowledgements go out in the order in which the messages came: PUBACKs among themselves (MQTT-4.6.0-2), and
     PUBRECs among themselves (MQTT-4.6.0-3). Neither wait for the other.
     """
 
-    def __init__(self, received: PacketIds | None = None) -> None:
-        self.released: set[int] = set()
+    def __init__(self, received: PacketIds | None = None, released: PacketIds | None = None) -> None:
+        self.released = PacketIds() if released is None else released
         """Outbound QoS 2: the identifiers for which PUBREC has come, so that PUBREL is sent next (MQTT-4.3.3-1)."""
         # Of this connection: the order in which to acknowledge, by QoS; the same messages; and those acknowledged.
         self._orders: tuple[deque[int], deque[int], deque[int]] = (deque(), deque(), deque())
