@@ -10,7 +10,7 @@ UNBROKEN = -m "not chaos and not brokers"
 # The tests start hundreds of interpreters, which are to find their bytecode, whatever the environment says.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test chaos brokers pythons floors soak crashpoints check bench throughput scaling isolation mosquitto nats clean help
+.PHONY: demo test chaos brokers pythons floors soak crashpoints check bench throughput scaling isolation mosquitto nats fuse clean help
 
 help:  ## Show what can be made
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/:/' | awk -F: '{printf "make %-11s%s\n", $$1, $$2}'
@@ -18,7 +18,7 @@ help:  ## Show what can be made
 demo: .venv/demo  ## A thermostat in the split shape, its gateway killed halfway (about 15 seconds)
 	@$(BIN)/python -m examples.demo
 
-test: .venv/test mosquitto nats  ## The tests, against a real mosquitto, and a NATS server where there is one
+test: .venv/test mosquitto nats fuse  ## The tests, against a real mosquitto, and a NATS server where there is one
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(or $(TESTS),$(UNBROKEN))
 
 chaos: .venv/test mosquitto  ## The tests that kill and break deployments under load (about two minutes)
@@ -111,6 +111,16 @@ nats:
 	  command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ] && apt-get update -qq && \
 	  DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends nats-server >/dev/null; } || \
 	  echo "Without nats-server (Debian: apt-get install nats-server) the tests of a second broker are skipped"
+
+# A file system of the tests' own, for power cuts. Where it can't be had its tests are skipped, and say so.
+fuse: .venv/test
+	@$(BIN)/python -c "import pyfuse3" 2>/dev/null || { \
+	  { pkg-config --exists fuse3 2>/dev/null || { \
+	    command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ] && apt-get update -qq && \
+	    DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends \
+	    fuse3 gcc libc6-dev libfuse3-dev pkg-config >/dev/null; }; } && \
+	  $(BIN)/python -m pip install --quiet --group fuse; } || \
+	  echo "Without pyfuse3 (Debian: apt-get install fuse3 gcc libfuse3-dev pkg-config) the power is cut in memory alone"
 
 clean:  ## Remove the environments and caches
 	rm -rf .venv .venv-* .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

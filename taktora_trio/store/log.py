@@ -274,14 +274,21 @@ class LogChannel(metaclass=NoPublicConstructor, opened_by="open_log(...)"):
             entries = pending[:]
         if entries:
             self._given = entries[-1].number
-        return _Taken(self, entries, len(pending), self._state.last, Ranges(self._unsaved.bounds), self._changed)
+        return _Taken(
+            self,
+            entries,
+            len(pending),
+            self._pending_size,
+            self._state.last,
+            Ranges(self._unsaved.bounds),
+            self._changed,
+        )
 
     def _done(self, taken: _Taken) -> None:
         """What was taken is on the disk."""
-        size = sum([len(entry.content) + OVERHEAD for entry in self._pending[: taken.pending]])
         del self._pending[: taken.pending]
-        self._pending_size -= size
-        self._log._pending_size -= size
+        self._pending_size -= taken.size
+        self._log._pending_size -= taken.size
         for first, last in taken.settled:
             self._unsaved.remove(first, last)
         self._saved = taken.changed
@@ -298,6 +305,8 @@ class _Taken:
     entries: list[Entry]
     pending: int
     """The number of records that it had, those settled meanwhile included."""
+    size: int
+    """The bytes of these."""
     last: int
     settled: Ranges
     changed: int
@@ -639,4 +648,5 @@ async def open_log(
                 opened._serving.cancel()
                 nursery.cancel_scope.cancel()
     finally:
-        writer.close()
+        with trio.move_on_after(close_timeout, shield=True):
+            await trio.to_thread.run_sync(writer.close, abandon_on_cancel=True)

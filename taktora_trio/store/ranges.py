@@ -43,6 +43,10 @@ class Ranges:
 
     def add(self, first: int, last: int) -> None:
         """Add all numbers from `first` to `last`."""
+        if self.bounds and self.bounds[-1] == first:  # they follow the last one, as most do
+            self.bounds[-1] = last + 1
+            self.count += last + 1 - first
+            return
         self.count += last + 1 - first - self.count_within(first, last)
         i, j = bisect_left(self.bounds, first), bisect_right(self.bounds, last + 1)
         edges = ([] if i % 2 else [first]) + ([] if j % 2 else [last + 1])

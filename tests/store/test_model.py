@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from taktora_trio.errors import StoreError
 from taktora_trio.store import Log, LogChannel, StoreFull, open_log
 from tests.store.forgetting import ForgettingDisk
+from tests.store.fuse import MountedDisk
 
 FOLDER = Path("/var/store")
 NAMES = ("one", "two", "three")
@@ -76,8 +77,11 @@ class Model:
 class Run:
     """One disk, and the logs that are opened on it one after another."""
 
-    def __init__(self, chance: random.Random) -> None:
-        self.disk = ForgettingDisk()
+    def __init__(
+        self, chance: random.Random, disk: ForgettingDisk | MountedDisk | None = None, folder: Path = FOLDER
+    ) -> None:
+        self.disk = disk or ForgettingDisk()
+        self.folder = folder
         self.chance = chance
         self.models = {name: Model() for name in NAMES}
         self.failures = 0
@@ -90,7 +94,7 @@ class Run:
 
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[Log]:
-        async with open_log(FOLDER, identity="me", max_bytes=2**17, close_timeout=0.02, disk=self.disk) as log:
+        async with open_log(self.folder, identity="me", max_bytes=2**17, close_timeout=0.02, disk=self.disk) as log:
             yield log
 
     async def steps(self, steps: list[tuple[str, str, int]]) -> None:
