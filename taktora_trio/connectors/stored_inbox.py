@@ -143,6 +143,8 @@ class StoredInbox:
         filling, said = Filling(store.capacity), ""
         while True:
             remarks = []
+            if store.damage:
+                remarks.append(f"the inbound store was damaged: {store.damage}")
             if store.trouble:
                 remarks.append(f"the inbound store can't be written: {store.trouble}")
             if remark := filling.look(trio.current_time(), store.used):

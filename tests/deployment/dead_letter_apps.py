@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
 import trio
 
@@ -21,16 +22,17 @@ from taktora_trio import (
     Store,
 )
 
-FOLDER = "TAKTORA_TEST_FOLDER"
+FOLDER, QOS = "TAKTORA_TEST_FOLDER", "TAKTORA_TEST_QOS"
 GIVEN, MENDED, READS = "given", "mended", "reads"
 POISON = "poison"
 
-_routing = {name: MqttRouting(f"letters/{name}", qos=1) for name in ("orders", "numbers", "answers", "slow")}
+_routing = {name: MqttRouting(f"letters/{name}", qos=1) for name in ("orders", "numbers", "answers")}
 ORDERS = Inbound("orders", str, _routing["orders"], max_deliveries=2)
 STORED_ORDERS = Inbound("stored", str, _routing["orders"], max_deliveries=2, acknowledge="stored")
 NUMBERS = Inbound("numbers", int, _routing["numbers"])
 ANSWERS = Outbound("answers", str, _routing["answers"])
-SLOW = Inbound("slow", int, _routing["slow"], acknowledge="stored", window=8)
+_qos: Any = int(os.environ.get(QOS, "1"))
+SLOW = Inbound("slow", int, MqttRouting("letters/slow", qos=_qos), acknowledge="stored", window=8)
 
 
 def _folder() -> Path:

@@ -19,7 +19,7 @@ from taktora_trio.store import open_log
 from taktora_trio.transport.domain import Domain
 from tests.client import open_client
 from tests.command import open_run
-from tests.deployment.dead_letter_apps import FOLDER, GIVEN, MENDED, POISON, READS
+from tests.deployment.dead_letter_apps import FOLDER, GIVEN, MENDED, POISON, QOS, READS
 from tests.mosquitto import Mosquitto, open_mosquitto
 from tests.patience import PATIENCE
 
@@ -134,9 +134,11 @@ async def stored_in_a_copy(folder: Path, domain: Domain) -> int:
 
 
 @pytest.mark.chaos
+@pytest.mark.parametrize("qos", [1, 2])
 async def test_stored_messages_outlive_kills_of_either_half_and_most_come_once(
-    broker: Mosquitto, domain: Domain, folder: Path
+    qos: int, broker: Mosquitto, domain: Domain, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv(QOS, str(qos))
     count = 1500
     async with (
         open_client(broker.port) as client,
@@ -144,7 +146,7 @@ async def test_stored_messages_outlive_kills_of_either_half_and_most_come_once(
     ):
         await run.until_logged("mqtt: connected to")
         for number in range(count):
-            client.publish("letters/slow", b"%d" % number)
+            client.publish("letters/slow", b"%d" % number, qos)
         for kill, half in enumerate(("gateway", "gateway", "plugin", "gateway", "plugin"), 1):
             await until(lambda kill=kill: len(given(folder)) > 200 * kill, "enough messages")  # type: ignore[misc]
             run.signal(signal.SIGKILL, run.half(half))
