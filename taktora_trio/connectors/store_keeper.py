@@ -131,6 +131,8 @@ class StoreKeeper:
                 for source in self.sources.values():
                     source.stop()
                     source.closed()
+                if left := sum(store.channel(name).count for name in self.sources):
+                    log.info("%s: %d messages stay in the store, for the next gateway", self._name, left)
 
     def _log_what_is_there(self, store: Log) -> None:
         for name, channel in store.channels.items():

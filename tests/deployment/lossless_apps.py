@@ -10,7 +10,17 @@ import attrs
 import msgspec
 import trio
 
-from taktora_trio import ConnectorHost, Deployment, Inbound, MqttConnector, MqttOptions, MqttRouting, Outbound, RawCodec
+from taktora_trio import (
+    ConnectorHost,
+    Deployment,
+    Inbound,
+    MqttConnector,
+    MqttOptions,
+    MqttRouting,
+    Outbound,
+    RawCodec,
+    Store,
+)
 from taktora_trio.supervision.backoff import Backoff
 from taktora_trio.supervision.policy import RestartPolicy
 
@@ -35,6 +45,8 @@ class Plan(msgspec.Struct, kw_only=True):
     """How many are printed at once, if there are so many."""
     backlog: int = 64 * 2**20
     max_payload: int = 64
+    store: dict[str, object] | None = None
+    """Fields of `Store`; `None` for none."""
 
 
 def variable(plan: Plan) -> dict[str, str]:
@@ -127,4 +139,5 @@ deployment = Deployment(
     ],
     gateway_policy=attrs.evolve(_POLICY, restart="always", stop_grace=2.5),
     plugin_policy=_POLICY,
+    store=None if plan.store is None else Store(**plan.store),  # type: ignore[arg-type]
 )

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import random
 import signal
 from pathlib import Path
 
 import pytest
 
 from taktora_trio.transport.domain import Domain
+from tests.brokers.sessions import SESSIONS
 from tests.client import Client, open_client
 from tests.command import MODES, Command, open_command, run_command
+from tests.deployment.lossless import open_under_fire
+from tests.deployment.lossless_apps import Plan
 from tests.deployment.stored_apps import WINDOW
-from tests.mosquitto import Mosquitto
+from tests.mosquitto import Mosquitto, open_mosquitto
 
 TARGET = "tests.deployment.stored_apps:deployment"
 COUNT = 5 * WINDOW  # many windows: what is not on disk would stand in the way
@@ -82,3 +86,24 @@ async def test_a_folder_that_can_not_be_used_is_said_in_one_line(command: str, t
     assert (code, output) == (2, "")
     assert errors.count("\n") == 0
     assert str(store) in errors
+
+
+@pytest.mark.chaos
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("policy", ["always", "when-behind"])
+@pytest.mark.parametrize("qos", [1, 2])
+async def test_nothing_is_lost_while_gateways_are_killed_and_the_broker_is_restarted(
+    qos: int, policy: str, domain: Domain, tmp_path: Path
+) -> None:
+    store = {"policy": policy, "path": str(tmp_path / "store"), "behind_after": 0.05}
+    plan = Plan(out=(qos,), rate=500, store=store)
+    keeping = ["persistence true", f"persistence_location {tmp_path}/"]
+    async with (
+        open_mosquitto(tmp_path, keeping) as broker,
+        open_under_fire(SESSIONS[0], plan, broker, domain) as fire,
+    ):
+        await fire.during(fire.kill_gateways(5, random.Random(qos)))
+        await fire.during(fire.restart_broker(broker, 2, random.Random(qos)))
+        out, _ = await fire.finish(60)
+    print(f"out {out[qos]}")  # noqa: T201 - shown with -s
+    assert out[qos].is_lossless, out[qos]
