@@ -570,7 +570,9 @@ class Log(metaclass=NoPublicConstructor, opened_by="open_log(...)"):
                     break
 
     def _failed(self, exc: OSError) -> None:
-        self._current = None
+        before, self._current = self._current, None  # nobody knows what of it is on the disk: a new one is begun
+        if before is not None:
+            self._look_at(before)
         self._failures += 1
         text = str(store_error(self.path, exc))
         if is_worth_logging(self._failures):

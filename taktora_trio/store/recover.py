@@ -93,9 +93,7 @@ def segment_files(disk: Disk, folder: Path) -> list[Segment]:
 
 def _read(disk: Disk, folder: Path, segment: Segment) -> Scan:
     """Return what is in a segment's file. Raises `ConfigError` for one of a newer version."""
-    path = segment.path(folder)
-    disk.sync_file(path)  # a killed process may not have come to it, and what is found counts as stored
-    data = disk.read_all(path)
+    data = disk.read_all(segment.path(folder))
     if is_newer(data):
         raise ConfigError(
             f"the store {folder} was written by a newer version of taktora-trio: use that one, or another folder"
@@ -149,6 +147,7 @@ def recover(disk: Disk, folder: Path, identity: str) -> Recovered:
     damage: list[str] = []
     was_emptied = False  # when the disk was full, segments lost all but their heads: see `Writer`
     for at, segment in enumerate(files):
+        disk.sync_file(segment.path(folder))  # a killed process may not have come to it; what is found counts as stored
         found = _read(disk, folder, segment)
         if not found.frames:
             aside = put_aside(disk, folder, segment)
