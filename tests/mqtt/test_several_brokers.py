@@ -5,21 +5,22 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, cast
 
 import attrs
 import pytest
 import trio
 from trio.testing import MockClock
 
-from taktora_trio import MqttConnector, MqttOptions, MqttRouting, Outbound, RawCodec
+from taktora_trio import Header, MqttConnector, MqttOptions, MqttRouting, Outbound, RawCodec
 from taktora_trio.connectors.mqtt import client
+from taktora_trio.connectors.mqtt.exactly_once import MEMORY, ExactlyOnce
 from taktora_trio.connectors.mqtt.sessions.client_state import ClientState
 from taktora_trio.connectors.mqtt.sessions.memory import MemoryBroker
 from taktora_trio.connectors.mqtt.sessions.session import ConnectFailed, Session, SessionLost
 from taktora_trio.connectors.mqtt.wire.message import Message, OnMessage
 from tests.connectors.rig import BACKOFF, RunningBridge, serve_connector
-from tests.mqtt.rig import FakeSession, Sink, inbound, numbered, open_bridge, outbound
+from tests.mqtt.rig import FakeSession, Sink, Source, inbound, numbered, open_bridge, outbound
 
 URLS = ["mqtt://first.example", "mqtt://second.example"]
 
@@ -217,3 +218,28 @@ async def test_only_the_nodes_of_a_cluster_have_one_session(
         await trio.sleep(1)
         assert (opened.states["first"] is opened.states["second"]) == (brokers_are == "cluster")
     assert ("session of this client" in caplog.text) == (brokers_are != "cluster")
+
+
+def test_the_next_gateway_knows_at_which_broker_a_message_of_qos_2_was_begun() -> None:
+    """In one gateway after the other: what the broker may know of a message that was begun before."""
+    memory, begun = memoryview(bytearray(MEMORY)), [0]
+
+    def publish_at(broker: int, number: int) -> tuple[bool, list[int]]:
+        source, session = Source(), FakeSession(acknowledges=False, session_present=True)
+        source.begun_before = begun[0]
+        gateway = ExactlyOnce(range(1, 5), cast(Any, source), memory)
+        gateway.connected(session, broker)
+        header = Header(number, 0)
+        gateway.publish(Message("t", b"x", 2), 1 + number % 4, header, lambda packet_id, refusal: None)
+        begun[0] = max(begun[0], number)
+        [message] = session.published
+        return message.redelivered, session.released
+
+    nothing, all_ids = list[int](), [1, 2, 3, 4]
+    assert publish_at(7, 1) == (False, all_ids)
+    assert publish_at(7, 1) == (True, nothing)
+    assert publish_at(8, 1) == (False, all_ids)  # the first may have it, this one hasn't
+    assert publish_at(8, 2) == (False, all_ids)
+    assert publish_at(8, 2) == (True, nothing)
+    assert publish_at(7, 2) == (False, all_ids)  # it may hold the first message, or another one
+    assert publish_at(7, 1) == (False, all_ids)

@@ -11,7 +11,7 @@ import attrs
 from taktora_trio.connectors.mqtt.address import BrokerAddress
 from taktora_trio.connectors.retry import Retry
 
-__all__ = ["BrokerChoice", "order_for"]
+__all__ = ["BrokerChoice", "broker_number", "order_for"]
 
 
 class BrokerChoice:
@@ -67,9 +67,14 @@ def order_for(client_id: str | None, brokers: Sequence[BrokerAddress]) -> list[B
     """
     if client_id is None:
         return random.sample(brokers, len(brokers))
+    return sorted(brokers, key=lambda broker: _digest(broker, client_id))
 
-    def place(broker: BrokerAddress) -> bytes:
-        text = f"{client_id}\n{broker.host}\n{broker.port}\n{broker.path}"
-        return hashlib.sha256(text.encode("utf-8", "surrogateescape")).digest()
 
-    return sorted(brokers, key=place)
+def broker_number(broker: BrokerAddress) -> int:
+    """Return a number above 0 that stands for this address, in each process the same; it fits into 8 bytes."""
+    return int.from_bytes(_digest(broker, "")[:8]) | 1
+
+
+def _digest(broker: BrokerAddress, client_id: str) -> bytes:
+    text = f"{client_id}\n{broker.host}\n{broker.port}\n{broker.path}"
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).digest()

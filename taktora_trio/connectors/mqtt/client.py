@@ -15,7 +15,7 @@ from trio_util import AsyncValue
 
 from taktora_trio.channels import ChannelDescriptor, Envelope
 from taktora_trio.connectors.connection import Client, ConnectRefused, Guarantee, OnMessage
-from taktora_trio.connectors.mqtt.choice import BrokerChoice, order_for
+from taktora_trio.connectors.mqtt.choice import BrokerChoice, broker_number, order_for
 from taktora_trio.connectors.mqtt.connection import MqttConnection, Place
 from taktora_trio.connectors.mqtt.filters import ChannelFilters
 from taktora_trio.connectors.mqtt.handover import SessionAhead, open_ahead
@@ -82,14 +82,15 @@ class MqttClient(Client):
         self._on_message: Callable[[Any], None] = on_message
         outbound = [channel for channel in declared if channel.direction == "out"]
         inbound = [channel for channel in declared if channel.direction == "in"]
-        self._outbound = outbound_channels(outbound, options.max_inflight, sources)
+        in_order = options.brokers_are == "in-order"
+        self._addresses = list(options.brokers) if in_order else order_for(options.client_id, options.brokers)
+        self._has_one_session = len(self._addresses) == 1 or options.brokers_are == "cluster"
+        remembers = None if self._has_one_session else memory
+        self._outbound = outbound_channels(outbound, options.max_inflight, sources, remembers)
         self._of_qos_2 = sum(channel.qos == 2 for channel in self._outbound.values())
         exactly_once = any(cast(MqttRouting, channel.routing).qos == 2 for channel in declared)
         self._max_payload = max((channel.max_payload for channel in inbound), default=0)
         self._tree = FilterTree((channel.routing.address, channel.name) for channel in inbound)
-        in_order = options.brokers_are == "in-order"
-        self._addresses = list(options.brokers) if in_order else order_for(options.client_id, options.brokers)
-        self._has_one_session = len(self._addresses) == 1 or options.brokers_are == "cluster"
         self._brokers = self._brokers_for(inbound, memory if exactly_once else None)
         self._choice = BrokerChoice(len(self._addresses))
         self._before: int | None = None  # the broker of the last connection
@@ -133,7 +134,9 @@ class MqttClient(Client):
             place = None
             if not self._has_one_session:
                 others = [other.state.session for other in self._brokers if other is not broker]
-                place = Place(at, has_moved, others, None if ahead is None else ahead.begin)
+                place = Place(
+                    broker_number(self._addresses[at]), has_moved, others, None if ahead is None else ahead.begin
+                )
             connection = MqttConnection(session, self._outbound, broker.subscriptions, broker.presence, place)
             self._before, self._working.value = at, (at, connection)
             try:

@@ -25,8 +25,8 @@ __all__ = ["MqttConnection", "Place"]
 class Place:
     """Where a connection is, for a client of several brokers, each with a session of its own."""
 
-    broker: object
-    """Equal for connections to the same broker."""
+    broker: int
+    """A number that stands for this broker, for the next gateway too; more than 0."""
     has_moved: bool
     """True if the connection before was to another one."""
     others: Sequence[SessionState] = ()
@@ -60,7 +60,7 @@ class MqttConnection(Connection):
         exactly_once = [channel.exactly_once for channel in channels.values() if channel.exactly_once is not None]
         self._share_of_qos_2 = max(1, session.limits.of_qos_2 // max(1, len(exactly_once)))
         for channel in exactly_once:
-            channel.connected(session, None if place is None else place.broker)
+            channel.connected(session, 0 if place is None else place.broker)
         self._has_moved = place is not None and place.has_moved
         self._left = trio.Event()
         self._reason = ""  # for leaving

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections import deque
 from collections.abc import Iterable
 from functools import partial
@@ -16,7 +17,10 @@ from taktora_trio.connectors.mqtt.wire.message import Message, OnDone
 if TYPE_CHECKING:
     from taktora_trio.connectors.source import Source
 
-__all__ = ["ExactlyOnce"]
+__all__ = ["MEMORY", "ExactlyOnce"]
+
+_MEMORY = struct.Struct("<QQ")  # the broker, 0 for none; the number up to which all may have been begun at another one
+MEMORY = _MEMORY.size
 
 
 class ExactlyOnce:
@@ -28,10 +32,14 @@ class ExactlyOnce:
     identifier.
     """
 
-    def __init__(self, packet_ids: Iterable[int], source: Source) -> None:
-        self._at: object = None  # the broker, as `connected` names it
+    def __init__(self, packet_ids: Iterable[int], source: Source, memory: memoryview | None = None) -> None:
+        """`memory` of `MEMORY` bytes outlives the gateway; it is for a client of several brokers."""
+        self._memory = memory
+        self._at = 0  # the broker, as `connected` names it
         # What was begun up to this number may have been begun at another broker; `None` for all that is begun by now.
         self._elsewhere: int | None = 0
+        if memory is not None:
+            self._at, self._elsewhere = _MEMORY.unpack(memory)  # of the gateway before
         self._here = set[int]()  # of these, what was published at this one too
         self._packet_ids = frozenset(packet_ids)
         self._source = source
@@ -41,7 +49,7 @@ class ExactlyOnce:
         self._held: deque[tuple[Message, int, Header, OnDone]] = deque()  # until all is known and recorded
         self._session: Session | None = None
 
-    def connected(self, session: Session, at: object = None) -> None:
+    def connected(self, session: Session, at: int = 0) -> None:
         """Publish on this session from now on.
 
         Where there are several brokers, each with a session of its own, `at` names the one of this connection. What was
@@ -49,7 +57,7 @@ class ExactlyOnce:
         of the other's. First this one completes what it may hold under the same identifiers of an earlier time.
         """
         self._held.clear()
-        moved = at is not None and at != self._at
+        moved = at != self._at
         self._at = at
         if moved:
             self._elsewhere = None
@@ -71,6 +79,10 @@ class ExactlyOnce:
             self._begun = self._source.begun_before
         if self._elsewhere is None:
             self._elsewhere = self._begun
+            if self._memory is not None:
+                # In between it names no broker, so that it is never about another one than it was written for.
+                _MEMORY.pack_into(self._memory, 0, 0, self._begun)
+                _MEMORY.pack_into(self._memory, 0, self._at, self._begun)
         if self._elsewhere < number <= self._begun or number in self._here:
             self._unknown.discard(packet_id)
             session.publish(replace(message, redelivered=True), packet_id, on_done)

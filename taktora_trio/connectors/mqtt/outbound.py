@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from taktora_trio.channels import ChannelDescriptor
 from taktora_trio.connectors.connection import OnDone
-from taktora_trio.connectors.mqtt.exactly_once import ExactlyOnce
+from taktora_trio.connectors.mqtt.exactly_once import MEMORY, ExactlyOnce
 from taktora_trio.connectors.mqtt.routing import MqttRouting
 from taktora_trio.connectors.mqtt.wire.message import OWN_PACKET_IDS
 
@@ -26,11 +26,13 @@ class OutboundChannel:
 
     __slots__ = ("exactly_once", "first_id", "ids", "numbers", "on_done", "qos", "retain")
 
-    def __init__(self, routing: MqttRouting, first_id: int, ids: int, source: Source) -> None:
+    def __init__(
+        self, routing: MqttRouting, first_id: int, ids: int, source: Source, memory: memoryview | None
+    ) -> None:
         self.qos, self.retain = routing.qos, routing.retain
         self.first_id = first_id
         self.ids = ids
-        self.exactly_once = ExactlyOnce(range(first_id, first_id + ids), source) if self.qos == 2 else None
+        self.exactly_once = ExactlyOnce(range(first_id, first_id + ids), source, memory) if self.qos == 2 else None
         self.numbers = [0] * ids
         """The sequence numbers of those in flight, by `number % ids`."""
         self.on_done: OnDone = lambda number, refusal: None
@@ -45,11 +47,25 @@ class OutboundChannel:
 
 
 def outbound_channels(
-    channels: Sequence[ChannelDescriptor[Any]], max_inflight: int, sources: Mapping[str, Source]
+    channels: Sequence[ChannelDescriptor[Any]],
+    max_inflight: int,
+    sources: Mapping[str, Source],
+    memory: Callable[[str, int], memoryview] | None = None,
 ) -> dict[str, OutboundChannel]:
-    """Return these channels by name, each with an equal part of the identifiers that a client has."""
+    """Return these channels by name, each with an equal part of the identifiers that a client has.
+
+    `memory` is `GatewayChannels.memory`, for a client of several brokers, each with a session of its own.
+    """
+
+    def remembered(channel: ChannelDescriptor[Any]) -> memoryview | None:
+        if memory is None or cast(MqttRouting, channel.routing).qos < 2:
+            return None
+        return memory(f"{channel.name}.broker", MEMORY)
+
     ids = min(max_inflight, max(1, (OWN_PACKET_IDS - 1) // max(1, len(channels))))
     return {
-        channel.name: OutboundChannel(cast(MqttRouting, channel.routing), 1 + index * ids, ids, sources[channel.name])
+        channel.name: OutboundChannel(
+            cast(MqttRouting, channel.routing), 1 + index * ids, ids, sources[channel.name], remembered(channel)
+        )
         for index, channel in enumerate(channels)
     }
