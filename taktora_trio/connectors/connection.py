@@ -118,6 +118,11 @@ class Connection(ABC):
     drops what would still come after the block is left.
     """
 
+    resumed: bool = True
+    """False if the other side has kept nothing of ours, or is another one than before: what it sends under a
+    `delivery_id` that was used before is then another message. To be known when the block of `Client.connect` is
+    entered."""
+
     @abstractmethod
     def publish(self, channel: str, envelope: Envelope, on_done: OnDone, *, again: bool = False) -> None:
         """Send a message of this channel behind those of the channel before it, without waiting.

@@ -84,6 +84,9 @@ class Inbox:
         self._connection = connection
         self._has_paused = False
         self._is_starting = True
+        if not connection.resumed:
+            for delivery in self._deliveries.values():
+                delivery.sink.note_forgotten()
 
     def started(self) -> None:
         """The connection is complete: from now on it is not read while the backlog is full.

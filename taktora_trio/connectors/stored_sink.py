@@ -166,6 +166,13 @@ class StoredSink:
                 del self._known[stored.name]
         self.on_acknowledged()
 
+    def note_forgotten(self) -> None:
+        """The other side has forgotten what it had sent: none of it comes again, and its delivery ids are free."""
+        self._known.clear()
+        self._known_before.clear()
+        self._unacknowledged.clear()
+        self.on_acknowledged()
+
     def may_settle(self, record: int) -> bool:
         """True if the log need not keep this record any longer, once the app is done with it.
 

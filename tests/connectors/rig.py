@@ -117,6 +117,8 @@ class Sink:
         self.retained: list[bool] = []
         self.redelivered: list[tuple[bool, int]] = []
         self.acknowledged = 0
+        self.forgotten: list[int] = []
+        """How many were sent, each time that the other side had forgotten all."""
         self.dead: dict[int, tuple[str, int]] = {}
         """Numbers that the app has given up, with the reason, and how often it was given them."""
 
@@ -153,6 +155,9 @@ class Sink:
 
     def given_up(self, number: int) -> tuple[str, int] | None:
         return self.dead.get(number)
+
+    def note_forgotten(self) -> None:
+        self.forgotten.append(self._sent)
 
     def note_acknowledged(self, number: int) -> None:
         self.acknowledged = number

@@ -519,3 +519,15 @@ async def test_with_a_full_backlog_nothing_more_is_read_and_nothing_lost(autojum
         assert arrived == numbered(8)
         assert second.paused == [True, False]
         assert numbers(second) == list(range(1, 9))
+
+
+async def test_another_session_is_told_to_the_readers_before_anything_comes(autojump_clock: MockClock) -> None:
+    sinks = Sink(), Sink()
+    async with open_inbox(*sinks) as (inbox, _):
+        inbox.attach(FakeConnection())
+        deliver(inbox, numbered(2))
+        other = FakeConnection()
+        other.resumed = False
+        inbox.attach(other)
+        deliver(inbox, numbered(1))
+        assert [sink.forgotten for sink in sinks] == [[2], [2]]

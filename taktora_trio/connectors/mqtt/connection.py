@@ -62,6 +62,7 @@ class MqttConnection(Connection):
         for channel in exactly_once:
             channel.connected(session, 0 if place is None else place.broker)
         self._has_moved = place is not None and place.has_moved
+        self.resumed = session.session_present and not self._has_moved
         self._left = trio.Event()
         self._reason = ""  # for leaving
         self._is_paused = False
