@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-__all__ = ["deployment_folder", "make_private", "state_folder"]
+__all__ = ["deployment_folder", "make_private", "state_folder", "sync_folders"]
 
 
 def state_folder() -> Path:
@@ -41,3 +41,18 @@ def make_private(folder: Path) -> None:
         folder = folder.parent
     for one in reversed(missing):  # `parents=True` would make those above readable by everybody
         one.mkdir(mode=0o700, exist_ok=True)
+
+
+def sync_folders(folder: Path) -> None:
+    """Have this folder reach the disk, and those above it that are ours, whoever has made them. Raises `OSError`.
+
+    Else a power cut could take a file with its folder, though the file itself was synced.
+    """
+    for one in (folder, *folder.parents):
+        if one.stat().st_uid != os.geteuid():
+            break
+        fd = os.open(one, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)

@@ -22,7 +22,7 @@ from taktora_trio.channels import Metadata
 from taktora_trio.connectors.dead_letter import APPLICATION, VERSION, DeadLetter, refuse_another
 from taktora_trio.errors import StoreError
 from taktora_trio.escaping import escaped
-from taktora_trio.statefolder import make_private
+from taktora_trio.statefolder import make_private, sync_folders
 
 __all__ = ["OVERHEAD", "DeadLetterFile"]
 
@@ -153,7 +153,8 @@ class DeadLetterFile:
             try:
                 # The folder is synced, too, so that what was committed is so after a power cut.
                 database.execute("PRAGMA synchronous = EXTRA")
-                if make and not size:  # else it would be written each time
+                if make and not size:
+                    sync_folders(self.path.parent)
                     database.execute("PRAGMA auto_vacuum = FULL")
                 database.execute("BEGIN IMMEDIATE" if write or make else "BEGIN")
                 is_empty = not database.execute("SELECT 1 FROM sqlite_schema").fetchone()
