@@ -23,7 +23,7 @@ from tests.brokers.packets import PUBACK, PUBCOMP, PUBLISH
 from tests.brokers.sessions import Kind
 from tests.brokers.tap import ACKNOWLEDGEMENTS, EVERYTHING, LAST_WORDS, Tap, open_tap
 from tests.command import ROOT, Command, open_command
-from tests.deployment.delivery_apps import LEVELS, VARIABLE, Setting
+from tests.deployment.delivery_apps import LEVELS, VARIABLE, WINDOW, Setting
 from tests.mosquitto import Mosquitto, open_mosquitto
 
 __all__ = ["Direction", "Outcome", "Rig", "Row", "open_rig", "outcome_of", "read_table"]
@@ -82,6 +82,10 @@ class Rig:
     talker: Talker
     pipe: Path
     session: Kind
+    store: Path | None
+    """The folder of its store; `None` for none."""
+    window: int = WINDOW
+    """Of each of its channels."""
     heard: defaultdict[int, list[int]] = attrs.field(factory=lambda: defaultdict(list))
     """What the app has heard, at each QoS."""
     told: set[tuple[str, int, int]] = attrs.field(factory=set)
@@ -98,7 +102,7 @@ class Rig:
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[Command]:
         """A run of it, which is connected, and has its readers, when the block begins."""
-        setting = Setting(str(self.pipe), self.session.fields)
+        setting = Setting(str(self.pipe), self.session.fields, str(self.store or ""), self.window)
         arguments = ("run", TARGET, "--mode", self.mode, "--broker", self.tap.url, "--domain", self.domain.name)
         env = {VARIABLE: msgspec.json.encode(setting).decode()}
         async with open_command(*arguments, "--await-broker", env=env) as self._run:
@@ -133,9 +137,9 @@ class Rig:
     def has_sent(self, number: int) -> bool:
         return all(("sent", qos, number) in self.told for qos in LEVELS)
 
-    async def send(self, first: int, end: int) -> None:
-        """Have the app send these, and wait until it has."""
-        self.order("send", first, end)
+    async def send(self, first: int, end: int, *, until_stored: bool = False) -> None:
+        """Have the app send these, and wait until it has; at QoS 1 and 2 also until its receipts say: stored."""
+        self.order("store" if until_stored else "send", first, end)
         await self.until(partial(self.has_sent, end - 1))
 
     async def pause(self) -> None:
@@ -143,6 +147,18 @@ class Rig:
         before = self.counts["paused"]
         self.order("pause")
         await self.until(lambda: self.counts["paused"] > before)
+
+    async def hold(self) -> None:
+        """Have each reader of the app work at one more message, and never be done with it."""
+        before = self.counts["paused"]
+        self.order("hold")
+        await self.until(lambda: self.counts["paused"] > before)
+
+    async def say_to_gateway(self, first: int, end: int) -> None:
+        """Publish these to the app, at each QoS, and wait until they are on their way to the gateway."""
+        down = self.tap.down[PUBLISH]
+        self.say(first, end)
+        await self.tap.until_seen("down", PUBLISH, down + (end - first) * len(LEVELS))
 
     async def until_app_heard(self, number: int, levels: Iterable[int] = LEVELS) -> None:
         await self.until(lambda: all(number in self.heard[qos] for qos in levels))
@@ -171,8 +187,11 @@ class Rig:
         await self.tap.until_seen("up", PUBACK, puback + at_qos_1)
         await self.tap.until_seen("up", PUBCOMP, pubcomp + at_qos_2)
 
-    async def have_much_on_the_way(self) -> None:
+    async def have_much_on_the_way(self, *, the_app_too: bool = False) -> None:
         """Numbers 0 to 39, of which the connection is about to lose all that it can lose.
+
+        With `the_app_too` it will be killed as well: what it has sent is stored, and of what has come it works at one
+        message while others wait for it.
 
         At QoS 2 no more than 19 are on their way outbound, which is enough for some in each step of an exchange.
         """
@@ -186,16 +205,20 @@ class Rig:
         self.tap.swallows = ACKNOWLEDGEMENTS
         async with self.acknowledging(7, 0):
             self.say(16, 23)
-            await self.send(16, 23)
+            await self.send(16, 23, until_stored=the_app_too)
             await self.until_app_heard(22)
             await self.until_outside_heard(22, (0, 1))
+        if the_app_too:
+            await self.hold()
+        await self.say_to_gateway(23, 30)
+        await self.until_app_heard(23 if the_app_too else 29)
         # And then the messages too.
         self.tap.swallows = EVERYTHING
         up, down = self.tap.up[PUBLISH], self.tap.down[PUBLISH]
-        self.say(23, 40)
-        await self.send(23, 40)
+        self.say(30, 40)
+        await self.send(23, 40, until_stored=the_app_too)
         await self.tap.until_seen("up", PUBLISH, up + 17 + 17 + 6)
-        await self.tap.until_seen("down", PUBLISH, down + 17 * len(LEVELS))
+        await self.tap.until_seen("down", PUBLISH, down + 10 * len(LEVELS))
         self.tap.refuses = True
 
     def mend(self) -> None:
@@ -242,7 +265,9 @@ class Rig:
 
 
 @contextlib.asynccontextmanager
-async def open_rig(mode: str, session: Kind, folder: Path, domain: Domain) -> AsyncIterator[Rig]:
+async def open_rig(
+    mode: str, session: Kind, folder: Path, domain: Domain, *, store: Path | None = None
+) -> AsyncIterator[Rig]:
     """All but the deployment, which `running` starts."""
     pipe = folder / f"orders-{uuid.uuid4().hex[:8]}"
     os.mkfifo(pipe)
@@ -254,6 +279,6 @@ async def open_rig(mode: str, session: Kind, folder: Path, domain: Domain) -> As
             open_talker(broker.port) as talker,
             open_tap(broker.port) as tap,
         ):
-            yield Rig(mode, broker, domain, tap, listener, talker, pipe, session)
+            yield Rig(mode, broker, domain, tap, listener, talker, pipe, session, store)
     finally:
         os.close(keep)

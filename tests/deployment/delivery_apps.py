@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import sys
+from functools import partial
 
 import attrs
 import msgspec
@@ -13,6 +14,7 @@ import trio
 from trio_util import AsyncBool
 
 from taktora_trio import (
+    ChannelWriter,
     ConnectorHost,
     Deployment,
     Inbound,
@@ -22,6 +24,7 @@ from taktora_trio import (
     Outbound,
     PayloadOverflow,
     RawCodec,
+    Store,
 )
 from taktora_trio.connectors.base import GatewayChannels
 from taktora_trio.connectors.connection import Client, OnMessage
@@ -42,6 +45,9 @@ class Setting(msgspec.Struct):
     """The path of the pipe that its orders come from, one a line."""
     options: dict[str, object] = {}
     """Of `MqttOptions`."""
+    store: str = ""
+    """The folder of its store; empty for none."""
+    window: int = WINDOW
 
 
 setting = msgspec.json.decode(os.environ.get(VARIABLE, "{}"), type=Setting)
@@ -51,8 +57,10 @@ def _routing(name: str, qos: int) -> MqttRouting:
     return MqttRouting(f"delivery/{name}/{qos}", qos=qos)  # type: ignore[arg-type]
 
 
-OUT = [Outbound(f"out{qos}", bytes, _routing("out", qos), window=WINDOW, max_payload=MAX_PAYLOAD) for qos in LEVELS]
-IN = [Inbound(f"in{qos}", bytes, _routing("in", qos), window=WINDOW, max_payload=MAX_PAYLOAD) for qos in LEVELS]
+OUT = [
+    Outbound(f"out{qos}", bytes, _routing("out", qos), window=setting.window, max_payload=MAX_PAYLOAD) for qos in LEVELS
+]
+IN = [Inbound(f"in{qos}", bytes, _routing("in", qos), window=setting.window, max_payload=MAX_PAYLOAD) for qos in LEVELS]
 
 
 class CrashesWhenTold(MqttConnector):
@@ -78,7 +86,8 @@ class _App:
     host: ConnectorHost
     nursery: trio.Nursery
     reading: AsyncBool = attrs.field(factory=lambda: AsyncBool(True))
-    writers: dict[int, trio.abc.SendChannel[bytes]] = attrs.field(factory=dict)
+    finishing: AsyncBool = attrs.field(factory=lambda: AsyncBool(True))
+    writers: dict[int, ChannelWriter[bytes]] = attrs.field(factory=dict)
 
     async def hear(self, qos: int) -> None:
         async with self.host.open_reader(IN[qos]) as reader:
@@ -86,10 +95,13 @@ class _App:
             async for received in reader:
                 await self.reading.wait_value(True)  # it has this one, and does nothing with it yet
                 tell(f"heard {qos} {received.value.decode()}")
+                await self.finishing.wait_value(True)  # it has worked at this one, and is not done with it
 
-    async def send(self, qos: int, first: int, end: int) -> None:
+    async def send(self, qos: int, first: int, end: int, *, until_stored: bool = False) -> None:
         for number in range(first, end):
             await self.writers[qos].send(b"%d" % number)
+        if until_stored and qos > 0:
+            await self.writers[qos].wait_stored()
         tell(f"sent {qos} {end - 1}")
 
     async def send_too_much(self, qos: int) -> None:
@@ -106,14 +118,18 @@ class _App:
                 self.do(*line.decode().split())
 
     def do(self, what: str, *numbers: str) -> None:
-        if what == "send":
+        if what in ("send", "store"):
             for qos in LEVELS:
-                self.nursery.start_soon(self.send, qos, int(numbers[0]), int(numbers[1]))
+                send = partial(self.send, qos, int(numbers[0]), int(numbers[1]), until_stored=what == "store")
+                self.nursery.start_soon(send)
         elif what == "too-much":
             for qos in LEVELS:
                 self.nursery.start_soon(self.send_too_much, qos)
+        elif what == "hold":
+            self.finishing.value = False
+            tell("paused 0")
         else:
-            self.reading.value = what == "read"
+            self.reading.value = self.finishing.value = what == "read"
             tell("paused 0" if what == "pause" else "reading 0")
 
 
@@ -144,4 +160,5 @@ deployment = Deployment(
     ],
     gateway_policy=attrs.evolve(_POLICY, restart="always", stop_grace=2.5),
     plugin_policy=attrs.evolve(_POLICY, restart="on-failure"),
+    store=Store(path=setting.store, policy="always") if setting.store else None,
 )

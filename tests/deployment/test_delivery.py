@@ -17,6 +17,7 @@ import pytest
 
 from taktora_trio.transport.domain import Domain
 from tests.brokers.sessions import SESSIONS
+from tests.brokers.tap import ACKNOWLEDGEMENTS
 from tests.command import MODES
 from tests.deployment.delivery import Direction, Outcome, Rig, open_rig, outcome_of, read_table
 from tests.deployment.delivery_apps import WINDOW
@@ -28,8 +29,14 @@ only_split = pytest.mark.parametrize("mode", ["split"])
 
 
 @pytest.fixture
-async def rig(mode: str, tmp_path: Path, domain: Domain) -> AsyncIterator[Rig]:
+async def rig_without_store(mode: str, tmp_path: Path, domain: Domain) -> AsyncIterator[Rig]:
     async with open_rig(mode, SESSIONS[0], tmp_path, domain) as ready:
+        yield ready
+
+
+@pytest.fixture
+async def rig(mode: str, tmp_path: Path, domain: Domain) -> AsyncIterator[Rig]:
+    async with open_rig(mode, SESSIONS[0], tmp_path, domain, store=tmp_path / "store") as ready:
         yield ready
 
 
@@ -133,9 +140,8 @@ async def test_everything_stopped(rig: Rig, request: pytest.FixtureRequest) -> N
     async with rig.running() as run:
         await rig.exchange(0, 10)
         await rig.pause()
-        async with rig.acknowledging(10, 10):
-            rig.say(10, 20)
-        await rig.send(10, 40)
+        await rig.say_to_gateway(10, 20)
+        await rig.send(10, 40, until_stored=True)
         run.signal(signal.SIGTERM)
         assert await run.wait(10) == 0
     rig.say(40, 50)
@@ -150,9 +156,9 @@ async def test_plugin_killed(rig: Rig, request: pytest.FixtureRequest) -> None:
     """While it has one message in hand and others wait for it, and its gateway has not taken what it sent last."""
     async with rig.running() as run:
         await rig.exchange(0, 10)
-        await rig.pause()
-        async with rig.acknowledging(20, 20):
-            rig.say(10, 30)
+        await rig.hold()
+        rig.say(10, 20)
+        await rig.until_app_heard(10)
         os.kill(run.half("gateway"), signal.SIGSTOP)
         try:
             await rig.send(10, 20)
@@ -161,50 +167,106 @@ async def test_plugin_killed(rig: Rig, request: pytest.FixtureRequest) -> None:
             await rig.until(lambda: rig.counts["opened"] >= before + 3)  # by the next one
         finally:
             os.kill(run.half("gateway"), signal.SIGCONT)
-        await rig.exchange(30, 40)
-        check(request, rig, rig.outcomes(range(40), sent=[*range(20), *range(30, 40)]))
+        await rig.exchange(20, 30)
+        check(request, rig, rig.outcomes(range(30)))
 
 
 @only_split
 async def test_both_halves_killed(rig: Rig, request: pytest.FixtureRequest) -> None:
     """Their supervisor lives, and starts both again; in one process that is a kill of everything."""
     async with rig.running() as run:
-        await rig.have_much_on_the_way()
-        rig.mend()
-        await rig.pause()
-        async with rig.acknowledging(10, 10):
-            rig.say(40, 50)
+        await rig.have_much_on_the_way(the_app_too=True)
         before, since = rig.counts["opened"], len(run.log)
         for half in ("plugin", "gateway"):
             os.kill(run.half(half), signal.SIGSTOP)
         for half in ("plugin", "gateway"):
             os.kill(run.half(half), signal.SIGKILL)
+        rig.mend()
         await rig.until(lambda: rig.counts["opened"] >= before + 3)
         await rig.until_connected_again(since)
-        await rig.exchange(50, 60)
-        check(request, rig, rig.outcomes(range(60), sent=[*range(40), *range(50, 60)]))
+        await rig.exchange(40, 50)
+        check(request, rig, rig.outcomes(range(50)))
 
 
 @in_both_shapes
 async def test_everything_killed(rig: Rig, request: pytest.FixtureRequest) -> None:
     async with rig.running() as run:
-        await rig.have_much_on_the_way()
-        rig.mend()
-        # And some that have been acknowledged to the broker, and wait for an app that is busy.
-        await rig.pause()
-        async with rig.acknowledging(10, 10):
-            rig.say(40, 50)
+        await rig.have_much_on_the_way(the_app_too=True)
         tree = run.tree()
         for process in tree:
             os.kill(process.pid, signal.SIGSTOP)  # so that none can clean up after another
         for process in tree:
             os.kill(process.pid, signal.SIGKILL)
         await run.wait()
-    rig.say(50, 60)
+    rig.mend()
+    rig.say(40, 50)
     await rig.talker.until_acknowledged()
     async with rig.running():
+        await rig.exchange(50, 60)
+        check(request, rig, rig.outcomes(range(60), sent=[*range(40), *range(50, 60)]))
+
+
+@only_split
+async def test_everything_killed_without_a_store(rig_without_store: Rig) -> None:
+    """The page's section of that name: what the broker has not acknowledged was in memory alone."""
+    rig = rig_without_store
+    async with rig.running() as run:
+        await rig.have_much_on_the_way()
+        tree = run.tree()
+        for process in tree:
+            os.kill(process.pid, signal.SIGSTOP)
+        for process in tree:
+            os.kill(process.pid, signal.SIGKILL)
+        await run.wait()
+    rig.mend()
+    async with rig.running():
         await rig.exchange(60, 70)
-        check(request, rig, rig.outcomes(range(70), sent=[*range(40), *range(60, 70)]))
+        numbers = [*range(40), *range(60, 70)]
+        outcomes = rig.outcomes(numbers)
+        assert outcomes["out"] == ["lost", "lost", "lost"]
+        assert outcomes["in"] == ["lost", "twice", "twice"]
+
+
+@in_both_shapes
+async def test_everything_paused(rig: Rig, request: pytest.FixtureRequest) -> None:
+    """By SIGSTOP, for so long that the broker has ended the connection; then it all goes on."""
+    async with rig.running() as run:
+        await rig.have_much_on_the_way()
+        since = len(run.log)
+        tree = run.tree()
+        for process in tree:
+            os.kill(process.pid, signal.SIGSTOP)
+        rig.tap.cut()
+        rig.say(40, 50)
+        await rig.talker.until_acknowledged()
+        rig.mend()
+        for process in reversed(tree):
+            os.kill(process.pid, signal.SIGCONT)
+        await rig.until_connected_again(since)
+        await rig.send(40, 50)
+        await rig.exchange(50, 60)
+        check(request, rig, rig.outcomes(range(60)))
+        assert not any(": started, pid" in entry["message"] for entry in run.log[since:]), "a pause is no failure"
+
+
+@in_both_shapes
+async def test_app_upgraded(rig: Rig, request: pytest.FixtureRequest) -> None:
+    """Stopped under load, and started again as another version, with larger channels."""
+    async with rig.running() as run:
+        await rig.exchange(0, 10)
+        await rig.pause()
+        await rig.say_to_gateway(10, 20)
+        rig.tap.swallows = ACKNOWLEDGEMENTS  # the drain at the stop is in vain
+        await rig.send(10, 40, until_stored=True)
+        run.signal(signal.SIGTERM)
+        assert await run.wait(10) == 0
+    rig.mend()
+    rig.say(40, 50)
+    await rig.talker.until_acknowledged()
+    rig.window += 10
+    async with rig.running():
+        await rig.exchange(50, 60)
+        check(request, rig, rig.outcomes([*range(20), *range(40, 60)], sent=[*range(40), *range(50, 60)]))
 
 
 @in_both_shapes
@@ -225,8 +287,9 @@ async def test_slow_reader(rig: Rig, request: pytest.FixtureRequest) -> None:
 
 
 @in_both_shapes
-async def test_full_window(rig: Rig, request: pytest.FixtureRequest) -> None:
-    """The broker is away for more messages than the window takes: `send` waits."""
+async def test_full_window(rig_without_store: Rig, request: pytest.FixtureRequest) -> None:
+    """The broker is away for more messages than the window takes, and there is no store: `send` waits."""
+    rig = rig_without_store
     async with rig.running() as run:
         await rig.exchange(0, 10)
         rig.tap.refuses = True
