@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -17,6 +18,9 @@ from taktora_trio.transport.domain import Domain
 from tests.brokers.listener import Listener, Talker, open_listener, open_talker
 from tests.brokers.live import Live, open_live
 from tests.brokers.sessions import SESSIONS, Kind
+from tests.command import open_command
+from tests.deployment.lossless import TARGET
+from tests.deployment.lossless_apps import Plan, variable
 from tests.mosquitto import Mosquitto, open_mosquitto
 
 OUT_1 = Outbound("out1", bytes, MqttRouting("out/1", qos=1), window=200)
@@ -181,3 +185,45 @@ async def test_a_first_broker_that_accepts_and_says_nothing(domain: Domain, tmp_
                 await writer.wait_acknowledged()
             assert [event for event in live.events if not isinstance(event.after, Up)] == []
         nursery.cancel_scope.cancel()
+
+
+@pytest.mark.chaos
+async def test_gateways_are_killed_at_either_broker(domain: Domain, tmp_path: Path) -> None:
+    options: dict[str, object] = {"keepalive": 2, "connect_timeout": 1.0, "return_to_first": 0.5, "persistent": True}
+    plan = Plan(options=options, out=(1, 2), rate=300, window=200)
+    topics = {"lossless/out/1": 1, "lossless/out/2": 2}
+    async with open_two(tmp_path) as (first, second), contextlib.AsyncExitStack() as stack:
+        listeners = [await stack.enter_async_context(open_listener(one.port, topics)) for one in (first, second)]
+        talker = await stack.enter_async_context(open_talker(first.port))
+        urls = ("--mode", "split", "--broker", f"{first.url},{second.url}", "--domain", domain.name)
+        run = await stack.enter_async_context(open_command("run", TARGET, *urls, env=variable(plan)))
+
+        async def until_at(broker: Mosquitto) -> None:
+            """Wait until the log says that the connector is up there, from now on."""
+            before = len(run.log)
+            wanted = f"-> Up (at {broker.url})"
+            await run.until(lambda: next((e for e in run.log[before:] if wanted in e["message"]), None), wanted, 40)
+
+        await run.until_logged(f"-> Up (at {first.url})")
+        for _ in range(2):
+            run.signal(signal.SIGKILL, run.half("gateway"))
+            await until_at(first)
+        await first.stop(signal.SIGKILL)
+        await until_at(second)
+        for _ in range(2):
+            run.signal(signal.SIGKILL, run.half("gateway"))
+            await until_at(second)
+        await first.start()
+        await until_at(first)
+        run.signal(signal.SIGKILL, run.half("gateway"))
+        await until_at(first)
+        talker.say("lossless/stop", b"", 1)
+        for qos in (1, 2):
+            [said] = re.findall(rf"sent {qos} (\d+)", await run.until_printed(f"sent {qos} "))
+            sent = int(said)
+            await listeners[0].until_heard(f"lossless/out/{qos}", b"%d" % (sent - 1))
+            check(listeners, f"lossless/out/{qos}", sent)
+        heard = [listener.heard["lossless/out/2"] for listener in listeners]
+        assert [len(at_one) - len(set(at_one)) for at_one in heard] == [0, 0]
+        run.signal(signal.SIGTERM)
+        assert await run.wait() == 0
