@@ -25,6 +25,7 @@ from taktora_trio.supervision.backoff import Backoff
 from taktora_trio.supervision.policy import RestartPolicy
 
 VARIABLE = "TAKTORA_TEST_LOSSLESS"
+_WITH_RECEIPT = 20
 
 
 class Plan(msgspec.Struct, kw_only=True):
@@ -33,7 +34,8 @@ class Plan(msgspec.Struct, kw_only=True):
     options: dict[str, object] = {}
     """Of `MqttOptions`, but for the broker and the times."""
     out: tuple[int, ...] = ()
-    """For each of these QoS, numbers from 0 on `lossless/out/QOS`, until something comes on `lossless/stop`."""
+    """For each of these QoS, numbers from 0 on `lossless/out/QOS`, until something comes on `lossless/stop`; and then
+    until all receipts have come: that of every 20th message is waited for alone."""
     into: tuple[int, ...] = ()
     """For each of these, what comes on `lossless/in/QOS` is printed."""
     rate: float = 1000.0
@@ -79,14 +81,18 @@ class _App:
     async def count(self, qos: int) -> None:
         number, began = 0, trio.current_time()
         async with self.host.open_writer(OUT[qos]) as writer:
-            while not self.stopped.is_set():
-                await writer.send(b"%d" % number)
-                number += 1
-                ahead = number / plan.rate - (trio.current_time() - began)
-                if ahead > 0.01:
-                    await trio.sleep(ahead)
-                elif ahead < -0.5:  # it was held up: go on at the rate, and make up for nothing
-                    began = trio.current_time() - number / plan.rate
+            async with trio.open_nursery() as waits:
+                while not self.stopped.is_set():
+                    sent = await writer.send(b"%d" % number)
+                    if number % _WITH_RECEIPT == 0:
+                        waits.start_soon(writer.wait_acknowledged, sent)
+                    number += 1
+                    ahead = number / plan.rate - (trio.current_time() - began)
+                    if ahead > 0.01:
+                        await trio.sleep(ahead)
+                    elif ahead < -0.5:  # it was held up: go on at the rate, and make up for nothing
+                        began = trio.current_time() - number / plan.rate
+                await writer.wait_acknowledged()
             self.tell(f"sent {qos} {number}")
             await trio.sleep_forever()  # what was sent last takes its time
 
