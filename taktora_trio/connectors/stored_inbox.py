@@ -10,11 +10,13 @@ import contextlib
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import trio
 
+from taktora_trio.channels import ChannelDescriptor
 from taktora_trio.connectors.base import Connector
+from taktora_trio.connectors.connection import Incoming
 from taktora_trio.connectors.filling import Filling
 from taktora_trio.connectors.inbox import Inbox
 from taktora_trio.connectors.stored_sink import StoredSink, incoming
@@ -57,7 +59,9 @@ class StoredInbox:
         self._store = store
         self._health = health
         channels = [channel for channel in connector.channels if channel.name in store.channels]
-        self.sinks = {channel.name: StoredSink(store.shared.max_messages) for channel in channels}
+        self.sinks = {
+            channel.name: StoredSink(channel.routing.address, store.shared.max_messages) for channel in channels
+        }
         """What the connector's inbox sends to, instead of to the app."""
         self._inbox = Inbox(
             connector.name,
@@ -68,8 +72,7 @@ class StoredInbox:
             dead_letters=dead_letters,
         )
         self._feeds = [
-            _Feed(channel.name, channel.window, self.sinks[channel.name], sinks[channel.name], self._inbox)
-            for channel in channels
+            _Feed(channel, self.sinks[channel.name], sinks[channel.name], self._inbox) for channel in channels
         ]
 
     def add_items(self, executor: Executor, name: Callable[[str], str]) -> None:
@@ -135,6 +138,8 @@ class StoredInbox:
                 yield store
             finally:
                 self._inbox.settle()
+                for feed in self._feeds:
+                    feed.closing()
                 for sink in self.sinks.values():
                     sink.closed()
 
@@ -165,9 +170,10 @@ class StoredInbox:
 class _Feed:
     """One channel: gives the app what is on disk, as it makes room."""
 
-    def __init__(self, name: str, window: int, stored: StoredSink, sink: PayloadSink, inbox: Inbox) -> None:
-        self._name = name
-        self._window = window
+    def __init__(self, channel: ChannelDescriptor[Any], stored: StoredSink, sink: PayloadSink, inbox: Inbox) -> None:
+        self._name = channel.name
+        self._topic = channel.routing.address
+        self._window = channel.window
         self._stored = stored
         self._sink = sink
         self._inbox = inbox
@@ -177,7 +183,7 @@ class _Feed:
         self._kept: set[int] = set()  # the app is done with them, and the other side may send them again
         self._noted = 0
         self._news = trio.Event()
-        stored.on_acknowledged = self._settle
+        stored.on_acknowledged = self._is_acknowledged
 
     async def serve(self, store: Log) -> None:
         """Serve until cancelled, with this log. What the app had been given of it before is given once."""
@@ -188,6 +194,7 @@ class _Feed:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._note, store)
                 while True:
+                    self._settle()
                     try:
                         await self._feed(channel, before)
                     except StoreError as exc:
@@ -198,46 +205,73 @@ class _Feed:
                     self._news = trio.Event()
         finally:
             channel.on_stored = None
-            self._log = None
+
+    def closing(self) -> None:
+        """The log is about to be closed: settle what the app is done with."""
+        self._settle()
+        self._log = None
 
     def log_undelivered(self) -> None:
+        self._settle()
         if (channel := self._log) is not None and (count := channel.count - len(self._kept)):
             log.info("channel %s: stopped with %d stored messages, which the next run gets", self._name, count)
 
     async def _feed(self, channel: LogChannel, before: int) -> None:
         while (room := self._window - self._in_hand) > 0:
+            while room and self._given < channel.stored and (fresh := self._stored.take_fresh(self._given + 1)):
+                self._given += 1
+                self._give(self._given, fresh)
+                room -= 1
+            if not room or self._given >= channel.stored:
+                return
             records = await channel.read(self._given, min(room, _AT_ONCE))
             if not records:
                 return
             for record in records:
                 self._given = record.number
+                self._stored.take_fresh(record.number)
                 try:
-                    message = incoming(record, record.number <= before)
+                    message = incoming(record, self._topic, record.number <= before)
                 except StoreError as exc:
                     log.error("channel %s: %s", self._name, exc)
                     channel.settle(record.number)
                     continue
-                self._in_hand += 1
-                self._inbox.give(self._name, message, partial(self._left, record.number))
+                self._give(record.number, message)
+
+    def _give(self, record: int, message: Incoming) -> None:
+        self._in_hand += 1
+        self._inbox.give(self._name, message, partial(self._left, record))
 
     def _left(self, record: int, is_done: bool) -> None:
         """The app is done with it, or it is with the dead letters."""
         self._in_hand -= 1
         self._kept.add(record)
-        self._settle()
         self._news.set()
+
+    def _is_acknowledged(self) -> None:
+        if self._kept:
+            self._news.set()
 
     def _is_stored(self) -> None:
         self._stored.progressed()
         self._news.set()
 
     def _settle(self) -> None:
-        if (channel := self._log) is not None:
-            for record in [one for one in self._kept if self._stored.may_settle(one)]:
-                channel.settle(record)
-                self._kept.discard(record)
-                if self._stored.is_full:
-                    self._stored.progressed()
+        """Settle what the app is done with, in runs: many are done with at once."""
+        if (channel := self._log) is None or not self._kept:
+            return
+        first = last = 0
+        for record in sorted(filter(self._stored.may_settle, self._kept)):
+            self._kept.discard(record)
+            if record != last + 1:
+                if last:
+                    channel.settle(first, last)
+                first = record
+            last = record
+        if last:
+            channel.settle(first, last)
+            if self._stored.is_full:
+                self._stored.progressed()
 
     async def _note(self, store: Log) -> None:
         """Tell the app's reader now and then what the log has forgotten for good, so that it need not know it again."""

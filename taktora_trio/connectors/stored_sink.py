@@ -23,6 +23,8 @@ __all__ = ["StoredSink", "incoming"]
 
 _MOST = 1024  # messages on their way to the disk at once,
 _MOST_BYTES = 16 * 2**20  # and bytes
+_FRESH = 512  # messages that go to the app without being read from the disk,
+_FRESH_BYTES = 2**20  # and about bytes
 _KNOWN = 4096  # messages of an earlier gateway that are looked at: more are not on their way from the other side
 _IDS = 65535  # delivery ids go from 1 to that
 
@@ -40,8 +42,10 @@ _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(_Content).decode
 
 
-def incoming(record: Record, is_again: bool) -> Incoming:
+def incoming(record: Record, topic: str, is_again: bool) -> Incoming:
     """Return the message of a record; `is_again` if an earlier gateway may have given it to the app.
+
+    `topic` is the channel's, if it has one alone: it is left out in the record.
 
     To the app's reader the log is the other side: it sends a message again, under the same delivery id, until it is
     settled. So the reader knows one that it has had. Raises `StoreError` for a record that is no message.
@@ -51,7 +55,7 @@ def incoming(record: Record, is_again: bool) -> Incoming:
     except (msgspec.MsgspecError, UnicodeDecodeError) as exc:
         raise StoreError(f"record {record.number} is no message ({exc}): it is left out") from exc
     return Incoming(
-        found.topic,
+        found.topic or topic,
         found.payload,
         reliable=True,
         metadata=found.metadata,
@@ -76,12 +80,13 @@ class _Stored(NamedTuple):
 class StoredSink:
     """Appends what comes to the log. It needs one: until then, and while the log is full, it has no room."""
 
-    def __init__(self, max_messages: int | None) -> None:
+    def __init__(self, topic: str, max_messages: int | None) -> None:
         self.is_full = False
         """True if the log had no room at the last attempt."""
         self.unread = 0
         self.on_acknowledged: Callable[[], None] = lambda: None
         """Called when `may_settle` may have become true for a record."""
+        self._topic = topic
         self._max_messages = max_messages
         self._log: LogChannel | None = None
         self._sent = 0
@@ -91,6 +96,8 @@ class StoredSink:
         self._unacknowledged: deque[_Stored] = deque()
         self._known: dict[tuple[int, int], int] = {}  # records that may come again, by name
         self._known_before: set[tuple[int, int]] = set()  # those of an earlier gateway
+        self._fresh: dict[int, Incoming] = {}  # of the newest records, their messages
+        self._fresh_bytes = 0
         self._progress = trio.Event()
 
     async def opened(self, log: LogChannel) -> None:
@@ -173,6 +180,12 @@ class StoredSink:
         self._unacknowledged.clear()
         self.on_acknowledged()
 
+    def take_fresh(self, record: int) -> Incoming | None:
+        """Return the message of a record, if it need not be read from the disk; once."""
+        if (message := self._fresh.pop(record, None)) is not None:
+            self._fresh_bytes -= len(message.payload)
+        return message
+
     def may_settle(self, record: int) -> bool:
         """True if the log need not keep this record any longer, once the app is done with it.
 
@@ -205,7 +218,20 @@ class StoredSink:
             raise BackPressure("the store of the channel is full")
         content = _encode(_Content(payload, topic, correlation_id, metadata, retained, redelivered))
         try:
-            return log.append(content, epoch=name[0], sequence=name[1], timestamp=time.time_ns())
+            record = log.append(content, epoch=name[0], sequence=name[1], timestamp=time.time_ns())
         except StoreFull as exc:
             self.is_full = True
             raise BackPressure(str(exc)) from None
+        if len(self._fresh) < _FRESH and self._fresh_bytes < _FRESH_BYTES:
+            self._fresh_bytes += len(payload)
+            self._fresh[record] = Incoming(
+                topic or self._topic,
+                payload,
+                reliable=True,
+                metadata=metadata,
+                correlation_id=correlation_id,
+                retained=retained,
+                redelivered=redelivered,
+                delivery_id=record % _IDS + 1,
+            )
+        return record
