@@ -18,6 +18,7 @@ from typing import Generic, TypeVar
 __all__ = ["Arrival", "InHand"]
 
 P = TypeVar("P")
+_ENDLESS = 2**64
 
 
 class Arrival(enum.Enum):
@@ -32,9 +33,17 @@ class Arrival(enum.Enum):
 class InHand(Generic[P]):
     """The messages of one channel that the app has in hand. Each is known by the number under which it came first."""
 
-    def __init__(self, taken: int, may_come_again: Callable[[int], bool], done: Iterable[int] = ()) -> None:
+    def __init__(
+        self,
+        taken: int,
+        may_come_again: Callable[[int], bool],
+        done: Iterable[int] = (),
+        bounds: Callable[[], tuple[int, int]] = lambda: (_ENDLESS, _ENDLESS),
+    ) -> None:
         """`taken` is the number up to which the app of an earlier reader was done with all, and `done` are others that
-        it was done with. `may_come_again(number)` says that a message can't have been acknowledged."""
+        it was done with. `may_come_again(number)` says that a message can't have been acknowledged. `bounds()` says the
+        same of most without a call for each: those behind the first number may, if they are behind the second one, too.
+        """
         self.taken = taken
         """The last number that has come."""
         self.current = 0
@@ -45,12 +54,14 @@ class InHand(Generic[P]):
         self.done_before = set(done)
         self._last_done_before = max(self.done_before, default=0)
         self._may_come_again = may_come_again
+        self._bounds = bounds
         self._last: dict[int, int] = {}  # by delivery id: the last number under which it came,
         self._identities: dict[int, int] = {}  # and its identity
         self._first: dict[int, int] = {}  # of a repeat, by its number: the number of the first
         self._repeats: dict[int, int] = {}  # the other way round
         self._buried: dict[int, str] = {}
-        self._limit = 256
+        self._fewest = 128
+        self._limit = 2 * self._fewest
 
     @property
     def done_up_to(self) -> int:
@@ -121,7 +132,12 @@ class InHand(Generic[P]):
 
     def _prune(self) -> None:
         """Forget what can't come again. So all this stays as small as what is not acknowledged."""
-        self._last = {id_: number for id_, number in self._last.items() if self._may_come_again(number)}
+        opened, acknowledged = self._bounds()
+        self._last = {
+            id_: number
+            for id_, number in self._last.items()
+            if number > acknowledged or (number <= opened and self._may_come_again(number))
+        }
         self._identities = {id_: self._identities[id_] for id_ in self._last}
         last = set(self._last.values())
         self._first = {
@@ -132,4 +148,4 @@ class InHand(Generic[P]):
         self._buried = {
             number: reason for number, reason in self._buried.items() if may_come_again(last_of.get(number, number))
         }
-        self._limit = 2 * max(128, len(self._last), len(self._buried))
+        self._limit = 2 * max(self._fewest, len(self._last), len(self._buried))

@@ -7,6 +7,7 @@ import contextlib
 import inspect
 import logging
 from collections.abc import AsyncIterator, Callable, Iterator
+from types import TracebackType
 from typing import Any, Literal, TypeAlias, TypeVar
 from zlib import crc32
 
@@ -154,8 +155,7 @@ class ChannelReader(
 
     # Pieces of work
 
-    @contextlib.asynccontextmanager
-    async def take(self) -> AsyncIterator[Received[T]]:
+    def take(self) -> contextlib.AbstractAsyncContextManager[Received[T]]:
         """Wait for the next message, as a piece of work.
 
             async with reader.take() as received:
@@ -167,10 +167,7 @@ class ChannelReader(
 
         Any number of tasks may be in such blocks at once, and end them in any order.
         """
-        async with self._turn:  # only one waits at the channel, and the others for their turn
-            taken = await self._next_taken()
-        with self._work(taken):
-            yield taken.received
+        return _Block(self)
 
     def take_nowait(self) -> Taken[T]:
         """Return the next message as a piece of work that ends without a block: see `Taken`. For an executor.
@@ -392,12 +389,22 @@ class ChannelReader(
     # Pieces of work
 
     async def _next_taken(self) -> Taken[T]:
-        while True:
-            sample = await self._next()
-            taken = self._take_again() if sample is None else self._open_taken(sample)
-            if taken is not None:
-                return taken
-            await trio.lowlevel.checkpoint()
+        """Wait for the next message. Only one task waits at the channel, and others for their turn."""
+        if self._port.received % CHECKPOINT_EVERY == 0:
+            await trio.lowlevel.checkpoint()  # before something is taken, which a cancellation would then give back
+        try:
+            self._turn.acquire_nowait()  # that is no checkpoint, but what comes next is one for cancellation
+        except trio.WouldBlock:
+            await self._turn.acquire()
+        try:
+            while True:
+                sample = await self._next()
+                taken = self._take_again() if sample is None else self._open_taken(sample)
+                if taken is not None:
+                    return taken
+                await trio.lowlevel.checkpoint()
+        finally:
+            self._turn.release()
 
     def _open_taken(self, sample: Sample) -> Taken[T] | None:
         try:
@@ -605,6 +612,29 @@ class ChannelReader(
             self._done(number)
 
 
+class _Block(contextlib.AbstractAsyncContextManager[Received[T]]):
+    """The block of `take`. (One made by a decorator costs twice as much.)"""
+
+    __slots__ = ("_reader", "_taken")
+
+    def __init__(self, reader: ChannelReader[T]) -> None:
+        self._reader = reader
+
+    async def __aenter__(self) -> Received[T]:
+        self._taken = taken = await self._reader._next_taken()
+        if taken.error is not None:
+            taken.give_back(summary(taken.error))
+        return taken.received
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if exc is None:
+            self._taken.done()
+        else:
+            self._taken.give_back(summary(exc) if _is_failure(exc) else None)
+
+
 def _is_failure(exc: BaseException) -> bool:
     """True if something went wrong, and false if somebody wanted it to end: by a cancellation, or Ctrl-C."""
     return any(isinstance(leaf, Exception) for leaf in leaves(exc))
@@ -670,7 +700,7 @@ def _resume(port: EnvelopeSubscriber, deliveries: Deliveries) -> InHand[Any]:
     behind = port.resumes_behind
     earlier = deliveries.resume(behind, port.last_used)
     done = [handed.number for handed in earlier if handed.state in (DONE, DEAD) and handed.number > behind]
-    hand = InHand[Any](behind, port.may_come_again, done)
+    hand = InHand[Any](behind, port.may_come_again, done, port.acknowledged_bounds)
     for handed in earlier:
         if handed.delivery_id and port.may_come_again(handed.number):
             hand.remember(handed.number, handed.identity, handed.delivery_id)

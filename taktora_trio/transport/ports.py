@@ -407,6 +407,10 @@ class EnvelopeSubscriber:
         opened = counters[OPENED]  # in this order: it is written last
         return self._openings.may_come_again(sequence_number, opened, counters[LEFT], counters[ACKNOWLEDGED])
 
+    def acknowledged_bounds(self) -> tuple[int, int]:
+        """Return two numbers: of the envelopes behind the first, those up to the second may have been acknowledged."""
+        return self._counters[OPENED], self._counters[ACKNOWLEDGED]
+
     def done_with(self, sequence_number: int) -> bool:
         """Release this envelope and all before it, since the app is done with them.
 

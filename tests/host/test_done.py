@@ -8,7 +8,7 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from taktora_trio import ConfigError, Inbound, MessageError, MqttConnector, MqttRouting
+from taktora_trio import CodecError, ConfigError, Inbound, MessageError, MqttConnector, MqttRouting
 from taktora_trio.connectors.plan import specs_of
 from taktora_trio.transport.domain import Domain
 from taktora_trio.transport.node import open_node
@@ -252,6 +252,21 @@ async def test_what_cant_be_decoded_goes_to_the_dead_letters(domain: Domain) -> 
         assert await receive(reader, 1) == [(2, 1)]
         assert "a message on 't' can't be decoded" in str(gateway.given_up(1))
         assert (reader.statistics().rejected, reader.statistics().dead) == (1, 1)
+
+
+async def test_a_block_for_what_cant_be_decoded_is_not_entered_and_it_comes_again(domain: Domain) -> None:
+    async with open_both(domain, max_deliveries=2) as (gateway, reader):
+        gateway.send_nowait(b"no number")
+        send(gateway, 2)
+        for _ in range(2):
+            with pytest.raises(CodecError, match="can't be decoded"):
+                async with reader.take():
+                    raise AssertionError
+        async with reader.take() as received:
+            assert what(received) == (2, 1)
+        given_up = gateway.given_up(1)
+        assert given_up is not None
+        assert "can't be decoded" in given_up[0]
 
 
 async def test_there_are_no_dead_letters_for_what_is_acknowledged_on_arrival(domain: Domain) -> None:

@@ -111,7 +111,7 @@ def test_a_successor_is_not_given_what_was_done_before_an_earlier_one() -> None:
 
 def test_it_stays_as_small_as_what_is_not_acknowledged() -> None:
     acknowledged = 0
-    hand: InHand[str] = InHand(0, lambda number: number > acknowledged)
+    hand: InHand[str] = InHand(0, lambda number: number > acknowledged, bounds=lambda: (0, acknowledged))
     for number in range(1, 20_001):
         again = number % 3 == 0
         delivery_id = (number - again) % 65_535 + 1
@@ -151,7 +151,10 @@ class World:
         self.in_flight: dict[int, Message] = {}  # at the broker, by identifier
         self.number = self.acknowledged = self.left = self.done = 0
         self.memory: list[tuple[int, int, Message, bool]] = []
-        self.hand: InHand[Message] = InHand(0, self.may_come_again)
+        self.hand: InHand[Message] = InHand(
+            0, self.may_come_again, bounds=lambda: (self.gateway.opened, self.acknowledged)
+        )
+        self.hand._fewest = self.hand._limit = 1  # it forgets all the time
         self.given: list[Message] = []
         self.published = 0
         self.gateway = Gateway(0)
