@@ -138,7 +138,7 @@ class Contestant:
         return msgspec.json.decode(await anext(self._answers), type=kind)
 
     def _cpu(self) -> dict[str, float]:
-        return {name: sum(map(_cpu_time, pids)) for name, pids in self.pids.items()}
+        return {name: sum(map(cpu_time, pids)) for name, pids in self.pids.items()}
 
 
 class Contest:
@@ -231,7 +231,7 @@ def _gateway_of(supervisor: int) -> int:
         raise RuntimeError("the deployment has no gateway process") from None
 
 
-def _cpu_time(pid: int) -> float:
+def cpu_time(pid: int) -> float:
     """Return the user and system time of a process and all its threads, in seconds.
 
     It is exact to the ns, where /proc/PID/stat ticks in 10 ms. The process's clock (clock_getcpuclockid(3)) is a

@@ -36,8 +36,10 @@ import trio
 if not __package__:  # started as a file: then this folder is where imports are looked for, not the project's
     sys.path[0] = str(Path(__file__).parents[1])
 
+from benchmarks.children import halves_of
+from benchmarks.contest import cpu_time
 from benchmarks.inbound_app import Case, Flooded, Paced
-from benchmarks.report import grid, machine, percentile
+from benchmarks.report import grid, machine, median_of_ratios, percentile
 from taktora_trio import MqttOptions
 from taktora_trio.chaos.mqtt.mosquitto import open_mosquitto
 from taktora_trio.connectors.mqtt.sessions import open_session
@@ -62,6 +64,8 @@ class _Outside:
         self._on_their_way = 0
         self._fewer = trio.Event()
         self._put, self.heard = trio.open_memory_channel[Message](1000)
+        self.halves: dict[str, int] = {}
+        """The process ids of the app's half and the gateway's."""
 
     @contextlib.asynccontextmanager
     async def connected(self) -> AsyncIterator[None]:
@@ -111,19 +115,22 @@ async def _open(case: Case) -> AsyncIterator[_Outside]:
         try:
             with trio.fail_after(30):
                 assert (await outside.heard.receive()).payload == b"ready"
+            outside.halves = halves_of(process.pid)
             yield outside
         finally:
             process.send_signal(signal.SIGTERM)  # it ends its halves
 
 
-async def _flood(outside: _Outside, count: int) -> float:
-    """Return the messages per second that the app was given."""
+async def _flood(outside: _Outside, count: int) -> tuple[float, float]:
+    """Return the messages per second that the app was given, and the CPU time of both halves, in us for each."""
+    before = sum(map(cpu_time, outside.halves.values()))
     for _ in range(count):
         await outside.publish("benchmark/flood", bytes(100))
     await outside.publish("benchmark/flood", b"end")
     told = _decode_told((await outside.heard.receive()).payload)
     assert isinstance(told, Flooded)
-    return count / (told.ended - told.began) * 1e9
+    spent = sum(map(cpu_time, outside.halves.values())) - before
+    return count / (told.ended - told.began) * 1e9, 1e6 * spent / count
 
 
 async def _trips(outside: _Outside, count: int) -> list[float]:
@@ -145,6 +152,7 @@ def _lines(in_flight: int) -> list[str]:
 @attrs.define
 class _Cost:
     rates: list[float] = attrs.field(factory=list)
+    cpu: list[float] = attrs.field(factory=list)
     trips: list[float] = attrs.field(factory=list)
 
 
@@ -160,9 +168,11 @@ async def measure_cost(in_flight: int, rounds: int, count: int) -> dict[str, _Co
                 outsides[way] = await stack.enter_async_context(_open(case))
             for number in range(rounds + 1):
                 for way, cost in costs.items():
-                    rate, trips = await _flood(outsides[way], count), await _trips(outsides[way], count // 50)
+                    rate, cpu = await _flood(outsides[way], count)
+                    trips = await _trips(outsides[way], count // 50)
                     if number:  # the first is to get warm
                         cost.rates.append(rate)
+                        cost.cpu.append(cpu)
                         cost.trips.append(statistics.median(trips))
     return costs
 
@@ -189,21 +199,25 @@ async def measure_slow(case: Case, in_flight: int, seconds: float) -> Paced:
 
 
 async def _show_cost(rounds: int, count: int) -> None:
-    rows = [("in flight", "acknowledged", "messages/s", "round trip us", "of on arrival: rate", "round trip")]
+    rows = [("in flight", "acknowledged", "msg/s", "round trip us", "CPU us", "of on arrival: rate", "trip", "CPU")]
     for in_flight in (_STOCK, _MORE):
         costs = await measure_cost(in_flight, rounds, count)
         base = costs["on-arrival"]
         for way, cost in costs.items():
-            rate = statistics.median(a / b for a, b in zip(cost.rates, base.rates, strict=True))
-            trip = statistics.median(a / b for a, b in zip(cost.trips, base.trips, strict=True))
+            rate, trip, cpu = (
+                median_of_ratios(ours, theirs)
+                for ours, theirs in ((cost.rates, base.rates), (cost.trips, base.trips), (cost.cpu, base.cpu))
+            )
             rows.append(
                 (
                     str(in_flight),
                     way,
                     f"{statistics.median(cost.rates):,.0f}",
                     f"{1e6 * statistics.median(cost.trips):,.0f}",
+                    f"{statistics.median(cost.cpu):.1f}",
                     f"{rate:.2f}",
                     f"{trip:.2f}",
+                    f"{cpu:.2f}",
                 )
             )
     print(grid(rows), flush=True)

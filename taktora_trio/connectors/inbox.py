@@ -74,6 +74,7 @@ class Inbox:
         self._has_paused = False
         self._stray = ""
         self._deliveries = {channel.name: _Delivery(channel, sink) for channel, sink in sinks}
+        self._some_on_arrival = any(delivery.acknowledges_on_arrival for delivery in self._deliveries.values())
         self._matching: dict[str, list[_Delivery]] = {}
         self._in_order = defaultdict[int, deque[_Delivered]](deque)  # not acknowledged, by `Incoming.order`
         self._due: list[_Delivered] = []  # to be acknowledged now
@@ -105,6 +106,8 @@ class Inbox:
             deliveries = self._match(message.topic)
         if not deliveries:
             self._tell_stray(message)
+        elif self._some_on_arrival and message.reliable and self._pass_on(deliveries, message):
+            return
         delivered = None
         if message.reliable:
             delivered = _Delivered(message, len(deliveries))
@@ -161,6 +164,29 @@ class Inbox:
             self._matching[topic] = deliveries
         return deliveries
 
+    def _pass_on(self, deliveries: list[_Delivery], message: Incoming) -> bool:
+        """Send it and acknowledge it at once, where nothing waits before it. Returns false, with nothing done, if not.
+
+        All else that happens to a message is not needed then, and costs more than this.
+        """
+        connection, delivery = self._connection, deliveries[0]
+        if len(deliveries) > 1 or not delivery.acknowledges_on_arrival or delivery.backlog:
+            return False
+        if connection is None or self._due:
+            return False
+        if message.order and self._in_order[message.order]:
+            return False
+        if not self._send(delivery, message, None):
+            return False
+        try:
+            connection.acknowledge(message)
+        except Exception as exc:  # noqa: BLE001 - as in `_acknowledge_due`
+            self._due.append(_Delivered(message, 0))
+            self._connection = None
+            self._on_failure(exc)
+        delivery.note_acknowledged(delivery.newest)
+        return True
+
     def _send(self, delivery: _Delivery, message: Incoming, delivered: _Delivered | None) -> bool:
         """Send it to the channel, or discard it if it can never be sent. Returns false if the channel has no room."""
         topic = message.topic if delivery.is_pattern else ""
@@ -193,7 +219,9 @@ class Inbox:
                 delivered.others = (*delivered.others, (delivery, number))
             if delivery.acknowledges_on_arrival:
                 delivered.left -= 1
-        if not delivery.acknowledges_on_arrival:
+        if delivery.acknowledges_on_arrival:
+            delivery.newest = number
+        else:
             delivery.in_hand.append(delivered or message)
         return True
 
@@ -433,6 +461,8 @@ class _Delivery:
         self.is_pattern = channel.routing.is_pattern
         self.acknowledges_on_arrival = isinstance(channel, Inbound) and channel.acknowledge == "on-arrival"
         self._done = sink.done
+        self.newest = 0
+        """The number of the last that was sent, where it is acknowledged on arrival."""
         self._noted = 0
         self._waiting = trio.CancelScope()
 

@@ -13,7 +13,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from taktora_trio import Backoff, ConfigError, RawCodec
+from taktora_trio import Backoff, ConfigError, Inbound, RawCodec
 from taktora_trio.channels import Envelope
 from taktora_trio.connectors import reconnect
 from taktora_trio.connectors.connection import (
@@ -26,6 +26,7 @@ from taktora_trio.connectors.connection import (
 )
 from taktora_trio.executor import Context
 from tests.connectors.rig import (
+    AnyTopic,
     FakeClient,
     FakeConnection,
     FakeConnector,
@@ -220,7 +221,10 @@ async def test_a_message_that_comes_while_the_connection_starts_is_acknowledged_
         assert (first.acknowledged, second.acknowledged) == ([], [message])
 
 
-async def test_an_acknowledge_that_raises_is_the_end_of_that_connection_alone(autojump_clock: MockClock) -> None:
+@pytest.mark.parametrize("acknowledge", ["when-done", "on-arrival"])
+async def test_an_acknowledge_that_raises_is_the_end_of_that_connection_alone(
+    acknowledge: Any, autojump_clock: MockClock
+) -> None:
     class Broken(FakeConnection):
         def acknowledge(self, message: Incoming) -> None:
             raise RuntimeError("a field is missing")
@@ -228,7 +232,7 @@ async def test_an_acknowledge_that_raises_is_the_end_of_that_connection_alone(au
     message = Incoming("in", b"x", reliable=True)
     first, second = Broken(), FakeConnection()
     client = FakeClient(first, second)
-    async with open_bridge(client, inbound("in")) as running:
+    async with open_bridge(client, Inbound("in", bytes, AnyTopic("in"), acknowledge=acknowledge)) as running:
         client.on_message(message)
         assert running.sinks["in"].take() == [b"x"]
         await trio.sleep(10)
