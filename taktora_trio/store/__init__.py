@@ -1,6 +1,7 @@
 """The log on disk: records of a connector's channels, kept until they are settled, whatever they are for.
 
-log.py      open_log, Log, LogChannel: what the gateway asks, and the task that commits
+log.py      open_log, Log: all channels, and the task that commits
+channel.py  LogChannel: what the gateway asks of one
 reading.py  records, out of the files that have them
 writer.py   what touches the disk, one call at a time; check_store
 recover.py  from the files to what is in them
