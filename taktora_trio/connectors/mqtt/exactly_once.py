@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["MEMORY", "ExactlyOnce"]
 
-_MEMORY = struct.Struct("<QQ")  # the broker, 0 for none; the number up to which all may have been begun at another one
+_MEMORY = struct.Struct("<QQQ")  # as ExactlyOnce._at, _elsewhere and _here
 MEMORY = _MEMORY.size
 
 
@@ -38,9 +38,9 @@ class ExactlyOnce:
         self._at = 0  # the broker, as `connected` names it
         # What was begun up to this number may have been begun at another broker; `None` for all that is begun by now.
         self._elsewhere: int | None = 0
+        self._here = 0  # and of these, all up to this one were published at this broker, too
         if memory is not None:
-            self._at, self._elsewhere = _MEMORY.unpack(memory)  # of the gateway before
-        self._here = set[int]()  # of these, what was published at this one too
+            self._at, self._elsewhere, self._here = _MEMORY.unpack(memory)  # of the gateway before
         self._packet_ids = frozenset(packet_ids)
         self._source = source
         self._begun: int | None = None  # looked up when the first message comes: a store may be slow to open
@@ -61,7 +61,7 @@ class ExactlyOnce:
         self._at = at
         if moved:
             self._elsewhere = None
-            self._here.clear()
+            self._here = 0
             self._unknown.clear()
         if not session.session_present:
             self._unknown.clear()
@@ -79,11 +79,8 @@ class ExactlyOnce:
             self._begun = self._source.begun_before
         if self._elsewhere is None:
             self._elsewhere = self._begun
-            if self._memory is not None:
-                # In between it names no broker, so that it is never about another one than it was written for.
-                _MEMORY.pack_into(self._memory, 0, 0, self._begun)
-                _MEMORY.pack_into(self._memory, 0, self._at, self._begun)
-        if self._elsewhere < number <= self._begun or number in self._here:
+            self._remember()
+        if self._elsewhere < number <= self._begun or number <= self._here:
             self._unknown.discard(packet_id)
             session.publish(replace(message, redelivered=True), packet_id, on_done)
             return
@@ -108,10 +105,17 @@ class ExactlyOnce:
     def _record(self, session: Session, header: Header) -> None:
         number = header.sequence_number
         if number <= (self._begun or 0):
-            self._here.add(number)
+            self._here = max(number, self._here)
+            self._remember()
             self._recorded(session, number)
         else:
             self._source.begin(header, partial(self._recorded, session, number))
+
+    def _remember(self) -> None:
+        if self._memory is not None:
+            # Nothing is known while it is written: should it be cut in the middle, it says nothing that is not so.
+            _MEMORY.pack_into(self._memory, 0, 0, 0, 0)
+            _MEMORY.pack_into(self._memory, 0, self._at, self._elsewhere or 0, self._here)
 
     def _recorded(self, session: Session, number: int) -> None:
         """All up to this message may be published: it is known from now on that they may have been."""
