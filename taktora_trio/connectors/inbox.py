@@ -336,9 +336,10 @@ class Inbox:
         try:
             for delivered in due:
                 if delivered.delivery is not None:
-                    newest[delivered.delivery] = delivered.number
-                    if delivered.others:
-                        newest.update(delivered.others)
+                    if delivered.number > newest.get(delivered.delivery, 0):
+                        newest[delivered.delivery] = delivered.number
+                    for delivery, number in delivered.others:
+                        newest[delivery] = max(number, newest.get(delivery, 0))
                 connection.acknowledge(delivered.message)
                 count += 1
         except Exception as exc:  # noqa: BLE001 - whatever a protocol's code raises

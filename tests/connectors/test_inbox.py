@@ -320,6 +320,19 @@ async def test_what_is_written_down_is_what_leaves(autojump_clock: MockClock) ->
         assert (numbers(connection), fast.acknowledged, slow.acknowledged) == ([0, 1, 2], 2, 1)
 
 
+async def test_of_two_orders_the_higher_number_is_written_down(autojump_clock: MockClock) -> None:
+    sink, other, connection = Sink(), Sink(), FakeConnection()
+    async with open_inbox(sink, other, together=False) as (inbox, _):
+        inbox.attach(connection)
+        inbox.started()
+        for number, (topic, order) in enumerate([("topic/1", 1), ("topic/0", 1), ("topic/0", 2)]):
+            inbox.deliver(Kept(topic, b"", order=order, number=number))
+        sink.done = 2  # of these the first waits for what the other channel has in hand
+        other.done = 1
+        inbox.settle()
+        assert (numbers(connection), sink.acknowledged) == ([2, 0, 1], 2)
+
+
 async def test_what_waits_for_the_acknowledgement_of_another_has_a_bound(autojump_clock: MockClock) -> None:
     fast, slow, connection = Sink(), Sink(), FakeConnection()
     async with open_inbox(fast, slow, together=False, limit=10 * (MESSAGE_OVERHEAD + 7)) as (inbox, _):
