@@ -15,7 +15,8 @@ class MemoryLog:
 
     def __init__(self, max_messages: int = 10**9, *, commits: bool = True) -> None:
         self.max_bytes = max_messages
-        self.trouble = ""
+        self.capacity = max_messages
+        self.trouble = self.damage = ""
         self.commits = commits
         self.channels: dict[str, MemoryChannel] = {}
         self.fails_to_read = False
