@@ -212,8 +212,7 @@ def forget(
 
 
 # By their names: nothing of them is imported before its turn.
-app.command(
-    "taktora_trio.operate.dead_letters_command:app",
+dead_letters = App(
     name="dead-letters",
     help="""Look after the messages that an app could not get done with: list, show, export, send again, discard.
 
@@ -226,6 +225,24 @@ app.command(
     taktora-trio dead-letters send greenhouse:deployment 7-12 15
     """,
 )
+app.command(dead_letters)
+for _name, _help in {
+    "list": "List the letters, the oldest first; all unless told which.",
+    "show": "Show letters with all that is known of them, and their payload as text, or as hex where it is none.",
+    "export": """Write letters as JSON, one a line, with their payload in base64; all unless told which.
+
+    They stay where they are. For example, what the third one said:
+
+    taktora-trio dead-letters export greenhouse:deployment 3 | jq -r .payload | base64 -d
+    """,
+    "send": """Give letters to the app once more, as new messages of their channel: when what was wrong is mended.
+
+    If a gateway runs it does so at once, else the next one. A letter is removed when the app is done with it, and stays
+    if the app isn't. If the gateway is killed meanwhile, the app may be given it twice.
+    """,
+    "discard": "Remove letters for good; `export` them first.",
+}.items():
+    dead_letters.command(f"taktora_trio.operate.dead_letters_command:{_name}_letters", name=_name, help=_help)
 app.command(
     "taktora_trio.chaos.command:chaos", name="chaos", help="Break a split deployment in every way, and see what holds."
 )

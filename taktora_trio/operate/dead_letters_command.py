@@ -1,4 +1,4 @@
-"""The command `taktora-trio dead-letters`. It is only imported when it is asked for."""
+"""The commands `taktora-trio dead-letters ...`: imported when they are asked for. Their help is in cli.py."""
 
 from __future__ import annotations
 
@@ -6,14 +6,12 @@ from pathlib import Path
 from typing import Annotated
 
 import attrs
-from cyclopts import App, Parameter
+from cyclopts import Parameter
 
 from taktora_trio.operate import dead_letters
 from taktora_trio.operate.dead_letters import Which
 
-__all__ = ["app"]
-
-app = App(name="dead-letters")  # the command has its help, to show it without this module
+__all__ = ["discard_letters", "export_letters", "list_letters", "send_letters", "show_letters"]
 
 What = Annotated[
     str,
@@ -42,42 +40,30 @@ Selected = Annotated[Selection, Parameter(name="*")]
 NOTHING = Selection()
 
 
-@app.command(name="list")
-def list_(*what: What, selection: Selected = NOTHING) -> int:
-    """List the letters, the oldest first; all unless told which."""
+def list_letters(*what: What, selection: Selected = NOTHING) -> int:
+    """List letters."""
     return dead_letters.list_letters(selection.which(what, or_all=True))
 
 
-@app.command
-def show(*what: What, selection: Selected = NOTHING) -> int:
-    """Show letters with all that is known of them, and their payload as text, or as hex where it is none."""
+def show_letters(*what: What, selection: Selected = NOTHING) -> int:
+    """Show letters."""
     return dead_letters.show_letters(selection.which(what))
 
 
-@app.command
-def export(
+def export_letters(
     *what: What,
     to: Annotated[Path | None, Parameter(help="A new file, for its owner alone; by default standard output.")] = None,
     selection: Selected = NOTHING,
 ) -> int:
-    """Write letters as JSON, one a line, with their payload in base64; all unless told which. They stay where they are.
-
-    For example, what the third one said: `... export greenhouse:deployment 3 | jq -r .payload | base64 -d`
-    """
+    """Write letters as JSON."""
     return dead_letters.export_letters(selection.which(what, or_all=True), to)
 
 
-@app.command
-def send(*what: What, selection: Selected = NOTHING) -> int:
-    """Give letters to the app once more, as new messages of their channel: when what was wrong with it is mended.
-
-    If a gateway runs it does so at once, else the next one. A letter is removed when the app is done with it, and stays
-    if the app isn't. If the gateway is killed meanwhile, the app may be given it twice.
-    """
+def send_letters(*what: What, selection: Selected = NOTHING) -> int:
+    """Give letters to the app once more."""
     return dead_letters.send_letters(selection.which(what))
 
 
-@app.command
-def discard(*what: What, selection: Selected = NOTHING) -> int:
-    """Remove letters for good. `export` them first."""
+def discard_letters(*what: What, selection: Selected = NOTHING) -> int:
+    """Remove letters."""
     return dead_letters.discard_letters(selection.which(what))
