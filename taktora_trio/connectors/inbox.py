@@ -154,7 +154,7 @@ class Inbox:
                 log.warning(text, channel, lost)
             if kept:
                 text = "channel %s: stopped with %d inbound messages that the app is not done with: %s"
-                log.info(text, channel, kept, "they are not acknowledged, and come again")
+                log.info(text, channel, kept, "they are not acknowledged, and come again if the other side keeps them")
 
     def _match(self, topic: str) -> list[_Delivery]:
         deliveries = [self._deliveries[name] for name in self._channels_of(topic)]

@@ -494,7 +494,7 @@ async def test_the_end_tells_what_comes_again_from_what_is_lost(
     told = [(record.levelname, record.getMessage()) for record in caplog.records if "stopped" in record.msg]
     lost = "channel in0: stopped with 4 inbound messages that the app has not had and nobody keeps: lost"
     kept = "channel in0: stopped with 3 inbound messages that the app is not done with: they are not acknowledged, and"
-    assert told == [("WARNING", lost), ("INFO", f"{kept} come again")]
+    assert told == [("WARNING", lost), ("INFO", f"{kept} come again if the other side keeps them")]
 
 
 async def test_an_oversized_message_is_acknowledged_too(autojump_clock: MockClock) -> None:

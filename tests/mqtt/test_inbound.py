@@ -25,7 +25,7 @@ async def test_a_stop_says_what_the_app_has_not_had_and_what_of_it_is_lost(
     told = [(record.levelname, record.getMessage()) for record in caplog.records if "stopped with" in record.msg]
     lost = "channel in: stopped with 1 inbound messages that the app has not had and nobody keeps: lost"
     kept = "channel in: stopped with 3 inbound messages that the app is not done with: they are not acknowledged, and"
-    assert told == [("WARNING", lost), ("INFO", f"{kept} come again")]
+    assert told == [("WARNING", lost), ("INFO", f"{kept} come again if the other side keeps them")]
 
 
 async def test_nothing_is_lost_or_comes_twice_over_broken_connections(
