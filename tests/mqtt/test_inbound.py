@@ -63,3 +63,24 @@ async def test_the_session_is_persistent_where_that_keeps_messages(
     broker, options = memory
     async with open_bridge(inbound("in", "a/#", qos=qos), client_id="one", persistent=persistent, **options):
         assert len(broker.kept) == kept
+
+
+async def test_a_session_that_the_broker_has_kept_or_not_is_told_to_the_readers(
+    memory: Memory, autojump_clock: MockClock
+) -> None:
+    broker, options = memory
+    sink = Sink()
+    async with open_bridge(inbound("in", "a/#", qos=1), sinks={"in": sink}, client_id="one", **options):
+        await wait_all_tasks_blocked()
+        assert sink.forgotten == [0], "the first connection: there was none"
+        broker.deliver(Message("a/b", b"1", 1))
+        broker.drop_all()
+        await trio.sleep(10)
+        assert sink.forgotten == [0], "the broker has kept it"
+    sink = Sink()
+    async with open_bridge(inbound("in", "a/#", qos=1), sinks={"in": sink}, persistent=False, **options):
+        await wait_all_tasks_blocked()
+        broker.deliver(Message("a/b", b"2", 1))
+        broker.drop_all()
+        await trio.sleep(10)
+        assert sink.forgotten == [0, 1]
