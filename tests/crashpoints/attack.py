@@ -18,6 +18,7 @@ import msgspec
 import trio
 
 import taktora_trio
+from taktora_trio.errors import summary
 from taktora_trio.transport.domain import Domain
 from tests.brokers.listener import Listener, Talker, open_listener, open_talker
 from tests.command import Command, open_command
@@ -100,8 +101,8 @@ async def _attack(told: Attack, folder: Path, progress: Callable[[str], None]) -
             async with one.running():
                 try:
                     await one.through(progress)
-                except (trio.TooSlowError, AssertionError) as exc:
-                    trouble.append(f"{type(exc).__name__} at point {one.index}: {str(exc)[-300:]}")
+                except* (trio.TooSlowError, AssertionError) as exc:
+                    trouble.append(f"at point {one.index}: {summary(exc)[-600:]}")
                 judgement = await one.finish(trouble)
     finally:
         domain.remove_if_alone()
@@ -162,7 +163,8 @@ class _One:
                     task_status.started()
                     is_first = False
                 await self.command.process.wait()
-                (self.folder / "log").open("a").write("\n".join(self.command.stderr) + "\n")
+                with (self.folder / "log").open("a") as log:
+                    log.write("\n".join(self.command.stderr) + "\n")
             self.command = None
 
     async def through(self, progress: Callable[[str], None]) -> None:
