@@ -89,6 +89,8 @@ async def _attack(told: Attack, folder: Path, progress: Callable[[str], None]) -
         (folder / "final").touch()
     domain = Domain(f"crash-{uuid.uuid4().hex[:8]}")
     lines = ["persistence true", f"persistence_location {folder}/"]
+    if told.keep:
+        lines += [f"log_dest file {folder}/broker.log", "log_type all", "log_timestamp_format %H:%M:%S"]
     trouble: list[str] = []
     judgement = Judgement()
     try:
