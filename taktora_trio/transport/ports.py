@@ -322,6 +322,7 @@ class EnvelopeSubscriber:
         self._notified_at = self._counters[DONE]
         self._notify_after = 0.0
         self._openings = Openings()
+        self._release_to = 0
         self._window = spec.window
         self._batch = max(1, spec.window // 2)
         self._max_payload = spec.max_payload
@@ -344,6 +345,8 @@ class EnvelopeSubscriber:
         self._last = number = opened[0].sequence_number
         if acknowledge:
             self.acknowledge(number)
+        elif self._release_to:
+            self.release(self._release_to)
         return opened
 
     def first_bytes(self, sample: Sample) -> memoryview:
@@ -446,6 +449,9 @@ class EnvelopeSubscriber:
 
     def release(self, sequence_number: int) -> None:
         """Release this envelope and all before it, and wake a writer that waits for just that."""
+        sequence_number = self._opened_of(sequence_number)
+        if sequence_number <= self._counters[DONE]:
+            return
         self.acknowledge(sequence_number)
         if 0 < self._counters[WANTED] <= sequence_number:
             self.wake_writer()
@@ -458,13 +464,25 @@ class EnvelopeSubscriber:
         counters = self._counters
         counters[ACKNOWLEDGED] = sequence_number  # first: behind the other one nobody would say it any more
         if sequence_number > counters[DONE]:
-            counters[DONE] = sequence_number
+            counters[DONE] = max(self._opened_of(sequence_number), counters[DONE])
         if (
             sequence_number - self._notified_at >= self._batch
             or sequence_number == counters[SENT]
             or 0 < counters[WANTED] <= sequence_number
         ):
             self.wake_writer()
+
+    def _opened_of(self, sequence_number: int) -> int:
+        """Return up to where may be released now; the rest follows as it is opened.
+
+        What an earlier gateway has stored is in our buffer, too, or about to come there. If it made room for its writer
+        before it is out, what the writer sends then would find the buffer full, and be lost.
+        """
+        if sequence_number <= self._last or not self.has_writer:
+            self._release_to = 0
+            return sequence_number
+        self._release_to = max(self._release_to, sequence_number)
+        return self._last
 
     def settle(self, sequence_number: int, refusal: str) -> None:
         """Record what became of this envelope alone: see `Receipts.settle`."""

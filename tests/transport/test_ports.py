@@ -284,3 +284,25 @@ async def test_a_reader_that_comes_while_its_writer_sends_misses_none(
                     sample.delete()
     assert got == [1, 2, 3, 4, 5, 6]
     assert len(calls) == 2
+
+
+@pytest.mark.parametrize("how", ["release", "acknowledge_receipt"])
+async def test_what_is_released_before_it_was_taken_makes_no_room_that_is_not_there(domain: Domain, how: str) -> None:
+    """A gateway finds on disk what it is about to be given: its writer must not send into a full buffer."""
+    connector, spec = declare(bytes, RawCodec(), window=4)
+    async with open_domain(domain, connector) as node, open_envelope_publisher(node, spec) as port:
+        while port.send(b"old"):
+            pass
+        async with open_envelope_subscriber(node, spec) as reader:
+            getattr(reader, how)(4)
+            got = list[int]()
+            while port.last_sent < 12 or got[-1] < 12:
+                port.update_connections()  # as a writer does that waits
+                port.send(b"new")
+                port.send(b"new")
+                while sample := reader.take():
+                    got.append(reader.open(sample)[0].sequence_number)
+                    getattr(reader, how)(max(got[-1], 4))
+                    sample.delete()
+            assert reader.released == 12
+    assert got == list(range(1, 13))
