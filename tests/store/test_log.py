@@ -163,7 +163,7 @@ async def test_a_full_log_takes_no_more_and_is_never_larger(tmp_path: Path) -> N
 async def test_a_slow_channel_does_not_keep_the_space_of_a_fast_one(tmp_path: Path) -> None:
     async with opened(tmp_path, max_bytes=MIB) as log:
         slow, fast = log.channel("slow"), log.channel("fast")
-        for number in range(300):
+        for number in range(200):
             slow.append(b"%d" % number)
             for _ in range(10):
                 fast.append(bytes(1000))
@@ -173,9 +173,9 @@ async def test_a_slow_channel_does_not_keep_the_space_of_a_fast_one(tmp_path: Pa
             await log.commit()
         fast.settle(1, fast.last)
         assert sum(path.stat().st_size for path in segments(tmp_path)) < MIB
-        assert await contents(slow) == [b"%d" % number for number in range(300)]
+        assert await contents(slow) == [b"%d" % number for number in range(200)]
     async with opened(tmp_path, max_bytes=MIB) as log:
-        assert await contents(log.channel("slow")) == [b"%d" % number for number in range(300)]
+        assert await contents(log.channel("slow")) == [b"%d" % number for number in range(200)]
         assert log.channel("fast").count == 0
         assert log.damage == ""
 
@@ -385,9 +385,10 @@ class Failing(Disk):
     [(errno.ENOSPC, "the disk is full"), (errno.EROFS, "the disk is read-only"), (errno.EIO, "Input/output error")],
 )
 async def test_a_disk_that_fails_is_tried_again_and_nothing_is_lost(
-    tmp_path: Path, number: int, says: str, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, number: int, says: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     caplog.set_level(logging.INFO)
+    monkeypatch.setattr("taktora_trio.store.log._RETRY_AFTER", 0.01)
     disk = Failing()
     failures = 3
 
@@ -480,6 +481,24 @@ async def test_commits_keep_their_distance(tmp_path: Path) -> None:
             out.append(b"x")
             await trio.sleep(0.01)
         assert 1 <= commits <= 3
+
+
+@pytest.mark.parametrize(("many", "gathers"), [(4, True), (3, False)])
+async def test_commits_of_many_records_gather_and_single_ones_go_at_once(
+    tmp_path: Path, many: int, gathers: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("taktora_trio.store.log._GATHERING", 1000)
+    async with opened(tmp_path) as log:
+        out = log.channel("out")
+        for _ in range(many):
+            out.append(b"x")
+        await out.wait_stored()
+        out.append(b"x")
+        with trio.move_on_after(0.05 if gathers else 10):
+            await out.wait_stored()
+        assert (out.stored == out.last) != gathers
+    async with opened(tmp_path) as log:
+        assert log.channel("out").count == many + 1
 
 
 async def test_what_was_settled_reaches_the_disk_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -232,7 +232,7 @@ def test_what_is_promised_is_there_after_any_failure(steps: list[tuple[str, str,
     trio.run(Run(chance).steps, steps)
 
 
-@settings(max_examples=8)
+@settings(max_examples=6)
 @given(st.randoms(use_true_random=True))
 def test_what_is_promised_is_there_after_a_long_life(chance: random.Random) -> None:
     run = Run(chance)
