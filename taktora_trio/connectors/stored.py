@@ -186,7 +186,7 @@ class StoredSource:
     def acknowledge(self, header: Header) -> None:
         handed, settled = self._handed, self._settled
         was_full = len(handed) >= self._max_inflight
-        if self._is_in_order and not settled and handed[0][0] == header.sequence_number:
+        if self._is_in_order and not settled and handed and handed[0][0] == header.sequence_number:
             self._acknowledge_next()
             if was_full:
                 self._more.set()
