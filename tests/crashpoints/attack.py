@@ -32,6 +32,7 @@ __all__ = ["Attack", "Result", "attack"]
 _TARGET = "tests.crashpoints.app:deployment"
 _COUNTS = (1, 2)  # lives whose lines are counted: the second one takes over from a killed one
 _AWAY, _BACK = 1.5, 1.0  # seconds
+_APPS_TOO = ("host/", "transport/")
 _PATIENCE = 30.0  # seconds for what is promised to come, once all is well again
 
 
@@ -82,7 +83,9 @@ async def attack(told: Attack, progress: Callable[[str], None] = lambda _: None)
 
 async def _attack(told: Attack, folder: Path, progress: Callable[[str], None]) -> Result:
     case, began = told.case, time.monotonic()
-    files = tuple(f"/taktora_trio/{name}" if name.count("/") == 1 else f"/{name}" for name in told.only or MODULES)
+    # An error in the app's half, or in what both have, would be an error of the app: a message that it can't decode.
+    modules = told.only or tuple(one for one in MODULES if case.victim != "task" or not one.startswith(_APPS_TOO))
+    files = tuple(f"/taktora_trio/{name}" if name.count("/") == 1 else f"/{name}" for name in modules)
     orders = Orders(case=case, folder=str(folder), files=files)
     (folder / "plan").write_text("\n".join([CALM, *(_known(told.points) or [COUNT] * len(_COUNTS))]))
     if told.points:
