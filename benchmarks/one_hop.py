@@ -129,6 +129,7 @@ async def measure_one_hop(rounds: int) -> list[Figure]:
     domain = Domain(f"benchmark-hop-{os.getpid()}")
     with domain.hold("owner"), trio.fail_after(_TIMEOUT):
         done = await _alternate(domain, rounds)
+    domain.forget()
     our_trip, bare_trip = (statistics.median(trips) * 1e6 for trips in (done.our_trips, done.bare_trips))
     our_stream, bare_stream = (statistics.median(streams) for streams in (done.our_streams, done.bare_streams))
     return [

@@ -159,6 +159,7 @@ class _Chaos:
                         ending = await self._run_subject(system, environment, ending)
                 finally:
                     self._domain.remove_if_alone()
+                    self._domain.forget()
 
     async def _run_subject(self, system: System, environment: dict[str, str], ending: _Ending | None) -> _Ending | None:
         """Start the deployment and go through the schedule as far as the run lasts; return the fault that ended it."""

@@ -37,6 +37,7 @@ from taktora_trio import (
     ConnectorError,
     ConnectRefused,
     Degraded,
+    Domain,
     Down,
     HealthEvent,
     Outbound,
@@ -600,6 +601,7 @@ class ConnectorConformance:
                 await rig.publish(into.routing.address, b"last")
                 while b"last" not in came:
                     came.append((await reader.receive()).value)
+        Domain(name).forget()
         assert came == [*_numbered(7, 2), b"last"]
 
     @needs("redelivers")

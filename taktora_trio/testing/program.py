@@ -17,9 +17,11 @@ async def open_program(connector: Connector, name: str = "") -> AsyncIterator[Co
 
     The other side knows it by `name`, which is one of its own by default.
     """
-    name = name or f"conformance-{uuid.uuid4().hex[:12]}"
+    domain = Domain(name or f"conformance-{uuid.uuid4().hex[:12]}")
     try:
-        async with open_deployment(Deployment("conformance", None, [connector]), domain=name) as host:
+        async with open_deployment(Deployment("conformance", None, [connector]), domain=domain.name) as host:
             yield host
     finally:
-        Domain(name).remove_if_alone()
+        domain.remove_if_alone()
+        if not name:  # else another program goes on where this one has stopped
+            domain.forget()

@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator
 import trio
 from trio_util import RepeatedEvent
 
+from taktora_trio import Domain
 from taktora_trio.processes.lines import read_lines
 from taktora_trio.testing.rig import Echo
 
@@ -79,4 +80,5 @@ async def open_split(echo: Echo) -> AsyncIterator[SplitRun]:
                     await process.wait()
                 if patience.cancelled_caught:
                     process.kill()
+            Domain(domain).forget()
             nursery.cancel_scope.cancel()
