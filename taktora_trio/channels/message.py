@@ -31,6 +31,9 @@ class Header(msgspec.Struct, frozen=True, gc=False):
     delivery_id: int = 0
     """Inbound: the number, below 65536, under which the other side sends the message again until it is acknowledged; 0
     if it has none."""
+    at_most_once: bool = False
+    """Inbound: true if the other side does not keep the message until it is acknowledged. No other reader is given what
+    one was given."""
 
 
 class Metadata(msgspec.Struct, frozen=True, gc=False, array_like=True):

@@ -201,6 +201,7 @@ class Inbox:
                 retained=message.retained,
                 redelivered=message.redelivered,
                 delivery_id=message.delivery_id,
+                reliable=message.reliable,
             )
         except BackPressure:
             return False

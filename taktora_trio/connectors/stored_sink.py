@@ -125,8 +125,12 @@ class StoredSink:
         retained: bool = False,
         redelivered: bool = False,
         delivery_id: int = 0,
+        reliable: bool = True,
     ) -> int:
-        """Append a message to the log, and return its number here. Raises `BackPressure`."""
+        """Append a message to the log, and return its number here. Raises `BackPressure`.
+
+        From then on any message is reliable, for the log keeps it.
+        """
         log = self._log
         if log is None or len(self._waiting) >= _MOST or self._waiting_bytes > _MOST_BYTES:
             raise BackPressure("the disk is slower")

@@ -336,6 +336,8 @@ class ChannelReader(
     def _admit(self, header: Header, payload: memoryview, topic: str, deliveries: Deliveries) -> int:
         """Return how often the app is given the message now, which is then the current one; 0 if it is not."""
         hand, number, delivery_id = self._hand, header.sequence_number, header.delivery_id
+        if header.at_most_once:
+            return self._admit_once(header, deliveries)
         length = len(payload)
         # The second is the same as the first, without a call.
         identity = identity_of(payload, topic) if topic or length > WHOLE else crc32(payload) | length << 32
@@ -355,6 +357,17 @@ class ChannelReader(
             return 0
         self._redelivered += 1
         return count
+
+    def _admit_once(self, header: Header, deliveries: Deliveries) -> int:
+        """The same for a message that nobody keeps: neither a repeat nor a later reader is to be told of it."""
+        hand, number = self._hand, header.sequence_number
+        if number == hand.taken + 1 and not hand.done_before:
+            hand.taken = number
+        elif not self._is_new(header, 0, deliveries):
+            return 0
+        hand.current = number
+        deliveries.handing_over_once(number)
+        return 1
 
     def _is_new(self, header: Header, identity: int, deliveries: Deliveries) -> bool:
         hand, number = self._hand, header.sequence_number

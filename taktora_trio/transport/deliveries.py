@@ -37,7 +37,9 @@ WHOLE = 64 * 1024
 """Bytes of a payload that its identity looks at."""
 
 IN_HAND, DONE, DEAD = 1, 2, 3
-"""The states of a message: the app has it; is done with it, before an earlier one; it was given up."""
+"""The states of a message: the app has it; is done with it, before an earlier one, or for good since nobody keeps it;
+it was given up."""
+_ONCE = DONE << 48 | 1
 _FIRST_TIME = IN_HAND << 48 | 1
 _COUNT = 0xFFFF
 
@@ -152,6 +154,10 @@ class Deliveries:
             number,
         )
         return 1
+
+    def handing_over_once(self, number: int) -> None:
+        """Record that the app is about to be given this message, and that no later reader is."""
+        _pack_slot(self._memory, _SLOTS_AT + number % self._ring * _SLOT_BYTES, 0, _ONCE, number)
 
     def again(self, number: int) -> int:
         """Record that the app is about to be given a message again that it has given back. Returns how often it was."""

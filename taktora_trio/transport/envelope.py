@@ -19,6 +19,7 @@ from taktora_trio.channels import Header, Metadata
 from taktora_trio.errors import CodecError, TransportError
 
 __all__ = [
+    "AT_MOST_ONCE",
     "CORRELATION_FIELD",
     "DELIVERY_ID",
     "HEADER",
@@ -35,11 +36,11 @@ CORRELATION_FIELD = 42
 """Bytes of a correlation id in the header: a UUID as text fits, and 80 in all keep the payload aligned to 16."""
 HEADER = Struct(f"<QQQIHHIH{CORRELATION_FIELD}s")
 assert HEADER.size == 80
-RETAINED, REDELIVERED, DELIVERY_ID = 1, 2, 16
-"""The flags: `Header.retained` is bit 0, `Header.redelivered` bit 1, and `Header.delivery_id` begins at bit 16. The
-others are 0."""
+RETAINED, REDELIVERED, AT_MOST_ONCE, DELIVERY_ID = 1, 2, 4, 16
+"""The flags: `Header.retained` is bit 0, `Header.redelivered` bit 1, `Header.at_most_once` bit 2, and
+`Header.delivery_id` begins at bit 16. The others are 0."""
 _NO_DELIVERY_ID = (1 << DELIVERY_ID) - 1
-_FLAGS = RETAINED | REDELIVERED | 0xFFFF << DELIVERY_ID
+_FLAGS = RETAINED | REDELIVERED | AT_MOST_ONCE | 0xFFFF << DELIVERY_ID
 _START = HEADER.size
 _encode_metadata = msgspec.msgpack.Encoder().encode
 _decode_metadata = msgspec.msgpack.Decoder(Metadata).decode
@@ -95,6 +96,8 @@ def unpack(
             return Header(number, timestamp_ns, boottime_ns), payload, "", None
         if not flags & _NO_DELIVERY_ID:
             return Header(number, timestamp_ns, boottime_ns, b"", False, False, flags >> DELIVERY_ID), payload, "", None
+        if flags == AT_MOST_ONCE:
+            return Header(number, timestamp_ns, boottime_ns, b"", False, False, 0, True), payload, "", None
     rest_length = max(0, id_length - CORRELATION_FIELD)
     beside = metadata_length + rest_length
     if length > max_payload or topic_length > topic_space or beside > metadata_space or flags & ~_FLAGS:
@@ -120,6 +123,7 @@ def unpack(
         bool(flags & RETAINED),
         bool(flags & REDELIVERED),
         flags >> DELIVERY_ID,
+        bool(flags & AT_MOST_ONCE),
     )
     return header, payload, topic, metadata
 

@@ -11,7 +11,14 @@ import iceoryx2 as iox2
 from taktora_trio.channels import Metadata
 from taktora_trio.errors import BackPressure, CodecError
 from taktora_trio.transport.deliveries import Deliveries
-from taktora_trio.transport.envelope import CORRELATION_FIELD, DELIVERY_ID, REDELIVERED, RETAINED, pack_metadata
+from taktora_trio.transport.envelope import (
+    AT_MOST_ONCE,
+    CORRELATION_FIELD,
+    DELIVERY_ID,
+    REDELIVERED,
+    RETAINED,
+    pack_metadata,
+)
 from taktora_trio.transport.ports import EnvelopePublisher, open_envelope_publisher
 from taktora_trio.transport.spec import ServiceSpec
 
@@ -48,10 +55,11 @@ class PayloadSink:
         retained: bool = False,
         redelivered: bool = False,
         delivery_id: int = 0,
+        reliable: bool = True,
     ) -> int:
         """Hand over a payload, its topic where the routing is a pattern, and what was said about it.
 
-        Returns its sequence number.
+        Returns its sequence number. One that is not `reliable` reaches the app at most once: nobody keeps it.
 
         Metadata, and a correlation id of more than 42 bytes, are left out where the channel sets no room aside for
         them; the first such id is logged. Raises `BackPressure` if the window is full, and `MessageError` for what
@@ -65,6 +73,8 @@ class PayloadSink:
         except UnicodeEncodeError as exc:
             raise CodecError(f"the topic can't be encoded: {exc}") from exc
         flags = retained * RETAINED | redelivered * REDELIVERED | delivery_id << DELIVERY_ID
+        if not reliable:
+            flags |= AT_MOST_ONCE
         if not self._port.send(payload, encoded_topic, packed, correlation_id, flags):
             self._tell_full()
             raise BackPressure(f"{self._port.spec.name} is full")

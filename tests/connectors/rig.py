@@ -116,6 +116,7 @@ class Sink:
         self.said: list[tuple[bytes, Metadata | None]] = []
         self.retained: list[bool] = []
         self.redelivered: list[tuple[bool, int]] = []
+        self.reliable: list[bool] = []
         self.acknowledged = 0
         self.forgotten: list[int] = []
         """How many were sent, each time that the other side had forgotten all."""
@@ -132,6 +133,7 @@ class Sink:
         retained: bool = False,
         redelivered: bool = False,
         delivery_id: int = 0,
+        reliable: bool = True,
     ) -> int:
         if len(value) > self._max_payload:
             raise PayloadOverflow(f"{len(value)} bytes")
@@ -142,6 +144,7 @@ class Sink:
         self.said.append((correlation_id, metadata))
         self.retained.append(retained)
         self.redelivered.append((redelivered, delivery_id))
+        self.reliable.append(reliable)
         self._sent += 1
         return self._sent
 

@@ -478,6 +478,16 @@ async def test_that_it_was_sent_before_goes_along(autojump_clock: MockClock) -> 
         assert sink.redelivered == [(True, 7), (False, 8)]
 
 
+async def test_whether_anybody_keeps_it_goes_along(autojump_clock: MockClock) -> None:
+    sink = Sink(window=1)
+    async with open_inbox(sink) as (inbox, _):
+        inbox.deliver(Incoming("topic/x", b""))
+        inbox.deliver(Kept("topic/x", b""))
+        sink.take()
+        await wait_all_tasks_blocked()
+        assert sink.reliable == [False, True]
+
+
 async def test_the_end_tells_what_comes_again_from_what_is_lost(
     autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -292,6 +292,34 @@ async def test_a_successor_gets_what_was_not_done_and_nothing_else(domain: Domai
         assert gateway.done == 4
 
 
+async def test_a_successor_is_not_given_again_what_nobody_keeps(domain: Domain) -> None:
+    async with open_run(domain) as rig, rig.gateway() as gateway:
+        for value in (b"1", b"1", b"3", b"4"):  # of the same content, too
+            gateway.send_nowait(value, reliable=value == b"3")
+        for got, in_hand in ([(1, 1)], 0), ([(1, 1), (3, 1)], 2), ([(3, 2), (4, 1)], 3):
+            with fails():
+                async with rig.reader() as reader:
+                    assert await receive(reader, len(got)) == got
+                    assert gateway.done == in_hand
+                    raise Failed
+        async with rig.reader() as reader:
+            for value in (b"5", b"6", b"7"):  # and there is room for others
+                gateway.send_nowait(value, reliable=False)
+            assert await receive(reader, 3) == [(5, 1), (6, 1), (7, 1)]
+
+
+async def test_a_piece_of_work_that_nobody_keeps_may_come_again_here_or_be_given_up(domain: Domain) -> None:
+    async with open_both(domain, max_deliveries=2) as (gateway, reader):
+        gateway.send_nowait(b"1", reliable=False)
+        for count in (1, 2):
+            with fails():
+                async with reader.take() as received:
+                    assert what(received) == (1, count)
+                    raise Failed
+        assert gateway.done == 1
+        assert gateway.given_up(1) == ("Failed", 2)
+
+
 async def test_a_message_that_kills_each_app_is_given_up(domain: Domain) -> None:
     async with open_run(domain, max_deliveries=2) as rig, rig.gateway() as gateway:
         send(gateway, 1, 2)

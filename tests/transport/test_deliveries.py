@@ -61,6 +61,14 @@ def test_a_message_is_known_by_its_content_and_its_topic() -> None:
     assert all(0 <= identity_of(*content) < 2**64 for content in contents)
 
 
+def test_what_nobody_keeps_is_done_with_when_it_is_handed_over() -> None:
+    with opened() as first:
+        first.resume(0, 0)
+        first.handing_over_once(2)
+    with opened() as second:
+        assert [(handed.number, handed.state) for handed in second.resume(1, 3)] == [(2, DONE)]
+
+
 def test_what_the_app_was_killed_with_is_counted_from_reader_to_reader() -> None:
     with opened() as first:
         assert first.resume(0, 0) == []

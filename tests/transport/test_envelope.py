@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 
 from taktora_trio import CodecError, Header, Metadata, TransportError
 from taktora_trio.transport.envelope import (
+    AT_MOST_ONCE,
     CORRELATION_FIELD,
     HEADER,
+    RETAINED,
     envelope_size,
     envelope_type,
     pack_metadata,
@@ -65,6 +67,7 @@ def test_iceoryx2_knows_an_envelope_by_its_size() -> None:
     TEXT,
     st.none() | METADATA,
     st.integers(0, 9),
+    st.booleans(),
 )
 def test_round_trip(
     timestamp_ns: int,
@@ -75,16 +78,18 @@ def test_round_trip(
     topic: str,
     metadata: Metadata | None,
     spare: int,
+    at_most_once: bool,
 ) -> None:
     encoded = topic.encode()
     packed = pack_metadata(metadata) if metadata else b""
     rest = correlation_id[CORRELATION_FIELD:]
     spaces = len(payload) + spare, len(encoded) + (spare if topic else 0), len(packed) + len(rest) + spare
     lengths = len(payload), len(encoded), len(packed)
-    header = HEADER.pack(1, timestamp_ns, boottime_ns, *lengths, retained, len(correlation_id), correlation_id)
+    flags = retained * RETAINED | at_most_once * AT_MOST_ONCE
+    header = HEADER.pack(1, timestamp_ns, boottime_ns, *lengths, flags, len(correlation_id), correlation_id)
     buffer = envelope(header, payload + encoded + packed + rest, *spaces)
     unpacked, view, unpacked_topic, unpacked_metadata = unpack(buffer, *spaces)
-    assert unpacked == Header(1, timestamp_ns, boottime_ns, correlation_id, retained)
+    assert unpacked == Header(1, timestamp_ns, boottime_ns, correlation_id, retained, at_most_once=at_most_once)
     assert (bytes(view), unpacked_topic, unpacked_metadata) == (payload, topic, metadata)
     assert view.obj is buffer.obj  # a view, not a copy
 
