@@ -205,7 +205,11 @@ def numbered(count: int, start: int = 0) -> list[bytes]:
 
 @contextlib.asynccontextmanager
 async def serve_connector(
-    connector: Connector, *, sinks: dict[str, Sink] | None = None, begun_before: int = 0
+    connector: Connector,
+    *,
+    sinks: dict[str, Sink] | None = None,
+    begun_before: int = 0,
+    memory: Callable[[str, int], memoryview] = lambda name, size: memoryview(bytearray(size)),
 ) -> AsyncIterator[RunningBridge]:
     """Serve a connector's channels; every health event is recorded with its time."""
     outbound = {channel.name: Source() for channel in connector.channels if channel.direction == "out"}
@@ -217,7 +221,8 @@ async def serve_connector(
     health: list[tuple[str, float]] = []
     board = HealthBoard([connector.name], on_event=lambda event: health.append((str(event.after), trio.current_time())))
     stop = trio.Event()
-    bridge = Bridge(connector, GatewayChannels(cast(Any, outbound), cast(Any, inbound), Executor(), board), stop)
+    channels = GatewayChannels(cast(Any, outbound), cast(Any, inbound), Executor(), board, memory=memory)
+    bridge = Bridge(connector, channels, stop)
     running = RunningBridge(bridge, outbound, inbound, health, stop)
 
     async def serve() -> None:

@@ -138,11 +138,15 @@ class FakeBroker:
 
 @contextlib.asynccontextmanager
 async def open_bridge(
-    *channels: ChannelDescriptor[Any], sinks: dict[str, Sink] | None = None, begun_before: int = 0, **options: Any
+    *channels: ChannelDescriptor[Any],
+    sinks: dict[str, Sink] | None = None,
+    begun_before: int = 0,
+    memory: Callable[[str, int], memoryview] = lambda name, size: memoryview(bytearray(size)),
+    **options: Any,
 ) -> AsyncIterator[RunningBridge]:
     """Serve these channels; every health event is recorded with its time."""
     connector = MqttConnector(channels, codec=RawCodec(), options=MqttOptions(**{"reconnect": BACKOFF, **options}))
-    async with serve_connector(connector, sinks=sinks, begun_before=begun_before) as running:
+    async with serve_connector(connector, sinks=sinks, begun_before=begun_before, memory=memory) as running:
         yield running
 
 

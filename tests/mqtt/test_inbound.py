@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -52,6 +54,47 @@ async def test_nothing_is_lost_or_comes_twice_over_broken_connections(
         assert arrived == expected
         await wait_all_tasks_blocked()
         assert broker.kept["one"].unacknowledged == {}
+
+
+@pytest.mark.parametrize("qos", [1, 2])
+@pytest.mark.parametrize("is_killed", [False, True])
+async def test_each_connection_makes_progress_however_soon_it_is_over(
+    qos: int, is_killed: bool, memory: Memory, autojump_clock: MockClock
+) -> None:
+    """What the app was done with leaves at once, also what it was done with while there was no connection."""
+    broker, options = memory
+    options = {**options, "client_id": "one", "persistent": True}
+    channel, shared = inbound("in", "a/#", qos), Sink(window=50)
+
+    @contextlib.asynccontextmanager
+    async def a_gateway() -> AsyncIterator[Sink]:
+        sink = Sink(window=50) if is_killed else shared
+        async with open_bridge(channel, sinks={"in": sink}, **options):
+            await trio.sleep(0.1)
+            yield sink
+            if is_killed:
+                broker.drop_all()  # so that a stop acknowledges nothing
+
+    async with a_gateway():
+        await trio.sleep(1)
+    for payload in numbered(1000):
+        broker.deliver(Message("a/b", payload, qos))
+    heard, left = list[bytes](), [1000]
+    async with contextlib.AsyncExitStack() as stack:
+        for _ in range(6):
+            sink = await stack.enter_async_context(a_gateway()) if is_killed or len(left) == 1 else shared
+            for _ in range(2):
+                heard += sink.take()
+                await wait_all_tasks_blocked()
+            left.append(len(broker.kept["one"].unacknowledged))
+            broker.drop_all()
+            if is_killed:
+                await stack.aclose()
+            else:
+                heard += sink.take()  # nobody can be told now
+                await trio.sleep(10)
+    assert heard == numbered(len(heard))
+    assert left == [1000, *(900 - (100 if is_killed else 150) * round_ for round_ in range(6))]
 
 
 @pytest.mark.parametrize(

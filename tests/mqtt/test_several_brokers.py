@@ -129,6 +129,31 @@ async def test_what_came_from_one_broker_is_acknowledged_there_when_it_is_used_a
     assert running.ended.is_set()
 
 
+async def test_readers_are_told_when_the_next_gateway_comes_to_another_broker(
+    brokers: Brokers, autojump_clock: MockClock
+) -> None:
+    """What has a delivery id and content of before is a repeat at the same broker, and at another one a message."""
+    (first, second), options = brokers
+    memories: dict[str, memoryview] = {}
+
+    async def tells_at(broker: MemoryBroker) -> bool:
+        first.unreachable = broker is second
+        sink = Sink()
+        async with open_bridge(
+            inbound("in", "in", 1),
+            sinks={"in": sink},
+            memory=lambda name, size: memories.setdefault(name, memoryview(bytearray(size))),
+            persistent=True,
+            **options,
+        ):
+            await until_connected(broker)
+            await trio.sleep(1)
+        return bool(sink.forgotten)
+
+    assert [await tells_at(broker) for broker in (first, first, second, second)] == [True, False, True, False]
+    assert [await tells_at(broker) for broker in (first, first, second)] == [True, False, True]  # both have a session
+
+
 @attrs.define
 class Sessions:
     """Takes the place of `open_session`: each broker gives its sessions one after the other."""
@@ -220,6 +245,15 @@ async def test_only_the_nodes_of_a_cluster_have_one_session(
     assert ("session of this client" in caplog.text) == (brokers_are != "cluster")
 
 
+def test_what_is_released_comes_in_the_order_in_which_it_was_sent() -> None:
+    source, session = Source(), FakeSession(session_present=True)
+    source.begun_before = 6  # so the broker may hold any of 3 to 6, under the identifiers 4, 1, 2, 3
+    gateway = ExactlyOnce(range(1, 5), cast(Any, source))
+    gateway.connected(session)
+    gateway.publish(Message("t", b"x", 2), 1 + 7 % 4, Header(7, 0), lambda packet_id, refusal: None)
+    assert session.released == [4, 1, 2, 3]
+
+
 def test_the_next_gateway_knows_at_which_broker_a_message_of_qos_2_was_begun() -> None:
     """In one gateway after the other: what the broker may know of a message that was begun before."""
     memory, begun = memoryview(bytearray(MEMORY)), [0]
@@ -236,10 +270,11 @@ def test_the_next_gateway_knows_at_which_broker_a_message_of_qos_2_was_begun() -
         return message.redelivered, session.released
 
     nothing, all_ids = list[int](), [1, 2, 3, 4]
+    after_1, after_2 = [3, 4, 1, 2], [4, 1, 2, 3]  # the same, in the order in which they were used
     assert publish_at(7, 1) == (False, all_ids)
     assert publish_at(7, 1) == (True, nothing)
-    assert publish_at(8, 1) == (False, all_ids)  # the first may have it, this one hasn't
+    assert publish_at(8, 1) == (False, after_1)  # the first may have it, this one hasn't
     assert publish_at(8, 1) == (True, nothing)
-    assert publish_at(8, 2) == (False, all_ids)
+    assert publish_at(8, 2) == (False, after_1)
     assert publish_at(8, 2) == (True, nothing)
-    assert publish_at(7, 2) == (False, all_ids)  # it may hold the first message, or another one
+    assert publish_at(7, 2) == (False, after_2)  # it may hold the first message, or another one

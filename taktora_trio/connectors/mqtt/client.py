@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import struct
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from functools import partial
@@ -42,6 +43,7 @@ __all__ = ["MqttClient", "hint_of_client_id"]
 
 log = logging.getLogger(__name__)
 
+_NUMBER = struct.Struct("<Q")  # of a broker, as `broker_number` has it; 0 for none
 _AGAIN_AND_AGAIN = 3  # connections in a row that were soon over, after which a possible cause is named
 _GUARANTEES: tuple[Guarantee, ...] = ("at most once", "at least once", "exactly once")
 
@@ -93,7 +95,8 @@ class MqttClient(Client):
         self._tree = FilterTree((channel.routing.address, channel.name) for channel in inbound)
         self._brokers = self._brokers_for(inbound, memory if exactly_once else None)
         self._choice = BrokerChoice(len(self._addresses))
-        self._before: int | None = None  # the broker of the last connection
+        self._before: int | None = None  # the broker of the last connection of this gateway,
+        self._last = None if self._has_one_session else memory("last-broker", _NUMBER.size)  # and of any
         self._return = options.return_to_first if in_order and len(self._addresses) > 1 else None
         self._working = AsyncValue[tuple[int, MqttConnection] | None](None)
         self._ahead: SessionAhead | None = None
@@ -128,15 +131,9 @@ class MqttClient(Client):
         async with opened as session:
             self._choice.connected()
             self._warn_of_qos_2(session)
-            has_moved = self._before not in (None, at)
             if at != (self._before or 0):
                 self._say_where(at, session)
-            place = None
-            if not self._has_one_session:
-                others = [other.state.session for other in self._brokers if other is not broker]
-                place = Place(
-                    broker_number(self._addresses[at]), has_moved, others, None if ahead is None else ahead.begin
-                )
+            place = None if self._last is None else self._place(self._last, at, ahead)
             connection = MqttConnection(session, self._outbound, broker.subscriptions, broker.presence, place)
             self._before, self._working.value = at, (at, connection)
             try:
@@ -145,6 +142,16 @@ class MqttClient(Client):
                 self._working.value = None
                 if connection.is_left:
                     await connection.finish(self._options.drain_timeout)
+
+    def _place(self, last: memoryview, at: int, ahead: SessionAhead | None) -> Place:
+        number = broker_number(self._addresses[at])
+        return Place(
+            number,
+            has_moved=_NUMBER.unpack(last)[0] not in (0, number),
+            note=partial(_NUMBER.pack_into, last, 0, number),
+            others=[other.state.session for index, other in enumerate(self._brokers) if index != at],
+            begin=None if ahead is None else ahead.begin,
+        )
 
     def _open(self, at: int, on_message: OnMessage) -> AbstractAsyncContextManager[Session]:
         broker = self._brokers[at]

@@ -28,7 +28,9 @@ class Place:
     broker: int
     """A number that stands for this broker, for the next gateway too; more than 0."""
     has_moved: bool
-    """True if the connection before was to another one."""
+    """True if the connection before was to another one, of this gateway or of the one before."""
+    note: Callable[[], None] = lambda: None
+    """Has the next gateway know that this is where the last connection was."""
     others: Sequence[SessionState] = ()
     """The sessions at the other brokers."""
     begin: Callable[[], None] | None = None
@@ -66,12 +68,16 @@ class MqttConnection(Connection):
         self._left = trio.Event()
         self._reason = ""  # for leaving
         self._is_paused = False
+        self._note = place.note if place is not None else None
         self._begin = place.begin if place is not None else None
         if place is not None:
             self._elsewhere = place.others
             self.acknowledge = self._acknowledge_anywhere  # type: ignore[method-assign]
 
     async def start(self) -> None:
+        if self._note is not None:
+            # Not before: readers must have been told of a move. Nor later: then a message from here may have come.
+            self._note()
         if self._begin is not None:
             self._begin()
             if not self._is_paused:

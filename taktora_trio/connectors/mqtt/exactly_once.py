@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import struct
 from collections import deque
-from collections.abc import Iterable
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -32,8 +31,10 @@ class ExactlyOnce:
     identifier.
     """
 
-    def __init__(self, packet_ids: Iterable[int], source: Source, memory: memoryview | None = None) -> None:
-        """`memory` of `MEMORY` bytes outlives the gateway; it is for a client of several brokers."""
+    def __init__(self, packet_ids: range, source: Source, memory: memoryview | None = None) -> None:
+        """A message's identifier is that of `packet_ids` which its number, modulo their count, stands for.
+
+        `memory` of `MEMORY` bytes outlives the gateway; it is for a client of several brokers."""
         self._memory = memory
         self._at = 0  # the broker, as `connected` names it
         # What was begun up to this number may have been begun at another broker; `None` for all that is begun by now.
@@ -41,7 +42,8 @@ class ExactlyOnce:
         self._here = 0  # and of these, all up to this one were published at this broker, too
         if memory is not None:
             self._at, self._elsewhere, self._here = _MEMORY.unpack(memory)  # of the gateway before
-        self._packet_ids = frozenset(packet_ids)
+        self._packet_ids = packet_ids
+        self._first_id = packet_ids[0]
         self._source = source
         self._begun: int | None = None  # looked up when the first message comes: a store may be slow to open
         self._unknown: set[int] = set()  # packet identifiers under which the broker may hold another message
@@ -88,13 +90,21 @@ class ExactlyOnce:
         if not self._unknown:
             self._record(session, header)
         elif len(self._held) == 1:
-            for unknown in sorted(self._unknown):
+            for unknown in sorted(self._unknown, key=self._age):
                 session.release(unknown, partial(self._released, session))
 
     def set_aside(self, packet_id: int) -> None:
         """Have the broker forget, on the next connection, the message under this identifier, which was given up."""
         self._unknown.add(packet_id)
         self._set_aside.append(packet_id)
+
+    def _age(self, packet_id: int) -> int:
+        """Return where an identifier stands in the order in which they were used last.
+
+        The broker passes on what it holds half done as it is released: so that is in order, although identifiers begin
+        anew after the last one. Nothing is known of another numbering, such as that of a run without a store.
+        """
+        return (packet_id - self._first_id - self._begun - 1) % len(self._packet_ids) if self._begun else packet_id
 
     def _released(self, session: Session, packet_id: int, refusal: str) -> None:
         self._unknown.discard(packet_id)
