@@ -22,7 +22,7 @@ class Tapped:
     """A subscriber of iceoryx2's."""
 
     def __init__(self, subscriber: iox2.Subscriber, spec: ServiceSpec) -> None:
-        self.delete = subscriber.delete
+        self.delete, self.has_samples = subscriber.delete, subscriber.has_samples
         self._subscriber = subscriber
         self._spec = spec
 
