@@ -82,7 +82,7 @@ class StoredSource:
         self._last_taken = 0  # in shared memory
         self._skip_to = 0  # in shared memory: what comes up to this one is in the log
         self._first_taken = math.inf  # in shared memory
-        self._told = 0  # of `_last_taken`, those that are acknowledged
+        self._told = source.acknowledged  # in shared memory: up to this one the app knows that all are
         self._backlog = Backlog(min(window, _MOST_LOADED), newest_first=self._newest_first)
         self._unappended: deque[Envelope] = deque()  # taken, and not in the log
         self._done_from = self._done_to = 0  # acknowledged in order, and not yet settled in the log
@@ -172,16 +172,21 @@ class StoredSource:
     def begin(self, header: Header, begun: Callable[[], None]) -> None:
         """Record that this message is about to be published. Call it in order; call `begun` when it is recorded.
 
-        What is on disk outlives shared memory, so then this has to be on disk, too.
+        What is on disk outlives shared memory, so then this has to be on disk, too; and so has what comes behind it,
+        for that must not go first.
         """
         number = header.sequence_number
-        self._begun = number
-        if self._channel is None or (self._unappended and number >= self._unappended[0].header.sequence_number):
+        self._begun = max(self._begun, number)
+        if not self._awaited and not self._is_in_log(number):
             self._source.begin(Header(number - self._base, 0), begun)
             return
-        self._channel.put("begun", number)
         self._awaited.append((number, begun))
         self._to_begin.set()
+
+    def _is_in_log(self, number: int) -> bool:
+        """Return whether a message that was handed out was appended to the log."""
+        unappended = self._unappended
+        return self._channel is not None and not (unappended and number >= unappended[0].header.sequence_number)
 
     def acknowledge(self, header: Header) -> None:
         handed, settled = self._handed, self._settled
@@ -259,7 +264,7 @@ class StoredSource:
         """Use this log from now on, with all that is in it."""
         channel = log_.channel(self.name)
         values = channel.values
-        stored_before = 0
+        stored_before, is_new = 0, False
         if self._epoch and values.get("epoch") == self._epoch:
             index = values.get("numbering", 1)
             if channel.origin[0] == self._epoch:
@@ -268,10 +273,16 @@ class StoredSource:
             index = max(values.get("numbering", 0), channel.last >> _EPOCH) + 1
             channel.put("epoch", self._epoch)
             channel.put("numbering", index)
+            is_new = True
         self._base = base = index << _EPOCH
         self._renumber(stored_before)
-        self._log, self._channel, self._may_begin = log_, channel, True
+        self._log, self._channel = log_, channel
         channel.on_stored = self._on_stored
+        if is_new and self._exactly_once:
+            self._awaited.append((0, self._let_begin))  # else a power cut has the next run use its numbers again
+            self._to_begin.set()
+        else:
+            self._may_begin = True
         if stored_before and (acknowledged := min(self._source.acknowledged, stored_before)):
             channel.settle(base + 1, base + acknowledged)  # this had not reached the disk when a gateway was killed
         if channel.count:
@@ -532,14 +543,21 @@ class StoredSource:
 
     async def _record_begun(self) -> None:
         while True:
-            if not self._awaited or self._log is None:
+            if not self._awaited or self._log is None or self._channel is None:
                 self._to_begin = trio.Event()
                 await self._to_begin.wait()
                 continue
-            last = self._awaited[-1][0]
+            count = len(self._awaited)
+            begun = max(number for number, _ in self._awaited)
+            self._channel.put("begun", max(begun, self._channel.values.get("begun", 0)))
             await self._log.commit()
-            while self._awaited and self._awaited[0][0] <= last:
+            for _ in range(count):
                 self._awaited.popleft()[1]()
+
+    def _let_begin(self) -> None:
+        if self._channel is not None:
+            self._may_begin = True
+            self._more.set()
 
     # The ledger
 

@@ -81,8 +81,8 @@ class MemoryChannel:
         return number
 
     def settle(self, first: int, last: int | None = None) -> None:
-        for number in range(first, (last or first) + 1):
-            self.records.pop(number, None)
+        for number in [one for one in self.records if first <= one <= (last or first)]:  # of two runs: far apart
+            del self.records[number]
 
     def put(self, name: str, value: int) -> None:
         self.values[name] = value

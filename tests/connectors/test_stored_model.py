@@ -13,7 +13,7 @@ from typing import Literal, TypeAlias
 import attrs
 import pytest
 import trio
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from trio.testing import MockClock, wait_all_tasks_blocked
 
@@ -173,6 +173,11 @@ async def _steps(stack: AsyncExitStack, model: Model, steps: list[Step]) -> None
 @pytest.mark.parametrize("policy", ["always", "when-behind"])
 @settings(max_examples=40, deadline=None)
 @given(steps=st.lists(STEPS, max_size=30))
+@example(steps=[("send", 1), ("send", 1), ("connect", 1), ("publish", 2)])  # one on its way to disk, one not
+@example(
+    steps=[("connect", 1), ("send", 1), ("publish", 1), ("power cut", 1), ("send", 1), ("connect", 1), ("publish", 1)]
+)
+@example(steps=[("send", 3), ("connect", 1), ("publish", 1), ("acknowledge", 1), ("kill gateway", 1)])
 def test_what_a_receipt_says_is_true(
     steps: list[Step], policy: Literal["always", "when-behind"], guarantee: Guarantee
 ) -> None:
