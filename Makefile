@@ -54,7 +54,6 @@ bench: .venv/bench mosquitto  ## Measure against the targets, side by side
 throughput: .venv/bench mosquitto  ## Only throughput, round trips and CPU time, against other clients
 	$(BIN)/python -m benchmarks.throughput
 	$(BIN)/python -m benchmarks.inbound --only cost
-	$(BIN)/python -m benchmarks.inbound --only cost
 
 scaling: .venv/bench .venv/drawing mosquitto  ## Cost as work grows, drawn into docs/
 	$(BIN)/python -m benchmarks.scaling --json .venv/scaling.json

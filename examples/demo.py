@@ -91,8 +91,8 @@ async def main() -> int:
             async with trio.open_nursery() as readers:
                 assert process.stdout is not None
                 assert process.stderr is not None
-                readers.start_soon(read_lines, process.stdout, lambda line: story.app_said(json.loads(line)["message"]))
-                readers.start_soon(read_lines, process.stderr, lambda line: story.was_logged(json.loads(line)))
+                readers.start_soon(read_lines, process.stdout, lambda line: story.app_said(entry_of(line)["message"]))
+                readers.start_soon(read_lines, process.stderr, lambda line: story.was_logged(entry_of(line)))
             code = await process.wait()
         finally:
             if process.returncode is None:
@@ -108,6 +108,15 @@ async def kill_the_gateway(story: Story) -> None:
     story.tell(RED, f"demo: kill -9 {story.gateway} (the gateway)")
     story.killed_at = time.monotonic()
     os.kill(story.gateway, signal.SIGKILL)
+
+
+def entry_of(line: str) -> dict[str, Any]:
+    """Return the entry of the log that a line is. What native code says by itself is no JSON, and is shown as it is."""
+    try:
+        entry = json.loads(line)
+    except ValueError:
+        return {"process": "native", "message": line}
+    return entry if isinstance(entry, dict) else {"process": "native", "message": line}
 
 
 async def read_lines(stream: trio.abc.ReceiveStream, line_read: Callable[[str], None]) -> None:

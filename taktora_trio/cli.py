@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Annotated, NoReturn
 
 import attrs
@@ -111,14 +112,18 @@ def gateway(
 
 @app.command
 def plan(
-    target: Target, /, *, json: Annotated[bool, Parameter(negative="", help="As JSON, with sizes in bytes.")] = False
+    target: Target,
+    /,
+    *,
+    json: Annotated[bool, Parameter(negative="", help="As JSON, with sizes in bytes.")] = False,
+    store: Annotated[Path | None, Parameter(help="The folder that the run is given by --store.")] = None,
 ) -> int:
     """Show the shared memory that each channel will take, what is free, and where the store is."""
     from taktora_trio.connectors.plan import specs_of
     from taktora_trio.runners.store_plan import plan_stores, stores_text
     from taktora_trio.transport.sizing import plan_memory
 
-    deployment = load_deployment(target).with_store(given_store(None))
+    deployment = load_deployment(target).with_store(given_store(store))
     memory, stores = plan_memory(specs_of(deployment.connectors)), plan_stores(deployment)
     if json:
         show(memory.to_json(stores=[attrs.asdict(store) for store in stores]).decode())

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Literal, TypeAlias
 
 import attrs
 
-from taktora_trio.checks import as_path, flag, one_of, optional, seconds, whole_number
+from taktora_trio.checks import YEAR, as_path, field_name, flag, one_of, optional, seconds, whole_number
 from taktora_trio.errors import ConfigError
 
 __all__ = ["Store", "WhenFull"]
@@ -17,8 +18,15 @@ MIB = 2**20
 
 
 def _not_negative(instance: object, attribute: attrs.Attribute[float], value: object) -> None:
-    if value != 0 or isinstance(value, bool):
-        seconds(instance, attribute, value)
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value <= YEAR:
+        name = field_name(instance, attribute)
+        raise ConfigError(f"{name} is {value!r}; it must be a number of seconds, from 0 to a year")
+
+
+def _rate(instance: object, attribute: attrs.Attribute[float], value: object) -> None:
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < math.inf:
+        name = field_name(instance, attribute)
+        raise ConfigError(f"{name} is {value!r}; it must be a number of messages a second, more than 0, or None")
 
 
 @attrs.frozen(kw_only=True)
@@ -58,7 +66,7 @@ class Store:
     )
     """The order after an outage: all in the order of sending, or what is sent now before the backlog, which follows in
     its own order."""
-    catch_up_rate: float | None = attrs.field(default=None, validator=optional(seconds))
+    catch_up_rate: float | None = attrs.field(default=None, validator=optional(_rate))
     """Messages per second of the backlog that a connector publishes at most, so that a fleet that reconnects does not
     trip its other side's limits; `None` for no limit."""
     mark_backlog: bool = attrs.field(default=False, validator=flag)

@@ -47,6 +47,8 @@ _HINTS = {
     errno.EDQUOT: "the user's part of the disk is full",
     errno.EROFS: "the disk is read-only",
     errno.EACCES: "this user may not",
+    errno.EEXIST: "a file is where a folder is wanted",
+    errno.ENOTDIR: "a file is where a folder is wanted",
 }
 
 

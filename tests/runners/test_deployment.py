@@ -506,6 +506,13 @@ def test_a_limit_of_zero_is_refused(field: str, value: int) -> None:
         Store(**{field: value})  # type: ignore[arg-type]
 
 
+def test_what_is_refused_says_what_may_be() -> None:
+    with pytest.raises(ConfigError, match="sync_every is -1; it must be a number of seconds, from 0 to a year"):
+        Store(sync_every=-1)
+    with pytest.raises(ConfigError, match="catch_up_rate is 0; it must be a number of messages a second, more than 0"):
+        Store(catch_up_rate=0)
+
+
 def test_the_plan_shows_the_store(tmp_path: Path) -> None:
     declared = Deployment("car", app, [MqttConnector([Outbound("q1", float, MqttRouting("a/1", qos=1))])])
     (plan,) = plan_stores(declared.with_store(tmp_path))

@@ -226,8 +226,9 @@ async def test_a_store_of_a_newer_version_is_refused(tmp_path: Path, monkeypatch
 
 def test_a_folder_that_cant_be_used(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(ConfigError, match=r"can't be used: (Not a directory|File exists)"):
-        check_store(tmp_path / "file", identity="me")
+    for folder in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(ConfigError, match=r"can't be used: a file is where a folder is wanted$"):
+            check_store(folder, identity="me")
     with pytest.raises(ConfigError, match=r"can't be used: (Permission denied|No such file|Operation not)"):
         check_store(Path("/proc/1/store"), identity="me")
 
