@@ -163,11 +163,12 @@ class DeadLetters(metaclass=NoPublicConstructor, opened_by="open_dead_letters(fo
         self.count += 1
         channel = (letter.connector, letter.channel)
         count = self._counts[channel] = self._counts.get(channel, 0) + 1
+        before = self._reasons.get(channel)
         if is_worth_logging(count):  # so a flood of them is no flood of reasons
             why = f"({count} so far): the last on '{escaped(letter.topic)}': {escaped(letter.reason)}"
             self._reasons[channel] = f"channel {letter.channel}: messages went to the dead letters {why}"
             log.error("%s: %s; see `taktora-trio dead-letters list`", letter.connector, self._reasons[channel])
-        self._health.degrade(letter.connector, self._reasons[channel], SHOWN_FOR)
+        self._health.degrade(letter.connector, self._reasons[channel], SHOWN_FOR, instead_of=before)
 
     def _show_discarded(self, letter: DeadLetter) -> None:
         self._discarded += 1

@@ -8,6 +8,8 @@ __all__ = ["WARN_AT", "Filling", "rounded"]
 
 WARN_AT = 0.8
 """The part of its limit from which a store is shown as filling up."""
+FULL_AT = 0.99
+"""The part of its limit from which it is called full: the next message may be larger than what is left."""
 _OVER = 60.0  # seconds over which the rate is taken
 _UNITS = (("day", 86_400), ("hour", 3600), ("minute", 60))
 
@@ -27,14 +29,14 @@ class Filling:
             seen.popleft()
         if used < WARN_AT * self._limit:
             return None
-        if used >= self._limit:
+        if used >= FULL_AT * self._limit:
             return "full"
         percent = int(100 * used / self._limit) // 5 * 5
         since, before = seen[0]
         if used <= before or now <= since:
             return f"{percent} % full"
         left = (self._limit - used) * (now - since) / (used - before)
-        return f"{percent} % full, and at the present rate in about {rounded(left)} completely"
+        return f"{percent} % full; at the present rate it is full in {rounded(left)}"
 
 
 def rounded(seconds: float) -> str:
@@ -43,5 +45,5 @@ def rounded(seconds: float) -> str:
         if seconds >= length:
             count = int(seconds // length)
             count = next((step for step in (30, 10, 5, 2) if count >= step), 1)
-            return f"{count} {unit}{'s' * (count > 1)}"
-    return "a minute"
+            return f"about {count} {unit}{'s' * (count > 1)}"
+    return "less than a minute"

@@ -254,6 +254,7 @@ async def test_what_was_put_is_on_disk_when_it_returns_and_shown(
         assert letters.count == 9
         assert [line.partition("; see")[0][-8:] for line in caplog.messages[1:]] == [f"reason {n}" for n in (2, 4, 8)]
         assert "(8 so far)" in health[-1]
+        assert health[-1].count("so far") == 1, "the newest figure stands in place of the ones before it"
         assert len(health) == 4, "a flood of them is no flood of events"
 
 

@@ -16,10 +16,11 @@ def test_from_eighty_percent_on_the_time_left_is_said() -> None:
     filling = Filling(1000)
     for at in range(60):
         filling.look(at, at * 10)
-    remark = "80 % full, and at the present rate in about a minute completely"
+    remark = "80 % full; at the present rate it is full in less than a minute"
     assert filling.look(80, 800) == remark
     assert filling.look(82, 820) == remark, "the same words, for each change of them is an event of the health"
     assert filling.look(200, 1000) == "full"
+    assert filling.look(201, 995) == "full", "the next message may be larger than what is left"
 
 
 def test_a_store_that_gets_no_fuller_lasts() -> None:
@@ -34,12 +35,18 @@ def test_the_rate_is_that_of_the_last_minute() -> None:
     filling.look(10, 80_000)  # a burst, long ago
     for at in range(100, 200):
         said = filling.look(at, 80_000 + (at - 100))
-    assert said == "80 % full, and at the present rate in about 5 hours completely"
+    assert said == "80 % full; at the present rate it is full in about 5 hours"
 
 
 @pytest.mark.parametrize(
     ("seconds", "words"),
-    [(1, "a minute"), (61, "1 minute"), (700, "10 minutes"), (7300, "2 hours"), (86_400 * 40, "30 days")],
+    [
+        (1, "less than a minute"),
+        (61, "about 1 minute"),
+        (700, "about 10 minutes"),
+        (7300, "about 2 hours"),
+        (86_400 * 40, "about 30 days"),
+    ],
 )
 def test_times_in_words(seconds: float, words: str) -> None:
     assert rounded(seconds) == words
