@@ -89,6 +89,7 @@ async def test_a_message_that_kills_the_app_ends_in_the_dead_letters_and_what_is
         assert await run.wait() == 0
 
 
+@pytest.mark.chaos
 async def test_what_is_acknowledged_when_stored_outlives_everything_and_even_the_broker(
     domain: Domain, folder: Path
 ) -> None:

@@ -23,6 +23,7 @@ from tests.deployment.delivery import Direction, Outcome, Rig, open_rig, outcome
 from tests.deployment.delivery_apps import WINDOW
 from tests.deployment.lossless import Figures, figures_of
 
+pytestmark = pytest.mark.chaos
 TABLE = read_table()
 in_both_shapes = pytest.mark.parametrize("mode", MODES)
 only_split = pytest.mark.parametrize("mode", ["split"])

@@ -42,6 +42,7 @@ async def arrived(client: Client, count: int) -> dict[str, list[str]]:
     return came
 
 
+@pytest.mark.chaos
 @pytest.mark.parametrize("mode", MODES)
 async def test_what_is_stored_survives_that_everything_is_killed(
     mode: str, broker: Mosquitto, domain: Domain, tmp_path: Path
