@@ -14,8 +14,8 @@ import pytest
 
 from taktora_trio import ConfigError, Metadata
 from taktora_trio.cli import parse
-from taktora_trio.connectors.dead_letter import DEAD_LETTERS, DeadLetter
-from taktora_trio.connectors.dead_letter_file import DeadLetterFile
+from taktora_trio.connectors.dead_letters.file import DeadLetterFile
+from taktora_trio.connectors.dead_letters.letter import DEAD_LETTERS, DeadLetter
 from tests.command import run_command
 
 DOMAIN = "no-such-run"

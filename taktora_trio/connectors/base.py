@@ -17,7 +17,7 @@ from taktora_trio.connectors.settings import Configurable
 from taktora_trio.errors import ConfigError
 
 if TYPE_CHECKING:
-    from taktora_trio.connectors.dead_letters import DeadLetters
+    from taktora_trio.connectors.dead_letters.letters import DeadLetters
     from taktora_trio.connectors.source import Source
     from taktora_trio.executor import Executor
     from taktora_trio.health import HealthBoard

@@ -31,8 +31,8 @@ from taktora_trio.executor import when
 from taktora_trio.health import Connecting, ConnectorHealth, Degraded, Down, Up
 
 if TYPE_CHECKING:
-    from taktora_trio.connectors.store_keeper import StoreKeeper
-    from taktora_trio.connectors.stored_inbox import StoredInbox
+    from taktora_trio.connectors.storing.inbound import StoredInbox
+    from taktora_trio.connectors.storing.keeper import StoreKeeper
 
 __all__ = ["Bridge"]
 

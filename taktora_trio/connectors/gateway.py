@@ -14,7 +14,7 @@ import trio
 
 from taktora_trio.channels import Metadata, Routing
 from taktora_trio.connectors.base import Connector, GatewayChannels
-from taktora_trio.connectors.dead_letters import DeadLetters, open_dead_letters
+from taktora_trio.connectors.dead_letters.letters import DeadLetters, open_dead_letters
 from taktora_trio.connectors.plan import channel_spec, check_ends, health_spec
 from taktora_trio.errors import summary
 from taktora_trio.health import FULL_FOR, Connecting, Down, HealthBoard, Up
@@ -32,9 +32,9 @@ from taktora_trio.transport.turn import GIVE_WAY
 
 if TYPE_CHECKING:
     from taktora_trio.connectors.bridge import Bridge
-    from taktora_trio.connectors.store_keeper import StoreKeeper
-    from taktora_trio.connectors.stored_inbox import StoredInbox
-    from taktora_trio.connectors.storing import ConnectorStore
+    from taktora_trio.connectors.storing.inbound import StoredInbox
+    from taktora_trio.connectors.storing.keeper import StoreKeeper
+    from taktora_trio.connectors.storing.stores import ConnectorStore
     from taktora_trio.executor import Executor, ItemStats, Observer
 
 __all__ = ["ConnectorGateway", "open_connector_gateway"]
@@ -228,7 +228,7 @@ def _with_stores(
     """Put a log on disk between shared memory and the outboxes, for the channels that have one."""
     if not stores:
         return {}
-    from taktora_trio.connectors.store_keeper import StoreKeeper  # most gateways have none
+    from taktora_trio.connectors.storing.keeper import StoreKeeper  # most gateways have none
 
     keepers = {}
     for connector in connectors:
@@ -249,7 +249,7 @@ def _with_inbound_stores(
     """Put a log on disk between the inboxes and shared memory, for the channels that have one."""
     if not stores:
         return {}
-    from taktora_trio.connectors.stored_inbox import StoredInbox  # most gateways have none
+    from taktora_trio.connectors.storing.inbound import StoredInbox  # most gateways have none
 
     return {
         connector.name: StoredInbox(

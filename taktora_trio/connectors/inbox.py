@@ -13,7 +13,7 @@ import trio
 
 from taktora_trio.channels import ChannelDescriptor, Inbound
 from taktora_trio.connectors.connection import Connection, Incoming
-from taktora_trio.connectors.dead_letter import DeadLetter
+from taktora_trio.connectors.dead_letters.letter import DeadLetter
 from taktora_trio.connectors.options import MESSAGE_OVERHEAD
 from taktora_trio.errors import BackPressure, MessageError, PayloadOverflow, is_worth_logging
 from taktora_trio.escaping import escaped
@@ -21,7 +21,7 @@ from taktora_trio.executor import Context, Executor, when
 from taktora_trio.health import FULL_FOR, HealthBoard
 
 if TYPE_CHECKING:
-    from taktora_trio.connectors.dead_letters import DeadLetters
+    from taktora_trio.connectors.dead_letters.letters import DeadLetters
     from taktora_trio.transport.sink import PayloadSink
 
 __all__ = ["DEGRADED_FOR", "Inbox"]

@@ -14,7 +14,7 @@ from taktora_trio.errors import StoreError
 from taktora_trio.supervision.backoff import Backoff
 
 if TYPE_CHECKING:
-    from taktora_trio.connectors.dead_letters import DeadLetters
+    from taktora_trio.connectors.dead_letters.letters import DeadLetters
     from taktora_trio.connectors.inbox import Inbox
 
 __all__ = ["SendingAgain"]

@@ -13,8 +13,8 @@ from typing import Any
 import attrs
 import msgspec
 
-from taktora_trio.connectors.dead_letter import DEAD_LETTERS, DeadLetter, check_dead_letters
-from taktora_trio.connectors.dead_letter_file import DeadLetterFile
+from taktora_trio.connectors.dead_letters.file import DeadLetterFile
+from taktora_trio.connectors.dead_letters.letter import DEAD_LETTERS, DeadLetter, check_dead_letters
 from taktora_trio.errors import ConfigError
 from taktora_trio.escaping import escaped
 from taktora_trio.runners.loading import load_deployment

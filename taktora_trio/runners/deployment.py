@@ -15,8 +15,8 @@ import attrs
 from taktora_trio.channels import ChannelDescriptor, Store, check_name
 from taktora_trio.checks import flag, instance_of, optional
 from taktora_trio.connectors.base import Connector
-from taktora_trio.connectors.dead_letter import check_dead_letters
-from taktora_trio.connectors.storing import ConnectorStore, check_stores, inbound_stores_of, stores_of
+from taktora_trio.connectors.dead_letters.letter import check_dead_letters
+from taktora_trio.connectors.storing.stores import ConnectorStore, check_stores, inbound_stores_of, stores_of
 from taktora_trio.errors import ConfigError
 from taktora_trio.statefolder import deployment_folder
 from taktora_trio.supervision.policy import RestartPolicy

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import attrs
 
-from taktora_trio.connectors.storing import ConnectorStore
+from taktora_trio.connectors.storing.stores import ConnectorStore
 from taktora_trio.runners.deployment import Deployment
 
 __all__ = ["StorePlan", "plan_stores", "stores_text"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from taktora_trio.connectors.catching_up import SHARE, CatchUp
+from taktora_trio.connectors.storing.catching_up import SHARE, CatchUp
 
 
 def test_a_rate_is_for_all_channels_together() -> None:

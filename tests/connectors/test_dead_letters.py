@@ -16,10 +16,9 @@ from msgspec.structs import replace
 from trio.testing import MockClock
 
 from taktora_trio import ConfigError, ConnectorOptions, Metadata, StoreError
-from taktora_trio.connectors import dead_letter_file
-from taktora_trio.connectors.dead_letter import DEAD_LETTERS, DeadLetter, check_dead_letters
-from taktora_trio.connectors.dead_letter_file import OVERHEAD, DeadLetterFile
-from taktora_trio.connectors.dead_letters import DeadLetters, open_dead_letters
+from taktora_trio.connectors.dead_letters.file import OVERHEAD, DeadLetterFile
+from taktora_trio.connectors.dead_letters.letter import DEAD_LETTERS, DeadLetter, check_dead_letters
+from taktora_trio.connectors.dead_letters.letters import DeadLetters, open_dead_letters
 from taktora_trio.health import HealthBoard, Up
 
 
@@ -207,7 +206,7 @@ def test_a_link_in_its_place_is_not_followed(file: DeadLetterFile, tmp_path: Pat
 
 def test_it_is_written_while_another_process_reads(file: DeadLetterFile, monkeypatch: pytest.MonkeyPatch) -> None:
     put(file, letter())
-    monkeypatch.setattr(dead_letter_file, "_BUSY", 0.05)
+    monkeypatch.setattr("taktora_trio.connectors.dead_letters.file._BUSY", 0.05)
     with contextlib.closing(sqlite3.connect(file.path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         assert len(file.all()) == 1, "one that has begun to write holds up nobody who reads"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from taktora_trio.connectors.filling import Filling, rounded
+from taktora_trio.connectors.storing.filling import Filling, rounded
 
 
 def test_nothing_is_said_below_eighty_percent() -> None:

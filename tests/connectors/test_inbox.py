@@ -15,8 +15,8 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from taktora_trio import CodecError, Inbound, Metadata
 from taktora_trio.connectors.connection import Incoming
-from taktora_trio.connectors.dead_letter import DeadLetter
-from taktora_trio.connectors.dead_letters import DeadLetters
+from taktora_trio.connectors.dead_letters.letter import DeadLetter
+from taktora_trio.connectors.dead_letters.letters import DeadLetters
 from taktora_trio.connectors.inbox import Inbox
 from taktora_trio.connectors.options import MESSAGE_OVERHEAD
 from taktora_trio.executor import Executor

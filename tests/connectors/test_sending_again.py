@@ -11,7 +11,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from taktora_trio import Metadata, StoreError
 from taktora_trio.connectors.connection import Incoming
-from taktora_trio.connectors.dead_letter import DeadLetter
+from taktora_trio.connectors.dead_letters.letter import DeadLetter
 from taktora_trio.connectors.sending_again import SendingAgain
 
 Then = Callable[[bool], None]

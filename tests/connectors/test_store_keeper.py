@@ -13,9 +13,8 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from taktora_trio import RawCodec, Store, StoreError
-from taktora_trio.connectors import store_keeper
-from taktora_trio.connectors.store_keeper import StoreKeeper
-from taktora_trio.connectors.storing import stores_of
+from taktora_trio.connectors.storing.keeper import StoreKeeper
+from taktora_trio.connectors.storing.stores import stores_of
 from taktora_trio.health import HealthBoard, Up
 from tests.connectors.memory_log import MemoryLog
 from tests.connectors.rig import FakeClient, FakeConnector, outbound
@@ -43,7 +42,7 @@ class Disk:
 async def open_keeper(
     disk: Disk, policy: Store, shared: SharedMemory, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[tuple[StoreKeeper, HealthBoard]]:
-    monkeypatch.setattr(store_keeper, "open_log", disk.open_log)
+    monkeypatch.setattr("taktora_trio.connectors.storing.keeper.open_log", disk.open_log)
     connector = FakeConnector([outbound()], codec=RawCodec(), fake=FakeClient())
     health = HealthBoard([connector.name])
     health.report(connector.name, Up())

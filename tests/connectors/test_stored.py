@@ -16,10 +16,10 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from taktora_trio import Header, Metadata, Store
 from taktora_trio.channels import Envelope
-from taktora_trio.connectors.catching_up import CatchUp
 from taktora_trio.connectors.connection import Guarantee
-from taktora_trio.connectors.stored import StoredSource
-from taktora_trio.connectors.stored_message import STORED_AT, boot_of_now, decode, encode
+from taktora_trio.connectors.storing.catching_up import CatchUp
+from taktora_trio.connectors.storing.message import STORED_AT, boot_of_now, decode, encode
+from taktora_trio.connectors.storing.outbound import StoredSource
 from taktora_trio.errors import StoreError
 from taktora_trio.transport.source import Discarded
 from tests.connectors.memory_log import MemoryLog

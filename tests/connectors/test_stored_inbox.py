@@ -16,8 +16,8 @@ import trio
 from taktora_trio import ConfigError, ConnectorOptions, Deployment, Inbound, Metadata, MqttConnector, MqttRouting, Store
 from taktora_trio.connectors.connection import Incoming
 from taktora_trio.connectors.inbox import Inbox
-from taktora_trio.connectors.stored_inbox import StoredInbox
-from taktora_trio.connectors.storing import ConnectorStore
+from taktora_trio.connectors.storing.inbound import StoredInbox
+from taktora_trio.connectors.storing.stores import ConnectorStore
 from taktora_trio.executor import Executor
 from taktora_trio.health import HealthBoard, Up
 from taktora_trio.runners.store_plan import plan_stores

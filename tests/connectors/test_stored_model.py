@@ -20,8 +20,8 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from taktora_trio import Store
 from taktora_trio.channels import Envelope
 from taktora_trio.connectors.connection import Guarantee
-from taktora_trio.connectors.stored import StoredSource
-from taktora_trio.connectors.stored_message import decode
+from taktora_trio.connectors.storing.message import decode
+from taktora_trio.connectors.storing.outbound import StoredSource
 from tests.connectors.memory_log import MemoryLog
 from tests.connectors.test_stored import WINDOW, SharedMemory, stored
 

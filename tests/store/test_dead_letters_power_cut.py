@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from taktora_trio import StoreError
-from taktora_trio.connectors.dead_letter import DEAD_LETTERS, DeadLetter
-from taktora_trio.connectors.dead_letter_file import DeadLetterFile
+from taktora_trio.connectors.dead_letters.file import DeadLetterFile
+from taktora_trio.connectors.dead_letters.letter import DEAD_LETTERS, DeadLetter
 from tests.store.forgetting import Tree
 from tests.store.fuse import CANT, mounted
 

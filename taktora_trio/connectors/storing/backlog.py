@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from typing import Literal
 
 from taktora_trio.channels import Envelope
-from taktora_trio.connectors.catching_up import SHARE
+from taktora_trio.connectors.storing.catching_up import SHARE
 
 __all__ = ["Backlog"]
 

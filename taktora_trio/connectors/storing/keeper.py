@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 import trio
 
 from taktora_trio.connectors.base import Connector
-from taktora_trio.connectors.catching_up import CatchUp
-from taktora_trio.connectors.filling import Filling
-from taktora_trio.connectors.stored import StoredSource
-from taktora_trio.connectors.storing import ConnectorStore
+from taktora_trio.connectors.storing.catching_up import CatchUp
+from taktora_trio.connectors.storing.filling import Filling
+from taktora_trio.connectors.storing.outbound import StoredSource
+from taktora_trio.connectors.storing.stores import ConnectorStore
 from taktora_trio.errors import StoreError
 from taktora_trio.health import HealthBoard
 from taktora_trio.store import Log, open_log

@@ -19,7 +19,7 @@ from pathlib import Path
 import msgspec
 
 from taktora_trio.channels import Metadata
-from taktora_trio.connectors.dead_letter import APPLICATION, VERSION, DeadLetter, refuse_another
+from taktora_trio.connectors.dead_letters.letter import APPLICATION, VERSION, DeadLetter, refuse_another
 from taktora_trio.errors import StoreError
 from taktora_trio.escaping import escaped
 from taktora_trio.statefolder import make_private, sync_folders

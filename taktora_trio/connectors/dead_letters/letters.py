@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import trio
 
-from taktora_trio.connectors.dead_letter import DEAD_LETTERS, DeadLetter
+from taktora_trio.connectors.dead_letters.letter import DEAD_LETTERS, DeadLetter
 from taktora_trio.errors import StoreError, is_worth_logging
 from taktora_trio.escaping import escaped
 from taktora_trio.opening import NoPublicConstructor
@@ -130,7 +130,7 @@ class DeadLetters(metaclass=NoPublicConstructor, opened_by="open_dead_letters(fo
         return list(itertools.takewhile(lambda one: one[0].connector == name, self._pending[:_AT_ONCE]))
 
     def _write(self, letters: list[DeadLetter]) -> tuple[int, Path | None]:
-        from taktora_trio.connectors.dead_letter_file import DeadLetterFile  # most gateways never need SQLite
+        from taktora_trio.connectors.dead_letters.file import DeadLetterFile  # most gateways never need SQLite
 
         options = self._options[letters[0].connector]
         return DeadLetterFile(self._path()).put(
@@ -144,12 +144,12 @@ class DeadLetters(metaclass=NoPublicConstructor, opened_by="open_dead_letters(fo
                 return []
         except OSError:
             return []
-        from taktora_trio.connectors.dead_letter_file import DeadLetterFile
+        from taktora_trio.connectors.dead_letters.file import DeadLetterFile
 
         return DeadLetterFile(path).to_send(connector, channels, most)
 
     def _remove(self, numbers: Sequence[int]) -> None:
-        from taktora_trio.connectors.dead_letter_file import DeadLetterFile
+        from taktora_trio.connectors.dead_letters.file import DeadLetterFile
 
         DeadLetterFile(self._path()).remove(numbers)
 

@@ -17,10 +17,10 @@ import trio
 from taktora_trio.channels import ChannelDescriptor
 from taktora_trio.connectors.base import Connector
 from taktora_trio.connectors.connection import Incoming
-from taktora_trio.connectors.filling import Filling
 from taktora_trio.connectors.inbox import Inbox
-from taktora_trio.connectors.stored_sink import StoredSink, incoming
-from taktora_trio.connectors.storing import ConnectorStore
+from taktora_trio.connectors.storing.filling import Filling
+from taktora_trio.connectors.storing.sink import StoredSink, incoming
+from taktora_trio.connectors.storing.stores import ConnectorStore
 from taktora_trio.errors import StoreError, leaves
 from taktora_trio.executor import Executor
 from taktora_trio.health import HealthBoard
@@ -28,7 +28,7 @@ from taktora_trio.store import Log, LogChannel, open_log
 from taktora_trio.supervision.backoff import Backoff
 
 if TYPE_CHECKING:
-    from taktora_trio.connectors.dead_letters import DeadLetters
+    from taktora_trio.connectors.dead_letters.letters import DeadLetters
     from taktora_trio.transport.sink import PayloadSink
 
 __all__ = ["StoredInbox"]

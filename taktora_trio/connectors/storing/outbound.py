@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING
 import trio
 
 from taktora_trio.channels import Envelope, Header, Store
-from taktora_trio.connectors.backlog import Backlog
-from taktora_trio.connectors.catching_up import CatchUp
 from taktora_trio.connectors.connection import Guarantee
-from taktora_trio.connectors.stored_message import decode, encode, marked
+from taktora_trio.connectors.storing.backlog import Backlog
+from taktora_trio.connectors.storing.catching_up import CatchUp
+from taktora_trio.connectors.storing.message import decode, encode, marked
 from taktora_trio.errors import StoreError, TransportError, is_worth_logging
 from taktora_trio.store import Log, LogChannel, StoreFull
 
