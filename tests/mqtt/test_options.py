@@ -420,3 +420,12 @@ def test_a_key_with_a_password_is_refused_instead_of_asked_for(certificates: Cer
 def test_the_lowest_version_of_tls() -> None:
     assert context_of().minimum_version == ssl.TLSVersion.TLSv1_2
     assert context_of(tls_minimum="1.3").minimum_version == ssl.TLSVersion.TLSv1_3
+
+
+@pytest.mark.parametrize(
+    "text", ["mqtt://a,", "mqtt://a,b", "mqtt://a,,mqtt://b", "mqtt://a:1883,b:1883", "mqtt://a:1,http://me:s3cret@b"]
+)
+def test_a_list_with_a_part_that_is_no_url_says_how_one_is_written(text: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape("write mqtt://one:1883,mqtt://other:1883")) as caught:
+        MqttOptions(broker=text)
+    assert "s3cret" not in str(caught.value)

@@ -25,6 +25,7 @@ _SCHEMES: dict[str, tuple[Transport, int, bool]] = {  # transport, port, TLS
     "unix": ("unix", 0, False),
 }
 _EXAMPLE = "it looks like mqtt://user:password@host:1883, or mqtts:// for TLS, or ws://, wss://, unix:///path"
+_LISTED = "or it is a list with a part that is no whole URL: write mqtt://one:1883,mqtt://other:1883"
 # `urlsplit` leaves some of these out without a word.
 _CONTROL = re.compile("[\\x00-\\x1f\\x7f]")
 _STRAY_PERCENT = re.compile("%(?![0-9A-Fa-f]{2})")
@@ -182,9 +183,8 @@ def _split(url: str) -> tuple[SplitResult, int | None]:
         return parts, parts.port
     except ValueError:
         # Without its message: after an unquoted '/', '?' or '#' that may hold a part of the password.
-        raise _wrong(
-            "has a bad host or port, or a sign in the user or password that must be quoted, such as %23 for '#'"
-        ) from None
+        what = "has a bad host or port, or a sign in the user or password that must be quoted, such as %23 for '#'"
+        raise _wrong(f"{what}, {_LISTED}" if "," in url else what) from None
 
 
 def _unquoted(text: str) -> bytes:
@@ -218,6 +218,8 @@ def _check_host(host: object) -> None:
             raise ConfigError(f"the broker's host {host[:80]!r} is no address of IPv6") from None
         if percent and not _ZONE.fullmatch(zone):
             raise ConfigError(f"the broker's host {host[:80]!r} has an impossible zone: it is an interface's name")
+    elif "," in host:
+        raise ConfigError(f"the broker's host {host[:80]!r} has a comma, {_LISTED}")
     elif not _HOST.fullmatch(host):
         raise ConfigError(
             f"the broker's host {host[:80]!r} is no host name: it has up to 253 letters, digits, '-' and '_', and '.'"
