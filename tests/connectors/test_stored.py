@@ -608,6 +608,28 @@ async def test_exactly_once_what_is_not_on_disk_is_begun_in_shared_memory(autoju
         assert source.begun_before == INDEX + 1
 
 
+@pytest.mark.parametrize("is_stored", [True, False])
+async def test_what_was_published_before_the_log_was_open_is_known_by_its_new_number(
+    is_stored: bool, autojump_clock: MockClock
+) -> None:
+    shared, log = SharedMemory(), MemoryLog()
+    async with stored(Store(policy="always" if is_stored else "when-behind"), shared, None) as source:
+        source.connected(True)
+        shared.send(*numbered(3))
+        await wait_all_tasks_blocked()
+        first, *others = await publish(source, 3, acknowledge=False)
+        source.opened(cast(Any, log))
+        await wait_all_tasks_blocked()
+        assert log.channel("out").count == 3 * is_stored
+        source.settled(others[0].header.sequence_number, "refused")
+        source.acknowledge(first.header)
+        for other in others:
+            source.acknowledge(other.header)
+        await trio.sleep(5)
+        assert log.channel("out").count == 0
+        assert (shared.acknowledged, shared.settled_) == (3, {2: "refused"})
+
+
 async def test_exactly_once_nothing_is_published_without_the_log(autojump_clock: MockClock) -> None:
     shared = SharedMemory()
     async with stored(Store(), shared, None, guarantee="exactly once") as source:

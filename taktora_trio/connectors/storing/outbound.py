@@ -19,8 +19,10 @@ import trio
 from taktora_trio.channels import Envelope, Header, Store
 from taktora_trio.connectors.connection import Guarantee
 from taktora_trio.connectors.storing.backlog import Backlog
+from taktora_trio.connectors.storing.begun import Begun
 from taktora_trio.connectors.storing.catching_up import CatchUp
 from taktora_trio.connectors.storing.message import decode, encode, marked
+from taktora_trio.connectors.storing.unappended import Unappended
 from taktora_trio.errors import StoreError, TransportError, is_worth_logging
 from taktora_trio.store import Log, LogChannel, StoreFull
 
@@ -84,22 +86,20 @@ class StoredSource:
         self._first_taken = math.inf  # in shared memory
         self._told = source.acknowledged  # in shared memory: up to this one the app knows that all are
         self._backlog = Backlog(min(window, _MOST_LOADED), newest_first=self._newest_first)
-        self._unappended: deque[Envelope] = deque()  # taken, and not in the log
+        self._unappended = Unappended()
+        self._begun = Begun()  # for exactly once
         self._done_from = self._done_to = 0  # acknowledged in order, and not yet settled in the log
         self._is_in_order = policy.catch_up == "oldest-first"
         self._may_begin = guarantee != "exactly once"  # else first it has to be known what was begun
-        self._finished: set[int] = set()  # of these, what was done with before one that came before it
         self._handed: deque[tuple[int, int]] = deque()  # the number towards the connection, and ours
         self._settled: set[int] = set()  # of these, ours of what was done with before one that came before it
         self._done_while_reading: set[int] = set()
         self._count = 0  # messages handed out, by which they are numbered where the newest goes first
         self._connected = False
         self._stopping = False
-        self._begun = 0
-        self._awaited: deque[tuple[int, Callable[[], None]]] = deque()  # to be recorded as begun, and whom to call then
         self._is_paced = False  # nothing was handed out, since it was not its turn
         self._more = trio.Event()  # there may be something to hand out
-        self._to_store, self._to_load, self._to_begin = trio.Event(), trio.Event(), trio.Event()
+        self._to_store, self._to_load = trio.Event(), trio.Event()
 
     def __repr__(self) -> str:
         return f"StoredSource({self.name!r}, {self._backlog!r}, not appended={len(self._unappended)})"
@@ -165,9 +165,8 @@ class StoredSource:
 
         Nothing is handed out before it is known, where it matters.
         """
-        on_disk = 0 if self._channel is None else self._channel.values.get("begun", 0)
         here = self._source.begun_before
-        return max(on_disk, self._base + here if here else 0)
+        return max(self._begun.on_disk, self._base + here if here else 0)
 
     def begin(self, header: Header, begun: Callable[[], None]) -> None:
         """Record that this message is about to be published. Call it in order; call `begun` when it is recorded.
@@ -176,17 +175,11 @@ class StoredSource:
         for that must not go first.
         """
         number = header.sequence_number
-        self._begun = max(self._begun, number)
-        if not self._awaited and not self._is_in_log(number):
+        if self._begun.is_waiting or (self._channel is not None and number < self._unappended.first):
+            self._begun.record(number, begun)
+        else:
+            self._begun.last = max(self._begun.last, number)
             self._source.begin(Header(number - self._base, 0), begun)
-            return
-        self._awaited.append((number, begun))
-        self._to_begin.set()
-
-    def _is_in_log(self, number: int) -> bool:
-        """Return whether a message that was handed out was appended to the log."""
-        unappended = self._unappended
-        return self._channel is not None and not (unappended and number >= unappended[0].header.sequence_number)
 
     def acknowledge(self, header: Header) -> None:
         handed, settled = self._handed, self._settled
@@ -210,10 +203,9 @@ class StoredSource:
 
     def _acknowledge_next(self) -> None:
         """Be done with the one that was handed out first: the short way where all before it are done."""
-        number = self._handed.popleft()[0]
-        unappended = self._unappended
-        if unappended and number >= unappended[0].header.sequence_number:
-            self._forget(number)
+        number = self._handed.popleft()[1]
+        if number >= self._unappended.first:
+            self._unappended.finish(number)
         else:
             if not self._done_from:
                 self._done_from = number
@@ -278,9 +270,9 @@ class StoredSource:
         self._renumber(stored_before)
         self._log, self._channel = log_, channel
         channel.on_stored = self._on_stored
+        self._begun.opened(log_, channel)
         if is_new and self._exactly_once:
-            self._awaited.append((0, self._let_begin))  # else a power cut has the next run use its numbers again
-            self._to_begin.set()
+            self._begun.record(0, self._let_begin)  # else a power cut has the next run use its numbers again
         else:
             self._may_begin = True
         if stored_before and (acknowledged := min(self._source.acknowledged, stored_before)):
@@ -306,6 +298,7 @@ class StoredSource:
         if self._channel is not None:
             self._channel.on_stored = None
         self._log = self._channel = None
+        self._begun.closed()
         self._may_begin = not self._exactly_once
 
     def stop(self) -> None:
@@ -320,7 +313,7 @@ class StoredSource:
             nursery.start_soon(self._take_all)
             nursery.start_soon(self._store_in_time)
             nursery.start_soon(self._load)
-            nursery.start_soon(self._record_begun)
+            nursery.start_soon(self._begun.serve)
 
     # Taking
 
@@ -366,7 +359,7 @@ class StoredSource:
             self._drop(envelope.header.sequence_number, "the store is full")
             self._tell()
             return
-        self._unappended.append(envelope)
+        self._unappended.put(envelope)
         self._backlog.put(envelope)
 
     @property
@@ -399,8 +392,8 @@ class StoredSource:
         assert channel is not None
         if self._policy.max_messages is not None and channel.count >= self._policy.max_messages:
             return False
-        if self._exactly_once and self._begun >= header.sequence_number:
-            channel.put("begun", self._begun)  # with the same commit
+        if self._exactly_once and self._begun.last >= header.sequence_number:
+            self._begun.put()  # with the same commit
         number = header.sequence_number
         try:
             channel.append(
@@ -440,14 +433,11 @@ class StoredSource:
         due = math.inf
         if not self._stores_at_once:
             due = time.clock_gettime_ns(time.CLOCK_BOOTTIME) - int(self._policy.behind_after * 1e9)
-        while unappended and unappended[0].header.boottime_ns <= due:
-            if unappended[0].header.sequence_number in self._finished:
-                self._finished.discard(unappended.popleft().header.sequence_number)
-                continue
-            if not self._append(unappended[0]):
+        while (envelope := unappended.peek()) is not None and envelope.header.boottime_ns <= due:
+            if not self._append(envelope):
                 self._tell()
                 return False
-            unappended.popleft()
+            unappended.pop()
         self._tell()
         return True
 
@@ -459,7 +449,7 @@ class StoredSource:
             oldest = self._backlog.oldest(self._stored)
             if oldest is None:
                 break
-            if self._exactly_once and oldest.header.sequence_number <= max(self._begun, self.begun_before):
+            if self._exactly_once and oldest.header.sequence_number <= max(self._begun.last, self.begun_before):
                 break  # the other side may hold half of it
             self._backlog.drop_oldest()
             self._drop(oldest.header.sequence_number, "the store was full, and newer messages came")
@@ -477,7 +467,7 @@ class StoredSource:
             return
         before = time.clock_gettime_ns(time.CLOCK_BOOTTIME) - int(self._policy.max_age * 1e9)
         while (oldest := self._backlog.oldest(self._stored)) and oldest.header.boottime_ns < before:
-            if self._exactly_once and oldest.header.sequence_number <= max(self._begun, self.begun_before):
+            if self._exactly_once and oldest.header.sequence_number <= max(self._begun.last, self.begun_before):
                 break
             self._backlog.drop_oldest()
             self._drop(oldest.header.sequence_number, "it was stored for longer than the policy's max_age")
@@ -539,21 +529,6 @@ class StoredSource:
             self._more.set()
             await trio.lowlevel.checkpoint()
 
-    # Begun, for exactly once
-
-    async def _record_begun(self) -> None:
-        while True:
-            if not self._awaited or self._log is None or self._channel is None:
-                self._to_begin = trio.Event()
-                await self._to_begin.wait()
-                continue
-            count = len(self._awaited)
-            begun = max(number for number, _ in self._awaited)
-            self._channel.put("begun", max(begun, self._channel.values.get("begun", 0)))
-            await self._log.commit()
-            for _ in range(count):
-                self._awaited.popleft()[1]()
-
     def _let_begin(self) -> None:
         if self._channel is not None:
             self._may_begin = True
@@ -580,16 +555,8 @@ class StoredSource:
 
     def _forget(self, number: int) -> None:
         """Nothing more is to be done for this message: it need not be stored, or not any more."""
-        if number < self._base:
-            number += 0 if number >> _EPOCH else self._base
-        unappended = self._unappended
-        if unappended and number >= unappended[0].header.sequence_number:
-            if unappended[0].header.sequence_number == number:
-                unappended.popleft()
-                while unappended and self._finished and unappended[0].header.sequence_number in self._finished:
-                    self._finished.discard(unappended.popleft().header.sequence_number)
-            else:
-                self._finished.add(number)
+        if number >= self._unappended.first:
+            self._unappended.finish(number)
         elif self._channel is not None:
             self._channel.settle(number)
             if self._newest_first:
@@ -601,7 +568,7 @@ class StoredSource:
         base, last, channel = self._base, self._last_taken, self._channel
         acknowledged = stored = base + last
         if self._unappended:
-            acknowledged = stored = self._unappended[0].header.sequence_number - 1
+            acknowledged = stored = int(self._unappended.first) - 1
         if channel is not None:
             if channel.count:
                 acknowledged = min(acknowledged, channel.first - 1)
@@ -619,16 +586,23 @@ class StoredSource:
             return number
         return number - self._base if number > self._base else 0
 
+    def _ours(self, number: int) -> int:
+        """Return our number of one that may have been handed out before the log was there."""
+        return number if number >> _EPOCH else self._base + number
+
     def _renumber(self, stored_before: int) -> None:
         """Give what was taken before the log was there its numbers; leave out what is in the log already."""
         renumbered = [_numbered(one, self._base + one.header.sequence_number) for one in self._backlog.ready]
         self._backlog.renumber(renumbered)
-        self._unappended = deque(
-            _numbered(one, self._base + one.header.sequence_number)
-            for one in self._unappended
-            if one.header.sequence_number > stored_before and one.header.sequence_number not in self._finished
+        self._handed = deque((given, self._ours(ours)) for given, ours in self._handed)
+        self._settled = {self._ours(ours) for ours in self._settled}
+        self._unappended.renumber(
+            lambda one: (
+                _numbered(one, self._base + one.header.sequence_number)
+                if one.header.sequence_number > stored_before
+                else None
+            )
         )
-        self._finished.clear()
 
 
 def _numbered(envelope: Envelope, number: int) -> Envelope:
