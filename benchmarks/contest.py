@@ -165,7 +165,10 @@ class Contest:
             command = ["taktora_trio", "run", f"{command[0]}:deployment", "--mode", entry.mode]
             command += ["--broker", f"mqtt://127.0.0.1:{self.port}", "--domain", domain.name, "--for", f"{_LIMIT}"]
         log = subprocess.DEVNULL if entry.mode else None
-        async with open_python(*command, stderr=log, env=told.environment()) as process:
+        async with contextlib.AsyncExitStack() as stack:
+            if domain is not None:
+                stack.callback(domain.forget)
+            process = await stack.enter_async_context(open_python(*command, stderr=log, env=told.environment()))
             with trio.fail_after(_TIMEOUT + _START_OF_ONE * (told.channels + told.filters)):
                 stream = await self._listener.accept()
             async with stream, contextlib.aclosing(read_lines(stream, unfinished=False)) as answers:

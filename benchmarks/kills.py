@@ -138,6 +138,7 @@ async def kill_again_and_again(port: int, kills: int, *, warm: bool, seed: int =
     finally:
         process.kill()
         await process.wait()
+        domain.forget()
     return Outcome(
         kills=kills,
         at_start=at_start,

@@ -190,6 +190,15 @@ class _Subject:
 
 
 @contextlib.asynccontextmanager
+async def _forgotten(domain: Domain) -> AsyncIterator[None]:
+    """Remove at the end what a next run would want, for there is none."""
+    try:
+        yield
+    finally:
+        domain.forget()
+
+
+@contextlib.asynccontextmanager
 async def _open_subject(port: int, name: str, *more: str) -> AsyncIterator[_Subject]:
     """Start the deployment at this broker, and yield it once it is up; `more` are options of `run`."""
     domain = Domain(f"benchmark-recovery-{name}-{os.getpid()}")
@@ -206,6 +215,7 @@ async def _open_subject(port: int, name: str, *more: str) -> AsyncIterator[_Subj
             environment = {**os.environ, SOCKET_VARIABLE: path, "PYTHONPYCACHEPREFIX": str(Path(folder, "bytecode"))}
             environment.pop("PYTHONDONTWRITEBYTECODE", None)
             async with (
+                _forgotten(domain),
                 open_python(*run, *options, *limit, *more, stderr=subprocess.PIPE, env=environment) as process,
                 trio.open_nursery() as nursery,
             ):

@@ -44,6 +44,7 @@ async def _soak(session: Kind, kills: int, restarts: int, seed: int) -> bool:
                     await fire.during(_faults(fire, broker, kills // qos, restarts // qos, chance))
                     out, into = await fire.finish(120)
                 seconds = time.monotonic() - began
+                domain.forget()
         print(
             f"QoS {qos}, {rate:g} messages/s each way, {kills // qos} kills, {restarts // qos} broker restarts,",
             end=" ",

@@ -60,4 +60,5 @@ async def test_each_message_of_a_shared_subscription_reaches_one_of_its_group(
             each.signal(signal.SIGTERM)
             assert await each.wait(5) == 0
         assert client.messages.statistics().current_buffer_used == 0, "answered more than once"
+    other.forget()
     assert other.files() == []

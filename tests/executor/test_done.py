@@ -8,8 +8,19 @@ from typing import Any
 import pytest
 import trio
 
-from taktora_trio import Backoff, RestartPolicy
-from taktora_trio.executor import Context, Executor, any_of, chain, every, in_process, in_thread, on_message, only_if
+from taktora_trio import Backoff, Down, RestartPolicy
+from taktora_trio.executor import (
+    Context,
+    Executor,
+    any_of,
+    chain,
+    every,
+    in_process,
+    in_thread,
+    on_health,
+    on_message,
+    only_if,
+)
 from taktora_trio.executor.item import OnFailure
 from taktora_trio.host.reader import ChannelReader
 from taktora_trio.transport.domain import Domain
@@ -86,6 +97,37 @@ async def test_one_that_stops_the_executor_comes_to_the_next_run_of_the_app(doma
         async with rig.reader() as reader:
             await run(reader, work)
         assert work.got == [(1, 1), (2, 1), (2, 2), (3, 1)]
+        assert gateway.done == 3
+
+
+async def test_that_of_an_item_that_was_given_up_waits_until_it_is_revived_or_for_the_next_run(domain: Domain) -> None:
+    async with open_run(domain) as rig, rig.gateway() as gateway:
+        send(gateway, 1, 2, 3)
+        work = Work(2)
+        given_up = RestartPolicy(backoff=Backoff(initial=0.001, maximum=0.001), intensity=1, period=60)
+        async with rig.reader() as reader:
+            executor = Executor()
+            executor.add(work, on_message(reader), name="work", on_failure=given_up)
+
+            async def revive(ctx: Context[Any]) -> None:
+                health = executor.health("work")
+                if not isinstance(health, Down) or health.failure is None or health.failure.delay is not None:
+                    return  # it is not given up
+                if len(work.got) > 3:
+                    ctx.stop()
+                else:
+                    executor.revive("work")
+
+            executor.add(revive, on_health(executor, Down), name="revive", on_failure="stop")
+            with trio.fail_after(10):
+                await executor.run()
+        assert gateway.done == 1
+        assert gateway.given_up(2) is None
+        assert work.got == [(1, 1), (2, 1), (2, 2), (2, 3), (2, 4)]
+        work.failing = ()
+        async with rig.reader() as reader:
+            await run(reader, work)
+        assert work.got[-2:] == [(2, 5), (3, 1)]
         assert gateway.done == 3
 
 
