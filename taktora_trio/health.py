@@ -277,14 +277,14 @@ class HealthBoard:
     def degrade(self, component: str, reason: str, seconds: float, *, instead_of: str | None = None) -> None:
         """Show `Degraded(reason)` until it was not renewed for `seconds`, so that a burst is one transition.
 
-        `instead_of` is an earlier reason that this one replaces: the same, with a newer figure.
+        `instead_of` is an earlier reason whose place this one takes: the same, with a newer figure.
         """
         base, degradations = self._base[component], self._degradations[component]
         if isinstance(base, Up | Degraded):  # else it is not connected, which says more
             if reason not in degradations:
                 self._expiry_changed.set()
-            others = {one: until for one, until in degradations.items() if one != instead_of}
-            self._set(component, base, {**others, reason: trio.current_time() + seconds}, reason)
+            there = {reason if one == instead_of else one: until for one, until in degradations.items()}
+            self._set(component, base, {**there, reason: trio.current_time() + seconds}, reason)
 
     async def expire(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve: end each degradation when its time is over. Runs until cancelled, in its owner's nursery."""

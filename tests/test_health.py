@@ -150,6 +150,17 @@ async def test_a_burst_is_one_transition_and_each_renewal_extends_it(autojump_cl
     assert record == [("Degraded (full)", 0.0), ("Up", 99 * 0.125 + 1)]
 
 
+async def test_a_newer_figure_takes_the_place_of_the_one_before_it() -> None:
+    told: list[HealthEvent] = []
+    board = HealthBoard(["mqtt"], on_event=told.append)
+    board.report("mqtt", Up())
+    reasons = [("2 lost", None), ("slow", None), ("4 lost", "2 lost"), ("4 lost", "4 lost"), ("slow", "fast")]
+    for reason, before in reasons:
+        board.degrade("mqtt", reason, 9, instead_of=before)
+    shown = [after for _, after in pairs(told)[1:]]
+    assert shown == ["Degraded (2 lost)", "Degraded (2 lost; slow)", "Degraded (4 lost; slow)"]
+
+
 @pytest.mark.parametrize("state", [Down("gone"), Connecting()])
 async def test_losing_the_connection_clears_degradations(state: ConnectorHealth, autojump_clock: MockClock) -> None:
     told: list[HealthEvent] = []

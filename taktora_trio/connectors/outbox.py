@@ -201,7 +201,8 @@ class Outbox:
             waits = self._source.has_writer
             text = "channel %s: stopped with %d messages not acknowledged by the other side, %d of them published: %s"
             what = "they wait for the next gateway, as long as the app runs" if waits else "they are lost"
-            published = sum(number <= self._published for number in self.unfinished)
+            stored = self._source.stored  # those are not among what is left
+            published = sum(stored < number <= self._published for number in self.unfinished)
             log.log(logging.INFO if waits else logging.WARNING, text, self.channel, left, published, what)
 
     # The ledger

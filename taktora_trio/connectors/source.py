@@ -49,6 +49,11 @@ class Source(Protocol):
         raise NotImplementedError
 
     @property
+    def stored(self) -> int:
+        """The number up to which all messages are on disk; 0 where none is kept there."""
+        raise NotImplementedError
+
+    @property
     def has_writer(self) -> bool:
         """True if the app's end is open. Unacknowledged messages then wait there for the next gateway."""
         raise NotImplementedError

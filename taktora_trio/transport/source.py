@@ -93,6 +93,11 @@ class PayloadSource:
         return self._port.unacknowledged
 
     @property
+    def stored(self) -> int:
+        """The number up to which all messages are on disk: none is."""
+        return 0
+
+    @property
     def has_writer(self) -> bool:
         """True if the app's end is open. Unacknowledged messages then wait there for the next gateway."""
         return self._port.has_writer

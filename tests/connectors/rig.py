@@ -56,6 +56,7 @@ class Source:
         self.begun_before = 0
         self.begun: list[int] = []
         self.has_writer = True
+        self.stored = 0
         self.attached = 0
         self.topic = ""
         self._taken = 0

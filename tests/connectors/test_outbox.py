@@ -312,6 +312,19 @@ async def test_the_drain_is_bounded_and_says_what_is_left(
     assert running.health == [("Up", 0), ("Down (the gateway was stopped)", 11.5)]
 
 
+async def test_what_is_stored_is_not_among_what_a_stop_says_is_lost(
+    caplog: pytest.LogCaptureFixture, autojump_clock: MockClock
+) -> None:
+    client = FakeClient(FakeConnection(acknowledges=False))
+    async with open_bridge(client, outbound(), drain_timeout=1.5, max_inflight=3) as running:
+        running.sources["out"].has_writer = False
+        running.sources["out"].put(*numbered(5))
+        running.sources["out"].stored = 2
+        await trio.sleep(10)
+        await running.stopped()
+    assert "not acknowledged by the other side, 1 of them published: they are lost" in caplog.text
+
+
 async def test_a_stop_without_a_connection_says_what_is_left(
     caplog: pytest.LogCaptureFixture, autojump_clock: MockClock
 ) -> None:

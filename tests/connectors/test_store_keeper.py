@@ -83,6 +83,9 @@ async def test_a_store_that_fills_up_is_shown_before_it_is_full(
         shared.send(*numbered(8))
         await trio.sleep(2)
         assert str(health.state("line")).startswith("Degraded (the store of channel out is 80 % full")
-        await publish(keeper.sources["out"], 8)
+        shared.send(*numbered(2))
+        await trio.sleep(2)
+        assert str(health.state("line")) == "Degraded (the store of channel out is full)", "and no more"
+        await publish(keeper.sources["out"], 10)
         await trio.sleep(10)
         assert isinstance(health.state("line"), Up)

@@ -145,22 +145,22 @@ class StoredInbox:
 
     async def _look_after(self, store: Log) -> None:
         """Show again and again how full the store is, and what is wrong with it."""
-        filling, said = Filling(store.capacity), ""
+        filling, shown = Filling(store.capacity), dict[str, str]()
         while True:
-            remarks = []
+            remarks = {}
             if store.damage:
-                remarks.append(f"the inbound store was damaged: {store.damage}")
+                remarks["damage"] = f"the inbound store was damaged: {store.damage}"
             if store.trouble:
-                remarks.append(f"the inbound store can't be written: {store.trouble}")
+                remarks["trouble"] = f"the inbound store can't be written: {store.trouble}"
             if remark := filling.look(trio.current_time(), store.used):
-                remarks.append(f"the inbound store is {remark}")
+                remarks["filling"] = f"the inbound store is {remark}"
             full = [name for name, sink in self.sinks.items() if sink.is_full]
             if full:
-                remarks.append(f"no more is acknowledged of {', '.join(full)}: the inbound store is full")
-            for remark in remarks:
-                self._health.degrade(self._name, remark, _SHOWN_FOR)
-            if (text := "; ".join(remarks)) != said:
-                said = text
+                remarks["full"] = f"no more is acknowledged of {', '.join(full)}: the inbound store is full"
+            for about, remark in remarks.items():
+                self._health.degrade(self._name, remark, _SHOWN_FOR, instead_of=shown.get(about))
+            if remarks != shown:
+                shown, text = remarks, "; ".join(remarks.values())
                 log.log(logging.WARNING if text else logging.INFO, "%s: %s", self._name, text or "the store is well")
             for sink in self.sinks.values():
                 sink.progressed()  # another channel may have made room

@@ -149,24 +149,24 @@ class StoreKeeper:
         whole = Filling(store.capacity)
         limits = {name: policy.max_messages for name, policy in self._store.channels.items()}
         fillings = {name: Filling(limit) for name, limit in limits.items() if limit is not None}
-        said = ""
+        shown: dict[str, str] = {}
         while True:
             now = trio.current_time()
-            remarks = []
+            remarks = {}
             if store.trouble:
-                remarks.append(store.trouble)
+                remarks["trouble"] = store.trouble
             if store.damage:
-                remarks.append(f"the store was damaged: {store.damage}")
+                remarks["damage"] = f"the store was damaged: {store.damage}"
             if remark := whole.look(now, store.used):
-                remarks.append(f"the store is {remark}")
+                remarks["filling"] = f"the store is {remark}"
             for name, filling in fillings.items():
                 if remark := filling.look(now, store.channel(name).count):
-                    remarks.append(f"the store of channel {name} is {remark}")
-            for remark in remarks:
-                self._show(remark)
-            if (text := "; ".join(remarks)) != said:
-                said = text
-                if text:
+                    remarks[f"filling of {name}"] = f"the store of channel {name} is {remark}"
+            for about, remark in remarks.items():
+                self._show(remark, instead_of=shown.get(about))
+            if remarks != shown:
+                shown = remarks
+                if text := "; ".join(remarks.values()):
                     log.warning("%s: %s", self._name, text)
                 else:
                     log.info("%s: the store is well again", self._name)
@@ -183,5 +183,5 @@ class StoreKeeper:
     def _show_of(self, channel: str, reason: str) -> None:
         self._show(f"channel {channel}: {reason}")
 
-    def _show(self, reason: str) -> None:
-        self._health.degrade(self._name, reason, _SHOWN_FOR)
+    def _show(self, reason: str, *, instead_of: str | None = None) -> None:
+        self._health.degrade(self._name, reason, _SHOWN_FOR, instead_of=instead_of)

@@ -156,6 +156,11 @@ class StoredSource:
         return self._source.unacknowledged
 
     @property
+    def stored(self) -> int:
+        """The number up to which all messages are on disk."""
+        return 0 if self._channel is None else self._channel.stored
+
+    @property
     def has_writer(self) -> bool:
         return self._source.has_writer
 
@@ -242,7 +247,7 @@ class StoredSource:
         """Hand out messages, or take them and store them all."""
         self._connected = is_connected
         if is_connected:
-            self._backlog.connected(self._stored)
+            self._backlog.connected(self.stored)
             self._load_more()
             if self._backlog.is_behind:
                 self._catch_up.begins(self.name, trio.current_time())
@@ -382,10 +387,6 @@ class StoredSource:
 
     # Storing
 
-    @property
-    def _stored(self) -> int:
-        return 0 if self._channel is None else self._channel.stored
-
     def _append(self, envelope: Envelope) -> bool:
         """Append a message to the log. Returns false if there is no room."""
         channel, header = self._channel, envelope.header
@@ -446,7 +447,7 @@ class StoredSource:
         needed = sum(len(envelope.payload) + _OVERHEAD for envelope in self._unappended)
         count = len(self._unappended)
         while needed > 0 or count > 0:
-            oldest = self._backlog.oldest(self._stored)
+            oldest = self._backlog.oldest(self.stored)
             if oldest is None:
                 break
             if self._exactly_once and oldest.header.sequence_number <= max(self._begun.last, self.begun_before):
@@ -466,7 +467,7 @@ class StoredSource:
         if self._policy.max_age is None:
             return
         before = time.clock_gettime_ns(time.CLOCK_BOOTTIME) - int(self._policy.max_age * 1e9)
-        while (oldest := self._backlog.oldest(self._stored)) and oldest.header.boottime_ns < before:
+        while (oldest := self._backlog.oldest(self.stored)) and oldest.header.boottime_ns < before:
             if self._exactly_once and oldest.header.sequence_number <= max(self._begun.last, self.begun_before):
                 break
             self._backlog.drop_oldest()
@@ -484,7 +485,7 @@ class StoredSource:
         self._forget(number)
 
     def _on_stored(self) -> None:
-        self._backlog.spill(self._stored)
+        self._backlog.spill(self.stored)
         self._tell()
         if self._backlog.is_on_disk:
             self._load_more()
