@@ -96,8 +96,9 @@ def _judge_out(case: Case, qos: int, journal: _Journal, came: list[Number], resu
     highest: defaultdict[str, int] = defaultdict(lambda: -1)
     late = {}
     for life, number in first:
-        # What the broker holds half done when everything is killed, the next run has it finish, in no certain order.
-        if number < highest[life] and (case.victim != "process" or (life, number) in promised):
+        # What the broker holds half done when everything is killed, the next run has it finish: without a store, which
+        # would know the numbers, in no certain order.
+        if number < highest[life] and (case.victim != "process" or case.store != "none" or (life, number) in promised):
             late[life, number] = sending.get((life, number), 0.0)
         highest[life] = max(highest[life], number)
     _add(result, journal, f"out, QoS {qos}, behind a newer one", late)

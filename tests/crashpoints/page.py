@@ -19,8 +19,8 @@ the gateway's task raise an error there. Then it checks every number: what was p
 last.
 
 Outbound, *promised* is what `send` has returned for; where the plugin's memory dies with it (victim: process), what a
-receipt has said: of the rest some may come, and at QoS 2 behind newer ones, since the next run has the broker finish
-what it holds half done. Inbound, everything that the broker has taken is promised.
+receipt has said: of the rest some may come, and at QoS 2 without a store behind newer ones, since the next run has the
+broker finish what it holds half done. Inbound, everything that the broker has taken is promised.
 """
 
 
