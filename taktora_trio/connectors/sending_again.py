@@ -70,7 +70,8 @@ class SendingAgain:
             await self._letters.remove(done)
             self._in_hand.difference_update(done)
             del self._done[: len(done)]
-            log.info("%s: the app is done with %d dead letters that were sent again", self._connector, len(done))
+            letters = f"{len(done)} dead letter{'s' * (len(done) > 1)}"
+            log.info("%s: the app is done with %s, sent again", self._connector, letters)
 
     async def _give(self) -> None:
         room = _AT_ONCE - len(self._in_hand)
