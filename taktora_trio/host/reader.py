@@ -8,23 +8,22 @@ import inspect
 import logging
 from collections.abc import AsyncIterator, Callable, Iterator
 from types import TracebackType
-from typing import Any, Literal, TypeAlias, TypeVar
-from zlib import crc32
+from typing import Any, TypeVar
 
 import attrs
 import trio
 
-from taktora_trio.channels import ChannelDescriptor, Header, Inbound, Received, Routing
+from taktora_trio.channels import ChannelDescriptor, Inbound, Received, Routing
 from taktora_trio.channels.codec import Buffer, PayloadCodec
 from taktora_trio.connectors.base import Connector
 from taktora_trio.connectors.plan import channel_spec
-from taktora_trio.errors import CodecError, ConfigError, MessageError, TransportError, is_worth_logging, leaves, summary
-from taktora_trio.escaping import escaped
-from taktora_trio.host.in_hand import Arrival, InHand
-from taktora_trio.host.rejected import Rejected, RejectedMessages
+from taktora_trio.errors import ConfigError, MessageError, TransportError, summary
+from taktora_trio.host.handover import Handover, is_failure, resume
+from taktora_trio.host.in_hand import InHand
+from taktora_trio.host.rejected import OnError, Rejected, Unreadable
 from taktora_trio.host.taken import Taken
 from taktora_trio.opening import NoPublicConstructor
-from taktora_trio.transport.deliveries import DEAD, DONE, WHOLE, Deliveries, identity_of
+from taktora_trio.transport.deliveries import Deliveries
 from taktora_trio.transport.node import Node
 from taktora_trio.transport.ports import CHECKPOINT_EVERY, EnvelopeSubscriber, Sample, open_envelope_subscriber
 
@@ -32,9 +31,6 @@ __all__ = ["ChannelReader", "OnError", "ReaderStatistics", "open_reader"]
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
-
-OnError: TypeAlias = Literal["keep", "raise", "dead-letter"] | Callable[[Rejected], object]
-"""The choices for a message that can't be read: see `ConnectorHost.open_reader`."""
 
 
 @attrs.frozen
@@ -79,21 +75,20 @@ class ChannelReader(
     ) -> None:
         self._port = port
         self._deliveries = deliveries  # `None` if a message is acknowledged before the app has it
+        self._handover = handover = Handover(port, deliveries, hand, max_deliveries)
+        self._unreadable = Unreadable(port.spec.name, on_error, on_rejected, handover.done, handover.give_up)
         self._hand = hand
+        self._finish, self._admit = handover.finish, handover.admit  # for every message: an attribute less
         self._topic = topic
         self._decode = decode
         self._decode_on = decode_on
-        self._on_error = on_error
-        self._on_rejected = on_rejected
         self._max_deliveries = max_deliveries
         self._again: list[tuple[int, Taken[T]]] = []  # given back, by number
         self._turn = trio.Lock()  # of the tasks in `take()`
         self._is_waiting = False
-        self._rejected = self._redelivered = self._dead = 0
         self._not_given = 0  # opened, and neither rejected nor given to the app; less what it was given again
-        self._kept = RejectedMessages()
         self._has_more = False
-        self._closed = self._left = False
+        self._closed = False
 
     def __repr__(self) -> str:
         closed = ", closed" if self._closed else ""
@@ -132,7 +127,7 @@ class ChannelReader(
             sample = None if self._again else self._take()
             if sample is None:
                 if not self._again:
-                    self._tell_done()
+                    self._handover.tell_done()
                     raise trio.WouldBlock
                 received = self._receive_again()
             else:
@@ -149,7 +144,7 @@ class ChannelReader(
             self._has_more = False
             await trio.lowlevel.checkpoint()
             return
-        self._tell_done()
+        self._handover.tell_done()
         await self._wait_for_data()
         self._port.data.clear()
 
@@ -177,7 +172,7 @@ class ChannelReader(
         for _ in range(CHECKPOINT_EVERY):
             sample = None if self._again else self._take()
             if sample is None and not self._again:
-                self._tell_done()
+                self._handover.tell_done()
                 raise trio.WouldBlock
             taken = self._take_again() if sample is None else self._open_taken(sample)
             if taken is not None:
@@ -230,12 +225,12 @@ class ChannelReader(
                 f"{self._port.spec.name}: reject needs acknowledge='when-done': a message that is acknowledged on"
                 " arrival is nobody's any more"
             )
-        if self._left or not self._hand.is_in_hand(number):
+        if self._handover.has_left or not self._hand.is_in_hand(number):
             raise MessageError(
                 f"{self._port.spec.name}: message {number} is not in hand: reject it before the next one is received,"
                 " or in its block"
             )
-        self._give_up(number, reason, received.header.delivery_id)
+        self._handover.give_up(number, reason, received.header.delivery_id)
 
     @property
     def is_closed(self) -> bool:
@@ -253,10 +248,10 @@ class ChannelReader(
 
         Empty unless the reader was opened with `on_error="keep"`, which is the default.
         """
-        return self._kept.kept()
+        return self._unreadable.kept()
 
     def statistics(self) -> ReaderStatistics:
-        return ReaderStatistics(self._received, self._rejected, self._redelivered, self._dead)
+        return ReaderStatistics(self._received, self._unreadable.count, self._handover.redelivered, self._handover.dead)
 
     def close(self) -> None:
         """Close at once; whoever waits in `receive` gets `trio.ClosedResourceError`."""
@@ -270,7 +265,7 @@ class ChannelReader(
 
     @property
     def _received(self) -> int:
-        return self._port.received - self._rejected - self._not_given
+        return self._port.received - self._unreadable.count - self._not_given
 
     # What comes
 
@@ -281,7 +276,7 @@ class ChannelReader(
             return None
         sample = self._take()
         while sample is None:
-            self._tell_done()
+            self._handover.tell_done()
             self._port.data.clear()
             sample = self._take()
             if sample is None:
@@ -325,72 +320,13 @@ class ChannelReader(
             return Received(self._decode(payload), header, topic, metadata, count)
         except Exception as exc:  # noqa: BLE001 - an app's own codec runs here, too
             if payload is None:
-                self._count_unreadable()
-                self._reject(exc, topic, self._port.first_bytes(sample), self._hand.current, 0)
+                self._handover.count_unreadable()
+                self._unreadable.reject(exc, topic, self._port.first_bytes(sample), self._hand.current, 0)
             else:
-                self._reject(exc, topic, payload, self._hand.current, header.delivery_id)
+                self._unreadable.reject(exc, topic, payload, self._hand.current, header.delivery_id)
             return None
         finally:
             sample.delete()
-
-    def _admit(self, header: Header, payload: memoryview, topic: str, deliveries: Deliveries) -> int:
-        """Return how often the app is given the message now, which is then the current one; 0 if it is not."""
-        hand, number, delivery_id = self._hand, header.sequence_number, header.delivery_id
-        if header.at_most_once:
-            return self._admit_once(header, deliveries)
-        length = len(payload)
-        # The second is the same as the first, without a call.
-        identity = identity_of(payload, topic) if topic or length > WHOLE else crc32(payload) | length << 32
-        if number == hand.taken + 1 and not header.redelivered and not hand.done_before:
-            hand.taken = number
-            if delivery_id:
-                hand.remember(number, identity, delivery_id)
-        elif not self._is_new(header, identity, deliveries):
-            return 0
-        hand.current = number
-        count = deliveries.handing_over(number, identity, delivery_id)
-        if count == 1:
-            return 1
-        if (failures := deliveries.failures(number)) >= self._max_deliveries:
-            deliveries.not_given(number)
-            self._give_up(number, f"the app was given it {failures} times, and was never done with it", delivery_id)
-            return 0
-        self._redelivered += 1
-        return count
-
-    def _admit_once(self, header: Header, deliveries: Deliveries) -> int:
-        """The same for a message that nobody keeps: neither a repeat nor a later reader is to be told of it."""
-        hand, number = self._hand, header.sequence_number
-        if number == hand.taken + 1 and not hand.done_before:
-            hand.taken = number
-        elif not self._is_new(header, 0, deliveries):
-            return 0
-        hand.current = number
-        deliveries.handing_over_once(number)
-        return 1
-
-    def _is_new(self, header: Header, identity: int, deliveries: Deliveries) -> bool:
-        hand, number = self._hand, header.sequence_number
-        last = self._port.last_used
-        if number > last:
-            raise TransportError(f"an envelope has the number {number}, and {last} is the last that was sent")
-        if hand.taken > last:  # a gateway has found its cursor broken, and counts anew
-            hand.taken = number - 1
-        arrival = hand.arrives(number, identity, header.delivery_id, redelivered=header.redelivered)
-        if arrival is Arrival.NEW:
-            return True
-        if arrival is Arrival.REPEAT and (reason := hand.reason_of_repeat(number)) is not None:
-            deliveries.bury(number, reason)
-        if arrival is not Arrival.STALE:
-            self._release()
-        return False
-
-    def _count_unreadable(self) -> None:
-        """An envelope has come whose number can't be read: else it would take up the window for good."""
-        hand = self._hand
-        if self._deliveries is not None and hand.taken < self._port.last_used:
-            hand.taken += 1
-            hand.current = hand.taken
 
     def _receive_again(self) -> Received[T] | None:
         taken = self._take_again()
@@ -444,8 +380,8 @@ class ChannelReader(
                     if count > 1:
                         failures = deliveries.failures(number)
             except TransportError as exc:
-                self._count_unreadable()
-                self._reject(exc, self._topic, self._port.first_bytes(sample), hand.current, 0)
+                self._handover.count_unreadable()
+                self._unreadable.reject(exc, self._topic, self._port.first_bytes(sample), hand.current, 0)
                 return None
             if not count:
                 self._not_given += 1
@@ -461,13 +397,13 @@ class ChannelReader(
             raise trio.ClosedResourceError("this reader was closed")
         number, taken = self._again.pop(0)
         if taken.failures >= self._max_deliveries:
-            self._give_up(number, f"the app gave it back {taken.failures} times", taken.header.delivery_id)
+            self._handover.give_up(number, f"the app gave it back {taken.failures} times", taken.header.delivery_id)
             return None
         taken.count += 1
         if self._deliveries is not None:
             taken.count = max(taken.count, self._deliveries.again(number))
         taken.is_excusable = False
-        self._redelivered += 1
+        self._handover.redelivered += 1
         self._not_given -= 1
         return self._decode_taken(taken) if decode else taken
 
@@ -483,7 +419,9 @@ class ChannelReader(
                 value = self._decode(taken.payload)
         except Exception as exc:  # noqa: BLE001 - an app's own codec
             try:
-                self._reject(exc, topic, memoryview(taken.payload), header.sequence_number, header.delivery_id)
+                self._unreadable.reject(
+                    exc, topic, memoryview(taken.payload), header.sequence_number, header.delivery_id
+                )
             except Exception as raised:  # noqa: BLE001 - the app's own, too; it is for whoever works at the message
                 taken.error = raised
                 return taken
@@ -498,24 +436,24 @@ class ChannelReader(
         except BaseException as exc:
             if view is not None:
                 taken.payload = bytes(view)
-            taken.give_back(summary(exc) if _is_failure(exc) else None)
+            taken.give_back(summary(exc) if is_failure(exc) else None)
             raise
         taken.done()
 
     def _taken_done(self, taken: Taken[T]) -> None:
         number = taken.header.sequence_number
-        if not self._left and self._hand.pieces.get(number) is taken:
-            self._done(number)
+        if not self._handover.has_left and self._hand.pieces.get(number) is taken:
+            self._handover.done(number)
 
     def _taken_back(self, taken: Taken[T], reason: str | None) -> None:
         number = taken.header.sequence_number
-        if self._left or self._hand.pieces.get(number) is not taken:
+        if self._handover.has_left or self._hand.pieces.get(number) is not taken:
             return
         taken.failures += 1
         if reason is None:
             taken.is_excusable = True
         elif taken.failures >= self._max_deliveries:
-            self._give_up(number, reason, taken.header.delivery_id)
+            self._handover.give_up(number, reason, taken.header.delivery_id)
             return
         bisect.insort(self._again, (number, taken), key=lambda entry: entry[0])
         if self._is_waiting and not self._closed:
@@ -523,106 +461,11 @@ class ChannelReader(
 
     def _taken_rejected(self, taken: Taken[T], reason: str) -> None:
         number = taken.header.sequence_number
-        if not self._left and self._hand.pieces.get(number) is taken:
+        if not self._handover.has_left and self._hand.pieces.get(number) is taken:
             if self._deliveries is None:
-                self._done(number)
+                self._handover.done(number)
             else:
-                self._give_up(number, reason, taken.header.delivery_id)
-
-    # What the app is done with
-
-    def _finish(self) -> None:
-        """The app is done with the current message."""
-        hand = self._hand
-        if hand.pieces:
-            self._done(hand.current)
-            return
-        hand.current = 0
-        if self._deliveries is not None and not self._left and self._port.done_with(hand.taken):
-            self._deliveries.done_up_to(hand.taken)
-
-    def _done(self, number: int) -> None:
-        self._hand.done(number)
-        if self._deliveries is not None and not self._left:
-            if number > self._hand.done_up_to:
-                self._deliveries.done(number)
-            self._release()
-
-    def _release(self) -> None:
-        """Let the gateway have all up to the first message that is in hand."""
-        if self._deliveries is not None:
-            up_to = self._hand.done_up_to
-            if self._port.done_with(up_to):
-                self._deliveries.done_up_to(up_to)
-
-    def _tell_done(self) -> None:
-        """Nothing comes now, so nothing else would tell the gateway what the app is done with."""
-        if self._deliveries is not None and self._port.tell_done():
-            self._deliveries.done_up_to(self._port.released)
-
-    def _give_up(self, number: int, reason: str, delivery_id: int) -> None:
-        """Send a message to the dead letters. The gateway has it, and puts it there."""
-        self._dead += 1
-        name = self._port.spec.name
-        if self._deliveries is None:
-            log.error(
-                "%s: message %d is discarded, for it was acknowledged on arrival: %s", name, number, escaped(reason)
-            )
-        else:
-            for each in self._hand.bury(number, reason, delivery_id):
-                self._deliveries.bury(each, reason)
-            if is_worth_logging(self._dead):
-                text = "%s: message %d goes to the dead letters (%d so far): %s"
-                log.error(text, name, number, self._dead, escaped(reason))
-        self._done(number)
-
-    def _leave(self, exc: BaseException | None) -> None:
-        """The block of the reader is left. What the app was not done with goes to the next reader."""
-        hand, deliveries = self._hand, self._deliveries
-        if deliveries is not None:
-            if hand.current and exc is None:
-                self._finish()
-            elif hand.current and exc is not None and not _is_failure(exc):
-                deliveries.excuse(hand.current)
-            for number, taken in hand.pieces.items():
-                if taken.is_excusable:
-                    deliveries.excuse(number)
-            self._tell_done()
-        self._left = True
-
-    def _reject(self, exc: Exception, topic: str, raw: memoryview, number: int, delivery_id: int) -> None:
-        """Do with a message that can't be read what `on_error` says; its number is 0 if it is acknowledged already."""
-        self._rejected += 1
-        error: MessageError | TransportError
-        if isinstance(exc, TransportError):
-            error = exc
-        else:
-            why = str(exc) if isinstance(exc, MessageError) else summary(exc)
-            error = CodecError(f"a message on {topic!r} can't be decoded: {why}", topic=topic)
-            error.__cause__ = exc
-        if self._on_error == "raise":
-            raise error
-        if self._on_error == "dead-letter":
-            self._on_rejected()
-            if number:
-                self._give_up(number, str(error), delivery_id)
-            return
-        rejected = Rejected(topic, bytes(raw), error, len(raw))
-        if callable(self._on_error):
-            self._on_error(rejected)
-        else:
-            self._kept.add(rejected)
-            self._on_rejected()
-            if is_worth_logging(self._rejected):
-                name = self._port.spec.name
-                log.error(
-                    "%s: a message can't be read (%d so far): %s; see reader.rejected",
-                    name,
-                    self._rejected,
-                    escaped(str(error)),
-                )
-        if number:
-            self._done(number)
+                self._handover.give_up(number, reason, taken.header.delivery_id)
 
 
 class _Block(contextlib.AbstractAsyncContextManager[Received[T]]):
@@ -645,12 +488,7 @@ class _Block(contextlib.AbstractAsyncContextManager[Received[T]]):
         if exc is None:
             self._taken.done()
         else:
-            self._taken.give_back(summary(exc) if _is_failure(exc) else None)
-
-
-def _is_failure(exc: BaseException) -> bool:
-    """True if something went wrong, and false if somebody wanted it to end: by a cancellation, or Ctrl-C."""
-    return any(isinstance(leaf, Exception) for leaf in leaves(exc))
+            self._taken.give_back(summary(exc) if is_failure(exc) else None)
 
 
 @contextlib.asynccontextmanager
@@ -687,7 +525,7 @@ async def open_reader(
         if spec.counts_deliveries:
             deliveries = Deliveries(node, spec.name, spec.window)
             stack.callback(deliveries.close)
-            hand = _resume(port, deliveries)
+            hand = resume(port, deliveries)
         reader: ChannelReader[Any] = ChannelReader._create(
             port,
             deliveries,
@@ -703,23 +541,9 @@ async def open_reader(
             try:
                 yield reader
             except BaseException as exc:
-                reader._leave(exc)
+                reader._handover.leave(exc)
                 raise
-            reader._leave(None)
-
-
-def _resume(port: EnvelopeSubscriber, deliveries: Deliveries) -> InHand[Any]:
-    """Go on where the reader before has stopped."""
-    behind = port.resumes_behind
-    earlier = deliveries.resume(behind, port.last_used)
-    done = [handed.number for handed in earlier if handed.state in (DONE, DEAD) and handed.number > behind]
-    hand = InHand[Any](behind, port.may_come_again, done, port.acknowledged_bounds)
-    for handed in earlier:
-        if handed.delivery_id and port.may_come_again(handed.number):
-            hand.remember(handed.number, handed.identity, handed.delivery_id)
-            if handed.state == DEAD:
-                hand.bury(handed.number, deliveries.reason_of(handed.number) or "", handed.delivery_id)
-    return hand
+            reader._handover.leave(None)
 
 
 def _filling_decoder(routing: Routing, message_type: type[T], codec: PayloadCodec) -> Callable[[Buffer, str], T] | None:

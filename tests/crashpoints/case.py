@@ -30,6 +30,7 @@ MODULES = (
     "store/recover.py",
     "store/segment.py",
     "store/writer.py",
+    "host/handover.py",
     "host/reader.py",
     "host/writer.py",
     "transport/attaching.py",
