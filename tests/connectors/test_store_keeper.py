@@ -42,7 +42,7 @@ class Disk:
 async def open_keeper(
     disk: Disk, policy: Store, shared: SharedMemory, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[tuple[StoreKeeper, HealthBoard]]:
-    monkeypatch.setattr("taktora_trio.connectors.storing.keeper.open_log", disk.open_log)
+    monkeypatch.setattr("taktora_trio.connectors.storing.opening.open_log", disk.open_log)
     connector = FakeConnector([outbound()], codec=RawCodec(), fake=FakeClient())
     health = HealthBoard([connector.name])
     health.report(connector.name, Up())

@@ -23,6 +23,8 @@ MODULES = (
     "connectors/sending_again.py",
     "connectors/storing/outbound.py",
     "connectors/storing/keeper.py",
+    "connectors/storing/begun.py",
+    "connectors/storing/unappended.py",
     "connectors/storing/catching_up.py",
     "connectors/gateway.py",
     "store/disk.py",

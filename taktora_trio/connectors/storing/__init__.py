@@ -3,6 +3,7 @@
 keeper       one connector's log on disk for outbound channels, kept open whatever the disk does
 outbound     StoredSource: one outbound channel with a log between shared memory and its outbox
 inbound      StoredInbox: inbound channels with a log on disk; sink: where their messages go to that
+opening      a connector's log, as its policy says, and what people are told of it
 stores       which channels are kept on disk, how, and where
 begun        how far a channel whose messages come once was begun to be published, on disk
 unappended   what was taken and is not in the log: pure

@@ -19,13 +19,13 @@ from taktora_trio.connectors.base import Connector
 from taktora_trio.connectors.connection import Incoming
 from taktora_trio.connectors.inbox import Inbox
 from taktora_trio.connectors.storing.filling import Filling
+from taktora_trio.connectors.storing.opening import LOOK_EVERY, PATIENCE, RETRY, Remarks, open_store
 from taktora_trio.connectors.storing.sink import StoredSink, incoming
 from taktora_trio.connectors.storing.stores import ConnectorStore
 from taktora_trio.errors import StoreError, leaves
 from taktora_trio.executor import Executor
 from taktora_trio.health import HealthBoard
-from taktora_trio.store import Log, LogChannel, open_log
-from taktora_trio.supervision.backoff import Backoff
+from taktora_trio.store import Log, LogChannel
 
 if TYPE_CHECKING:
     from taktora_trio.connectors.dead_letters.letters import DeadLetters
@@ -35,13 +35,8 @@ __all__ = ["StoredInbox"]
 
 log = logging.getLogger(__name__)
 
-_RETRY = Backoff(initial=0.5, maximum=30, factor=2, jitter=0.1)
-_PATIENCE = 1.0  # seconds for which a connection waits for a disk that opens slowly
 _AT_ONCE = 64  # records that are read at once
 _READ_AGAIN = 5.0  # seconds after a disk could not be read
-_LOOK_EVERY = 1.0  # seconds
-_SHOWN_FOR = 5.0  # seconds
-_CLOSE = 0.4  # seconds: a gateway's stop has its drain, its farewell, and this
 
 
 class StoredInbox:
@@ -58,6 +53,7 @@ class StoredInbox:
         self._name = connector.name
         self._store = store
         self._health = health
+        self._remarks = Remarks(connector.name, health)
         channels = [channel for channel in connector.channels if channel.name in store.channels]
         self.sinks = {
             channel.name: StoredSink(channel.routing.address, store.shared.max_messages) for channel in channels
@@ -94,16 +90,16 @@ class StoredInbox:
         opened = trio.Event()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._keep_open, opened)
-            with trio.move_on_after(_PATIENCE):
+            with trio.move_on_after(PATIENCE):
                 await opened.wait()
             task_status.started()
 
     async def _keep_open(self, opened: trio.Event) -> None:
-        delays = _RETRY.delays()
+        delays = RETRY.delays()
         while True:
             try:
                 async with self._open() as store, trio.open_nursery() as nursery:
-                    delays = _RETRY.delays()
+                    delays = RETRY.delays()
                     opened.set()
                     for feed in self._feeds:
                         nursery.start_soon(feed.serve, store)
@@ -113,25 +109,12 @@ class StoredInbox:
                 delay = next(delays)
                 log.error("%s: the inbound store can't be used: %s; trying again in %.1f s", self._name, failure, delay)
                 opened.set()
-                self._health.degrade(self._name, f"the inbound store can't be used: {failure}", delay + _LOOK_EVERY)
+                self._health.degrade(self._name, f"the inbound store can't be used: {failure}", delay + LOOK_EVERY)
             await trio.sleep(delay)
 
     @contextlib.asynccontextmanager
     async def _open(self) -> AsyncIterator[Log]:
-        shared = self._store.shared
-        async with open_log(
-            self._store.folder,
-            identity=self._store.identity,
-            max_bytes=shared.max_bytes,
-            sync_every=shared.sync_every,
-            close_timeout=_CLOSE,
-        ) as store:
-            for name, channel in store.channels.items():
-                if channel.count and name in self.sinks:
-                    log.info("%s: channel %s goes on with %d stored messages", self._name, name, channel.count)
-                elif channel.count:
-                    text = "%s: the store has %d messages of channel %s, which is not stored any more: they stay there"
-                    log.warning(text, self._name, channel.count, name)
+        async with open_store(self._name, self._store, self.sinks, self._remarks) as store:
             try:
                 for name, sink in self.sinks.items():
                     await sink.opened(store.channel(name))
@@ -145,7 +128,7 @@ class StoredInbox:
 
     async def _look_after(self, store: Log) -> None:
         """Show again and again how full the store is, and what is wrong with it."""
-        filling, shown = Filling(store.capacity), dict[str, str]()
+        filling = Filling(store.capacity)
         while True:
             remarks = {}
             if store.damage:
@@ -157,14 +140,10 @@ class StoredInbox:
             full = [name for name, sink in self.sinks.items() if sink.is_full]
             if full:
                 remarks["full"] = f"no more is acknowledged of {', '.join(full)}: the inbound store is full"
-            for about, remark in remarks.items():
-                self._health.degrade(self._name, remark, _SHOWN_FOR, instead_of=shown.get(about))
-            if remarks != shown:
-                shown, text = remarks, "; ".join(remarks.values())
-                log.log(logging.WARNING if text else logging.INFO, "%s: %s", self._name, text or "the store is well")
+            self._remarks.show(remarks)
             for sink in self.sinks.values():
                 sink.progressed()  # another channel may have made room
-            await trio.sleep(_LOOK_EVERY)
+            await trio.sleep(LOOK_EVERY)
 
 
 class _Feed:
@@ -276,7 +255,7 @@ class _Feed:
     async def _note(self, store: Log) -> None:
         """Tell the app's reader now and then what the log has forgotten for good, so that it need not know it again."""
         while True:
-            await trio.sleep(_LOOK_EVERY)
+            await trio.sleep(LOOK_EVERY)
             done = self._sink.done
             if done != self._noted and not self._kept:
                 await store.commit()
