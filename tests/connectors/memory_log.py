@@ -17,6 +17,7 @@ class MemoryLog:
         self.max_bytes = max_messages
         self.capacity = max_messages
         self.trouble = self.damage = ""
+        self.on_trouble: Callable[[str], None] | None = None
         self.commits = commits
         self.channels: dict[str, MemoryChannel] = {}
         self.fails_to_read = False

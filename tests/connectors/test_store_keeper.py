@@ -75,6 +75,17 @@ async def test_a_disk_that_is_away_is_tried_again_and_messages_flow_meanwhile(
         assert disk.log.channel("out").count == 1
 
 
+async def test_trouble_that_is_over_soon_is_shown(autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch) -> None:
+    disk = Disk(MemoryLog())
+    async with open_keeper(disk, Store(), SharedMemory(), monkeypatch) as (_, health):
+        assert disk.log.on_trouble is not None
+        disk.log.on_trouble("the disk is full")
+        disk.log.on_trouble("")
+        assert str(health.state("line")) == "Degraded (the disk is full)"
+        await trio.sleep(10)
+        assert isinstance(health.state("line"), Up)
+
+
 async def test_a_store_that_fills_up_is_shown_before_it_is_full(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
