@@ -21,7 +21,7 @@ demo: .venv/demo  ## A thermostat in the split shape, its gateway killed halfway
 test: .venv/test mosquitto nats fuse  ## The tests, against a real mosquitto, and a NATS server where there is one
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(or $(TESTS),$(UNBROKEN))
 
-chaos: .venv/test mosquitto  ## The tests that kill and break deployments under load (about two minutes)
+chaos: .venv/test mosquitto nats fuse  ## The tests that kill and break deployments under load (about two minutes)
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m chaos
 
 brokers: .venv/test  ## The tests with brokers that few have installed: ejabberd and RabbitMQ, from Debian
