@@ -17,9 +17,11 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from taktora_trio import Header, Metadata, Store
 from taktora_trio.channels import Envelope
 from taktora_trio.connectors.connection import Guarantee
+from taktora_trio.connectors.storing.backlog import Backlog
 from taktora_trio.connectors.storing.catching_up import CatchUp
 from taktora_trio.connectors.storing.message import STORED_AT, boot_of_now, decode, encode
 from taktora_trio.connectors.storing.outbound import StoredSource
+from taktora_trio.connectors.storing.unappended import Unappended
 from taktora_trio.errors import StoreError
 from taktora_trio.transport.source import Discarded
 from tests.connectors.memory_log import MemoryLog
@@ -169,6 +171,30 @@ async def test_without_a_connection_everything_is_stored_and_makes_room(autojump
         assert [envelope.header.sequence_number for envelope in envelopes] == [INDEX + n for n in range(1, 41)]
         assert shared.acknowledged == 5 * WINDOW
         assert log.channel("out").count == 0
+
+
+@pytest.mark.parametrize("keeper", ["unappended", "backlog"])
+async def test_a_message_at_which_the_gateway_crashes_as_it_takes_it_is_not_told_to_be_stored(
+    keeper: str, autojump_clock: MockClock
+) -> None:
+    """The next gateway finds it in shared memory, or in the log; the app's end is told nothing else at the end."""
+    kept = {"unappended": Unappended, "backlog": Backlog}[keeper]
+    shared, log = SharedMemory(), MemoryLog()
+    with pytest.MonkeyPatch.context() as patch, pytest.RaisesGroup(RuntimeError, flatten_subgroups=True):
+        async with stored(Store(), shared, log) as source:
+            patch.setattr(kept, "put", _crash)
+            shared.send(b"0")
+            try:
+                await trio.sleep(10)
+            finally:
+                source.connected(False)
+                source.stop()
+                source.closed()
+    assert shared.released == shared.acknowledged == 0 or log.channel("out").count == 1
+
+
+def _crash(*args: object) -> None:
+    raise RuntimeError("crash on purpose")
 
 
 async def test_memory_is_bounded_however_large_the_backlog(autojump_clock: MockClock) -> None:

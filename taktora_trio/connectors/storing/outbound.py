@@ -340,8 +340,8 @@ class StoredSource:
             except TransportError as exc:
                 log.error("channel %s: %s", self.name, exc)
                 if number := getattr(exc, "number", 0):
-                    self._last_taken = max(self._last_taken, number)
                     self._source.settled(number, str(exc))
+                    self._last_taken = max(self._last_taken, number)
                     self._tell()
                 continue
             taken += 1
@@ -357,15 +357,17 @@ class StoredSource:
         header = envelope.header
         if header.sequence_number <= self._skip_to:
             return
-        self._last_taken = header.sequence_number
-        self._first_taken = min(self._first_taken, self._last_taken)
+        self._first_taken = min(self._first_taken, header.sequence_number)
         envelope = _numbered(envelope, self._base + header.sequence_number)
         if self._drops_newest and self._is_stuck and self._is_full(len(envelope.payload)):
             self._drop(envelope.header.sequence_number, "the store is full")
+            self._last_taken = header.sequence_number
             self._tell()
             return
         self._unappended.put(envelope)
         self._backlog.put(envelope)
+        # Last: up to this one, what is not kept here counts as done with, also where an error has ended the gateway.
+        self._last_taken = header.sequence_number
 
     @property
     def _stores_at_once(self) -> bool:
