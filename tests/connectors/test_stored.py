@@ -197,6 +197,20 @@ def _crash(*args: object) -> None:
     raise RuntimeError("crash on purpose")
 
 
+async def test_what_is_in_a_log_that_was_closed_is_not_told_to_be_acknowledged(autojump_clock: MockClock) -> None:
+    """As where a gateway ends by an error, while the other side still answers."""
+    shared, log = SharedMemory(), MemoryLog()
+    async with stored(Store(), shared, log) as source:
+        shared.send(*numbered(WINDOW))
+        await wait_all_tasks_blocked()
+        source.connected(True)
+        in_flight = await publish(source, 4, acknowledge=False)
+        source.closed()
+        for envelope in in_flight:
+            source.acknowledge(envelope.header)
+        assert shared.acknowledged == 4
+
+
 async def test_memory_is_bounded_however_large_the_backlog(autojump_clock: MockClock) -> None:
     shared, log = SharedMemory(), MemoryLog()
     async with stored(Store(), shared, log) as source:

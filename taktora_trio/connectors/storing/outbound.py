@@ -79,6 +79,8 @@ class StoredSource:
         self._drops_newest = policy.when_full == "drop-newest"
         self._log: Log | None = None
         self._channel: LogChannel | None = None
+        # While the log is closed: up to these it had let go of all, and stored all.
+        self._let_go = self._stored = math.inf
         self._base = 0  # of this numbering; added to a number in shared memory it is ours
         self._epoch = source.epoch
         self._last_taken = 0  # in shared memory
@@ -274,6 +276,7 @@ class StoredSource:
         self._base = base = index << _EPOCH
         self._renumber(stored_before)
         self._log, self._channel = log_, channel
+        self._let_go = self._stored = math.inf
         channel.on_stored = self._on_stored
         self._begun.opened(log_, channel)
         if is_new and self._exactly_once:
@@ -300,8 +303,11 @@ class StoredSource:
     def closed(self) -> None:
         """The log is closed, for now."""
         self._settle_done()
-        if self._channel is not None:
-            self._channel.on_stored = None
+        channel = self._channel
+        if channel is not None:
+            channel.on_stored = None
+            self._let_go = channel.first - 1 if channel.count else math.inf
+            self._stored = channel.stored if channel.stored < channel.last else math.inf
         self._log = self._channel = None
         self._begun.closed()
         self._may_begin = not self._exactly_once
@@ -572,7 +578,10 @@ class StoredSource:
         acknowledged = stored = base + last
         if self._unappended:
             acknowledged = stored = int(self._unappended.first) - 1
-        if channel is not None:
+        if channel is None:  # what went into the log is in there still
+            acknowledged = int(min(acknowledged, self._let_go))
+            stored = int(min(stored, self._stored))
+        else:
             if channel.count:
                 acknowledged = min(acknowledged, channel.first - 1)
             if channel.stored < channel.last:
