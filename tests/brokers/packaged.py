@@ -144,7 +144,9 @@ class _RabbitMq(Server):
             "ERL_EPMD_PORT": self.epmd,
             "ERL_EPMD_RELAXED_COMMAND_CHECK": "1",
         }
-        return ["/usr/bin/env", *[f"{name}={value}" for name, value in variables.items()], str(_RABBIT)]
+        # Where it is killed, its database leaves a dump in the working directory.
+        there = f"--chdir={self.folder}"
+        return ["/usr/bin/env", there, *[f"{name}={value}" for name, value in variables.items()], str(_RABBIT)]
 
     async def stop(self, signum: signal.Signals = signal.SIGKILL) -> None:
         """End it, and what its script has started."""
