@@ -19,7 +19,7 @@ from taktora_trio.connectors.base import Connector
 from taktora_trio.connectors.connection import Incoming
 from taktora_trio.connectors.inbox import Inbox
 from taktora_trio.connectors.storing.filling import Filling
-from taktora_trio.connectors.storing.opening import LOOK_EVERY, PATIENCE, RETRY, Remarks, open_store
+from taktora_trio.connectors.storing.opening import LOOK_EVERY, RETRY, Remarks, open_store, start_keeping
 from taktora_trio.connectors.storing.sink import StoredSink, incoming
 from taktora_trio.connectors.storing.stores import ConnectorStore
 from taktora_trio.errors import StoreError, leaves
@@ -87,11 +87,8 @@ class StoredInbox:
         While the log can't be used, nothing is acknowledged. Raises `ConfigError` for a store of another deployment, or
         of a newer version.
         """
-        opened = trio.Event()
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._keep_open, opened)
-            with trio.move_on_after(PATIENCE):
-                await opened.wait()
+            await start_keeping(nursery, self._keep_open)
             task_status.started()
 
     async def _keep_open(self, opened: trio.Event) -> None:

@@ -13,7 +13,7 @@ import trio
 from taktora_trio.connectors.base import Connector
 from taktora_trio.connectors.storing.catching_up import CatchUp
 from taktora_trio.connectors.storing.filling import Filling
-from taktora_trio.connectors.storing.opening import LOOK_EVERY, PATIENCE, RETRY, Remarks, open_store
+from taktora_trio.connectors.storing.opening import LOOK_EVERY, RETRY, Remarks, open_store, start_keeping
 from taktora_trio.connectors.storing.outbound import StoredSource
 from taktora_trio.connectors.storing.stores import ConnectorStore
 from taktora_trio.errors import StoreError
@@ -65,11 +65,8 @@ class StoreKeeper:
 
         Raises `ConfigError` for a store of another deployment, or of a newer version.
         """
-        opened = trio.Event()
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._keep_open, opened)
-            with trio.move_on_after(PATIENCE):
-                await opened.wait()
+            await start_keeping(nursery, self._keep_open)
             for source in self.sources.values():
                 nursery.start_soon(source.serve)
             task_status.started()

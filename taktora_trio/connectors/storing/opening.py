@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
+
+import trio
 
 from taktora_trio.connectors.storing.stores import ConnectorStore
 from taktora_trio.health import HealthBoard
 from taktora_trio.store import Log, open_log
 from taktora_trio.supervision.backoff import Backoff
 
-__all__ = ["LOOK_EVERY", "PATIENCE", "RETRY", "Remarks", "open_store"]
+__all__ = ["LOOK_EVERY", "RETRY", "Remarks", "open_store", "start_keeping"]
 
 log = logging.getLogger(__name__)
 
 RETRY = Backoff(initial=0.5, maximum=30, factor=2, jitter=0.1)
 """When to try again to open what could not be opened, or has failed."""
-PATIENCE = 1.0
-"""Seconds for which a connection waits for a disk that opens slowly, before it goes on without it."""
 LOOK_EVERY = 1.0
 """Seconds from one look at a store to the next."""
+_PATIENCE = 1.0  # seconds for which a connection waits for a disk that opens slowly, before it goes on without it
 _SHOWN_FOR = 5.0  # seconds
 _CLOSE = 0.4  # seconds: a gateway's stop has its drain, its farewell, and this
 
@@ -50,6 +51,14 @@ class Remarks:
     def show_one(self, remark: str) -> None:
         """Show it in the health alone."""
         self._health.degrade(self._connector, remark, _SHOWN_FOR)
+
+
+async def start_keeping(nursery: trio.Nursery, keep_open: Callable[[trio.Event], Awaitable[object]]) -> None:
+    """Start a task that keeps a log open; return when it has set its event, or if that takes too long."""
+    opened = trio.Event()
+    nursery.start_soon(keep_open, opened)
+    with trio.move_on_after(_PATIENCE):
+        await opened.wait()
 
 
 @contextlib.asynccontextmanager
