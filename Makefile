@@ -10,10 +10,10 @@ UNBROKEN = -m "not chaos and not brokers"
 # The tests start hundreds of interpreters, which are to find their bytecode, whatever the environment says.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test chaos brokers pythons floors soak crashpoints check bench throughput scaling isolation mosquitto nats fuse clean help
+.PHONY: demo test chaos brokers pythons floors soak crashpoints check bench bench-check throughput scaling isolation mosquitto nats fuse clean help
 
 help:  ## Show what can be made
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/:/' | awk -F: '{printf "make %-11s%s\n", $$1, $$2}'
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/:/' | awk -F: '{printf "make %-11s%s\n", $$1, $$2}'
 
 demo: .venv/demo  ## A thermostat in the split shape, its gateway killed halfway (about 15 seconds)
 	@$(BIN)/python -m examples.demo
@@ -50,6 +50,11 @@ check: .venv/check  ## Lint, format, types and import rules
 
 bench: .venv/bench mosquitto  ## Measure against the targets, side by side
 	$(BIN)/python -m benchmarks.run
+
+# What is compared with: `make bench-check AGAINST=v0.3.0`. By default the last tag; before the first one, HEAD~1.
+AGAINST ?=
+bench-check: .venv/bench mosquitto  ## Fail if a headline figure is worse than AGAINST=COMMIT's, beyond noise (ten minutes)
+	$(BIN)/python -m benchmarks.gate $(if $(AGAINST),--against $(AGAINST))
 
 throughput: .venv/bench mosquitto  ## Only throughput, round trips and CPU time, against other clients
 	$(BIN)/python -m benchmarks.throughput

@@ -25,4 +25,5 @@ message.py     numbered messages
 recovery.py    the times after kills and hangs of a gateway; the app is `recovery_app.py`
 kills.py       a thousand kills, and whether anything is left or broken
 report.py      figures, targets, tables
+gate/          the regression gate: ten headline figures beside those of a commit
 """

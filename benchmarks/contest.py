@@ -21,7 +21,7 @@ import msgspec
 import trio
 
 from benchmarks import counter, message
-from benchmarks.children import ROOT, halves_of, open_python
+from benchmarks.children import HERE, ROOT, Tree, halves_of, open_python
 from benchmarks.peers import control
 from benchmarks.peers.control import Came, Done, Flood, Hello, Inflow, QoS, Sends, Setting, Times, Trips
 from taktora_trio.chaos.mqtt.mosquitto import open_mosquitto
@@ -152,8 +152,8 @@ class Contest:
         self._arrivals: dict[str, trio.MemorySendChannel[counter.Counted]] = {}
 
     @contextlib.asynccontextmanager
-    async def open(self, entry: Entry) -> AsyncIterator[Contestant]:
-        """Start it, and wait until it is connected. One at a time."""
+    async def open(self, entry: Entry, tree: Tree = HERE) -> AsyncIterator[Contestant]:
+        """Start it, of that tree, and wait until it is connected. One at a time."""
         told = Setting(name=entry.name, port=self.port, socket=self._path, **entry.options)  # type: ignore[arg-type]
         send, counted = trio.open_memory_channel[counter.Counted](max(told.channels, 1))
         for qos in told.qos:
@@ -168,7 +168,9 @@ class Contest:
         async with contextlib.AsyncExitStack() as stack:
             if domain is not None:
                 stack.callback(domain.forget)
-            process = await stack.enter_async_context(open_python(*command, stderr=log, env=told.environment()))
+            process = await stack.enter_async_context(
+                open_python(*command, stderr=log, env=told.environment(), tree=tree)
+            )
             with trio.fail_after(_TIMEOUT + _START_OF_ONE * (told.channels + told.filters)):
                 stream = await self._listener.accept()
             async with stream, contextlib.aclosing(read_lines(stream, unfinished=False)) as answers:
