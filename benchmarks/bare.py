@@ -16,7 +16,7 @@ import trio
 
 from benchmarks import message
 from taktora_trio.transport.envelope import envelope_size, envelope_type
-from taktora_trio.transport.wakeup import _socket_of
+from taktora_trio.transport.listener_socket import socket_of
 
 __all__ = ["Lane", "Receiver", "Sender"]
 
@@ -59,7 +59,7 @@ class Sender:
         self._notify = sent.notifier_builder().create().notify
         listener = room.listener_builder().create()
         self._clear = listener.try_wait
-        self._socket = _socket_of(listener)
+        self._socket = socket_of(listener)
         self._kept = publisher, listener
 
     def offer(self, payload: bytes) -> bool:
@@ -87,7 +87,7 @@ class Receiver:
         self._take = subscriber.receive
         listener = sent.listener_builder().create()
         self._clear = listener.try_wait
-        self._socket = _socket_of(listener)
+        self._socket = socket_of(listener)
         self._tell_room = room.notifier_builder().create().notify
         self._batch, self._taken = window // 2, 0
         self._kept = subscriber, listener

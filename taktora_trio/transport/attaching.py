@@ -56,15 +56,15 @@ async def open_subscriber(node: iox2.Node, spec: ServiceSpec, history: int) -> i
     )
 
 
-async def open_notifier(node: iox2.Node, name: str) -> iox2.Notifier:
-    """Open the one notifier of an event service."""
-    factory = event_service(node, name)
+async def open_notifier(node: iox2.Node, name: str, ids: int = 1) -> iox2.Notifier:
+    """Open the one notifier of an event service with ids up to `ids`."""
+    factory = event_service(node, name, ids)
     return await _open_port(node, name, 0, lambda: factory.notifier_builder().create())
 
 
-async def open_listener(node: iox2.Node, name: str) -> iox2.Listener:
-    """Open the one listener of an event service."""
-    factory = event_service(node, name)
+async def open_listener(node: iox2.Node, name: str, ids: int = 1) -> iox2.Listener:
+    """Open the one listener of an event service with ids up to `ids`."""
+    factory = event_service(node, name, ids)
     return await _open_port(node, name, PAGE, lambda: factory.listener_builder().create())
 
 

@@ -94,8 +94,8 @@ def channel_service(node: iox2.Node, spec: ServiceSpec, *, create: bool = False)
         raise refusal(spec.name, exc, _explain("open" if not create else "create", spec.name, exc)) from exc
 
 
-def event_service(node: iox2.Node, name: str, *, create: bool = False) -> iox2.PortFactoryEvent:
-    """Open an event service; with `create`, create it if there is none.
+def event_service(node: iox2.Node, name: str, ids: int = 1, *, create: bool = False) -> iox2.PortFactoryEvent:
+    """Open an event service, whose events have ids up to `ids`; with `create`, create it if there is none.
 
     Raises `TooFewDescriptors` and `TransportError`.
     """
@@ -105,7 +105,7 @@ def event_service(node: iox2.Node, name: str, *, create: bool = False) -> iox2.P
         .max_nodes(MAX_NODES)
         .max_listeners(1)
         .max_notifiers(1)
-        .event_id_max_value(1)
+        .event_id_max_value(ids)
     )
     try:
         if not create:
