@@ -18,7 +18,7 @@ The layers. Each imports only those below it, which import-linter checks (`pypro
     supervision                     restart policy, and what carries it out
     channels | health               what an app declares | the health of a connector
     checks                          validators
-    errors | escaping | opening | startpath | statefolder   errors | foreign text | what `open_*` makes | two paths
+    digest | errors | escaping | lean | opening | startpath | statefolder  hashes, errors, foreign text, paths and more
 
 Public names are imported when they are first used, so that each process has only what it needs.
 

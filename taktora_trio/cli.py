@@ -20,6 +20,7 @@ from cyclopts import App, CycloptsError, Parameter
 from taktora_trio.errors import ConfigError
 from taktora_trio.escaping import escaped
 from taktora_trio.runners.command.half import launch_gateway, launch_plugin
+from taktora_trio.runners.command.typed import without_settings
 from taktora_trio.runners.deployment import Deployment
 from taktora_trio.runners.loading import load_deployment
 from taktora_trio.runners.options import Half, Mode, Options, Policies, RunOptions, Shape, TypedSettings, given_store
@@ -281,7 +282,7 @@ def main(*first: str, shape: Shape | None = None) -> NoReturn:
 
 def parse(arguments: Sequence[str], shape: Shape | None = None) -> Callable[[], int | None]:
     """Return the command that these arguments stand for, ready to be called. Raises `ConfigError`."""
-    own, settings = _without_settings(arguments)
+    own, settings = without_settings(arguments)
     try:
         command, bound, unparsed = app.parse_args(own, exit_on_error=False, print_error=False)
     except CycloptsError as exc:
@@ -299,27 +300,6 @@ def parse(arguments: Sequence[str], shape: Shape | None = None) -> Callable[[], 
         return code
 
     return perform
-
-
-def _without_settings(arguments: Sequence[str]) -> tuple[list[str], TypedSettings]:
-    """Return the arguments that the command itself knows, and apart from them the settings."""
-    if not arguments or arguments[0] not in OWN_OPTIONS:
-        return list(arguments), ()
-    known = {*OWN_OPTIONS[arguments[0]], "--help"}  # asking the parser for them would take a start some milliseconds
-    own: list[str] = []
-    settings: list[tuple[str, str | None]] = []
-    rest = list(reversed(arguments))
-    while rest:
-        option, equals, text = (argument := rest.pop()).partition("=")
-        if argument == "--":
-            return [*own, argument, *reversed(rest)], tuple(settings)
-        if not argument.startswith("--") or option in known:
-            own.append(argument)
-        elif equals:
-            settings.append((option[2:], text))
-        else:
-            settings.append((option[2:], rest.pop() if rest and not rest[-1].startswith("-") else None))
-    return own, tuple(settings)
 
 
 def _parse_and_run(first: Sequence[str], shape: Shape | None) -> int | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import secrets
+import random
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -171,7 +171,7 @@ class Writer:
         data = bytearray()
         if batch.head is not None:
             self._close_segment()
-            self._segment = Segment(self._next, 0, secrets.randbits(32))
+            self._segment = Segment(self._next, 0, random.SystemRandom().getrandbits(32))
             self._next += 1
             self._fd = self._disk.create(_hidden(self._segment.path(self._folder)))
             data += PREAMBLE
@@ -226,7 +226,7 @@ class Writer:
         """Write a segment again, as its next generation, with only these of its records."""
         with self._alone():
             data = self._disk.read_all(segment.path(self._folder))
-            smaller = Segment(segment.number, segment.generation + 1, secrets.randbits(32))
+            smaller = Segment(segment.number, segment.generation + 1, random.SystemRandom().getrandbits(32))
             smaller.head_end = segment.head_end
             content, frames = bytearray(PREAMBLE), list[tuple[Frame, int]]()
             for frame in scan(data, segment.seed, len(PREAMBLE)).frames:

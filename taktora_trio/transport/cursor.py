@@ -11,7 +11,7 @@ import contextlib
 import logging
 import mmap
 import os
-import secrets
+import random
 from pathlib import Path
 
 import iceoryx2 as iox2
@@ -141,11 +141,11 @@ def _open(path: Path, size: int) -> int:
 
 
 def _make(path: Path, size: int) -> None:
-    unfinished = path.with_name(f"{path.name}~{secrets.token_hex(8)}")
+    unfinished = path.with_name(f"{path.name}~{os.urandom(8).hex()}")
     fd = os.open(unfinished, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
         os.truncate(fd, size)
-        os.pwrite(fd, (secrets.randbelow(_EPOCHS - 1) + 1).to_bytes(8, "little"), 8 * EPOCH)
+        os.pwrite(fd, random.SystemRandom().randrange(1, _EPOCHS).to_bytes(8, "little"), 8 * EPOCH)
         with contextlib.suppress(FileExistsError):  # somebody else was faster, and that one counts
             os.link(unfinished, path)
     finally:

@@ -11,7 +11,6 @@ another process in that, so none that is stopped, or hangs, keeps another from c
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import logging
 import os
 import re
@@ -23,6 +22,7 @@ from typing import Literal, TypeAlias
 import attrs
 import trio
 
+from taktora_trio.digest import sha256
 from taktora_trio.errors import ConfigError, DomainInUse, TransportError
 from taktora_trio.transport.deliveries import is_needed
 from taktora_trio.transport.doorbell import has_doorbell, ring, wait_at_doorbell
@@ -73,12 +73,12 @@ class Domain:
         In a container the next start may have another (`machine.py`). It has 31 letters, digits and `-` at most.
         """
         here = f"{machine_id()}:{socket.gethostname()}:{os.getuid()}:{self.name}"
-        return f"{self.name[:20]}-{hashlib.sha256(here.encode()).hexdigest()[:10]}"
+        return f"{self.name[:20]}-{sha256(here.encode()).hexdigest()[:10]}"
 
     @property
     def label(self) -> str:
         """The domain's name as it is used in file names, where a long one is shortened."""
-        digest = hashlib.sha256(self.name.encode()).hexdigest()[:7]
+        digest = sha256(self.name.encode()).hexdigest()[:7]
         return self.name if len(self.name) <= _LABEL else f"{self.name[: _LABEL - 8]}~{digest}"
 
     @property

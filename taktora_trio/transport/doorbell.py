@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import secrets
 from collections.abc import Callable
 
 import trio
@@ -15,7 +14,7 @@ __all__ = ["has_doorbell", "ring", "wait_at_doorbell"]
 
 async def wait_at_doorbell(folder: int, label: str, is_there: Callable[[], bool]) -> None:
     """Wait until `is_there()` returns true. It is called at first, and each time that somebody rings."""
-    name = f"{label}~waiting.{secrets.token_hex(8)}"
+    name = f"{label}~waiting.{os.urandom(8).hex()}"
     fd = _hang_up(folder, name)
     try:
         while not is_there():

@@ -14,8 +14,8 @@ import contextlib
 import errno
 import logging
 import os
+import random
 import re
-import secrets
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -140,7 +140,7 @@ def generations(folder: int, label: str, *, gone: bool = False) -> list[Generati
 
 def new_generation(folder: int, label: str) -> Generation:
     """Make the folders of a new generation, and the one segment that iceoryx2 must not make."""
-    made = Generation(f"{label}~{''.join(secrets.choice(_LETTERS) for _ in range(8))}")
+    made = Generation(f"{label}~{''.join(random.SystemRandom().choices(_LETTERS, k=8))}")
     try:
         os.mkdir(made.name, 0o700, dir_fd=folder)
         fd = os.open(made.name, _DIRECTORY, dir_fd=folder)

@@ -10,10 +10,10 @@ Closing any descriptor of the file would release all locks of the process, so th
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import os
 import struct
 
+from taktora_trio.digest import sha256
 from taktora_trio.processes.procfs import process_stat
 from taktora_trio.transport.folder import open_folder
 
@@ -66,7 +66,7 @@ def is_stopped(pid: int) -> bool:
 
 def _byte(domain: str, role: str) -> int:
     """Return the place of a lock: 62 bits of a hash, so that no two share one. It may lie beyond the file's end."""
-    digest = hashlib.sha256(f"{domain}/{role}".encode()).digest()
+    digest = sha256(f"{domain}/{role}".encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 2
 
 

@@ -9,7 +9,6 @@ A file that is damaged is put aside and a new one begun; one of another program,
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import sqlite3
 import time
@@ -20,6 +19,7 @@ import msgspec
 
 from taktora_trio.channels import Metadata
 from taktora_trio.connectors.dead_letters.letter import APPLICATION, VERSION, DeadLetter, refuse_another
+from taktora_trio.digest import sha256
 from taktora_trio.errors import StoreError
 from taktora_trio.escaping import escaped
 from taktora_trio.statefolder import make_private, sync_folders
@@ -204,7 +204,7 @@ def _begin(database: sqlite3.Connection) -> None:
 def _add(database: sqlite3.Connection, letter: DeadLetter) -> None:
     metadata = None if letter.metadata is None else _encode(letter.metadata)
     topic, reason = _text(letter.topic), _text(letter.reason)
-    digest = hashlib.sha256(b"%d\n%d\n" % (len(topic.encode()), len(letter.payload)))
+    digest = sha256(b"%d\n%d\n" % (len(topic.encode()), len(letter.payload)))
     for part in (topic.encode(), letter.payload, letter.correlation_id, metadata or b""):
         digest.update(part)
     content = (letter.connector, letter.channel, digest.digest()[:16])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-from ipaddress import AddressValueError, IPv6Address
 from typing import Literal
 from urllib.parse import SplitResult, quote, unquote_to_bytes, urlsplit
 
@@ -211,6 +210,8 @@ def _check_host(host: object) -> None:
     if not isinstance(host, str) or not host:
         raise ConfigError(f"the broker's host is {host!r}; it must be a name or an address")
     if ":" in host:
+        from ipaddress import AddressValueError, IPv6Address  # 0.4 MB, which few brokers' addresses need
+
         address, percent, zone = host.partition("%")
         try:
             IPv6Address(address)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import random
 from collections.abc import Sequence
 
@@ -10,6 +9,7 @@ import attrs
 
 from taktora_trio.connectors.mqtt.address import BrokerAddress
 from taktora_trio.connectors.retry import Retry
+from taktora_trio.digest import sha256
 
 __all__ = ["BrokerChoice", "broker_number", "order_for"]
 
@@ -77,4 +77,4 @@ def broker_number(broker: BrokerAddress) -> int:
 
 def _digest(broker: BrokerAddress, client_id: str) -> bytes:
     text = f"{client_id}\n{broker.host}\n{broker.port}\n{broker.path}"
-    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).digest()
+    return sha256(text.encode("utf-8", "surrogateescape")).digest()

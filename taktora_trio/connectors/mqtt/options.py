@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import ssl
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import attrs
 
@@ -16,6 +15,9 @@ from taktora_trio.connectors.mqtt.checks import binary, mqtt_string, protocol_na
 from taktora_trio.connectors.mqtt.topics import check_topic
 from taktora_trio.connectors.options import ConnectorOptions
 from taktora_trio.errors import ConfigError
+
+if TYPE_CHECKING:
+    import ssl
 
 __all__ = ["BROKERS_ARE", "BrokerAddress", "LastWill", "MqttOptions"]
 
@@ -181,6 +183,8 @@ class MqttOptions(ConnectorOptions):
         """Return the context for TLS, or `None` without TLS. Raises `ConfigError` if a file can't be used."""
         if not self.broker.tls:
             return None
+        import ssl  # with it comes OpenSSL, 5 MB, which no other process needs
+
         try:
             context = ssl.create_default_context(cafile=str(self.ca_file) if self.ca_file else None)
         except (OSError, ssl.SSLError) as exc:

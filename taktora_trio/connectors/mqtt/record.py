@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
-import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -13,6 +11,7 @@ import msgspec
 
 from taktora_trio.connectors.mqtt.options import MqttOptions
 from taktora_trio.connectors.mqtt.topics import check_filter
+from taktora_trio.digest import sha256
 from taktora_trio.errors import ConfigError
 from taktora_trio.statefolder import make_private, state_folder
 
@@ -36,7 +35,7 @@ class SubscriptionRecord:
     @property
     def path(self) -> Path:
         """The file. Raises `OSError`."""
-        name = hashlib.sha256(f"{self._broker}\n{self._client_id}".encode()).hexdigest()[:20]
+        name = sha256(f"{self._broker}\n{self._client_id}".encode()).hexdigest()[:20]
         return state_folder() / "subscriptions" / f"{name}.json"
 
     def remove(self) -> None:
@@ -64,15 +63,16 @@ class SubscriptionRecord:
         path = self.path
         make_private(path.parent)
         data = msgspec.json.encode(_Content(self._client_id, self._broker, sorted(filters)))
-        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # 0600
+        name = path.with_name(f".{path.name}.{os.urandom(8).hex()}")
+        descriptor = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
             with os.fdopen(descriptor, "wb") as file:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
-            Path(name).replace(path)
+            name.replace(path)
         except BaseException:
-            Path(name).unlink(missing_ok=True)
+            name.unlink(missing_ok=True)
             raise
 
 

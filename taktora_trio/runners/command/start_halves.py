@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["halves_of", "open_warm_start"]
 
 # What each gateway imports; the host, since most apps name it in the module of their deployment.
-_EVERY_GATEWAYS = ("taktora_trio.cli", "taktora_trio.runners.command.gateway", "taktora_trio.host.host")
+_EVERY_GATEWAYS = ("taktora_trio.__main__", "taktora_trio.runners.command.gateway", "taktora_trio.host.host")
 
 
 def halves_of(
@@ -56,7 +56,7 @@ async def open_warm_start(run: RunOptions, deployment: Deployment) -> AsyncItera
         from taktora_trio.processes.parent.warm import open_zygote  # most runs have none, and the supervisor is small
 
         modules = [module for connector in deployment.connectors for module in connector.preload]
-        async with open_zygote("taktora_trio.cli:main", [*_EVERY_GATEWAYS, *modules]) as zygote:
+        async with open_zygote("taktora_trio.__main__:main", [*_EVERY_GATEWAYS, *modules]) as zygote:
             yield zygote
     else:
         yield None

@@ -9,6 +9,9 @@ from __future__ import annotations
 import json
 import sys
 
+from taktora_trio import lean as lean  # before any other library is imported
+
+# isort: split
 import msgspec
 
 from taktora_trio.runners.command.both import run_both

@@ -11,15 +11,16 @@ import os
 import select
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 
 import msgspec
 
 from taktora_trio.errors import summary
 
-__all__ = ["LogFormat", "logging_to", "set_up_logging"]
+__all__ = ["LOG_FORMATS", "LogFormat", "logging_to", "set_up_logging"]
 
 LogFormat: TypeAlias = Literal["console", "json"]
+LOG_FORMATS: tuple[LogFormat, ...] = get_args(LogFormat)
 
 _PATIENCE = 1.0  # seconds to wait for a descriptor that does not block, and takes nothing
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 
 import attrs
@@ -11,6 +10,7 @@ from taktora_trio.connectors.mqtt.options import MqttOptions
 from taktora_trio.connectors.mqtt.sessions.endpoints import EndpointOrder
 from taktora_trio.connectors.mqtt.wire.packet_ids import PacketIds
 from taktora_trio.connectors.mqtt.wire.state import SessionState
+from taktora_trio.digest import sha256
 
 __all__ = ["ClientState", "client_state"]
 
@@ -34,6 +34,6 @@ def client_state(options: MqttOptions, memory: Callable[[str, int], memoryview])
         return ClientState()
     broker = options.broker
     address = broker.path if broker.transport == "unix" else f"{broker.host}:{broker.port}"
-    session = hashlib.sha256(f"{address}\n{options.client_id}".encode()).hexdigest()[:20]
+    session = sha256(f"{address}\n{options.client_id}".encode()).hexdigest()[:20]
     received, released = (PacketIds(memory(f"{what}-{session}", PacketIds.SIZE)) for what in ("received", "released"))
     return ClientState(SessionState(received, released))

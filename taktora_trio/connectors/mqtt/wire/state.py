@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import deque
 
 from taktora_trio.connectors.mqtt.wire.message import Message
 from taktora_trio.connectors.mqtt.wire.packet_ids import PacketIds
+from taktora_trio.digest import blake2b
 
 __all__ = ["SessionState"]
 
@@ -144,7 +144,7 @@ class SessionState:
 
 def _digest(message: Message) -> bytes:
     head = f"{message.qos} {len(message.payload)} {message.topic}".encode()
-    return hashlib.blake2b(head + message.payload, digest_size=16).digest()
+    return blake2b(head + message.payload, digest_size=16).digest()
 
 
 def _same(message: Message, other: Message) -> bool:
