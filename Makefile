@@ -10,7 +10,7 @@ UNBROKEN = -m "not chaos and not brokers"
 # The tests start hundreds of interpreters, which are to find their bytecode, whatever the environment says.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test chaos brokers pythons floors soak crashpoints check bench bench-check throughput scaling isolation mosquitto nats fuse clean help
+.PHONY: demo test chaos brokers pythons floors soak crashpoints check bench bench-check throughput latency scaling isolation mosquitto mosquitto-clients nats fuse clean help
 
 help:  ## Show what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/:/' | awk -F: '{printf "make %-11s%s\n", $$1, $$2}'
@@ -48,7 +48,9 @@ check: .venv/check  ## Lint, format, types and import rules
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: .venv/bench mosquitto  ## Measure against the targets, side by side
+PEERS = .venv/bench .venv/aiomqtt3 .venv/node mosquitto-clients
+
+bench: $(PEERS)  ## Measure against the targets, side by side
 	$(BIN)/python -m benchmarks.run
 
 # What is compared with: `make bench-check AGAINST=v0.3.0`. By default the last tag; before the first one, HEAD~1.
@@ -56,13 +58,18 @@ AGAINST ?=
 bench-check: .venv/bench mosquitto  ## Fail if a headline figure is worse than AGAINST=COMMIT's, beyond noise (ten minutes)
 	$(BIN)/python -m benchmarks.gate $(if $(AGAINST),--against $(AGAINST))
 
-throughput: .venv/bench mosquitto  ## Only throughput, round trips and CPU time, against other clients
+throughput: $(PEERS)  ## Only throughput, round trips and CPU time, against other clients
 	$(BIN)/python -m benchmarks.throughput
 	$(BIN)/python -m benchmarks.inbound --only cost
 
 scaling: .venv/bench .venv/drawing mosquitto  ## Cost as work grows, drawn into docs/
 	$(BIN)/python -m benchmarks.scaling --json .venv/scaling.json
 	.venv/drawing/bin/python -m benchmarks.scaling_plot .venv/scaling.json docs
+
+latency: $(PEERS) .venv/drawing  ## Latency at fixed rates, against other clients, drawn into docs/; idle CPU (half an hour)
+	$(BIN)/python -m benchmarks.latency --json .venv/latency.json
+	.venv/drawing/bin/python -m benchmarks.latency_plot .venv/latency.json docs
+	$(BIN)/python -m benchmarks.idle
 
 isolation: .venv/bench mosquitto  ## How late a control item runs while its gateway fares badly (25 minutes)
 	$(BIN)/python -m pip install --quiet --group plot  # it brings numpy, which is kept out of what is measured
@@ -93,6 +100,32 @@ isolation: .venv/bench mosquitto  ## How late a control item runs while its gate
 .venv/bench: .venv/test
 	$(BIN)/python -m pip install --quiet --group bench
 	@touch $@
+
+# aiomqtt 3 can't be where aiomqtt 2 is. Where the mqtt5 that it asks for can't be had (its 0.5 has no wheel for every
+# machine, and takes Rust to be built), a neighbour of it does. Without it the benchmarks say that it is left out.
+.venv/aiomqtt3: pyproject.toml
+	@$(PYTHON) -m venv $@
+	@$@/bin/python -m pip install --quiet --upgrade pip
+	@$@/bin/python -m pip install --quiet 'msgspec>=0.19' 'uvloop>=0.21'
+	@$@/bin/python -m pip install --quiet --only-binary mqtt5 'aiomqtt>=3.0.0a1,<4' 2>/dev/null || \
+	  $@/bin/python -m pip install --quiet --no-deps --only-binary mqtt5 'aiomqtt>=3.0.0a1,<4' 'mqtt5>=0.5,<0.7' || \
+	  echo "Without aiomqtt 3 the benchmarks leave it out"
+	@touch $@
+
+# MQTT.js, from npm.
+.venv/node: pyproject.toml
+	@mkdir -p $@
+	@command -v npm >/dev/null || { command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ] && apt-get update -qq && \
+	  DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends nodejs npm >/dev/null; } || true
+	@npm install --silent --no-audit --no-fund --prefix $@ mqtt@5 || \
+	  echo "Without node and npm (Debian: apt-get install nodejs npm) the benchmarks leave MQTT.js out"
+	@touch $@
+
+# mosquitto_pub and mosquitto_sub.
+mosquitto-clients: mosquitto
+	@command -v mosquitto_pub >/dev/null || { command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ] && \
+	  DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends mosquitto-clients >/dev/null; } || \
+	  echo "Without mosquitto_pub (Debian: apt-get install mosquitto-clients) the benchmarks leave it out"
 
 .venv/drawing: pyproject.toml
 	$(PYTHON) -m venv $@

@@ -8,7 +8,11 @@ bare.py        the same hop by bare iceoryx2 calls
 to_broker.py   app to broker through both halves (the app: `flood.py`), against `sequential.py`
 sequential.py  one aiomqtt publish after the other
 throughput.py  app to broker in both shapes and with each session, against the clients of `peers/` used directly
+latency.py     the same contestants at fixed rates: from due to arrival; `latency_plot.py` draws it
+idle.py        the same contestants with nothing to do, and with little: CPU time and wake-ups of each process
+contestants.py who takes part, and how each is configured
 contest.py     such a contest: contestants in turn, `counter.py` behind the broker, `echo.py` for round trips
+arrivals.py    the independent subscriber of what is sent on a schedule
 counter.py     the independent subscriber
 echo.py        sends each message back
 source.py      sends messages for a contestant to receive

@@ -1,7 +1,8 @@
 """Contestants that publish through one broker, in turn: how many a second come out of it, how long a round trip takes,
 and how much CPU time each process spends on a message.
 
-Around them: mosquitto, the independent subscriber of `counter.py`, the other side of `echo.py`; each a process.
+Around them: mosquitto, the independent subscribers of `counter.py` and `arrivals.py`, the other side of `echo.py`; each
+a process.
 """
 
 from __future__ import annotations
@@ -20,18 +21,19 @@ import attrs
 import msgspec
 import trio
 
-from benchmarks import counter, message
+from benchmarks import arrivals, counter, message
 from benchmarks.children import HERE, ROOT, Tree, halves_of, open_python
 from benchmarks.peers import control
-from benchmarks.peers.control import Came, Done, Flood, Hello, Inflow, QoS, Sends, Setting, Times, Trips
+from benchmarks.peers.control import Came, Done, Flood, Hello, Inflow, Paced, QoS, Sends, Sent, Setting, Times, Trips
 from taktora_trio.chaos.mqtt.mosquitto import open_mosquitto
 from taktora_trio.processes.lines import read_lines
 from taktora_trio.transport.domain import Domain
 
-__all__ = ["Contest", "Contestant", "Entry", "Flooded", "open_contest"]
+__all__ = ["Contest", "Contestant", "Entry", "Flooded", "Kept", "cpu_time", "open_contest"]
 
 _TIMEOUT = 60.0  # seconds for one order
 _START_OF_ONE = 0.15  # more seconds for each channel until a deployment is connected
+_AHEAD = 50_000_000  # ns from an order to the first message of its schedule
 _SETTLE = 0.05  # seconds in which the last acknowledgements are dealt with, of which nobody tells us
 _LIMIT = 3000  # seconds after which a deployment ends by itself, should this process be killed
 
@@ -48,6 +50,8 @@ class Entry:
     """The shape, if it runs through a gateway."""
     options: Mapping[str, object] = attrs.field(factory=dict)
     """Fields of `control.Setting`."""
+    python: str | None = None
+    """Another interpreter than the tree's, for a library that needs an environment of its own."""
 
 
 @attrs.frozen
@@ -60,6 +64,24 @@ class Flooded:
     """User and system time in us for each message, by process (`app`, `gateway`, `broker`)."""
 
 
+@attrs.frozen
+class Kept:
+    """The outcome of a schedule."""
+
+    asked: float
+    """Messages a second."""
+    achieved: float
+    """Messages a second, from the time of the first by the schedule until the last arrived."""
+    count: int
+    """The number of messages by the schedule."""
+    unsent: int
+    """The number of those that the contestant had not come to when its time was over."""
+    latencies: Sequence[float]
+    """From the time by the schedule to the arrival, in us, of every message; of an unsent one, the time it waited."""
+    cpu: Mapping[str, float]
+    """User and system time in us for each message that was sent, by process, the supervisor's too."""
+
+
 class Contestant:
     """A contestant that runs, is connected, and waits for orders."""
 
@@ -70,18 +92,29 @@ class Contestant:
         answers: AsyncIterator[bytes],
         pids: Mapping[str, Sequence[int]],
         counted: trio.MemoryReceiveChannel[counter.Counted],
+        arrived: trio.MemoryReceiveChannel[arrivals.Arrived],
         domain: Domain | None,
+        supervisor: int | None,
     ) -> None:
         self.pids = pids
         """The process ids, by half, and the broker's."""
+        self.supervisor = supervisor
+        """The process id of the split shape's supervisor, which has no part in a message."""
         self.domain = domain
         """Set if it runs through a gateway."""
         self._setting = told
         self._stream = stream
         self._answers = answers
         self._counted = counted
+        self._arrived = arrived
         self._received = 0
         self._sent = dict.fromkeys(told.qos, 0)
+        self._paced = dict.fromkeys(told.qos, 0)
+
+    @property
+    def processes(self) -> Mapping[str, Sequence[int]]:
+        """The process ids by name, those of `pids` and the supervisor's."""
+        return {**self.pids, **({} if self.supervisor is None else {"supervisor": [self.supervisor]})}
 
     async def flood(self, qos: QoS, count: int, length: int = message.LENGTH) -> Flooded:
         """Have `count` messages sent, on each channel, and wait until all have come out of the broker."""
@@ -102,8 +135,28 @@ class Contestant:
             await trio.sleep(_SETTLE)
             after = self._cpu()
         total = count * self._setting.channels
-        spent = {name: (after[name] - before[name]) / total * 1e6 for name in before}
+        spent = {name: (after[name] - before[name]) / total * 1e6 for name in self.pids}
         return Flooded(total / (end - start) * 1e9, spent)
+
+    async def pace(self, qos: QoS, rate: float, seconds: float, length: int = message.LENGTH) -> Kept:
+        """Have messages sent at a fixed rate, for so long by the schedule, and for half as long after it at most."""
+        count, interval = max(round(rate * seconds), 1), round(1e9 / rate)
+        start = time.monotonic_ns() + _AHEAD
+        order = Paced(qos, self._paced[qos] + 1, count, length, start, interval, start + round(seconds * 1.5e9))
+        with trio.fail_after(_TIMEOUT + 2 * seconds):
+            before = self._cpu()
+            await self._stream.send_all(control.encode(order))
+            sent = (await self._answer(Sent)).count
+            arrived = await self._arrived.receive()
+            await trio.sleep(_SETTLE)
+            after = self._cpu()
+        self._paced[qos] += sent
+        latencies = [ns / 1e3 for ns in arrived.read()]
+        if len(latencies) != sent:
+            raise RuntimeError(f"of {sent} messages {len(latencies)} arrived")
+        latencies += [(order.until - (start + number * interval)) / 1e3 for number in range(sent, count)]
+        spent = {name: (after[name] - before[name]) / sent * 1e6 for name in before}
+        return Kept(rate, sent / (arrived.at - start) * 1e9, count, count - sent, latencies, spent)
 
     async def inflow(self, count: int) -> Flooded:
         """Have `count` messages come in, on each filter in turn, from a process that sends as fast as it can."""
@@ -119,7 +172,7 @@ class Contestant:
             came = await self._answer(Came)
             await trio.sleep(_SETTLE)
             after = self._cpu()
-        spent = {half: (after[half] - before[half]) / count * 1e6 for half in before}
+        spent = {half: (after[half] - before[half]) / count * 1e6 for half in self.pids}
         return Flooded(count / (came.at - int(began.stdout)) * 1e9, spent)
 
     async def trips(self, count: int, length: int = message.LENGTH) -> list[float]:
@@ -138,7 +191,7 @@ class Contestant:
         return msgspec.json.decode(await anext(self._answers), type=kind)
 
     def _cpu(self) -> dict[str, float]:
-        return {name: sum(map(cpu_time, pids)) for name, pids in self.pids.items()}
+        return {name: sum(map(cpu_time, pids)) for name, pids in self.processes.items()}
 
 
 class Contest:
@@ -149,17 +202,24 @@ class Contest:
         self._broker_pid = broker_pid
         self._listener = listener
         self._path = path
-        self._arrivals: dict[str, trio.MemorySendChannel[counter.Counted]] = {}
+        self._counts: dict[str, trio.MemorySendChannel[counter.Counted]] = {}
+        self._arrivals: dict[str, trio.MemorySendChannel[arrivals.Arrived]] = {}
+
+    @property
+    def broker_pid(self) -> int:
+        return self._broker_pid
 
     @contextlib.asynccontextmanager
     async def open(self, entry: Entry, tree: Tree = HERE) -> AsyncIterator[Contestant]:
         """Start it, of that tree, and wait until it is connected. One at a time."""
         told = Setting(name=entry.name, port=self.port, socket=self._path, **entry.options)  # type: ignore[arg-type]
         send, counted = trio.open_memory_channel[counter.Counted](max(told.channels, 1))
+        send_arrived, arrived = trio.open_memory_channel[arrivals.Arrived](1)
         for qos in told.qos:
+            self._arrivals[told.paced_topic(qos)] = send_arrived
             for channel in range(told.channels):
-                self._arrivals[told.topic(qos, channel)] = send
-        command, domain = [f"benchmarks.peers.{entry.module}"], None
+                self._counts[told.topic(qos, channel)] = send
+        command, domain, supervisor = [f"benchmarks.peers.{entry.module}"], None, None
         if entry.mode is not None:
             domain = Domain(f"{entry.name}-{self.port}")
             command = ["taktora_trio", "run", f"{command[0]}:deployment", "--mode", entry.mode]
@@ -169,7 +229,7 @@ class Contest:
             if domain is not None:
                 stack.callback(domain.forget)
             process = await stack.enter_async_context(
-                open_python(*command, stderr=log, env=told.environment(), tree=tree)
+                open_python(*command, stderr=log, env=told.environment(), tree=_for(entry, tree))
             )
             with trio.fail_after(_TIMEOUT + _START_OF_ONE * (told.channels + told.filters)):
                 stream = await self._listener.accept()
@@ -178,15 +238,22 @@ class Contest:
                     hello = msgspec.json.decode(await anext(answers), type=Hello)
                 pids = {"app": hello.pids, "broker": [self._broker_pid]}
                 if entry.mode == "split":
-                    pids["gateway"] = [_gateway_of(process.pid)]
-                yield Contestant(told, stream, answers, pids, counted, domain)
+                    supervisor, pids["gateway"] = process.pid, [_gateway_of(process.pid)]
+                yield Contestant(told, stream, answers, pids, counted, arrived, domain, supervisor)
+
+    async def _take_arrivals(self, lines: AsyncIterator[bytes]) -> None:
+        async for line in lines:
+            told = msgspec.json.decode(line, type=arrivals.Arrived | counter.Wrong)
+            if isinstance(told, counter.Wrong):
+                raise RuntimeError(f"message {told.number} of {told.topic} came where {told.expected} was to come")
+            self._arrivals[told.topic].send_nowait(told)
 
     async def _take_counts(self, lines: AsyncIterator[bytes]) -> None:
         async for line in lines:
             told = msgspec.json.decode(line, type=counter.Counted | counter.Wrong)
             if isinstance(told, counter.Wrong):
                 raise RuntimeError(f"message {told.number} of {told.topic} came where {told.expected} was to come")
-            self._arrivals[told.topic].send_nowait(told)
+            self._counts[told.topic].send_nowait(told)
 
 
 @contextlib.asynccontextmanager
@@ -201,11 +268,13 @@ async def open_contest() -> AsyncIterator[Contest]:
             trio.SocketListener(listening) as listener,
             open_mosquitto(Path(folder), ["set_tcp_nodelay true"]) as broker,
             _open_ready("benchmarks.counter", str(broker.port)) as counts,
+            _open_ready("benchmarks.arrivals", str(broker.port), folder) as arrived,
             _open_ready("benchmarks.echo", str(broker.port)),
             trio.open_nursery() as nursery,
         ):
             contest = Contest(broker.port, broker.pid, listener, path)
             nursery.start_soon(contest._take_counts, counts)
+            nursery.start_soon(contest._take_arrivals, arrived)
             nursery.start_soon(_end_at_signal)
             yield contest
             nursery.cancel_scope.cancel()
@@ -227,6 +296,10 @@ async def _open_ready(*command: str) -> AsyncIterator[AsyncIterator[bytes]]:
             with trio.fail_after(_TIMEOUT):
                 await anext(lines)
             yield lines
+
+
+def _for(entry: Entry, tree: Tree) -> Tree:
+    return tree if entry.python is None else attrs.evolve(tree, python=entry.python)
 
 
 def _gateway_of(supervisor: int) -> int:

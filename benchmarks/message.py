@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from struct import Struct
 
-__all__ = ["LENGTH", "Tally", "check_answer", "pack", "read_text", "text"]
+__all__ = ["LENGTH", "Tally", "check_answer", "pack", "read_due", "read_text", "scheduled", "text"]
 
 LENGTH = 100
 _MARK = Struct("<QQ")
@@ -21,6 +21,15 @@ def pack(number: int, *, answer: bool = False) -> bytes:
 def text(number: int, *, last: bool = False, length: int = LENGTH) -> bytes:
     """Return message `number` in printable characters (for `mosquitto_pub -l`); `last` asks to be told of it."""
     return (b"%020d" % number + (_LAST if last else _NOT_LAST)).ljust(length, b"-")
+
+
+def scheduled(number: int, due: int, *, last: bool = False, length: int = LENGTH) -> bytes:
+    """Return such a message that also says when it was to be sent, by the system's monotonic clock in ns."""
+    return (b"%020d%b%020d" % (number, _LAST if last else _NOT_LAST, due)).ljust(length, b"-")
+
+
+def read_due(message: bytes) -> int:
+    return int(message[_DIGITS + 1 : 2 * _DIGITS + 1])
 
 
 def read_text(message: bytes) -> tuple[int, bool]:

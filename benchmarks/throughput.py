@@ -12,14 +12,11 @@ process, per message, from the kernel's own clock of that process. The peers are
 from __future__ import annotations
 
 import argparse
-import importlib.util
-import shutil
 import statistics
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Literal
 
 import attrs
 import msgspec
@@ -29,17 +26,16 @@ if not __package__:  # started as a file: then this folder is where imports are 
     sys.path[0] = str(Path(__file__).parents[1])
 
 from benchmarks.contest import Contestant, Entry, Flooded, open_contest
+from benchmarks.contestants import FAST, configurations, direct, missing_peers, ours, peers
 from benchmarks.mosquitto import find_mosquitto
 from benchmarks.peers.control import QoS
 from benchmarks.report import Figure, as_documents, grid, machine, median_of_ratios, percentile, table
 
 __all__ = ["Results", "entries", "main", "measure_throughput"]
 
-SESSIONS = ("native", "aiomqtt")
+SESSIONS = (FAST, "aiomqtt")
 """The gateway's sessions; the first is the fast one, which the targets are for."""
 QOS: tuple[QoS, ...] = (0, 1)
-_WINDOW = 256
-"""Messages of ours that may be on their way at once (`window`, `max_inflight`; by default 64). gmqtt has no limit."""
 _WARM_UP = 1_000
 _COUNTS = (1_000, 40_000)
 _HALVES = ("app", "gateway", "broker")
@@ -87,34 +83,17 @@ class Results:
 
 def entries() -> tuple[list[Entry], list[str]]:
     """Return who takes part on this machine; and, for people, who does not, with what to install for it."""
-    taking_part, missing = [], []
+    taking_part = []
     for session in SESSIONS:
-        options = {"session": session, "window": _WINDOW}
-        modes: tuple[Literal["split", "in-process"], ...] = ("split", "in-process")
-        taking_part += [Entry(f"{mode}-{session}", "through_gateway", mode, options) for mode in modes]
-        taking_part.append(Entry(f"session-{session}", "session_directly", None, options))
-    if importlib.util.find_spec("gmqtt"):
-        taking_part.append(Entry("gmqtt", "with_gmqtt"))
-    else:
-        missing.append("gmqtt is left out: pip install --group bench")
-    receipts = {"session": SESSIONS[0], "window": _WINDOW, "receipts": True}
-    taking_part.append(Entry(_RECEIPTS, "through_gateway", "split", receipts))
-    taking_part.append(Entry(_STORE, "through_gateway", "split", {**receipts, "stored": True}))
-    if importlib.util.find_spec("mqttium"):
-        taking_part.append(Entry("mqttium", "with_mqttium", None, {"receipts": True}))
+        taking_part += [ours("split", session), ours("in-process", session), direct(session)]
+    taking_part += [ours("split", default=True), ours("in-process", default=True)]
+    receipts = attrs.evolve(ours("split", receipts=True), name=_RECEIPTS)
+    stored = attrs.evolve(ours("split", receipts=True, stored=True), name=_STORE)
+    others = peers()
+    taking_part += [*others, receipts, stored, Entry("aiomqtt-1-at-once", "with_aiomqtt")]
+    if any(entry.name == "mqttium" for entry in others):
         taking_part.append(Entry("mqttium-store", "with_mqttium", None, {"receipts": True, "stored": True}))
-    else:
-        missing.append("MQTTium is left out: pip install --group bench")
-    taking_part += [
-        Entry("aiomqtt-1-at-once", "with_aiomqtt"),
-        Entry("aiomqtt-16-at-once", "with_aiomqtt", None, {"at_once": 16}),
-        Entry("paho-threads", "with_paho"),
-    ]
-    if shutil.which("mosquitto_pub") and shutil.which("mosquitto_sub"):
-        taking_part.append(Entry("mosquitto_pub", "with_mosquitto"))
-    else:
-        missing.append("mosquitto_pub and mosquitto_sub are left out: apt-get install mosquitto-clients")
-    return taking_part, missing
+    return taking_part, missing_peers()
 
 
 async def measure_throughput(effort: Effort, taking_part: Sequence[Entry]) -> dict[str, Results]:
@@ -145,36 +124,37 @@ async def _warm_up(one: Contestant, effort: Effort) -> dict[QoS, int]:
 
 def figures_of(results: dict[str, Results]) -> list[Figure]:
     """Return the promises about the split shape with the fast session, as far as its rivals took part."""
-    ours = results.get(f"split-{SESSIONS[0]}")
-    if ours is None:
+    split = results.get(f"split-{SESSIONS[0]}")
+    if split is None:
         return []
     figures = []
-    for name, target in (("gmqtt", 1.0), ("aiomqtt-1-at-once", 5.0)):
-        if theirs := results.get(name):
-            figures += [_compare(ours, theirs, qos, target) for qos in QOS]
+    for name, targets in (("gmqtt", {0: 1.0, 1: 1.2}), ("aiomqtt-1-at-once", {0: 5.0, 1: 5.0})):
+        for own in (split, results.get(f"{split.entry.name}-64")):
+            if (theirs := results.get(name)) and own:
+                figures += [_compare(own, theirs, qos, targets[qos]) for qos in QOS]
     for name, rival, target in ((_RECEIPTS, "mqttium", 1.0), (_STORE, "mqttium-store", 1.5)):
         if (own := results.get(name)) and (theirs := results.get(rival)):
             figures.append(_compare(own, theirs, 1, target))
-    if direct := results.get(f"session-{SESSIONS[0]}"):
-        added = [split - alone for split, alone in zip(ours.p50, direct.p50, strict=True)]
+    if alone := results.get(f"session-{SESSIONS[0]}"):
+        added = [both - its for both, its in zip(split.p50, alone.p50, strict=True)]
         figures.append(
             Figure(
-                what=f"round trip, QoS 1, p50: {ours.entry.name} - {direct.entry.name}",
+                what=f"round trip, QoS 1, p50: {split.entry.name} - {alone.entry.name}",
                 measured=statistics.median(added),
                 target=200,
                 unit="us",
                 at_most=True,
-                beside=f"{statistics.median(ours.p50):.0f} - {statistics.median(direct.p50):.0f} us",
+                beside=f"{statistics.median(split.p50):.0f} - {statistics.median(alone.p50):.0f} us",
             )
         )
     figures += [
         Figure(
             what=f"CPU time of the gateway process for a message, QoS {qos}",
-            measured=ours.cpu(qos)["gateway"],
+            measured=split.cpu(qos)["gateway"],
             target=15,
             unit="us",
             at_most=True,
-            beside=", ".join(f"{name} {spent:.1f} us" for name, spent in sorted(ours.cpu(qos).items())),
+            beside=", ".join(f"{name} {spent:.1f} us" for name, spent in sorted(split.cpu(qos).items())),
         )
         for qos in QOS
     ]
@@ -248,7 +228,7 @@ def main() -> None:
         taking_part = [entry for entry in taking_part if any(word in entry.name for word in options.only)]
     results = trio.run(measure_throughput, QUICK if options.quick else FULL, taking_part)
     figures = figures_of(results)
-    print("\n".join([where, "", side_by_side(results), *missing]))
+    print("\n".join([where, "", configurations(), "", side_by_side(results), *missing]))
     if figures:
         print(f"\n{table(figures)}")
     if options.json is not None:

@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeAlias, TypeVar
 
 import msgspec
 
-from benchmarks import counter, echo, source
+from benchmarks import arrivals, counter, echo, source
 
 __all__ = [
     "A",
@@ -23,8 +23,10 @@ __all__ = [
     "Hello",
     "Inflow",
     "Order",
+    "Paced",
     "QoS",
     "Sends",
+    "Sent",
     "Setting",
     "Times",
     "Trips",
@@ -61,6 +63,10 @@ class Setting(msgspec.Struct, frozen=True, kw_only=True):
     """If true, a flood at QoS 1 is done when each message's receipt has come, and it takes that long."""
     stored: bool = False
     """If true, messages are kept on disk until they are acknowledged."""
+    paced: bool = False
+    """If true, it has channels for `Paced`; a client that has no channels needs none."""
+    uvloop: bool = False
+    """If true, its event loop is uvloop's."""
 
     def environment(self) -> dict[str, str]:
         """Return the environment in which `setting` finds it, in the contestant and in the processes that it starts."""
@@ -68,6 +74,9 @@ class Setting(msgspec.Struct, frozen=True, kw_only=True):
 
     def topic(self, qos: int, channel: int = 0) -> str:
         return f"{counter.ROOT}{self.name}/{qos}/{channel}"
+
+    def paced_topic(self, qos: int) -> str:
+        return f"{arrivals.ROOT}{self.name}/{qos}"
 
     def inflow_filter(self, number: int) -> str:
         return f"{source.ROOT}{self.name}/{number}/+/value"
@@ -106,13 +115,30 @@ class Sends(msgspec.Struct, frozen=True, tag=True):
     length: int
 
 
+class Paced(msgspec.Struct, frozen=True, tag=True):
+    """Publish `count` messages (`message.scheduled`) when each is due, whatever has become of those before it.
+
+    Message `first + n` is due at `start + n * interval`. Those that are late are sent at once. At `until` it is over:
+    the next that is sent is the last.
+    """
+
+    qos: QoS
+    first: int
+    count: int
+    length: int
+    start: int
+    """By the system's monotonic clock in ns, as `until`."""
+    interval: int
+    until: int
+
+
 class Inflow(msgspec.Struct, frozen=True, tag=True):
     """Tell when so many messages have come in, counted from the start, on all filters together."""
 
     count: int
 
 
-Order: TypeAlias = Flood | Trips | Sends | Inflow
+Order: TypeAlias = Flood | Trips | Sends | Paced | Inflow
 
 
 class Hello(msgspec.Struct, frozen=True, tag=True):
@@ -124,6 +150,12 @@ class Hello(msgspec.Struct, frozen=True, tag=True):
 
 class Done(msgspec.Struct, frozen=True, tag=True):
     """All was published; at QoS 1 acknowledged, as far as the publisher is told."""
+
+
+class Sent(msgspec.Struct, frozen=True, tag=True):
+    """The answer to `Paced`: so many were sent."""
+
+    count: int
 
 
 class Came(msgspec.Struct, frozen=True, tag=True):
@@ -139,8 +171,8 @@ class Times(msgspec.Struct, frozen=True, tag=True):
     ns: list[int]
 
 
-Answer: TypeAlias = Hello | Done | Came | Times
-A = TypeVar("A", Hello, Done, Came, Times)
+Answer: TypeAlias = Hello | Done | Sent | Came | Times
+A = TypeVar("A", Hello, Done, Sent, Came, Times)
 
 decode_order = msgspec.json.Decoder(Order).decode
 

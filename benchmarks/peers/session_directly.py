@@ -16,6 +16,8 @@ from benchmarks.peers.control import (
     Flood,
     Hello,
     Inflow,
+    Paced,
+    Sent,
     Setting,
     Times,
     Trips,
@@ -23,6 +25,7 @@ from benchmarks.peers.control import (
     encode,
     setting,
 )
+from benchmarks.peers.pace import pace_in_trio
 from taktora_trio import MqttOptions
 from taktora_trio.connectors.mqtt.options import BrokerAddress
 from taktora_trio.connectors.mqtt.sessions import open_session
@@ -117,6 +120,10 @@ async def run(told: Setting) -> None:
                             await window.publish(Message(topic, payload, qos))
                         await window.wait_until_empty()
                         await control.send_all(encode(Done()))
+                    case Paced(qos) as order:
+                        topic = told.paced_topic(qos)
+                        publish = lambda payload: window.publish(Message(topic, payload, qos))  # noqa: B023, E731
+                        await control.send_all(encode(Sent(await pace_in_trio(order, publish))))
                     case Inflow(count):
                         await control.send_all(encode(Came(await inflow.wait_for(count))))
                     case Trips(count, length):

@@ -17,13 +17,16 @@ from benchmarks.peers.control import (
     Flood,
     Hello,
     Inflow,
+    Paced,
     Sends,
+    Sent,
     Times,
     Trips,
     decode_order,
     encode,
     setting,
 )
+from benchmarks.peers.pace import pace_in_trio
 from taktora_trio import (
     ChannelReader,
     ChannelWriter,
@@ -51,6 +54,10 @@ _OUT = {
     ]
     for qos in _SETTING.qos
 }
+_PACED = {
+    qos: Outbound(f"paced-{qos}", bytes, MqttRouting(_SETTING.paced_topic(qos), qos=qos), **_SIZE)
+    for qos in (_SETTING.qos if _SETTING.paced else ())
+}
 _PING = Outbound("ping", bytes, MqttRouting(_SETTING.ping, qos=1), **_SIZE)
 _IN = [
     Inbound(f"in-{number}", bytes, MqttRouting(_SETTING.inflow_filter(number), qos=1), **_SIZE)
@@ -62,6 +69,7 @@ _PONG = Inbound("pong", bytes, MqttRouting(_SETTING.pong, qos=1), **_SIZE)
 async def run(host: ConnectorHost) -> None:
     """Follow orders until there are no more."""
     async with AsyncExitStack() as stack:
+        paced = {qos: await stack.enter_async_context(host.open_writer(channel)) for qos, channel in _PACED.items()}
         writers = {qos: [await stack.enter_async_context(host.open_writer(c)) for c in _OUT[qos]] for qos in _OUT}
         ping = await stack.enter_async_context(host.open_writer(_PING))
         pong = await stack.enter_async_context(host.open_reader(_PONG))
@@ -81,6 +89,8 @@ async def run(host: ConnectorHost) -> None:
                         for writer in writers[qos]:
                             await writer.wait_acknowledged()
                     await control.send_all(encode(Done()))
+                case Paced(qos) as order:
+                    await control.send_all(encode(Sent(await pace_in_trio(order, paced[qos].send))))
                 case Inflow(count):
                     await control.send_all(encode(Came(await inflow.wait_for(count))))
                 case Trips(count, length):
@@ -146,7 +156,7 @@ async def _trips(ping: ChannelWriter[bytes], pong: ChannelReader[bytes], count: 
     return times
 
 
-_CHANNELS = [*(channel for channels in _OUT.values() for channel in channels), *_IN, _PING, _PONG]
+_CHANNELS = [*(channel for channels in _OUT.values() for channel in channels), *_IN, *_PACED.values(), _PING, _PONG]
 _OPTIONS = MqttOptions(session=_SETTING.session, max_inflight=_SETTING.window)
 _STORE = Store(policy="always", path=Path(_SETTING.socket).parent / _SETTING.name) if _SETTING.stored else None
 deployment = Deployment(

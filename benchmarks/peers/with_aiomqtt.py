@@ -11,7 +11,9 @@ from collections.abc import AsyncIterator
 import aiomqtt
 
 from benchmarks import message
-from benchmarks.peers.control import Done, Flood, Hello, Setting, Times, Trips, decode_order, encode, setting
+from benchmarks.peers.control import Done, Flood, Hello, Paced, Sent, Setting, Times, Trips, decode_order, encode
+from benchmarks.peers.loops import run_under_asyncio
+from benchmarks.peers.pace import pace_tasks
 
 __all__: list[str] = []
 
@@ -21,7 +23,13 @@ _SOCKET_OPTIONS = [(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)]
 
 async def run(told: Setting) -> None:
     """Follow orders until there are no more."""
-    async with aiomqtt.Client("127.0.0.1", told.port, identifier=told.name, socket_options=_SOCKET_OPTIONS) as client:
+    async with aiomqtt.Client(
+        "127.0.0.1",
+        told.port,
+        identifier=told.name,
+        socket_options=_SOCKET_OPTIONS,
+        max_inflight_messages=max(told.at_once, 20),
+    ) as client:
         client.pending_calls_threshold = told.at_once  # more would be logged
         await client.subscribe(told.pong, qos=1)
         answers = aiter(client.messages)
@@ -32,6 +40,10 @@ async def run(told: Setting) -> None:
                 case Flood():
                     await _flood(client, told, decode_order(line))
                     writer.write(encode(Done()))
+                case Paced(qos) as order:
+                    topic = told.paced_topic(qos)
+                    publish = lambda payload: client.publish(topic, payload, qos)  # noqa: B023, E731
+                    writer.write(encode(Sent(await pace_tasks(order, told.at_once, publish))))
                 case Trips(count, length):
                     writer.write(encode(Times(await _trips(client, answers, told.ping, count, length))))
 
@@ -64,4 +76,4 @@ async def _trips(
 
 
 if __name__ == "__main__":
-    asyncio.run(run(setting()))
+    run_under_asyncio(run)

@@ -9,7 +9,9 @@ import time
 import gmqtt
 
 from benchmarks import message
-from benchmarks.peers.control import Done, Flood, Hello, Setting, Times, Trips, decode_order, encode, setting
+from benchmarks.peers.control import Done, Flood, Hello, Paced, Sent, Setting, Times, Trips, decode_order, encode
+from benchmarks.peers.loops import run_under_asyncio
+from benchmarks.peers.pace import pace_calls
 
 __all__: list[str] = []
 
@@ -36,6 +38,10 @@ async def run(told: Setting) -> None:
                         await asyncio.sleep(0)
                 await unacknowledged.wait_empty()
                 writer.write(encode(Done()))
+            case Paced(qos) as order:
+                topic = told.paced_topic(qos)
+                publish = lambda payload: client.publish(topic, payload, qos=qos)  # noqa: B023, E731
+                writer.write(encode(Sent(await pace_calls(order, publish))))
             case Trips(count, length):
                 times = []
                 for number in range(count):
@@ -50,4 +56,4 @@ async def run(told: Setting) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(run(setting()))
+    run_under_asyncio(run)

@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from typing import IO
 
 from benchmarks import message
-from benchmarks.peers.control import Done, Flood, Hello, Setting, Times, Trips, encode, orders, setting
+from benchmarks.peers.control import Done, Flood, Hello, Paced, Sent, Setting, Times, Trips, encode, orders, setting
+from benchmarks.peers.pace import pace_blocking
 
 __all__: list[str] = []
 
@@ -25,12 +26,14 @@ def run(told: Setting) -> None:
         socket.socket(socket.AF_UNIX) as control,
         _publisher(told, told.topic(0), 0) as at_qos_0,
         _publisher(told, told.topic(1), 1) as at_qos_1,
+        _publisher(told, told.paced_topic(0), 0) as paced_at_qos_0,
+        _publisher(told, told.paced_topic(1), 1) as paced_at_qos_1,
         _publisher(told, told.ping, 1) as pings,
         _subscriber(told) as answers,
     ):
         _wait_until_answered(_input(pings), answers)
         control.connect(told.socket)
-        control.sendall(encode(Hello([at_qos_0.pid, at_qos_1.pid])))
+        control.sendall(encode(Hello([at_qos_0.pid, at_qos_1.pid, paced_at_qos_0.pid, paced_at_qos_1.pid])))
         for order in orders(control):
             match order:
                 case Flood(qos, first, count, length):
@@ -41,6 +44,10 @@ def run(told: Setting) -> None:
                     )
                     _input(at_qos_1 if qos else at_qos_0).write(lines)
                     control.sendall(encode(Done()))
+                case Paced(qos) as order:
+                    lines_to = _input(paced_at_qos_1 if qos else paced_at_qos_0)
+                    sent = pace_blocking(order, lambda payload: lines_to.write(payload + b"\n"))  # noqa: B023
+                    control.sendall(encode(Sent(sent)))
                 case Trips(count, length):
                     times = []
                     for number in range(count):

@@ -14,7 +14,9 @@ from mqttium.api import AsyncClient, PublishMessage
 from mqttium.persistence import SqliteInflightStore
 
 from benchmarks import message
-from benchmarks.peers.control import Done, Flood, Hello, Setting, Times, Trips, decode_order, encode, setting
+from benchmarks.peers.control import Done, Flood, Hello, Paced, Sent, Setting, Times, Trips, decode_order, encode
+from benchmarks.peers.loops import run_under_asyncio
+from benchmarks.peers.pace import pace_in_turn
 
 __all__: list[str] = []
 
@@ -38,6 +40,10 @@ async def run(told: Setting) -> None:
                 case Flood() as order:
                     await (await client.publish_many(_messages(told, order))).wait()
                     writer.write(encode(Done()))
+                case Paced(qos) as order:
+                    topic = told.paced_topic(qos)
+                    publish = lambda payload: client.publish(topic, payload, qos=qos)  # noqa: B023, E731
+                    writer.write(encode(Sent(await pace_in_turn(order, publish))))
                 case Trips(count, length):
                     times = []
                     for number in range(count):
@@ -58,4 +64,4 @@ def _messages(told: Setting, order: Flood) -> Iterator[PublishMessage]:
 
 
 if __name__ == "__main__":
-    asyncio.run(run(setting()))
+    run_under_asyncio(run)

@@ -12,7 +12,8 @@ from paho.mqtt.client import Client, MQTTMessage
 from paho.mqtt.enums import CallbackAPIVersion
 
 from benchmarks import message
-from benchmarks.peers.control import Done, Flood, Hello, Setting, Times, Trips, encode, orders, setting
+from benchmarks.peers.control import Done, Flood, Hello, Paced, Sent, Setting, Times, Trips, encode, orders, setting
+from benchmarks.peers.pace import pace_blocking
 
 __all__: list[str] = []
 
@@ -43,6 +44,10 @@ def run(told: Setting) -> None:
                         info = client.publish(topic, message.text(number, last=number == end, length=length), qos)
                     info.wait_for_publish(60)
                     control.sendall(encode(Done()))
+                case Paced(qos) as order:
+                    topic = told.paced_topic(qos)
+                    sent = pace_blocking(order, lambda payload: client.publish(topic, payload, qos))  # noqa: B023
+                    control.sendall(encode(Sent(sent)))
                 case Trips(count, length):
                     times = []
                     for number in range(count):

@@ -34,15 +34,18 @@ def test_ratios_and_differences_are_taken_round_by_round() -> None:
     ("entry", "halves"),
     [
         (
-            Entry("ours", "through_gateway", "split", {"session": FAST, "channels": 2, "receipts": True}),
+            Entry(
+                "ours", "through_gateway", "split", {"session": FAST, "channels": 2, "receipts": True, "paced": True}
+            ),
             {"app", "gateway", "broker"},
         ),
         (Entry("directly", "session_directly", None, {"session": FAST}), {"app", "broker"}),
         (Entry("peer", "with_paho"), {"app", "broker"}),
+        (Entry("under-asyncio", "with_aiomqtt", None, {"at_once": 4}), {"app", "broker"}),
     ],
     ids=lambda value: value.name if isinstance(value, Entry) else None,
 )
-async def test_a_contestant_floods_and_makes_round_trips(entry: Entry, halves: set[str]) -> None:
+async def test_a_contestant_floods_keeps_a_schedule_and_makes_round_trips(entry: Entry, halves: set[str]) -> None:
     with trio.fail_after(60):
         async with open_contest() as contest, contest.open(entry) as one:
             for _ in range(2):  # the numbers go on
@@ -51,6 +54,11 @@ async def test_a_contestant_floods_and_makes_round_trips(entry: Entry, halves: s
                     assert flooded.rate > 0
                     assert flooded.cpu.keys() == halves
                     assert flooded.cpu["app"] > 0
+            for _ in range(2):
+                kept = await one.pace(1, 1_000, 0.05)
+                assert (len(kept.latencies), kept.unsent) == (50, 0)
+                assert min(kept.latencies) > 0
+                assert kept.cpu.keys() - {"supervisor"} == halves
             assert len(await one.trips(3)) == 3
             if one.domain is not None:
                 assert len(await one.sends(3)) == 3
