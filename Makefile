@@ -64,7 +64,7 @@ throughput: $(PEERS)  ## Only throughput, round trips and CPU time, against othe
 
 scaling: .venv/bench .venv/drawing mosquitto  ## Cost as work grows, drawn into docs/
 	$(BIN)/python -m benchmarks.scaling --json .venv/scaling.json
-	.venv/drawing/bin/python -m benchmarks.scaling_plot .venv/scaling.json docs
+	.venv/drawing/bin/python -m benchmarks.scaling.plot .venv/scaling.json docs
 
 latency: $(PEERS) .venv/drawing  ## Latency at fixed rates, against other clients, drawn into docs/; idle CPU (half an hour)
 	$(BIN)/python -m benchmarks.latency --json .venv/latency.json

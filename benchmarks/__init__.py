@@ -18,7 +18,7 @@ echo.py        sends each message back
 source.py      sends messages for a contestant to receive
 wire.py        as much of MQTT as those two need
 peers/         the contestants, and how they are given orders
-scaling.py     cost as work grows: channels, payloads, filters; `scaling_plot.py` draws it
+scaling/       cost as work grows: channels, payloads, filters; with exponents, and drawn
 memory.py      the memory of idle processes
 install.py     the size of an installation: packages, megabytes, imports
 cycle.py       the cost of the executor for a cycle, against a loop by hand

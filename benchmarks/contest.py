@@ -158,14 +158,14 @@ class Contestant:
         spent = {name: (after[name] - before[name]) / sent * 1e6 for name in before}
         return Kept(rate, sent / (arrived.at - start) * 1e9, count, count - sent, latencies, spent)
 
-    async def inflow(self, count: int) -> Flooded:
+    async def inflow(self, count: int, length: int = message.LENGTH, qos: QoS = 1) -> Flooded:
         """Have `count` messages come in, on each filter in turn, from a process that sends as fast as it can."""
         name, filters = self._setting.name, self._setting.filters
         self._received += count
         with trio.fail_after(_TIMEOUT):
             before = self._cpu()
             await self._stream.send_all(control.encode(Inflow(self._received)))
-            arguments = [str(self._setting.port), name, str(filters), str(count)]
+            arguments = [str(self._setting.port), name, *map(str, (filters, count, length, qos))]
             began = await trio.run_process(
                 [sys.executable, "-m", "benchmarks.source", *arguments], capture_stdout=True, cwd=ROOT
             )

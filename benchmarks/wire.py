@@ -5,9 +5,10 @@ from __future__ import annotations
 import socket
 from collections.abc import Iterator
 
-__all__ = ["PUBACK", "PUBLISH", "Packets", "connect", "puback", "publish", "subscribe"]
+__all__ = ["PUBACK", "PUBLISH", "Packets", "connect", "disconnect", "puback", "publish", "subscribe"]
 
 _CONNECT, _CONNACK, PUBLISH, PUBACK, _SUBSCRIBE, _SUBACK = 0x10, 0x20, 0x30, 0x40, 0x82, 0x90
+_DISCONNECT = 0xE0
 _CHUNK = 2**20
 
 
@@ -20,6 +21,14 @@ def connect(port: int, client_id: str) -> socket.socket:
         raise RuntimeError(f"the broker at port {port} refused {client_id}")
     connection.settimeout(None)
     return connection
+
+
+def disconnect(connection: socket.socket) -> None:
+    """Take leave, and return when the broker has taken all that was sent before (section 3.14)."""
+    connection.sendall(_packet(_DISCONNECT, b""))
+    while connection.recv(_CHUNK):
+        pass
+    connection.close()
 
 
 def subscribe(connection: socket.socket, topic_filter: str, qos: int) -> None:

@@ -67,7 +67,7 @@ def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.gate", description=__doc__.partition("\n")[0])
     parser.add_argument("--against", metavar="COMMIT", help="the last tag by default; without one, HEAD~1")
-    parser.add_argument("--minutes", type=float, default=10, help="the limit (%(default)g); six blocks take four")
+    parser.add_argument("--minutes", type=float, default=10, help="the limit (%(default)g); eight blocks take five")
     parser.add_argument(
         "--only", nargs="+", metavar="WORD", help="suites with a figure whose name has one of these words"
     )

@@ -41,17 +41,17 @@ async def test_a_certain_figure_is_measured_no_further_and_an_uncertain_one_unti
 ) -> None:
     certain, uncertain = Made(RATE, 1.0, 1.01), Made(TIME, 0.4, 0.7, 1.3, 1.9, 2.6)
     costs = await measure(NO_TREES, [certain, uncertain], minutes=5)
-    assert certain.blocks == 6
-    assert uncertain.blocks == 24  # 6 beside the other, in 120 s; 18 alone, in 180 s
+    assert certain.blocks == 8
+    assert uncertain.blocks == 22  # 8 beside the other, in 160 s; 14 alone, in 140 s
     rows, _, failed = rows_of([certain, uncertain], costs)
     assert [row[-1] for row in rows] == ["verdict", "same", "unclear"]
     assert not failed
 
 
-async def test_an_interval_needs_six_blocks_whatever_the_time(autojump_clock: trio.testing.MockClock) -> None:
+async def test_an_interval_needs_eight_blocks_whatever_the_time(autojump_clock: trio.testing.MockClock) -> None:
     suite = Made(TIME, 1.0)
     await measure(NO_TREES, [suite], minutes=0)
-    assert suite.blocks == 6
+    assert suite.blocks == 8
 
 
 @pytest.mark.parametrize(("headline", "shown"), [(RATE, "833 msg/s"), (TIME, "1.2 ms")])
