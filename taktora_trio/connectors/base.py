@@ -18,6 +18,7 @@ from taktora_trio.errors import ConfigError
 
 if TYPE_CHECKING:
     from taktora_trio.connectors.dead_letters.letters import DeadLetters
+    from taktora_trio.connectors.pump import Pump
     from taktora_trio.connectors.source import Source
     from taktora_trio.executor import Executor
     from taktora_trio.health import HealthBoard
@@ -28,6 +29,12 @@ __all__ = ["Connector", "GatewayChannels"]
 
 def _of_this_gateway_alone(name: str, size: int) -> memoryview:
     return memoryview(bytearray(size))
+
+
+def _pump() -> Pump:
+    from taktora_trio.connectors.pump import Pump  # here, for an app imports this too, and is to be small
+
+    return Pump()
 
 
 @attrs.frozen
@@ -52,6 +59,8 @@ class GatewayChannels:
     does. Raises `TransportError` where there is no room. Check what is there: it may be half of something."""
     dead_letters: DeadLetters | None = None
     """The inbox puts messages there that the app could not be done with; `None` discards them."""
+    pump: Pump = attrs.field(factory=_pump)
+    """Moves the messages. It is the gateway's own."""
 
 
 def _channels(value: Iterable[ChannelDescriptor[Any]]) -> tuple[ChannelDescriptor[Any], ...]:

@@ -27,7 +27,6 @@ from taktora_trio.connectors.retry import Retry
 from taktora_trio.connectors.sending_again import SendingAgain
 from taktora_trio.connectors.trial import Trials
 from taktora_trio.errors import ConnectorError, leaves, summary
-from taktora_trio.executor import when
 from taktora_trio.health import Connecting, ConnectorHealth, Degraded, Down, Up
 
 if TYPE_CHECKING:
@@ -76,12 +75,15 @@ class Bridge:
         self._unexpected = ""  # the last one, of which the traceback has been logged
         self._stored_inbox = stored_inbox
         sinks: dict[str, Any] = {**channels.inbound, **(stored_inbox.sinks if stored_inbox is not None else {})}
+        pump = channels.pump
+        self._ends: list[Any] = [*channels.outbound.values(), *channels.inbound.values()]
         self._inbox = Inbox(
             connector.name,
             [(channel, sinks[channel.name]) for channel in connector.channels if channel.direction == "in"],
             lambda topic: self._client.channels_of(topic),
             connector.options.inbound_backlog,
             health,
+            pump,
             lambda failure: self._publish_failed(PublishFailed(failure)),
             channels.dead_letters,
         )
@@ -93,6 +95,7 @@ class Bridge:
                 channel.name,
                 channels.outbound[channel.name],
                 connector.options.max_inflight,
+                pump,
                 window=channel.window,
                 guarantee=self._client.guarantee(channel.name),
                 on_trouble=self._trouble_of(channel.name),
@@ -108,12 +111,8 @@ class Bridge:
         )
         self._trials = Trials(connector.name, self._client, self._outboxes)
         self._executor = channels.executor
-        # An item for each channel, in one cycle a batch of messages: so the observers see what the gateway does.
-        for outbox in self._outboxes:
-            self._executor.add(outbox.publish_batch, when(outbox.wait), name=self._item(outbox.channel))
-        self._inbox.add_items(self._executor, self._item)
-        if stored_inbox is not None:
-            stored_inbox.add_items(self._executor, self._item)
+        # An item, in one cycle a batch of messages: so the observers see what the gateway does.
+        pump.add_to(self._executor, f"gateway.{self._name}")
 
     async def serve(self) -> None:
         """Serve: carry messages both ways until `stop` is set; then publish what is queued, disconnect, and return.
@@ -129,6 +128,9 @@ class Bridge:
             nursery.start_soon(self._executor.run)
             nursery.start_soon(self._cancel_attempt_at_stop)
             nursery.start_soon(self._client.serve)
+            for end in self._ends:
+                if hasattr(end, "serve_watch"):
+                    nursery.start_soon(end.serve_watch)
             if self._again is not None:
                 nursery.start_soon(self._again.serve)
             histories = defaultdict[str, reconnect.History](reconnect.History)  # by address
@@ -312,9 +314,6 @@ class Bridge:
             self._health.degrade(self._name, f"channel {channel}: {reason}", DEGRADED_FOR)
 
         return show
-
-    def _item(self, channel: str) -> str:
-        return f"gateway.{self._name}.{channel}"
 
 
 def _is_of_a_pump(exc: BaseException) -> bool:

@@ -121,7 +121,7 @@ class ConnectorGateway(
         return next((reason for bridge in self._bridges.values() if (reason := bridge.stalled())), None)
 
     def stats(self) -> dict[str, ItemStats]:
-        """Return the figures of its pumps, each `gateway.CONNECTOR.CHANNEL`."""
+        """Return the figures of its pumps, each `gateway.CONNECTOR`."""
         executors = (channels.executor for channels in self._channels.values())
         return {name: stats for executor in executors for name, stats in executor.stats().items()}
 
@@ -258,6 +258,7 @@ def _with_inbound_stores(
             channels[connector.name].inbound,
             channels[connector.name].health,
             dead_letters,
+            channels[connector.name].pump,
         )
         for connector in connectors
         if connector.name in stores

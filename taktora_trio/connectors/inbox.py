@@ -17,11 +17,11 @@ from taktora_trio.connectors.dead_letters.letter import DeadLetter
 from taktora_trio.connectors.options import MESSAGE_OVERHEAD
 from taktora_trio.errors import BackPressure, MessageError, PayloadOverflow, is_worth_logging
 from taktora_trio.escaping import escaped
-from taktora_trio.executor import Context, Executor, when
 from taktora_trio.health import FULL_FOR, HealthBoard
 
 if TYPE_CHECKING:
     from taktora_trio.connectors.dead_letters.letters import DeadLetters
+    from taktora_trio.connectors.pump import Pump, Turn
     from taktora_trio.transport.sink import PayloadSink
 
 __all__ = ["DEGRADED_FOR", "Inbox"]
@@ -29,7 +29,7 @@ __all__ = ["DEGRADED_FOR", "Inbox"]
 log = logging.getLogger(__name__)
 
 DEGRADED_FOR = 5.0  # seconds for which a discarded message shows in the health
-_AT_ONCE = 64  # messages out of the backlog, before other tasks have their turn
+_AT_ONCE = 64  # messages out of the backlog, before other channels have their turn
 _TOPICS = 4096  # for so many topics it is remembered which channels they go to,
 _SHORT = 256  # if they have at most so many characters: topics may be long, and the other side chooses them
 _PROPERTY = sys.getsizeof(("", "")) + 8  # bytes that a user property costs besides its strings
@@ -51,11 +51,13 @@ class Inbox:
         channels_of: Callable[[str], Iterable[str]],
         backlog: int,
         health: HealthBoard,
+        pump: Pump,
         on_failure: Callable[[Exception], None] = lambda failure: None,
         dead_letters: DeadLetters | None = None,
     ) -> None:
         """`channels_of(topic)` returns the names of the channels that a message is for; `backlog` is in bytes.
 
+        `pump` follows in each channel what the app is done with, and brings in its backlog.
         `on_failure` is called with what the connection's `acknowledge` has raised: it is to be ended. Messages that the
         app has given up go to the dead letters, or are discarded where there are none.
         """
@@ -79,6 +81,9 @@ class Inbox:
         self._in_order = defaultdict[int, deque[_Delivered]](deque)  # not acknowledged, by `Incoming.order`
         self._due: list[_Delivered] = []  # to be acknowledged now
         self._dead_letters = dead_letters
+        for name, delivery in self._deliveries.items():
+            delivery.turn = pump.add(name, partial(self._follow, delivery))
+            delivery.sink.watch(delivery.turn)
 
     def attach(self, connection: Connection) -> None:
         """Send acknowledgements to this connection from now on."""
@@ -130,11 +135,6 @@ class Inbox:
         delivered = _Given(message, then, letter)
         if delivery.backlog or not self._send(delivery, message, delivered):
             self._keep(message, delivered, [delivery])
-
-    def add_items(self, executor: Executor, name: Callable[[str], str]) -> None:
-        """Add an item for each channel, which follows what the app is done with, and brings in its backlog."""
-        for channel, delivery in self._deliveries.items():
-            executor.add(partial(self._follow, delivery), when(delivery.wait), name=name(channel))
 
     def settle(self) -> None:
         """Acknowledge all that the app is done with by now. For the end, when nobody follows it any more."""
@@ -237,11 +237,12 @@ class Inbox:
             self._backlog_bytes += size
             delivery.keep(_Waits(message, delivered, size))
 
-    async def _follow(self, delivery: _Delivery, context: Context[Any]) -> None:
-        self._settle(delivery)
+    def _follow(self, delivery: _Delivery) -> int:
+        """Take note of what the app is done with, and send some of the backlog. Returns the number of messages."""
+        count = self._settle(delivery)
         self._acknowledge_due()
-        count = 0
-        while delivery.backlog:
+        sent = 0
+        while delivery.backlog and sent < _AT_ONCE:
             message, delivered, size = delivery.backlog[0]
             if not self._send(delivery, message, delivered):
                 break
@@ -252,12 +253,16 @@ class Inbox:
                 self._is_done_with(delivered)
                 self._acknowledge_due()
             self._resume_if_there_is_room()
-            count += 1
-            if count % _AT_ONCE == 0:
-                await trio.lowlevel.checkpoint()
+            sent += 1
+        if delivery.backlog:
+            if sent == _AT_ONCE:
+                delivery.turn.ask()
+            else:
+                delivery.look_again()
+        return count + sent
 
-    def _settle(self, delivery: _Delivery) -> None:
-        """Take note of what the app is done with in this channel."""
+    def _settle(self, delivery: _Delivery) -> int:
+        """Take note of what the app is done with in this channel, and return how many messages these are."""
         done = delivery.newly_done()
         has_given_up = delivery.sink.has_given_up
         for number in done:
@@ -268,6 +273,7 @@ class Inbox:
                 entry.left -= 1
                 if not entry.left:
                     self._is_done_with(entry)
+        return len(done)
 
     def _leave(self, delivered: _Delivered) -> None:
         """One channel less is to be done with it."""
@@ -466,7 +472,7 @@ class _Delivery:
         self.newest = 0
         """The number of the last that was sent, where it is acknowledged on arrival."""
         self._noted = 0
-        self._waiting = trio.CancelScope()
+        self.turn: Turn
 
     def newly_done(self) -> range:
         """Return the numbers of the messages in hand that the app is done with now, and was not at the last call."""
@@ -484,11 +490,8 @@ class _Delivery:
 
     def keep(self, waits: _Waits) -> None:
         self.backlog.append(waits)
-        self._waiting.deadline = min(self._waiting.deadline, trio.current_time() + FULL_FOR / 2)
+        self.look_again()
 
-    async def wait(self) -> None:
-        """Wait until the app has made progress; while there is a backlog, not for ever: then it is full still."""
-        with trio.CancelScope() as self._waiting:
-            if self.backlog:
-                self._waiting.deadline = trio.current_time() + FULL_FOR / 2
-            await self.sink.wait_for_progress()
+    def look_again(self) -> None:
+        """Try again in a while what waits, even if the app makes no progress: to show that it is full still."""
+        self.turn.ask_at(trio.current_time() + FULL_FOR / 2)

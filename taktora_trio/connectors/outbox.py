@@ -19,6 +19,7 @@ from taktora_trio.escaping import escaped
 from taktora_trio.transport.source import Discarded
 
 if TYPE_CHECKING:
+    from taktora_trio.connectors.pump import Pump
     from taktora_trio.connectors.source import Source
 
 __all__ = ["Outbox", "PublishFailed"]
@@ -41,9 +42,9 @@ class Outbox:
     safe from the end of the app. `publishing` lends it a connection. A message that is not acknowledged there is
     published again on the next one.
 
-    `wait` and `publish_batch` are an item of the gateway's executor. `on_trouble` is called with the reason why a
-    message can't reach the other side. If the connection's `publish` raises, `publish_batch` calls `on_failure`, and
-    the other methods raise `PublishFailed`: the connection is to be ended.
+    The gateway's pump calls `step`. `on_trouble` is called with the reason why a message can't reach the other side. If
+    the connection's `publish` raises, `step` calls `on_failure`, and the other methods raise `PublishFailed`: the
+    connection is to be ended.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class Outbox:
         channel: str,
         source: Source,
         max_inflight: int,
+        pump: Pump,
         *,
         window: int,
         guarantee: Guarantee = "at least once",
@@ -84,13 +86,14 @@ class Outbox:
         self._ahead: deque[Envelope] = deque()  # were taken, and can't be on their way yet
         self._unpublishable: dict[int, str] = {}  # reasons for some of these, by sequence number
         self._connection: Connection | None = None
-        self._more = True  # whether another batch may be there without any waiting
         self._resumed_on: Connection | None = None
         self._alone: tuple[Connection, int] | None = None  # the number that was published alone, and by whom
         self._progress: trio.Event | None = None  # set when room comes, and when a connection does; None: nobody waits
-        self._waiting: trio.CancelScope | None = None  # of the item, cancelled at the same time
+        self._is_stuck = False  # the pump's turn is asked for at the same time
         self._moved = self._moved_before = 0  # counts messages that were taken, and that were published
         self._set_aside_shown = 0
+        self._turn = pump.add(channel, self.step)
+        source.watch(self._turn)
 
     # Lent a connection
 
@@ -99,38 +102,32 @@ class Outbox:
         """Lend it this connection for the block. It first publishes again what is not acknowledged."""
         self._resume(connection)
         self._connection = connection
-        self._more = True
         self._tell_progress()  # this connection may take more at once than the last one
         try:
             yield
         finally:
             self._give_back()
 
-    async def wait(self) -> None:
-        """Wait until there may be something to publish, and a connection to publish it by; or something to take."""
-        while True:
-            if self._connection is None or self._is_full():
-                if self._more and self._room > 0:
-                    return
-                await self._wait_for_more_or_progress()
-            elif self._more or self._ahead:
-                return
-            else:
-                await self._source.wait()
-                self._more = True
+    def step(self) -> int:
+        """Publish a batch, or take one that can't be published yet. Returns how many messages were moved.
 
-    async def publish_batch(self, context: object) -> None:
-        """Run the item's cycle: publish a batch. Between two of them other channels and the socket have a turn."""
-        connection = self._connection
+        When the other side makes room, or a connection is lent, it asks for its turn: what waits in the source then is
+        not announced again.
+        """
+        connection, moved = self._connection, 0
         if connection is not None and not self._is_full():
             try:
-                # Looked at here, where nothing comes between: if room comes later, what waits is not announced again.
-                self._more = self._take(connection, self._max_inflight) > 0 or self._is_full()
+                moved = self._take(connection, self._max_inflight)
             except PublishFailed as failure:
                 self._give_back()
                 self._on_failure(failure)
-        else:
-            self._more = self._take_ahead() > 0 or self._room <= 0
+                return moved
+            if not self._is_full():
+                if moved >= self._max_inflight:
+                    self._turn.ask()
+                return moved
+        self._is_stuck = True
+        return moved + self._take_ahead()
 
     async def drain(self, connection: Connection) -> None:
         """Publish what is queued now, and return when all of it is acknowledged."""
@@ -209,7 +206,7 @@ class Outbox:
 
     def _give_back(self) -> None:
         self._connection = None
-        self._tell_progress()  # from now on the item only takes
+        self._tell_progress()  # from now on it only takes
 
     def _resume(self, connection: Connection) -> None:
         self._resumed_on = connection
@@ -257,6 +254,8 @@ class Outbox:
                     self._unpublishable[number] = str(exc)
         else:
             self._source.attach()  # another writer may have come, behind what is left there
+            if self._room > 0:
+                self._turn.ask()
         self._moved += len(ahead) - before
         return len(ahead) - before
 
@@ -349,7 +348,7 @@ class Outbox:
             done.add(number)
             if not refusal:
                 self._source.settled(number, "")
-        if self._progress is not None or self._waiting is not None:
+        if self._is_stuck or self._progress is not None:
             self._tell_progress()
 
     def _refuse(self, refusal: str) -> None:
@@ -365,17 +364,9 @@ class Outbox:
             self._progress = trio.Event()
         await self._progress.wait()
 
-    async def _wait_for_more_or_progress(self) -> None:
-        with trio.CancelScope() as self._waiting:
-            await self._source.wait()
-            self._more = True
-            self._source.attach()
-        self._waiting = None
-
     def _tell_progress(self) -> None:
-        if self._waiting is not None:
-            self._waiting.cancel()
-            self._waiting = None
+        self._is_stuck = False
+        self._turn.ask()
         if self._progress is not None:
             self._progress.set()
             self._progress = None

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from taktora_trio.channels import Envelope, Header
+
+if TYPE_CHECKING:
+    from taktora_trio.connectors.pump import Turn
 
 __all__ = ["Source"]
 
@@ -15,7 +18,7 @@ class Source(Protocol):
 
     The shared memory is one (`transport.source.PayloadSource`); a store on disk in front of it is another. The outbox
     takes from it, also while there is no connection, as much as its window holds. It calls `acknowledge` and `settled`
-    for what it has taken alone, in its one trio thread; nothing but `wait` ever waits.
+    for what it has taken alone, in its one trio thread; nothing ever waits.
     """
 
     def receive_nowait(self) -> Envelope:
@@ -26,11 +29,9 @@ class Source(Protocol):
         """
         raise NotImplementedError
 
-    async def wait(self) -> None:
-        """Wait until `receive_nowait` may have something, or until somebody has come to send. It may return early.
-
-        A cancelled wait misses nothing: the next one returns at once.
-        """
+    def watch(self, turn: Turn) -> None:
+        """Ask for this turn from now on whenever `receive_nowait` may have something that it had not before, and when
+        somebody has come to send. It may be asked for too early."""
         raise NotImplementedError
 
     def attach(self) -> None:

@@ -20,6 +20,7 @@ from taktora_trio.transport.envelope import (
     pack_metadata,
 )
 from taktora_trio.transport.ports import EnvelopePublisher, open_envelope_publisher
+from taktora_trio.transport.source import Turn
 from taktora_trio.transport.spec import ServiceSpec
 
 __all__ = ["PayloadSink", "open_sink"]
@@ -36,6 +37,7 @@ class PayloadSink:
         self._deliveries = deliveries
         self._has_told = False
         self._closed = False
+        self._turn: Turn | None = None
 
     def __repr__(self) -> str:
         return f"PayloadSink({self._port.spec.name!r}, sent={self._port.sent})"
@@ -121,6 +123,17 @@ class PayloadSink:
         """
         await self._port.space.wait()
         self._port.space.clear()
+
+    def watch(self, turn: Turn) -> None:
+        """Ask for this turn from now on whenever `wait_for_progress` would return."""
+        self._turn = turn
+
+    async def serve_watch(self) -> None:
+        """Serve: ask for it."""
+        while True:
+            await self.wait_for_progress()
+            if self._turn is not None:
+                self._turn.ask()
 
     def update_connections(self) -> None:
         """Hand what is waiting to a reader that has come, now instead of at the next send."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator, Callable
+from typing import Protocol
 
 import iceoryx2 as iox2
 import trio
@@ -14,6 +15,11 @@ from taktora_trio.transport.ports import EnvelopeSubscriber, open_envelope_subsc
 from taktora_trio.transport.spec import ServiceSpec
 
 __all__ = ["Discarded", "PayloadSource", "open_source"]
+
+
+class Turn(Protocol):
+    def ask(self) -> None: ...
+
 
 Check = Callable[[str, Metadata | None], None]
 
@@ -34,6 +40,7 @@ class PayloadSource:
         self._topic = topic
         self._check = check
         self._closed = False
+        self._turn: Turn | None = None
 
     def __repr__(self) -> str:
         return f"PayloadSource({self._port.spec.name!r}, received={self._port.received})"
@@ -61,6 +68,17 @@ class PayloadSource:
         await trio.lowlevel.checkpoint_if_cancelled()
         await self._port.data.wait()
         self._port.data.clear()
+
+    def watch(self, turn: Turn) -> None:
+        """Ask for this turn from now on whenever `wait` would return."""
+        self._turn = turn
+
+    async def serve_watch(self) -> None:
+        """Serve: ask for it."""
+        while True:
+            await self.wait()
+            if self._turn is not None:
+                self._turn.ask()
 
     def attach(self) -> None:
         """Attach to a writer that has come, so that what it sends is ours even if it is killed. Takes nothing."""

@@ -39,6 +39,7 @@ from taktora_trio.connectors.connection import (
     OnDone,
     OnMessage,
 )
+from taktora_trio.connectors.pump import Turn
 from taktora_trio.executor import Executor, every
 from taktora_trio.executor.context import Step
 from taktora_trio.health import HealthBoard
@@ -60,11 +61,12 @@ class Source:
         self.attached = 0
         self.topic = ""
         self._taken = 0
-        self._more = trio.Event()
+        self._turn: Turn | None = None
 
     def put(self, *payloads: bytes | Envelope | Exception) -> None:
         self.queue.extend(payloads)
-        self._more.set()
+        if self._turn is not None:
+            self._turn.ask()
 
     @property
     def is_behind(self) -> bool:
@@ -98,9 +100,8 @@ class Source:
     def attach(self) -> None:
         self.attached += 1
 
-    async def wait(self) -> None:
-        await self._more.wait()
-        self._more = trio.Event()
+    def watch(self, turn: Turn) -> None:
+        self._turn = turn
 
 
 class Sink:
@@ -109,7 +110,7 @@ class Sink:
     def __init__(self, window: int = 1000, max_payload: int = 100) -> None:
         self._window, self._max_payload = window, max_payload
         self._waiting: deque[tuple[bytes, str]] = deque()
-        self._progress = trio.Event()
+        self._turn: Turn | None = None
         self._sent = 0
         self.done = 0
         self.unread = 0
@@ -149,9 +150,8 @@ class Sink:
         self._sent += 1
         return self._sent
 
-    async def wait_for_progress(self) -> None:
-        await self._progress.wait()
-        self._progress = trio.Event()
+    def watch(self, turn: Turn) -> None:
+        self._turn = turn
 
     @property
     def has_given_up(self) -> bool:
@@ -178,7 +178,8 @@ class Sink:
     def finish(self, count: int) -> None:
         """Be done with some more."""
         self.done += count
-        self._progress.set()
+        if self._turn is not None:
+            self._turn.ask()
 
 
 @attrs.define

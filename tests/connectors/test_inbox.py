@@ -19,6 +19,7 @@ from taktora_trio.connectors.dead_letters.letter import DeadLetter
 from taktora_trio.connectors.dead_letters.letters import DeadLetters
 from taktora_trio.connectors.inbox import Inbox
 from taktora_trio.connectors.options import MESSAGE_OVERHEAD
+from taktora_trio.connectors.pump import Pump
 from taktora_trio.executor import Executor
 from taktora_trio.health import HealthBoard, Up
 from tests.connectors.rig import AnyTopic, FakeConnection, Sink, numbered
@@ -48,12 +49,13 @@ async def open_inbox(
         lambda topic: [] if not topic.startswith("topic/") else names if together else [f"in{topic[6:]}"],
         limit,
         board,
+        pump := Pump(),
         dead_letters=dead_letters,
     )
     async with trio.open_nursery() as nursery:
         nursery.start_soon(board.expire)
         executor = Executor()
-        inbox.add_items(executor, str)
+        pump.add_to(executor, "pump")
         nursery.start_soon(executor.run)
         await wait_all_tasks_blocked()
         yield inbox, record

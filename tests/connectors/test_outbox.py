@@ -15,6 +15,7 @@ from taktora_trio import Header, Metadata
 from taktora_trio.channels import Envelope
 from taktora_trio.connectors.connection import ConnectFailed, Guarantee, OnDone
 from taktora_trio.connectors.outbox import Outbox
+from taktora_trio.connectors.pump import Pump
 from taktora_trio.errors import TransportError
 from taktora_trio.transport.source import Discarded
 from tests.connectors.rig import FakeClient, FakeConnection, Source, numbered, open_bridge, outbound
@@ -29,7 +30,7 @@ async def test_an_app_that_goes_on_sending_does_not_keep_the_drain_going(autojum
             source.put(b"more")
 
     connection = Feeding()
-    outbox = Outbox("out", cast(Any, source), 64, window=7)
+    outbox = Outbox("out", cast(Any, source), 64, Pump(), window=7)
     source.put(b"first")
     with trio.fail_after(10):
         await outbox.drain(connection)
@@ -39,13 +40,14 @@ async def test_an_app_that_goes_on_sending_does_not_keep_the_drain_going(autojum
 async def test_room_that_comes_just_before_the_pump_looks_again_is_not_missed(autojump_clock: MockClock) -> None:
     """The messages that wait in shared memory were announced before, and are not announced again."""
     source, connection = Source(*numbered(4)), FakeConnection(acknowledges=False)
-    outbox = Outbox("out", cast(Any, source), 2, window=64)
+    pump = Pump()
+    outbox = Outbox("out", cast(Any, source), 2, pump, window=64)
     with outbox.publishing(connection), trio.fail_after(1):
-        for _ in range(2):  # two are on their way, and the second time it finds itself full
-            await outbox.publish_batch(None)
+        await pump.cycle(None)
+        assert not pump.ready
         connection.finish(0, 1)
-        await outbox.wait()
-        await outbox.publish_batch(None)
+        await pump.wait()
+        await pump.cycle(None)
     assert connection.payloads == numbered(4)
 
 

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from taktora_trio import BackPressure, ChannelWriter, JsonCodec, MessageRefused
 from taktora_trio.connectors.outbox import Outbox
+from taktora_trio.connectors.pump import Pump
 from taktora_trio.host.receipts import Receipt, _ForReceipt
 from taktora_trio.transport import ports
 from taktora_trio.transport.domain import Domain
@@ -115,7 +116,7 @@ class Model:
     async def open_gateway(self) -> None:
         source = await self._gateway_stack.enter_async_context(open_source(self._node, self._spec, "t"))
         self.source: PayloadSource = source
-        self.outbox = Outbox("c", source, MAX_INFLIGHT, window=WINDOW)
+        self.outbox = Outbox("c", source, MAX_INFLIGHT, Pump(), window=WINDOW)
         port: Any = source._port
         port._counters = Doomed(port._counters, self.doom)
         receipts = port._cursor.receipts
@@ -150,9 +151,9 @@ class Model:
                     self.send()
                 case "send and publish":
                     self.send()
-                    await self.outbox.publish_batch(None)
+                    self.outbox.step()
                 case "cycle":
-                    await self.outbox.publish_batch(None)
+                    self.outbox.step()
                 case "acknowledge" | "refuse":
                     self.answer(index, refuse=what == "refuse")
                 case "connect":
@@ -228,7 +229,7 @@ class Model:
         """The other side acknowledges everything from now on."""
         self.connect()
         while True:
-            await self.outbox.publish_batch(None)
+            self.outbox.step()
             self._notice()
             if self.connection is None or not self.connection.unacknowledged:
                 break

@@ -17,6 +17,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from taktora_trio import Header, Metadata, Store
 from taktora_trio.channels import Envelope
 from taktora_trio.connectors.connection import Guarantee
+from taktora_trio.connectors.pump import Pump
 from taktora_trio.connectors.storing.backlog import Backlog
 from taktora_trio.connectors.storing.catching_up import CatchUp
 from taktora_trio.connectors.storing.message import STORED_AT, boot_of_now, decode, encode
@@ -138,13 +139,15 @@ def numbered(count: int, start: int = 0) -> list[bytes]:
 
 async def publish(source: StoredSource, count: int, *, acknowledge: bool = True) -> list[Envelope]:
     """Take so many as an outbox does, and acknowledge each."""
-    taken = list[Envelope]()
+    taken, pump = list[Envelope](), Pump()
+    source.watch(pump.add("out", lambda: 0))
     with trio.fail_after(900):
         while len(taken) < count:
             try:
                 taken.append(source.receive_nowait())
             except trio.WouldBlock:
-                await source.wait()
+                await pump.wait()
+                await pump.cycle(None)
                 continue
             if acknowledge:
                 source.acknowledge(taken[-1].header)

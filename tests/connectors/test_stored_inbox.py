@@ -16,6 +16,7 @@ import trio
 from taktora_trio import ConfigError, ConnectorOptions, Deployment, Inbound, Metadata, MqttConnector, MqttRouting, Store
 from taktora_trio.connectors.connection import Incoming
 from taktora_trio.connectors.inbox import Inbox
+from taktora_trio.connectors.pump import Pump
 from taktora_trio.connectors.storing.inbound import StoredInbox
 from taktora_trio.connectors.storing.stores import ConnectorStore
 from taktora_trio.executor import Executor
@@ -73,17 +74,18 @@ async def open_gateway(
     board.report("line", Up())
     sink, other, letters, connection = Sink(window=window), Sink(), Letters(), FakeConnection()
     store = ConnectorStore(folder, IDENTITY, {"in": Store(**policy)}, {})
-    stored = StoredInbox(connector, store, cast(Any, {"in": sink}), board, cast(Any, letters))
+    pump = Pump()
+    stored = StoredInbox(connector, store, cast(Any, {"in": sink}), board, cast(Any, letters), pump)
     inbox = Inbox(
         "line",
         cast(Any, [(channels[0], stored.sinks["in"]), (channels[1], other)]),
         lambda topic: [topic],
         MIB,
         board,
+        pump,
     )
     executor = Executor()
-    inbox.add_items(executor, str)
-    stored.add_items(executor, str)
+    pump.add_to(executor, "pump")
     async with trio.open_nursery() as nursery:
         with trio.fail_after(20):
             await nursery.start(stored.serve)

@@ -23,12 +23,11 @@ async def test_observers_see_both_halves(target: str, mode: str, broker: Mosquit
         for line in (
             "started send",
             "started receive",
-            "started gateway.mqtt.out",
-            "started gateway.mqtt.back",
-            "imported beside gateway.mqtt.back: []",  # the session that is the default needs no library
+            "started gateway.mqtt",
+            "imported beside gateway.mqtt: []",  # the session that is the default needs no library
             "cycle send Tick",
             "cycle notice Transition",
-            "cycle gateway.mqtt.out Ready",
+            "cycle gateway.mqtt Ready",
             "event receive received {'value': 7}",
         ):
             await run.until_printed(line)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -23,12 +23,12 @@ from taktora_trio.connectors.storing.opening import LOOK_EVERY, RETRY, Remarks, 
 from taktora_trio.connectors.storing.sink import StoredSink, incoming
 from taktora_trio.connectors.storing.stores import ConnectorStore
 from taktora_trio.errors import StoreError, leaves
-from taktora_trio.executor import Executor
 from taktora_trio.health import HealthBoard
 from taktora_trio.store import Log, LogChannel
 
 if TYPE_CHECKING:
     from taktora_trio.connectors.dead_letters.letters import DeadLetters
+    from taktora_trio.connectors.pump import Pump
     from taktora_trio.transport.sink import PayloadSink
 
 __all__ = ["StoredInbox"]
@@ -49,6 +49,7 @@ class StoredInbox:
         sinks: Mapping[str, PayloadSink],
         health: HealthBoard,
         dead_letters: DeadLetters | None,
+        pump: Pump,
     ) -> None:
         self._name = connector.name
         self._store = store
@@ -65,15 +66,12 @@ class StoredInbox:
             lambda topic: (),  # what comes from the other side goes to the sinks above
             connector.options.inbound_backlog,
             health,
+            pump,
             dead_letters=dead_letters,
         )
         self._feeds = [
             _Feed(channel, self.sinks[channel.name], sinks[channel.name], self._inbox) for channel in channels
         ]
-
-    def add_items(self, executor: Executor, name: Callable[[str], str]) -> None:
-        """Add an item for each channel, which follows what the app is done with."""
-        self._inbox.add_items(executor, lambda channel: f"{name(channel)}.stored")
 
     def log_undelivered(self) -> None:
         """Settle at the end what the app is done with, and log how many stored messages it is not done with."""

@@ -6,7 +6,6 @@ makes room in the channel: the app's half never waits for the disk as long as it
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import math
 import time
@@ -27,6 +26,7 @@ from taktora_trio.errors import StoreError, TransportError, is_worth_logging
 from taktora_trio.store import Log, LogChannel, StoreFull
 
 if TYPE_CHECKING:
+    from taktora_trio.connectors.pump import Turn
     from taktora_trio.transport.source import PayloadSource
 
 __all__ = ["StoredSource"]
@@ -99,8 +99,7 @@ class StoredSource:
         self._count = 0  # messages handed out, by which they are numbered where the newest goes first
         self._connected = False
         self._stopping = False
-        self._is_paced = False  # nothing was handed out, since it was not its turn
-        self._more = trio.Event()  # there may be something to hand out
+        self._turn: Turn | None = None  # asked for when there may be something to hand out
         self._to_store, self._to_load = trio.Event(), trio.Event()
 
     def __repr__(self) -> str:
@@ -117,7 +116,8 @@ class StoredSource:
                 self._handed.append((number, number))
                 return live
         if (delay := self._delay()) > 0:
-            self._is_paced = delay < math.inf
+            if delay < math.inf and self._turn is not None:
+                self._turn.ask_at(trio.current_time() + delay)
             raise trio.WouldBlock
         kind = self._backlog.next(allows_backlog=self._backlog_delay() <= 0)
         assert kind is not None  # as `_delay` has said
@@ -137,14 +137,9 @@ class StoredSource:
         self._handed.append((number, ours))
         return envelope
 
-    async def wait(self) -> None:
-        """Wait until `receive_nowait` may have something again: until there is more, or until it is its turn."""
-        await trio.lowlevel.checkpoint_if_cancelled()
-        delay = self._delay() if self._is_paced else math.inf
-        with trio.move_on_after(delay) if delay < math.inf else contextlib.nullcontext():
-            await self._more.wait()
-        self._is_paced = False
-        self._more = trio.Event()
+    def watch(self, turn: Turn) -> None:
+        """Ask for this turn from now on when there may be more to hand out, or when it is time for it."""
+        self._turn = turn
 
     def attach(self) -> None:
         self._source.attach()
@@ -194,7 +189,7 @@ class StoredSource:
         if self._is_in_order and not settled and handed and handed[0][0] == header.sequence_number:
             self._acknowledge_next()
             if was_full:
-                self._more.set()
+                self._more()
             return
         while handed and handed[0][0] <= header.sequence_number:
             ours = handed.popleft()[1]
@@ -206,7 +201,7 @@ class StoredSource:
                     self._source.settled(shm, "")  # long before those in the backlog that were sent earlier
         self._tell()
         if was_full:
-            self._more.set()
+            self._more()
 
     def _acknowledge_next(self) -> None:
         """Be done with the one that was handed out first: the short way where all before it are done."""
@@ -253,7 +248,7 @@ class StoredSource:
             self._load_more()
             if self._backlog.is_behind:
                 self._catch_up.begins(self.name, trio.current_time())
-            self._more.set()
+            self._more()
         else:
             self._catch_up.ends(self.name)
             self._settle_done()
@@ -298,7 +293,7 @@ class StoredSource:
         log.debug("channel %s: numbering %d, %d messages stored", self.name, index, channel.count)
         self._store_what_is_due()
         self._load_more()
-        self._more.set()
+        self._more()
 
     def closed(self) -> None:
         """The log is closed, for now."""
@@ -353,8 +348,7 @@ class StoredSource:
             taken += 1
             self._take(envelope)
         if taken:
-            if not self._more.is_set():
-                self._more.set()
+            self._more()
             if not self._to_store.is_set():
                 self._to_store.set()
         return taken
@@ -535,13 +529,18 @@ class StoredSource:
                 self._catch_up.begins(self.name, trio.current_time())
             elif not self._backlog.is_behind:
                 self._catch_up.ends(self.name)
-            self._more.set()
+            self._more()
             await trio.lowlevel.checkpoint()
+
+    def _more(self) -> None:
+        """There may be something to hand out."""
+        if self._turn is not None:
+            self._turn.ask()
 
     def _let_begin(self) -> None:
         if self._channel is not None:
             self._may_begin = True
-            self._more.set()
+            self._more()
 
     # The ledger
 

@@ -8,16 +8,18 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
-import trio
 
 from taktora_trio.channels import Metadata
 from taktora_trio.connectors.connection import Incoming
 from taktora_trio.errors import BackPressure, StoreError
 from taktora_trio.store import LogChannel, Record, StoreFull
 from taktora_trio.transport.deliveries import identity_of
+
+if TYPE_CHECKING:
+    from taktora_trio.connectors.pump import Turn
 
 __all__ = ["StoredSink", "incoming"]
 
@@ -98,7 +100,8 @@ class StoredSink:
         self._known_before: set[tuple[int, int]] = set()  # those of an earlier gateway
         self._fresh: dict[int, Incoming] = {}  # of the newest records, their messages
         self._fresh_bytes = 0
-        self._progress = trio.Event()
+        self.progressed: Callable[[], None] = lambda: None
+        """To be called when more is on disk, or there is room in the log."""
 
     async def opened(self, log: LogChannel) -> None:
         """Use this channel of a log that was opened just now. Raises `StoreError`."""
@@ -109,7 +112,7 @@ class StoredSink:
         self._known_before = set(self._known)
         self._acknowledged_record = log.last
         self._log = log
-        self._progress.set()
+        self.progressed()
 
     def closed(self) -> None:
         """The log is closed. What was on its way to it is not acknowledged, unless the other side sends it again."""
@@ -197,14 +200,9 @@ class StoredSink:
         """
         return record <= self._acknowledged_record or not self._unacknowledged
 
-    async def wait_for_progress(self) -> None:
-        """Wait until more may be on disk, or there may be room. It may return early."""
-        await self._progress.wait()
-        self._progress = trio.Event()
-
-    def progressed(self) -> None:
-        """More is on disk, or there is room in the log."""
-        self._progress.set()
+    def watch(self, turn: Turn) -> None:
+        """Ask for this turn from now on whenever more may be on disk, or there may be room."""
+        self.progressed = turn.ask
 
     def _append(
         self,

@@ -1,0 +1,129 @@
+"""Pump: the one task that moves messages for all channels of a connector, those alone that have something to move.
+
+With a task for each channel, a message cost a wake-up, a task's turn and a cycle of its own, once there were many
+channels and each had little to say.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Protocol
+
+import trio
+
+from taktora_trio.executor import Executor, when
+
+__all__ = ["Place", "Pump", "Turn"]
+
+_BATCH = 64  # messages that are moved before other tasks have their turn
+
+
+class Place(Protocol):
+    """Where the pump waits. `wake` has the `wait` return that runs, or, unless `clear` is called, the next."""
+
+    def clear(self) -> None: ...
+
+    def wake(self) -> None: ...
+
+    async def wait(self) -> None: ...
+
+
+class _Alone:
+    """A place that nothing but `wake` ends the waiting at."""
+
+    def __init__(self) -> None:
+        self._woken = trio.Event()
+
+    def clear(self) -> None:
+        if self._woken.is_set():
+            self._woken = trio.Event()
+
+    def wake(self) -> None:
+        self._woken.set()
+
+    async def wait(self) -> None:
+        await self._woken.wait()
+
+
+class Turn:
+    """The turn of one piece of work, of `Pump.add`: it is taken when somebody asks for it, and at first."""
+
+    __slots__ = ("_is_asked_for", "_pump", "name", "step")
+
+    def __init__(self, pump: Pump, name: str, step: Callable[[], int]) -> None:
+        self.name = name
+        self.step = step
+        self._pump = pump
+        self._is_asked_for = False
+
+    def ask(self) -> None:
+        """Have the step called once more, soon: behind those that were asked for before."""
+        if not self._is_asked_for:
+            self._is_asked_for = True
+            self._pump.ready.append(self)
+            self._pump.place.wake()
+
+    def ask_at(self, time: float) -> None:
+        """Have the step called at this time at the latest, if it is not called before."""
+        later = self._pump.later
+        if time < later.get(self, time + 1):
+            later[self] = time
+            self._pump.place.wake()
+
+    def take(self) -> int:
+        self._is_asked_for = False
+        if self._pump.later:
+            self._pump.later.pop(self, None)
+        return self.step()
+
+
+class Pump:
+    """Takes the turns that are asked for, one after the other: none waits for more than a batch of each of the others.
+
+    It is one item of an executor, with a batch of messages in a cycle.
+    """
+
+    def __init__(self, place: Place | None = None) -> None:
+        """It waits at `place`, where also whoever rings a channel may wake it."""
+        self.place: Place = _Alone() if place is None else place
+        self.ready: deque[Turn] = deque()
+        self.later: dict[Turn, float] = {}
+
+    def add(self, name: str, step: Callable[[], int]) -> Turn:
+        """Add a piece of work, of a channel of this name.
+
+        `step` moves up to a batch of messages and returns how many it has moved. It never waits; where there may be
+        more to move at once it asks for its next turn. What it raises ends the executor.
+        """
+        turn = Turn(self, name, step)
+        turn.ask()
+        return turn
+
+    def add_to(self, executor: Executor, name: str) -> None:
+        executor.add(self.cycle, when(self.wait), name=name)
+
+    async def wait(self) -> None:
+        """Wait until somebody has asked for a turn."""
+        while not self.ready:
+            self.place.clear()
+            if self.later:
+                with trio.move_on_at(min(self.later.values())):
+                    await self.place.wait()
+                now = trio.current_time()
+                for turn in [turn for turn, time in self.later.items() if time <= now]:
+                    del self.later[turn]
+                    turn.ask()
+            else:
+                await self.place.wait()
+
+    async def cycle(self, context: object) -> None:
+        """Take turns until a batch of messages is moved, or nobody asks for one."""
+        ready, moved = self.ready, 0
+        while ready and moved < _BATCH:
+            turn = ready.popleft()
+            try:
+                moved += turn.take() + 1  # to find nothing takes its time, too
+            except Exception as exc:
+                exc.add_note(f"in channel {turn.name!r}")
+                raise
