@@ -70,6 +70,7 @@ latency: $(PEERS) .venv/drawing  ## Latency at fixed rates, against other client
 	$(BIN)/python -m benchmarks.latency --json .venv/latency.json
 	.venv/drawing/bin/python -m benchmarks.latency_plot .venv/latency.json docs
 	$(BIN)/python -m benchmarks.idle
+	$(BIN)/python -m benchmarks.features
 
 isolation: .venv/bench mosquitto  ## How late a control item runs while its gateway fares badly (25 minutes)
 	$(BIN)/python -m pip install --quiet --group plot  # it brings numpy, which is kept out of what is measured

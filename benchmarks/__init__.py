@@ -12,6 +12,7 @@ latency.py     the same contestants at fixed rates: from due to arrival; `latenc
 idle.py        the same contestants with nothing to do, and with little: CPU time and wake-ups of each process
 contestants.py who takes part, and how each is configured
 contest.py     such a contest: contestants in turn, `counter.py` behind the broker, `echo.py` for round trips
+features.py    what becomes of an app and its messages when the connection, or the process that has it, breaks
 arrivals.py    the independent subscriber of what is sent on a schedule
 counter.py     the independent subscriber
 echo.py        sends each message back

@@ -29,7 +29,7 @@ from taktora_trio.chaos.mqtt.mosquitto import open_mosquitto
 from taktora_trio.processes.lines import read_lines
 from taktora_trio.transport.domain import Domain
 
-__all__ = ["Contest", "Contestant", "Entry", "Flooded", "Kept", "cpu_time", "open_contest"]
+__all__ = ["Contest", "Contestant", "Entry", "Flooded", "Kept", "cpu_time", "open_contest", "open_ready"]
 
 _TIMEOUT = 60.0  # seconds for one order
 _START_OF_ONE = 0.15  # more seconds for each channel until a deployment is connected
@@ -145,8 +145,7 @@ class Contestant:
         order = Paced(qos, self._paced[qos] + 1, count, length, start, interval, start + round(seconds * 1.5e9))
         with trio.fail_after(_TIMEOUT + 2 * seconds):
             before = self._cpu()
-            await self._stream.send_all(control.encode(order))
-            sent = (await self._answer(Sent)).count
+            sent = await self.keep(order)
             arrived = await self._arrived.receive()
             await trio.sleep(_SETTLE)
             after = self._cpu()
@@ -157,6 +156,11 @@ class Contestant:
         latencies += [(order.until - (start + number * interval)) / 1e3 for number in range(sent, count)]
         spent = {name: (after[name] - before[name]) / sent * 1e6 for name in before}
         return Kept(rate, sent / (arrived.at - start) * 1e9, count, count - sent, latencies, spent)
+
+    async def keep(self, order: Paced) -> int:
+        """Have a schedule kept, whatever arrives. Return how many were sent."""
+        await self._stream.send_all(control.encode(order))
+        return (await self._answer(Sent)).count
 
     async def inflow(self, count: int, length: int = message.LENGTH, qos: QoS = 1) -> Flooded:
         """Have `count` messages come in, on each filter in turn, from a process that sends as fast as it can."""
@@ -267,9 +271,9 @@ async def open_contest() -> AsyncIterator[Contest]:
         async with (
             trio.SocketListener(listening) as listener,
             open_mosquitto(Path(folder), ["set_tcp_nodelay true"]) as broker,
-            _open_ready("benchmarks.counter", str(broker.port)) as counts,
-            _open_ready("benchmarks.arrivals", str(broker.port), folder) as arrived,
-            _open_ready("benchmarks.echo", str(broker.port)),
+            open_ready("benchmarks.counter", str(broker.port)) as counts,
+            open_ready("benchmarks.arrivals", str(broker.port), folder) as arrived,
+            open_ready("benchmarks.echo", str(broker.port)),
             trio.open_nursery() as nursery,
         ):
             contest = Contest(broker.port, broker.pid, listener, path)
@@ -288,7 +292,7 @@ async def _end_at_signal() -> None:
 
 
 @contextlib.asynccontextmanager
-async def _open_ready(*command: str) -> AsyncIterator[AsyncIterator[bytes]]:
+async def open_ready(*command: str) -> AsyncIterator[AsyncIterator[bytes]]:
     """Start a Python process, wait until it says that it is ready, and yield the lines that it says after that."""
     async with open_python(*command, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None

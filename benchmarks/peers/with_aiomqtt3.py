@@ -24,7 +24,9 @@ __all__: list[str] = []
 async def run(told: Setting) -> None:
     """Follow orders until there are no more."""
     make: Any = aiomqtt.Client
-    async with make(hostname="127.0.0.1", port=told.port, identifier=told.name, clean_start=True) as client:
+    async with make(
+        hostname="127.0.0.1", port=told.port, identifier=told.name, clean_start=True, reconnect=True
+    ) as client:
         await client.subscribe(told.pong, max_qos=aiomqtt.QoS.AT_LEAST_ONCE)  # type: ignore[attr-defined]
         answers = client.messages()
         reader, writer = await asyncio.open_unix_connection(told.socket)

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from mqttium.api import AsyncClient, PublishMessage
+from mqttium.api import AsyncClient, PublishMessage, ReconnectPolicy
 from mqttium.persistence import SqliteInflightStore
 
 from benchmarks import message
@@ -29,7 +29,7 @@ async def run(told: Setting) -> None:
             folder = stack.enter_context(tempfile.TemporaryDirectory())
             store = SqliteInflightStore(str(Path(folder) / "inflight.sqlite"))
             stack.callback(store.close)
-        client = AsyncClient(told.name, clean_start=store is None, store=store)
+        client = AsyncClient(told.name, clean_start=store is None, store=store, reconnect=ReconnectPolicy())
         await client.connect("127.0.0.1", told.port)
         await client.subscribe(told.pong, qos=1)
         answers = client.messages()
