@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, NullLocator
 
 if TYPE_CHECKING:
@@ -23,8 +24,9 @@ __all__ = ["draw"]
 
 _OURS, _OTHERS = (
     ("#1f5fa8", "#5fa8d3", "#0b2545"),
-    ["#b5651d", "#7a9e3f", "#8e5ea2", "#c9a227", "#c44e52", "#4c9f9f", "#7f7f7f", "#d98fb4"],
+    ["#b5651d", "#7a9e3f", "#8e5ea2", "#c9a227", "#c44e52", "#4c9f9f", "#7f7f7f", "#d98fb4", "#2b2b2b"],
 )
+_OF_OURS = ("split", "in-process", "session")
 _COLUMNS = 2
 
 
@@ -33,16 +35,14 @@ def draw(latency: dict[str, Any], folder: Path) -> None:
     measured = latency["rates"]
     rates = sorted({it["rate"] for it in measured})
     figure = Figure(figsize=(13, 4.3 * ceil(len(rates) / _COLUMNS) + 1), layout="constrained")
-    panels = figure.subplots(ceil(len(rates) / _COLUMNS), _COLUMNS, squeeze=False)
+    panels = figure.subplots(ceil(len(rates) / _COLUMNS), _COLUMNS, squeeze=False, sharey=True)
     colors = _colors(list(dict.fromkeys(it["name"] for it in measured)))
     for panel, rate in zip(panels.flat, rates, strict=False):
         _panel(panel, f"{rate:,.0f} messages a second", [it for it in measured if it["rate"] == rate], colors)
     for panel in list(panels.flat)[len(rates) :]:
         panel.set_visible(False)
-    lines: dict[str, Any] = {}
-    for panel in panels.flat:
-        lines |= {str(line.get_label()): line for line in panel.get_lines()}
-    figure.legend(lines.values(), lines.keys(), loc="outside lower center", ncols=5, frameon=False)
+    lines = [Line2D([], [], color=color, label=name, **_style(name)) for name, color in colors.items()]
+    figure.legend(handles=lines, loc="outside lower center", ncols=5, frameon=False)
     figure.suptitle(
         f"From the time by the schedule to the arrival, 100 bytes, QoS {latency['qos']}"
         " (dotted: could not keep up, its backlog is in it)"
@@ -52,10 +52,15 @@ def draw(latency: dict[str, Any], folder: Path) -> None:
 
 
 def _colors(names: list[str]) -> dict[str, str]:
-    ours = [name for name in names if name.startswith(("split", "in-process", "session"))]
+    ours = [name for name in names if name.startswith(_OF_OURS)]
     others = [name for name in names if name not in ours]
     chosen = dict(zip(ours, [*_OURS, "#8899aa", "#aabbcc"], strict=False))
     return chosen | {name: _OTHERS[number % len(_OTHERS)] for number, name in enumerate(others)}
+
+
+def _style(name: str) -> dict[str, Any]:
+    ours = name.startswith(_OF_OURS)
+    return {"linewidth": 2.4 if ours else 1.3, "marker": "o" if ours else "s", "markersize": 5 if ours else 3.5}
 
 
 def _panel(panel: Axes, title: str, measured: list[dict[str, Any]], colors: dict[str, str]) -> None:
@@ -70,15 +75,11 @@ def _panel(panel: Axes, title: str, measured: list[dict[str, Any]], colors: dict
             (100 / (100 - float(share[1:])), value) for share, value in it["us"].items() if share != "max" and value
         ]
         ticks = max(ticks, [one for one, _ in known], key=len)
-        ours = it["name"].startswith(("split", "in-process", "session"))
         panel.plot(
             *zip(*known, strict=True),
             color=colors[it["name"]],
             linestyle="-" if it["kept_up"] else ":",
-            linewidth=2.4 if ours else 1.3,
-            marker="o" if ours else "s",
-            markersize=5 if ours else 3.5,
-            label=it["name"],
+            **_style(it["name"]),
         )
     panel.set_xticks(ticks, [f"p{100 - 100 / tick:g}" for tick in ticks])
     panel.xaxis.set_minor_locator(NullLocator())

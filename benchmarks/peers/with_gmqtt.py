@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import time
 
@@ -18,6 +19,7 @@ __all__: list[str] = []
 
 async def run(told: Setting) -> None:
     """Follow orders until there are no more."""
+    logging.getLogger("gmqtt").setLevel(logging.ERROR)  # a line for each message without a connection (`features.py`)
     answers, subscribed = asyncio.Queue[bytes](), asyncio.Event()
     unacknowledged = gmqtt.storage.PersistentStorage()
     client = gmqtt.Client(told.name, persistent_storage=unacknowledged)
