@@ -15,12 +15,20 @@ import iceoryx2 as iox2
 import trio
 
 from benchmarks import message
-from taktora_trio.transport.envelope import envelope_size, envelope_type
+from taktora_trio.transport.envelope import envelope_size
 from taktora_trio.transport.listener_socket import socket_of
 
 __all__ = ["Lane", "Receiver", "Sender"]
 
-_ENVELOPE = envelope_type(envelope_size(message.LENGTH, 0))
+_SIZE = envelope_size(message.LENGTH, 0)
+
+
+class _ENVELOPE(ctypes.Structure):
+    _fields_ = [("words", ctypes.c_uint64 * (_SIZE // 8))]
+
+    @staticmethod
+    def type_name() -> str:
+        return f"taktora.ConnectorEnvelope.{_SIZE}"
 
 
 class Lane:

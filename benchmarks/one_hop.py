@@ -23,19 +23,19 @@ from benchmarks import bare, message
 from benchmarks.children import open_python
 from benchmarks.report import Figure, median_of_ratios
 from taktora_trio import ChannelReader, ChannelWriter, Inbound, MqttConnector, MqttRouting, Outbound, RawCodec
-from taktora_trio.connectors.plan import channel_spec
+from taktora_trio.connectors.plan import specs_of, trunk_spec
 from taktora_trio.host.reader import open_reader
 from taktora_trio.host.writer import open_writer
 from taktora_trio.transport.domain import Domain
 from taktora_trio.transport.node import open_node
 from taktora_trio.transport.services import open_services
+from taktora_trio.transport.trunk import open_trunk
 
 __all__ = ["measure_one_hop"]
 
 _THERE = Outbound("there", bytes, MqttRouting("there"), max_payload=message.LENGTH)
 _BACK = Inbound("back", bytes, MqttRouting("back"), max_payload=message.LENGTH)
 _CONNECTOR = MqttConnector([_THERE, _BACK], codec=RawCodec(), name="benchmark")
-_THERE_SPEC, _BACK_SPEC = channel_spec(_CONNECTOR, _THERE), channel_spec(_CONNECTOR, _BACK)
 
 _TRIPS, _STREAM = 1_500, 30_000
 _TIMEOUT = 120.0
@@ -156,9 +156,10 @@ async def _alternate(domain: Domain, rounds: int) -> _Rounds:
     done = _Rounds()
     async with (
         open_node(domain, "owner") as node,
-        open_services(node, [_THERE_SPEC, _BACK_SPEC]),
-        open_writer(node, _CONNECTOR, _THERE) as writer,
-        open_reader(node, _CONNECTOR, _BACK) as reader,
+        open_services(node, specs_of([_CONNECTOR])),
+        open_trunk(node, trunk_spec(_CONNECTOR), "app") as trunk,
+        open_writer(trunk, _CONNECTOR, _THERE) as writer,
+        open_reader(trunk, _CONNECTOR, _BACK) as reader,
     ):
         channels = _Channels(writer, reader)
         bare_calls = _Bare(
@@ -169,6 +170,7 @@ async def _alternate(domain: Domain, rounds: int) -> _Rounds:
         async with open_python("benchmarks.one_hop", domain.name, stdin=pipe, stdout=pipe) as peer:
             assert peer.stdout is not None
             await peer.stdout.receive_some()  # it has attached its ends
+            trunk.update_connections()
             for way in (channels, bare_calls):  # the first messages also wait for the other process to come up
                 await way.time_trips(_TRIPS // 5)
                 await way.time_stream(_STREAM // 5)
@@ -192,8 +194,9 @@ async def _answer(domain: Domain) -> None:
     with domain.hold("gateway"):
         async with (
             open_node(domain, "peer") as node,
-            open_reader(node, _CONNECTOR, _THERE) as reader,
-            open_writer(node, _CONNECTOR, _BACK) as writer,
+            open_trunk(node, trunk_spec(_CONNECTOR), "gateway") as trunk,
+            open_reader(trunk, _CONNECTOR, _THERE) as reader,
+            open_writer(trunk, _CONNECTOR, _BACK) as writer,
             trio.open_nursery() as nursery,
         ):
             print("ready", flush=True)

@@ -15,7 +15,7 @@ import trio
 from taktora_trio.channels import Metadata, Routing
 from taktora_trio.connectors.base import Connector, GatewayChannels
 from taktora_trio.connectors.dead_letters.letters import DeadLetters, open_dead_letters
-from taktora_trio.connectors.plan import channel_spec, check_ends, health_spec
+from taktora_trio.connectors.plan import channel_name, check_ends, trunk_spec
 from taktora_trio.errors import summary
 from taktora_trio.health import FULL_FOR, Connecting, Down, HealthBoard, Up
 from taktora_trio.opening import NoPublicConstructor
@@ -23,12 +23,9 @@ from taktora_trio.statefolder import deployment_folder
 from taktora_trio.transport.health import GatewayIdentity, HealthReporter, open_health_reporter
 from taktora_trio.transport.lasting import LastingMemory
 from taktora_trio.transport.node import Node
-from taktora_trio.transport.reservation import reserve
-from taktora_trio.transport.segments import free_bytes
-from taktora_trio.transport.services import in_batches
 from taktora_trio.transport.sink import PayloadSink, open_sink
 from taktora_trio.transport.source import PayloadSource, open_source
-from taktora_trio.transport.turn import GIVE_WAY
+from taktora_trio.transport.trunk import Trunk, announce, open_trunk
 
 if TYPE_CHECKING:
     from taktora_trio.connectors.bridge import Bridge
@@ -54,6 +51,7 @@ class ConnectorGateway(
         keepers: dict[str, StoreKeeper],
         stored_inboxes: dict[str, StoredInbox],
         reporters: dict[str, HealthReporter],
+        trunks: Sequence[Trunk],
         health: HealthBoard,
     ) -> None:
         self.health = health
@@ -62,6 +60,7 @@ class ConnectorGateway(
         self._keepers = keepers
         self._stored_inboxes = stored_inboxes
         self._reporters = reporters
+        self._trunks = trunks
         self._bridges: dict[str, Bridge] = {}
 
     async def run(self, stop: trio.Event) -> None:
@@ -89,10 +88,9 @@ class ConnectorGateway(
             services.cancel_scope.cancel()
 
     def _update_connections(self) -> None:
-        """A plugin has come, or has opened a reader: hand it what is waiting for it."""
-        for channels in self._channels.values():
-            for sink in channels.inbound.values():
-                sink.update_connections()
+        """A plugin has come: hand it what is waiting for it."""
+        for trunk in self._trunks:
+            trunk.update_connections()
 
     def revive(self) -> str:
         """Have each connector that is not connected try at once, and ask again at once for what was refused.
@@ -153,15 +151,17 @@ async def open_connector_gateway(
     """
     from taktora_trio.executor import Executor  # here, for a supervisor imports this module too, and is to be small
 
-    check_ends(connectors, "the gateway's half")
+    check_ends(connectors, "gateway")
     identity = GatewayIdentity.of_this_process(incarnation)
     async with contextlib.AsyncExitStack() as stack:
         reporters = {
-            connector.name: await stack.enter_async_context(
-                open_health_reporter(node, health_spec(connector), identity)
-            )
+            connector.name: await stack.enter_async_context(open_health_reporter(node, trunk_spec(connector), identity))
             for connector in connectors
         }
+        for connector in connectors:
+            # A plugin that hears of us lets go of what a killed gateway has left: that may be the memory we need.
+            announce(node, trunk_spec(connector), "gateway")
+            reporters[connector.name].report(Connecting())
         health = HealthBoard(reporters, on_event=lambda event: reporters[event.component].forward(event))
         stack.callback(health.close)
         dead_letters = await stack.enter_async_context(
@@ -169,28 +169,32 @@ async def open_connector_gateway(
                 folder or partial(deployment_folder, name), {one.name: one.options for one in connectors}, health
             )
         )
+        trunks = [
+            await stack.enter_async_context(open_trunk(node, trunk_spec(connector), "gateway"))
+            for connector in connectors
+        ]
         channels = {
-            connector.name: await _open_channels(
+            connector.name: _open_channels(
                 stack,
-                node,
+                trunk,
                 connector,
                 health,
                 connector.known_as(name),
                 Executor(observers=observers),
                 dead_letters,
             )
-            for connector in connectors
+            for connector, trunk in zip(connectors, trunks, strict=True)
         }
         keepers = _with_stores(connectors, channels, stores or {})
         stored_inboxes = _with_inbound_stores(connectors, channels, inbound_stores or {}, dead_letters)
         for reporter in reporters.values():
             reporter.report(Connecting())
-        yield ConnectorGateway._create(connectors, channels, keepers, stored_inboxes, reporters, health)
+        yield ConnectorGateway._create(connectors, channels, keepers, stored_inboxes, reporters, trunks, health)
 
 
-async def _open_channels(
+def _open_channels(
     stack: contextlib.AsyncExitStack,
-    node: Node,
+    trunk: Trunk,
     connector: Connector,
     health: HealthBoard,
     name: str,
@@ -199,25 +203,17 @@ async def _open_channels(
 ) -> GatewayChannels:
     outbound: dict[str, PayloadSource] = {}
     inbound: dict[str, PayloadSink] = {}
-    for batch in in_batches(connector.channels):
-        specs = {channel.name: channel_spec(connector, channel) for channel in batch}
-        needed = sum(specs[channel.name].end_bytes(writes=channel.direction == "in") for channel in batch)
-        if len(outbound) + len(inbound) > 0:
-            await trio.sleep(GIVE_WAY)
-        # Where memory is short, one at a time: what is to be opened may first have to be given back by the other half.
-        enough = free_bytes() > 2 * needed
-        async with reserve(node.config, needed, connector.name) if enough else contextlib.nullcontext():
-            for channel in batch:
-                spec = specs[channel.name]
-                if channel.direction == "out":
-                    # The app's writer lets nothing else through; but what the other side doesn't take would end the
-                    # connection, again and again.
-                    source = open_source(node, spec, channel.routing.address, _check_by(channel.routing))
-                    outbound[channel.name] = await stack.enter_async_context(source)
-                else:
-                    full = partial(health.degrade, connector.name, f"channel {channel.name} is full", FULL_FOR)
-                    inbound[channel.name] = await stack.enter_async_context(open_sink(node, spec, on_full=full))
-    memory = LastingMemory(node, connector.name)
+    for channel in connector.channels:
+        whole = channel_name(connector, channel)
+        if channel.direction == "out":
+            # The app's writer lets nothing else through; but what the other side doesn't take would end the
+            # connection, again and again.
+            source = open_source(trunk, whole, channel.routing.address, _check_by(channel.routing))
+            outbound[channel.name] = stack.enter_context(source)
+        else:
+            full = partial(health.degrade, connector.name, f"channel {channel.name} is full", FULL_FOR)
+            inbound[channel.name] = stack.enter_context(open_sink(trunk, whole, on_full=full))
+    memory = LastingMemory(trunk.node, connector.name)
     stack.callback(memory.close)
     return GatewayChannels(outbound, inbound, executor, health, name, memory.open, dead_letters)
 

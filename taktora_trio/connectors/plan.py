@@ -1,4 +1,4 @@
-"""The services of a deployment's connectors: a service for each channel, and one for the health of each connector."""
+"""What the two halves share: a trunk for each connector, with all of its channels."""
 
 from __future__ import annotations
 
@@ -7,22 +7,27 @@ from typing import Any
 
 from taktora_trio.channels import ChannelDescriptor, Inbound
 from taktora_trio.connectors.base import Connector
-from taktora_trio.transport.descriptors import END, check_descriptors
-from taktora_trio.transport.spec import HEALTH_PAYLOAD, ServiceSpec
+from taktora_trio.transport.descriptors import check_descriptors
+from taktora_trio.transport.sizing import for_end
+from taktora_trio.transport.spec import ChannelSpec, End, TrunkSpec
 
-__all__ = ["channel_spec", "check_ends", "health_spec", "specs_of"]
+__all__ = ["channel_name", "channel_spec", "check_ends", "specs_of", "trunk_spec"]
 
 
-def channel_spec(connector: Connector, channel: ChannelDescriptor[Any]) -> ServiceSpec:
-    """Return the service of this channel."""
-    return ServiceSpec(
-        name=f"taktora.connector.{connector.name}.{channel.name}.{channel.direction}",
+def channel_name(connector: Connector, channel: ChannelDescriptor[Any]) -> str:
+    """Return the whole name of this channel."""
+    return f"taktora.connector.{connector.name}.{channel.name}.{channel.direction}"
+
+
+def channel_spec(connector: Connector, channel: ChannelDescriptor[Any]) -> ChannelSpec:
+    """Return what both halves must agree on about this channel."""
+    return ChannelSpec(
+        name=channel_name(connector, channel),
+        direction=channel.direction,
         max_payload=channel.max_payload,
         topic_space=channel.topic_space,
         metadata_space=channel.max_metadata,
         window=channel.window,
-        # It covers all that is not acknowledged, so that a gateway goes on where the one before has stopped.
-        history=channel.window,
         counts_deliveries=isinstance(channel, Inbound) and channel.acknowledge != "on-arrival",
         description=(
             f"codec {connector.codec.name}, max_payload {channel.max_payload} bytes,"
@@ -31,28 +36,20 @@ def channel_spec(connector: Connector, channel: ChannelDescriptor[Any]) -> Servi
     )
 
 
-def health_spec(connector: Connector) -> ServiceSpec:
-    """Return the service of the connector's health. It keeps the newest report for a plugin that comes later."""
-    return ServiceSpec(
-        name=f"taktora.connector.{connector.name}.health",
-        max_payload=HEALTH_PAYLOAD,
-        window=64,
-        history=1,
-        overflow=True,
-        description="health, version 1",
+def trunk_spec(connector: Connector) -> TrunkSpec:
+    """Return what both halves must agree on about this connector."""
+    return TrunkSpec(
+        name=f"taktora.connector.{connector.name}",
+        channels=tuple(channel_spec(connector, channel) for channel in connector.channels),
     )
 
 
-def specs_of(connectors: Iterable[Connector]) -> list[ServiceSpec]:
-    """Return every service of these connectors."""
-    return [
-        spec
-        for connector in connectors
-        for spec in (*(channel_spec(connector, channel) for channel in connector.channels), health_spec(connector))
-    ]
+def specs_of(connectors: Iterable[Connector]) -> list[TrunkSpec]:
+    """Return the trunks of these connectors."""
+    return [trunk_spec(connector) for connector in connectors]
 
 
-def check_ends(connectors: Iterable[Connector], whose: str) -> None:
-    """Raise `TooFewDescriptors` if this process can't open one end of all services."""
-    count = len(specs_of(connectors))
-    check_descriptors(END * count, f"{whose} of {count} services")
+def check_ends(connectors: Iterable[Connector], end: End) -> None:
+    """Raise `TooFewDescriptors` if this process can't open this half of all connectors."""
+    specs = specs_of(connectors)
+    check_descriptors(sum(for_end(spec, end) for spec in specs), f"the {end}'s half of {len(specs)} connectors")

@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import attrs
 import trio
 
 from taktora_trio.connectors.base import Connector
-from taktora_trio.connectors.plan import health_spec
+from taktora_trio.connectors.plan import trunk_spec
 from taktora_trio.errors import ConnectorError, is_worth_logging
 from taktora_trio.escaping import escaped
 from taktora_trio.health import Failure, HealthBoard
@@ -22,7 +22,7 @@ from taktora_trio.processes.pidfd import wait_for_exit
 from taktora_trio.supervision.allowance import Allowance
 from taktora_trio.transport.health import GatewayIdentity, HealthReport, HealthReports, open_health_reports, start_time
 from taktora_trio.transport.node import Node
-from taktora_trio.transport.ports import EnvelopePublisher
+from taktora_trio.transport.trunk import Trunk
 
 __all__ = ["Gateways"]
 
@@ -41,15 +41,15 @@ class Gateways(metaclass=NoPublicConstructor, opened_by="open_watching_host(node
         connectors: Sequence[Connector],
         board: HealthBoard,
         nursery: trio.Nursery,
-        publishers: Collection[EnvelopePublisher],
+        trunks: Mapping[str, Trunk],
         *,
         supervised: bool,
     ) -> None:
-        """`publishers` are the app's ends; a gateway that comes is handed what is waiting there."""
+        """`trunks` are the app's ends by connector; a gateway that comes is handed what is waiting there."""
         self._node = node
         self._board = board
         self._nursery = nursery
-        self._publishers = publishers
+        self._trunks = trunks
         # One for each connector, since each may have a gateway of its own.
         self._lives = {
             connector.name: watch.begin([connector.name], os.getpid(), supervised=supervised)
@@ -76,14 +76,9 @@ class Gateways(metaclass=NoPublicConstructor, opened_by="open_watching_host(node
         """Return whether a gateway of this connector runs, as far as is known."""
         return watch.has_gateway(self._lives[connector], connector)
 
-    def reader_opened(self, connector: str) -> None:
-        """Wake the gateway of this connector: there is somebody to read what is waiting."""
-        if reports := self._reports.get(connector):
-            reports.wake_gateway()
-
     async def follow(self, connector: Connector) -> None:
         """Serve: take the reports of this connector. Runs until cancelled."""
-        async with open_health_reports(self._node, health_spec(connector)) as reports:
+        async with open_health_reports(self._node, trunk_spec(connector)) as reports:
             self._reports[connector.name] = reports
             while True:
                 self._take_reports(connector.name, reports)
@@ -113,8 +108,7 @@ class Gateways(metaclass=NoPublicConstructor, opened_by="open_watching_host(node
                 case watch.Show(connector, health, cause):
                     self._board.report(connector, health, cause)
                 case watch.Arrived():
-                    for port in self._publishers:
-                        port.update_connections()
+                    self._trunks[name].update_connections()
                 case watch.Watch(identity):
                     self._watching[name, identity] = scope = trio.CancelScope()
                     self._nursery.start_soon(self._watch, name, identity, scope)
@@ -151,6 +145,8 @@ class Gateways(metaclass=NoPublicConstructor, opened_by="open_watching_host(node
     def _take_reports(self, name: str, reports: HealthReports) -> None:
         """Apply each report; where there are too many, the newest alone: whatever a gateway does, the app goes on."""
         read = list(self._read(name, reports))
+        if read:
+            self._trunks[name].update_connections()  # one that has just come, or opens its half
         readable = [report for report in read if report is not None]
         if not self._allowances[name].take(len(read)):
             self._skipped += 1

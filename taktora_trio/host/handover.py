@@ -7,12 +7,12 @@ from typing import Any, Generic, TypeVar
 from zlib import crc32
 
 from taktora_trio.channels import Header
-from taktora_trio.errors import TransportError, is_worth_logging, leaves
+from taktora_trio.errors import is_worth_logging, leaves
 from taktora_trio.escaping import escaped
 from taktora_trio.host.in_hand import Arrival, InHand
 from taktora_trio.host.taken import Taken
 from taktora_trio.transport.deliveries import DEAD, DONE, WHOLE, Deliveries, identity_of
-from taktora_trio.transport.ports import EnvelopeSubscriber
+from taktora_trio.transport.subscriber import EnvelopeSubscriber
 
 __all__ = ["Handover", "is_failure", "resume"]
 
@@ -82,10 +82,7 @@ class Handover(Generic[T]):
 
     def _is_new(self, header: Header, identity: int, deliveries: Deliveries) -> bool:
         hand, number = self.hand, header.sequence_number
-        last = self._port.last_used
-        if number > last:
-            raise TransportError(f"an envelope has the number {number}, and {last} is the last that was sent")
-        if hand.taken > last:  # a gateway has found its cursor broken, and counts anew
+        if hand.taken > self._port.last_used:  # a gateway has found its cursor broken, and counts anew
             hand.taken = number - 1
         arrival = hand.arrives(number, identity, header.delivery_id, redelivered=header.redelivered)
         if arrival is Arrival.NEW:
@@ -97,11 +94,10 @@ class Handover(Generic[T]):
         return False
 
     def count_unreadable(self) -> None:
-        """An envelope has come whose number can't be read: else it would take up the window for good."""
+        """An envelope has come that can't be read: else it would take up the window for good."""
         hand = self.hand
-        if self._deliveries is not None and hand.taken < self._port.last_used:
-            hand.taken += 1
-            hand.current = hand.taken
+        if self._deliveries is not None and hand.taken < self._port.taken:
+            hand.taken = hand.current = self._port.taken
 
     # What the app is done with
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -13,15 +13,15 @@ from trio_util import move_on_when
 
 from taktora_trio.channels import ChannelDescriptor, Inbound, Outbound
 from taktora_trio.connectors.base import Connector
-from taktora_trio.connectors.plan import channel_spec
+from taktora_trio.connectors.plan import channel_name
 from taktora_trio.errors import ConfigError
 from taktora_trio.health import FULL_FOR, ConnectorHealth, HealthBoard, HealthEvents
 from taktora_trio.host.reader import ChannelReader, OnError, open_reader
 from taktora_trio.host.writer import ChannelWriter, writer_on
 from taktora_trio.opening import NoPublicConstructor
 from taktora_trio.processes.patience import sleep_running
-from taktora_trio.transport.node import Node
-from taktora_trio.transport.ports import EnvelopePublisher, open_envelope_publisher
+from taktora_trio.transport.publisher import EnvelopePublisher
+from taktora_trio.transport.trunk import Trunk
 
 if TYPE_CHECKING:  # a supervisor imports this module with the app's, and is to be small
     from taktora_trio.executor import Observer
@@ -40,26 +40,24 @@ class ConnectorHost(metaclass=NoPublicConstructor, opened_by="open_connector_hos
 
     def __init__(
         self,
-        node: Node,
         connectors: Sequence[Connector],
+        trunks: Mapping[str, Trunk],
         board: HealthBoard,
         gateways: Gateways,
-        publishers: dict[int, EnvelopePublisher],
         revive: Callable[[], object] | None,
         observers: Sequence[Observer],
     ) -> None:
         self.observers = observers
         """The deployment's, for the app's executors: `Executor(observers=host.observers)`."""
-        self._node = node
+        self._trunks = trunks
         self._board = board
         self._gateways = gateways
         self._revive = revive
         self._owners = {id(channel): connector for connector in connectors for channel in connector.channels}
         self._declared = [channel for connector in connectors for channel in connector.channels]
         self._in_use: set[int] = set()
-        # Ports outlive the writers that the app opens and closes, so that all are flushed at once, at the end.
-        self._ports = contextlib.AsyncExitStack()
-        self._publishers = publishers
+        # They outlive the writers that the app opens and closes, so that all are flushed at once, at the end.
+        self._publishers: dict[int, EnvelopePublisher] = {}
 
     def __repr__(self) -> str:
         return f"ConnectorHost({self._board!r})"
@@ -75,8 +73,8 @@ class ConnectorHost(metaclass=NoPublicConstructor, opened_by="open_connector_hos
         full = partial(self._board.degrade, connector.name, f"channel {channel.name} is full", FULL_FOR)
         with self._reserve(channel):
             if id(channel) not in self._publishers:
-                port = open_envelope_publisher(self._node, channel_spec(connector, channel))
-                self._publishers[id(channel)] = await self._ports.enter_async_context(port)
+                name = channel_name(connector, channel)
+                self._publishers[id(channel)] = self._trunks[connector.name].publisher(name)
             async with writer_on(self._publishers[id(channel)], connector, channel, full) as writer:
                 yield writer
 
@@ -98,10 +96,9 @@ class ConnectorHost(metaclass=NoPublicConstructor, opened_by="open_connector_hos
         connector = self._connector_of(channel, Inbound, "open_writer")
         shown = f"channel {channel.name} gets messages that can't be read"
         rejected = partial(self._board.degrade, connector.name, shown, _REJECTED_FOR)
-        opening = open_reader(self._node, connector, channel, on_error=on_error, on_rejected=rejected)
+        trunk = self._trunks[connector.name]
         with self._reserve(channel):
-            async with opening as reader:
-                self._gateways.reader_opened(connector.name)
+            async with open_reader(trunk, connector, channel, on_error=on_error, on_rejected=rejected) as reader:
                 yield reader
 
     def health(self, connector: str | None = None) -> ConnectorHealth:
@@ -167,7 +164,7 @@ class ConnectorHost(metaclass=NoPublicConstructor, opened_by="open_connector_hos
             self._in_use.discard(id(channel))
 
     async def _close(self, seconds: float) -> None:
-        """Let the gateway publish what the app has sent; say so if it can't in that time; then close every port."""
+        """Let the gateway publish what the app has sent; say so if it can't in that time."""
         with trio.CancelScope(shield=True):
             async with move_on_when(sleep_running, seconds), trio.open_nursery() as nursery:
                 for port in self._publishers.values():
@@ -177,4 +174,3 @@ class ConnectorHost(metaclass=NoPublicConstructor, opened_by="open_connector_hos
             if port.waiting > 0 and not (port.has_reader and self._gateways.has_gateway(self._owners[channel].name)):
                 text = "%s: closed with %d messages not acknowledged by the other side: they are lost"
                 log.warning(text, port.spec.name, port.waiting)
-        await self._ports.aclose()

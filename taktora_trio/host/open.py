@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 import trio
 
 from taktora_trio.connectors.base import Connector
-from taktora_trio.connectors.plan import check_ends
+from taktora_trio.connectors.plan import check_ends, trunk_spec
 from taktora_trio.errors import summary
 from taktora_trio.health import Down, HealthBoard, HealthEvent
 from taktora_trio.host.gateways import Gateways
 from taktora_trio.host.host import ConnectorHost
 from taktora_trio.processes.link import LinkEnd, ReviveGateway
 from taktora_trio.transport.node import Node
-from taktora_trio.transport.ports import EnvelopePublisher
+from taktora_trio.transport.trunk import open_trunk
 
 if TYPE_CHECKING:  # an app that has no executor does not load one
     from taktora_trio.executor import Observer
@@ -60,14 +60,18 @@ async def open_watching_host(
 
     They are for whoever runs a gateway in this process, and tells by them how it fares.
     """
-    check_ends(connectors, "the app's half")
+    check_ends(connectors, "app")
     if link is not None:
         revive = partial(link.send, ReviveGateway())
     board = HealthBoard((connector.name for connector in connectors), on_event=_log_event)
-    publishers: dict[int, EnvelopePublisher] = {}
-    async with trio.open_nursery() as nursery:
-        gateways = Gateways._create(node, connectors, board, nursery, publishers.values(), supervised=link is not None)
-        host = ConnectorHost._create(node, connectors, board, gateways, publishers, revive, observers)
+    async with contextlib.AsyncExitStack() as stack:
+        trunks = {
+            connector.name: await stack.enter_async_context(open_trunk(node, trunk_spec(connector), "app"))
+            for connector in connectors
+        }
+        nursery = await stack.enter_async_context(trio.open_nursery())
+        gateways = Gateways._create(node, connectors, board, nursery, trunks, supervised=link is not None)
+        host = ConnectorHost._create(connectors, trunks, board, gateways, revive, observers)
         nursery.start_soon(board.expire)
         if link is not None:
             nursery.start_soon(gateways.follow_supervisor, link)

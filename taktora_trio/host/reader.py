@@ -24,8 +24,9 @@ from taktora_trio.host.rejected import OnError, Rejected, Unreadable
 from taktora_trio.host.taken import Taken
 from taktora_trio.opening import NoPublicConstructor
 from taktora_trio.transport.deliveries import Deliveries
-from taktora_trio.transport.node import Node
-from taktora_trio.transport.ports import CHECKPOINT_EVERY, EnvelopeSubscriber, Sample, open_envelope_subscriber
+from taktora_trio.transport.publisher import CHECKPOINT_EVERY
+from taktora_trio.transport.subscriber import EnvelopeSubscriber
+from taktora_trio.transport.trunk import Trunk
 
 __all__ = ["ChannelReader", "OnError", "ReaderStatistics", "open_reader"]
 
@@ -107,8 +108,8 @@ class ChannelReader(
         if self._hand.current:
             self._finish()
         while True:
-            sample = await self._next()
-            received = self._receive_again() if sample is None else self._open(sample)
+            place = await self._next()
+            received = self._receive_again() if place is None else self._open(place)
             if received is not None:
                 break
             await trio.lowlevel.checkpoint()
@@ -124,14 +125,14 @@ class ChannelReader(
         if self._hand.current:
             self._finish()
         for _ in range(CHECKPOINT_EVERY):  # not for ever: a flood of rejected ones must not stop the event loop
-            sample = None if self._again else self._take()
-            if sample is None:
+            place = None if self._again else self._take()
+            if place is None:
                 if not self._again:
                     self._handover.tell_done()
                     raise trio.WouldBlock
                 received = self._receive_again()
             else:
-                received = self._open(sample)
+                received = self._open(place)
             if received is not None:
                 return received
         self._has_more = True
@@ -170,11 +171,11 @@ class ChannelReader(
         Raises `trio.WouldBlock` as `receive_nowait` does.
         """
         for _ in range(CHECKPOINT_EVERY):
-            sample = None if self._again else self._take()
-            if sample is None and not self._again:
+            place = None if self._again else self._take()
+            if place is None and not self._again:
                 self._handover.tell_done()
                 raise trio.WouldBlock
-            taken = self._take_again() if sample is None else self._open_taken(sample)
+            taken = self._take_again() if place is None else self._open_taken(place)
             if taken is not None:
                 return taken
         self._has_more = True
@@ -191,17 +192,20 @@ class ChannelReader(
         does in `take`.
         """
         while True:
-            sample = await self._next()
-            if sample is None:
+            place = await self._next()
+            if place is None:
                 if (taken := self._take_again(decode=False)) is None:
                     continue
                 with self._work(taken), memoryview(taken.payload) as view:
                     yield Received(view, taken.header, taken.concrete or self._topic, taken.metadata, taken.count)
                 return
+            unpin = self._port.pin()
             try:
-                taken_view = self._open_view(sample)
+                taken_view = self._open_view(place)
                 if taken_view is not None:
                     taken, view = taken_view
+                    if self._deliveries is None:
+                        self._port.acknowledge(self._port.taken)  # as far as it is not pinned
                     try:
                         with self._work(taken, view):
                             topic = taken.concrete or self._topic
@@ -210,7 +214,7 @@ class ChannelReader(
                         view.release()
                     return
             finally:
-                sample.delete()
+                unpin()
             await trio.lowlevel.checkpoint()
 
     def reject(self, received: Received[Any], reason: str) -> None:
@@ -269,22 +273,22 @@ class ChannelReader(
 
     # What comes
 
-    async def _next(self) -> Sample | None:
-        """Wait for the next sample; `None` if there is a message that was given back."""
+    async def _next(self) -> int | None:
+        """Wait for the next envelope, and return its place; `None` if there is a message that was given back."""
         await trio.lowlevel.checkpoint_if_cancelled()
         if self._again:
             return None
-        sample = self._take()
-        while sample is None:
+        place = self._take()
+        while place is None:
             self._handover.tell_done()
             self._port.data.clear()
-            sample = self._take()
-            if sample is None:
+            place = self._take()
+            if place is None:
                 if self._again:
                     return None
                 await self._wait_for_data()
-                sample = None if self._again else self._take()
-        return sample
+                place = None if self._again else self._take()
+        return place
 
     async def _wait_for_data(self) -> None:
         self._is_waiting = True
@@ -296,19 +300,17 @@ class ChannelReader(
         finally:
             self._is_waiting = False
 
-    def _take(self) -> Sample | None:
+    def _take(self) -> int | None:
         if self._closed:
             raise trio.ClosedResourceError("this reader was closed")
         return self._port.take()
 
-    def _open(self, sample: Sample) -> Received[T] | None:
+    def _open(self, place: int) -> Received[T] | None:
         """Return the message, or `None` if it is not for the app."""
         topic, payload, count = self._topic, None, 1
         try:
-            if self._deliveries is None:
-                header, payload, concrete, metadata = self._port.open(sample, acknowledge=True)
-            else:
-                header, payload, concrete, metadata = self._port.open(sample)
+            header, payload, concrete, metadata = self._port.open(place)
+            if self._deliveries is not None:
                 count = self._admit(header, payload, concrete, self._deliveries)
                 if not count:
                     self._not_given += 1
@@ -321,12 +323,13 @@ class ChannelReader(
         except Exception as exc:  # noqa: BLE001 - an app's own codec runs here, too
             if payload is None:
                 self._handover.count_unreadable()
-                self._unreadable.reject(exc, topic, self._port.first_bytes(sample), self._hand.current, 0)
+                self._unreadable.reject(exc, topic, self._port.first_bytes(place), self._hand.current, 0)
             else:
                 self._unreadable.reject(exc, topic, payload, self._hand.current, header.delivery_id)
             return None
         finally:
-            sample.delete()
+            if self._deliveries is None:  # it is decoded, or given up: its memory may be used again
+                self._port.acknowledge(self._port.taken)
 
     def _receive_again(self) -> Received[T] | None:
         taken = self._take_again()
@@ -347,33 +350,32 @@ class ChannelReader(
             await self._turn.acquire()
         try:
             while True:
-                sample = await self._next()
-                taken = self._take_again() if sample is None else self._open_taken(sample)
+                place = await self._next()
+                taken = self._take_again() if place is None else self._open_taken(place)
                 if taken is not None:
                     return taken
                 await trio.lowlevel.checkpoint()
         finally:
             self._turn.release()
 
-    def _open_taken(self, sample: Sample) -> Taken[T] | None:
-        try:
-            opened = self._open_view(sample)
-            if opened is None:
-                return None
-            taken, view = opened
-            taken.payload = bytes(view)
-            return self._decode_taken(taken)
-        finally:
-            sample.delete()
+    def _open_taken(self, place: int) -> Taken[T] | None:
+        opened = self._open_view(place)
+        if opened is None:
+            return None
+        taken, view = opened
+        taken.payload = bytes(view)
+        if self._deliveries is None:
+            self._port.acknowledge(self._port.taken)
+        return self._decode_taken(taken)
 
-    def _open_view(self, sample: Sample) -> tuple[Taken[T], memoryview] | None:
+    def _open_view(self, place: int) -> tuple[Taken[T], memoryview] | None:
         """Return a piece of work without its payload, and that where it lies; `None` if it is not for the app."""
         hand, deliveries = self._hand, self._deliveries
         received, hand.current = hand.current, 0
         try:
             count, failures = 1, 0
             try:
-                header, payload, concrete, metadata = self._port.open(sample, acknowledge=deliveries is None)
+                header, payload, concrete, metadata = self._port.open(place)
                 number = header.sequence_number
                 if deliveries is not None:
                     count = self._admit(header, payload, concrete, deliveries)
@@ -381,7 +383,11 @@ class ChannelReader(
                         failures = deliveries.failures(number)
             except TransportError as exc:
                 self._handover.count_unreadable()
-                self._unreadable.reject(exc, self._topic, self._port.first_bytes(sample), hand.current, 0)
+                try:
+                    self._unreadable.reject(exc, self._topic, self._port.first_bytes(place), hand.current, 0)
+                finally:
+                    if deliveries is None:
+                        self._port.acknowledge(self._port.taken)
                 return None
             if not count:
                 self._not_given += 1
@@ -493,14 +499,14 @@ class _Block(contextlib.AbstractAsyncContextManager[Received[T]]):
 
 @contextlib.asynccontextmanager
 async def open_reader(
-    node: Node,
+    trunk: Trunk,
     connector: Connector,
     channel: ChannelDescriptor[T],
     *,
     on_error: OnError = "keep",
     on_rejected: Callable[[], None] = lambda: None,
 ) -> AsyncIterator[ChannelReader[T]]:
-    """Open the reader of a channel, whose service exists.
+    """Open the reader of a channel of this trunk.
 
     `on_rejected` is called for each message that is kept because it can't be read.
     """
@@ -520,10 +526,10 @@ async def open_reader(
     decode_on = _filling_decoder(channel.routing, channel.message_type, connector.codec)
     max_deliveries = channel.max_deliveries if isinstance(channel, Inbound) else 1
     async with contextlib.AsyncExitStack() as stack:
-        port = await stack.enter_async_context(open_envelope_subscriber(node, spec))
+        port = stack.enter_context(trunk.open_subscriber(spec.name))
         deliveries, hand = None, InHand[Taken[Any]](0, port.may_come_again)
         if spec.counts_deliveries:
-            deliveries = Deliveries(node, spec.name, spec.window)
+            deliveries = Deliveries(trunk.node, spec.name, spec.window)
             stack.callback(deliveries.close)
             hand = resume(port, deliveries)
         reader: ChannelReader[Any] = ChannelReader._create(

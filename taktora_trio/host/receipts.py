@@ -12,7 +12,7 @@ import trio
 
 from taktora_trio.errors import MessageError, MessageRefused
 from taktora_trio.escaping import escaped
-from taktora_trio.transport.ports import EnvelopePublisher
+from taktora_trio.transport.publisher import EnvelopePublisher
 
 __all__ = ["Receipt", "Waiting"]
 

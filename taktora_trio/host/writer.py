@@ -12,14 +12,14 @@ import trio
 from taktora_trio.channels import ChannelDescriptor, Metadata, Routing
 from taktora_trio.channels.codec import Buffer
 from taktora_trio.connectors.base import Connector
-from taktora_trio.connectors.plan import channel_spec
+from taktora_trio.connectors.plan import channel_name
 from taktora_trio.errors import BackPressure, ConfigError, MessageError
 from taktora_trio.health import FULL_FOR
 from taktora_trio.host.receipts import Waiting
 from taktora_trio.opening import NoPublicConstructor
 from taktora_trio.transport.envelope import check_correlation_id, pack_metadata
-from taktora_trio.transport.node import Node
-from taktora_trio.transport.ports import CHECKPOINT_EVERY, EnvelopePublisher, open_envelope_publisher
+from taktora_trio.transport.publisher import CHECKPOINT_EVERY, EnvelopePublisher
+from taktora_trio.transport.trunk import Trunk
 
 __all__ = ["ChannelWriter", "WriterStatistics", "open_writer", "writer_on"]
 
@@ -158,14 +158,14 @@ class ChannelWriter(trio.abc.SendChannel[T], metaclass=NoPublicConstructor, open
             yield view
         except BaseException:
             view.release()
-            loan.sample.delete()
+            loan.give_back()
             raise
         view.release()
         try:
             if self._turn.locked() or not self._port.send_loan(loan):
                 await self._until_sent(lambda: self._port.send_loan(loan))
         except (trio.Cancelled, trio.ClosedResourceError):
-            loan.sample.delete()
+            loan.give_back()
             raise
 
     @property
@@ -279,15 +279,13 @@ def writer_on(
 
 @contextlib.asynccontextmanager
 async def open_writer(
-    node: Node,
+    trunk: Trunk,
     connector: Connector,
     channel: ChannelDescriptor[T],
     *,
     on_full: Callable[[], None] = lambda: None,
 ) -> AsyncIterator[ChannelWriter[T]]:
-    """Open the writer of a channel, whose service exists, and a port for it. What is not read then is lost with it."""
-    async with (
-        open_envelope_publisher(node, channel_spec(connector, channel)) as port,
-        writer_on(port, connector, channel, on_full) as writer,
-    ):
+    """Open the writer of a channel of this trunk, with which what is not read then is lost."""
+    port = trunk.publisher(channel_name(connector, channel))
+    async with writer_on(port, connector, channel, on_full) as writer:
         yield writer

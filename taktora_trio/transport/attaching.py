@@ -13,10 +13,10 @@ from taktora_trio.transport.descriptors import refusal
 from taktora_trio.transport.pauses import sleep
 from taktora_trio.transport.reservation import reserve
 from taktora_trio.transport.segments import PAGE
-from taktora_trio.transport.services import channel_service, event_service
-from taktora_trio.transport.spec import ServiceSpec
+from taktora_trio.transport.services import event_service, rings_service
+from taktora_trio.transport.spec import Direction, TrunkSpec
 
-__all__ = ["open_listener", "open_notifier", "open_publisher", "open_subscriber"]
+__all__ = ["open_listener", "open_notifier", "open_port", "open_publisher", "open_subscriber"]
 
 _OPEN_TRIES, _OPEN_PAUSE = 100, 0.01
 
@@ -28,47 +28,49 @@ class _Port(Protocol):
 P = TypeVar("P", bound=_Port)
 
 
-async def open_publisher(node: iox2.Node, spec: ServiceSpec) -> tuple[iox2.PortFactoryPublishSubscribe, iox2.Publisher]:
-    """Open the channel's one publisher; return it with its service."""
-    factory = channel_service(node, spec)
-    return factory, await _open_port(
+async def open_publisher(
+    node: iox2.Node, spec: TrunkSpec, direction: Direction
+) -> tuple[iox2.PortFactoryPublishSubscribe, iox2.Publisher]:
+    """Open the one publisher of a direction; return it with its service."""
+    factory = rings_service(node, spec, direction)
+    words = spec.rings_bytes(direction) // 8
+    return factory, await open_port(
         node,
-        spec.name,
-        spec.segment_bytes + spec.connection_bytes,
+        spec.service(direction),
+        spec.segment_bytes(direction) + PAGE,
         lambda: (
             factory.publisher_builder()
-            .max_loaned_samples(spec.loaned)
-            # Within the window nothing is refused; and RetryUntilDelivered would block the thread.
+            .initial_max_slice_len(words)
+            .max_loaned_samples(1)
+            .override_sample_preallocation(1)
+            # There is one sample, and room for it; RetryUntilDelivered would block the thread.
             .backpressure_strategy(iox2.BackpressureStrategy.DiscardData)
             .create()
         ),
     )
 
 
-async def open_subscriber(node: iox2.Node, spec: ServiceSpec, history: int) -> iox2.Subscriber:
-    """Open the channel's one subscriber, which first gets the last `history` envelopes."""
-    factory = channel_service(node, spec)
-    return await _open_port(
-        node,
-        spec.name,
-        spec.connection_bytes,
-        lambda: factory.subscriber_builder().buffer_size(spec.window).history_request(history).create(),
+async def open_subscriber(node: iox2.Node, spec: TrunkSpec, direction: Direction) -> iox2.Subscriber:
+    """Open the one subscriber of a direction, which gets the sample of a publisher that is there already, too."""
+    factory = rings_service(node, spec, direction)
+    return await open_port(
+        node, spec.service(direction), PAGE, lambda: factory.subscriber_builder().history_request(1).create()
     )
 
 
 async def open_notifier(node: iox2.Node, name: str, ids: int = 1) -> iox2.Notifier:
     """Open the one notifier of an event service with ids up to `ids`."""
     factory = event_service(node, name, ids)
-    return await _open_port(node, name, 0, lambda: factory.notifier_builder().create())
+    return await open_port(node, name, 0, lambda: factory.notifier_builder().create())
 
 
 async def open_listener(node: iox2.Node, name: str, ids: int = 1) -> iox2.Listener:
     """Open the one listener of an event service with ids up to `ids`."""
     factory = event_service(node, name, ids)
-    return await _open_port(node, name, PAGE, lambda: factory.listener_builder().create())
+    return await open_port(node, name, PAGE, lambda: factory.listener_builder().create())
 
 
-async def _open_port(node: iox2.Node, name: str, needed: int, create: Callable[[], P]) -> P:
+async def open_port(node: iox2.Node, name: str, needed: int, create: Callable[[], P]) -> P:
     """Create a port, with `needed` bytes of memory reserved for it.
 
     While a killed predecessor still occupies its place, it cleans up and tries again, for a second.
@@ -88,7 +90,7 @@ async def _open_port(node: iox2.Node, name: str, needed: int, create: Callable[[
             iox2.ListenerCreateError,
         ) as exc:
             if "ExceedsMaxSupported" not in str(exc) or attempt == _OPEN_TRIES - 1:
-                taken = f"cannot attach to {name}: {exc}; its one place is taken: is the channel open already?"
+                taken = f"cannot attach to {name}: {exc}; its one place is taken: is it open already?"
                 raise refusal(name, exc, taken) from exc
         # Nothing announces that the operating system has finished with a killed process.
         await sleep(_OPEN_PAUSE)

@@ -18,21 +18,15 @@ import trio
 
 from taktora_trio.transport.attaching import open_listener, open_notifier
 from taktora_trio.transport.listener_socket import socket_of
+from taktora_trio.transport.spec import MOST_EVENTS, events_for
 
-__all__ = ["Bell", "Ringer", "Waiter", "Wakeup", "events_for", "open_bell", "open_ringer"]
+__all__ = ["Bell", "Ringer", "Waiter", "Wakeup", "open_bell", "open_ringer"]
 
-# To take what has come costs iceoryx2 a look at every id there may be: 3 us for so many, 43 us for 16,384.
-_MOST_IDS = 1_023
 _EVERYBODY = 0
 
 
-def events_for(channels: int) -> int:
-    """Return the largest event id of a service for so many channels. Beyond 1,023 some share one."""
-    return min(max(channels, 1), _MOST_IDS)
-
-
 def _id_of(channel: int) -> int:
-    return 1 + channel % _MOST_IDS
+    return 1 + channel % MOST_EVENTS
 
 
 class _Activation(Protocol):

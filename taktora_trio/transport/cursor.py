@@ -1,4 +1,4 @@
-"""Cursors: the counters of a channel, in a small file of the domain that outlives both ends of the channel.
+"""Cursors: the counters of a connector's channels, in one small file of the domain that outlives both halves.
 
 They tell a writer when its window is full, and a reader that takes over from a killed one where to go on.
 
@@ -15,19 +15,93 @@ import random
 from pathlib import Path
 
 import iceoryx2 as iox2
+import msgspec
 
+from taktora_trio.errors import ServiceMismatch, TransportError
 from taktora_trio.transport.descriptors import refusal
 from taktora_trio.transport.receipts import Receipts
-from taktora_trio.transport.spec import COUNTERS_BYTES, ServiceSpec
+from taktora_trio.transport.segments import in_pages
+from taktora_trio.transport.spec import COUNTERS_BYTES, ChannelSpec, Direction, TrunkSpec
 
-__all__ = ["ACKNOWLEDGED", "BEGUN", "DONE", "EPOCH", "INTENDED", "LEFT", "OPENED", "SENT", "WANTED", "Cursor"]
+__all__ = [
+    "ACKNOWLEDGED",
+    "BEGUN",
+    "DONE",
+    "EPOCH",
+    "LEFT",
+    "OPENED",
+    "READER",
+    "SENT",
+    "WANTED",
+    "Cursor",
+    "CursorFile",
+    "cursors_at",
+    "cursors_size",
+]
 
 log = logging.getLogger(__name__)
 
-SENT, DONE, INTENDED, BEGUN, ACKNOWLEDGED, LEFT, WANTED, EPOCH = range(8)
+SENT, DONE, READER, BEGUN, ACKNOWLEDGED, LEFT, WANTED, EPOCH = range(8)
 OPENED = WANTED  # inbound, where nobody wants a receipt
 _EPOCHS = 2**63  # it fits where signed numbers are kept
 _LIMIT = 2**62  # a million messages a second would get there in 146,000 years
+
+# The head of the file: words, then the channels as JSON.
+_MAGIC = int.from_bytes(b"CURSORS1", "little")
+_MAGIC_AT, _LENGTH_AT = 0, 1
+_GENERATION: dict[Direction, int] = {"out": 2, "in": 3}
+_ATTACHED: dict[Direction, int] = {"out": 4, "in": 5}
+_TEXT_AT = 64
+
+
+class CursorFile:
+    """The cursors of all channels of a connector, and what its halves say of their memory.
+
+    Raises `SharedMemoryFull` if /dev/shm has no page for it, `TooFewDescriptors`, and `ServiceMismatch` if it was made
+    for other channels than these.
+    """
+
+    def __init__(self, node: iox2.Node, spec: TrunkSpec) -> None:
+        path = Path(node.config.global_cfg.root_path.to_string()) / "cursors" / spec.name
+        size = cursors_size(spec)
+        try:
+            fd = _open(path, spec)
+            try:
+                _check(fd, path, spec)
+                os.posix_fallocate(fd, 0, size)
+                self._memory = mmap.mmap(fd, size)
+            finally:
+                os.close(fd)
+        except OSError as exc:
+            raise refusal(f"the cursors of {spec.name}", exc, f"cannot open {path}: {exc.strerror}") from exc
+        self._whole = memoryview(self._memory)
+        self._head = self._whole[:_TEXT_AT].cast("Q")
+        self._places = cursors_at(spec)
+        self._spec = spec
+        self._open: dict[str, Cursor] = {}
+
+    def cursor(self, name: str) -> Cursor:
+        """Return the cursor of this channel: always the same one. It lasts as long as this."""
+        if (cursor := self._open.get(name)) is None:
+            spec, at = self._spec.by_name[name], self._places[name]
+            self._open[name] = cursor = Cursor(self._whole[at : at + spec.counters_bytes], spec)
+        return cursor
+
+    def generation(self, direction: Direction) -> memoryview:
+        """Return the word that says which writer's rings are the present ones: see `Rings`. 0 while one begins."""
+        return self._head[_GENERATION[direction] : _GENERATION[direction] + 1]
+
+    def attached(self, direction: Direction) -> memoryview:
+        """Return the word that counts those who came to read this direction."""
+        return self._head[_ATTACHED[direction] : _ATTACHED[direction] + 1]
+
+    def close(self) -> None:
+        for cursor in self._open.values():
+            cursor.close()
+        self._head.release()
+        self._whole.release()
+        with contextlib.suppress(BufferError):  # somebody has a view of a word, whose memory then stays
+            self._memory.close()
 
 
 class Cursor:
@@ -35,40 +109,27 @@ class Cursor:
 
     Each is a sequence number of envelopes:
 
-    `counters[INTENDED]`  the one that the publisher was about to send (one that is killed behind that may have sent it)
-    `counters[SENT]`      the last one that the publisher has sent
-    `counters[BEGUN]`     the last one that the subscriber has begun to pass on, where that matters
-    `counters[DONE]`      the one up to which the subscriber is done with all: nobody needs those any more. Outbound,
+    `counters[SENT]`      the last one that the writer has sent: what is in a ring behind it is nobody's yet
+    `counters[BEGUN]`     the last one that the reader has begun to pass on, where that matters
+    `counters[DONE]`      the one up to which the reader is done with all: nobody needs those any more. Outbound,
                           they are stored or acknowledged by the other side; inbound, the app is done with them
-    `counters[ACKNOWLEDGED]`  outbound, written by the subscriber: the other side has acknowledged or refused all up to
-                          it. Inbound, written by the publisher: it has begun to acknowledge all up to it
-    `counters[WANTED]`    outbound, written by the publisher: not 0 while somebody waits for a receipt
+    `counters[READER]`    no number: not 0 while a reader is open. One that is killed leaves it
+    `counters[ACKNOWLEDGED]`  outbound, written by the reader: the other side has acknowledged or refused all up to
+                          it. Inbound, written by the writer: it has begun to acknowledge all up to it
+    `counters[WANTED]`    outbound, written by the writer: not 0 while somebody waits for a receipt
     `counters[EPOCH]`     a number by which one numbering is told from another: see `Cursor.epoch`
 
-    `counters[LEFT]`      inbound, written by the publisher as it opens: `ACKNOWLEDGED` as the one before has left it;
+    `counters[LEFT]`      inbound, written by the writer as it opens: `ACKNOWLEDGED` as the one before has left it;
                           above `OPENED` if the other side has forgotten all that it had sent
-    `counters[OPENED]`    inbound, written by the publisher as it opens: the last one that may have been sent before
+    `counters[OPENED]`    inbound, written by the writer as it opens: the last one that was sent before
 
     They are a plain view, for they are looked at for every message. The peer has them mapped, too, and may be broken,
     so any number can be read there.
-
-    Raises `SharedMemoryFull` if /dev/shm has no page for it, and `TooFewDescriptors`.
     """
 
-    def __init__(self, node: iox2.Node, spec: ServiceSpec) -> None:
-        path = Path(node.config.global_cfg.root_path.to_string()) / "cursors" / spec.name
-        try:
-            fd = _open(path, spec.cursor_bytes)
-            try:
-                os.posix_fallocate(fd, 0, spec.cursor_bytes)
-                self._memory = mmap.mmap(fd, spec.cursor_bytes)
-            finally:
-                os.close(fd)
-        except OSError as exc:
-            raise refusal(f"the cursor of {spec.name}", exc, f"cannot open {path}: {exc.strerror}") from exc
-        whole = memoryview(self._memory)
-        self.counters = whole[:COUNTERS_BYTES].cast("Q")
-        self.receipts = Receipts(whole[COUNTERS_BYTES:], spec.window)
+    def __init__(self, memory: memoryview, spec: ChannelSpec) -> None:
+        self.counters = memory[:COUNTERS_BYTES].cast("Q")
+        self.receipts = Receipts(memory[COUNTERS_BYTES:], spec.window)
         """Outbound: what became of single messages."""
         self.epoch = self.counters[EPOCH]
         """A random number, the same for as long as this file is there: it tells this numbering from any other, such as
@@ -76,24 +137,25 @@ class Cursor:
         if not 0 < self.epoch < _EPOCHS:
             log.error("%s: its cursor has no epoch, which can't be: its numbers are taken for new ones", spec.name)
             self.epoch = 0
-        self._service = spec.name
+        self._memory = memory
+        self._name, self._window = spec.name, spec.window
         self._doubted = False
 
     def used(self) -> int:
-        """Return the last sequence number that may have been sent, to go on from; 0 for one that can't be."""
-        return self._believed(max(self.counters[SENT], self.counters[INTENDED]))
+        """Return the last sequence number that was sent, to go on from. For one that can't be, it is a number that is
+        certainly not less, and too far away to be believed."""
+        sent = self.counters[SENT]
+        if sent <= _LIMIT:
+            return sent
+        self.doubt()
+        done = self.counters[DONE]
+        return done + 2 * self._window + 1 if done <= _LIMIT else 0  # so nobody looks for what is below it
 
     def begun(self) -> int:
-        """Return the last number that a subscriber has begun to pass on; 0 for one that can't be."""
+        """Return the last number that a reader has begun to pass on; 0 for one that can't be."""
         begun = self.counters[BEGUN]
         if begun <= self.used():
             return begun
-        self.doubt()
-        return 0
-
-    def _believed(self, number: int) -> int:
-        if number <= _LIMIT:
-            return number
         self.doubt()
         return 0
 
@@ -108,13 +170,13 @@ class Cursor:
             self.doubt()
         return first
 
-    def not_acknowledged(self, history: int) -> int:
-        """Return the number of the last `history` envelopes that a new reader is to get; in doubt all of them."""
+    def not_acknowledged(self, most: int) -> int:
+        """Return the number of envelopes sent and not acknowledged, `most` at most; in doubt so many."""
         missing = self.counters[SENT] - self.counters[DONE]
         if missing < 0 and self.counters[DONE] > self.used():
             self.doubt()
-            return history
-        return min(max(missing, 0), history)
+            return most
+        return min(max(missing, 0), most)
 
     def doubt(self) -> None:
         """Log, once, that the counters say what can't be."""
@@ -124,30 +186,88 @@ class Cursor:
             impossible = (
                 "%s: its cursor says that %d messages were sent and %d acknowledged, which can't be and is not believed"
             )
-            log.error(impossible, self._service, sent, done)
+            log.error(impossible, self._name, sent, done)
 
     def close(self) -> None:
         self.receipts.close()
         self.counters.release()
-        self._memory.close()
+        self._memory.release()
 
 
-def _open(path: Path, size: int) -> int:
-    """Open the file, which is made if there is none: with its epoch in it, whoever else opens it at the same moment."""
+def cursors_size(spec: TrunkSpec) -> int:
+    """Return the bytes of the file."""
+    return _text_bytes(spec) + spec.cursors_bytes
+
+
+def cursors_at(spec: TrunkSpec) -> dict[str, int]:
+    """Return where in the file the cursor of each channel begins, by name."""
+    places, at = {}, _text_bytes(spec)
+    for channel in spec.channels:
+        places[channel.name] = at
+        at += channel.counters_bytes
+    return places
+
+
+def _text_bytes(spec: TrunkSpec) -> int:
+    return in_pages(_TEXT_AT + len(_text(spec)))
+
+
+def _text(spec: TrunkSpec) -> bytes:
+    return msgspec.json.encode({channel.name: channel.description for channel in spec.channels})
+
+
+def _open(path: Path, spec: TrunkSpec) -> int:
+    """Open the file, which is made if there is none: with all that is in it, whoever else opens it just then."""
     while True:
         with contextlib.suppress(FileNotFoundError):
             return os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
-        _make(path, size)
+        _make(path, spec)
 
 
-def _make(path: Path, size: int) -> None:
+def _make(path: Path, spec: TrunkSpec) -> None:
+    text = _text(spec)
     unfinished = path.with_name(f"{path.name}~{os.urandom(8).hex()}")
     fd = os.open(unfinished, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
-        os.truncate(fd, size)
-        os.pwrite(fd, random.SystemRandom().randrange(1, _EPOCHS).to_bytes(8, "little"), 8 * EPOCH)
+        os.truncate(fd, cursors_size(spec))
+        os.pwrite(fd, _word(_MAGIC) + _word(len(text)), 8 * _MAGIC_AT)
+        os.pwrite(fd, text, _TEXT_AT)
+        for at in cursors_at(spec).values():
+            os.pwrite(fd, _word(random.SystemRandom().randrange(1, _EPOCHS)), at + 8 * EPOCH)
         with contextlib.suppress(FileExistsError):  # somebody else was faster, and that one counts
             os.link(unfinished, path)
     finally:
         os.close(fd)
         unfinished.unlink()
+
+
+def _word(number: int) -> bytes:
+    return number.to_bytes(8, "little")
+
+
+def _check(fd: int, path: Path, spec: TrunkSpec) -> None:
+    """Raise `ServiceMismatch` unless it was made for these channels."""
+    size = os.fstat(fd).st_size
+    head = os.pread(fd, _TEXT_AT, 0)
+    length = int.from_bytes(head[8 * _LENGTH_AT :][:8], "little")
+    if int.from_bytes(head[8 * _MAGIC_AT :][:8], "little") != _MAGIC or length > size:
+        raise TransportError(f"{path} is no file of cursors: stop everything in this domain and start again")
+    text = os.pread(fd, length, _TEXT_AT)
+    if text == _text(spec) and size == cursors_size(spec):
+        return
+    try:
+        theirs = msgspec.json.decode(text, type=dict[str, str])
+    except msgspec.MsgspecError as exc:
+        raise TransportError(f"{path} can't be read: stop everything in this domain and start again ({exc})") from exc
+    ours = {channel.name: channel.description for channel in spec.channels}
+    for name in [*ours, *theirs]:
+        there, here = (side.get(name, "no such channel") for side in (theirs, ours))
+        if there != here:
+            raise ServiceMismatch(
+                f"channel {name} exists with another format: there it is ({there}), here it is ({here}); run both"
+                " halves from the same deployment, or give them different domains"
+            )
+    raise ServiceMismatch(
+        f"the channels of {spec.name} exist in another order or size: run both halves from the same deployment, or give"
+        " them different domains"
+    )

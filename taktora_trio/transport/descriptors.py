@@ -1,4 +1,4 @@
-"""File descriptors: a channel takes some in each process that has it open, and the number in a process is limited."""
+"""File descriptors: a connector takes some in each process that has it open, and the number in a process is limited."""
 
 from __future__ import annotations
 
@@ -9,13 +9,9 @@ import resource
 from taktora_trio.errors import ConfigError, ConnectorError, TransportError
 from taktora_trio.transport.segments import SharedMemoryFull
 
-__all__ = ["END", "SERVICE", "TooFewDescriptors", "check_descriptors", "refusal"]
+__all__ = ["TooFewDescriptors", "check_descriptors", "refusal"]
 
-# Measured with iceoryx2 0.10 (a test compares).
-SERVICE = 6
-"""Descriptors of the process that keeps a service, for it and for its two event services."""
-END = 18
-"""Descriptors of a process for one end of a service, at most."""
+_SOME = 12  # without which nothing is worth a try
 
 _ELSE = 32  # pipes, sockets to the other side, files of the app
 
@@ -44,8 +40,8 @@ def refusal(what: str, exc: Exception, otherwise: str) -> ConnectorError:
     """
     used, allowed = _count()
     number = getattr(exc, "errno", None)
-    if number == errno.EMFILE or used + END > allowed:
-        return TooFewDescriptors(what, END, used, allowed)
+    if number == errno.EMFILE or used + _SOME > allowed:
+        return TooFewDescriptors(what, _SOME, used, allowed)
     if number in (errno.ENOSPC, errno.EDQUOT):
         return SharedMemoryFull(what)
     return TransportError(otherwise)

@@ -9,8 +9,6 @@ followed unchecked.
 
 from __future__ import annotations
 
-import ctypes
-import functools
 from struct import Struct
 
 import msgspec
@@ -27,7 +25,6 @@ __all__ = [
     "RETAINED",
     "check_correlation_id",
     "envelope_size",
-    "envelope_type",
     "pack_metadata",
     "unpack",
 ]
@@ -51,20 +48,6 @@ def envelope_size(max_payload: int, topic_space: int, metadata_space: int = 0) -
     return -(-(HEADER.size + max_payload + topic_space + metadata_space) // 8) * 8
 
 
-@functools.cache
-def envelope_type(size: int) -> type[ctypes.Structure]:
-    """Return the type under which iceoryx2 knows an envelope of `size` bytes; it refuses a peer with another size."""
-
-    class ConnectorEnvelope(ctypes.Structure):
-        _fields_ = [("words", ctypes.c_uint64 * (size // 8))]
-
-        @staticmethod
-        def type_name() -> str:
-            return f"taktora.ConnectorEnvelope.{size}"
-
-    return ConnectorEnvelope
-
-
 def check_correlation_id(value: bytes) -> bytes:
     """Return the id. Raises `CodecError` for one that no envelope can carry, whatever room there is."""
     if not isinstance(value, bytes) or len(value) > 0xFFFF:
@@ -84,13 +67,17 @@ def pack_metadata(metadata: Metadata) -> bytes:
 
 
 def unpack(
-    buffer: memoryview, max_payload: int, topic_space: int, metadata_space: int
+    buffer: memoryview, max_payload: int, topic_space: int, metadata_space: int, at: int = 0
 ) -> tuple[Header, memoryview, str, Metadata | None]:
-    """Return the header, a view of the payload, topic and metadata. Raises `TransportError` for what can't be true."""
+    """Return the header, a view of the payload, topic and metadata. Raises `TransportError` for what can't be true.
+
+    `at` is where the envelope lies in the buffer.
+    """
     number, timestamp_ns, boottime_ns, length, topic_length, metadata_length, flags, id_length, correlation_id = (
-        HEADER.unpack_from(buffer)
+        HEADER.unpack_from(buffer, at)
     )
-    payload = buffer[_START : _START + length]
+    begin = at + _START
+    payload = buffer[begin : begin + length]
     if not (length > max_payload or topic_length or topic_space or metadata_length or id_length):
         if not flags:
             return Header(number, timestamp_ns, boottime_ns), payload, "", None
@@ -106,7 +93,7 @@ def unpack(
             f" most {max_payload}, {topic_space} and {metadata_space} fit, and flags {flags:#x}; it was discarded:"
             " is another program writing to this service?"
         )
-    start = _START + length + topic_length
+    start = begin + length + topic_length
     topic = _unpack_topic(buffer[start - topic_length : start])
     if topic_space and not topic:
         raise TransportError("an envelope names no topic, where each must; it was discarded")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 from collections.abc import AsyncIterator, Callable
 from typing import Annotated, Literal, TypeAlias
@@ -13,17 +14,15 @@ import msgspec
 import trio
 
 from taktora_trio.channels.codec import JsonCodec
-from taktora_trio.errors import summary
+from taktora_trio.errors import PayloadOverflow, TransportError, summary
 from taktora_trio.escaping import escaped
 from taktora_trio.health import Connecting, ConnectorHealth, Degraded, Down, HealthEvent, Up
 from taktora_trio.processes.procfs import process_stat
-from taktora_trio.transport.ports import (
-    EnvelopePublisher,
-    EnvelopeSubscriber,
-    open_envelope_publisher,
-    open_envelope_subscriber,
-)
-from taktora_trio.transport.spec import HEALTH_PAYLOAD, ServiceSpec
+from taktora_trio.transport.attaching import open_port
+from taktora_trio.transport.bell import Ringer, Waiter, open_bell, open_ringer
+from taktora_trio.transport.segments import PAGE
+from taktora_trio.transport.services import REPORT_BYTES, REPORTS, Report, reports_service
+from taktora_trio.transport.spec import TrunkSpec
 
 __all__ = [
     "GatewayIdentity",
@@ -35,7 +34,9 @@ __all__ = [
     "start_time",
 ]
 
-_TEXT_LIMIT = HEALTH_PAYLOAD // 10  # in characters: UTF-8 needs up to 4 bytes for each, and there are two texts
+_TEXT_LIMIT = REPORT_BYTES // 10  # in characters: UTF-8 needs up to 4 bytes for each, and there are two texts
+
+_SEGMENT = (REPORTS + 4) * (REPORT_BYTES + 128) + 4 * PAGE
 
 _Pid: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=2**22)]  # proc_sys_kernel(5), pid_max
 _Time: TypeAlias = Annotated[float, msgspec.Meta(ge=0, le=253_370_764_800)]  # to the year 9999: none later can be shown
@@ -91,10 +92,12 @@ class HealthReport(msgspec.Struct, frozen=True):
 
 
 class HealthReporter:
-    """The gateway's end."""
+    """The gateway's end. Use `open_health_reporter`."""
 
-    def __init__(self, port: EnvelopePublisher, identity: GatewayIdentity) -> None:
-        self._port = port
+    def __init__(self, publisher: iox2.Publisher, ringer: Ringer, newcomers: Waiter, identity: GatewayIdentity) -> None:
+        self._publisher = publisher
+        self._ringer = ringer
+        self._newcomers = newcomers
         self._identity = identity
         self._encode: Callable[[HealthReport], bytes] = msgspec.json.Encoder().encode
 
@@ -112,7 +115,18 @@ class HealthReporter:
             incarnation=self._identity.incarnation,
             next_attempt=getattr(state, "next_attempt", None),
         )
-        self._port.send(self._encode(report))
+        self.send(self._encode(report))
+
+    def send(self, encoded: bytes) -> None:
+        """Publish a report that is encoded already."""
+        if len(encoded) > REPORT_BYTES:
+            raise PayloadOverflow(f"a report of health of {len(encoded)} bytes, where {REPORT_BYTES} fit")
+        sample = self._publisher.loan_uninit()
+        report = Report.from_address(sample.payload_ptr)
+        report.length = len(encoded)
+        ctypes.memmove(report.content, encoded, len(encoded))
+        sample.assume_init().send()  # to the history alone, where nobody is there now
+        self._ringer.ring_all()
 
     def forward(self, event: HealthEvent) -> None:
         self.report(event.after, event.cause)
@@ -120,39 +134,43 @@ class HealthReporter:
     async def serve_newcomers(self, on_newcomer: Callable[[], None]) -> None:
         """Serve: hand the newest report to each app that comes later, and call `on_newcomer`. Runs until cancelled."""
         while True:
-            self._port.space.clear()
-            self._port.update_connections()
+            self._newcomers.clear()
+            self._publisher.update_connections()
+            self._ringer.ring_all()  # who has come may be asleep already
             on_newcomer()
-            await self._port.space.wait()
+            await self._newcomers.wait()
 
 
 class HealthReports:
-    """The app's end."""
+    """The app's end. Use `open_health_reports`."""
 
-    def __init__(self, port: EnvelopeSubscriber) -> None:
-        self._port = port
+    def __init__(self, subscriber: iox2.Subscriber, data: Waiter) -> None:
+        self._subscriber = subscriber
+        self._data = data
         self._decode = JsonCodec().decoder(HealthReport)
 
     def receive_nowait(self) -> HealthReport:
         """Return the next report. Raises `trio.WouldBlock`, and `ConnectorError` for one that can't be read."""
-        sample = self._port.take()
+        sample = self._subscriber.receive()
         if sample is None:
             raise trio.WouldBlock
         try:
-            _, payload, _, _ = self._port.open(sample, acknowledge=True)
-            return self._decode(payload)
+            report = Report.from_address(sample.payload_ptr)
+            length = report.length
+            if length > REPORT_BYTES:
+                raise TransportError(f"a report of health claims {length} bytes, where {REPORT_BYTES} fit")
+            return self._decode_report(bytes(report.content[:length]))
         finally:
             sample.delete()
+
+    def _decode_report(self, content: bytes) -> HealthReport:
+        return self._decode(content)
 
     async def wait(self) -> None:
         """Wait until `receive_nowait` may have something."""
         await trio.lowlevel.checkpoint_if_cancelled()
-        await self._port.data.wait()
-        self._port.data.clear()
-
-    def wake_gateway(self) -> None:
-        """Wake the gateway's `serve_newcomers`."""
-        self._port.wake_writer()
+        await self._data.wait()
+        self._data.clear()
 
 
 def _fitting(text: str) -> str:
@@ -162,18 +180,50 @@ def _fitting(text: str) -> str:
 
 @contextlib.asynccontextmanager
 async def open_health_reporter(
-    node: iox2.Node, spec: ServiceSpec, identity: GatewayIdentity
+    node: iox2.Node, spec: TrunkSpec, identity: GatewayIdentity
 ) -> AsyncIterator[HealthReporter]:
     """Open the gateway's end."""
-    async with open_envelope_publisher(node, spec) as port:
-        yield HealthReporter(port, identity)
+    name = spec.health
+    async with open_bell(node, f"{name}.gateway", 1) as bell, open_ringer(node, f"{name}.app", 1) as ringer:
+        publisher = await _open_publisher(node, name)
+        # Explicitly deleted: a traceback that still refers to a port would keep its only place occupied.
+        try:
+            yield HealthReporter(publisher, ringer, bell.wakeup(0), identity)
+        finally:
+            publisher.delete()
 
 
 @contextlib.asynccontextmanager
-async def open_health_reports(node: iox2.Node, spec: ServiceSpec) -> AsyncIterator[HealthReports]:
+async def open_health_reports(node: iox2.Node, spec: TrunkSpec) -> AsyncIterator[HealthReports]:
     """Open the app's end."""
-    async with open_envelope_subscriber(node, spec) as port:
-        yield HealthReports(port)
+    name = spec.health
+    async with open_bell(node, f"{name}.app", 1) as bell, open_ringer(node, f"{name}.gateway", 1) as ringer:
+        subscriber = await _open_subscriber(node, name)
+        try:
+            ringer.ring_all()  # a gateway that is there hands us its newest report
+            yield HealthReports(subscriber, bell.wakeup(0))
+        finally:
+            subscriber.delete()
+
+
+async def _open_publisher(node: iox2.Node, name: str) -> iox2.Publisher:
+    factory = reports_service(node, name)
+    return await open_port(
+        node,
+        name,
+        _SEGMENT,
+        lambda: (
+            factory.publisher_builder()
+            .max_loaned_samples(1)
+            .backpressure_strategy(iox2.BackpressureStrategy.DiscardData)
+            .create()
+        ),
+    )
+
+
+async def _open_subscriber(node: iox2.Node, name: str) -> iox2.Subscriber:
+    factory = reports_service(node, name)
+    return await open_port(node, name, 2 * PAGE, lambda: factory.subscriber_builder().history_request(1).create())
 
 
 def start_time(pid: int) -> int | None:

@@ -1,4 +1,4 @@
-"""The iceoryx2 services of a channel: created by the longest-lived process, opened by the others.
+"""The iceoryx2 services of a deployment: created by the longest-lived process, opened by the others.
 
 A process killed while it creates a service poisons that name (every later try fails with `HangsInCreation`). So the
 half that may crash only opens them.
@@ -7,44 +7,74 @@ half that may crash only opens them.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 from collections.abc import AsyncIterator, Iterable, Iterator
 from itertools import islice
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import iceoryx2 as iox2
 import trio
 
-from taktora_trio.errors import ServiceMismatch
-from taktora_trio.transport.descriptors import SERVICE, check_descriptors, refusal
-from taktora_trio.transport.envelope import envelope_type
+from taktora_trio.transport.cursor import CursorFile
+from taktora_trio.transport.descriptors import check_descriptors, refusal
 from taktora_trio.transport.reservation import reserve
-from taktora_trio.transport.spec import SERVICE_FILES, ServiceSpec
+from taktora_trio.transport.sizing import for_services
+from taktora_trio.transport.spec import ENDS, Direction, TrunkSpec, events_for
 
-__all__ = ["channel_service", "event_service", "in_batches", "open_services"]
+__all__ = [
+    "KEPT_WRITERS",
+    "REPORTS",
+    "REPORT_BYTES",
+    "Report",
+    "event_service",
+    "in_batches",
+    "open_services",
+    "reports_service",
+    "rings_service",
+]
 
 T = TypeVar("T")
 
 # A killed process stays in a service's list until a survivor has cleaned it up, so there is room for a few of them.
 MAX_NODES = 16
 _BATCH = 32
+KEPT_WRITERS = 32
+"""Of so many writers that were killed one after the other a reader keeps what it has not read yet."""
+REPORTS = 64
+"""Reports of health that wait to be read, at most."""
+REPORT_BYTES = 2048
+
+
+class Report(ctypes.Structure):
+    """A report of health as it travels: so many bytes of JSON."""
+
+    _fields_ = [("length", ctypes.c_uint64), ("content", ctypes.c_uint8 * REPORT_BYTES)]
+
+    @staticmethod
+    def type_name() -> str:
+        return f"taktora.Report.{REPORT_BYTES}"
 
 
 @contextlib.asynccontextmanager
-async def open_services(node: iox2.Node, specs: Iterable[ServiceSpec]) -> AsyncIterator[None]:
+async def open_services(node: iox2.Node, specs: Iterable[TrunkSpec]) -> AsyncIterator[None]:
     """Create every service, or open it if a surviving half still has it, and keep it in existence during the block.
 
     Raises `TooFewDescriptors`, `TransportError` and `ServiceMismatch`.
     """
     specs = list(specs)
-    check_descriptors(SERVICE * len(specs), f"a deployment of {len(specs)} services")
+    check_descriptors(for_services(specs), f"a deployment of {len(specs)} connectors")
     held: list[object] = []
     try:
         for batch in in_batches(specs):
-            async with reserve(node.config, SERVICE_FILES * len(batch), batch[0].name):
+            async with reserve(node.config, sum(spec.services_bytes for spec in batch), batch[0].name):
                 for spec in batch:
-                    held.append(channel_service(node, spec, create=True))
-                    held.append(event_service(node, spec.event_name, create=True))
-                    held.append(event_service(node, spec.space_name, create=True))
+                    CursorFile(node, spec).close()
+                    held += [rings_service(node, spec, direction, create=True) for direction in spec.directions]
+                    for end in ENDS:
+                        ids = events_for(len(spec.channels))
+                        held.append(event_service(node, spec.event_service(end), ids, create=True))
+                    held.append(reports_service(node, spec.health, create=True))
+                    held += [event_service(node, f"{spec.health}.{end}", create=True) for end in ENDS]
             await trio.lowlevel.checkpoint()
         yield
     finally:
@@ -61,37 +91,68 @@ def in_batches(things: Iterable[T]) -> Iterator[tuple[T, ...]]:
         yield batch
 
 
-def channel_service(node: iox2.Node, spec: ServiceSpec, *, create: bool = False) -> iox2.PortFactoryPublishSubscribe:
-    """Open the publish-subscribe service of a channel; with `create`, create it if there is none.
+def rings_service(
+    node: iox2.Node, spec: TrunkSpec, direction: Direction, *, create: bool = False
+) -> iox2.PortFactoryPublishSubscribe:
+    """Open the service of all channels of a direction; with `create`, create it if there is none.
 
-    Raises `ServiceMismatch`, `TooFewDescriptors` and `TransportError`.
+    A late subscriber gets the one sample that its publisher has sent. A subscriber may hold those of some killed ones.
+
+    Raises `TooFewDescriptors` and `TransportError`.
     """
-    _check_description(node, spec)
     builder = (
-        node.service_builder(iox2.ServiceName.new(spec.name))
-        .publish_subscribe(envelope_type(spec.envelope_size))
+        node.service_builder(iox2.ServiceName.new(spec.service(direction)))
+        .publish_subscribe(iox2.Slice[ctypes.c_uint64])
         .max_publishers(1)
         .max_subscribers(1)
         .max_nodes(MAX_NODES)
-        .enable_safe_overflow(spec.overflow)
-        .history_size(spec.history)
-        .subscriber_max_buffer_size(spec.window)
-        .subscriber_max_borrowed_samples(spec.borrowed)
+        .enable_safe_overflow(False)
+        .history_size(1)
+        .subscriber_max_buffer_size(1)
+        .subscriber_max_borrowed_samples(KEPT_WRITERS)
     )
+    return _open(builder, spec.service(direction), create=create)
+
+
+def reports_service(node: iox2.Node, name: str, *, create: bool = False) -> iox2.PortFactoryPublishSubscribe:
+    """Open the service by which a gateway says how it is; with `create`, create it if there is none.
+
+    It keeps the newest report for a plugin that comes later, and drops the oldest one for a new one.
+
+    Raises `TooFewDescriptors` and `TransportError`.
+    """
+    builder = (
+        node.service_builder(iox2.ServiceName.new(name))
+        .publish_subscribe(Report)
+        .max_publishers(1)
+        .max_subscribers(1)
+        .max_nodes(MAX_NODES)
+        .enable_safe_overflow(True)
+        .history_size(1)
+        .subscriber_max_buffer_size(REPORTS)
+        .subscriber_max_borrowed_samples(1)
+    )
+    return _open(builder, name, create=create)
+
+
+def _open(builder: Any, name: str, *, create: bool) -> Any:
+    """Open what this builder of iceoryx2's builds, or create it."""
     try:
         if not create:
             return builder.open()
-        attributes = iox2.AttributeSpecifier.new().define(
-            iox2.AttributeKey.new("description"), iox2.AttributeValue.new(spec.description)
-        )
         try:
-            return builder.create_with_attributes(attributes)
-        except iox2.PublishSubscribeCreateError as exc:
+            return builder.create()
+        except (iox2.PublishSubscribeCreateError, iox2.EventCreateError) as exc:
             if str(exc) != "AlreadyExists":
                 raise
             return builder.open()
-    except (iox2.PublishSubscribeCreateError, iox2.PublishSubscribeOpenError) as exc:
-        raise refusal(spec.name, exc, _explain("open" if not create else "create", spec.name, exc)) from exc
+    except (
+        iox2.PublishSubscribeCreateError,
+        iox2.PublishSubscribeOpenError,
+        iox2.EventCreateError,
+        iox2.EventOpenError,
+    ) as exc:
+        raise refusal(name, exc, _explain("open" if not create else "create", name, exc)) from exc
 
 
 def event_service(node: iox2.Node, name: str, ids: int = 1, *, create: bool = False) -> iox2.PortFactoryEvent:
@@ -107,39 +168,15 @@ def event_service(node: iox2.Node, name: str, ids: int = 1, *, create: bool = Fa
         .max_notifiers(1)
         .event_id_max_value(ids)
     )
-    try:
-        if not create:
-            return builder.open()
-        try:
-            return builder.create()
-        except iox2.EventCreateError as exc:
-            if str(exc) != "AlreadyExists":
-                raise
-            return builder.open()
-    except (iox2.EventCreateError, iox2.EventOpenError) as exc:
-        raise refusal(name, exc, _explain("open" if not create else "create", name, exc)) from exc
-
-
-def _check_description(node: iox2.Node, spec: ServiceSpec) -> None:
-    details = iox2.Service.details(
-        iox2.ServiceName.new(spec.name), node.config, iox2.MessagingPattern.PublishSubscribe, iox2.ServiceType.Ipc
-    )
-    if details is None:
-        return
-    present = {attribute.key.to_string(): attribute.value.to_string() for attribute in details.attributes().values}
-    theirs = present.get("description", "no description: not made by this library")
-    if theirs != spec.description:
-        raise ServiceMismatch(
-            f"service {spec.name} exists with another format: there it is ({theirs}), here it is ({spec.description});"
-            " run both halves from the same deployment, or give them different domains"
-        )
+    service: iox2.PortFactoryEvent = _open(builder, name, create=create)
+    return service
 
 
 def _explain(verb: Literal["open", "create"], name: str, exc: Exception) -> str:
     reasons = {
         "DoesNotExist": "the owner of the domain has not created it: run both halves from the same deployment",
         "HangsInCreation": "its creator was killed half-way: stop everything in this domain and start again",
-        "IncompatibleTypes": "the peer's envelopes have another size: run both halves from the same deployment",
+        "IncompatibleTypes": "the peer is of another version: run both halves from the same installation",
         "InsufficientPermissions": "run both halves as the same user",
     }
     return f"cannot {verb} service {name}: {exc}; {reasons.get(str(exc), 'see the iceoryx2 documentation')}"

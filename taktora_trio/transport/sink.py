@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable
-
-import iceoryx2 as iox2
+from collections.abc import Callable, Iterator
 
 from taktora_trio.channels import Metadata
 from taktora_trio.errors import BackPressure, CodecError
@@ -19,9 +17,9 @@ from taktora_trio.transport.envelope import (
     RETAINED,
     pack_metadata,
 )
-from taktora_trio.transport.ports import EnvelopePublisher, open_envelope_publisher
+from taktora_trio.transport.publisher import EnvelopePublisher
 from taktora_trio.transport.source import Turn
-from taktora_trio.transport.spec import ServiceSpec
+from taktora_trio.transport.trunk import Trunk
 
 __all__ = ["PayloadSink", "open_sink"]
 
@@ -77,10 +75,11 @@ class PayloadSink:
         flags = retained * RETAINED | redelivered * REDELIVERED | delivery_id << DELIVERY_ID
         if not reliable:
             flags |= AT_MOST_ONCE
-        if not self._port.send(payload, encoded_topic, packed, correlation_id, flags):
+        number = self._port.send(payload, encoded_topic, packed, correlation_id, flags)
+        if not number:
             self._tell_full()
             raise BackPressure(f"{self._port.spec.name} is full")
-        return self._port.last_sent
+        return number
 
     @property
     def done(self) -> int:
@@ -135,11 +134,6 @@ class PayloadSink:
             if self._turn is not None:
                 self._turn.ask()
 
-    def update_connections(self) -> None:
-        """Hand what is waiting to a reader that has come, now instead of at the next send."""
-        if not self._closed:
-            self._port.update_connections()
-
     def close(self) -> None:
         self._closed = True
 
@@ -162,18 +156,17 @@ class PayloadSink:
             self._on_full()
 
 
-@contextlib.asynccontextmanager
-async def open_sink(
-    node: iox2.Node, spec: ServiceSpec, *, on_full: Callable[[], None] = lambda: None
-) -> AsyncIterator[PayloadSink]:
-    """Open the sink of a channel. `on_full` is called whenever its reader has no room for a message."""
-    async with open_envelope_publisher(node, spec) as port:
-        port.note_opened()
-        deliveries = Deliveries(node, spec.name, spec.window) if spec.counts_deliveries else None
-        sink = PayloadSink(port, on_full, deliveries)
-        try:
-            yield sink
-        finally:
-            sink.close()
-            if deliveries is not None:
-                deliveries.close()
+@contextlib.contextmanager
+def open_sink(trunk: Trunk, name: str, *, on_full: Callable[[], None] = lambda: None) -> Iterator[PayloadSink]:
+    """Open the sink of the channel of this whole name. `on_full` is called whenever its reader has no room."""
+    port = trunk.publisher(name)
+    port.note_opened()
+    spec = port.spec
+    deliveries = Deliveries(trunk.node, name, spec.window) if spec.counts_deliveries else None
+    sink = PayloadSink(port, on_full, deliveries)
+    try:
+        yield sink
+    finally:
+        sink.close()
+        if deliveries is not None:
+            deliveries.close()

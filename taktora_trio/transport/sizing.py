@@ -1,4 +1,4 @@
-"""The shared memory that a deployment will take, computed before any of it is taken.
+"""The shared memory and the descriptors that a deployment will take, computed before any are taken.
 
 A run that can't fit is refused at its start, instead of being stuck half-way when a port finds no memory.
 """
@@ -11,18 +11,21 @@ import attrs
 import msgspec
 
 from taktora_trio.errors import ConfigError
+from taktora_trio.transport.cursor import cursors_size
 from taktora_trio.transport.segments import PAGE, SHM, free_bytes, in_pages
-from taktora_trio.transport.spec import PORT_FILES, SERVICE_FILES, ServiceSpec
+from taktora_trio.transport.spec import ChannelSpec, End, TrunkSpec, read_by, written_by
 
-__all__ = ["ChannelPlan", "MemoryPlan", "check_plan", "plan_memory"]
+__all__ = ["ChannelPlan", "MemoryPlan", "check_plan", "file_sizes", "for_end", "for_services", "plan_memory"]
 
 # The nodes of owner, plugin and gateway, and the domain's own folder and locks.
 _PER_DOMAIN = 24 * PAGE
+# Descriptors, measured with iceoryx2 0.10 (a test compares).
+_SERVICE, _LISTENER, _NOTIFIER, _PUBLISHER, _SUBSCRIBER = 2, 3, 3, 3, 4
 
 
 @attrs.frozen
 class ChannelPlan:
-    """The memory of one service: its envelopes, the bytes of each, and all bytes together."""
+    """The memory of one channel: its envelopes, the bytes of each, and all bytes together."""
 
     name: str
     envelopes: int
@@ -32,15 +35,15 @@ class ChannelPlan:
 
 @attrs.frozen
 class MemoryPlan:
-    """The memory of all services of a deployment, and the free memory in /dev/shm, in bytes."""
+    """The memory of all channels of a deployment, and the free memory in /dev/shm, in bytes."""
 
-    services: tuple[ChannelPlan, ...]
+    channels: tuple[ChannelPlan, ...]
     overhead_bytes: int
     free_bytes: int
 
     @property
     def total_bytes(self) -> int:
-        return sum(service.total_bytes for service in self.services) + self.overhead_bytes
+        return sum(channel.total_bytes for channel in self.channels) + self.overhead_bytes
 
     @property
     def fits(self) -> bool:
@@ -57,11 +60,11 @@ class MemoryPlan:
         return msgspec.json.format(msgspec.json.encode(document), indent=2)
 
     def table(self) -> str:
-        """Return the plan for people, one line a service."""
-        rows = [("service", "envelopes", "bytes each", "total")]
-        rows += [(s.name, str(s.envelopes), f"{s.envelope_bytes:,}", _size(s.total_bytes)) for s in self.services]
+        """Return the plan for people, one line a channel."""
+        rows = [("channel", "envelopes", "bytes each", "total")]
+        rows += [(s.name, str(s.envelopes), f"{s.envelope_bytes:,}", _size(s.total_bytes)) for s in self.channels]
         rows += [
-            ("nodes, locks and folders", "", "", _size(self.overhead_bytes)),
+            ("services, health, nodes, locks", "", "", _size(self.overhead_bytes)),
             ("total", "", "", _size(self.total_bytes)),
             (f"free in {SHM}", "", "", _size(self.free_bytes)),
         ]
@@ -74,9 +77,11 @@ class MemoryPlan:
         return "\n".join([lines[0], rule, *lines[1:-3], rule, *lines[-3:]])
 
 
-def plan_memory(specs: Iterable[ServiceSpec]) -> MemoryPlan:
-    """Add up the services. The plan's `free_bytes` are those of /dev/shm now."""
-    return MemoryPlan(tuple(map(_plan, specs)), _PER_DOMAIN, free_bytes())
+def plan_memory(specs: Iterable[TrunkSpec]) -> MemoryPlan:
+    """Add up the channels. The plan's `free_bytes` are those of /dev/shm now."""
+    specs = list(specs)
+    channels = tuple(_plan(channel) for spec in specs for channel in spec.channels)
+    return MemoryPlan(channels, _PER_DOMAIN + sum(map(_overhead, specs)), free_bytes())
 
 
 def check_plan(plan: MemoryPlan) -> None:
@@ -89,10 +94,35 @@ def check_plan(plan: MemoryPlan) -> None:
         )
 
 
-def _plan(spec: ServiceSpec) -> ChannelPlan:
-    own = in_pages(spec.cursor_bytes) + spec.deliveries_bytes
-    total = spec.segment_bytes + spec.connection_bytes + own + SERVICE_FILES + PORT_FILES
-    return ChannelPlan(spec.name, spec.samples, spec.envelope_size, total)
+def for_services(specs: Iterable[TrunkSpec]) -> int:
+    """Return the descriptors of the process that keeps the services of these connectors."""
+    return sum(_SERVICE * (len(spec.directions) + 2 + 3) for spec in specs)
+
+
+def for_end(spec: TrunkSpec, end: End) -> int:
+    """Return the descriptors of one half of a connector, at most."""
+    events = 2 * (2 * _SERVICE + _LISTENER + _NOTIFIER)
+    ports = {written_by(end): _PUBLISHER, read_by(end): _SUBSCRIBER}
+    health = _SERVICE + (_SUBSCRIBER if end == "app" else _PUBLISHER)
+    deliveries = sum(channel.counts_deliveries for channel in spec.channels)
+    return events + health + deliveries + sum(_SERVICE + ports[direction] for direction in spec.directions)
+
+
+def file_sizes(spec: TrunkSpec) -> list[int]:
+    """Return the bytes of the large files of a connector."""
+    return [cursors_size(spec), *(spec.segment_bytes(direction) for direction in spec.directions)]
+
+
+def _plan(spec: ChannelSpec) -> ChannelPlan:
+    total = spec.ring_bytes + spec.counters_bytes + spec.deliveries_bytes
+    return ChannelPlan(spec.name, spec.slots, spec.envelope_size, total)
+
+
+def _overhead(spec: TrunkSpec) -> int:
+    """Return the bytes that a connector takes beside its channels."""
+    segments = sum(spec.segment_bytes(direction) for direction in spec.directions)
+    rings = sum(channel.ring_bytes for channel in spec.channels)
+    return segments - rings + in_pages(cursors_size(spec)) - spec.cursors_bytes + spec.services_bytes
 
 
 def _size(count: int) -> str:

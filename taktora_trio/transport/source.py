@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
-import iceoryx2 as iox2
 import trio
 
 from taktora_trio.channels import Envelope, Header, Metadata
 from taktora_trio.errors import MessageError, TransportError
-from taktora_trio.transport.ports import EnvelopeSubscriber, open_envelope_subscriber
-from taktora_trio.transport.spec import ServiceSpec
+from taktora_trio.transport.subscriber import EnvelopeSubscriber
+from taktora_trio.transport.trunk import Trunk
 
 __all__ = ["Discarded", "PayloadSource", "open_source"]
 
@@ -50,18 +49,17 @@ class PayloadSource:
 
         Raises `trio.WouldBlock` if there is none, and `Discarded` for one that can't be read or published.
         """
-        sample = self._port.take()
-        if sample is None:
+        port = self._port
+        place = port.take()
+        if place is None:
             raise trio.WouldBlock
         try:
-            header, payload, topic, metadata = self._port.open(sample)
+            header, payload, topic, metadata = port.open(place)
             if self._check is not None and (topic or metadata is not None):
                 self._check(topic, metadata)
             return Envelope(bytes(payload), header, topic or self._topic, metadata)
         except MessageError as exc:
-            raise Discarded(f"an envelope was discarded: {exc}", self._port.last_opened) from exc
-        finally:
-            sample.delete()
+            raise Discarded(f"an envelope was discarded: {exc}", port.taken) from exc
 
     async def wait(self) -> None:
         """Wait until `receive_nowait` may have something."""
@@ -157,15 +155,13 @@ class PayloadSource:
         self._closed = True
 
 
-@contextlib.asynccontextmanager
-async def open_source(
-    node: iox2.Node, spec: ServiceSpec, topic: str, check: Check | None = None
-) -> AsyncIterator[PayloadSource]:
-    """Open the source of a channel. `topic` stands for an envelope that carries none.
+@contextlib.contextmanager
+def open_source(trunk: Trunk, name: str, topic: str, check: Check | None = None) -> Iterator[PayloadSource]:
+    """Open the source of the channel of this whole name. `topic` stands for an envelope that carries none.
 
     `check(topic, metadata)` raises `MessageError` for what can't be published.
     """
-    async with open_envelope_subscriber(node, spec) as port:
+    with trunk.open_subscriber(name) as port:
         port.reopen_receipts()
         source = PayloadSource(port, topic, check)
         try:

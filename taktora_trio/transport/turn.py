@@ -16,14 +16,12 @@ import trio
 from taktora_trio.transport.locks import holder_of, is_stopped, release, try_lock
 from taktora_trio.transport.pauses import PAUSES, sleep
 
-__all__ = ["GIVE_WAY", "Turn"]
+__all__ = ["Turn"]
 
 log = logging.getLogger(__name__)
 
 PATIENCE = 2.0
 """Seconds for which another that opens something is waited for."""
-GIVE_WAY = 0.015
-"""Seconds to wait between two turns, for a process that opens many things: so that others have a turn."""
 _ROLE = "opening"
 
 

@@ -7,6 +7,7 @@ both halves have mapped; then all that the half had is gone.
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from typing import Any
 
 import attrs
@@ -19,13 +20,12 @@ from taktora_trio import BackPressure, ChannelWriter, JsonCodec, MessageRefused
 from taktora_trio.connectors.outbox import Outbox
 from taktora_trio.connectors.pump import Pump
 from taktora_trio.host.receipts import Receipt, _ForReceipt
-from taktora_trio.transport import ports
+from taktora_trio.transport import publisher
 from taktora_trio.transport.domain import Domain
-from taktora_trio.transport.envelope import HEADER
-from taktora_trio.transport.source import PayloadSource, open_source
+from taktora_trio.transport.source import PayloadSource
 from tests.connectors.rig import FakeConnection
 from tests.host.rig import writer_of
-from tests.transport.rig import declare, open_domain
+from tests.transport.rig import declare, open_domain, open_taking
 
 WINDOW, MAX_INFLIGHT = 6, 3
 RECEIPTS: tuple[Receipt, ...] = ("stored", "acknowledged")
@@ -67,15 +67,14 @@ class Doomed:
         self._memory.release()
 
 
-class DoomedHeader:
-    """Between the intention to send, and the sending."""
+def doomed(doom: Doom, write: Callable[..., None]) -> Callable[..., None]:
+    """Before an envelope is whole, and nobody may read it."""
 
-    def __init__(self, doom: Doom) -> None:
-        self._doom = doom
+    def write_or_die(*arguments: Any) -> None:
+        doom.step()
+        write(*arguments)
 
-    def pack_into(self, *arguments: Any) -> None:
-        self._doom.step()
-        HEADER.pack_into(*arguments)
+    return write_or_die
 
 
 ANSWERS = st.tuples(st.sampled_from(["acknowledge", "refuse"]), st.sampled_from([0, 0, 1, 2]), st.integers(0, 9))
@@ -114,14 +113,13 @@ class Model:
         port._counters = Doomed(port._counters, self.doom)
 
     async def open_gateway(self) -> None:
-        source = await self._gateway_stack.enter_async_context(open_source(self._node, self._spec, "t"))
+        source = await self._gateway_stack.enter_async_context(open_taking(self._node, self._spec, "t"))
         self.source: PayloadSource = source
         self.outbox = Outbox("c", source, MAX_INFLIGHT, Pump(), window=WINDOW)
         port: Any = source._port
         port._counters = Doomed(port._counters, self.doom)
         receipts = port._cursor.receipts
         receipts._words, receipts._slots = Doomed(receipts._words, self.doom), Doomed(receipts._slots, self.doom)
-        self.writer._port.update_connections()
 
     async def kill_writer(self) -> None:
         self.doom.left = 0
@@ -248,7 +246,7 @@ async def test_no_receipt_lies_and_nothing_is_lost(domain: Domain, steps: list[t
     with pytest.MonkeyPatch.context() as patch, trio.fail_after(60):
         async with open_domain(domain, connector) as node:
             model = Model(node, connector, spec)
-            patch.setattr(ports, "HEADER", DoomedHeader(model.doom))
+            patch.setattr(publisher, "_pack_plain", doomed(model.doom, publisher._pack_plain))
             try:
                 await model.open_writer()
                 await model.open_gateway()

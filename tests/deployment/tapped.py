@@ -2,52 +2,45 @@
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
 from pathlib import Path
 
-import iceoryx2 as iox2
-
 from examples.echo import REPLY, REQUEST, deployment
-from taktora_trio.transport import ports
-from taktora_trio.transport.spec import ServiceSpec
+from taktora_trio.transport.health import HealthReport, HealthReports
+from taktora_trio.transport.subscriber import EnvelopeSubscriber
 
 __all__ = ["REPLY", "REQUEST", "deployment", "read"]
 
 TAP = "TAKTORA_TEST_TAP"  # names a folder
+HEALTH = "health"
 
 
-class Tapped:
-    """A subscriber of iceoryx2's."""
-
-    def __init__(self, subscriber: iox2.Subscriber, spec: ServiceSpec) -> None:
-        self.delete, self.has_samples = subscriber.delete, subscriber.has_samples
-        self._subscriber = subscriber
-        self._spec = spec
-
-    def receive(self) -> iox2.Sample | None:
-        sample = self._subscriber.receive()
-        if sample is not None:
-            seen = ctypes.string_at(sample.payload_ptr, self._spec.envelope_size)
-            with Path(os.environ[TAP], str(os.getpid())).open("a") as file:
-                print(json.dumps([self._spec.name, seen.hex()]), file=file)
-        return sample
+def _write_down(name: str, seen: bytes) -> None:
+    with Path(os.environ[TAP], str(os.getpid())).open("a") as file:
+        print(json.dumps([name, seen.hex()]), file=file)
 
 
 if TAP in os.environ:
-    _open_subscriber = vars(ports)["open_subscriber"]
+    _take, _decode = EnvelopeSubscriber.take, HealthReports._decode_report
 
-    async def _open_tapped(*arguments: object) -> Tapped:
-        spec = arguments[1]
-        assert isinstance(spec, ServiceSpec)
-        return Tapped(await _open_subscriber(*arguments), spec)
+    def _take_tapped(self: EnvelopeSubscriber) -> int | None:
+        place = _take(self)
+        if place is not None:
+            _write_down(self.spec.name, bytes(self._memory[place : place + self.spec.envelope_size]))
+        return place
 
-    vars(ports)["open_subscriber"] = _open_tapped
+    def _decode_tapped(self: HealthReports, content: bytes) -> HealthReport:
+        _write_down(HEALTH, content)
+        return _decode(self, content)
+
+    vars_of = {EnvelopeSubscriber: ("take", _take_tapped), HealthReports: ("_decode_report", _decode_tapped)}
+    for _cls, (_name, _function) in vars_of.items():
+        setattr(_cls, _name, _function)
 
 
 def read(folder: Path) -> dict[str, list[bytes]]:
-    """Return what was received, by service."""
+    """Return what was received, by channel."""
     received: dict[str, list[bytes]] = {}
     for path in sorted(folder.iterdir()):
         for line in path.read_text().splitlines():

@@ -16,6 +16,7 @@ from taktora_trio import Inbound, MqttOptions, MqttRouting
 from taktora_trio.chaos.proxy import open_proxy
 from taktora_trio.transport.cursor import DONE, SENT
 from taktora_trio.transport.domain import Domain
+from taktora_trio.transport.segments import PAGE
 from tests.brokers.live import open_live
 from tests.client import open_client
 from tests.command import MODES, open_command
@@ -23,11 +24,17 @@ from tests.deployment.apps import FIRST_PART, GO_ON, SECOND_PART
 from tests.mosquitto import Mosquitto
 
 
+def counters_of(cursors: bytes, channel: str) -> tuple[int, ...]:
+    """Return the counters of a channel: the only one of its connector."""
+    assert f'"taktora.connector.mqtt.{channel}":'.encode() in cursors[:PAGE]
+    return struct.unpack_from("8Q", cursors, PAGE)
+
+
 async def until_counted(domain: Domain, channel: str, word: int, count: int) -> None:
     """Wait for a word of the channel's cursor: how many messages were sent, or are acknowledged."""
-    cursor = domain.root / "cursors" / f"taktora.connector.mqtt.{channel}"
+    cursors = domain.root / "cursors" / "taktora.connector.mqtt"
     with trio.fail_after(10):
-        while struct.unpack_from("4Q", cursor.read_bytes())[word] != count:  # noqa: ASYNC110 - nothing announces it
+        while counters_of(cursors.read_bytes(), channel)[word] != count:  # noqa: ASYNC110 - nothing announces it
             await trio.sleep(0.01)
 
 

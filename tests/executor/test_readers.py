@@ -8,9 +8,8 @@ import trio
 from taktora_trio import CodecError, ConfigError, JsonCodec, Received
 from taktora_trio.executor import Context, Executor, Late, Tick, any_of, every, on_deadline, on_message
 from taktora_trio.transport.domain import Domain
-from taktora_trio.transport.sink import open_sink
 from tests.host.rig import open_channel, reader_of
-from tests.transport.rig import declare, open_domain
+from tests.transport.rig import declare, open_domain, open_sending
 
 
 async def test_messages_in_order_and_what_is_not_taken_stays(domain: Domain) -> None:
@@ -39,7 +38,7 @@ async def test_one_that_cannot_be_decoded(domain: Domain) -> None:
     connector, spec = declare(int, JsonCodec())
     async with (
         open_domain(domain, connector) as node,
-        open_sink(node, spec) as writer,
+        open_sending(node, spec) as writer,
         reader_of(node, connector) as reader,
     ):
         executor, seen = Executor(), list[object]()

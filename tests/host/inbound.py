@@ -16,7 +16,8 @@ from taktora_trio.host.reader import ChannelReader, OnError, open_reader
 from taktora_trio.transport.domain import Domain
 from taktora_trio.transport.node import Node, open_node
 from taktora_trio.transport.services import open_services
-from taktora_trio.transport.sink import PayloadSink, open_sink
+from taktora_trio.transport.sink import PayloadSink
+from tests.transport.rig import open_half, open_sending
 
 WINDOW = 8
 
@@ -26,21 +27,18 @@ class Rig:
     node: Node
     connector: MqttConnector
 
-    gateways: list[PayloadSink] = attrs.field(factory=list)
-
     @contextlib.asynccontextmanager
     async def gateway(self) -> AsyncIterator[PayloadSink]:
-        async with open_sink(self.node, channel_spec(self.connector, self.connector.channels[0])) as gateway:
-            self.gateways.append(gateway)
+        async with open_sending(self.node, channel_spec(self.connector, self.connector.channels[0])) as gateway:
             yield gateway
-            self.gateways.remove(gateway)
 
     @contextlib.asynccontextmanager
     async def reader(self, on_error: OnError = "raise") -> AsyncIterator[ChannelReader[Any]]:
         channel = self.connector.channels[0]
-        async with open_reader(self.node, self.connector, channel, on_error=on_error) as reader:
-            for gateway in self.gateways:
-                gateway.update_connections()  # a real one does when a reader has come
+        async with (
+            open_half(self.node, self.connector, "app") as app,
+            open_reader(app, self.connector, channel, on_error=on_error) as reader,
+        ):
             yield reader
 
 

@@ -4,29 +4,39 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager
 from typing import Any, TypeVar
 
 from taktora_trio import ChannelReader, ChannelWriter, Connector, JsonCodec, PayloadCodec
+from taktora_trio.connectors.plan import channel_spec
 from taktora_trio.host.reader import OnError, open_reader
 from taktora_trio.host.writer import open_writer
 from taktora_trio.transport.domain import Domain
 from taktora_trio.transport.node import Node
-from tests.transport.rig import declare, open_domain
+from tests.transport.rig import declare, open_domain, open_half, reading, writing
 
 T = TypeVar("T")
 
 
-def writer_of(node: Node, connector: Connector) -> AbstractAsyncContextManager[ChannelWriter[Any]]:
-    """Open the writer of its first channel."""
-    return open_writer(node, connector, connector.channels[0])
+@contextlib.asynccontextmanager
+async def writer_of(node: Node, connector: Connector) -> AsyncIterator[ChannelWriter[Any]]:
+    """Open the writer of its first channel, in a half of its own, as after a start."""
+    channel = connector.channels[0]
+    async with (
+        open_half(node, connector, writing(channel_spec(connector, channel))) as trunk,
+        open_writer(trunk, connector, channel) as writer,
+    ):
+        yield writer
 
 
-def reader_of(
-    node: Node, connector: Connector, on_error: OnError = "raise"
-) -> AbstractAsyncContextManager[ChannelReader[Any]]:
-    """Open the reader of its first channel."""
-    return open_reader(node, connector, connector.channels[0], on_error=on_error)
+@contextlib.asynccontextmanager
+async def reader_of(node: Node, connector: Connector, on_error: OnError = "raise") -> AsyncIterator[ChannelReader[Any]]:
+    """Open the reader of its first channel, in a half of its own, as after a start."""
+    channel = connector.channels[0]
+    async with (
+        open_half(node, connector, reading(channel_spec(connector, channel))) as trunk,
+        open_reader(trunk, connector, channel, on_error=on_error) as reader,
+    ):
+        yield reader
 
 
 @contextlib.asynccontextmanager

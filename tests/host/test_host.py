@@ -30,7 +30,7 @@ from taktora_trio import (
     Outbound,
     Up,
 )
-from taktora_trio.connectors.plan import health_spec, specs_of
+from taktora_trio.connectors.plan import specs_of, trunk_spec
 from taktora_trio.health import Failure, HealthEvents
 from taktora_trio.host.gateways import Gateways
 from taktora_trio.host.host import ConnectorHost
@@ -40,11 +40,10 @@ from taktora_trio.processes.link import GatewayStarted
 from taktora_trio.transport.domain import Domain
 from taktora_trio.transport.health import GatewayIdentity, HealthReporter, open_health_reporter, start_time
 from taktora_trio.transport.node import Node, open_node
-from taktora_trio.transport.ports import EnvelopePublisher, open_envelope_publisher
 from taktora_trio.transport.services import open_services
 
 CONNECTOR = MqttConnector([Outbound("out", str, MqttRouting("t"))])
-SPEC = health_spec(CONNECTOR)
+SPEC = trunk_spec(CONNECTOR)
 CRASH = Failure(kind="exception", description="bad", incarnation=1, uptime=1.0, delay=0.1, attempts_left=1)
 
 
@@ -134,19 +133,19 @@ def _running_thread() -> Iterator[dict[str, Any]]:
 async def _open_reports(domain: Domain, link: SupervisorLink | None = None) -> AsyncIterator[_Reports]:
     async with (
         _open_host(domain, link) as (node, host, _),
-        open_envelope_publisher(node, SPEC) as port,
+        open_health_reporter(node, SPEC, GatewayIdentity.of_this_process(1)) as reporter,
     ):
         await trio.testing.wait_all_tasks_blocked()
-        yield _Reports(host, port)
+        yield _Reports(host, reporter)
 
 
 @attrs.define
 class _Reports:
     host: ConnectorHost
-    port: EnvelopePublisher
+    reporter: HealthReporter
 
     def forge(self, **changes: Any) -> None:
-        self.port.send(msgspec.json.encode({**GOOD, **changes}))
+        self.reporter.send(msgspec.json.encode({**GOOD, **changes}))
 
     async def taken(self) -> ConnectorHealth:
         """What is shown, once all was read."""
@@ -185,7 +184,7 @@ async def test_what_cannot_be_true_is_not_believed(
 @pytest.mark.parametrize("raw", [b"", b"{", b"\xff", b"[]", b'{"pid":' + b"1" * 1000 + b"}"])
 async def test_what_is_no_report_does_no_harm(raw: bytes, domain: Domain) -> None:
     async with _open_reports(domain) as reports:
-        reports.port.send(raw)
+        reports.reporter.send(raw)
         reports.forge()
         assert await reports.taken() == Up()
 
@@ -258,9 +257,8 @@ async def test_its_words_are_shown_escaped(domain: Domain, caplog: pytest.LogCap
 @pytest.mark.parametrize("words", ["\ud800", "\x1b" * 5000, "\U0001f525" * 5000, '"' * 5000])
 async def test_whatever_a_broker_says_can_be_reported(words: str, domain: Domain) -> None:
     async with _open_reports(domain) as reports:
-        reporter = HealthReporter(reports.port, GatewayIdentity.of_this_process(1))
         for state in (Up(), Degraded(words), Down(words)):
-            reporter.report(state, words)
+            reports.reporter.report(state, words)
             shown = await reports.taken()
             assert type(shown) is type(state)
             assert str(shown).isprintable()

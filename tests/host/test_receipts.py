@@ -16,9 +16,9 @@ from taktora_trio import ChannelWriter, Envelope, JsonCodec, MessageError, Messa
 from taktora_trio.channels import Header
 from taktora_trio.transport.cursor import ACKNOWLEDGED, DONE, WANTED
 from taktora_trio.transport.domain import Domain
-from taktora_trio.transport.source import PayloadSource, open_source
+from taktora_trio.transport.source import PayloadSource
 from tests.host.rig import writer_of
-from tests.transport.rig import declare, open_domain
+from tests.transport.rig import declare, open_domain, open_taking
 
 
 @attrs.define
@@ -44,7 +44,7 @@ async def open_channel(domain: Domain, window: int = 8) -> AsyncIterator[Channel
         async with (
             open_domain(domain, connector) as node,
             writer_of(node, connector) as writer,
-            open_source(node, spec, "t") as source,
+            open_taking(node, spec, "t") as source,
         ):
             yield Channel(writer, source)
 
@@ -200,7 +200,7 @@ async def _send_on_a_closed_writer(writer: ChannelWriter[int]) -> None:
 
 async def test_a_writer_that_is_opened_again_answers_for_what_the_one_before_has_sent(domain: Domain) -> None:
     connector, spec = declare(int, JsonCodec())
-    async with open_domain(domain, connector) as node, open_source(node, spec, "t") as source:
+    async with open_domain(domain, connector) as node, open_taking(node, spec, "t") as source:
         async with writer_of(node, connector) as writer:
             await writer.send(0)
             source.receive_nowait()
@@ -254,7 +254,7 @@ async def test_a_receipt_is_waited_for_over_gateways(domain: Domain) -> None:
     async with open_domain(domain, connector) as node, writer_of(node, connector) as writer:
         async with trio.open_nursery() as nursery:
             waits = Waits(nursery, writer)
-            async with open_source(node, spec, "t") as source:
+            async with open_taking(node, spec, "t") as source:
                 for value in range(4):
                     await writer.send(value)
                 for number in (1, 2, 3):
@@ -266,7 +266,7 @@ async def test_a_receipt_is_waited_for_over_gateways(domain: Domain) -> None:
                 source.settled(4, "Quota exceeded")
                 await settle_all(waits, {1: "ok"})
             waits.start(4, 4)
-            async with open_source(node, spec, "t") as source:
+            async with open_taking(node, spec, "t") as source:
                 writer._port.update_connections()
                 await wait_all_tasks_blocked()
                 again = [source.receive_nowait() for _ in range(3)]

@@ -28,7 +28,7 @@ from taktora_trio import (
     Rejected,
     TransportError,
 )
-from taktora_trio.connectors.plan import channel_spec, health_spec, specs_of
+from taktora_trio.connectors.plan import channel_spec, specs_of, trunk_spec
 from taktora_trio.errors import collapse
 from taktora_trio.executor import Context, Executor, on_message
 from taktora_trio.health import Up
@@ -39,8 +39,9 @@ from taktora_trio.transport.domain import Domain
 from taktora_trio.transport.envelope import HEADER
 from taktora_trio.transport.health import GatewayIdentity, open_health_reporter
 from taktora_trio.transport.node import open_node
-from taktora_trio.transport.ports import EnvelopePublisher, open_envelope_publisher
+from taktora_trio.transport.publisher import EnvelopePublisher
 from taktora_trio.transport.services import open_services
+from tests.transport.rig import open_half, open_publisher
 
 
 @attrs.define
@@ -72,8 +73,8 @@ async def open_rig(
             open_node(domain, "test") as node,
             open_services(node, specs_of([connector])),
             open_watching_host(node, [connector]) as (host, _),
-            open_envelope_publisher(node, channel_spec(connector, channel)) as port,
-            open_health_reporter(node, health_spec(connector), GatewayIdentity.of_this_process()) as reporter,
+            open_publisher(node, channel_spec(connector, channel)) as port,
+            open_health_reporter(node, trunk_spec(connector), GatewayIdentity.of_this_process()) as reporter,
             host.open_reader(channel, on_error=on_error) as reader,
         ):
             reporter.report(Up())
@@ -210,8 +211,9 @@ async def test_what_is_kept_is_bounded_in_bytes_and_holds_no_shared_memory(domai
         async with (
             open_node(domain, "test") as node,
             open_services(node, specs_of([connector])),
-            open_envelope_publisher(node, channel_spec(connector, channel)) as port,
-            open_reader(node, connector, channel) as reader,
+            open_publisher(node, channel_spec(connector, channel)) as port,
+            open_half(node, connector, "app") as app,
+            open_reader(app, connector, channel) as reader,
         ):
             for length in (30_000, 30_000, 10_000):
                 port.send(b"x" * length)

@@ -21,9 +21,8 @@ from taktora_trio import (
 from taktora_trio.channels.codec import JsonCodec, MsgpackCodec
 from taktora_trio.transport.domain import Domain
 from taktora_trio.transport.envelope import pack_metadata
-from taktora_trio.transport.sink import open_sink
 from tests.host.rig import open_channel, reader_of, writer_of
-from tests.transport.rig import declare, open_domain
+from tests.transport.rig import declare, open_domain, open_sending
 
 
 async def test_they_are_trio_channels(domain: Domain) -> None:
@@ -322,7 +321,7 @@ async def test_what_cannot_be_decoded_is_an_error_and_the_next_one_arrives(domai
     connector, spec = declare(int, JsonCodec(), window=8)
     async with (
         open_domain(domain, connector) as node,
-        open_sink(node, spec) as writer,
+        open_sending(node, spec) as writer,
         reader_of(node, connector) as reader,
     ):
         for payload in (b"1", b"{", b"", b'"text"', b"2"):

@@ -21,8 +21,8 @@ from taktora_trio.connectors.plan import channel_spec, specs_of
 from taktora_trio.host.open import open_connector_host
 from taktora_trio.transport.domain import Domain
 from taktora_trio.transport.node import open_node
-from taktora_trio.transport.ports import open_envelope_subscriber
 from taktora_trio.transport.services import open_services
+from tests.transport.rig import open_subscriber, take_all
 
 SAID = r"MQTT 3\.1\.1 carries neither metadata nor correlation ids.*protocol='5'"
 
@@ -66,7 +66,7 @@ async def test_nothing_that_the_protocol_does_not_carry_is_taken_from_the_app(do
             open_services(node, specs_of([connector])),
             open_connector_host(node, [connector]) as host,
             host.open_writer(channel) as writer,
-            open_envelope_subscriber(node, spec) as gateway,
+            open_subscriber(node, spec) as gateway,
         ):
             with pytest.raises(MessageError, match=SAID):
                 await writer.send(b"x", correlation_id=b"id")
@@ -79,7 +79,5 @@ async def test_nothing_that_the_protocol_does_not_carry_is_taken_from_the_app(do
                 await writer.send(b"x", metadata=Metadata("text/plain"))
             assert gateway.take() is None
             await writer.send(b"x", correlation_id=b"")
-            sample = gateway.take()
-            assert sample is not None
-            gateway.open(sample, acknowledge=True)
-            sample.delete()
+            assert [payload for _, payload in take_all(gateway)] == [b"x"]
+            gateway.acknowledge(1)

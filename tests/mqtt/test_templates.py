@@ -38,8 +38,7 @@ from taktora_trio.host.open import open_connector_host
 from taktora_trio.transport.domain import Domain
 from taktora_trio.transport.node import open_node
 from taktora_trio.transport.services import open_services
-from taktora_trio.transport.sink import open_sink
-from taktora_trio.transport.source import open_source
+from tests.transport.rig import open_sending, open_taking
 
 
 class Mode(enum.Enum):
@@ -282,7 +281,7 @@ async def test_a_value_that_makes_no_topic_is_an_error_at_the_caller_and_nothing
             open_services(node, specs_of([connector])),
             open_connector_host(node, [connector]) as host,
             host.open_writer(outbound) as writer,
-            open_source(node, channel_spec(connector, outbound), routing.address) as gateway,
+            open_taking(node, channel_spec(connector, outbound), routing.address) as gateway,
         ):
             await writer.send(Named("a"))
             for name in ("", "a/b", "+", "#", "a\0", "a\n", "a\ud800", "a\uffff", None, 1.5, b"a"):
@@ -317,7 +316,7 @@ async def test_what_the_topic_says_is_in_the_message(domain: Domain, codec: Payl
             open_node(domain, "test") as node,
             open_services(node, specs_of([connector])),
             open_connector_host(node, [connector]) as host,
-            open_sink(node, channel_spec(connector, inbound)) as gateway,
+            open_sending(node, channel_spec(connector, inbound)) as gateway,
             host.open_reader(inbound, on_error="raise") as reader,
         ):
             gateway.send_nowait(bytes(payload), topic=TOPIC)
@@ -346,7 +345,7 @@ async def test_the_gateway_takes_nothing_that_would_end_its_connection(domain: D
             open_node(domain, "test") as node,
             open_services(node, specs_of([connector])),
             open_connector_gateway(node, [connector], incarnation=1, name="gateway") as gateway,
-            open_sink(node, channel_spec(connector, outbound)) as plugin,
+            open_sending(node, channel_spec(connector, outbound)) as plugin,
         ):
             source = gateway._channels["mqtt"].outbound["out"]
             for topic in ("plant/#", "plant/a\x01", "elsewhere/a", "plant/a/b"):

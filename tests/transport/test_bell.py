@@ -20,10 +20,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from trio.testing import wait_all_tasks_blocked
 
-from taktora_trio.transport.bell import Bell, Waiter, Wakeup, events_for, open_bell, open_ringer
+from taktora_trio.transport.bell import Bell, Waiter, Wakeup, open_bell, open_ringer
 from taktora_trio.transport.domain import Domain
 from taktora_trio.transport.node import open_node
 from taktora_trio.transport.services import event_service
+from taktora_trio.transport.spec import events_for
 
 
 class Activation(NamedTuple):

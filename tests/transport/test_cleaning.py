@@ -11,8 +11,7 @@ import trio
 from taktora_trio import RawCodec
 from taktora_trio.transport.cleaning import clean_up_dead_nodes
 from taktora_trio.transport.domain import Domain
-from taktora_trio.transport.ports import open_envelope_publisher, open_envelope_subscriber
-from tests.transport.rig import declare, open_domain
+from tests.transport.rig import declare, open_domain, open_publisher, open_subscriber, take_all
 
 _KILLED = """
 import os, signal, sys
@@ -22,8 +21,7 @@ from taktora_trio import RawCodec
 from taktora_trio.transport import cleaning
 from taktora_trio.transport.domain import Domain
 from taktora_trio.transport.node import open_node
-from taktora_trio.transport.ports import open_envelope_publisher, open_envelope_subscriber
-from tests.transport.rig import declare
+from tests.transport.rig import declare, open_publisher, open_subscriber
 
 domain = Domain(sys.argv[2])
 clean_up = cleaning._clean_up
@@ -42,7 +40,7 @@ class Cleaner:
 async def hold():
     connector, spec = declare(bytes, RawCodec())
     async with open_node(domain, "killed") as node:
-        async with open_envelope_publisher(node, spec), open_envelope_subscriber(node, spec):
+        async with open_publisher(node, spec), open_subscriber(node, spec):
             os.kill(os.getpid(), signal.SIGKILL)
 
 if sys.argv[1] == "cleaner":
@@ -64,11 +62,8 @@ async def test_the_places_of_a_killed_process_come_free_though_its_cleaners_are_
         await _killed("holder", domain)
         for _ in range(2):
             await _killed("cleaner", domain)
-        async with open_envelope_publisher(node, spec) as port, open_envelope_subscriber(node, spec) as reader:
+        async with open_publisher(node, spec) as port, open_subscriber(node, spec) as reader:
             assert port.send(b"through")
-            sample = reader.take()
-            assert sample is not None
-            assert bytes(reader.open(sample)[1]) == b"through"
-            sample.delete()
+            assert list(take_all(reader)) == [(1, b"through")]
         await clean_up_dead_nodes(node)
         assert list((domain.root / "kept").iterdir()) == []

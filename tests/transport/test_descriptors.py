@@ -14,12 +14,12 @@ from taktora_trio import Inbound, Outbound, RawCodec
 from taktora_trio.connectors.gateway import open_connector_gateway
 from taktora_trio.connectors.plan import specs_of
 from taktora_trio.host.open import open_connector_host
-from taktora_trio.transport.descriptors import END, SERVICE, TooFewDescriptors, check_descriptors
+from taktora_trio.transport.descriptors import TooFewDescriptors, check_descriptors
 from taktora_trio.transport.domain import Domain
 from taktora_trio.transport.node import open_node
-from taktora_trio.transport.ports import open_envelope_publisher, open_envelope_subscriber
 from taktora_trio.transport.services import open_services
-from tests.transport.rig import declare, open_domain
+from taktora_trio.transport.sizing import for_end, for_services
+from tests.transport.rig import declare, open_domain, open_publisher, open_subscriber
 from tests.transport.test_sizing import connectors_of
 
 
@@ -47,13 +47,13 @@ def left(count: int) -> Iterator[None]:
 @pytest.mark.parametrize("gateway_first", [False, True])
 async def test_it_takes_as_many_as_is_said(domain: Domain, gateway_first: bool) -> None:
     connectors = connectors_of((4, 100), (4, 100), pairs=3)
-    services = len(specs_of(connectors))
+    specs = specs_of(connectors)
     with domain.hold("owner", "plugin", "gateway"):
         async with contextlib.AsyncExitStack() as stack:
             node = await stack.enter_async_context(open_node(domain, "test"))
             before = in_use()
-            await stack.enter_async_context(open_services(node, specs_of(connectors)))
-            assert in_use() - before == SERVICE * services
+            await stack.enter_async_context(open_services(node, specs))
+            assert in_use() - before == for_services(specs)
             for is_gateway in (gateway_first, not gateway_first):
                 before = in_use()
                 if is_gateway:
@@ -67,7 +67,8 @@ async def test_it_takes_as_many_as_is_said(domain: Domain, gateway_first: bool) 
                         elif isinstance(channel, Inbound):
                             await stack.enter_async_context(host.open_reader(channel))
                     await trio.testing.wait_all_tasks_blocked()  # the host opens its end of health by itself
-                assert END * services / 2 < in_use() - before <= END * services
+                planned = sum(for_end(spec, "gateway" if is_gateway else "app") for spec in specs)
+                assert planned / 2 < in_use() - before <= planned
 
 
 async def test_wherever_they_run_out_it_is_said_and_nothing_stays_open(domain: Domain) -> None:
@@ -80,8 +81,8 @@ async def test_wherever_they_run_out_it_is_said_and_nothing_stays_open(domain: D
             with left(count):
                 async with (
                     open_node(domain, "few"),
-                    open_envelope_publisher(node, spec),
-                    open_envelope_subscriber(node, spec),
+                    open_publisher(node, spec),
+                    open_subscriber(node, spec),
                 ):
                     return True
         except TooFewDescriptors as exc:
@@ -94,7 +95,7 @@ async def test_wherever_they_run_out_it_is_said_and_nothing_stays_open(domain: D
         count = 0
         while not await run_out(count):
             count += 1
-    assert END < count < 3 * END
+    assert 20 < count < 60
     assert len(set(told)) > 4, "each time at the same place"
 
 

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
-import ctypes
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 import pytest
@@ -15,7 +14,6 @@ from taktora_trio.transport.envelope import (
     HEADER,
     RETAINED,
     envelope_size,
-    envelope_type,
     pack_metadata,
     unpack,
 )
@@ -48,14 +46,6 @@ def test_the_size_holds_everything_and_is_aligned(max_payload: int, topic_space:
     size = envelope_size(max_payload, topic_space, metadata_space)
     assert size % 8 == 0
     assert 0 <= size - (80 + max_payload + topic_space + metadata_space) < 8
-
-
-def test_iceoryx2_knows_an_envelope_by_its_size() -> None:
-    kind = envelope_type(64)
-    assert kind is envelope_type(64)
-    assert (ctypes.sizeof(kind), ctypes.alignment(kind)) == (64, 8)
-    assert cast(Any, kind).type_name() == "taktora.ConnectorEnvelope.64"
-    assert envelope_type(72) is not kind
 
 
 @given(

@@ -22,16 +22,15 @@ import pytest
 import trio
 
 from taktora_trio import MqttConnector, MqttRouting, Outbound, RawCodec, TransportError
-from taktora_trio.connectors.plan import channel_spec, specs_of
+from taktora_trio.connectors.plan import channel_spec, specs_of, trunk_spec
 from taktora_trio.transport import pages, reservation, turn
 from taktora_trio.transport.domain import Domain
 from taktora_trio.transport.node import config_of, open_node
-from taktora_trio.transport.ports import open_envelope_publisher, open_envelope_subscriber
 from taktora_trio.transport.reservation import reserve
 from taktora_trio.transport.segments import PAGE, SHM, Segment, examine, free_bytes
 from taktora_trio.transport.services import open_services
 from taktora_trio.transport.sizing import plan_memory
-from tests.transport.rig import declare, open_domain
+from tests.transport.rig import declare, open_domain, open_publisher, open_subscriber
 from tests.transport.test_sizing import connectors_of, measured
 
 MIB = 2**20
@@ -40,6 +39,8 @@ CONNECTOR = MqttConnector(
     [Outbound("c", bytes, MqttRouting("t"), window=WINDOW, max_payload=PAYLOAD)], codec=RawCodec()
 )
 SPEC = channel_spec(CONNECTOR, CONNECTOR.channels[0])
+TRUNK = trunk_spec(CONNECTOR)
+SEGMENT = TRUNK.segment_bytes("out")
 DOMAIN = Domain("full")
 FILLER = SHM / "filler"
 
@@ -137,7 +138,7 @@ async def commands() -> AsyncIterator[tuple[str, int]]:
 async def writer() -> None:
     """Send numbers, as a plugin would, each in a payload of the largest size."""
     with DOMAIN.hold("plugin"):
-        async with open_node(DOMAIN, "plugin") as node, open_envelope_publisher(node, SPEC) as port:
+        async with open_node(DOMAIN, "plugin") as node, open_publisher(node, SPEC) as port:
             say("open")
             slots: set[int] = set()
             async for command, count in commands():
@@ -149,7 +150,7 @@ async def writer() -> None:
                         if not port.has_room:
                             await port.space.wait()
                     loan = port.loan(PAYLOAD)
-                    slots.add(loan.sample.payload_ptr)
+                    slots.add(loan.slot)
                     loan.payload[:] = bytes([port.sent % 256]) * PAYLOAD
                     assert port.send_loan(loan)
                 say(len(slots))
@@ -158,7 +159,7 @@ async def writer() -> None:
 async def reader() -> None:
     """Answer with the sequence numbers of what has come, but for the last two, as a gateway would."""
     with DOMAIN.hold("gateway"):
-        async with open_node(DOMAIN, "gateway") as node, open_envelope_subscriber(node, SPEC) as port:
+        async with open_node(DOMAIN, "gateway") as node, open_subscriber(node, SPEC) as port:
             say("open")
             async for command, count in commands():
                 numbers: list[int] = []
@@ -168,15 +169,14 @@ async def reader() -> None:
                     say("waiting")
                     await port.data.wait()
                 while len(numbers) < count or command == "wait":
-                    sample = port.take()
-                    if sample is None:
+                    place = port.take()
+                    if place is None:
                         await port.data.wait()
                         port.data.clear()
                         continue
-                    header, payload, _, _ = port.open(sample)
+                    header, payload, _, _ = port.open(place)
                     assert payload == payload[:1].tobytes() * PAYLOAD, "torn"
                     numbers.append(header.sequence_number)
-                    sample.delete()
                     if command == "acknowledge" and len(numbers) > 2:
                         port.acknowledge(numbers[-3])
                 say(numbers)
@@ -201,11 +201,10 @@ async def ends_that_are_open() -> None:
             nursery.start_soon(app.tell, "send", 20 * WINDOW)
             numbers = await gateway.tell("acknowledge", 20 * WINDOW)
         assert numbers == list(range(1, 1 + 20 * WINDOW))
-        # A window that nobody takes. In use at once are the history and what the writer lends, and no more than that:
-        # iceoryx2 sets aside as many again for a reader's buffer, which here never holds what the history has lost.
+        # A window that nobody takes.
         assert await app.tell("send", WINDOW - 2) >= WINDOW + 1
         segments = [path.stat() for path in DOMAIN.files() if path.parent == SHM]
-        assert max(stat.st_size for stat in segments) > SPEC.samples * PAYLOAD
+        assert max(stat.st_size for stat in segments) > SPEC.slots * PAYLOAD
         assert all(stat.st_blocks * 512 >= stat.st_size for stat in segments), "not every page is backed"
 
 
@@ -260,13 +259,13 @@ async def writer_that_is_replaced_where_there_is_room_for_one() -> None:
         assert await gateway.answer() == "open"
         async with start(writer) as app:
             assert await app.answer() == "open"
-            assert free_bytes() < SPEC.segment_bytes
+            assert free_bytes() < SEGMENT
             await app.tell("send", 3)
             assert await gateway.tell("acknowledge", 3) == [1, 2, 3]
             assert await gateway.tell("expect", 2) == "waiting"
             await app.kill()
             node.try_cleanup_dead_nodes()
-            assert free_bytes() < SPEC.segment_bytes, "the reader does not have it any more"
+            assert free_bytes() < SEGMENT, "the reader does not have it any more"
             async with start(writer) as another:
                 assert await another.answer() == "open"
                 await another.tell("send", 2)
@@ -276,10 +275,10 @@ async def writer_that_is_replaced_where_there_is_room_for_one() -> None:
 async def newcomers() -> None:
     """With any memory from nothing to just too little, opening is refused, and all is as before."""
     reservation.PATIENCE = 0.05
-    enough = (SPEC.segment_bytes + SPEC.connection_bytes) // PAGE + 6  # with a node and the two small files of a port
+    enough = TRUNK.end_bytes("app") // PAGE + 3  # with a node and the two small files of its listener
     for first, second in (
-        (open_envelope_publisher, open_envelope_subscriber),
-        (open_envelope_subscriber, open_envelope_publisher),
+        (open_publisher, open_subscriber),
+        (open_subscriber, open_publisher),
     ):
 
         async def come() -> None:
@@ -291,7 +290,7 @@ async def newcomers() -> None:
             with DOMAIN.hold("gateway"):  # a role takes no room
                 make_room()
                 before = DOMAIN.files()
-                for pages in (*range(4), *((7, 100, enough - 4) if second is open_envelope_publisher else ())):
+                for pages in (*range(4), *((7, 100, enough - 4) if second is open_publisher else ())):
                     fill(pages)
                     with pytest.raises(TransportError, match="no room for "):
                         await come()
@@ -323,7 +322,7 @@ def test_a_full_dev_shm_kills_nobody_and_loses_nothing(scenario: str) -> None:
 
 
 def test_a_writer_is_replaced_where_there_is_room_for_one() -> None:
-    run_scenario("writer_that_is_replaced_where_there_is_room_for_one", size=SPEC.segment_bytes * 3 // 2)
+    run_scenario("writer_that_is_replaced_where_there_is_room_for_one", size=SEGMENT * 3 // 2)
 
 
 @pytest.mark.parametrize("case", range(len(CASES)))
@@ -348,10 +347,10 @@ async def test_what_cannot_be_taken_after_all_is_let_go_of(
         with monkeypatch.context() as patch:
             patch.setattr(os, "posix_fallocate", full)
             with pytest.raises(TransportError, match="no room for") as caught:
-                async with open_envelope_publisher(node, spec):
+                async with open_publisher(node, spec):
                     pass
         assert next(takes) == taken + 1
-        async with open_envelope_publisher(node, spec) as port:  # though the traceback still refers to the other
+        async with open_publisher(node, spec) as port:  # though the traceback still refers to the other
             assert port.send(b"fine")
         assert caught.tb is not None
 
@@ -370,9 +369,9 @@ async def test_a_segment_that_somebody_else_has_made_for_us_to_open_is_refused(
         with monkeypatch.context() as patch:
             patch.setattr(pages, "examine", owned_by_another)
             with pytest.raises(TransportError, match=r"\.data was made by another user"):
-                async with open_envelope_publisher(node, spec):
+                async with open_publisher(node, spec):
                     pass
-        async with open_envelope_publisher(node, spec) as port:
+        async with open_publisher(node, spec) as port:
             assert port.send(b"fine")
 
 
@@ -410,7 +409,7 @@ async def test_processes_open_in_turn(domain: Domain) -> None:
     opened = trio.Event()
 
     async def come() -> None:
-        async with open_envelope_publisher(node, spec):
+        async with open_publisher(node, spec):
             opened.set()
 
     async with open_domain(domain, connector) as node, opener(domain) as other, trio.open_nursery() as nursery:
@@ -448,13 +447,15 @@ async def test_one_that_does_not_finish_opening_is_waited_for_once(
     async with open_domain(domain, connector) as node, opener(domain) as other:
         with monkeypatch.context() as patch:
             patch.setattr(turn, "PATIENCE", 0.05)
-            async with open_envelope_publisher(node, spec):
+            async with open_publisher(node, spec):
                 pass
         with trio.fail_after(1):
-            async with open_envelope_publisher(node, spec) as port:
+            async with open_publisher(node, spec) as port:
                 assert port.send(b"fine")
     told = [record.getMessage() for record in caplog.records]
-    assert told == [f"opening {spec.space_name} beside process {other.pid}, which is still opening something"]
+    assert told == [
+        f"opening {trunk_spec(connector).name}.app beside process {other.pid}, which is still opening something"
+    ]
 
 
 async def test_one_that_is_stopped_is_not_waited_for(domain: Domain, caplog: pytest.LogCaptureFixture) -> None:
@@ -463,7 +464,7 @@ async def test_one_that_is_stopped_is_not_waited_for(domain: Domain, caplog: pyt
         other.send_signal(signal.SIGSTOP)
         await trio.to_thread.run_sync(os.waitid, os.P_PID, other.pid, os.WSTOPPED | os.WNOWAIT)
         with trio.fail_after(1):
-            async with open_envelope_publisher(node, spec) as port, open_envelope_subscriber(node, spec) as end:
+            async with open_publisher(node, spec) as port, open_subscriber(node, spec) as end:
                 assert port.send(b"fine")
                 assert end.take() is not None
     assert f"beside process {other.pid}, which stands still" in caplog.text

@@ -20,16 +20,21 @@ from taktora_trio import (
     TransportError,
 )
 from taktora_trio.channels.codec import JsonCodec, MsgpackCodec
-from taktora_trio.transport import ports
-from taktora_trio.transport.attaching import open_subscriber
-from taktora_trio.transport.cursor import DONE, INTENDED, SENT
+from taktora_trio.connectors.plan import trunk_spec
+from taktora_trio.transport.cursor import DONE, SENT
 from taktora_trio.transport.domain import Domain
 from taktora_trio.transport.envelope import HEADER
 from taktora_trio.transport.node import open_node
-from taktora_trio.transport.ports import EnvelopePublisher, open_envelope_publisher, open_envelope_subscriber
-from taktora_trio.transport.services import open_services
+from taktora_trio.transport.publisher import EnvelopePublisher
+from taktora_trio.transport.services import open_services, rings_service
 from tests.host.rig import open_channel, reader_of, writer_of
-from tests.transport.rig import declare, open_domain
+from tests.transport.rig import declare, open_domain, open_half, open_publisher, open_subscriber, take_all
+
+
+def forge(port: EnvelopePublisher, number: int, *lengths: int, claimed: int | None = None) -> None:
+    """Write another header over that of a message which is sent."""
+    at = port._at[number % port.spec.window]
+    HEADER.pack_into(port._memory, at, number if claimed is None else claimed, 2, 3, *lengths, 0, 0, b"")
 
 
 @pytest.mark.parametrize("lengths", [(101, 0, 0), (2**32 - 1, 0, 0), (0, 1, 0), (100, 2**15, 0), (0, 0, 1)])
@@ -37,16 +42,82 @@ async def test_a_length_beyond_the_buffer_is_never_followed(domain: Domain, leng
     connector, spec = declare(bytes, RawCodec())
     async with (
         open_domain(domain, connector) as node,
-        open_envelope_publisher(node, spec) as port,
+        open_publisher(node, spec) as port,
         reader_of(node, connector) as reader,
     ):
-        loan = port.loan(5)
-        HEADER.pack_into(loan.buffer, 0, 1, 2, 3, *lengths, 0, 0, b"")
-        assert loan.sample.assume_init().send() == 1
+        assert port.send(b"sent") == 1
+        forge(port, 1, *lengths)
         with pytest.raises(TransportError, match="claims"):
             reader.receive_nowait()
         assert port.send(b"fine")
         assert reader.receive_nowait().value == b"fine"
+
+
+@pytest.mark.parametrize("claimed", [0, 2, 2**64 - 1])
+async def test_an_envelope_with_a_number_that_is_not_expected_is_discarded(domain: Domain, claimed: int) -> None:
+    connector, spec = declare(bytes, RawCodec())
+    async with (
+        open_domain(domain, connector) as node,
+        open_publisher(node, spec) as port,
+        reader_of(node, connector) as reader,
+    ):
+        assert port.send(b"sent") == 1
+        forge(port, 1, 4, 0, 0, claimed=claimed)
+        with pytest.raises(TransportError, match=f"has the number {claimed}, where 1 was expected"):
+            reader.receive_nowait()
+        assert port.send(b"fine")
+        assert reader.receive_nowait().value == b"fine"
+        assert port.waiting == 0
+
+
+@pytest.mark.parametrize("slot", [6, 2**31, 2**32 - 1])
+async def test_a_slot_that_there_is_not_is_never_looked_at(domain: Domain, slot: int) -> None:
+    connector, spec = declare(bytes, RawCodec(), window=4)
+    async with (
+        open_domain(domain, connector) as node,
+        open_publisher(node, spec) as port,
+        reader_of(node, connector) as reader,
+    ):
+        assert port.send(b"sent") == 1
+        port._table[1] = slot
+        with pytest.raises(TransportError, match="a slot beyond the 6 there are"):
+            reader.receive_nowait()
+        assert port.send(b"fine")
+        assert reader.receive_nowait().value == b"fine"
+
+
+@pytest.mark.parametrize("first", [5, 2**63, 2**64 - 1])
+async def test_a_ring_that_says_it_begins_where_it_cannot(domain: Domain, first: int) -> None:
+    """Nothing of that writer is read, and all of the next."""
+    connector, spec = declare(bytes, RawCodec())
+    async with open_domain(domain, connector) as node:
+        async with open_publisher(node, spec) as port:
+            port._outgoing.rings._words(port._outgoing.rings.places[spec.name].at, 1)[0] = first
+            async with open_subscriber(node, spec) as reader:
+                assert port.send(b"sent")
+                assert list(take_all(reader)) == []
+                assert port.send(b"sent")
+                assert list(take_all(reader)) == []
+        async with open_subscriber(node, spec) as reader, open_publisher(node, spec) as port:
+            assert port.send(b"fine") == 3
+            assert list(take_all(reader)) == [(3, b"fine")]
+
+
+async def test_what_is_no_memory_of_ours_is_left_alone(domain: Domain, caplog: pytest.LogCaptureFixture) -> None:
+    connector, spec = declare(bytes, RawCodec())
+    async with open_domain(domain, connector) as node, open_subscriber(node, spec) as reader:
+        service = rings_service(node, trunk_spec(connector), "out")
+        publisher = service.publisher_builder().initial_max_slice_len(1000).create()
+        for words in (1, 8, 1000):
+            publisher.loan_slice_uninit(words).assume_init().send()
+            reader.attach()
+            assert reader.take() is None
+        publisher.delete()
+        del service, publisher
+        async with open_publisher(node, spec) as port:
+            assert port.send(b"fine")
+            assert list(take_all(reader)) == [(1, b"fine")]
+    assert sum("words have come that are no rings" in record.getMessage() for record in caplog.records) == 1
 
 
 async def test_a_peer_with_another_format_is_refused_with_both_descriptions(domain: Domain) -> None:
@@ -122,12 +193,12 @@ class Killed(BaseException):
     """Stands for SIGKILL: nothing that follows in the writer is run."""
 
 
-_LINES, _START = inspect.getsourcelines(EnvelopePublisher._send)
+_LINES, _START = inspect.getsourcelines(EnvelopePublisher.send)
 
 
 @contextlib.contextmanager
 def killed_before(line: int) -> Iterator[None]:
-    """Cut off a send in the block right before that line of `_send`, if it comes there."""
+    """Cut off a send in the block right before that line of `send`, if it comes there."""
 
     def watch(frame: FrameType, event: str, arg: object) -> Any:
         if event == "line" and frame.f_lineno == line:
@@ -135,7 +206,7 @@ def killed_before(line: int) -> Iterator[None]:
         return watch
 
     before = sys.gettrace()
-    sys.settrace(lambda frame, event, arg: watch if frame.f_code is EnvelopePublisher._send.__code__ else None)
+    sys.settrace(lambda frame, event, arg: watch if frame.f_code is EnvelopePublisher.send.__code__ else None)
     try:
         yield
     except Killed:
@@ -201,14 +272,19 @@ async def test_a_writer_does_not_believe_that_more_was_acknowledged_than_was_sen
 
 
 @pytest.mark.parametrize("word", IMPOSSIBLE)
-async def test_a_writer_that_comes_after_one_that_counted_wrongly_goes_on(word: int, domain: Domain) -> None:
+async def test_a_writer_that_comes_after_one_that_counted_wrongly_goes_on(
+    word: int, domain: Domain, caplog: pytest.LogCaptureFixture
+) -> None:
     connector, _ = declare(str, JsonCodec())
     async with open_domain(domain, connector) as node:
         async with reader_of(node, connector) as reader:
             async with writer_of(node, connector) as writer:
+                await writer.send("first")
+                assert (await reader.receive()).value == "first"
                 writer._port._sequence_number, writer._port._room_until = word - 1, word
                 writer.send_nowait("jump")
-                assert (await reader.receive()).value == "jump"
+                with pytest.raises(trio.WouldBlock):
+                    reader.receive_nowait()
                 assert not reader.is_behind
             async with writer_of(node, connector) as writer:
                 for turn in range(3):
@@ -219,90 +295,149 @@ async def test_a_writer_that_comes_after_one_that_counted_wrongly_goes_on(word: 
                     assert [(await reader.receive()).value for _ in range(4)] == [f"{turn}.{n}" for n in range(4)]
                 writer.send_nowait("last")
                 assert reader.is_behind
+                assert reader.receive_nowait().value == "last"
         async with reader_of(node, connector) as reader:
             with pytest.raises(trio.WouldBlock):
                 reader.receive_nowait()
+    assert "can't be" in caplog.text
 
 
-async def test_a_reader_opens_although_the_word_changes_all_the_time(
-    domain: Domain, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("word", [6, *IMPOSSIBLE])
+async def test_a_reader_does_not_believe_that_more_was_sent_than_the_window_holds(
+    word: int, domain: Domain, caplog: pytest.LogCaptureFixture
 ) -> None:
-    connector, _ = declare(str, JsonCodec())
-    async with open_domain(domain, connector) as node, writer_of(node, connector) as writer:
-        opened = 0
-
-        async def open_and_count(*arguments: Any) -> Any:
-            nonlocal opened
-            writer._port._counters[SENT] += 1
-            opened += 1
-            assert opened < 100, "it does not end, and has no checkpoint"
-            return await open_subscriber(*arguments)
-
-        writer.send_nowait("here")
-        monkeypatch.setattr("taktora_trio.transport.ports.open_subscriber", open_and_count)
-        async with reader_of(node, connector) as reader:
-            writer._port.update_connections()
-            assert (await reader.receive()).value == "here"
+    connector, spec = declare(bytes, RawCodec(), window=4)
+    async with (
+        open_domain(domain, connector) as node,
+        open_publisher(node, spec) as port,
+        open_subscriber(node, spec) as reader,
+    ):
+        assert port.send(b"1")
+        assert list(take_all(reader)) == [(1, b"1")]
+        for _ in range(3):
+            port._counters[SENT] = word
+            assert reader.take() is None
+        assert port.send(b"2")
+        assert list(take_all(reader)) == [(2, b"2")]
+    assert sum("which can't be" in record.getMessage() for record in caplog.records) == 1
 
 
-@pytest.mark.parametrize("moment", ["sent, not counted", "sent and counted"])
-async def test_a_reader_that_comes_while_its_writer_sends_misses_none(
-    domain: Domain, monkeypatch: pytest.MonkeyPatch, moment: str
-) -> None:
-    """What reaches the history meanwhile pushes the oldest one out of what the reader has asked for."""
-    connector, spec = declare(bytes, RawCodec(), window=16)
-    real, calls = open_subscriber, list[int]()
-    async with open_domain(domain, connector) as node, open_envelope_publisher(node, spec) as port:
-        counters = port._counters
+@pytest.mark.parametrize("generation", [0, 1, 2**64 - 1])
+async def test_a_word_that_names_no_writer_stops_nobody_for_good(generation: int, domain: Domain) -> None:
+    connector, spec = declare(bytes, RawCodec(), window=4)
+    async with open_domain(domain, connector) as node, open_subscriber(node, spec) as reader:
+        async with open_publisher(node, spec) as port:
+            assert port.send(b"1")
+            reader._writer[0] = generation
+            list(take_all(reader))
+        async with open_publisher(node, spec) as port:
+            assert port.send(b"2")
+            assert list(take_all(reader))[-1] == (2, b"2")
 
-        async def while_sending(*arguments: Any) -> Any:
-            calls.append(arguments[2])
-            if len(calls) > 1:
-                return await real(*arguments)
-            assert port.send(b"3")
-            if moment == "sent, not counted":
-                counters[SENT] = 3
-            return await real(*arguments)
 
-        for number in range(3):
-            assert port.send(b"%d" % number)
-        monkeypatch.setattr(ports, "open_subscriber", while_sending)
+# Writers and readers that come and go
 
-        async def go_on() -> None:
-            await trio.testing.wait_all_tasks_blocked()
-            counters[SENT] = max(counters[SENT], counters[INTENDED])
 
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(go_on)
-            async with open_envelope_subscriber(node, spec) as reader:
-                nursery.cancel_scope.cancel()
-                while port.last_sent < 6:
-                    assert port.send(b"%d" % port.last_sent)
-                got = []
-                while sample := reader.take():
-                    got.append(reader.open(sample)[0].sequence_number)
-                    sample.delete()
-    assert got == [1, 2, 3, 4, 5, 6]
-    assert len(calls) == 2
+async def test_a_reader_goes_from_one_writers_ring_to_the_next(domain: Domain) -> None:
+    """Though some sent nothing, and some were gone before anybody looked."""
+    connector, spec = declare(bytes, RawCodec(), window=4)
+    sent = list[tuple[int, bytes]]()
+    async with open_domain(domain, connector) as node, open_subscriber(node, spec) as reader:
+        for life, count in enumerate([4, 0, 3, 1, 0, 4]):
+            async with open_publisher(node, spec) as port:
+                for number in range(count):
+                    payload = b"%d.%d" % (life, number)
+                    sent.append((port.send(payload), payload))
+                reader.attach()
+        assert reader._incoming._newest is not None
+        assert list(take_all(reader)) == sent
+    assert [number for number, _ in sent] == list(range(1, 13))
+
+
+async def test_an_envelope_is_kept_where_it_is_pinned(domain: Domain) -> None:
+    connector, spec = declare(bytes, RawCodec(), window=2)
+    async with (
+        open_domain(domain, connector) as node,
+        open_publisher(node, spec) as port,
+        open_subscriber(node, spec) as reader,
+    ):
+        assert port.send(b"one")
+        assert port.send(b"two")
+        place = reader.take()
+        assert place is not None
+        _, one, _, _ = reader.open(place)
+        unpin = reader.pin()
+        assert list(take_all(reader)) == [(2, b"two")]
+        reader.acknowledge(2)
+        assert port.send(b"six") == 0, "there is no room"
+        unpin()
+        assert port.send(b"six") == 3
+        assert port.send(b"ten") == 4
+        assert bytes(one) == b"six", "the slot is used again"
+
+
+async def test_a_pinned_envelope_outlives_its_writer_and_its_reader(domain: Domain) -> None:
+    connector, spec = declare(bytes, RawCodec(), window=2)
+    async with open_domain(domain, connector) as node:
+        async with open_half(node, spec, "gateway") as trunk:
+            async with open_publisher(node, spec) as port:
+                assert port.send(b"one")
+                with trunk.open_subscriber(spec.name) as reader:
+                    place = reader.take()
+                    assert place is not None
+                    _, one, _, _ = reader.open(place)
+                    unpin = reader.pin()
+            async with open_publisher(node, spec) as port:
+                assert port.send(b"two")
+                with trunk.open_subscriber(spec.name) as reader:
+                    assert list(take_all(reader)) == [(2, b"two")], "nobody had the other one to read"
+                assert bytes(one) == b"one"
+        assert bytes(one) == b"one"
+        unpin()
+
+
+async def test_loans_and_sends_go_on_side_by_side(domain: Domain) -> None:
+    connector, spec = declare(bytes, RawCodec(), window=3)
+    async with (
+        open_domain(domain, connector) as node,
+        open_publisher(node, spec) as port,
+        open_subscriber(node, spec) as reader,
+    ):
+        for turn in range(20):
+            first, second = port.loan(3), port.loan(3)
+            with pytest.raises(TransportError, match="end a loan"):
+                port.loan(3)
+            first.payload[:] = b"1st"
+            assert port.send(b"in between")
+            second.payload[:] = b"2nd"
+            assert port.send_loan(second)
+            if turn % 3:
+                first.give_back()
+            else:
+                assert port.send_loan(first)
+            expected = [b"in between", b"2nd", b"1st"][: 3 - bool(turn % 3)]
+            assert [payload for _, payload in take_all(reader)] == expected
+            reader.acknowledge(reader.taken)
+    assert sorted(port._spare) == sorted(set(port._spare))
+    assert len(port._spare) == 2
 
 
 @pytest.mark.parametrize("how", ["release", "acknowledge_receipt"])
-async def test_what_is_released_before_it_was_taken_makes_no_room_that_is_not_there(domain: Domain, how: str) -> None:
-    """A gateway finds on disk what it is about to be given: its writer must not send into a full buffer."""
+async def test_what_is_released_before_it_was_taken_is_passed_over(domain: Domain, how: str) -> None:
+    """A gateway finds on disk what it is about to be given: it is not given that, and all that comes behind it."""
     connector, spec = declare(bytes, RawCodec(), window=4)
-    async with open_domain(domain, connector) as node, open_envelope_publisher(node, spec) as port:
+    async with open_domain(domain, connector) as node, open_publisher(node, spec) as port:
         while port.send(b"old"):
             pass
-        async with open_envelope_subscriber(node, spec) as reader:
+        async with open_subscriber(node, spec) as reader:
             getattr(reader, how)(4)
             got = list[int]()
-            while port.last_sent < 12 or got[-1] < 12:
-                port.update_connections()  # as a writer does that waits
-                port.send(b"new")
-                port.send(b"new")
-                while sample := reader.take():
-                    got.append(reader.open(sample)[0].sequence_number)
-                    getattr(reader, how)(max(got[-1], 4))
-                    sample.delete()
+            while port.last_sent < 12:
+                assert port.send(b"new")
+                assert port.send(b"new")
+                got += [number for number, _ in take_all(reader)]
+                getattr(reader, how)(got[-1])
             assert reader.released == 12
-    assert got == list(range(1, 13))
+            getattr(reader, how)(2**40)
+            assert reader.released == 12, "more than was sent"
+    assert got == list(range(5, 13))

@@ -104,24 +104,21 @@ async def test_the_plan_is_what_exists_with_a_little_to_spare(domain: Domain, co
     assert not domain.root.exists()
 
 
-def test_every_service_is_in_the_plan() -> None:
+def test_every_channel_is_in_the_plan() -> None:
     plan = plan_memory(specs_of(connectors_of((64, 4096), (1, 1))))
-    assert [service.name for service in plan.services] == [
+    assert [channel.name for channel in plan.channels] == [
         "taktora.connector.mqtt0.out0.out",
         "taktora.connector.mqtt0.in0.in",
-        "taktora.connector.mqtt0.health",
         "taktora.connector.mqtt1.out0.out",
         "taktora.connector.mqtt1.in0.in",
-        "taktora.connector.mqtt1.health",
     ]
-    out, inbound = plan.services[:2]
-    # The window twice (in the reader's buffer and in the history), what the reader holds, and what the writer holds.
-    assert out.envelopes == 2 * 64 + 2 + 2
+    out, inbound = plan.channels[:2]
+    assert out.envelopes == 64 + 2  # the window, and what is on loan
     assert out.envelope_bytes == 80 + 4096
     assert inbound.envelope_bytes == 80 + 4096 + 512  # and the concrete topic
-    assert plan_memory(specs_of(connectors_of((1, 1000), metadata=600))).services[0].envelope_bytes == 80 + 1000 + 600
-    assert plan.total_bytes == sum(service.total_bytes for service in plan.services) + plan.overhead_bytes
-    assert all(service.total_bytes > service.envelopes * service.envelope_bytes for service in plan.services)
+    assert plan_memory(specs_of(connectors_of((1, 1000), metadata=600))).channels[0].envelope_bytes == 80 + 1000 + 600
+    assert plan.total_bytes == sum(channel.total_bytes for channel in plan.channels) + plan.overhead_bytes
+    assert all(channel.total_bytes > channel.envelopes * channel.envelope_bytes for channel in plan.channels)
 
 
 def test_what_is_free_is_what_the_file_system_says() -> None:
@@ -152,14 +149,14 @@ def test_it_fits_to_the_last_byte() -> None:
         check_plan(small_shm(needed - 1))
 
 
-def test_the_table_has_a_line_for_each_service_and_what_they_come_to() -> None:
+def test_the_table_has_a_line_for_each_channel_and_what_they_come_to() -> None:
     plan = small_shm(3 * 2**30)
     lines = plan.table().splitlines()
-    assert lines[0].split() == ["service", "envelopes", "bytes", "each", "total"]
+    assert lines[0].split() == ["channel", "envelopes", "bytes", "each", "total"]
     rows = [line for line in lines[1:] if not line.startswith("-")]
-    assert [row.split()[0] for row in rows[:3]] == [service.name for service in plan.services]
-    out = plan.services[0]
-    assert rows[0].split()[1:] == ["132", "65,616", f"{out.total_bytes / MIB:.1f}", "MiB"]
+    assert [row.split()[0] for row in rows[:2]] == [channel.name for channel in plan.channels]
+    out = plan.channels[0]
+    assert rows[0].split()[1:] == ["66", "65,616", f"{out.total_bytes / MIB:.1f}", "MiB"]
     assert rows[-2].split() == ["total", f"{plan.total_bytes / MIB:.1f}", "MiB"]
     assert rows[-1].split() == ["free", "in", "/dev/shm", "3.0", "GiB"]
     assert len({len(line) for line in lines if line.startswith("-")}) == 1
@@ -169,4 +166,4 @@ def test_the_json_says_the_same_in_bytes() -> None:
     plan = small_shm(8 * MIB)
     document = json.loads(plan.to_json())
     assert (document["total_bytes"], document["free_bytes"], document["fits"]) == (plan.total_bytes, 8 * MIB, False)
-    assert [service["total_bytes"] for service in document["services"]] == [s.total_bytes for s in plan.services]
+    assert [channel["total_bytes"] for channel in document["channels"]] == [c.total_bytes for c in plan.channels]

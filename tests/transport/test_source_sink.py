@@ -10,10 +10,9 @@ import trio.testing
 from taktora_trio import BackPressure, CodecError, Envelope, JsonCodec, Metadata, RawCodec
 from taktora_trio.transport.deliveries import Deliveries, identity_of
 from taktora_trio.transport.domain import Domain
-from taktora_trio.transport.ports import open_envelope_publisher
-from taktora_trio.transport.sink import PayloadSink, open_sink
-from taktora_trio.transport.source import PayloadSource, open_source
-from tests.transport.rig import declare, open_domain
+from taktora_trio.transport.sink import PayloadSink
+from taktora_trio.transport.source import PayloadSource
+from tests.transport.rig import declare, open_domain, open_publisher, open_sending, open_taking
 
 METADATA = Metadata(content_type="text/plain", user_properties=(("trace", "a"),))
 
@@ -29,15 +28,15 @@ async def _next(source: PayloadSource) -> Envelope:
 @pytest.mark.parametrize("acknowledged", [0, 1, 3, 6])
 async def test_a_reader_goes_on_where_the_one_before_has_stopped(domain: Domain, acknowledged: int) -> None:
     connector, spec = declare(int, JsonCodec(), window=8)
-    async with open_domain(domain, connector) as node, open_envelope_publisher(node, spec) as writer:
-        async with open_source(node, spec, "t") as source:
+    async with open_domain(domain, connector) as node, open_publisher(node, spec) as writer:
+        async with open_taking(node, spec, "t") as source:
             for number in range(6):
                 assert writer.send(b"%d" % number)
             taken = [source.receive_nowait() for _ in range(6)]
             if acknowledged:
                 source.acknowledge(taken[acknowledged - 1].header)
         assert writer.send(b"6")  # while nobody is there
-        async with open_source(node, spec, "t") as source:
+        async with open_taking(node, spec, "t") as source:
             writer.update_connections()
             expected = [b"%d" % number for number in range(acknowledged, 7)]
             assert [source.receive_nowait().payload for _ in expected] == expected
@@ -58,8 +57,8 @@ async def test_what_is_not_acknowledged_takes_up_the_window(domain: Domain) -> N
     connector, spec = declare(int, JsonCodec(), window=3)
     async with (
         open_domain(domain, connector) as node,
-        open_sink(node, spec) as sink,
-        open_source(node, spec, "t") as source,
+        open_sending(node, spec) as sink,
+        open_taking(node, spec, "t") as source,
         trio.open_nursery() as nursery,
     ):
         for number in range(3):
@@ -80,8 +79,8 @@ async def test_an_inbound_id_for_which_a_channel_has_no_room_is_left_out_and_sai
     connector, spec = declare(bytes, RawCodec())
     async with (
         open_domain(domain, connector) as node,
-        open_sink(node, spec) as sink,
-        open_source(node, spec, "t") as source,
+        open_sending(node, spec) as sink,
+        open_taking(node, spec, "t") as source,
     ):
         for correlation_id in (bytes(42), bytes(43), bytes(44)):
             sink.send_nowait(b"x", correlation_id=correlation_id)
@@ -92,7 +91,7 @@ async def test_an_inbound_id_for_which_a_channel_has_no_room_is_left_out_and_sai
 async def test_a_sink_finds_why_the_app_has_given_a_message_up(domain: Domain) -> None:
     connector, spec = declare(bytes, RawCodec(), window=4)
     spec = attrs.evolve(spec, counts_deliveries=True)
-    async with open_domain(domain, connector) as node, open_sink(node, spec) as sink:
+    async with open_domain(domain, connector) as node, open_sending(node, spec) as sink:
         numbers = [sink.send_nowait(b"%d" % number) for number in range(3)]
         deliveries = Deliveries(node, spec.name, spec.window)
         deliveries.resume(0, 0)
@@ -110,8 +109,8 @@ async def test_the_gateway_says_whether_a_message_was_retained(domain: Domain) -
     connector, spec = declare(bytes, RawCodec())
     async with (
         open_domain(domain, connector) as node,
-        open_sink(node, spec) as sink,
-        open_source(node, spec, "t") as source,
+        open_sending(node, spec) as sink,
+        open_taking(node, spec, "t") as source,
     ):
         sink.send_nowait(b"x", retained=True)
         sink.send_nowait(b"x")
@@ -123,8 +122,8 @@ async def test_the_gateway_leaves_out_what_a_channel_wants_none_of(domain: Domai
     connector, spec = declare(bytes, RawCodec())
     async with (
         open_domain(domain, connector) as node,
-        open_sink(node, spec) as sink,
-        open_source(node, spec, "t") as source,
+        open_sending(node, spec) as sink,
+        open_taking(node, spec, "t") as source,
     ):
         sink.send_nowait(b"x", metadata=METADATA)
         assert source.receive_nowait().metadata is None
@@ -134,8 +133,8 @@ async def test_a_sink_refuses_what_cannot_be_encoded_and_sends_the_next(domain: 
     connector, spec = declare(bytes, RawCodec(), max_metadata=100)
     async with (
         open_domain(domain, connector) as node,
-        open_sink(node, spec) as sink,
-        open_source(node, spec, "t") as source,
+        open_sending(node, spec) as sink,
+        open_taking(node, spec, "t") as source,
     ):
         for _ in range(20):  # none costs a loan
             with pytest.raises(CodecError, match="topic can't be encoded"):
@@ -150,8 +149,8 @@ async def test_a_sink_waits_for_room(domain: Domain) -> None:
     connector, spec = declare(bytes, RawCodec(), window=1)
     async with (
         open_domain(domain, connector) as node,
-        open_sink(node, spec) as sink,
-        open_source(node, spec, "t") as source,
+        open_sending(node, spec) as sink,
+        open_taking(node, spec, "t") as source,
         trio.open_nursery() as nursery,
     ):
 

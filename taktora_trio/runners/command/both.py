@@ -15,7 +15,7 @@ from taktora_trio.runners.deployment import Deployment
 from taktora_trio.runners.loading import hiding_python, load_app, load_deployment
 from taktora_trio.runners.options import Mode, RunOptions, Shape
 from taktora_trio.runners.settings import read_settings
-from taktora_trio.runners.this_process.limits import BOTH_ENDS, ONE_END, make_room
+from taktora_trio.runners.this_process.limits import make_room
 from taktora_trio.runners.this_process.logs import set_up_logging
 from taktora_trio.runners.this_process.signals import open_revive_signal
 from taktora_trio.runners.this_process.until_stopped import until_stopped
@@ -43,7 +43,10 @@ def run_both(run: RunOptions, shape: Shape | None = None, deployment: Deployment
     settings = settings.needed_by(configured)
     configured.check_files()
     configured.check_stores(domain.name)
-    make_room(configured.connectors, ONE_END if run.mode == "split" else BOTH_ENDS)  # a half needs no more
+    if run.mode == "split":
+        make_room(configured.connectors, "app", owner=False)  # the other half needs no more, nor does this process
+    else:
+        make_room(configured.connectors, "app", "gateway", owner=True)
     set_up_logging(options.log, "supervisor" if run.mode == "split" else "in-process")
     _warn_of_hidden_modules()
     kill_halves: list[Callable[[], None]] = []

@@ -20,7 +20,7 @@ from taktora_trio.runners.deployment import Deployment
 from taktora_trio.runners.loading import load_deployment
 from taktora_trio.runners.options import Options, TypedSettings
 from taktora_trio.runners.settings import Settings, read_settings
-from taktora_trio.runners.this_process.limits import ONE_END, OWNER_AND_ONE_END, make_room
+from taktora_trio.runners.this_process.limits import make_room
 from taktora_trio.runners.this_process.logs import set_up_logging
 from taktora_trio.runners.this_process.pid1 import leave_pid_1
 from taktora_trio.runners.this_process.signals import open_revive_signal
@@ -43,7 +43,7 @@ def launch_plugin(target: str, options: Options, typed: TypedSettings) -> int:
             deployment = settings.applied_to(deployment)
             if link is None:
                 settings.needed_by(deployment)
-        make_room(deployment.connectors, OWNER_AND_ONE_END if link is None else ONE_END)
+        make_room(deployment.connectors, "app", owner=link is None)
         set_up_logging(options.log, "plugin", tagged=link is not None)
         half = partial(run_plugin, deployment, domain, life=life, link=link)
         return trio.run(until_stopped, half, link, None, domain.remove_if_alone if link is None else _nothing)
@@ -64,7 +64,7 @@ def launch_gateway(target: str, options: Options, typed: TypedSettings, connecto
         if link is None:  # else a file that is away by now may come back
             deployment.check_files()
             deployment.check_stores(domain.name)
-        make_room(deployment.connectors, ONE_END)
+        make_room(deployment.connectors, "gateway", owner=False)
         set_up_logging(options.log, "gateway", tagged=link is not None)
 
         async def half(stop: trio.Event) -> int:

@@ -11,20 +11,18 @@ from collections.abc import Iterable
 from taktora_trio.connectors.base import Connector
 from taktora_trio.connectors.plan import specs_of
 from taktora_trio.errors import ConfigError
-from taktora_trio.transport.descriptors import END, SERVICE, check_descriptors
+from taktora_trio.transport.descriptors import check_descriptors
+from taktora_trio.transport.sizing import file_sizes, for_end, for_services
+from taktora_trio.transport.spec import End
 
-__all__ = ["BOTH_ENDS", "ONE_END", "OWNER_AND_ONE_END", "give_back", "make_room"]
-
-# Descriptors for each service, by what this process is to open.
-ONE_END = END
-OWNER_AND_ONE_END = SERVICE + END
-BOTH_ENDS = SERVICE + 2 * END
+__all__ = ["give_back", "make_room"]
 
 _inherited = resource.getrlimit(resource.RLIMIT_NOFILE)
 
 
-def make_room(connectors: Iterable[Connector], each: int) -> None:
-    """Let this process open the deployment's descriptors, `each` for a service, besides the app's own.
+def make_room(connectors: Iterable[Connector], *ends: End, owner: bool) -> None:
+    """Let this process open what it needs of the deployment, besides the app's own: these ends, and as the owner of the
+    domain all services.
 
     Where they are less than half of what is allowed, nothing is changed: programs that the app starts inherit the soft
     limit, which is there for those that use select(2) (systemd.exec(5), LimitNOFILE=). Else so many more are allowed,
@@ -33,14 +31,14 @@ def make_room(connectors: Iterable[Connector], each: int) -> None:
     Raises `ConfigError` where this limit, or another one, lets no run of the deployment start.
     """
     specs = specs_of(connectors)
-    needed = each * len(specs)
+    needed = for_services(specs) * owner + sum(for_end(spec, end) for spec in specs for end in ends)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if needed > soft // 2:
         with contextlib.suppress(OSError):  # a sandbox may forbid that
             resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft + needed, hard), hard))
         os.register_at_fork(after_in_child=give_back)
-    check_descriptors(needed, f"a deployment of {len(specs)} services")
-    _check_file_size(max(spec.segment_bytes for spec in specs))
+    check_descriptors(needed, f"a deployment of {len(specs)} connectors")
+    _check_file_size(max(size for spec in specs for size in file_sizes(spec)))
     _check_threads()
 
 

@@ -1,0 +1,111 @@
+"""Incoming: the memory of the channels that a half reads, of the present writer and of those before it."""
+
+from __future__ import annotations
+
+import logging
+from typing import Protocol
+
+import iceoryx2 as iox2
+
+from taktora_trio.transport.cursor import CursorFile
+from taktora_trio.transport.ring import LAYOUT, Rings
+from taktora_trio.transport.spec import Direction, TrunkSpec
+
+__all__ = ["Incoming"]
+
+log = logging.getLogger(__name__)
+
+_AT_ONCE = 64  # a broken writer may send sample after sample
+_WORD = 8
+
+
+class _Reader(Protocol):
+    def renewed(self, rings: Rings) -> None: ...
+
+    def look(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class Incoming:
+    """The memory of the channels that this half reads: that of the present writer, and what earlier ones have left."""
+
+    def __init__(self, spec: TrunkSpec, direction: Direction, cursors: CursorFile, subscriber: iox2.Subscriber) -> None:
+        self.generation = cursors.generation(direction)
+        """The word that says which writer's rings are the present ones; 0 while a writer begins."""
+        self.direction = direction
+        self._spec = spec
+        self._subscriber = subscriber
+        self._readers: list[_Reader] = []
+        self._newest: Rings | None = None
+        self._has_told = False
+
+    def renew(self) -> None:
+        """Take the memory of writers that have come. It is ours then, even if they are killed."""
+        for _ in range(_AT_ONCE):
+            try:
+                sample = self._subscriber.receive()
+            except iox2.ReceiveError as exc:
+                self._tell(f"the memory of a writer can't be taken yet: {exc}")
+                return
+            if sample is None:
+                return
+            rings = self._rings_in(sample)
+            if rings is None:
+                continue
+            if self._newest is not None:
+                self._newest.let_go()
+            self._newest = rings
+            for reader in self._readers:
+                reader.renewed(rings)
+
+    def look_around(self) -> None:
+        """Take the memory of a writer that has come, and let go of what a former one has left, if all of it is read."""
+        newest = self._newest
+        if newest is None or newest.generation != self.generation[0]:
+            self.renew()
+            for reader in list(self._readers):
+                reader.look()
+            if self.generation[0] == 0:
+                self.forget(newest)
+
+    def forget(self, rings: Rings | None) -> None:
+        """Do not keep these rings for readers that are opened later: their writer is gone."""
+        if rings is not None and rings is self._newest:
+            rings.let_go()
+            self._newest = None
+
+    def add(self, reader: _Reader) -> None:
+        """Give this reader the present rings, and all that come."""
+        self._readers.append(reader)
+        if self._newest is not None:
+            reader.renewed(self._newest)
+
+    def remove(self, reader: _Reader) -> None:
+        self._readers.remove(reader)
+
+    def close(self) -> None:
+        for reader in list(self._readers):
+            reader.close()
+        if self._newest is not None:
+            self._newest.let_go()
+            self._newest = None
+        self.generation.release()
+
+    def _rings_in(self, sample: iox2.Sample) -> Rings | None:
+        spec, direction = self._spec, self.direction
+        words = sample.payload().len()
+        if words * _WORD >= spec.rings_bytes(direction):
+            rings = Rings(spec, direction, sample.payload_ptr, sample.delete)
+            if rings.layout == LAYOUT:
+                return rings
+            rings.let_go()
+        else:
+            sample.delete()
+        self._tell(f"{words} words have come that are no rings; is another program writing to this service?")
+        return None
+
+    def _tell(self, what: str) -> None:
+        if not self._has_told:
+            self._has_told = True
+            log.error("%s: %s", self._spec.service(self.direction), what)

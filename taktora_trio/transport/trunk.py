@@ -1,0 +1,165 @@
+"""The trunk: one half's end of all channels of a connector.
+
+The channels share what costs: two publish-subscribe services, one for each direction, in which each publisher sends one
+sample, with a ring for each channel in it; two event services, by which a half is told which channel there is something
+for; and a file with the counters of all. So a channel costs no descriptor, and sending and receiving call nothing of
+iceoryx2 but a notification.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Iterator
+
+import iceoryx2 as iox2
+
+from taktora_trio.errors import TransportError
+from taktora_trio.transport.attaching import open_publisher, open_subscriber
+from taktora_trio.transport.bell import Bell, Ringer, open_bell, open_ringer
+from taktora_trio.transport.cursor import READER, CursorFile
+from taktora_trio.transport.incoming import Incoming
+from taktora_trio.transport.outgoing import Outgoing
+from taktora_trio.transport.publisher import EnvelopePublisher
+from taktora_trio.transport.reservation import reserve
+from taktora_trio.transport.spec import End, TrunkSpec, read_by, written_by
+from taktora_trio.transport.subscriber import EnvelopeSubscriber
+
+__all__ = ["Trunk", "announce", "open_trunk"]
+
+
+class Trunk:
+    """One half's end of a connector's channels. Use `open_trunk`."""
+
+    def __init__(
+        self,
+        node: iox2.Node,
+        spec: TrunkSpec,
+        cursors: CursorFile,
+        bell: Bell,
+        ringer: Ringer,
+        outgoing: Outgoing | None,
+        incoming: Incoming | None,
+    ) -> None:
+        self.node = node
+        self.spec = spec
+        self.bell = bell
+        """It is rung for each channel that there is something for."""
+        self._cursors = cursors
+        self._ringer = ringer
+        self._outgoing = outgoing
+        self._incoming = incoming
+        self._publishers: dict[str, EnvelopePublisher] = {}
+        self._read: set[str] = set()
+
+    def __repr__(self) -> str:
+        return f"Trunk({self.spec.name!r}, {len(self.spec.channels)} channels)"
+
+    def publisher(self, name: str) -> EnvelopePublisher:
+        """Return the writing end of this channel: always the same one. It lasts as long as the trunk."""
+        outgoing = self._outgoing
+        if (publisher := self._publishers.get(name)) is not None:
+            return publisher
+        if outgoing is None or name not in outgoing.first:
+            raise TransportError(f"{name} is not written by this half of {self.spec.name}")
+        index = self.spec.indexes[name]
+        self._publishers[name] = publisher = EnvelopePublisher(
+            self.spec.by_name[name],
+            outgoing,
+            outgoing.first[name],
+            self._cursors.cursor(name),
+            self._ringer.of(index),
+            self.bell.wakeup(index),
+        )
+        return publisher
+
+    @contextlib.contextmanager
+    def open_subscriber(self, name: str) -> Iterator[EnvelopeSubscriber]:
+        """Open the reading end of this channel. It has one at a time."""
+        incoming, spec = self._incoming, self.spec.by_name.get(name)
+        if incoming is None or spec is None or spec.direction != incoming.direction:
+            raise TransportError(f"{name} is not read by this half of {self.spec.name}")
+        if name in self._read:
+            raise TransportError(f"cannot attach to {name}: its one place is taken: is the channel open already?")
+        self._read.add(name)
+        index = self.spec.indexes[name]
+        try:
+            subscriber = EnvelopeSubscriber(
+                spec,
+                incoming,
+                self._cursors.cursor(name),
+                self._ringer.of(index),
+                self.bell.wakeup(index),
+            )
+            try:
+                subscriber.wake_writer()
+                yield subscriber
+            finally:
+                subscriber.close()
+        finally:
+            self._read.discard(name)
+
+    def update_connections(self) -> None:
+        """Give our memory to another half that has come, and take its. Call it when one may have come."""
+        if self._outgoing is not None:
+            self._outgoing.update_connections()
+        if self._incoming is not None:
+            self._incoming.look_around()
+
+
+def announce(node: iox2.Node, spec: TrunkSpec, end: End) -> None:
+    """Say that this half is about to write: the other one then lets go of the memory of the one before.
+
+    Who has not said it before, says it in `open_trunk`. No other process may have this end.
+    """
+    cursors = CursorFile(node, spec)
+    generation = cursors.generation(written_by(end))
+    generation[0] = 0
+    generation.release()
+    cursors.close()
+
+
+@contextlib.asynccontextmanager
+async def open_trunk(node: iox2.Node, spec: TrunkSpec, end: End) -> AsyncIterator[Trunk]:
+    """Open this half's end of all channels. The services must exist; no other process may have this end.
+
+    Raises `TransportError` (`ServiceMismatch` and `SharedMemoryFull` are some) and `TooFewDescriptors`.
+    """
+    other: End = "gateway" if end == "app" else "app"
+    writes, reads = written_by(end), read_by(end)
+    count = len(spec.channels)
+    # The bell comes first of all that is taken: where another process has this end, it is left alone.
+    async with contextlib.AsyncExitStack() as stack:
+        cursors = CursorFile(node, spec)
+        stack.callback(cursors.close)
+        bell = await stack.enter_async_context(open_bell(node, spec.event_service(end), count))
+        ringer = await stack.enter_async_context(open_ringer(node, spec.event_service(other), count))
+        for channel in spec.of(reads):
+            cursors.cursor(channel.name).counters[READER] = 0  # one that was killed has left it
+        if spec.of(writes):
+            generation = cursors.generation(writes)
+            if generation[0]:
+                generation[0] = 0
+                ringer.ring_all()  # the other half lets go of the memory before, which may be what we need
+            generation.release()
+        outgoing = incoming = None
+        async with reserve(node.config, spec.end_bytes(end), spec.name):
+            # Explicitly deleted: a traceback that still refers to a port would keep its only place occupied.
+            if spec.of(writes):
+                seen = cursors.attached(writes)[0]
+                service, publisher = await open_publisher(node, spec, writes)
+                stack.callback(publisher.delete)
+            if spec.of(reads):
+                subscriber = await open_subscriber(node, spec, reads)
+                stack.callback(subscriber.delete)
+        if spec.of(writes):
+            outgoing = Outgoing(spec, writes, cursors, ringer, service, publisher, seen)
+            stack.callback(outgoing.close)
+        if spec.of(reads):
+            incoming = Incoming(spec, reads, cursors, subscriber)
+            stack.callback(incoming.close)
+            attached = cursors.attached(reads)
+            attached[0] = (attached[0] + 1) % 2**63
+            attached.release()
+            incoming.renew()
+        ringer.ring_all()
+        yield Trunk(node, spec, cursors, bell, ringer, outgoing, incoming)
