@@ -54,8 +54,8 @@ async def test_it_takes_as_many_as_is_said(domain: Domain, gateway_first: bool) 
             before = in_use()
             await stack.enter_async_context(open_services(node, specs))
             assert in_use() - before == for_services(specs)
+            before, planned = in_use(), 0
             for is_gateway in (gateway_first, not gateway_first):
-                before = in_use()
                 if is_gateway:
                     opening = open_connector_gateway(node, connectors, incarnation=1, name="gateway")
                     await stack.enter_async_context(opening)
@@ -67,7 +67,7 @@ async def test_it_takes_as_many_as_is_said(domain: Domain, gateway_first: bool) 
                         elif isinstance(channel, Inbound):
                             await stack.enter_async_context(host.open_reader(channel))
                     await trio.testing.wait_all_tasks_blocked()  # the host opens its end of health by itself
-                planned = sum(for_end(spec, "gateway" if is_gateway else "app") for spec in specs)
+                planned += sum(for_end(spec, "gateway" if is_gateway else "app") for spec in specs)
                 assert planned / 2 < in_use() - before <= planned
 
 
