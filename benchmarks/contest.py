@@ -214,8 +214,11 @@ class Contest:
         return self._broker_pid
 
     @contextlib.asynccontextmanager
-    async def open(self, entry: Entry, tree: Tree = HERE) -> AsyncIterator[Contestant]:
-        """Start it, of that tree, and wait until it is connected. One at a time."""
+    async def open(self, entry: Entry, tree: Tree = HERE, *, quiet: bool = False) -> AsyncIterator[Contestant]:
+        """Start it, of that tree, and wait until it is connected. One at a time.
+
+        What it says of its errors is for whoever runs the benchmark, unless it is to be `quiet`.
+        """
         told = Setting(name=entry.name, port=self.port, socket=self._path, **entry.options)  # type: ignore[arg-type]
         send, counted = trio.open_memory_channel[counter.Counted](max(told.channels, 1))
         send_arrived, arrived = trio.open_memory_channel[arrivals.Arrived](1)
@@ -228,7 +231,7 @@ class Contest:
             domain = Domain(f"{entry.name}-{self.port}")
             command = ["taktora_trio", "run", f"{command[0]}:deployment", "--mode", entry.mode]
             command += ["--broker", f"mqtt://127.0.0.1:{self.port}", "--domain", domain.name, "--for", f"{_LIMIT}"]
-        log = subprocess.DEVNULL if entry.mode else None
+        log = subprocess.DEVNULL if entry.mode or quiet else None
         async with contextlib.AsyncExitStack() as stack:
             if domain is not None:
                 stack.callback(domain.forget)

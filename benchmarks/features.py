@@ -123,7 +123,7 @@ async def _try(entry: Entry, fault: Fault) -> tuple[str, str]:
         ):
             await nursery.start(arrived.count, broker.port)
             try:
-                async with Contest(proxy.port, broker.pid, listener, path).open(entry) as one:
+                async with Contest(proxy.port, broker.pid, listener, path).open(entry, quiet=True) as one:
                     start = time.monotonic_ns() + _INTERVAL
                     over = start + _COUNT * _INTERVAL
                     order = Paced(1, 1, _COUNT, message.LENGTH, start, _INTERVAL, over * 2)
@@ -155,7 +155,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", metavar="WORD", help="only those whose name has one of these words in it")
     options = parser.parse_args()
     find_mosquitto()
-    taking_part = entries()
+    taking_part = [entry for entry in entries() if entry.module != "session_directly"]
     if options.only:
         taking_part = [entry for entry in taking_part if any(word in entry.name for word in options.only)]
     head = [f"of {_COUNT}", *(cell for fault in FAULTS for cell in (f"{fault}: app goes on", "arrived"))]

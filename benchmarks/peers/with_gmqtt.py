@@ -22,7 +22,7 @@ async def run(told: Setting) -> None:
     logging.getLogger("gmqtt").setLevel(logging.ERROR)  # a line for each message without a connection (`features.py`)
     answers, subscribed = asyncio.Queue[bytes](), asyncio.Event()
     unacknowledged = gmqtt.storage.PersistentStorage()
-    client = gmqtt.Client(told.name, persistent_storage=unacknowledged)
+    client = gmqtt.Client(told.name, clean_session=False, session_expiry_interval=60, persistent_storage=unacknowledged)
     client.on_message = lambda client, topic, payload, qos, properties: answers.put_nowait(payload)
     client.on_subscribe = lambda client, mid, qos, properties: subscribed.set()
     await client.connect("127.0.0.1", told.port)
