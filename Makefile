@@ -60,6 +60,7 @@ bench-check: .venv/bench mosquitto  ## Fail if a headline figure is worse than A
 
 throughput: $(PEERS)  ## Only throughput, round trips and CPU time, against other clients
 	$(BIN)/python -m benchmarks.throughput
+	$(BIN)/python -m benchmarks.inbound --only throughput
 	$(BIN)/python -m benchmarks.inbound --only cost
 
 scaling: .venv/bench .venv/drawing mosquitto  ## Cost as work grows, drawn into docs/

@@ -1,8 +1,9 @@
-"""What it costs that a message is acknowledged when the app is done with it, and what a slow channel costs others.
+"""From broker to app: throughput beside peers, the cost of acknowledging when done, and of a slow channel to others.
 
-python -m benchmarks.inbound [--quick] [--only {cost,slow}]
+python -m benchmarks.inbound [--quick] [--only {throughput,cost,slow}] [--contestants WORD ...]
 
-An app in the split shape, with mosquitto as it comes from the package (20 messages in flight) and with 1,000.
+Throughput: `inbound_throughput.py`. For the rest an app in the split shape, with mosquitto as it comes from the package
+(20 messages in flight) and with 1,000.
 
 The cost: messages of 100 bytes at QoS 1, as fast as they come; then one at a time, there and back. Acknowledged when
 the app is done with them, and on arrival, in turns; a ratio is the median of the rounds' own ratios.
@@ -39,6 +40,7 @@ if not __package__:  # started as a file: then this folder is where imports are 
 from benchmarks.children import halves_of
 from benchmarks.contest import cpu_time
 from benchmarks.inbound_app import Case, Flooded, Paced
+from benchmarks.inbound_throughput import entries, measure_throughput, report
 from benchmarks.report import grid, machine, median_of_ratios, percentile
 from taktora_trio import MqttOptions
 from taktora_trio.chaos.mqtt.mosquitto import open_mosquitto
@@ -246,12 +248,18 @@ async def _show_slow(seconds: float) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="fewer rounds")
-    parser.add_argument("--only", choices=["cost", "slow"], help="one part")
+    parser.add_argument("--only", choices=["throughput", "cost", "slow"], help="one part")
+    parser.add_argument("--contestants", nargs="+", metavar="WORD", help="of throughput: those so named")
     given = parser.parse_args()
     print(machine(), flush=True)
-    if given.only != "slow":
+    if given.only in (None, "throughput"):
+        taking_part = [
+            it for it in entries() if not given.contestants or any(word in it.name for word in given.contestants)
+        ]
+        print(report(trio.run(measure_throughput, *((2, 0.2) if given.quick else (9, 0.5)), taking_part)), flush=True)
+    if given.only in (None, "cost"):
         trio.run(_show_cost, *((2, 5_000) if given.quick else (9, 20_000)))
-    if given.only != "cost":
+    if given.only in (None, "slow"):
         trio.run(_show_slow, 3 if given.quick else 20)
 
 

@@ -11,7 +11,21 @@ from collections.abc import AsyncIterator
 import aiomqtt
 
 from benchmarks import message
-from benchmarks.peers.control import Done, Flood, Hello, Paced, Sent, Setting, Times, Trips, decode_order, encode
+from benchmarks.peers.control import (
+    Came,
+    Done,
+    Flood,
+    Hello,
+    Inflow,
+    Paced,
+    Sent,
+    Setting,
+    Times,
+    Trips,
+    decode_order,
+    encode,
+)
+from benchmarks.peers.inflow import Fetched
 from benchmarks.peers.loops import run_under_asyncio
 from benchmarks.peers.pace import pace_tasks
 
@@ -32,7 +46,10 @@ async def run(told: Setting) -> None:
     ) as client:
         client.pending_calls_threshold = told.at_once  # more would be logged
         await client.subscribe(told.pong, qos=1)
+        for number in range(told.filters):
+            await client.subscribe(told.inflow_filter(number), qos=1)
         answers = aiter(client.messages)
+        inflow = Fetched(lambda: anext(answers))
         reader, writer = await asyncio.open_unix_connection(told.socket)
         writer.write(encode(Hello([os.getpid()])))
         async for line in reader:
@@ -44,6 +61,8 @@ async def run(told: Setting) -> None:
                     topic = told.paced_topic(qos)
                     publish = lambda payload: client.publish(topic, payload, qos)  # noqa: B023, E731
                     writer.write(encode(Sent(await pace_tasks(order, told.at_once, publish))))
+                case Inflow(count):
+                    writer.write(encode(Came(await inflow.wait_for(count))))
                 case Trips(count, length):
                     writer.write(encode(Times(await _trips(client, answers, told.ping, count, length))))
 

@@ -14,7 +14,21 @@ from typing import Any
 import aiomqtt  # not the version that mypy sees
 
 from benchmarks import message
-from benchmarks.peers.control import Done, Flood, Hello, Paced, Sent, Setting, Times, Trips, decode_order, encode
+from benchmarks.peers.control import (
+    Came,
+    Done,
+    Flood,
+    Hello,
+    Inflow,
+    Paced,
+    Sent,
+    Setting,
+    Times,
+    Trips,
+    decode_order,
+    encode,
+)
+from benchmarks.peers.inflow import Fetched
 from benchmarks.peers.loops import run_under_asyncio
 from benchmarks.peers.pace import pace_tasks
 
@@ -28,7 +42,16 @@ async def run(told: Setting) -> None:
         hostname="127.0.0.1", port=told.port, identifier=told.name, clean_start=True, reconnect=True
     ) as client:
         await client.subscribe(told.pong, max_qos=aiomqtt.QoS.AT_LEAST_ONCE)  # type: ignore[attr-defined]
+        for number in range(told.filters):
+            await client.subscribe(told.inflow_filter(number), max_qos=aiomqtt.QoS.AT_LEAST_ONCE)  # type: ignore[attr-defined]
         answers = client.messages()
+
+        async def fetch() -> None:  # which the app acknowledges
+            incoming = await anext(answers)
+            if incoming.packet_id is not None:
+                await client.puback(incoming.packet_id)
+
+        inflow = Fetched(fetch)
         reader, writer = await asyncio.open_unix_connection(told.socket)
         writer.write(encode(Hello([os.getpid()])))
         async for line in reader:
@@ -39,6 +62,8 @@ async def run(told: Setting) -> None:
                 case Paced(qos) as order:
                     publish = _publisher(client, told.paced_topic(qos), qos)
                     writer.write(encode(Sent(await pace_tasks(order, told.at_once, publish))))
+                case Inflow(count):
+                    writer.write(encode(Came(await inflow.wait_for(count))))
                 case Trips(count, length):
                     writer.write(encode(Times(await _trips(client, answers, told.ping, count, length))))
 

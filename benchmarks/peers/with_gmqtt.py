@@ -10,7 +10,21 @@ import time
 import gmqtt
 
 from benchmarks import message
-from benchmarks.peers.control import Done, Flood, Hello, Paced, Sent, Setting, Times, Trips, decode_order, encode
+from benchmarks.peers.control import (
+    Came,
+    Done,
+    Flood,
+    Hello,
+    Inflow,
+    Paced,
+    Sent,
+    Setting,
+    Times,
+    Trips,
+    decode_order,
+    encode,
+)
+from benchmarks.peers.inflow import Called
 from benchmarks.peers.loops import run_under_asyncio
 from benchmarks.peers.pace import pace_calls
 
@@ -23,11 +37,22 @@ async def run(told: Setting) -> None:
     answers, subscribed = asyncio.Queue[bytes](), asyncio.Event()
     unacknowledged = gmqtt.storage.PersistentStorage()
     client = gmqtt.Client(told.name, clean_session=False, session_expiry_interval=60, persistent_storage=unacknowledged)
-    client.on_message = lambda client, topic, payload, qos, properties: answers.put_nowait(payload)
+    came = asyncio.Event()
+    inflow = Called(came.set)
+
+    def take(client: gmqtt.Client, topic: str, payload: bytes, qos: int, properties: object) -> None:
+        if topic == told.pong:
+            answers.put_nowait(payload)
+        else:
+            inflow.take()
+
+    client.on_message = take
     client.on_subscribe = lambda client, mid, qos, properties: subscribed.set()
     await client.connect("127.0.0.1", told.port)
-    client.subscribe(told.pong, qos=1)
-    await subscribed.wait()
+    for topic_filter in (told.pong, *map(told.inflow_filter, range(told.filters))):
+        subscribed.clear()
+        client.subscribe(topic_filter, qos=1)
+        await subscribed.wait()
     reader, writer = await asyncio.open_unix_connection(told.socket)
     writer.write(encode(Hello([os.getpid()])))
     async for line in reader:
@@ -44,6 +69,11 @@ async def run(told: Setting) -> None:
                 topic = told.paced_topic(qos)
                 publish = lambda payload: client.publish(topic, payload, qos=qos)  # noqa: B023, E731
                 writer.write(encode(Sent(await pace_calls(order, publish))))
+            case Inflow(count):
+                came.clear()
+                inflow.expect(count)
+                await came.wait()
+                writer.write(encode(Came(inflow.at)))
             case Trips(count, length):
                 times = []
                 for number in range(count):

@@ -7,11 +7,25 @@ import select
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import IO
 
 from benchmarks import message
-from benchmarks.peers.control import Done, Flood, Hello, Paced, Sent, Setting, Times, Trips, encode, orders, setting
+from benchmarks.peers.control import (
+    Came,
+    Done,
+    Flood,
+    Hello,
+    Inflow,
+    Paced,
+    Sent,
+    Setting,
+    Times,
+    Trips,
+    encode,
+    orders,
+    setting,
+)
 from benchmarks.peers.pace import pace_blocking
 
 __all__: list[str] = []
@@ -29,11 +43,14 @@ def run(told: Setting) -> None:
         _publisher(told, told.paced_topic(0), 0) as paced_at_qos_0,
         _publisher(told, told.paced_topic(1), 1) as paced_at_qos_1,
         _publisher(told, told.ping, 1) as pings,
-        _subscriber(told) as answers,
+        _subscriber(told, [told.pong]) as asking,
+        _subscriber(told, [told.inflow_filter(number) for number in range(told.filters)] or ["unused"]) as incoming,
     ):
+        answers, received = _output(asking), 0
         _wait_until_answered(_input(pings), answers)
         control.connect(told.socket)
-        control.sendall(encode(Hello([at_qos_0.pid, at_qos_1.pid, paced_at_qos_0.pid, paced_at_qos_1.pid])))
+        publishers = (at_qos_0, at_qos_1, paced_at_qos_0, paced_at_qos_1)
+        control.sendall(encode(Hello([process.pid for process in (*publishers, incoming)])))
         for order in orders(control):
             match order:
                 case Flood(qos, first, count, length):
@@ -48,6 +65,11 @@ def run(told: Setting) -> None:
                     lines_to = _input(paced_at_qos_1 if qos else paced_at_qos_0)
                     sent = pace_blocking(order, lambda payload: lines_to.write(payload + b"\n"))  # noqa: B023
                     control.sendall(encode(Sent(sent)))
+                case Inflow(count):
+                    while received < count:
+                        _output(incoming).readline()
+                        received += 1
+                    control.sendall(encode(Came(time.monotonic_ns())))
                 case Trips(count, length):
                     times = []
                     for number in range(count):
@@ -78,14 +100,19 @@ def _publisher(told: Setting, topic: str, qos: int) -> Iterator[subprocess.Popen
 
 
 @contextlib.contextmanager
-def _subscriber(told: Setting) -> Iterator[IO[bytes]]:
-    command = ["mosquitto_sub", "--nodelay", "-h", "127.0.0.1", "-p", str(told.port), "-q", "1", "-t", told.pong]
+def _subscriber(told: Setting, filters: Sequence[str]) -> Iterator[subprocess.Popen[bytes]]:
+    command = ["mosquitto_sub", "--nodelay", "-h", "127.0.0.1", "-p", str(told.port), "-q", "1"]
+    command += [word for topic_filter in filters for word in ("-t", topic_filter)]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
         try:
-            assert process.stdout is not None
-            yield process.stdout
+            yield process
         finally:
             process.terminate()
+
+
+def _output(process: subprocess.Popen[bytes]) -> IO[bytes]:
+    assert process.stdout is not None
+    return process.stdout
 
 
 def _input(process: subprocess.Popen[bytes]) -> IO[bytes]:

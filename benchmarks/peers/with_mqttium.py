@@ -14,7 +14,21 @@ from mqttium.api import AsyncClient, PublishMessage, ReconnectPolicy
 from mqttium.persistence import SqliteInflightStore
 
 from benchmarks import message
-from benchmarks.peers.control import Done, Flood, Hello, Paced, Sent, Setting, Times, Trips, decode_order, encode
+from benchmarks.peers.control import (
+    Came,
+    Done,
+    Flood,
+    Hello,
+    Inflow,
+    Paced,
+    Sent,
+    Setting,
+    Times,
+    Trips,
+    decode_order,
+    encode,
+)
+from benchmarks.peers.inflow import Fetched
 from benchmarks.peers.loops import run_under_asyncio
 from benchmarks.peers.pace import pace_in_turn
 
@@ -32,7 +46,10 @@ async def run(told: Setting) -> None:
         client = AsyncClient(told.name, clean_start=store is None, store=store, reconnect=ReconnectPolicy())
         await client.connect("127.0.0.1", told.port)
         await client.subscribe(told.pong, qos=1)
+        for number in range(told.filters):
+            await client.subscribe(told.inflow_filter(number), qos=1)
         answers = client.messages()
+        inflow = Fetched(lambda: anext(answers))
         reader, writer = await asyncio.open_unix_connection(told.socket)
         writer.write(encode(Hello([os.getpid()])))
         async for line in reader:
@@ -44,6 +61,8 @@ async def run(told: Setting) -> None:
                     topic = told.paced_topic(qos)
                     publish = lambda payload: client.publish(topic, payload, qos=qos)  # noqa: B023, E731
                     writer.write(encode(Sent(await pace_in_turn(order, publish))))
+                case Inflow(count):
+                    writer.write(encode(Came(await inflow.wait_for(count))))
                 case Trips(count, length):
                     times = []
                     for number in range(count):

@@ -56,8 +56,13 @@ function main() {
   const client = mqtt.connect(`mqtt://127.0.0.1:${told.port}`, { clientId: told.name });
   const alarm = new Alarm();
   let answered = () => {};
-  client.on("message", (_, payload) => answered(payload));
   client.on("error", () => {}); // it connects again by itself, and without a listener an error would end the process
+  let received = 0;
+  let awaited = { count: 0, came: () => {} };
+  client.on("message", (topic, payload) => {
+    if (topic === pong) answered(payload);
+    else if (++received === awaited.count) awaited.came(now());
+  });
 
   async function flood({ qos, first, count, length }) {
     const topic = `benchmark/flood/${told.name}/${qos}/0`;
@@ -110,10 +115,17 @@ function main() {
     return { type: "Times", ns };
   }
 
-  const kinds = { Flood: flood, Paced: paced, Trips: trips };
+  async function inflow({ count }) {
+    const at = await new Promise((came) => (awaited = { count, came }));
+    return { type: "Came", at: Number(at) };
+  }
+
+  const filters = [pong];
+  for (let number = 0; number < told.filters; number++) filters.push(`benchmark/inflow/${told.name}/${number}/+/value`);
+  const kinds = { Flood: flood, Paced: paced, Trips: trips, Inflow: inflow };
   client.once("connect", () => {
     client.stream.setNoDelay(true); // MQTT.js does not set it
-    client.subscribe(pong, { qos: 1 }, async (error) => {
+    client.subscribe(filters, { qos: 1 }, async (error) => {
       if (error) throw error;
       const control = net.connect(told.socket);
       const say = (answer) => control.write(JSON.stringify(answer) + "\n");

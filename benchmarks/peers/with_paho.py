@@ -12,7 +12,22 @@ from paho.mqtt.client import Client, MQTTMessage
 from paho.mqtt.enums import CallbackAPIVersion
 
 from benchmarks import message
-from benchmarks.peers.control import Done, Flood, Hello, Paced, Sent, Setting, Times, Trips, encode, orders, setting
+from benchmarks.peers.control import (
+    Came,
+    Done,
+    Flood,
+    Hello,
+    Inflow,
+    Paced,
+    Sent,
+    Setting,
+    Times,
+    Trips,
+    encode,
+    orders,
+    setting,
+)
+from benchmarks.peers.inflow import Called
 from benchmarks.peers.pace import pace_blocking
 
 __all__: list[str] = []
@@ -23,7 +38,16 @@ def run(told: Setting) -> None:
     answers, subscribed = SimpleQueue[bytes](), Event()
     client = Client(CallbackAPIVersion.VERSION2, told.name)
     client.max_inflight_messages_set(told.window)
-    client.on_message = lambda client, userdata, arrived: _put(answers, arrived)
+    came = Event()
+    inflow = Called(came.set)
+
+    def take(client: Client, userdata: object, arrived: MQTTMessage) -> None:
+        if arrived.topic == told.pong:
+            answers.put(bytes(arrived.payload))
+        else:
+            inflow.take()
+
+    client.on_message = take
     client.on_subscribe = lambda *_: subscribed.set()
     client.connect("127.0.0.1", told.port)
     connection = client.socket()
@@ -31,8 +55,10 @@ def run(told: Setting) -> None:
     # paho does not set it, and without it each acknowledgement would take 40 ms or more.
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     client.loop_start()
-    client.subscribe(told.pong, qos=1)
-    subscribed.wait(10)
+    for topic_filter in (told.pong, *map(told.inflow_filter, range(told.filters))):
+        subscribed.clear()
+        client.subscribe(topic_filter, qos=1)
+        subscribed.wait(10)
     with socket.socket(socket.AF_UNIX) as control:
         control.connect(told.socket)
         control.sendall(encode(Hello([os.getpid()])))
@@ -48,6 +74,11 @@ def run(told: Setting) -> None:
                     topic = told.paced_topic(qos)
                     sent = pace_blocking(order, lambda payload: client.publish(topic, payload, qos))  # noqa: B023
                     control.sendall(encode(Sent(sent)))
+                case Inflow(count):
+                    came.clear()
+                    inflow.expect(count)
+                    came.wait(60)
+                    control.sendall(encode(Came(inflow.at)))
                 case Trips(count, length):
                     times = []
                     for number in range(count):
@@ -60,10 +91,6 @@ def run(told: Setting) -> None:
                     control.sendall(encode(Times(times)))
     client.disconnect()
     client.loop_stop()
-
-
-def _put(answers: SimpleQueue[bytes], arrived: MQTTMessage) -> None:
-    answers.put(bytes(arrived.payload))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,21 @@ import time
 import zmqtt
 
 from benchmarks import message
-from benchmarks.peers.control import Done, Flood, Hello, Paced, Sent, Setting, Times, Trips, decode_order, encode
+from benchmarks.peers.control import (
+    Came,
+    Done,
+    Flood,
+    Hello,
+    Inflow,
+    Paced,
+    Sent,
+    Setting,
+    Times,
+    Trips,
+    decode_order,
+    encode,
+)
+from benchmarks.peers.inflow import Fetched
 from benchmarks.peers.loops import run_under_asyncio
 from benchmarks.peers.pace import pace_tasks
 
@@ -19,7 +33,13 @@ __all__: list[str] = []
 async def run(told: Setting) -> None:
     """Follow orders until there are no more."""
     client = zmqtt.create_client("127.0.0.1", told.port, client_id=told.name)
-    async with client, client.subscribe(told.pong, qos=zmqtt.QoS.AT_LEAST_ONCE) as answers:
+    filters = map(told.inflow_filter, range(told.filters))
+    async with (
+        client,
+        client.subscribe(told.pong, qos=zmqtt.QoS.AT_LEAST_ONCE) as answers,
+        client.subscribe(*(filters if told.filters else ["unused"]), qos=zmqtt.QoS.AT_LEAST_ONCE) as incoming,
+    ):
+        inflow = Fetched(incoming.get_message)
         reader, writer = await asyncio.open_unix_connection(told.socket)
         writer.write(encode(Hello([os.getpid()])))
         async for line in reader:
@@ -31,6 +51,8 @@ async def run(told: Setting) -> None:
                     topic, level = told.paced_topic(qos), zmqtt.QoS(qos)
                     publish = lambda payload: client.publish(topic, payload, qos=level)  # noqa: B023, E731
                     writer.write(encode(Sent(await pace_tasks(order, told.at_once, publish))))
+                case Inflow(count):
+                    writer.write(encode(Came(await inflow.wait_for(count))))
                 case Trips(count, length):
                     times = []
                     for number in range(count):
