@@ -11,7 +11,7 @@ import json
 import shutil
 import subprocess
 from collections.abc import Callable, Sequence
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from typing import Literal
 
 import attrs
@@ -21,7 +21,7 @@ from benchmarks.contest import Entry
 from benchmarks.peers.with_mqttjs import MODULES
 from benchmarks.report import grid
 
-__all__ = ["FAST", "PEERS", "Peer", "configurations", "missing_peers", "ours", "peers"]
+__all__ = ["FAST", "PEERS", "WINDOW", "Peer", "configurations", "direct", "missing_peers", "ours", "peers"]
 
 FAST = "native"
 """The session that the targets are for."""
@@ -56,11 +56,14 @@ def direct(session: str = FAST) -> Entry:
     return Entry(f"session-{session}", "session_directly", None, {"session": session, "window": WINDOW})
 
 
-def _here(package: str) -> Callable[[], str]:
+def _here(package: str, *modules: str) -> Callable[[], str]:
     def find() -> str:
-        if importlib.util.find_spec(package.partition("-")[0]) is None:
-            raise LookupError(package)
-        return version(package)
+        if missing := [module for module in modules if importlib.util.find_spec(module) is None]:
+            raise LookupError(missing)
+        try:
+            return version(package)
+        except PackageNotFoundError:
+            raise LookupError(package) from None
 
     return find
 
@@ -100,7 +103,7 @@ PEERS: Sequence[Peer] = [
     Peer(
         entry=Entry("gmqtt-uvloop", "with_gmqtt", None, {"uvloop": True}),
         configuration="uvloop, as its README shows; a turn of the loop after 64 messages",
-        version=_here("gmqtt"),
+        version=_here("gmqtt", "uvloop"),
         install=_GROUP,
     ),
     Peer(
@@ -112,7 +115,7 @@ PEERS: Sequence[Peer] = [
     Peer(
         entry=Entry("aiomqtt-2", "with_aiomqtt", None, {"at_once": 16, "uvloop": True}),
         configuration="uvloop; TCP_NODELAY; 16 tasks at once",
-        version=_here("aiomqtt"),
+        version=_here("aiomqtt", "uvloop"),
         install=_GROUP,
     ),
     Peer(
@@ -124,7 +127,7 @@ PEERS: Sequence[Peer] = [
     Peer(
         entry=Entry("zmqtt", "with_zmqtt", None, {"at_once": 64, "uvloop": True}),
         configuration="uvloop; 64 tasks at once",
-        version=_here("zmqtt"),
+        version=_here("zmqtt", "uvloop"),
         install=_GROUP,
     ),
     Peer(
