@@ -36,7 +36,7 @@ class Incoming:
         self.direction = direction
         self._spec = spec
         self._subscriber = subscriber
-        self._readers: list[_Reader] = []
+        self._readers: dict[_Reader, None] = {}  # in order; a list would be searched for each that leaves
         self._newest: Rings | None = None
         self._has_told = False
 
@@ -77,12 +77,12 @@ class Incoming:
 
     def add(self, reader: _Reader) -> None:
         """Give this reader the present rings, and all that come."""
-        self._readers.append(reader)
+        self._readers[reader] = None
         if self._newest is not None:
             reader.renewed(self._newest)
 
     def remove(self, reader: _Reader) -> None:
-        self._readers.remove(reader)
+        del self._readers[reader]
 
     def close(self) -> None:
         for reader in list(self._readers):
