@@ -22,7 +22,7 @@ import psutil
 import trio
 
 from benchmarks.children import ROOT
-from benchmarks.contest import Contest, Contestant, Entry, Flooded
+from benchmarks.contest import Contest, Contestant, Entry, Flooded, cpu_time
 from benchmarks.peers.control import Setting
 from benchmarks.report import Figure, grid, median_of_ratios
 from benchmarks.scaling.power_law import beyond_first, each_more, fit
@@ -56,6 +56,8 @@ class ByChannels:
     channels: int
     shape: Shape
     start_seconds: float
+    start_cpu: dict[str, float]
+    """The CPU time in seconds until then, by process; whatever else the machine does, it is the same."""
     shared_bytes: int
     descriptors: dict[str, int]
     """By process: `app`, and in the split shape `gateway` and `supervisor`."""
@@ -86,13 +88,15 @@ async def by_channels(
     try:
         async with contest.open(entry) as one:
             started = trio.current_time() - start
-            floods = await _flood(one, messages // count, rounds)
             pids = _processes(one, shape)
+            spent = {name: cpu_time(pid) for name, pid in pids.items()}
+            floods = await _flood(one, messages // count, rounds)
             assert one.domain is not None
             return ByChannels(
                 channels=count,
                 shape=shape,
                 start_seconds=started,
+                start_cpu=spent,
                 shared_bytes=sum(path.stat().st_blocks * 512 for path in one.domain.files()),
                 descriptors={name: len(os.listdir(f"/proc/{pid}/fd")) for name, pid in pids.items()},
                 resident_bytes={name: _resident(pid) for name, pid in pids.items()},
@@ -165,7 +169,8 @@ def tables(measured: Sequence[ByChannels]) -> list[str]:
     """Return a table of the costs, and one of how they grow."""
     rows = [
         [
-            *("channels", "shape", "start, s", "shared, MB", "descriptors: app", "gateway", "supervisor"),
+            *("channels", "shape", "start, s", "CPU s: app", "gateway", "supervisor", "shared, MB"),
+            *("descriptors: app", "gateway", "supervisor"),
             *("resident, MB: app", "gateway", "supervisor", "QoS 1, msg/s", "CPU us/msg: app", "gateway", "broker"),
         ]
     ]
@@ -173,7 +178,9 @@ def tables(measured: Sequence[ByChannels]) -> list[str]:
         names = ("app", "gateway", "supervisor")
         rows.append(
             [
-                *(f"{it.channels:,}", it.shape, f"{it.start_seconds:.2f}", f"{it.shared_bytes / 1e6:.1f}"),
+                *(f"{it.channels:,}", it.shape, f"{it.start_seconds:.2f}"),
+                *(f"{it.start_cpu[name]:.2f}" if name in it.start_cpu else "-" for name in names),
+                f"{it.shared_bytes / 1e6:.1f}",
                 *(f"{it.descriptors[name]:,}" if name in it.descriptors else "-" for name in names),
                 *(f"{it.resident_bytes[name] / 1e6:.0f}" if name in it.resident_bytes else "-" for name in names),
                 f"{it.rate:,.0f}",
@@ -199,6 +206,9 @@ def curves(measured: Sequence[ByChannels]) -> list[tuple[str, str, list[tuple[fl
     found = [
         ("start", "ms", [(it.channels, it.start_seconds * 1e3) for it in measured]),
         ("shared memory", "kB", [(it.channels, it.shared_bytes / 1e3) for it in measured]),
+    ]
+    found += [
+        (f"CPU to start, {p}", "ms", [(it.channels, it.start_cpu[p] * 1e3) for it in measured]) for p in processes
     ]
     found += [(f"descriptors, {p}", "", [(it.channels, it.descriptors[p]) for it in measured]) for p in processes]
     found += [
