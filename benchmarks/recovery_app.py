@@ -1,4 +1,4 @@
-"""The app of `recovery.py`: it ticks, and tells the time of each tick and each change of its connector's health."""
+"""The app of `recovery.py`: an item ticks, and the times of each tick and each change of health are told."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import trio
 
 from benchmarks import message
 from taktora_trio import BackPressure, ConnectorHost, Deployment, MqttConnector, MqttRouting, Outbound, RawCodec
+from taktora_trio.executor import Context, Executor, Tick, every
 
 __all__ = ["SOCKET_VARIABLE", "Line", "Seen", "Ticks"]
 
@@ -34,7 +35,7 @@ class Ticks(msgspec.Struct, frozen=True, tag=True):
 
     at: list[int]
     lateness: list[int]
-    """The lateness in ns, against a grid that was fixed at the start, so that being late is never forgiven."""
+    """The lateness in ns; that of a slot that was missed is by when the next one ran."""
 
 
 Line: TypeAlias = Seen | Ticks
@@ -54,21 +55,26 @@ async def run(host: ConnectorHost) -> None:
             async for event in events:
                 tell(Seen(type(event.after).__name__, time.monotonic_ns()))
 
+        executor = Executor()
+        at, lateness = list[int](), list[int]()
         async with trio.open_nursery() as nursery, host.open_writer(_TICKS) as writer:
             nursery.start_soon(tell_health)
-            begin, number = trio.current_time(), 0
-            at, lateness = list[int](), list[int]()
-            while True:
-                number += 1
-                due = begin + number * _PERIOD
-                await trio.sleep_until(due)
-                lateness.append(int((trio.current_time() - due) * 1e9))
-                at.append(time.monotonic_ns())
+
+            @executor.item(every(_PERIOD))
+            async def tick(ctx: Context) -> None:
+                assert isinstance(ctx.wake, Tick)
+                late = trio.current_time() - ctx.due
+                for missed in range(ctx.wake.skipped + 1):  # as if somebody waited for each slot
+                    lateness.append(int((late + missed * _PERIOD) * 1e9))
+                    at.append(time.monotonic_ns())
                 with contextlib.suppress(BackPressure):
-                    writer.send_nowait(message.pack(number))
-                if len(at) == _BATCH:
-                    tell(Ticks(at, lateness))
-                    at, lateness = [], []
+                    writer.send_nowait(message.pack(ctx.wake.slot))
+                if len(at) >= _BATCH:
+                    tell(Ticks(list(at), list(lateness)))
+                    at.clear()
+                    lateness.clear()
+
+            await executor.run()
 
 
 deployment = Deployment("benchmark-recovery", run, [MqttConnector([_TICKS], codec=RawCodec())])

@@ -33,7 +33,7 @@ async def _measure(quick: bool) -> list[Figure]:
     figures += await measure_to_broker(3 if quick else 9)
     figures += await throughput_figures(quick, print)
     figures += await measure_memory(1 if quick else 5)
-    figures += await measure_recovery(*(20, 3) if quick else (100, 10))
+    figures += await measure_recovery(*(2, 3.0, 2) if quick else (10, 10.0, 10))
     return figures
 
 

@@ -1,10 +1,28 @@
-"""Reading about a process in /proc."""
+"""Reading about a process in /proc.
+
+A supervisor reads there between the end of a gateway and the app's knowing of it, so by the plainest calls: a `Path`'s
+methods take twice as long.
+"""
 
 from __future__ import annotations
 
-from pathlib import Path
+import os
 
-__all__ = ["process_stat"]
+__all__ = ["process_stat", "read_proc"]
+
+_PIECE = 16 * 1024  # bytes
+
+
+def read_proc(path: str) -> bytes:
+    """Return all of a file. Raises `OSError`: the process may have ended."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        pieces = []
+        while piece := os.read(fd, _PIECE):
+            pieces.append(piece)
+        return b"".join(pieces)
+    finally:
+        os.close(fd)
 
 
 def process_stat(pid: int) -> list[str]:
@@ -13,4 +31,4 @@ def process_stat(pid: int) -> list[str]:
     Raises `FileNotFoundError` or `ProcessLookupError` if there is no such process.
     """
     # The second field, the program's name in parentheses, may itself contain any character.
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return read_proc(f"/proc/{pid}/stat").rpartition(b")")[2].decode().split()

@@ -160,38 +160,37 @@ class Supervisor:
     def _end(self, exit_: Exit) -> Action | None:
         before = self.state
         action = self._step(Ended(exit_.failed, exit_.permanent, exit_.silent))
-        match action:
-            case Finish():
-                if before.phase == "stopping" and exit_.exception is not None:
-                    log.error("%s: crashed while stopping", self.name, exc_info=exit_.exception)
-                else:
-                    log.info("%s: ended (%s)", self.name, exit_.description)
-                return action
-            case Restart(delay=delay):
-                verb = "crashed" if exit_.exception else "ended"
-                level = logging.ERROR if exit_.exception else logging.WARNING
-                left = attempts_left(self._policy, self.state)
-                after = f"{left} more after that" if left else "for the last time"
-                message = "%s: %s (%s), starts again in %.2f s, %s"
-                log.log(level, message, self.name, verb, exit_.description, delay, after, exc_info=exit_.exception)
-                gave_up = ""
-            case GiveUp(reason=reason) | Escalate(reason=reason):
-                tail = "".join(f"\n    {line}" for line in exit_.stderr_tail)
-                end = f"; the end of its standard error:{tail}" if tail else ""
-                message = "%s: given up (%s): %s%s"
-                log.critical(message, self.name, exit_.description, reason, end, exc_info=exit_.exception)
-                gave_up = reason
-            case None:
-                raise AssertionError("an end without a decision")
+        if action is None:
+            raise AssertionError("an end without a decision")
+        if isinstance(action, Finish):
+            if before.phase == "stopping" and exit_.exception is not None:
+                log.error("%s: crashed while stopping", self.name, exc_info=exit_.exception)
+            else:
+                log.info("%s: ended (%s)", self.name, exit_.description)
+            return action
+        left = attempts_left(self._policy, self.state)
+        gave_up = "" if isinstance(action, Restart) else action.reason
         failure = Failure(
             kind=exit_.kind,
             description=exit_.description,
             incarnation=before.incarnation,
             uptime=self.state.uptime - before.uptime,
             delay=action.delay if isinstance(action, Restart) else None,
-            attempts_left=0 if gave_up else attempts_left(self._policy, self.state),
+            attempts_left=0 if gave_up else left,
             gave_up=gave_up,
             stderr_tail=exit_.stderr_tail,
         )
-        self._on_failure(failure, exit_)
+        self._on_failure(failure, exit_)  # before the log: whoever depends on it waits for that
+        match action:
+            case Restart(delay=delay):
+                verb = "crashed" if exit_.exception else "ended"
+                level = logging.ERROR if exit_.exception else logging.WARNING
+                after = f"{left} more after that" if left else "for the last time"
+                message = "%s: %s (%s), starts again in %.2f s, %s"
+                log.log(level, message, self.name, verb, exit_.description, delay, after, exc_info=exit_.exception)
+            case GiveUp(reason=reason) | Escalate(reason=reason):
+                tail = "".join(f"\n    {line}" for line in exit_.stderr_tail)
+                end = f"; the end of its standard error:{tail}" if tail else ""
+                message = "%s: given up (%s): %s%s"
+                log.critical(message, self.name, exit_.description, reason, end, exc_info=exit_.exception)
         return action

@@ -97,10 +97,8 @@ until_all_ended()
 async def test_one_that_was_just_started_is_looked_at_again() -> None:
     """The kernel shows no environment of a process within execve(2), which is here for three looks."""
     code = """
-from taktora_trio.processes.parent import descendants
-looks, is_marked = [], Descendants._is_marked
-Descendants._is_marked = lambda self, pid: looks.append(pid) or (len(looks) > 3 and is_marked(self, pid))
-descendants._is_executing = lambda pid: len(looks) <= 3
+looks, kind = [], Descendants._kind
+Descendants._kind = lambda self, pid: looks.append(pid) or ("executing" if len(looks) <= 3 else kind(self, pid))
 child = start(Descendants("ours"), "time.sleep(99)")
 until_started(1)
 print(trio.run(Descendants("ours").end) == [child.pid], left())
@@ -110,17 +108,16 @@ print(trio.run(Descendants("ours").end) == [child.pid], left())
 
 async def test_only_execve_counts_as_such() -> None:
     code = """
-from taktora_trio.processes.parent.descendants import _is_executing
 start(Descendants("ours"), "time.sleep(99)")
 until_started(1)
 wait = f"import os, time; os.write({writing}, b'.'); time.sleep(99)"
 bare = subprocess.Popen([sys.executable, "-I", "-S", "-c", wait], env={}, pass_fds=[writing])
 until_started(1)
-print(*map(_is_executing, left()))
+print(*(Descendants("ours")._kind(pid) for pid in left()))
 trio.run(Descendants("ours").end)
 bare.kill()
 """
-    assert await run(code) == ["False", "False"]
+    assert await run(code) == ["marked", "other"]
 
 
 async def test_who_has_lost_its_parent_is_ours() -> None:

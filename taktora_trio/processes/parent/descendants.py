@@ -9,14 +9,14 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-from pathlib import Path
+from typing import Literal
 
 import attrs
 import trio
 
 from taktora_trio.processes.parent.subreaper import children, reap
 from taktora_trio.processes.pidfd import wait_for_exit
-from taktora_trio.processes.procfs import process_stat
+from taktora_trio.processes.procfs import process_stat, read_proc
 
 __all__ = ["Descendants"]
 
@@ -43,9 +43,10 @@ class Descendants:
         ended: list[int] = []
         for _ in range(_ROUNDS):
             living = [pid for pid, is_zombie in children() if not is_zombie]
-            found = [pid for pid in living if self._is_marked(pid)]
-            dying = [pid for pid in living if _is_dying(pid)]  # whose children are about to become ours
-            executing = [pid for pid in living if _is_executing(pid) and pid not in dying]
+            kinds = {pid: self._kind(pid) for pid in living}
+            found, dying, executing = (
+                [pid for pid, kind in kinds.items() if kind == wanted] for wanted in ("marked", "dying", "executing")
+            )
             if not found and not dying and not executing:
                 break
             for pid in found:
@@ -61,25 +62,20 @@ class Descendants:
         await trio.lowlevel.checkpoint()
         return ended
 
-    def _is_marked(self, pid: int) -> bool:
-        try:
-            environment = Path(f"/proc/{pid}/environ").read_bytes()
-        except OSError:
-            return False
-        return f"{_MARK}={self.mark}".encode() in environment.split(b"\0")
+    def _kind(self, pid: int) -> Literal["marked", "dying", "executing", "other"]:
+        """Say what a child is: one with our mark, one whose mark can't be read now, or none of ours.
 
-
-def _is_executing(pid: int) -> bool:
-    """True if a process is within execve(2): it has its new memory, and its environment can't be read there yet."""
-    try:
-        return not Path(f"/proc/{pid}/environ").read_bytes() and process_stat(pid)[_ENV_END] == "0"
-    except OSError:
-        return False
-
-
-def _is_dying(pid: int) -> bool:
-    """True if a process has given up its memory, with its environment, and not ended yet (proc_pid_statm(5))."""
-    try:
-        return Path(f"/proc/{pid}/statm").read_text().startswith("0 ")
-    except OSError:
-        return False
+        One that is *dying* has given up its memory, with its environment, and not ended yet: its children are about to
+        become ours. One that is *executing* is within execve(2): its environment can't be read in its new memory yet.
+        """
+        environment = None
+        with contextlib.suppress(OSError):
+            environment = read_proc(f"/proc/{pid}/environ")
+        if environment:
+            return "marked" if f"{_MARK}={self.mark}".encode() in environment.split(b"\0") else "other"
+        with contextlib.suppress(OSError):
+            if read_proc(f"/proc/{pid}/statm").startswith(b"0 "):
+                return "dying"
+            if environment is not None and process_stat(pid)[_ENV_END] == "0":
+                return "executing"
+        return "other"

@@ -7,15 +7,15 @@ import ctypes
 import os
 import signal
 from collections.abc import Iterator
-from pathlib import Path
 
 import trio
 
-from taktora_trio.processes.procfs import process_stat
+from taktora_trio.processes.procfs import process_stat, read_proc
 
 __all__ = ["Reaper", "become_subreaper", "children", "reap"]
 
 _PR_SET_CHILD_SUBREAPER = 36
+_PAUSE = 0.05  # seconds: what follows from the end of a child of our own comes first, and an orphan can wait
 
 
 def become_subreaper() -> None:
@@ -26,7 +26,7 @@ def become_subreaper() -> None:
 
 
 class Reaper:
-    """Waits for the children that were left to us, as soon as they end, and never for one of our own.
+    """Waits for the children that were left to us, soon after they end, and never for one of our own.
 
     A child of our own must be started within `starting`, and `started` be called before anything else can run. Children
     that are there when the reaper is made count as our own.
@@ -59,6 +59,7 @@ class Reaper:
         with trio.open_signal_receiver(signal.SIGCHLD) as signals:
             self.reap()
             async for _ in signals:
+                await trio.sleep(_PAUSE)
                 self.reap()
 
     def reap(self) -> None:
@@ -74,7 +75,7 @@ def children() -> Iterator[tuple[int, bool]]:
     """Yield the id of each child, and true if it is a zombie: ended, and not waited for (proc_pid_task(5))."""
     for thread in os.listdir("/proc/self/task"):
         with contextlib.suppress(OSError):
-            for pid in map(int, Path(f"/proc/self/task/{thread}/children").read_text().split()):
+            for pid in map(int, read_proc(f"/proc/self/task/{thread}/children").split()):
                 yield pid, process_stat(pid)[0] == "Z"
 
 

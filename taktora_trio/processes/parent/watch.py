@@ -6,7 +6,6 @@ import contextlib
 import logging
 import signal
 from collections.abc import Callable
-from pathlib import Path
 
 import trio
 from trio_util import move_on_when
@@ -16,6 +15,7 @@ from taktora_trio.processes.parent.deadline import Deadline
 from taktora_trio.processes.parent.group import Child, describe, signal_group
 from taktora_trio.processes.parent.notify_socket import Notification, NotifySocket
 from taktora_trio.processes.patience import sleep_running
+from taktora_trio.processes.procfs import read_proc
 from taktora_trio.supervision.policy import RestartPolicy
 
 __all__ = ["Watch", "out_of_memory_kills"]
@@ -117,9 +117,7 @@ class Watch:
 def out_of_memory_kills() -> int:
     """Count the processes of this machine that the kernel has killed for want of memory (proc_vmstat(5))."""
     try:
-        for line in Path("/proc/vmstat").read_text().splitlines():
-            if line.startswith("oom_kill "):
-                return int(line.split()[1])
+        _, _, after = read_proc("/proc/vmstat").partition(b"\noom_kill ")
     except OSError:
-        pass
-    return 0
+        return 0
+    return int(after.split(maxsplit=1)[0]) if after else 0
