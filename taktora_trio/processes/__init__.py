@@ -6,5 +6,6 @@ link            the messages between the two
 lines           reading a stream line by line
 interpreter     starting another Python that finds what this one finds
 patience        time that counts only while we run
+time_slice      who gets a core first
 pidfd, procfs   noticing the end of any process, and reading about one in /proc
 """

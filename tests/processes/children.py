@@ -62,7 +62,13 @@ class Children:
     written: bytes = b""
 
     def supervisor(
-        self, code: str, policy: RestartPolicy = POLICY, *, permanent_codes: Sequence[int] = (), revivable: bool = False
+        self,
+        code: str,
+        policy: RestartPolicy = POLICY,
+        *,
+        permanent_codes: Sequence[int] = (),
+        revivable: bool = False,
+        starts_last: bool = False,
     ) -> Supervisor:
         def started(incarnation: int, pid: int, link: ChildLink) -> None:
             self.pids.append(pid)
@@ -84,6 +90,7 @@ class Children:
             on_start=started,
             on_end=ended,
             permanent_codes=permanent_codes,
+            starts_last=starts_last,
         )
         return Supervisor("child", runner, policy, on_failure=failed, revivable=revivable)
 

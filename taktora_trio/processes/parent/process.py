@@ -21,6 +21,7 @@ from taktora_trio.processes.parent.notify_socket import open_notify_socket
 from taktora_trio.processes.parent.output import Stream
 from taktora_trio.processes.parent.stderr_tail import StderrTail
 from taktora_trio.processes.parent.watch import Watch, out_of_memory_kills
+from taktora_trio.processes.time_slice import LONG, set_time_slice
 from taktora_trio.supervision.policy import RestartPolicy
 from taktora_trio.supervision.supervisor import Exit, Runner
 
@@ -76,6 +77,7 @@ def as_process(
     on_end: Callable[[], None] = lambda: None,
     on_status: Callable[[str], None] = lambda status: None,
     permanent_codes: Sequence[int] = (),
+    starts_last: bool = False,
 ) -> Runner:
     """Return a runner of one process at a time.
 
@@ -88,7 +90,8 @@ def as_process(
     `write` gets each line of its output.
     `on_start(incarnation, pid, link)` and `on_end()` enclose its life. `on_status` gets its status for people
     (`STATUS=`, any text at all). An exit code that the process says it was asked for (`EXIT_STATUS=`) is no
-    failure. One in `permanent_codes` is a permanent failure: another try would end the same way.
+    failure. One in `permanent_codes` is a permanent failure: another try would end the same way. With `starts_last`
+    every other process that wants a core gets it first, until this one is ready (`processes/time_slice.py`).
     """
 
     async def runner(incarnation: int, ready: Callable[[], None]) -> Exit:
@@ -114,9 +117,17 @@ def as_process(
                         child = await start(Start(environment=environment, link=link, stdout=stdout, stderr=stderr))
                     except (OSError, TransportError) as exc:  # too many processes, too little memory, no such program
                         return Exit("exception", f"it could not be started: {exc}", failed=True)
+                if starts_last:
+                    set_time_slice(LONG, child.pid)
                 log.info("%s: started, pid %d", name, child.pid)
                 notify.pid = child.pid
-                watch = Watch(name, child, policy, notify, ready, on_status)
+
+                def is_ready(pid: int = child.pid) -> None:
+                    if starts_last:
+                        set_time_slice(None, pid)
+                    ready()
+
+                watch = Watch(name, child, policy, notify, is_ready, on_status)
                 try:
                     on_start(incarnation, child.pid, link)
                     await watch.until_ended()

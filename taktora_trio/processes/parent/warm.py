@@ -21,6 +21,7 @@ import trio
 from taktora_trio.errors import TransportError
 from taktora_trio.processes import interpreter
 from taktora_trio.processes.parent.process import Start, StartProcess
+from taktora_trio.processes.time_slice import LONG, set_time_slice
 
 __all__ = ["Zygote", "open_zygote"]
 
@@ -70,6 +71,7 @@ class Zygote:
                 env={**os.environ, **interpreter.environment()},
                 process_group=0,
             )
+        set_time_slice(LONG, self._process.pid)  # which its forks inherit
 
     async def close(self) -> None:
         """End the zygote. It ends by itself when its socket does; if it hangs, it is killed.
