@@ -21,7 +21,12 @@ if TYPE_CHECKING:
 __all__ = ["halves_of", "open_warm_start"]
 
 # What each gateway imports; the host, since most apps name it in the module of their deployment.
-_EVERY_GATEWAYS = ("taktora_trio.__main__", "taktora_trio.runners.command.gateway", "taktora_trio.host.host")
+_EVERY_GATEWAYS = (
+    "taktora_trio.__main__",
+    "taktora_trio.runners.command.gateway",
+    "taktora_trio.executor",
+    "taktora_trio.host.host",
+)
 
 
 def halves_of(
