@@ -25,6 +25,7 @@ _EVERY_GATEWAYS = (
     "taktora_trio.__main__",
     "taktora_trio.runners.command.gateway",
     "taktora_trio.executor",
+    "taktora_trio.connectors.pump",
     "taktora_trio.host.host",
 )
 
