@@ -13,9 +13,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+import traceback
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar, TypeVarTuple, Unpack
 
 import attrs
 import msgspec
@@ -29,7 +30,7 @@ from taktora_trio.chaos.mqtt.mosquitto import open_mosquitto
 from taktora_trio.processes.lines import read_lines
 from taktora_trio.transport.domain import Domain
 
-__all__ = ["Contest", "Contestant", "Entry", "Flooded", "Kept", "cpu_time", "open_contest", "open_ready"]
+__all__ = ["Contest", "Contestant", "Entry", "Flooded", "Kept", "cpu_time", "open_contest", "open_ready", "run_contest"]
 
 _TIMEOUT = 60.0  # seconds for one order
 _START_OF_ONE = 0.15  # more seconds for each channel until a deployment is connected
@@ -92,7 +93,7 @@ class Contestant:
         answers: AsyncIterator[bytes],
         pids: Mapping[str, Sequence[int]],
         counted: trio.MemoryReceiveChannel[counter.Counted],
-        arrived: trio.MemoryReceiveChannel[arrivals.Arrived],
+        arrived: trio.MemoryReceiveChannel[arrivals.Arrived | counter.Wrong],
         domain: Domain | None,
         supervisor: int | None,
     ) -> None:
@@ -139,7 +140,11 @@ class Contestant:
         return Flooded(total / (end - start) * 1e9, spent)
 
     async def pace(self, qos: QoS, rate: float, seconds: float, length: int = message.LENGTH) -> Kept:
-        """Have messages sent at a fixed rate, for so long by the schedule, and for half as long after it at most."""
+        """Have messages sent at a fixed rate, for so long by the schedule, and for half as long after it at most.
+
+        Raises `RuntimeError` if messages are missing, doubled or out of order, and `trio.TooSlowError`; then this
+        contestant is of no more use.
+        """
         count, interval = max(round(rate * seconds), 1), round(1e9 / rate)
         start = time.monotonic_ns() + _AHEAD
         order = Paced(qos, self._paced[qos] + 1, count, length, start, interval, start + round(seconds * 1.5e9))
@@ -149,6 +154,8 @@ class Contestant:
             arrived = await self._arrived.receive()
             await trio.sleep(_SETTLE)
             after = self._cpu()
+        if isinstance(arrived, counter.Wrong):
+            raise RuntimeError(f"message {arrived.number} came where {arrived.expected} was to come")
         self._paced[qos] += sent
         latencies = [ns / 1e3 for ns in arrived.read()]
         if len(latencies) != sent:
@@ -207,7 +214,7 @@ class Contest:
         self._listener = listener
         self._path = path
         self._counts: dict[str, trio.MemorySendChannel[counter.Counted]] = {}
-        self._arrivals: dict[str, trio.MemorySendChannel[arrivals.Arrived]] = {}
+        self._arrivals: dict[str, trio.MemorySendChannel[arrivals.Arrived | counter.Wrong]] = {}
 
     @property
     def broker_pid(self) -> int:
@@ -221,7 +228,7 @@ class Contest:
         """
         told = Setting(name=entry.name, port=self.port, socket=self._path, **entry.options)  # type: ignore[arg-type]
         send, counted = trio.open_memory_channel[counter.Counted](max(told.channels, 1))
-        send_arrived, arrived = trio.open_memory_channel[arrivals.Arrived](1)
+        send_arrived, arrived = trio.open_memory_channel[arrivals.Arrived | counter.Wrong](1)
         for qos in told.qos:
             self._arrivals[told.paced_topic(qos)] = send_arrived
             for channel in range(told.channels):
@@ -251,8 +258,6 @@ class Contest:
     async def _take_arrivals(self, lines: AsyncIterator[bytes]) -> None:
         async for line in lines:
             told = msgspec.json.decode(line, type=arrivals.Arrived | counter.Wrong)
-            if isinstance(told, counter.Wrong):
-                raise RuntimeError(f"message {told.number} of {told.topic} came where {told.expected} was to come")
             self._arrivals[told.topic].send_nowait(told)
 
     async def _take_counts(self, lines: AsyncIterator[bytes]) -> None:
@@ -292,6 +297,29 @@ async def _end_at_signal() -> None:
     with trio.open_signal_receiver(signal.SIGTERM) as signals:
         async for _ in signals:
             raise SystemExit("ended by SIGTERM")
+
+
+Ts = TypeVarTuple("Ts")
+T = TypeVar("T")
+
+
+def run_contest(measure: Callable[[Unpack[Ts]], Awaitable[T]], *args: *Ts) -> T:
+    """Run it under trio. What went wrong is said without the dozens of scopes of other contestants around it."""
+    try:
+        return trio.run(measure, *args)
+    except BaseExceptionGroup as group:
+        causes = list(_leaves(group))
+        for cause in causes:
+            traceback.print_exception(cause)
+        raise SystemExit("; ".join(map(repr, causes))) from None
+
+
+def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
+    for exc in group.exceptions:
+        if isinstance(exc, BaseExceptionGroup):
+            yield from _leaves(exc)
+        else:
+            yield exc
 
 
 @contextlib.asynccontextmanager

@@ -24,7 +24,7 @@ import trio
 if not __package__:  # started as a file: then this folder is where imports are looked for, not the project's
     sys.path[0] = str(Path(__file__).parents[1])
 
-from benchmarks.contest import Contestant, Entry, Kept, open_contest
+from benchmarks.contest import Contestant, Entry, Kept, open_contest, run_contest
 from benchmarks.contestants import configurations, direct, missing_peers, ours, peers
 from benchmarks.mosquitto import find_mosquitto
 from benchmarks.peers.control import QoS
@@ -98,8 +98,9 @@ def entries() -> list[Entry]:
 
 async def measure_latency(
     taking_part: Sequence[Entry], rates: Sequence[float], qos: QoS, rounds: int, seconds: float
-) -> list[AtRate]:
-    """Measure all in turn at each rate, round after round."""
+) -> tuple[list[AtRate], list[str]]:
+    """Measure all in turn at each rate, round after round. Return also who dropped out, and why."""
+    dropped: list[str] = []
     kept: dict[tuple[float, str], list[Kept]] = {}
     async with open_contest() as contest, AsyncExitStack() as stack:
         contestants = {entry.name: await stack.enter_async_context(contest.open(entry)) for entry in taking_part}
@@ -107,9 +108,13 @@ async def measure_latency(
             await _warm_up(one, qos)
         for _ in range(rounds):
             for rate in rates:
-                for name, one in contestants.items():
-                    kept.setdefault((rate, name), []).append(await one.pace(qos, rate, seconds))
-    return [AtRate.of(name, outcomes) for (_, name), outcomes in kept.items()]
+                for name, one in list(contestants.items()):
+                    try:
+                        kept.setdefault((rate, name), []).append(await one.pace(qos, rate, seconds))
+                    except (RuntimeError, trio.TooSlowError) as exc:
+                        dropped.append(f"{name} dropped out at {rate:,.0f} a second: {exc!r}")
+                        del contestants[name]
+    return [AtRate.of(name, outcomes) for (_, name), outcomes in kept.items() if outcomes], dropped
 
 
 async def _warm_up(one: Contestant, qos: QoS) -> None:
@@ -171,8 +176,8 @@ def main() -> None:
         taking_part = [entry for entry in taking_part if any(word in entry.name for word in options.only)]
     rounds = options.rounds or (1 if options.quick else 3)
     seconds = options.seconds or (1 if options.quick else 8)
-    measured = trio.run(measure_latency, taking_part, options.rates, options.qos, rounds, seconds)
-    print("\n".join([where, "", configurations(), "", side_by_side(measured, options.qos), *missing_peers()]))
+    measured, dropped = run_contest(measure_latency, taking_part, options.rates, options.qos, rounds, seconds)
+    print("\n".join([where, "", configurations(), "", side_by_side(measured, options.qos), *dropped, *missing_peers()]))
     if options.json is not None:
         options.json.write_bytes(to_json(measured, options.qos, where) + b"\n")
 

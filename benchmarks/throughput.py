@@ -20,12 +20,11 @@ from pathlib import Path
 
 import attrs
 import msgspec
-import trio
 
 if not __package__:  # started as a file: then this folder is where imports are looked for, not the project's
     sys.path[0] = str(Path(__file__).parents[1])
 
-from benchmarks.contest import Contestant, Entry, Flooded, open_contest
+from benchmarks.contest import Contestant, Entry, Flooded, open_contest, run_contest
 from benchmarks.contestants import FAST, configurations, direct, missing_peers, ours, peers
 from benchmarks.mosquitto import find_mosquitto
 from benchmarks.peers.control import QoS
@@ -226,7 +225,7 @@ def main() -> None:
     taking_part, missing = entries()
     if options.only:
         taking_part = [entry for entry in taking_part if any(word in entry.name for word in options.only)]
-    results = trio.run(measure_throughput, QUICK if options.quick else FULL, taking_part)
+    results = run_contest(measure_throughput, QUICK if options.quick else FULL, taking_part)
     figures = figures_of(results)
     print("\n".join([where, "", configurations(), "", side_by_side(results), *missing]))
     if figures:
