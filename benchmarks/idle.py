@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
@@ -53,15 +54,15 @@ class Results:
     """CPU time of a message in us, by messages a second."""
 
 
-def wakeups(pid: int) -> int:
-    """Return how often its threads have waited for something and gone on."""
-    count = 0
+def wakeups(pid: int) -> Counter[int]:
+    """Return how often each of its threads has waited for something and gone on."""
+    counts = Counter[int]()
     for thread in os.listdir(f"/proc/{pid}/task"):
         with suppress(FileNotFoundError):  # it has ended
             for line in Path(f"/proc/{pid}/task/{thread}/status").read_text().splitlines():
                 if line.startswith("voluntary_ctxt_switches:"):
-                    count += int(line.split()[1])
-    return count
+                    counts[int(thread)] = int(line.split()[1])
+    return counts
 
 
 async def measure_idle(
@@ -85,14 +86,18 @@ async def measure_idle(
 
 
 async def _watch(processes: Sequence[tuple[str, str, list[int]]], seconds: float) -> dict[tuple[str, str], Idle]:
-    def state() -> list[tuple[int, float, float]]:
-        return [(sum(map(wakeups, pids)), sum(map(cpu_time, pids)), trio.current_time()) for _, _, pids in processes]
+    def state() -> list[tuple[Counter[int], float, float]]:
+        return [
+            (sum(map(wakeups, pids), Counter[int]()), sum(map(cpu_time, pids)), trio.current_time())
+            for _, _, pids in processes
+        ]
 
     before = state()
     await trio.sleep(seconds)
     return {
-        (name, half): Idle((cpu_1 - cpu_0) / (at_1 - at_0) * 1e6, (count_1 - count_0) / (at_1 - at_0))
-        for (name, half, _), (count_0, cpu_0, at_0), (count_1, cpu_1, at_1) in zip(
+        # Subtraction leaves out threads that have ended meanwhile.
+        (name, half): Idle((cpu_1 - cpu_0) / (at_1 - at_0) * 1e6, (counts_1 - counts_0).total() / (at_1 - at_0))
+        for (name, half, _), (counts_0, cpu_0, at_0), (counts_1, cpu_1, at_1) in zip(
             processes, before, state(), strict=True
         )
     }

@@ -216,7 +216,7 @@ async def throughput_figures(quick: bool, say: Callable[[str], object]) -> list[
 def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.throughput", description=__doc__.partition("\n")[0])
-    parser.add_argument("--quick", action="store_true", help="fewer rounds: half a minute instead of three")
+    parser.add_argument("--quick", action="store_true", help="fewer rounds: one and a half minutes instead of six")
     parser.add_argument("--only", nargs="+", metavar="WORD", help="only those whose name has one of these words in it")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write what was measured there")
     options = parser.parse_args()
