@@ -76,7 +76,6 @@ class Bridge:
         self._stored_inbox = stored_inbox
         sinks: dict[str, Any] = {**channels.inbound, **(stored_inbox.sinks if stored_inbox is not None else {})}
         pump = channels.pump
-        self._ends: list[Any] = [*channels.outbound.values(), *channels.inbound.values()]
         self._inbox = Inbox(
             connector.name,
             [(channel, sinks[channel.name]) for channel in connector.channels if channel.direction == "in"],
@@ -128,9 +127,6 @@ class Bridge:
             nursery.start_soon(self._executor.run)
             nursery.start_soon(self._cancel_attempt_at_stop)
             nursery.start_soon(self._client.serve)
-            for end in self._ends:
-                if hasattr(end, "serve_watch"):
-                    nursery.start_soon(end.serve_watch)
             if self._again is not None:
                 nursery.start_soon(self._again.serve)
             histories = defaultdict[str, reconnect.History](reconnect.History)  # by address

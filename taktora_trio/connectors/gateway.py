@@ -20,6 +20,7 @@ from taktora_trio.errors import summary
 from taktora_trio.health import FULL_FOR, Connecting, Down, HealthBoard, Up
 from taktora_trio.opening import NoPublicConstructor
 from taktora_trio.statefolder import deployment_folder
+from taktora_trio.transport.bell import Waiter
 from taktora_trio.transport.health import GatewayIdentity, HealthReporter, open_health_reporter
 from taktora_trio.transport.lasting import LastingMemory
 from taktora_trio.transport.node import Node
@@ -29,6 +30,7 @@ from taktora_trio.transport.trunk import Trunk, announce, open_trunk
 
 if TYPE_CHECKING:
     from taktora_trio.connectors.bridge import Bridge
+    from taktora_trio.connectors.pump import Pump
     from taktora_trio.connectors.storing.inbound import StoredInbox
     from taktora_trio.connectors.storing.keeper import StoreKeeper
     from taktora_trio.connectors.storing.stores import ConnectorStore
@@ -149,7 +151,9 @@ async def open_connector_gateway(
     those of connectors that keep outbound messages on disk (`Deployment.stores`), `inbound_stores` of those that keep
     inbound ones there.
     """
-    from taktora_trio.executor import Executor  # here, for a supervisor imports this module too, and is to be small
+    # Here, for a supervisor imports this module too, and is to be small.
+    from taktora_trio.connectors.pump import Pump
+    from taktora_trio.executor import Executor
 
     check_ends(connectors, "gateway")
     identity = GatewayIdentity.of_this_process(incarnation)
@@ -181,6 +185,7 @@ async def open_connector_gateway(
                 health,
                 connector.known_as(name),
                 Executor(observers=observers),
+                Pump(Waiter(trunk.bell)),
                 dead_letters,
             )
             for connector, trunk in zip(connectors, trunks, strict=True)
@@ -199,6 +204,7 @@ def _open_channels(
     health: HealthBoard,
     name: str,
     executor: Executor,
+    pump: Pump,
     dead_letters: DeadLetters,
 ) -> GatewayChannels:
     outbound: dict[str, PayloadSource] = {}
@@ -215,7 +221,7 @@ def _open_channels(
             inbound[channel.name] = stack.enter_context(open_sink(trunk, whole, on_full=full))
     memory = LastingMemory(trunk.node, connector.name)
     stack.callback(memory.close)
-    return GatewayChannels(outbound, inbound, executor, health, name, memory.open, dead_letters)
+    return GatewayChannels(outbound, inbound, executor, health, name, memory.open, dead_letters, pump)
 
 
 def _with_stores(

@@ -29,7 +29,7 @@ services        services are created by one process, and opened by the others
 cleaning        freeing the places of killed processes, also of killed cleaners
 attaching       opening ports
 wakeup          waiting for the peer under trio
-bell            one listener for many channels, and waiting for each of them
+bell            one listener for many channels: each waited for by itself, or all by one task
 listener_socket the socket of an iceoryx2 listener
 envelope        the one wire form
 cursor          counters that outlive both ends of a channel

@@ -203,7 +203,13 @@ class Wakeup(Waiter):
 
     def __init__(self, bell: Bell, channel: int) -> None:
         super().__init__(bell)
+        self._channel = channel
         self._end = bell.call(channel, self.wake)
+
+    def watch(self, ring: Callable[[], None]) -> None:
+        """Call `ring` whenever the channel is rung, instead of waking who waits here: nobody is to wait then."""
+        self._end()
+        self._end = self._bell.call(self._channel, ring)
 
     def clear(self) -> None:
         """Forget the rings that have come so far."""

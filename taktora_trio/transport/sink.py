@@ -35,7 +35,6 @@ class PayloadSink:
         self._deliveries = deliveries
         self._has_told = False
         self._closed = False
-        self._turn: Turn | None = None
 
     def __repr__(self) -> str:
         return f"PayloadSink({self._port.spec.name!r}, sent={self._port.sent})"
@@ -115,24 +114,13 @@ class PayloadSink:
         """
         self._port.note_forgotten()
 
-    async def wait_for_progress(self) -> None:
-        """Wait until the app may be done with more, and there may be room. It may return early. One task at a time.
-
-        Look at `done` afterwards, and try again what found no room: what comes later is announced again.
-        """
-        await self._port.space.wait()
-        self._port.space.clear()
-
     def watch(self, turn: Turn) -> None:
-        """Ask for this turn from now on whenever `wait_for_progress` would return."""
-        self._turn = turn
+        """Ask for this turn from now on whenever the app may be done with more, and there may be room. It may be asked
+        for too early.
 
-    async def serve_watch(self) -> None:
-        """Serve: ask for it."""
-        while True:
-            await self.wait_for_progress()
-            if self._turn is not None:
-                self._turn.ask()
+        Look at `done` then, and try again what found no room: what comes later is announced again.
+        """
+        self._port.space.watch(turn.ask)
 
     def close(self) -> None:
         self._closed = True

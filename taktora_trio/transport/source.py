@@ -17,6 +17,8 @@ __all__ = ["Discarded", "PayloadSource", "open_source"]
 
 
 class Turn(Protocol):
+    """What is asked for when there may be something to do."""
+
     def ask(self) -> None: ...
 
 
@@ -39,7 +41,6 @@ class PayloadSource:
         self._topic = topic
         self._check = check
         self._closed = False
-        self._turn: Turn | None = None
 
     def __repr__(self) -> str:
         return f"PayloadSource({self._port.spec.name!r}, received={self._port.received})"
@@ -68,15 +69,8 @@ class PayloadSource:
         self._port.data.clear()
 
     def watch(self, turn: Turn) -> None:
-        """Ask for this turn from now on whenever `wait` would return."""
-        self._turn = turn
-
-    async def serve_watch(self) -> None:
-        """Serve: ask for it."""
-        while True:
-            await self.wait()
-            if self._turn is not None:
-                self._turn.ask()
+        """Ask for this turn from now on whenever `receive_nowait` may have something, instead of `wait`."""
+        self._port.data.watch(turn.ask)
 
     def attach(self) -> None:
         """Attach to a writer that has come, so that what it sends is ours even if it is killed. Takes nothing."""

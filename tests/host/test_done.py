@@ -69,7 +69,8 @@ async def test_the_gateway_is_woken_when_the_reader_goes_idle_and_when_it_ends(d
 
         async def follow() -> None:
             while not done or done[-1] < 3:
-                await gateway.wait_for_progress()
+                await gateway._port.space.wait()
+                gateway._port.space.clear()
                 done.append(gateway.done)
 
         async with rig.reader() as reader:
@@ -96,7 +97,7 @@ async def test_a_slow_app_wakes_the_gateway_at_each_message(domain: Domain) -> N
         await trio.sleep(0.002)
         await reader.receive()
         with trio.fail_after(5):
-            await gateway.wait_for_progress()
+            await gateway._port.space.wait()
         assert gateway.done == 2
 
 

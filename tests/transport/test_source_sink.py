@@ -50,7 +50,8 @@ async def send(sink: PayloadSink, payload: bytes) -> None:
             sink.send_nowait(payload)
             return
         except BackPressure:
-            await sink.wait_for_progress()
+            await sink._port.space.wait()
+            sink._port.space.clear()
 
 
 async def test_what_is_not_acknowledged_takes_up_the_window(domain: Domain) -> None:
