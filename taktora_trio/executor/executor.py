@@ -133,20 +133,24 @@ class Executor:
         self._feeds.begin(origin)
         self._has_run = True
         failure: Exception | None = None
-        async with self.runtime.workers:
-            try:
-                async with trio.open_nursery() as nursery:
-                    for item in self._items.values():
-                        item.sources.begin(origin)
-                        nursery.start_soon(item.run, name=f"item {item.name}")
-                    task_status.started()
-            except ExceptionGroup as exc:
-                failure = collapse(exc)  # raised below, where nothing is added to its context
-            finally:
-                self.runtime.stopping.set()
-                self.runtime.board.close()
-                for item in self._items.values():
-                    item.sources.close()
+        try:
+            async with self.runtime.workers, trio.open_nursery() as services:
+                try:
+                    async with trio.open_nursery() as nursery:
+                        for item in self._items.values():
+                            item.sources.begin(origin)
+                            services.start_soon(item.sources.serve)
+                            nursery.start_soon(item.run, name=f"item {item.name}")
+                        task_status.started()
+                except ExceptionGroup as exc:
+                    failure = collapse(exc)  # raised below, where nothing is added to its context
+                finally:
+                    self.runtime.stopping.set()
+                    self.runtime.board.close()
+                    services.cancel_scope.cancel()
+        finally:
+            for item in self._items.values():
+                item.sources.close()
         if failure is not None:
             raise failure
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import trio
 from trio_util import wait_any
 
+from taktora_trio.executor.timer import Timer, open_timer
 from taktora_trio.executor.wake import Outcome, Source, Wake
 
 __all__ = ["Sources"]
@@ -21,11 +22,21 @@ class Sources:
         self._taken = self._sources[-1]
         self._have_events = any(source.is_event for source in self._sources)
         only = self._sources[0] if len(self._sources) == 1 else None
+        self._is_exact = any(source.is_exact for source in self._sources)
+        self._timer: Timer | None = None
         self._only_event = only if only is not None and only.is_event and only.due == math.inf else None
 
     def begin(self, origin: float) -> None:
+        """The executor starts. `close` is called when it has ended, if `begin` was called."""
         for source in self._sources:
             source.begin(origin)
+        if self._is_exact:
+            self._timer = open_timer()
+
+    async def serve(self) -> None:
+        """Have the loop wake for what is due while `wait` waits for events, too. Runs until cancelled, or returns."""
+        if self._timer is not None and self._have_events:
+            await self._timer.serve_alarms()
 
     @property
     def ended(self) -> bool:
@@ -54,8 +65,10 @@ class Sources:
         due = min(source.due for source in self._sources)
         events = [source.wait for source in self._sources if source.is_event and not source.ended]
         if not events:
-            await trio.sleep_until(due)
+            await (trio.sleep_until(due) if self._timer is None else self._timer.sleep_until(due))
             return
+        if self._timer is not None:
+            self._timer.alarm(due)
         waiting = events[0]() if len(events) == 1 else wait_any(*events)
         if due == math.inf:
             await waiting
@@ -76,5 +89,8 @@ class Sources:
         self._taken.settle(outcome, reason)
 
     def close(self) -> None:
+        if self._timer is not None:
+            self._timer.close()
+            self._timer = None
         for source in self._sources:
             source.close()

@@ -42,6 +42,8 @@ class _Every(Trigger[T_co]):
 
 
 class _Slots(Source):
+    is_exact = True
+
     def __init__(self, trigger: _Every[Any]) -> None:
         self._trigger = trigger
 

@@ -43,6 +43,8 @@ class Source(ABC):
 
     due: float = math.inf
     """The time from which `take` has something by the clock alone, on trio's clock."""
+    is_exact = False
+    """True if it is to be taken from at `due` to some microseconds, not just to a millisecond."""
     is_event = False
     """True if `wait` is worth calling."""
     ended = False

@@ -21,6 +21,7 @@ from tests.mosquitto import Mosquitto
 async def test_observers_see_both_halves(target: str, mode: str, broker: Mosquitto, domain: Domain) -> None:
     async with open_run(f"tests.executor.apps:{target}", mode, broker, domain) as run:
         for line in (
+            "timer slack 1 ns, garbage collection leaves out True",
             "started send",
             "started receive",
             "started gateway.mqtt",

@@ -17,6 +17,7 @@ from taktora_trio.runners.options import Mode, RunOptions, Shape
 from taktora_trio.runners.settings import read_settings
 from taktora_trio.runners.this_process.limits import make_room
 from taktora_trio.runners.this_process.logs import set_up_logging
+from taktora_trio.runners.this_process.punctual import be_punctual
 from taktora_trio.runners.this_process.signals import open_revive_signal
 from taktora_trio.runners.this_process.until_stopped import until_stopped
 from taktora_trio.transport.domain import Domain
@@ -49,6 +50,8 @@ def run_both(run: RunOptions, shape: Shape | None = None, deployment: Deployment
         make_room(configured.connectors, "app", "gateway", owner=True)
     set_up_logging(options.log, "supervisor" if run.mode == "split" else "in-process")
     _warn_of_hidden_modules()
+    if run.mode == "in-process":
+        be_punctual()
     kill_halves: list[Callable[[], None]] = []
 
     async def run_shape(stop: trio.Event) -> int:

@@ -23,6 +23,7 @@ from taktora_trio.runners.settings import Settings, read_settings
 from taktora_trio.runners.this_process.limits import make_room
 from taktora_trio.runners.this_process.logs import set_up_logging
 from taktora_trio.runners.this_process.pid1 import leave_pid_1
+from taktora_trio.runners.this_process.punctual import be_punctual
 from taktora_trio.runners.this_process.signals import open_revive_signal
 from taktora_trio.runners.this_process.until_stopped import until_stopped
 from taktora_trio.transport.domain import Domain
@@ -45,6 +46,7 @@ def launch_plugin(target: str, options: Options, typed: TypedSettings) -> int:
                 settings.needed_by(deployment)
         make_room(deployment.connectors, "app", owner=link is None)
         set_up_logging(options.log, "plugin", tagged=link is not None)
+        be_punctual()
         half = partial(run_plugin, deployment, domain, life=life, link=link)
         return trio.run(until_stopped, half, link, None, domain.remove_if_alone if link is None else _nothing)
 
