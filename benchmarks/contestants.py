@@ -21,7 +21,19 @@ from benchmarks.contest import Entry
 from benchmarks.peers.with_mqttjs import MODULES
 from benchmarks.report import grid
 
-__all__ = ["FAST", "PEERS", "WINDOW", "Peer", "configurations", "direct", "missing_peers", "ours", "peers"]
+__all__ = [
+    "FAST",
+    "FEATURES",
+    "PEERS",
+    "WINDOW",
+    "Peer",
+    "configurations",
+    "direct",
+    "features",
+    "missing_peers",
+    "ours",
+    "peers",
+]
 
 FAST = "native"
 """The session that the targets are for."""
@@ -137,8 +149,8 @@ PEERS: Sequence[Peer] = [
         install=_GROUP,
     ),
     Peer(
-        entry=Entry("mqttjs", "with_mqttjs", None, {"window": 32}),
-        configuration="TCP_NODELAY; a turn of the loop after 32 messages",
+        entry=Entry("mqttjs", "with_mqttjs", None, {"at_once": 256}),
+        configuration="TCP_NODELAY; 256 without their callback; a turn of the loop after 64 messages",
         version=_of_node,
         install="make .venv/node",
     ),
@@ -149,6 +161,19 @@ PEERS: Sequence[Peer] = [
         install="apt-get install mosquitto-clients",
     ),
 ]
+
+
+def features(entry: Entry) -> list[str]:
+    """Return what `features.py` finds of it, under the headlines of `FEATURES`.
+
+    Does an app outlive a kill of what has the connection? Does it go on while that hangs? Are messages on disk till
+    they are acknowledged?
+    """
+    killed, hangs = entry.mode == "split", entry.mode == "split" or entry.module == "with_mosquitto"
+    return ["yes" if it else "no" for it in (killed, hangs, entry.options.get("stored", False))]
+
+
+FEATURES = ("outlives kill", "hang", "on disk")
 
 
 def peers() -> list[Entry]:

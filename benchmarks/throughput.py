@@ -25,7 +25,7 @@ if not __package__:  # started as a file: then this folder is where imports are 
     sys.path[0] = str(Path(__file__).parents[1])
 
 from benchmarks.contest import Contestant, Entry, Flooded, open_contest, run_contest
-from benchmarks.contestants import FAST, configurations, direct, missing_peers, ours, peers
+from benchmarks.contestants import FAST, FEATURES, configurations, direct, features, missing_peers, ours, peers
 from benchmarks.mosquitto import find_mosquitto
 from benchmarks.peers.control import QoS
 from benchmarks.report import Figure, as_documents, grid, machine, median_of_ratios, percentile, table
@@ -172,13 +172,14 @@ def _compare(ours: Results, theirs: Results, qos: QoS, target: float) -> Figure:
 
 
 def side_by_side(results: dict[str, Results]) -> str:
-    """Return a line for each contestant, medians of all rounds: its speed, and then its cost."""
+    """Return a line for each contestant, medians of all rounds: its speed, what it does for an app, its cost."""
     came = [["100 B", "QoS 0, msg/s", "QoS 1, msg/s", "round trip p50, us", "p99, us", "send p50, us", "p99, us"]]
+    came[0] += FEATURES
     cost = [["CPU us/msg", *(f"QoS {qos}: {half}" for qos in QOS for half in _HALVES)]]
     for name, one in results.items():
         amounts = [one.rate(0), one.rate(1), statistics.median(one.p50), statistics.median(one.p99)]
         calls = [f"{percentile(one.sends, share):,.0f}" if one.sends else "-" for share in (0.5, 0.99)]
-        came.append([name, *(f"{amount:,.0f}" for amount in amounts), *calls])
+        came.append([name, *(f"{amount:,.0f}" for amount in amounts), *calls, *features(one.entry)])
         spent = (one.cpu(qos) for qos in QOS)
         cost.append([name, *(_cell(cpu, half) for cpu in spent for half in _HALVES)])
     return f"{grid(came)}\n\n{grid(cost)}"

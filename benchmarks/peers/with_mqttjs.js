@@ -67,16 +67,21 @@ function main() {
   async function flood({ qos, first, count, length }) {
     const topic = `benchmark/flood/${told.name}/${qos}/0`;
     const end = first + count - 1;
-    await new Promise((resolve, reject) => {
-      let left = count;
-      const done = (error) => (error ? reject(error) : --left || resolve());
-      (async () => {
-        for (let number = first; number <= end; number++) {
-          client.publish(topic, text(number, number === end, length), { qos }, done);
-          if (number % told.window === 0) await turn();
-        }
-      })();
-    });
+    let open = 0;
+    let changed = () => {};
+    const done = (error) => {
+      if (error) throw error;
+      open--;
+      changed();
+    };
+    const change = () => new Promise((resolve) => (changed = resolve));
+    for (let number = first; number <= end; number++) {
+      while (open >= told.at_once) await change();
+      open++;
+      client.publish(topic, text(number, number === end, length), { qos }, done);
+      if (number % told.window === 0) await turn();
+    }
+    while (open) await change();
     return { type: "Done" };
   }
 

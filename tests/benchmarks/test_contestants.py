@@ -45,6 +45,18 @@ def test_ours_is_measured_at_default_options_too() -> None:
     assert names["split-native"].options["window"] == contestants.WINDOW
 
 
+def test_what_a_contestant_does_for_an_app() -> None:
+    split = contestants.ours("split", stored=True)
+    in_process = contestants.ours("in-process")
+    peer = next(peer.entry for peer in PEERS if peer.entry.name == "mosquitto_pub")
+    assert [contestants.features(entry) for entry in (split, in_process, peer, PEERS[0].entry)] == [
+        ["yes", "yes", "yes"],
+        ["no", "no", "no"],
+        ["no", "yes", "no"],
+        ["no", "no", "no"],
+    ]
+
+
 def test_who_is_left_out_is_said_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     def not_there() -> str:
         raise LookupError
