@@ -119,11 +119,11 @@ if TYPE_CHECKING:
     from taktora_trio.runners.parts.status import StatusLine as StatusLine
     from taktora_trio.runners.parts.status import open_life as open_life
     from taktora_trio.runners.run import run as run
-    from taktora_trio.supervision import Backoff as Backoff
-    from taktora_trio.supervision import Exit as Exit
-    from taktora_trio.supervision import RestartPolicy as RestartPolicy
-    from taktora_trio.supervision import Supervisor as Supervisor
-    from taktora_trio.supervision import as_task as as_task
+    from taktora_trio.supervision.backoff import Backoff as Backoff
+    from taktora_trio.supervision.policy import RestartPolicy as RestartPolicy
+    from taktora_trio.supervision.supervisor import Exit as Exit
+    from taktora_trio.supervision.supervisor import Supervisor as Supervisor
+    from taktora_trio.supervision.task import as_task as as_task
     from taktora_trio.transport.domain import Domain as Domain
 
 # By module; a test compares this with the imports above, which are for type checkers.
@@ -194,7 +194,10 @@ _PUBLIC = {
     "runners.parts.relay": ("Relay",),
     "runners.parts.status": ("StatusLine", "open_life"),
     "runners.run": ("run",),
-    "supervision": ("Backoff", "Exit", "RestartPolicy", "Supervisor", "as_task"),
+    "supervision.backoff": ("Backoff",),
+    "supervision.policy": ("RestartPolicy",),
+    "supervision.supervisor": ("Exit", "Supervisor"),
+    "supervision.task": ("as_task",),
     "transport.domain": ("Domain",),
 }
 _MODULES = {name: f"{__name__}.{module}" for module, names in _PUBLIC.items() for name in names}

@@ -16,16 +16,16 @@ from taktora_trio.connectors.base import Connector
 from taktora_trio.connectors.plan import channel_name
 from taktora_trio.errors import ConfigError
 from taktora_trio.health import FULL_FOR, ConnectorHealth, HealthBoard, HealthEvents
-from taktora_trio.host.reader import ChannelReader, OnError, open_reader
-from taktora_trio.host.writer import ChannelWriter, writer_on
 from taktora_trio.opening import NoPublicConstructor
 from taktora_trio.processes.patience import sleep_running
-from taktora_trio.transport.publisher import EnvelopePublisher
-from taktora_trio.transport.trunk import Trunk
 
-if TYPE_CHECKING:  # a supervisor imports this module with the app's, and is to be small
+if TYPE_CHECKING:  # supervisor and gateway import this module with the app's, and are to be small
     from taktora_trio.executor import Observer
     from taktora_trio.host.gateways import Gateways
+    from taktora_trio.host.reader import ChannelReader, OnError
+    from taktora_trio.host.writer import ChannelWriter
+    from taktora_trio.transport.publisher import EnvelopePublisher
+    from taktora_trio.transport.trunk import Trunk
 
 __all__ = ["ConnectorHost"]
 
@@ -69,6 +69,8 @@ class ConnectorHost(metaclass=NoPublicConstructor, opened_by="open_connector_hos
         Raises `ConfigError` for a channel that the deployment does not declare, and `trio.BusyResourceError` if it is
         open already: a channel has one writer, which any number of tasks may share.
         """
+        from taktora_trio.host.writer import writer_on  # `host.open` has imported it
+
         connector = self._connector_of(channel, Outbound, "open_reader")
         full = partial(self._board.degrade, connector.name, f"channel {channel.name} is full", FULL_FOR)
         with self._reserve(channel):
@@ -93,6 +95,8 @@ class ConnectorHost(metaclass=NoPublicConstructor, opened_by="open_connector_hos
         - a function: it is called with the `Rejected` message, then `receive` goes on to the next one. What the
           function raises, `receive` raises.
         """
+        from taktora_trio.host.reader import open_reader  # `host.open` has imported it
+
         connector = self._connector_of(channel, Inbound, "open_writer")
         shown = f"channel {channel.name} gets messages that can't be read"
         rejected = partial(self._board.degrade, connector.name, shown, _REJECTED_FOR)

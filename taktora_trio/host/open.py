@@ -16,6 +16,8 @@ from taktora_trio.errors import summary
 from taktora_trio.health import Down, HealthBoard, HealthEvent
 from taktora_trio.host.gateways import Gateways
 from taktora_trio.host.host import ConnectorHost
+from taktora_trio.host.reader import ChannelReader as ChannelReader  # here, so that no app waits for it in its loop
+from taktora_trio.host.writer import ChannelWriter as ChannelWriter
 from taktora_trio.processes.link import LinkEnd, ReviveGateway
 from taktora_trio.transport.node import Node
 from taktora_trio.transport.trunk import open_trunk

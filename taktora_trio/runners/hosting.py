@@ -26,7 +26,7 @@ from taktora_trio.runners.parts.relay import Relay
 from taktora_trio.runners.parts.status import open_life
 from taktora_trio.runners.secrets import passwords_as_settings
 from taktora_trio.runners.settings import ProgramSettings, Settings, as_typed, read_settings
-from taktora_trio.supervision import Supervisor
+from taktora_trio.supervision.supervisor import Supervisor
 from taktora_trio.transport.domain import Domain
 
 __all__ = ["open_deployment"]

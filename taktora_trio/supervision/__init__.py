@@ -8,10 +8,3 @@ task        a task as something to supervise
 allowance   a token bucket: events at once, and a second
 explain     a policy in figures, before anything is started
 """
-
-from taktora_trio.supervision.backoff import Backoff
-from taktora_trio.supervision.policy import RestartPolicy
-from taktora_trio.supervision.supervisor import Exit, Supervisor
-from taktora_trio.supervision.task import as_task
-
-__all__ = ["Backoff", "Exit", "RestartPolicy", "Supervisor", "as_task"]

@@ -17,7 +17,7 @@ from taktora_trio.health import Failure
 from taktora_trio.processes.parent import as_process, spawn
 from taktora_trio.processes.parent.child_link import ChildLink
 from taktora_trio.processes.parent.output import Stream
-from taktora_trio.supervision import Exit, Supervisor
+from taktora_trio.supervision.supervisor import Exit, Supervisor
 
 __all__ = ["BACKOFF", "LONG", "POLICY", "PYTHON", "Children", "open_children", "program"]
 

@@ -15,7 +15,7 @@ import trio
 
 from taktora_trio.processes.parent import as_process, spawn
 from taktora_trio.processes.parent.subreaper import Reaper, become_subreaper
-from taktora_trio.supervision import Supervisor
+from taktora_trio.supervision.supervisor import Supervisor
 from tests.processes.children import POLICY, program
 
 

@@ -21,7 +21,7 @@ from taktora_trio.health import Failure
 from taktora_trio.processes.parent import as_process, spawn
 from taktora_trio.processes.parent.group import describe
 from taktora_trio.processes.pidfd import wait_for_exit
-from taktora_trio.supervision import Supervisor
+from taktora_trio.supervision.supervisor import Supervisor
 from tests.processes.children import LONG, POLICY, open_children, program
 from tests.processes.owner import Report
 

@@ -16,8 +16,8 @@ from taktora_trio.health import Failure, FailureKind
 from taktora_trio.processes.parent import as_process, spawn
 from taktora_trio.processes.parent.group import Child
 from taktora_trio.processes.parent.process import Start
-from taktora_trio.supervision import Exit, Supervisor, as_task
-from taktora_trio.supervision.supervisor import Runner
+from taktora_trio.supervision.supervisor import Exit, Runner, Supervisor
+from taktora_trio.supervision.task import as_task
 from tests.processes.children import program
 
 __all__ = ["Act", "ProcessRig", "Rig", "TaskRig"]

@@ -14,8 +14,8 @@ from trio_util import RepeatedEvent
 from taktora_trio import Backoff, RestartPolicy
 from taktora_trio.errors import Escalated
 from taktora_trio.health import Failure
-from taktora_trio.supervision import Exit, Supervisor, as_task
-from taktora_trio.supervision.supervisor import Runner
+from taktora_trio.supervision.supervisor import Exit, Runner, Supervisor
+from taktora_trio.supervision.task import as_task
 
 BACKOFF = Backoff(initial=1, maximum=4, factor=2, jitter=0)
 POLICY = RestartPolicy(backoff=BACKOFF, intensity=3, period=30)

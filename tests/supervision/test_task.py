@@ -4,7 +4,8 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from taktora_trio.supervision import Exit, as_task
+from taktora_trio.supervision.supervisor import Exit
+from taktora_trio.supervision.task import as_task
 
 
 async def exit_of(error: BaseException | None) -> Exit:

@@ -106,7 +106,9 @@ async def _resolve(address: BrokerAddress) -> list[Endpoint]:
     """Return all addresses behind the name, in the resolver's order. Raises `OSError`."""
     if address.transport == "unix":
         return [Endpoint(socket.AF_UNIX, address.path)]
-    found = await trio.socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
+    # As bytes where it can be: for a text Python imports a codec, with 0.1 MB of tables.
+    host = address.host.encode() if address.host.isascii() else address.host
+    found = await trio.socket.getaddrinfo(host, address.port, type=socket.SOCK_STREAM)
     return [Endpoint(family, where) for family, _, _, _, where in found]
 
 
