@@ -1,4 +1,4 @@
-"""An app that is given by name is imported by the process that runs it, and by no other."""
+"""Each process of a run has what it needs, and no more: no app that another one runs, and no module of another's."""
 
 from __future__ import annotations
 
@@ -16,6 +16,24 @@ from tests.mosquitto import Mosquitto
 
 DEPLOYMENTS = "tests.deployment.lean.deployment"
 APP = "tests.deployment.lean.app"
+
+NOBODYS = (
+    # OpenSSL, and what trio, msgspec and urllib would import for rare cases
+    *("ssl", "_ssl", "hashlib", "_hashlib", "hmac", "secrets", "idna", "ipaddress", "typing_extensions"),
+    *("asyncio", "concurrent", "email", "http", "multiprocessing", "sqlite3", "cyclopts", "rich"),
+    *("aiomqtt", "paho", "wsproto", "amqtt", "taktora_trio.cli", "taktora_trio.chaos", "taktora_trio.operate"),
+)
+OF_THE_GATEWAY = ("taktora_trio.connectors.bridge", "taktora_trio.connectors.gateway", "taktora_trio.connectors.outbox")
+OF_THE_HOST = ("taktora_trio.host.reader", "taktora_trio.host.writer", "taktora_trio.host.watch")
+KEPT_OUT = {
+    "supervisor": (*OF_THE_GATEWAY, *OF_THE_HOST, "taktora_trio.executor"),
+    "plugin": (
+        *(*OF_THE_GATEWAY, "taktora_trio.connectors.mqtt.client", "taktora_trio.connectors.mqtt.sessions"),
+        *("taktora_trio.executor", "taktora_trio.processes.parent", "taktora_trio.supervision.engine"),
+    ),
+    "gateway": (*OF_THE_HOST, "taktora_trio.processes.parent"),
+}
+"""Modules that would make a process larger for nothing (`python -m benchmarks.memory` says by how much)."""
 
 
 async def test_gateway_and_supervisor_never_load_the_app(broker: Mosquitto, domain: Domain, tmp_path: Path) -> None:
@@ -35,12 +53,18 @@ async def test_gateway_and_supervisor_never_load_the_app(broker: Mosquitto, doma
 
 
 @pytest.mark.parametrize("mode", MODES)
-async def test_an_app_by_name_runs_in_both_shapes(mode: str, broker: Mosquitto, domain: Domain) -> None:
+async def test_an_app_by_name_runs_in_both_shapes(mode: str, broker: Mosquitto, domain: Domain, tmp_path: Path) -> None:
     with trio.fail_after(30):
         async with open_client(broker.port, "test/lean") as client:
-            async with open_run(f"{DEPLOYMENTS}:good", mode, broker, domain) as run:
+            env = {RECORD: str(tmp_path)} if mode == "split" else {}
+            async with open_run(f"{DEPLOYMENTS}:good", mode, broker, domain, env=env) as run:
                 assert await run.wait() == 3
             assert (await client.receive()).payload == b'"done"'
+    if mode == "split":
+        for process, others in KEPT_OUT.items():
+            modules = json.loads((tmp_path / process).read_text())
+            assert "taktora_trio.lean" in modules, "else the record would tell nothing"
+            assert [module for module in (*NOBODYS, *others) if module in modules] == [], process
 
 
 @pytest.mark.parametrize(
