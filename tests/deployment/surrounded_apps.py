@@ -91,4 +91,8 @@ working = Deployment("working", work, [MqttConnector(FEW, options=MEMORY)])
 failing = Deployment("failing", fail, [MqttConnector(FEW, options=MEMORY)])
 orphans = Deployment("orphans", leave_orphans, [MqttConnector(FEW, options=MEMORY)])
 few = Deployment("few", tell_limits, [MqttConnector(FEW, options=MEMORY)])
-many = Deployment("many", open_all, [MqttConnector(MANY, options=MEMORY)])
+many = Deployment(
+    "many",
+    open_all,
+    [MqttConnector([channel], options=MEMORY, name=f"mqtt{number}") for number, channel in enumerate(MANY)],
+)

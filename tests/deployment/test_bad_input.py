@@ -207,7 +207,7 @@ async def test_plan() -> None:
     code, output, _ = await run_command("plan", ECHO, "--json")
     plan = json.loads(output)
     assert plan["fits"]
-    assert plan["total_bytes"] == sum(s["total_bytes"] for s in plan["services"]) + plan["overhead_bytes"]
+    assert plan["total_bytes"] == sum(s["total_bytes"] for s in plan["channels"]) + plan["overhead_bytes"]
 
 
 async def test_help_teaches() -> None:

@@ -1,4 +1,4 @@
-"""The limit of descriptors: raised where the channels take much of it, and what the app starts inherits the old one."""
+"""The limit of descriptors: raised where the connectors take much of it, and what the app starts inherits the old one."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ async def test_where_it_suffices_it_is_left_alone(mode: str, domain: Domain) -> 
 
 
 @pytest.mark.parametrize("mode", MODES)
-async def test_where_channels_take_most_of_it_so_many_more_are_allowed(mode: str, domain: Domain) -> None:
+async def test_where_connectors_take_most_of_it_so_many_more_are_allowed(mode: str, domain: Domain) -> None:
     arguments = ["run", f"{APPS}:many", "--mode", mode, "--domain", domain.name]
     async with open_command(*arguments, program=limited(160)) as run:
         await run.until_printed("all open")
         found = await limits(run)
-        needed = 21 * {"in-process": 42, "split": 18}[mode]
+        needed = 20 * {"in-process": 12 + 2 * 31, "split": 31}[mode]  # of a connector with one channel
         assert found["own"] == (160 + needed, HARD)
         assert found["forked"] == (160, HARD), "though our supervisor has raised its own"
         assert await run.wait() == 0
