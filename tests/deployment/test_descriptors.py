@@ -1,4 +1,4 @@
-"""The limit of descriptors: raised where the connectors take much of it, and what the app starts inherits the old one."""
+"""The limit of descriptors: raised where connectors take much of it, and what the app starts inherits the old one."""
 
 from __future__ import annotations
 
