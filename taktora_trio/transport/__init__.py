@@ -24,20 +24,25 @@ sizing          the memory of a whole deployment, computed before any is taken
 Services and ports:
 
 node            a process's iceoryx2 node in a domain
-spec            the specification of a channel's services, and the bytes it comes to
+spec            what both halves must agree on: the channels of a connector, and the bytes they come to
 services        services are created by one process, and opened by the others
 cleaning        freeing the places of killed processes, also of killed cleaners
 attaching       opening ports
-wakeup          waiting for the peer under trio
 bell            one listener for many channels: each waited for by itself, or all by one task
 listener_socket the socket of an iceoryx2 listener
 envelope        the one wire form
+ring            the envelopes of all channels of a direction, in one sample
+fence           the order in which another processor sees stores
 cursor          counters that outlive both ends of a channel
 lasting         small memories that outlive a killed gateway
 receipts        what became of single messages, in the cursor's file
 deliveries      how often the app was given a message, and why it was given up
 openings        what each gateway had acknowledged at its end
-ports           one publisher or subscriber of envelopes
+trunk           one half's end of all channels of a connector
+outgoing        the memory that a half writes
+incoming        the memory that a half reads, of the present writer and of those before it
+publisher       the writing end of a channel
+subscriber      the reading end of a channel
 source, sink    the gateway's ends of a channel, for raw payloads
 health          the service by which a gateway says how it is
 """

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 from typing import Protocol
 
 import iceoryx2 as iox2
 
 from taktora_trio.transport.cursor import CursorFile
 from taktora_trio.transport.ring import LAYOUT, Rings
-from taktora_trio.transport.spec import Direction, TrunkSpec
+from taktora_trio.transport.spec import KEPT_WRITERS, Direction, TrunkSpec
 
 __all__ = ["Incoming"]
 
@@ -38,11 +39,15 @@ class Incoming:
         self._subscriber = subscriber
         self._readers: dict[_Reader, None] = {}  # in order; a list would be searched for each that leaves
         self._newest: Rings | None = None
+        self._held = 0  # of how many writers
         self._has_told = False
 
     def renew(self) -> None:
         """Take the memory of writers that have come. It is ours then, even if they are killed."""
         for _ in range(_AT_ONCE):
+            if self._held >= KEPT_WRITERS:
+                self._tell(f"what {self._held} writers have left is not read: no more is taken until some of it is")
+                return
             try:
                 sample = self._subscriber.receive()
             except iox2.ReceiveError as exc:
@@ -96,7 +101,8 @@ class Incoming:
         spec, direction = self._spec, self.direction
         words = sample.payload().len()
         if words * _WORD >= spec.rings_bytes(direction):
-            rings = Rings(spec, direction, sample.payload_ptr, sample.delete)
+            self._held += 1
+            rings = Rings(spec, direction, sample.payload_ptr, partial(self._let_go, sample))
             if rings.layout == LAYOUT:
                 return rings
             rings.let_go()
@@ -104,6 +110,10 @@ class Incoming:
             sample.delete()
         self._tell(f"{words} words have come that are no rings; is another program writing to this service?")
         return None
+
+    def _let_go(self, sample: iox2.Sample) -> None:
+        self._held -= 1
+        sample.delete()
 
     def _tell(self, what: str) -> None:
         if not self._has_told:

@@ -13,12 +13,16 @@ from taktora_trio.transport.descriptors import refusal
 from taktora_trio.transport.domain import Domain
 from taktora_trio.transport.reservation import reserve
 from taktora_trio.transport.segments import PAGE
+from taktora_trio.transport.spec import KEPT_WRITERS
 
 __all__ = ["Node", "config_of", "open_node"]
 
 Node: TypeAlias = iox2.Node
 
 _NODE = 4 * PAGE
+# A subscriber with more connections than this to writers that are gone ends its process (iceoryx2 0.10). Each costs it
+# 4 KB; the default is 128.
+_SPARE = 16
 
 
 def config_of(domain: Domain) -> iox2.config.Config:
@@ -27,6 +31,7 @@ def config_of(domain: Domain) -> iox2.config.Config:
     config = iox2.config.default()
     config.global_cfg.root_path = iox2.Path.new(str(present.path))
     config.global_cfg.prefix = iox2.FileName.new(present.prefix)
+    config.defaults.publish_subscribe.subscriber_expired_connection_buffer = KEPT_WRITERS + _SPARE
     return without_own_cleaning(config)
 
 

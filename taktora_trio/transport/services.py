@@ -22,7 +22,6 @@ from taktora_trio.transport.sizing import for_services
 from taktora_trio.transport.spec import ENDS, Direction, TrunkSpec, events_for
 
 __all__ = [
-    "KEPT_WRITERS",
     "REPORTS",
     "REPORT_BYTES",
     "Report",
@@ -38,8 +37,6 @@ T = TypeVar("T")
 # A killed process stays in a service's list until a survivor has cleaned it up, so there is room for a few of them.
 MAX_NODES = 16
 _BATCH = 32
-KEPT_WRITERS = 32
-"""Of so many writers that were killed one after the other a reader keeps what it has not read yet."""
 REPORTS = 64
 """Reports of health that wait to be read, at most."""
 REPORT_BYTES = 2048
@@ -96,7 +93,7 @@ def rings_service(
 ) -> iox2.PortFactoryPublishSubscribe:
     """Open the service of all channels of a direction; with `create`, create it if there is none.
 
-    A late subscriber gets the one sample that its publisher has sent. A subscriber may hold those of some killed ones.
+    A late subscriber gets the one sample that its publisher has sent.
 
     Raises `TooFewDescriptors` and `TransportError`.
     """
@@ -109,7 +106,7 @@ def rings_service(
         .enable_safe_overflow(False)
         .history_size(1)
         .subscriber_max_buffer_size(1)
-        .subscriber_max_borrowed_samples(KEPT_WRITERS)
+        .subscriber_max_borrowed_samples(1)
     )
     return _open(builder, spec.service(direction), create=create)
 

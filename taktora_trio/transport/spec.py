@@ -16,6 +16,7 @@ from taktora_trio.transport.segments import PAGE, in_pages
 __all__ = [
     "COUNTERS_BYTES",
     "ENDS",
+    "KEPT_WRITERS",
     "MOST_EVENTS",
     "SPARE_SLOTS",
     "ChannelSpec",
@@ -32,6 +33,8 @@ Direction: TypeAlias = Literal["out", "in"]
 End: TypeAlias = Literal["app", "gateway"]
 ENDS: tuple[End, End] = ("app", "gateway")
 
+KEPT_WRITERS = 48
+"""Of so many writers that are gone, one after the other, a reader keeps what it has not read yet."""
 MOST_EVENTS = 1_023
 """Event ids of one service. To take what has come costs iceoryx2 a look at each: 3 us for so many, 43 us for 16,384."""
 COUNTERS_BYTES = 64

@@ -27,6 +27,7 @@ from taktora_trio.transport.envelope import HEADER
 from taktora_trio.transport.node import open_node
 from taktora_trio.transport.publisher import EnvelopePublisher
 from taktora_trio.transport.services import open_services, rings_service
+from taktora_trio.transport.spec import KEPT_WRITERS
 from tests.host.rig import open_channel, reader_of, writer_of
 from tests.transport.rig import declare, open_domain, open_half, open_publisher, open_subscriber, take_all
 
@@ -352,6 +353,22 @@ async def test_a_reader_goes_from_one_writers_ring_to_the_next(domain: Domain) -
         assert reader._incoming._newest is not None
         assert list(take_all(reader)) == sent
     assert [number for number, _ in sent] == list(range(1, 13))
+
+
+async def test_more_writers_than_are_kept_end_nobody(domain: Domain, caplog: pytest.LogCaptureFixture) -> None:
+    connector, spec = declare(bytes, RawCodec(), window=4)
+    async with open_domain(domain, connector) as node, open_subscriber(node, spec) as reader:
+        for life in range(KEPT_WRITERS + 30):
+            async with open_publisher(node, spec) as port:
+                assert port.send(b"%d" % life)
+                reader.attach()
+        # Where the last one's ring ends would be known by the next one.
+        kept = [(number, b"%d" % (number - 1)) for number in range(1, KEPT_WRITERS)]
+        assert list(take_all(reader)) == kept
+        async with open_publisher(node, spec) as port:
+            number = port.send(b"last")
+            assert list(take_all(reader)) == [(number, b"last")]
+    assert sum("is not read" in record.getMessage() for record in caplog.records) == 1
 
 
 async def test_an_envelope_is_kept_where_it_is_pinned(domain: Domain) -> None:
