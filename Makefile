@@ -109,19 +109,17 @@ isolation: .venv/bench mosquitto  ## How late a control item runs while its gate
 	@$(PYTHON) -m venv $@
 	@$@/bin/python -m pip install --quiet --upgrade pip
 	@$@/bin/python -m pip install --quiet 'msgspec>=0.19' 'uvloop>=0.21'
-	@$@/bin/python -m pip install --quiet --only-binary mqtt5 'aiomqtt>=3.0.0a1,<4' 2>/dev/null || \
-	  $@/bin/python -m pip install --quiet --no-deps --only-binary mqtt5 'aiomqtt>=3.0.0a1,<4' 'mqtt5>=0.5,<0.7' || \
-	  echo "Without aiomqtt 3 the benchmarks leave it out"
-	@touch $@
+	@{ $@/bin/python -m pip install --quiet --only-binary mqtt5 'aiomqtt>=3.0.0a1,<4' 2>/dev/null || \
+	  $@/bin/python -m pip install --quiet --no-deps --only-binary mqtt5 'aiomqtt>=3.0.0a1,<4' 'mqtt5>=0.5,<0.7'; } && \
+	  touch $@ || { rm -rf $@; echo "Without aiomqtt 3 the benchmarks leave it out"; }
 
 # MQTT.js, from npm.
 .venv/node: pyproject.toml
 	@mkdir -p $@
 	@command -v npm >/dev/null || { command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ] && apt-get update -qq && \
 	  DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends nodejs npm >/dev/null; } || true
-	@npm install --silent --no-audit --no-fund --prefix $@ mqtt@5 || \
-	  echo "Without node and npm (Debian: apt-get install nodejs npm) the benchmarks leave MQTT.js out"
-	@touch $@
+	@npm install --silent --no-audit --no-fund --prefix $@ mqtt@5 && touch $@ || { rm -rf $@; \
+	  echo "Without node and npm (Debian: apt-get install nodejs npm) the benchmarks leave MQTT.js out"; }
 
 # mosquitto_pub and mosquitto_sub.
 mosquitto-clients: mosquitto
