@@ -21,7 +21,7 @@ __all__ = ["Half", "Subject", "open_subject"]
 
 Half: TypeAlias = Literal["gateway", "plugin"]
 _GATEWAY, _WARM = " taktora_trio gateway ", " taktora_trio.processes.child.zygote "  # in command lines
-_LIFETIME = 3600  # seconds, should whoever watches it be killed
+_LIFETIME = 3600.0  # seconds
 _STOP_TIMEOUT, _ORPHANS_TIMEOUT = 8.0, 8.0
 _KEPT_LINES, _LINE_LIMIT = 200, 16_000
 
@@ -94,11 +94,21 @@ class Subject:
 
 @contextlib.asynccontextmanager
 async def open_subject(
-    target: str, domain: Domain, broker_url: str, environment: Mapping[str, str], more: Sequence[str] = ()
+    target: str,
+    domain: Domain,
+    broker_url: str,
+    environment: Mapping[str, str],
+    more: Sequence[str] = (),
+    *,
+    mode: str = "split",
+    lifetime: float = _LIFETIME,
 ) -> AsyncIterator[Subject]:
-    """Start it; `more` are further options of `run`. After the block it has ended, with all it has started."""
-    command = [sys.executable, "-m", "taktora_trio", "run", target, "--mode", "split", "--await-broker"]
-    options = ["--broker", broker_url, "--domain", domain.name, "--log", "json", "--for", str(_LIFETIME), *more]
+    """Start it; `more` are further options of `run`. After the block it has ended, with all it has started.
+
+    It ends by itself after `lifetime` seconds, should whoever watches it be killed.
+    """
+    command = [sys.executable, "-m", "taktora_trio", "run", target, "--mode", mode, "--await-broker"]
+    options = ["--broker", broker_url, "--domain", domain.name, "--log", "json", "--for", f"{lifetime:g}", *more]
     process = await trio.lowlevel.open_process(
         [*command, *options],
         stdin=subprocess.DEVNULL,
