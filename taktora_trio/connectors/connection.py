@@ -77,7 +77,15 @@ Guarantee: TypeAlias = Literal["at most once", "at least once", "exactly once"]
 
 
 class ConnectFailed(ConnectorError):
-    """There is no connection now. Trying again later may help."""
+    """There is no connection now. Trying again later may help.
+
+    `overdue` is true if the other side is there, and did not answer in time: it may have too much to do, with a whole
+    fleet that comes back. It is then left alone for longer.
+    """
+
+    def __init__(self, message: str, *, overdue: bool = False) -> None:
+        super().__init__(message)
+        self.overdue = overdue
 
 
 class ConnectRefused(ConnectorDown):

@@ -28,9 +28,10 @@ class ConnectorOptions:
     """Options of a gateway's connection. A protocol derives its own from them. Times in seconds."""
 
     reconnect: Backoff = attrs.field(
-        default=Backoff(initial=0.25, maximum=30.0, factor=2.0, jitter=0.2), validator=_reconnect
+        default=Backoff(initial=0.25, maximum=30.0, factor=2.0, jitter=0.5), validator=_reconnect
     )
-    """The delays before a connection that failed or was lost is tried again."""
+    """The delays before a connection that failed or was lost is tried again. Where the other side accepts connections
+    and does not answer in time, they grow to four times the maximum."""
     drain_timeout: float = attrs.field(default=1.5, validator=seconds)
     """The time for which a stop goes on publishing what is queued."""
     max_inflight: int = attrs.field(default=64, validator=whole_number(1))

@@ -7,13 +7,13 @@ from collections.abc import Callable
 
 import attrs
 
-from taktora_trio.connectors.connection import ConnectRefused
+from taktora_trio.connectors.connection import ConnectFailed, ConnectionLost, ConnectRefused
 from taktora_trio.connectors.retry import Retry
 from taktora_trio.errors import ConnectorError, summary
 from taktora_trio.escaping import escaped
 from taktora_trio.supervision.backoff import Backoff
 
-__all__ = ["REFUSED", "History", "Retry", "after"]
+__all__ = ["REFUSED", "History", "Retry", "after", "is_overdue"]
 
 REFUSED = Backoff(initial=30.0, maximum=300.0, factor=2.0, jitter=0.2)
 """The delays after a refusal that lasts until somebody changes something. They are long, for a login that fails too
@@ -22,6 +22,12 @@ often may lock an account."""
 _STAYED = 2
 """A connection has stayed up if it lasted so many times the next delay. Two clients that throw each other out do not
 reach that: each is left alone for as long as the other's delay."""
+
+
+_OVERLOADED = 4
+"""The longest delay is so many times as long while the other side is there and does not answer in time. A fleet that
+comes every half minute may be more than a broker can ever answer: then each attempt costs it work that is given up, and
+all stay outside. `python -m benchmarks.fleet` shows it."""
 
 
 @attrs.frozen
@@ -33,6 +39,15 @@ class History:
     """In a row: refusals that last."""
     losses: int = 0
     """In a row: connections that came up and were soon lost."""
+    overdue: int = 0
+    """In a row: attempts that the other side accepted and did not answer in time."""
+
+
+def is_overdue(failure: Exception) -> bool:
+    """Return true if the other side was there, and did not answer in time. That is for one that was not up yet."""
+    if isinstance(failure, ConnectFailed):
+        return failure.overdue
+    return isinstance(failure, ConnectionLost) and failure.silent
 
 
 def after(
@@ -52,10 +67,13 @@ def after(
         history = History()
     refusals = history.refusals + 1 if isinstance(failure, ConnectRefused) else 0
     losses = 0 if uptime is None else history.losses + 1
+    overdue = history.overdue + 1 if uptime is None and is_overdue(failure) else 0
+    if overdue:
+        backoff = attrs.evolve(backoff, maximum=_OVERLOADED * backoff.maximum)
     delay = backoff.delay(history.attempts, random)
     if refusals:
         delay = max(delay, REFUSED.delay(refusals - 1, random))
     reason = str(failure) if isinstance(failure, ConnectorError) else escaped(summary(failure))
     if cause := hint(failure, losses):
         reason = f"{reason}: {cause}"
-    return History(history.attempts + 1, refusals, losses), Retry(delay, reason, bool(refusals))
+    return History(history.attempts + 1, refusals, losses, overdue), Retry(delay, reason, bool(refusals))

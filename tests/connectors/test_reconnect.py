@@ -39,6 +39,13 @@ def decide(history: History, failure: Exception, uptime: float | None = None) ->
         (ConnectRefused("x"), None, History(4, 4), History(5, 5), 300),
         (ConnectRefused("x"), None, History(6, 0), History(7, 1), 64),
         (ConnectFailed("x"), None, History(5, 5), History(6, 0), 32),
+        # It is there and does not answer in time: up to four times as long, and no longer once it does something else.
+        (ConnectFailed("x", overdue=True), None, History(), History(1, overdue=1), 1),
+        (ConnectFailed("x", overdue=True), None, History(8, overdue=3), History(9, overdue=4), 256),
+        (ConnectFailed("x", overdue=True), None, History(99), History(100, overdue=1), 400),
+        (ConnectFailed("x"), None, History(99, overdue=99), History(100), 100),
+        (ConnectionLost("x", silent=True), None, History(99), History(100, overdue=1), 400),
+        (ConnectionLost("x", silent=True), 5.0, History(99), History(100, losses=1), 100),
     ],
 )
 def test_what_comes_next(

@@ -115,6 +115,8 @@ class FakeBroker:
     connects: list[float] = attrs.field(factory=list)
     on_message: OnMessage | None = None
     options: MqttOptions | None = None
+    timeouts: list[float] = attrs.field(factory=list)
+    """The time that each attempt was given."""
 
     @contextlib.asynccontextmanager
     async def open_session(
@@ -122,6 +124,7 @@ class FakeBroker:
     ) -> AsyncIterator[Session]:
         answer = self.answers[min(len(self.connects), len(self.answers) - 1)]
         self.connects.append(trio.current_time())
+        self.timeouts.append(options.connect_timeout)
         self.on_message, self.options = on_message, options
         await trio.lowlevel.checkpoint()
         if answer is None:

@@ -172,6 +172,31 @@ async def test_metadata_and_correlation_ids_travel_both_ways(memory: Memory, aut
         assert sink.said == said
 
 
+# A broker that has too much to do
+
+
+async def test_a_broker_that_does_not_answer_in_time_is_given_more_of_it(fake: Fake, autojump_clock: MockClock) -> None:
+    """Each attempt waits twice as long, up to the longest delay; one that ends otherwise begins anew."""
+
+    class Silent(FakeSession):
+        async def subscribe(self, filters: Mapping[str, int]) -> dict[str, str]:
+            raise SessionLost("no answer to a subscription", silent=True)
+
+    overdue = ConnectFailed("timed out", overdue=True)
+    session = FakeSession()
+    broker = fake(
+        overdue, Silent(), overdue, overdue, overdue, overdue, ConnectFailed("refused"), session, FakeSession()
+    )
+    reconnect = Backoff(initial=1, maximum=20, factor=2, jitter=0)
+    async with open_bridge(inbound("in", "in"), connect_timeout=1.0, reconnect=reconnect) as running:
+        await trio.sleep(200)
+        assert running.health[-1][0] == "Up"
+        assert broker.timeouts == [1, 2, 4, 8, 16, 20, 20, 1]
+        session.lose()
+        await trio.sleep(10)
+        assert broker.timeouts[8:] == [1]
+
+
 # Presence
 
 

@@ -157,6 +157,20 @@ async def test_where_all_fail_each_reason_is_told_and_the_next_attempt_begins_el
         "127.0.1.1: timed out: the broker did not answer within 0.2 s;"
         " 127.0.1.2: the broker closed the connection before it answered"
     )
+    assert caught.value.overdue
+
+
+async def test_a_broker_that_accepts_and_does_not_answer_is_told_from_one_that_is_not_there() -> None:
+    async with open_brokers(close) as brokers:
+        with pytest.raises(ConnectFailed) as closed:
+            async with open_session(brokers.options(), ignore, ClientState()):
+                pass
+        options = brokers.options()
+    with pytest.raises(ConnectFailed) as gone:
+        async with open_session(options, ignore, ClientState()):
+            pass
+    assert not closed.value.overdue
+    assert not gone.value.overdue
 
 
 async def test_one_that_has_failed_is_still_tried_when_no_other_can_be_connected_to() -> None:

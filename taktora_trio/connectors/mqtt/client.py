@@ -31,6 +31,7 @@ from taktora_trio.connectors.mqtt.sessions.session import Session, SessionLost
 from taktora_trio.connectors.mqtt.subscriptions import Subscriptions
 from taktora_trio.connectors.mqtt.topics import FilterTree
 from taktora_trio.connectors.mqtt.wire.reasons import TAKEN_OVER
+from taktora_trio.connectors.reconnect import is_overdue
 from taktora_trio.connectors.retry import Retry
 from taktora_trio.errors import ConnectorError, leaves
 from taktora_trio.escaping import escaped
@@ -39,7 +40,7 @@ from taktora_trio.supervision.backoff import Backoff
 if TYPE_CHECKING:
     from taktora_trio.connectors.source import Source
 
-__all__ = ["MqttClient", "hint_of_client_id"]
+__all__ = ["MqttClient", "hint_of_client_id", "patience"]
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +58,8 @@ class _Broker:
     presence: Presence
     subscriptions: Subscriptions
     state: ClientState
+    overdue: int = 0
+    """The attempts in a row that it accepted and did not answer in time."""
 
 
 class MqttClient(Client):
@@ -95,6 +98,7 @@ class MqttClient(Client):
         self._tree = FilterTree((channel.routing.address, channel.name) for channel in inbound)
         self._brokers = self._brokers_for(inbound, memory if exactly_once else None)
         self._choice = BrokerChoice(len(self._addresses))
+        self._latest: MqttConnection | None = None  # of the last attempt, if that came so far
         self._before: int | None = None  # the broker of the last connection of this gateway,
         self._last = None if self._has_one_session else memory("last-broker", _NUMBER.size)  # and of any
         self._return = options.return_to_first if in_order and len(self._addresses) > 1 else None
@@ -124,6 +128,7 @@ class MqttClient(Client):
         if self._attempt is not None:  # it would throw this one out, or be thrown out by it
             self._attempt.cancel()
         await self._no_attempt.wait()
+        self._latest = None
         ahead, self._ahead = self._ahead, None
         at = self._choice.current = 0 if ahead is not None else self._choice.current
         broker = self._brokers[at]
@@ -135,6 +140,7 @@ class MqttClient(Client):
                 self._say_where(at, session)
             place = None if self._last is None else self._place(self._last, at, ahead)
             connection = MqttConnection(session, self._outbound, broker.subscriptions, broker.presence, place)
+            self._latest = connection
             self._before, self._working.value = at, (at, connection)
             try:
                 yield connection
@@ -156,6 +162,7 @@ class MqttClient(Client):
     def _open(self, at: int, on_message: OnMessage) -> AbstractAsyncContextManager[Session]:
         broker = self._brokers[at]
         options = broker.presence.applied_to(broker.options.at(self._addresses[at]))
+        options = attrs.evolve(options, connect_timeout=patience(options, broker.overdue))
         return open_session(options, on_message, broker.state, self._max_payload)
 
     async def serve(self) -> None:
@@ -213,7 +220,10 @@ class MqttClient(Client):
         return _GUARANTEES[self._outbound[channel].qos]
 
     def ended(self, failure: Exception) -> None:
-        self._brokers[self._choice.current].presence.ended(failure)
+        broker = self._brokers[self._choice.current]
+        broker.presence.ended(failure)
+        was_up = self._latest is not None and self._latest.is_up
+        broker.overdue = broker.overdue + 1 if is_overdue(failure) and not was_up else 0
 
     def next_attempt(self, retry: Retry) -> Retry:
         if self._ahead is not None:
@@ -262,6 +272,16 @@ class MqttClient(Client):
 
 def _is_elsewhere(working: tuple[int, MqttConnection] | None) -> bool:
     return working is not None and working[0] != 0
+
+
+def patience(options: MqttOptions, overdue: int) -> float:
+    """Return the seconds for the next attempt, after so many in a row that the broker did not answer in time.
+
+    They double, up to the longest delay. A broker works through its queue of logins in their order, also those that
+    nobody waits for any more. A fleet that gives up before its turn comes, and asks again, is never answered.
+    """
+    within = options.connect_timeout
+    return min(within * 2.0 ** min(overdue, 30), max(within, options.reconnect.maximum))
 
 
 def hint_of_client_id(failure: Exception, losses: int, client_id: str) -> str:

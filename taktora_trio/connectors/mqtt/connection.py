@@ -53,6 +53,8 @@ class MqttConnection(Connection):
         place: Place | None = None,
     ) -> None:
         """`place` is for a client of several brokers."""
+        self.is_up = False
+        """True once it is subscribed."""
         self._session = session
         self._channels = channels
         self._subscriptions = subscriptions
@@ -83,6 +85,7 @@ class MqttConnection(Connection):
             if not self._is_paused:
                 self._session.resume_reading()
         await self._subscriptions.renew(self._session)
+        self.is_up = True
         self._presence.up(self._session)
 
     def publish(self, channel: str, envelope: Envelope, on_done: OnDone, *, again: bool = False) -> None:

@@ -68,6 +68,7 @@ async def connect_to_any(
     login, no other address is tried: an attempt is one login. The next attempt begins with another address.
     """
     reasons: list[str] = []
+    overdue = False
     answered: bool | None = None
     found: list[Endpoint] = []
     untried: list[Endpoint] = []
@@ -75,7 +76,7 @@ async def connect_to_any(
         endpoint: Endpoint | None = None
         candidates: Sequence[Endpoint] = ()
         reason = f"timed out: the broker did not answer within {options.connect_timeout:g} s"
-        with trio.move_on_after(options.connect_timeout):
+        with trio.move_on_after(options.connect_timeout) as patience:
             try:
                 if not found:
                     found = await _resolve(options.broker)
@@ -92,6 +93,7 @@ async def connect_to_any(
                     order.failed(endpoint)
                     raise
                 reason, answered = str(exc), False if exc.answered is False else answered
+        overdue = overdue or (patience.cancelled_caught and endpoint is not None)
         if endpoint is None:  # none of them can be connected to
             untried = [other for other in untried if other not in candidates]
             reasons.append(reason)
@@ -99,7 +101,7 @@ async def connect_to_any(
             order.failed(endpoint)
             untried.remove(endpoint)
             reasons.append(f"{endpoint}: {reason}" if len(found) > 1 else reason)
-    raise ConnectFailed("; ".join(dict.fromkeys(reasons)), answered=answered)
+    raise ConnectFailed("; ".join(dict.fromkeys(reasons)), answered=answered, overdue=overdue)
 
 
 async def _resolve(address: BrokerAddress) -> list[Endpoint]:

@@ -21,11 +21,11 @@ class ConnectFailed(connection.ConnectFailed):
     """There is no connection now. Trying again later may help.
 
     `answered` is true if the broker refused the login for now, false if it closed the connection instead of an answer,
-    and `None` if no login was sent.
+    and `None` if no login was sent. `overdue` is true if a broker accepted the connection and did not answer in time.
     """
 
-    def __init__(self, message: str, *, answered: bool | None = None) -> None:
-        super().__init__(message)
+    def __init__(self, message: str, *, answered: bool | None = None, overdue: bool = False) -> None:
+        super().__init__(message, overdue=overdue)
         self.answered = answered
 
 
