@@ -10,7 +10,7 @@ UNBROKEN = -m "not chaos and not brokers"
 # The tests start hundreds of interpreters, which are to find their bytecode, whatever the environment says.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test chaos brokers pythons floors soak crashpoints check bench bench-check throughput latency scaling isolation mosquitto mosquitto-clients nats fuse clean help
+.PHONY: demo test chaos brokers pythons floors soak soak-long crashpoints check bench bench-check throughput latency scaling fleet isolation mosquitto mosquitto-clients nats fuse clean help
 
 help:  ## Show what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/:/' | awk -F: '{printf "make %-11s%s\n", $$1, $$2}'
@@ -38,6 +38,10 @@ floors: .venv-floors/test mosquitto nats  ## The tests with the lowest version o
 
 soak: .venv/test mosquitto  ## A hundred killed gateways, broker restarts, the day's crash points (six minutes)
 	$(BIN)/python -m tests.deployment.soak
+
+soak-long: .venv/test .venv/drawing mosquitto  ## An hour of churn, and whether anything grows: docs/soak.md
+	$(BIN)/python -m tests.soak --minutes $(or $(MINUTES),60) --page docs/soak.md --json .venv/soak.json; \
+	  code=$$?; .venv/drawing/bin/python -m tests.soak.plot .venv/soak.json docs && exit $$code
 
 crashpoints: .venv/test mosquitto  ## A kill before each line that runs, in every case: docs/crash-points.md (hours)
 	$(BIN)/python -m tests.crashpoints --page docs/crash-points.md
@@ -72,6 +76,11 @@ latency: $(PEERS) .venv/drawing  ## Latency at fixed rates, against other client
 	.venv/drawing/bin/python -m benchmarks.latency_plot .venv/latency.json docs
 	$(BIN)/python -m benchmarks.idle
 	$(BIN)/python -m benchmarks.features
+
+fleet: .venv/bench .venv/drawing mosquitto  ## 100,000 gateways that reconnect, simulated, and 1,000 sessions measured
+	$(BIN)/python -m benchmarks.fleet --json .venv/fleet.json
+	.venv/drawing/bin/python -m benchmarks.fleet_plot .venv/fleet.json docs
+	$(BIN)/python -m benchmarks.sessions
 
 isolation: .venv/bench mosquitto  ## How late a control item runs while its gateway fares badly (25 minutes)
 	$(BIN)/python -m pip install --quiet --group plot  # it brings numpy, which is kept out of what is measured
