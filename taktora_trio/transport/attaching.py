@@ -16,7 +16,7 @@ from taktora_trio.transport.segments import PAGE
 from taktora_trio.transport.services import event_service, rings_service
 from taktora_trio.transport.spec import Direction, TrunkSpec
 
-__all__ = ["open_listener", "open_notifier", "open_port", "open_publisher", "open_subscriber"]
+__all__ = ["Served", "open_listener", "open_notifier", "open_port", "open_publisher", "open_subscriber"]
 
 _OPEN_TRIES, _OPEN_PAUSE = 100, 0.01
 
@@ -28,13 +28,25 @@ class _Port(Protocol):
 P = TypeVar("P", bound=_Port)
 
 
-async def open_publisher(
-    node: iox2.Node, spec: TrunkSpec, direction: Direction
-) -> tuple[iox2.PortFactoryPublishSubscribe, iox2.Publisher]:
-    """Open the one publisher of a direction; return it with its service."""
+class Served:
+    """A publisher with its service."""
+
+    def __init__(self, service: iox2.PortFactoryPublishSubscribe, publisher: iox2.Publisher) -> None:
+        self.service = service
+        self.publisher = publisher
+
+    def close(self) -> None:
+        # Explicitly, for a traceback may refer to us: a publisher that anybody refers to keeps its only place occupied,
+        # and as long as anybody refers to a service, it counts our node.
+        self.publisher.delete()
+        del self.service
+
+
+async def open_publisher(node: iox2.Node, spec: TrunkSpec, direction: Direction) -> Served:
+    """Open the one publisher of a direction."""
     factory = rings_service(node, spec, direction)
     words = spec.rings_bytes(direction) // 8
-    return factory, await open_port(
+    publisher = await open_port(
         node,
         spec.service(direction),
         spec.segment_bytes(direction) + PAGE,
@@ -48,6 +60,7 @@ async def open_publisher(
             .create()
         ),
     )
+    return Served(factory, publisher)
 
 
 async def open_subscriber(node: iox2.Node, spec: TrunkSpec, direction: Direction) -> iox2.Subscriber:

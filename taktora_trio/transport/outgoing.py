@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import iceoryx2 as iox2
-
+from taktora_trio.transport.attaching import Served
 from taktora_trio.transport.bell import Ringer
 from taktora_trio.transport.cursor import CursorFile
 from taktora_trio.transport.ring import Rings
@@ -23,13 +22,12 @@ class Outgoing:
         direction: Direction,
         cursors: CursorFile,
         ringer: Ringer,
-        service: iox2.PortFactoryPublishSubscribe,
-        publisher: iox2.Publisher,
+        served: Served,
         seen: int,
     ) -> None:
         """`seen` is how many readers had come before the publisher was opened."""
         words = spec.rings_bytes(direction) // _WORD
-        sample = publisher.loan_slice_uninit(words)
+        sample = served.publisher.loan_slice_uninit(words)
         self.first = {channel.name: cursors.cursor(channel.name).used() for channel in spec.of(direction)}
         """Of each channel the last number that was used before."""
         self.rings = Rings(spec, direction, sample.payload_ptr, lambda: None)
@@ -40,23 +38,20 @@ class Outgoing:
         self._attached = cursors.attached(direction)
         self._seen = seen
         self._ringer = ringer
-        self._service = service
-        self._publisher = publisher
+        self._served = served
 
     @property
     def has_reader(self) -> bool:
         """True if the other half is there."""
-        return bool(self._service.dynamic_config.number_of_subscribers)
+        return bool(self._served.service.dynamic_config.number_of_subscribers)
 
     def update_connections(self) -> None:
         """Give the memory to another half that has come."""
         if self._seen != self._attached[0]:
             self._seen = self._attached[0]
-            self._publisher.update_connections()
+            self._served.publisher.update_connections()
             self._ringer.ring_all()  # its tasks may be asleep already
 
     def close(self) -> None:
         self.rings.let_go()
         self._attached.release()
-        # As long as anybody refers to it, the service counts our node; and a traceback may refer to us.
-        del self._service

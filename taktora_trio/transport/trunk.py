@@ -143,16 +143,15 @@ async def open_trunk(node: iox2.Node, spec: TrunkSpec, end: End) -> AsyncIterato
             generation.release()
         outgoing = incoming = None
         async with reserve(node.config, spec.end_bytes(end), spec.name):
-            # Explicitly deleted: a traceback that still refers to a port would keep its only place occupied.
             if spec.of(writes):
                 seen = cursors.attached(writes)[0]
-                service, publisher = await open_publisher(node, spec, writes)
-                stack.callback(publisher.delete)
+                served = await open_publisher(node, spec, writes)
+                stack.callback(served.close)
             if spec.of(reads):
                 subscriber = await open_subscriber(node, spec, reads)
                 stack.callback(subscriber.delete)
         if spec.of(writes):
-            outgoing = Outgoing(spec, writes, cursors, ringer, service, publisher, seen)
+            outgoing = Outgoing(spec, writes, cursors, ringer, served, seen)
             stack.callback(outgoing.close)
         if spec.of(reads):
             incoming = Incoming(spec, reads, cursors, subscriber)
@@ -162,4 +161,8 @@ async def open_trunk(node: iox2.Node, spec: TrunkSpec, end: End) -> AsyncIterato
             attached.release()
             incoming.renew()
         ringer.ring_all()
-        yield Trunk(node, spec, cursors, bell, ringer, outgoing, incoming)
+        trunk = Trunk(node, spec, cursors, bell, ringer, outgoing, incoming)
+        try:
+            yield trunk
+        finally:
+            del trunk.node  # a traceback may refer to us, and would keep it
