@@ -107,8 +107,6 @@ class Gateways(metaclass=NoPublicConstructor, opened_by="open_watching_host(node
             match action:
                 case watch.Show(connector, health, cause):
                     self._board.report(connector, health, cause)
-                case watch.Arrived():
-                    self._trunks[name].update_connections()
                 case watch.Watch(identity):
                     self._watching[name, identity] = scope = trio.CancelScope()
                     self._nursery.start_soon(self._watch, name, identity, scope)

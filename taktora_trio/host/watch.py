@@ -17,7 +17,6 @@ from taktora_trio.transport.health import GatewayIdentity
 
 __all__ = [
     "Action",
-    "Arrived",
     "AwaitFailed",
     "Ended",
     "Event",
@@ -107,11 +106,6 @@ class Show:
 
 
 @attrs.frozen
-class Arrived:
-    """Hand what is waiting to a gateway that has come."""
-
-
-@attrs.frozen
 class Watch:
     """Notice the end of this process: `Ended`."""
 
@@ -139,7 +133,7 @@ class TakeAgain:
     report: Reported
 
 
-Action: TypeAlias = Show | Arrived | Watch | Unwatch | AwaitFailed | TakeAgain
+Action: TypeAlias = Show | Watch | Unwatch | AwaitFailed | TakeAgain
 
 
 @attrs.frozen
@@ -208,7 +202,6 @@ def _reported(life: Life, report: Reported) -> tuple[Life, list[Action]]:
         if not is_ours and not report.is_alive:
             return _mark_dead(life, identity), []  # it ended before we came
         life = attrs.evolve(life, present={**life.present, name: identity})
-        actions.append(Arrived())
     if not is_ours and identity not in life.watched:
         evicted = life.watched[: max(0, len(life.watched) + 1 - _WATCHED)]
         actions += [Unwatch(other) for other in evicted]

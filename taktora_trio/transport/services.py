@@ -26,7 +26,6 @@ __all__ = [
     "REPORT_BYTES",
     "Report",
     "event_service",
-    "in_batches",
     "open_services",
     "reports_service",
     "rings_service",
@@ -62,7 +61,7 @@ async def open_services(node: iox2.Node, specs: Iterable[TrunkSpec]) -> AsyncIte
     check_descriptors(for_services(specs), f"a deployment of {len(specs)} connectors")
     held: list[object] = []
     try:
-        for batch in in_batches(specs):
+        for batch in _in_batches(specs):
             async with reserve(node.config, sum(spec.services_bytes for spec in batch), batch[0].name):
                 for spec in batch:
                     CursorFile(node, spec).close()
@@ -78,7 +77,7 @@ async def open_services(node: iox2.Node, specs: Iterable[TrunkSpec]) -> AsyncIte
         held.clear()
 
 
-def in_batches(things: Iterable[T]) -> Iterator[tuple[T, ...]]:
+def _in_batches(things: Iterable[T]) -> Iterator[tuple[T, ...]]:
     """Split things into batches, each to be opened in one turn.
 
     A batch is short enough for another process to wait for, and saves a look at all files for each thing.

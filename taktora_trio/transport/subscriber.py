@@ -257,6 +257,8 @@ class EnvelopeSubscriber:
         """
         if self._pinned:
             sequence_number = self._not_pinned(sequence_number)
+        if NEEDS_FENCE:
+            fence()
         self._counters[DONE] = sequence_number
         if sequence_number - self._notified_at >= self._batch or _monotonic() > self._notify_after:
             self._notify_after = _monotonic() + _TOLD_EVERY
@@ -289,6 +291,8 @@ class EnvelopeSubscriber:
         """Release this envelope and all before it. It makes room, and a later reader goes on behind it."""
         if self._pinned:
             sequence_number = self._not_pinned(sequence_number)
+        if NEEDS_FENCE:
+            fence()
         self._counters[DONE] = sequence_number
         # A writer that waits for room is woken once per half a window, and when all is done: not per message.
         if sequence_number - self._notified_at >= self._batch or sequence_number == self._counters[SENT]:
@@ -314,6 +318,8 @@ class EnvelopeSubscriber:
         counters = self._counters
         if sequence_number > self.taken:
             sequence_number = self._skipped_to(sequence_number)
+        if NEEDS_FENCE:
+            fence()
         counters[ACKNOWLEDGED] = sequence_number  # first: behind the other one nobody would say it any more
         if sequence_number > counters[DONE]:
             counters[DONE] = sequence_number

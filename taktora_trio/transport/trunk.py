@@ -109,7 +109,8 @@ class Trunk:
 def announce(node: iox2.Node, spec: TrunkSpec, end: End) -> None:
     """Say that this half is about to write: the other one then lets go of the memory of the one before.
 
-    Who has not said it before, says it in `open_trunk`. No other process may have this end.
+    `open_trunk` says so too, and rings those who wait. But a half that waits for nothing hears of it by the service of
+    health alone, and for that it has to be said first. No other process may have this end.
     """
     cursors = CursorFile(node, spec)
     generation = cursors.generation(written_by(end))
@@ -137,10 +138,9 @@ async def open_trunk(node: iox2.Node, spec: TrunkSpec, end: End) -> AsyncIterato
             cursors.cursor(channel.name).counters[READER] = 0  # one that was killed has left it
         if spec.of(writes):
             generation = cursors.generation(writes)
-            if generation[0]:
-                generation[0] = 0
-                ringer.ring_all()  # the other half lets go of the memory before, which may be what we need
+            generation[0] = 0
             generation.release()
+            ringer.ring_all()  # the other half lets go of the memory before, which may be what we need
         outgoing = incoming = None
         async with reserve(node.config, spec.end_bytes(end), spec.name):
             if spec.of(writes):

@@ -21,7 +21,6 @@ from taktora_trio.health import (
 )
 from taktora_trio.host.watch import (
     Action,
-    Arrived,
     AwaitFailed,
     Ended,
     Event,
@@ -92,7 +91,7 @@ SIGNAL, EXIT, GIVEN_UP = failure("signal"), failure("exit"), failure("exit", gav
 ENDED = "Down (the gateway process (pid 100) ended)"
 KILLED = f"Down (the gateway's {SIGNAL}) [signal]"
 CRASHED = Down("the gateway crashed: bad")
-COMES = ["Arrived", "Watch 100", "Connecting", "Up"]
+COMES = ["Watch 100", "Connecting", "Up"]
 UP_FIRST = [report(FIRST, Connecting()), report(FIRST, Up())]
 UP_SECOND = [report(SECOND, Connecting()), report(SECOND, Up())]
 
@@ -107,23 +106,23 @@ ALONE: dict[str, tuple[list[Event], list[str]]] = {
     "it had ended before we came": ([report(FIRST, Up(), alive=False), report(FIRST, Up())], []),
     "the next one comes": (
         [*UP_FIRST, Ended(FIRST), *UP_SECOND],
-        [*COMES, ENDED, "Arrived", "Watch 200", "Connecting", "Up"],
+        [*COMES, ENDED, "Watch 200", "Connecting", "Up"],
     ),
     "the next one is connected before we hear of it: the way back leads through Connecting": (
         [*UP_FIRST, Ended(FIRST), report(SECOND, Degraded("full"))],
-        [*COMES, ENDED, "Arrived", "Watch 200", "Connecting", "Degraded (full)"],
+        [*COMES, ENDED, "Watch 200", "Connecting", "Degraded (full)"],
     ),
     "the next one comes before we hear of the first one's end": (
         [*UP_FIRST, *UP_SECOND, Ended(FIRST)],
-        [*COMES, "Arrived", "Watch 200", "Connecting", "Up", ENDED],
+        [*COMES, "Watch 200", "Connecting", "Up", ENDED],
     ),
     "a task of this process is not watched": (
         [report(TASK, Connecting()), report(TASK, Up())],
-        ["Arrived", "Connecting", "Up"],
+        ["Connecting", "Up"],
     ),
     "a task fails": (
         [report(TASK, Up()), TaskFailed(TASK, failure("exception"))],
-        ["Arrived", "Up", f"Down (the gateway's {failure('exception')}) [exception]"],
+        ["Up", f"Down (the gateway's {failure('exception')}) [exception]"],
     ),
     "what a task had said is no news behind its failure": (
         [TaskFailed(TASK, SIGNAL), report(TASK, Up())],
@@ -131,21 +130,21 @@ ALONE: dict[str, tuple[list[Event], list[str]]] = {
     ),
     "a task's own last words stay": (
         [report(TASK, CRASHED), TaskFailed(TASK, failure("exception"))],
-        ["Arrived", str(CRASHED), f"{CRASHED} [exception]"],
+        [str(CRASHED), f"{CRASHED} [exception]"],
     ),
     "the next task says the same": (
         [report(TASK, CRASHED), TaskFailed(TASK, EXIT), report(NEXT_TASK, CRASHED), TaskFailed(NEXT_TASK, EXIT)],
-        ["Arrived", str(CRASHED), f"{CRASHED} [exit]", "Arrived", str(CRASHED), f"Down (the gateway's {EXIT}) [exit]"],
+        [str(CRASHED), f"{CRASHED} [exit]", str(CRASHED), f"Down (the gateway's {EXIT}) [exit]"],
     ),
     "a task is given up": (
         [report(TASK, CRASHED), TaskFailed(TASK, GIVEN_UP)],
-        ["Arrived", str(CRASHED), f"Down (the gateway's {GIVEN_UP}) [exit]"],
+        [str(CRASHED), f"Down (the gateway's {GIVEN_UP}) [exit]"],
     ),
 }
 
 SUPERVISED: dict[str, tuple[list[Event], list[str]]] = {
     "one that the supervisor has not started is not believed": ([*UP_FIRST], []),
-    "it was faster than the supervisor's word": ([*UP_FIRST, Started(100)], ["Arrived", "Watch 100", "Up"]),
+    "it was faster than the supervisor's word": ([*UP_FIRST, Started(100)], ["Watch 100", "Up"]),
     "another than the one that was started": ([Started(200), *UP_FIRST], []),
     "its end is first seen, then explained": (
         [Started(100), *UP_FIRST, Ended(FIRST), Failed(100, SIGNAL)],
@@ -166,7 +165,7 @@ SUPERVISED: dict[str, tuple[list[Event], list[str]]] = {
     "nothing is overdue before its end": ([Started(100), *UP_FIRST, Overdue(FIRST)], COMES),
     "what came early is taken once": (
         [report(FIRST, Up()), Started(100), Started(100)],
-        ["Arrived", "Watch 100", "Up"],
+        ["Watch 100", "Up"],
     ),
     "its end is never explained": (
         [Started(100), *UP_FIRST, Ended(FIRST), Overdue(FIRST)],
@@ -195,7 +194,7 @@ SUPERVISED: dict[str, tuple[list[Event], list[str]]] = {
     ),
     "the next one comes while the supervisor's word is awaited": (
         [Started(100), *UP_FIRST, Ended(FIRST), Started(200), *UP_SECOND, Overdue(FIRST)],
-        [*COMES, "AwaitFailed 100", "Arrived", "Watch 200", "Connecting", "Up", ENDED],
+        [*COMES, "AwaitFailed 100", "Watch 200", "Connecting", "Up", ENDED],
     ),
 }
 
@@ -215,7 +214,7 @@ def test_supervised(events: list[Event], expected: list[str]) -> None:
 def test_one_gateway_of_several_connectors_comes_to_each_and_is_watched_once() -> None:
     life = begin(["a", "b"], OWN, supervised=False)
     life, done = tell(life, [report(FIRST, Up(), connector="a"), report(FIRST, Up(), connector="b")])
-    assert list(map(in_words, done)) == ["Arrived", "Watch 100", "Up", "Arrived", "Up"]
+    assert list(map(in_words, done)) == ["Watch 100", "Up", "Up"]
     assert has_gateway(life, "a")
     assert has_gateway(life, "b")
     life, done = tell(life, [Ended(FIRST)])
@@ -308,8 +307,6 @@ def test_whatever_comes_each_transition_is_legal_and_what_is_kept_is_bounded(
                     watched.remove(identity)
                 case AwaitFailed(identity):
                     assert identity in life.ending
-                case Arrived():
-                    assert isinstance(event, Reported | Started)
         watched = [identity for identity in watched if identity in life.watched]
         assert tuple(watched) == life.watched
         assert set(life.ending) <= set(life.watched)

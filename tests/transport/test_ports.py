@@ -6,6 +6,7 @@ import contextlib
 import inspect
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -28,6 +29,7 @@ from taktora_trio.transport.node import open_node
 from taktora_trio.transport.publisher import EnvelopePublisher
 from taktora_trio.transport.services import open_services, rings_service
 from taktora_trio.transport.spec import KEPT_WRITERS
+from taktora_trio.transport.trunk import announce
 from tests.host.rig import open_channel, reader_of, writer_of
 from tests.transport.rig import declare, open_domain, open_half, open_publisher, open_subscriber, take_all
 
@@ -369,6 +371,50 @@ async def test_more_writers_than_are_kept_end_nobody(domain: Domain, caplog: pyt
             number = port.send(b"last")
             assert list(take_all(reader)) == [(number, b"last")]
     assert sum("is not read" in record.getMessage() for record in caplog.records) == 1
+
+
+async def test_a_reader_that_is_opened_later_takes_what_a_writer_that_is_gone_has_left(domain: Domain) -> None:
+    connector, spec = declare(bytes, RawCodec(), window=4)
+    async with open_domain(domain, connector) as node, open_half(node, spec, "gateway") as trunk:
+        async with open_publisher(node, spec) as port:
+            assert port.send(b"1")
+            with trunk.open_subscriber(spec.name) as reader:
+                assert list(take_all(reader)) == [(1, b"1")]
+                reader.acknowledge(1)
+            assert port.send(b"2")
+        with trunk.open_subscriber(spec.name) as reader:
+            assert list(take_all(reader)) == [(2, b"2")]
+            with pytest.raises(TransportError, match="is the channel open already"), trunk.open_subscriber(spec.name):
+                pass
+
+
+@pytest.mark.parametrize("reads", [False, True])
+async def test_memory_of_a_writer_that_is_gone_is_let_go_of_when_the_next_one_comes(
+    reads: bool, domain: Domain
+) -> None:
+    """Also where nobody waits, or has the channel open: the next writer may have room for nothing else."""
+    connector, spec = declare(bytes, RawCodec(), window=4)
+
+    def mapped() -> int:
+        lines = Path("/proc/self/maps").read_text().splitlines()
+        return sum(f"/{domain.prefix}" in line and ".data" in line for line in lines)
+
+    async with open_domain(domain, connector) as node, contextlib.AsyncExitStack() as stack:
+        trunk = await stack.enter_async_context(open_half(node, spec, "gateway"))
+        async with open_publisher(node, spec) as port:
+            assert port.send(b"1")
+            if reads:
+                reader = stack.enter_context(trunk.open_subscriber(spec.name))
+                assert list(take_all(reader)) == [(1, b"1")]
+        assert mapped() == 1
+        announce(node, trunk_spec(connector), "app")
+        trunk.update_connections()
+        assert mapped() == 0
+        async with open_publisher(node, spec) as port:
+            assert port.send(b"2")
+            if not reads:
+                reader = stack.enter_context(trunk.open_subscriber(spec.name))
+            assert list(take_all(reader)) == [(2, b"2")]
 
 
 async def test_an_envelope_is_kept_where_it_is_pinned(domain: Domain) -> None:
