@@ -20,7 +20,7 @@ source.py      sends messages for a contestant to receive
 wire.py        as much of MQTT as those two need
 peers/         the contestants, and how they are given orders
 scaling/       cost as work grows: channels, payloads, filters; with exponents, and drawn
-memory.py      the memory of idle processes
+memory.py      the memory of idle processes, and what each import costs them (`importing/` looks on)
 install.py     the size of an installation: packages, megabytes, imports
 cycle.py       the cost of the executor for a cycle, against a loop by hand
 isolation.py   the lateness of a 10 ms item while its gateway fares badly (the app: `isolation_app.py`), in four set-ups

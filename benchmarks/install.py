@@ -33,13 +33,13 @@ _IMPORTS = {
     "the package": "import taktora_trio",
     "what declares a channel": "from taktora_trio import Outbound",
     "what declares a connector": "from taktora_trio import MqttConnector",
-    "the plugin half": "import taktora_trio.runners.command.plugin",
+    "the plugin half": "import taktora_trio.__main__, taktora_trio.runners.command.plugin",
     "the gateway half, with MQTT's native session": (
-        "from importlib import import_module; import taktora_trio.runners.command.gateway;"
+        "from importlib import import_module; import taktora_trio.__main__, taktora_trio.runners.command.gateway;"
         "from taktora_trio import MqttConnector, MqttRouting, Outbound;"
         "[import_module(name) for name in MqttConnector([Outbound('c', int, MqttRouting('t'))]).preload]"
     ),
-    "the command": "import taktora_trio.cli",
+    "the command": "import taktora_trio.__main__, taktora_trio.cli",
 }
 _PROBE = """
 import sys, time

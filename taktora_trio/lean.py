@@ -8,6 +8,8 @@ Each of these would otherwise be in every process (Python 3.11; a run has three 
   threads, by which it names its worker threads; and it asks by starting a program (ldconfig), in each process.
 - `idna`, `ipaddress`, `locale`: 0.9 MB. trio encodes host names by the first where they are not ASCII; `urllib.parse`
   and `subprocess` use the others in rare cases.
+- `flatbuffers`: 0.2 MB, and numpy wherever that is installed, 25 MB. iceoryx2 imports it for a kind of payload that is
+  not ours.
 - `typing_extensions`: 0.5 MB. msgspec takes the same names from `typing` where it is missing.
 
 While a library is imported, something that stands for such a module is in the place of each. Only that library has it
@@ -89,9 +91,26 @@ def _naming_threads_without_a_search() -> Iterator[None]:
                 del ctypes.util
 
 
+@contextlib.contextmanager
+def _hinting(name: str, hint: str) -> Iterator[None]:
+    """Put a module off of which a name stands in type hints, which are looked at when they are made."""
+    with putting_off(name):
+        if not isinstance(standing := sys.modules[name], Later):
+            yield
+            return
+        vars(standing)[hint] = object
+        try:
+            yield
+        finally:
+            del vars(standing)[hint]  # whoever calls it gets the module's own
+
+
 if "trio" not in sys.modules:
     with putting_off("ssl", "hmac", "idna", "ipaddress", "locale"), _naming_threads_without_a_search():
         import trio  # noqa: F401 - imported so, for all
 if "msgspec" not in sys.modules:
     with missing("typing_extensions"):
         import msgspec  # noqa: F401 - imported so, for all
+if "iceoryx2" not in sys.modules:
+    with _hinting("flatbuffers", "Builder"):
+        import_module("iceoryx2")  # by its name, for only transport/ may use it

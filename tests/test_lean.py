@@ -60,9 +60,14 @@ import ctypes.util, ssl
 print(trio._ssl._stdlib_ssl.SSLContext is ssl.SSLContext, callable(ctypes.util.find_library))
 print(trio._socket.encode_hostname("b\\u00fccher.example").decode())
 print(trio._core._thread_cache.set_os_thread_name is not None)
+import iceoryx2
+of_iceoryx2 = iceoryx2.publish_subscribe_extensions.flatbuffers
+print("flatbuffers" in sys.modules, vars(of_iceoryx2).get("Builder"))
+import flatbuffers
+print(of_iceoryx2.Builder is flatbuffers.Builder)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True)
-    assert done.stdout.splitlines() == ["[] []", "True True", "xn--bcher-kva.example", "True"]
+    assert done.stdout.splitlines() == ["[] []", "True True", "xn--bcher-kva.example", "True", "False None", "True"]
 
 
 @pytest.mark.parametrize("data", [b"", b"a name", bytes(range(256)) * 3])

@@ -20,6 +20,7 @@ APP = "tests.deployment.lean.app"
 NOBODYS = (
     # OpenSSL, and what trio, msgspec and urllib would import for rare cases
     *("ssl", "_ssl", "hashlib", "_hashlib", "hmac", "secrets", "idna", "ipaddress", "typing_extensions"),
+    *("flatbuffers", "numpy"),
     *("asyncio", "concurrent", "email", "http", "multiprocessing", "sqlite3", "cyclopts", "rich"),
     *("aiomqtt", "paho", "wsproto", "amqtt", "taktora_trio.cli", "taktora_trio.chaos", "taktora_trio.operate"),
 )
