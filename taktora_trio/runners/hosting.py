@@ -98,7 +98,7 @@ async def _open_with_gateway_process(
         open_life(None, trio.Event(), opened.beat, "the app runs") as nursery,
     ):
         relay = Relay(domain, nursery)
-        about_gateway = relay.gateway(lambda: gateway.revive())
+        about_gateway = relay.gateway(lambda: gateway.revive(), ended=lambda exit_: gateway.ended(exit_))
         relay.plugin_started(to_host)  # the host hears how its gateway fares as one in a process of its own does
         gateway = Supervisor(
             "gateway",
@@ -109,6 +109,7 @@ async def _open_with_gateway_process(
                 write=log_line,
                 on_start=about_gateway.started,
                 on_end=about_gateway.ended,
+                on_exit=about_gateway.exited,
             ),
             policy,
             on_failure=about_gateway.failed,

@@ -99,6 +99,7 @@ class Supervisor:
         self._on_revived = on_revived
         self._revivable = revivable
         self._revived = trio.Event()
+        self._decided: Action | None = None  # what follows from the end, where that is known before the runner returns
 
     def __repr__(self) -> str:
         return f"<Supervisor of {self.name}: {self.state.phase}, incarnation {self.state.incarnation}>"
@@ -110,11 +111,12 @@ class Supervisor:
         """
         while not self._stop.is_set():
             self._revived = trio.Event()
+            self._decided = None
             self._step(Started())
             self.last_exit = exit_ = await self._runner(self.state.incarnation, self._ready)
-            if self._stop.is_set():
+            if self._stop.is_set() and self._decided is None:
                 self._step(Stopped())
-            match self._end(exit_):
+            match self._decided or self._end(exit_):
                 case Restart(delay=delay):
                     async with move_on_when(self._stop.wait):
                         await trio.sleep(delay)
@@ -129,6 +131,14 @@ class Supervisor:
                     return exit_
         self._step(Stopped())
         return self.last_exit
+
+    def ended(self, exit_: Exit) -> None:
+        """Take in how the present incarnation has ended, before its runner returns, which may have to tidy up first.
+
+        So who depends on it learns of it sooner. Whatever follows comes when the runner has returned.
+        """
+        if not self._stop.is_set():
+            self._decided = self._end(exit_)
 
     def revive(self) -> bool:
         """Start again what was given up, with its whole budget; `False` if it is not given up.

@@ -59,6 +59,7 @@ class Children:
     lines: list[tuple[Stream, bytes]] = attrs.field(factory=list)
     on_failure: Callable[[], None] = lambda: None
     on_start: Callable[[], None] = lambda: None
+    on_exit: Callable[[Exit], None] = lambda exit_: None
     written: bytes = b""
 
     def supervisor(
@@ -89,6 +90,7 @@ class Children:
             write=lambda stream, line: self.lines.append((stream, line)),
             on_start=started,
             on_end=ended,
+            on_exit=lambda exit_: self.on_exit(exit_),
             permanent_codes=permanent_codes,
             starts_last=starts_last,
         )

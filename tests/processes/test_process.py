@@ -21,7 +21,7 @@ from taktora_trio.health import Failure
 from taktora_trio.processes.parent import as_process, spawn
 from taktora_trio.processes.parent.group import describe
 from taktora_trio.processes.pidfd import wait_for_exit
-from taktora_trio.supervision.supervisor import Supervisor
+from taktora_trio.supervision.supervisor import Exit, Supervisor
 from tests.processes.children import LONG, POLICY, open_children, program
 from tests.processes.owner import Report
 
@@ -171,6 +171,31 @@ ready()
             assert exit_.stderr_tail[0] == "Fatal Python error: Aborted"
             assert any(re.search(f"line [0-9]+ in {where}$", line) for line in exit_.stderr_tail)
         assert children.failures[0].stderr_tail == exit_.stderr_tail
+
+
+async def test_its_end_is_told_with_its_last_words_before_what_it_left_is_ended() -> None:
+    told: list[tuple[int, tuple[str, ...], bool]] = []
+    async with open_children() as children:
+
+        def on_exit(exit_: Exit) -> None:
+            told.append((exit_.returncode or 0, exit_.stderr_tail, psutil.pid_exists(int(children.out()[0]))))
+
+        children.on_exit = on_exit
+        code = """
+ready()
+heard, hears = os.pipe()
+if os.fork():
+    os.read(heard, 1)
+    os.write(2, b'oh')
+    os._exit(3)
+os.close(2)
+print(os.getpid(), flush=True)
+os.write(hears, b'.')
+hang()
+"""
+        exit_ = await children.run_once(code)
+        assert told == [(3, ("oh",), True)]
+        assert (exit_.returncode, exit_.stderr_tail, len(children.failures)) == (3, ("oh",), 1)
 
 
 async def test_as_long_as_it_gives_signs_it_lives() -> None:

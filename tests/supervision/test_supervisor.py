@@ -268,6 +268,46 @@ async def test_the_bell_revives_what_is_given_up_and_nothing_else(autojump_clock
     assert task.starts == [(1, 0.0), (2, 2.0), (3, 4.0)]
 
 
+async def test_an_end_is_told_before_its_runner_has_tidied_up_and_followed_up_after(autojump_clock: MockClock) -> None:
+    """The failure is told once, and the delay begins when the runner returns."""
+    starts = list[float]()
+
+    async def runner(incarnation: int, ready: Callable[[], None]) -> Exit:
+        starts.append(trio.current_time())
+        ready()
+        await trio.sleep(1)
+        exit_ = Exit("exit", "exit code 1", failed=True)
+        if incarnation == 1:
+            supervisor.ended(exit_)
+        await trio.sleep(5)  # tidies up
+        return exit_
+
+    recorded = Recorded([])
+    supervisor = recorded.supervisor(runner=runner)
+    with trio.move_on_after(14):
+        await supervisor.run()
+    assert [(at, failure.uptime, failure.delay) for at, failure, _ in recorded.failures] == [(1, 1, 1), (13, 6, 2)]
+    assert starts == [0, 7]
+
+
+async def test_an_end_after_a_stop_is_no_failure_though_it_is_told_early(autojump_clock: MockClock) -> None:
+    async def runner(incarnation: int, ready: Callable[[], None]) -> Exit:
+        ready()
+        await recorded.stop.wait()
+        exit_ = Exit("signal", "killed by SIGTERM", failed=True)
+        supervisor.ended(exit_)
+        return exit_
+
+    recorded = Recorded([])
+    supervisor = recorded.supervisor(runner=runner)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(supervisor.run)
+        await trio.sleep(1)
+        recorded.stop.set()
+    assert recorded.failures == []
+    assert supervisor.state.phase == "ended"
+
+
 async def test_its_state_can_be_seen() -> None:
     task = Recorded([])
     supervisor = task.supervisor()

@@ -30,6 +30,7 @@ __all__ = ["Start", "StartProcess", "as_process", "spawn"]
 log = logging.getLogger(__name__)
 
 _DYING = 2.0  # seconds; more than killed processes take to end
+_LAST_LINES = 0.01  # seconds for which its last words are waited for before it is said how it ended
 _DRAIN = 1.0  # seconds for which an ended process's output is still read, should another process have its pipe
 
 
@@ -76,6 +77,7 @@ def as_process(
     on_start: Callable[[int, int, ChildLink], None] = lambda incarnation, pid, link: None,
     on_end: Callable[[], None] = lambda: None,
     on_status: Callable[[str], None] = lambda status: None,
+    on_exit: Callable[[Exit], None] = lambda exit_: None,
     permanent_codes: Sequence[int] = (),
     starts_last: bool = False,
 ) -> Runner:
@@ -89,7 +91,8 @@ def as_process(
 
     `write` gets each line of its output.
     `on_start(incarnation, pid, link)` and `on_end()` enclose its life. `on_status` gets its status for people
-    (`STATUS=`, any text at all). An exit code that the process says it was asked for (`EXIT_STATUS=`) is no
+    (`STATUS=`, any text at all). `on_exit` is called as soon as it is known how it ended, while what it has left behind
+    is still being ended. An exit code that the process says it was asked for (`EXIT_STATUS=`) is no
     failure. One in `permanent_codes` is a permanent failure: another try would end the same way. With `starts_last`
     every other process that wants a core gets it first, until this one is ready (`processes/time_slice.py`).
     """
@@ -105,7 +108,7 @@ def as_process(
 
         kills = out_of_memory_kills()
         with open_notify_socket() as notify, open_link() as link:
-            async with _open_output(line) as (stdout, stderr):
+            async with _open_output(line) as (stdout, stderr, all_read):
                 with _closed_after(stdout, stderr, link):
                     environment = {
                         **notify.environment(policy.watchdog),
@@ -128,36 +131,47 @@ def as_process(
                     ready()
 
                 watch = Watch(name, child, policy, notify, is_ready, on_status)
+
+                def exit_() -> Exit:
+                    assert child.returncode is not None
+                    kind, description = watch.verdict(child.returncode, out_of_memory_kills() > kills)
+                    return Exit(
+                        kind,
+                        description,
+                        failed=kind != "exit" or watch.failed(child.returncode),
+                        permanent=child.returncode in permanent_codes,
+                        silent=watch.silent if kind == "hang" else 0.0,
+                        stderr_tail=stderr_tail.lines(),
+                        returncode=child.returncode,
+                    )
+
                 try:
                     on_start(incarnation, child.pid, link)
                     await watch.until_ended()
+                    with trio.move_on_after(_LAST_LINES):
+                        await all_read.wait()
+                    on_exit(exit_())
                 finally:
                     await stop_process(name, child, policy.stop_grace)
                     with trio.CancelScope(shield=True, deadline=trio.current_time() + _DYING):
                         if left := await descendants.end():
                             log.warning("%s: killed %d processes that it left behind", name, len(left))
                     on_end()
-        assert child.returncode is not None
-        kind, description = watch.verdict(child.returncode, out_of_memory_kills() > kills)
-        return Exit(
-            kind,
-            description,
-            failed=kind != "exit" or watch.failed(child.returncode),
-            permanent=child.returncode in permanent_codes,
-            silent=watch.silent if kind == "hang" else 0.0,
-            stderr_tail=stderr_tail.lines(),
-            returncode=child.returncode,
-        )
+        return exit_()
 
     return runner
 
 
 @contextlib.asynccontextmanager
-async def _open_output(line: Callable[[Stream, bytes], None]) -> AsyncIterator[tuple[int, int]]:
-    """Yield descriptors for a child's standard output and error; each line, to the very last, goes to `line`."""
+async def _open_output(line: Callable[[Stream, bytes], None]) -> AsyncIterator[tuple[int, int, trio.Event]]:
+    """Yield descriptors for a child's standard output and error; each line, to the very last, goes to `line`.
+
+    The event is set when all lines of standard error were read.
+    """
 
     # Shielded: the lines that it writes while it is stopped are read, too.
     scopes: list[trio.CancelScope] = []
+    all_read = trio.Event()
 
     async def read(fd: int, stream: Stream) -> None:
         with trio.CancelScope(shield=True) as scope:
@@ -165,13 +179,15 @@ async def _open_output(line: Callable[[Stream, bytes], None]) -> AsyncIterator[t
             async with trio.lowlevel.FdStream(fd) as pipe:
                 async for text in read_lines(pipe):
                     line(stream, text)
+        if stream == "stderr":
+            all_read.set()
 
     out, err = os.pipe(), os.pipe()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(read, out[0], "stdout")
         nursery.start_soon(read, err[0], "stderr")
         try:
-            yield out[1], err[1]
+            yield out[1], err[1], all_read
         finally:
             for scope in scopes:  # a process that escaped us may still have the pipe
                 scope.deadline = trio.current_time() + _DRAIN

@@ -85,6 +85,7 @@ class Halves:
             write=lambda stream, line: self.write("gateway", stream, without_controls(line)),
             on_start=relay.started,
             on_end=ended,
+            on_exit=relay.exited,
             starts_last=True,  # what is to be on time is the app
         )
 

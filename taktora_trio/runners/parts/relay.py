@@ -24,12 +24,17 @@ class Relay:
         self._gateways: list[GatewayRelay] = []
         self._to_plugin: LinkEnd | None = None
 
-    def gateway(self, revive: Callable[[], object], *connectors: str) -> GatewayRelay:
+    def gateway(
+        self,
+        revive: Callable[[], object],
+        *connectors: str,
+        ended: Callable[[Exit], None] = lambda exit_: None,
+    ) -> GatewayRelay:
         """Make the relay of one gateway process, which has these connectors (none stands for all).
 
-        `revive` is called when the plugin asks for that.
+        `revive` is called when the plugin asks for that, and `ended`, which is `Supervisor.ended`, at each end.
         """
-        relay = GatewayRelay(self, revive, connectors)
+        relay = GatewayRelay(self, revive, ended, connectors)
         self._gateways.append(relay)
         return relay
 
@@ -60,10 +65,17 @@ class Relay:
 class GatewayRelay:
     """Callbacks for one gateway process: for `as_process`, and for its `Supervisor`."""
 
-    def __init__(self, relay: Relay, revive: Callable[[], object], connectors: tuple[str, ...]) -> None:
+    def __init__(
+        self,
+        relay: Relay,
+        revive: Callable[[], object],
+        exited: Callable[[Exit], None],
+        connectors: tuple[str, ...],
+    ) -> None:
         self.connectors = connectors
         self.news: GatewayStarted | GatewayFailed | None = None
         self.revive = revive
+        self.exited = exited
         self._relay = relay
         self._link: LinkEnd | None = None
         self._pid = 0
@@ -76,6 +88,7 @@ class GatewayRelay:
         self._link = None
 
     def failed(self, failure: Failure, exit_: Exit) -> None:
+        self._link = None
         self._tell(GatewayFailed(self._pid, failure, self.connectors))
 
     def revived(self, starts_again: bool) -> None:

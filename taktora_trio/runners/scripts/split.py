@@ -57,7 +57,7 @@ async def run_split(
         trio.open_nursery() as nursery,
     ):
         relay, status = Relay(domain, nursery), StatusLine()
-        about_gateway = relay.gateway(lambda: gateway.revive())
+        about_gateway = relay.gateway(lambda: gateway.revive(), ended=lambda exit_: gateway.ended(exit_))
         gateway = Supervisor(
             "gateway",
             halves.gateway(deployment.gateway_policy, about_gateway),
