@@ -90,7 +90,7 @@ deployment = Deployment("two", app, [MqttConnector([NORTH], name="n"), MqttConne
 """
 ONE_GATEWAY = {
     "split": """
-        about_gateway = relay.gateway(lambda: gateway.revive())
+        about_gateway = relay.gateway(lambda: gateway.revive(), ended=lambda exit_: gateway.ended(exit_))
         gateway = Supervisor(
             "gateway",
             halves.gateway(deployment.gateway_policy, about_gateway),
