@@ -24,6 +24,8 @@ memory.py      the memory of idle processes, and what each import costs them (`i
 install.py     the size of an installation: packages, megabytes, imports
 cycle.py       the cost of the executor for a cycle, against a loop by hand
 isolation.py   the lateness of a 10 ms item while its gateway fares badly (the app: `isolation_app.py`), in four set-ups
+fleet.py       100,000 gateways that come back to a cluster, simulated; `fleet_plot.py` draws it
+sessions.py    1,000 sessions at one broker: memory, CPU time, and how soon they are back, against that simulation
 mosquitto.py   a broker for the time of a benchmark
 children.py    processes for the time of a benchmark
 message.py     numbered messages
