@@ -237,7 +237,7 @@ def main() -> None:
     for outage in told.outage:
         for logins in told.logins:
             cluster = Cluster(told.nodes, logins, told.queue, outage)
-            # The slowest case shows all of them, the others ours and what it was before.
+            # One case shows all of them, the others ours and what it was before.
             shown = policies if (outage, logins) == (told.outage[0], told.logins[-1]) else policies[:2]
             outcomes += [
                 simulate(told.gateways // told.each, cluster, policy, told.seed, told.each) for policy in shown

@@ -29,13 +29,16 @@ async def connect_tcp(
     The time covers `log_in(stream)` too, since a peer may accept a connection and never say anything. Raises
     `ConnectFailed` if the peer can't be reached, is too slow, or ends the connection, and whatever `log_in` raises.
     """
+    stream = None
+    stream = None
     async with contextlib.AsyncExitStack() as stack:
         try:
             with trio.fail_after(within):
                 stream = await stack.enter_async_context(await trio.open_tcp_stream(host, port))
                 await log_in(stream)
         except trio.TooSlowError:
-            raise ConnectFailed(f"the other side did not answer within {within:g} s") from None
+            told = f"the other side did not answer within {within:g} s"
+            raise ConnectFailed(told, overdue=stream is not None) from None
         except (OSError, trio.BrokenResourceError) as exc:
             reasons = dict.fromkeys(str(cause) for cause in leaves(exc.__cause__ or exc))  # one for each address
             raise ConnectFailed(f"no connection: {escaped('; '.join(reasons))}") from exc

@@ -213,9 +213,10 @@ async def test_whoever_can_not_be_connected_to_fails_in_time_and_leaves_nothing_
             "closes": "instead of an answer",
             "gone": "no connection: .*refused",
         }
-        with trio.fail_after(5), pytest.raises(ConnectFailed, match=expected[peer]):
+        with trio.fail_after(5), pytest.raises(ConnectFailed, match=expected[peer]) as caught:
             async with connect_tcp("127.0.0.1", port, wait_for_a_line, within=0.05 if peer == "silent" else 5):
                 raise AssertionError("nobody has let us in")
+        assert caught.value.overdue == (peer == "silent")
         if peer != "gone":
             with trio.fail_after(5):
                 await closed.wait()
