@@ -13,10 +13,12 @@ import ctypes
 import os
 import platform
 
-__all__ = ["LONG", "set_time_slice", "time_slice"]
+__all__ = ["LONG", "SHORT", "set_time_slice", "time_slice"]
 
 LONG = 0.1
 """The longest that the kernel takes, in seconds: for who computes a lot while others are to be on time."""
+SHORT = 0.0001
+"""The shortest, for who is to be on time."""
 
 _CALLS = {"x86_64": (314, 315), "aarch64": (274, 275), "riscv64": (274, 275)}  # sched_setattr, sched_getattr
 _FAIR = (os.SCHED_OTHER, os.SCHED_BATCH)

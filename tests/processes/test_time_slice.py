@@ -14,7 +14,10 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from taktora_trio.processes.parent.warm import Zygote
-from taktora_trio.processes.time_slice import LONG, set_time_slice, time_slice
+from taktora_trio.processes.time_slice import LONG, SHORT, set_time_slice, time_slice
+from taktora_trio.transport.domain import Domain
+from tests.command import open_run
+from tests.mosquitto import Mosquitto
 from tests.processes.children import LONG as PATIENCE
 from tests.processes.children import POLICY, open_children
 
@@ -110,3 +113,12 @@ async def test_a_process_that_is_forked_from_has_it_always() -> None:
         assert time_slice(zygote._process.pid) == LONG
     finally:
         await zygote.close()
+
+
+@pytest.mark.parametrize("start", [[], ["--warm"]])
+async def test_in_a_deployment_the_app_goes_first(start: list[str], broker: Mosquitto, domain: Domain) -> None:
+    async with open_run("examples.echo:deployment", "split", broker, domain, *start) as run:
+        await run.until_logged("-> Up")
+        assert (time_slice(run.half("plugin")), time_slice(run.half("gateway"))) == (SHORT, USUAL)
+        run.signal(signal.SIGTERM)
+        assert await run.wait(8) == 0
