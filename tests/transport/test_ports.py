@@ -200,8 +200,8 @@ _LINES, _START = inspect.getsourcelines(EnvelopePublisher.send)
 
 
 @contextlib.contextmanager
-def killed_before(line: int) -> Iterator[None]:
-    """Cut off a send in the block right before that line of `send`, if it comes there."""
+def killed_before(line: int, sends: Any = EnvelopePublisher.send) -> Iterator[None]:
+    """Cut off a send in the block right before that line of the function, if it comes there."""
 
     def watch(frame: FrameType, event: str, arg: object) -> Any:
         if event == "line" and frame.f_lineno == line:
@@ -209,7 +209,7 @@ def killed_before(line: int) -> Iterator[None]:
         return watch
 
     before = sys.gettrace()
-    sys.settrace(lambda frame, event, arg: watch if frame.f_code is EnvelopePublisher.send.__code__ else None)
+    sys.settrace(lambda frame, event, arg: watch if frame.f_code is sends.__code__ else None)
     try:
         yield
     except Killed:
@@ -244,6 +244,29 @@ async def test_no_number_is_used_twice_wherever_a_writer_is_killed(
     assert {"sent 0", "sent 2", "sent 3"} <= set(numbers)
     assert list(numbers.values()) == sorted(set(numbers.values()))
     assert "can't be" not in caplog.text
+
+
+async def test_a_loan_is_sent_whole_or_not_at_all_wherever_its_writer_is_killed(domain: Domain) -> None:
+    connector, spec = declare(bytes, RawCodec(), window=2)
+    lines, start = inspect.getsourcelines(EnvelopePublisher.send_loan)
+    sent, got = list[bytes](), list[tuple[int, bytes]]()
+    async with open_domain(domain, connector) as node, open_subscriber(node, spec) as reader:
+        for line in range(start + 6, start + len(lines)):
+            async with open_publisher(node, spec) as port:
+                for number in range(3):  # one more than the window, so that a slot is used again
+                    payload = b"%d.%d" % (line, number)
+                    loan = port.loan(len(payload))
+                    loan.payload[:] = payload
+                    before = port._counters[SENT]
+                    with killed_before(line if number == 2 else 0, EnvelopePublisher.send_loan):
+                        assert port.send_loan(loan)
+                    if port._counters[SENT] > before:
+                        sent.append(payload)
+                    got += take_all(reader)
+                    reader.acknowledge(reader.taken)
+    assert [payload for _, payload in got] == sent
+    assert [number for number, _ in got] == list(range(1, len(sent) + 1))
+    assert 2 * (len(lines) - 6) < len(sent) < 3 * (len(lines) - 6), "some were killed before, and some behind it"
 
 
 # A peer that writes nonsense where both count
