@@ -260,7 +260,3 @@ class EnvelopePublisher:
             self.space.clear()
             if self.waiting > 0:
                 await self.space.wait()
-
-    def update_connections(self) -> None:
-        """Hand the trunk's memory to a reader that has come: see `Trunk.update_connections`."""
-        self._outgoing.update_connections()

@@ -267,7 +267,6 @@ async def test_a_receipt_is_waited_for_over_gateways(domain: Domain) -> None:
                 await settle_all(waits, {1: "ok"})
             waits.start(4, 4)
             async with open_taking(node, spec, "t") as source:
-                writer._port.update_connections()
                 await wait_all_tasks_blocked()
                 again = [source.receive_nowait() for _ in range(3)]
                 assert [envelope.header.sequence_number for envelope in again] == [2, 3, 4]

@@ -90,7 +90,6 @@ async def test_nobody_at_the_other_end(domain: Domain) -> None:
             nursery.start_soon(writer.send, 4)
             await trio.testing.wait_all_tasks_blocked()
             async with reader_of(node, connector) as reader:
-                writer._port.update_connections()
                 with trio.fail_after(5):
                     assert [(await reader.receive()).value for _ in range(5)] == [0, 1, 2, 3, 4]
 
@@ -113,7 +112,6 @@ async def test_readers_that_come_and_go_under_a_steady_flow_lose_nothing(domain:
         with trio.fail_after(30):
             while len(values) < count:
                 async with reader_of(node, connector) as reader:
-                    writer._port.update_connections()
                     for _ in range(min(37, count - len(values))):
                         values.append((await reader.receive()).value)  # noqa: PERF401 - they count even if it fails
     assert values == list(range(count))

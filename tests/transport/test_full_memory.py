@@ -30,7 +30,7 @@ from taktora_trio.transport.reservation import reserve
 from taktora_trio.transport.segments import PAGE, SHM, Segment, examine, free_bytes
 from taktora_trio.transport.services import open_services
 from taktora_trio.transport.sizing import plan_memory
-from tests.transport.rig import declare, open_domain, open_publisher, open_subscriber
+from tests.transport.rig import declare, meet, open_domain, open_publisher, open_subscriber
 from tests.transport.test_sizing import connectors_of, measured
 
 MIB = 2**20
@@ -143,7 +143,7 @@ async def writer() -> None:
             slots: set[int] = set()
             async for command, count in commands():
                 if command == "find_reader":
-                    port.update_connections()
+                    meet()
                 for _ in range(count):
                     while not port.has_room:
                         port.space.clear()

@@ -289,7 +289,6 @@ async def test_a_writer_does_not_believe_that_more_was_acknowledged_than_was_sen
         with pytest.raises(BackPressure):  # else what nobody has read would fall out of the history
             writer.send_nowait("4")
         async with reader_of(node, connector) as reader:
-            writer._port.update_connections()
             assert [(await reader.receive()).value for _ in range(4)] == ["0", "1", "2", "3"]
             writer.send_nowait("4")
             assert (await reader.receive()).value == "4"
