@@ -40,6 +40,7 @@ class Incoming:
         self._readers: dict[_Reader, None] = {}  # in order; a list would be searched for each that leaves
         self._newest: Rings | None = None
         self._held = 0  # of how many writers
+        self._closed = False
         self._has_told = False
 
     def renew(self) -> None:
@@ -90,6 +91,7 @@ class Incoming:
         del self._readers[reader]
 
     def close(self) -> None:
+        self._closed = True
         for reader in list(self._readers):
             reader.close()
         if self._newest is not None:
@@ -114,6 +116,8 @@ class Incoming:
     def _let_go(self, sample: iox2.Sample) -> None:
         self._held -= 1
         sample.delete()
+        if not self._closed:
+            self._subscriber.has_samples()  # else its memory stays mapped until the next look
 
     def _tell(self, what: str) -> None:
         if not self._has_told:

@@ -411,9 +411,7 @@ async def test_a_reader_that_is_opened_later_takes_what_a_writer_that_is_gone_ha
 
 
 @pytest.mark.parametrize("reads", [False, True])
-async def test_memory_of_a_writer_that_is_gone_is_let_go_of_when_the_next_one_comes(
-    reads: bool, domain: Domain
-) -> None:
+async def test_what_a_writer_that_is_gone_wrote_is_let_go_of_for_the_next_one(reads: bool, domain: Domain) -> None:
     """Also where nobody waits, or has the channel open: the next writer may have room for nothing else."""
     connector, spec = declare(bytes, RawCodec(), window=4)
 

@@ -37,7 +37,6 @@ async def test_a_reader_goes_on_where_the_one_before_has_stopped(domain: Domain,
                 source.acknowledge(taken[acknowledged - 1].header)
         assert writer.send(b"6")  # while nobody is there
         async with open_taking(node, spec, "t") as source:
-            writer.update_connections()
             expected = [b"%d" % number for number in range(acknowledged, 7)]
             assert [source.receive_nowait().payload for _ in expected] == expected
             with pytest.raises(trio.WouldBlock):
