@@ -9,6 +9,7 @@ from collections.abc import Callable
 import trio
 
 from taktora_trio.processes.child.life_signs import inherited_life_signs
+from taktora_trio.processes.time_slice import SHORT, set_time_slice
 from taktora_trio.runners.command.relayed_output import open_relayed_output
 from taktora_trio.runners.command.start_halves import halves_of, open_warm_start
 from taktora_trio.runners.deployment import Deployment
@@ -52,6 +53,8 @@ def run_both(run: RunOptions, shape: Shape | None = None, deployment: Deployment
     _warn_of_hidden_modules()
     if run.mode == "in-process":
         be_punctual()
+    else:
+        set_time_slice(SHORT)  # it computes little, and tells the app how its gateway ended
     kill_halves: list[Callable[[], None]] = []
 
     async def run_shape(stop: trio.Event) -> int:
