@@ -59,11 +59,11 @@ class Incoming:
             rings = self._rings_in(sample)
             if rings is None:
                 continue
-            if self._newest is not None:
-                self._newest.let_go()
-            self._newest = rings
+            before, self._newest = self._newest, rings
             for reader in self._readers:
                 reader.renewed(rings)
+            if before is not None:
+                before.let_go()
 
     def look_around(self) -> None:
         """Take the memory of a writer that has come, and let go of what a former one has left, if all of it is read."""
@@ -78,8 +78,8 @@ class Incoming:
     def forget(self, rings: Rings | None) -> None:
         """Do not keep these rings for readers that are opened later: their writer is gone."""
         if rings is not None and rings is self._newest:
-            rings.let_go()
             self._newest = None
+            rings.let_go()
 
     def add(self, reader: _Reader) -> None:
         """Give this reader the present rings, and all that come."""
@@ -117,7 +117,7 @@ class Incoming:
         self._held -= 1
         sample.delete()
         if not self._closed:
-            self._subscriber.has_samples()  # else its memory stays mapped until the next look
+            self.renew()  # else its memory stays mapped until then
 
     def _tell(self, what: str) -> None:
         if not self._has_told:

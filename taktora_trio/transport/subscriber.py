@@ -185,9 +185,9 @@ class EnvelopeSubscriber:
 
     def _leave(self) -> None:
         if self._rings is not None:
-            self._rings.let_go()
-            self._rings = None
+            rings, self._rings = self._rings, None
             self._memory = self._table = memoryview(b"")
+            rings.let_go()
 
     def look(self) -> None:
         """Let go of the memory of a writer that is gone, if all of it was taken."""
