@@ -36,6 +36,7 @@ _TEXT = 0.6  # seconds between two texts
 _UNREADABLE = 9  # every so many numbers one that can't be read
 _START_TIMEOUT = 60.0
 _SETTLED = 2.0  # seconds after its start from which on a process is looked at
+_TELL = 60.0  # seconds between two lines of what has happened so far
 _MORE = 120.0  # seconds that the deployments live longer than they are looked at
 
 
@@ -129,13 +130,14 @@ async def soak(
             nursery.start_soon(_talk, talker, deployment.kind.name)
             nursery.start_soon(_churn, deployment, soaked.counts, chance)
         nursery.start_soon(_restart, broker, soaked.counts, chance)
-        began = trio.current_time()
-        for turn in range(int(seconds / every) + 1):
-            await trio.sleep_until(began + turn * every)
-            await _sample(soaked, deployments, broker, trio.current_time() - began)
+        began, told = trio.current_time(), 0.0
+        while (passed := trio.current_time() - began) <= seconds:
+            await _sample(soaked, deployments, broker, passed)
             _count(soaked, deployments, listener)
-            if turn % max(1, int(60 / every)) == 0:
-                say(f"{trio.current_time() - began:.0f} s: {_in_words(soaked.counts)}")
+            if passed >= told:
+                told += _TELL
+                say(f"{passed:.0f} s: {_in_words(soaked.counts)}")
+            await trio.sleep_until(began + (passed // every + 1) * every)
         nursery.cancel_scope.cancel()
         for deployment in deployments:
             if deployment.subject.process.returncode is not None:
