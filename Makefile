@@ -80,7 +80,7 @@ latency: $(PEERS) .venv/drawing  ## Latency at fixed rates, against other client
 fleet: .venv/bench .venv/drawing mosquitto  ## 100,000 gateways that reconnect, simulated, and 1,000 sessions measured
 	$(BIN)/python -m benchmarks.fleet --json .venv/fleet.json
 	.venv/drawing/bin/python -m benchmarks.fleet_plot .venv/fleet.json docs
-	$(BIN)/python -m benchmarks.sessions
+	$(BIN)/python -m benchmarks.sessions --tls
 
 isolation: .venv/bench mosquitto  ## How late a control item runs while its gateway fares badly (25 minutes)
 	$(BIN)/python -m pip install --quiet --group plot  # it brings numpy, which is kept out of what is measured
