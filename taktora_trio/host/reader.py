@@ -107,13 +107,16 @@ class ChannelReader(
         """
         if self._hand.current:
             self._finish()
+        port = self._port
         while True:
-            place = await self._next()
+            await trio.lowlevel.checkpoint_if_cancelled()
+            if self._again or self._closed or (place := port.take()) is None:
+                place = await self._next()  # only if it must: a call for each message would show
             received = self._receive_again() if place is None else self._open(place)
             if received is not None:
                 break
             await trio.lowlevel.checkpoint()
-        if self._port.received % CHECKPOINT_EVERY == 0:
+        if port.received % CHECKPOINT_EVERY == 0:
             await trio.lowlevel.cancel_shielded_checkpoint()
         return received
 

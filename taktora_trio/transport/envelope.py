@@ -33,12 +33,14 @@ CORRELATION_FIELD = 42
 """Bytes of a correlation id in the header: a UUID as text fits, and 80 in all keep the payload aligned to 16."""
 HEADER = Struct(f"<QQQIHHIH{CORRELATION_FIELD}s")
 assert HEADER.size == 80
+_NUMBERS = Struct("<QQQIHHIH")  # the header without the id, which most messages don't have
 RETAINED, REDELIVERED, AT_MOST_ONCE, DELIVERY_ID = 1, 2, 4, 16
 """The flags: `Header.retained` is bit 0, `Header.redelivered` bit 1, `Header.at_most_once` bit 2, and
 `Header.delivery_id` begins at bit 16. The others are 0."""
 _NO_DELIVERY_ID = (1 << DELIVERY_ID) - 1
 _FLAGS = RETAINED | REDELIVERED | AT_MOST_ONCE | 0xFFFF << DELIVERY_ID
 _START = HEADER.size
+_numbers_at = _NUMBERS.unpack_from
 _encode_metadata = msgspec.msgpack.Encoder().encode
 _decode_metadata = msgspec.msgpack.Decoder(Metadata).decode
 
@@ -73,9 +75,7 @@ def unpack(
 
     `at` is where the envelope lies in the buffer.
     """
-    number, timestamp_ns, boottime_ns, length, topic_length, metadata_length, flags, id_length, correlation_id = (
-        HEADER.unpack_from(buffer, at)
-    )
+    number, timestamp_ns, boottime_ns, length, topic_length, metadata_length, flags, id_length = _numbers_at(buffer, at)
     begin = at + _START
     payload = buffer[begin : begin + length]
     if not (length > max_payload or topic_length or topic_space or metadata_length or id_length):
@@ -98,10 +98,10 @@ def unpack(
     if topic_space and not topic:
         raise TransportError("an envelope names no topic, where each must; it was discarded")
     metadata = _unpack_metadata(buffer[start : start + metadata_length]) if metadata_length else None
+    id_start = at + _NUMBERS.size
+    correlation_id = bytes(buffer[id_start : id_start + min(id_length, CORRELATION_FIELD)])
     if rest_length:
         correlation_id += bytes(buffer[start + metadata_length : start + beside])
-    else:
-        correlation_id = correlation_id[:id_length]
     header = Header(
         number,
         timestamp_ns,

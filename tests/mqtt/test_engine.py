@@ -74,6 +74,53 @@ def test_packets_may_come_in_any_pieces(version: int, size: int) -> None:
     assert client.engine.take()[0] == b"".join(b"\x40\x02" + (n + 1).to_bytes(2, "big") for n in (0, 1, 100, 200, 900))
 
 
+@VERSIONS
+@pytest.mark.parametrize("read", [1, 1000, 4095, 4096, 4097, 40_000])
+def test_a_large_message_may_come_in_any_pieces(version: int, read: int) -> None:
+    client = Client(version, max_payload=100_000).connect()
+    payloads = [bytes([number]) * (33_000 + number) for number in range(3)]
+    stream = b"".join(publish(version, b"t", payload) for payload in payloads)
+    for at in range(0, len(stream), read):
+        client.receive(stream[at : at + read])
+    assert [message.payload for message in client.messages] == payloads
+
+
+@VERSIONS
+@pytest.mark.parametrize("size", [1000, 2**15 - 1, 2**15, 65_536, 10**6], ids=str)
+@pytest.mark.parametrize(
+    ("topic", "properties"),
+    [
+        (b"t", b"\0"),
+        (b"t" * 3000, b"\0"),
+        (b"t", b"\x8c\x02\x26\0\x01n" + b"\x01\x06" + b"v" * 262),
+        (b"t", b"\x05\x09\0\x02id"),
+    ],
+    ids=["plain", "a long topic", "long properties", "a correlation id"],
+)
+def test_large_messages_are_whole_among_others(version: int, size: int, topic: bytes, properties: bytes) -> None:
+    """Reads end anywhere, so that they begin in one and end in another, with small ones around them."""
+    client = Client(version, max_payload=10**6).connect()
+    payload = bytes(range(256)) * (10**6 // 256 + 1)
+    sizes = [5, size, size - 7, 0, size, 3]
+    stream = b"".join(
+        publish(version, topic, payload[:length], qos=number % 3, packet_id=number + 1, properties=properties)
+        for number, length in enumerate(sizes)
+    )
+    answers = b"".join(client.receive(stream[at : at + 65_536]) for at in range(0, len(stream), 65_536))
+    assert [len(message.payload) for message in client.messages] == sizes
+    for number, message in enumerate(client.messages):
+        assert type(message.payload) is bytes
+        assert message.payload == payload[: len(message.payload)]
+        assert (message.topic, message.qos) == (topic.decode(), number % 3)
+        if version == 5:
+            assert message.correlation_id == (b"id" if b"id" in properties else b"")
+            assert (message.metadata is not None) == (b"v" in properties)
+    assert answers == b"\x40\x02\x00\x02" + b"\x50\x02\x00\x03" + b"\x40\x02\x00\x05" + b"\x50\x02\x00\x06"
+    again = client.receive(publish(version, topic, payload[:size], qos=2, packet_id=6, properties=properties))
+    assert again == b"\x50\x02\x00\x06"
+    assert len(client.messages) == len(sizes)  # it has that one
+
+
 names = st.text(st.characters(codec="utf-8"), max_size=20)
 metadata = st.builds(
     Metadata,

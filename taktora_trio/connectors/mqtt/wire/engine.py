@@ -30,6 +30,8 @@ __all__ = ["Disconnected", "Engine"]
 
 SUBSCRIBE_ID = 65_535
 _CONTROL_LIMIT = 2**18  # bytes: what a packet may have besides a payload (a topic, properties), and more than any has
+_LARGE = 2**15  # bytes of a packet from which a copy is worth a look at it,
+_HEAD = 4096  # and what of it is looked at
 _TOPICS = 1024  # encoded topics that are kept,
 _SHORT = 256  # and the longest of them, in bytes
 
@@ -62,7 +64,8 @@ class Engine:
         self._wake = wake
         self._idle = True
         self._limit = max_payload + _CONTROL_LIMIT
-        self._rest = bytearray()
+        self._rest: list[bytes] = []  # what came of a packet that is not whole yet,
+        self._gathered = 0  # and the number of its bytes
         self._needed = 0
         self._skip = 0
         self._out: list[bytes] = []
@@ -196,14 +199,51 @@ class Engine:
             data = data[self._skip :]
             self._skip = 0
         if self._rest:
-            self._rest += data
-            if len(self._rest) < self._needed:
+            self._gathered += len(data)
+            if len(self._rest[-1]) < _HEAD:  # a broker may send byte by byte
+                self._rest[-1] += data
+            else:
+                self._rest.append(data)
+            if self._gathered < self._needed:
                 return
-            data = bytes(self._rest)
-            self._rest.clear()
+            data = self._take_rest()
         position = self._parse(data)
         if position < len(data):
-            self._rest += memoryview(data)[position:]
+            self._rest = [data[position:]]
+            self._gathered = len(data) - position
+
+    def _take_rest(self) -> bytes:
+        """Return what has gathered. A large message at its beginning is delivered first: its payload is put together
+        from what was read, and is copied nowhere else."""
+        rest, self._rest = self._rest, []
+        first, last = rest[0], rest[-1]
+        if self._needed >= _LARGE and first[0] >> 4 == packets.PUBLISH:
+            length, start = self._length_at(first, 0)
+            if length <= self._limit and self._has_short_head(first, start):
+                message = decode_publish(first[:_HEAD], first[0], start, _HEAD, self._version)
+                stop = len(last) - (self._gathered - start - length)  # in the last one, since it was awaited
+                views = [memoryview(data) for data in rest]
+                views[-1] = views[-1][:stop]
+                views[0] = views[0][_HEAD:]
+                self._deliver(msgspec.structs.replace(message, payload=b"".join((message.payload, *views))))
+                return last[stop:]
+        return b"".join(rest)
+
+    def _has_short_head(self, data: bytes, start: int) -> bool:
+        """Return true if the first `_HEAD` bytes of a large PUBLISH hold its topic and its properties."""
+        topic_length = data[start] << 8 | data[start + 1]
+        properties = start + 2 + topic_length + (2 if data[0] & 6 else 0)
+        return topic_length < _HEAD // 2 and (self._version != 5 or data[properties] < 0x80)
+
+    def _deliver(self, message: Message) -> None:
+        try:
+            new = not message.qos or self._state.arrived(message)
+        except ValueError as exc:
+            raise Malformed(str(exc)) from None
+        if new:
+            self._on_message(message)
+        else:
+            self._send_due()
 
     def _parse(self, data: bytes) -> int:
         """Handle all whole packets; return the position of the first incomplete one."""
@@ -312,14 +352,7 @@ class Engine:
         message = decode_publish(data, first, start, len(data), self._version)
         size = length - (len(data) - start) + len(message.payload) + message.skipped
         shell = msgspec.structs.replace(message, payload=b"", metadata=None, correlation_id=b"", skipped=size)
-        try:
-            new = not message.qos or self._state.arrived(shell)
-        except ValueError as exc:
-            raise Malformed(str(exc)) from None
-        if new:
-            self._on_message(shell)
-        else:
-            self._send_due()
+        self._deliver(shell)
 
     # One handler for each type of packet; see _HANDLERS
 
