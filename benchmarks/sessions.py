@@ -45,6 +45,7 @@ _TOPIC = "sessions/"
 _WAITING, _LENGTH = 20, 100  # messages for each session while it is away, and their bytes
 _TIMEOUT = 120.0
 _SETTLE = 1.0
+_LIFETIME = 600  # seconds after which what was started ends by itself, should this process be killed
 _UP = b"-> Up"
 
 
@@ -265,6 +266,7 @@ async def _measure_deployments(count: int) -> list[tuple[str, str, str]]:
             for number in range(count):
                 where = ["--broker", broker.url, "--domain", f"sessions-{os.getpid()}-{number}"]
                 command = ["taktora_trio", "run", "examples.echo:deployment", "--mode", "split", *where]
+                command += ["--for", f"{_LIFETIME}"]
                 env = {**os.environ, "XDG_STATE_HOME": name}
                 process = await stack.enter_async_context(open_python(*command, stderr=subprocess.PIPE, env=env))
                 pids.append(process.pid)
@@ -305,6 +307,7 @@ def main() -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 4 * told.sessions + 1024), hard))
     if told.child:
+        signal.alarm(_LIFETIME)
         url, ca_file, first, count = told.child
         trio.run(_serve, url, ca_file, int(first), int(count))
         return
