@@ -75,6 +75,32 @@ def test_packets_may_come_in_any_pieces(version: int, size: int) -> None:
 
 
 @VERSIONS
+@pytest.mark.parametrize("qos", [0, 1])
+def test_large_payloads_are_written_as_they_are_among_small_ones(version: int, qos: int) -> None:
+    client = Client(version, max_payload=10**6).connect()
+    small, large = b"s" * 100, [b"l" * 2**15, b"m" * 100_000]
+    payloads = [small, large[0], small, large[1], large[1], small]
+    expected = b""
+    for number, payload in enumerate(payloads, 1):
+        client.engine.publish(Message("t", payload, qos), number, lambda *answer: client.done.append(answer))
+        expected += publish(version, b"t", payload, qos=qos, packet_id=number)
+    written, whole = b"", []
+    while taken := client.engine.take():
+        data, unwritten = taken
+        if not data:
+            break
+        written += data
+        whole += [payload for payload in large if data is payload]
+        assert not unwritten or len(written) == len(expected)  # none is done before it is written
+        for on_done, packet_id in unwritten:
+            on_done(packet_id, "")
+    assert written == expected
+    assert whole == [large[0], large[1], large[1]]
+    assert client.done == ([(number, "") for number in range(1, 7)] if qos == 0 else [])
+    assert client.publish(7, payload=small, qos=0) == publish(version, b"t", small)
+
+
+@VERSIONS
 @pytest.mark.parametrize("read", [1, 1000, 4095, 4096, 4097, 40_000])
 def test_a_large_message_may_come_in_any_pieces(version: int, read: int) -> None:
     client = Client(version, max_payload=100_000).connect()

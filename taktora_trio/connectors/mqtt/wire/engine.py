@@ -30,8 +30,8 @@ __all__ = ["Disconnected", "Engine"]
 
 SUBSCRIBE_ID = 65_535
 _CONTROL_LIMIT = 2**18  # bytes: what a packet may have besides a payload (a topic, properties), and more than any has
-_LARGE = 2**15  # bytes of a packet from which a copy is worth a look at it,
-_HEAD = 4096  # and what of it is looked at
+_LARGE = 2**15  # bytes from which a copy is avoided,
+_HEAD = 4096  # and what is copied of a packet to look at it
 _TOPICS = 1024  # encoded topics that are kept,
 _SHORT = 256  # and the longest of them, in bytes
 
@@ -69,6 +69,7 @@ class Engine:
         self._needed = 0
         self._skip = 0
         self._out: list[bytes] = []
+        self._large = 0  # payloads among these that are large
         self._unwritten: list[tuple[OnDone, int]] = []
         self._topics: dict[str, bytes] = {}
         self._limits = NO_LIMITS
@@ -127,6 +128,8 @@ class Engine:
         else:
             self._unwritten.append((on_done, packet_id))
             out += (head, topic, properties, payload)
+        if len(payload) >= _LARGE:
+            self._large += 1
         if self._idle:
             self._idle = False
             self._wake()
@@ -164,14 +167,33 @@ class Engine:
         self._send(b"\xe0\x00")
 
     def take(self) -> tuple[bytes, list[tuple[OnDone, int]]]:
-        """Return all bytes to write, and what to call once they are written. If none, `wake` tells of more."""
-        data = b"".join(self._out)
-        self._out.clear()
+        """Return bytes to write, and what to call once they are written. If none, `wake` tells of more.
+
+        That is all there is, unless a payload is large: it comes by itself, since a copy costs more than a write.
+        """
+        if self._large:
+            data = self._take_to_large()
+            if self._out:
+                return data, []
+        else:
+            data = b"".join(self._out)
+            self._out.clear()
         self.answers = 0
         unwritten, self._unwritten = self._unwritten, []
         if not data:
             self._idle = True
         return data, unwritten
+
+    def _take_to_large(self) -> bytes:
+        """Return a large payload, or all that comes before one."""
+        out = self._out
+        count = next((index for index, data in enumerate(out) if len(data) >= _LARGE), len(out))
+        if not count:
+            self._large -= 1
+            return out.pop(0)
+        data = b"".join(out[:count])
+        del out[:count]
+        return data
 
     def _send(self, data: bytes) -> None:
         self._out.append(data)
