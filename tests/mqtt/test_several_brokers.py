@@ -59,9 +59,10 @@ async def test_the_next_is_tried_at_once_and_the_way_back_drops_nothing(
         await until_connected(second)
         assert trio.current_time() < 0.3
         running.sources["out"].put(b"1")
-        await trio.sleep(200)
+        with trio.fail_after(600):  # its delays grow, and are spread by chance
+            while first.connects <= 3:  # it looks for it, and goes on with the second
+                await trio.sleep(1)
         assert (heard(first), heard(second)) == ([], [b"1"])
-        assert first.connects > 3  # it looks for it, and goes on with the second
         assert second.connects == 1
         first.unreachable = False
         await until_connected(first)
