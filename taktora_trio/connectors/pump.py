@@ -6,6 +6,7 @@ channels and each had little to say.
 
 from __future__ import annotations
 
+import contextlib
 from collections import deque
 from collections.abc import Callable
 from typing import Protocol
@@ -20,9 +21,14 @@ _BATCH = 64  # messages that are moved before other tasks have their turn
 
 
 class Place(Protocol):
-    """Where the pump waits. `wake` has the `wait` return that runs, or, unless `clear` is called, the next."""
+    """Where the pump waits. `wake` has the `wait` return that runs, or, unless `clear` is called, the next.
+
+    `collect` has those ask for their turns who were rung and wait there.
+    """
 
     def clear(self) -> None: ...
+
+    def collect(self) -> None: ...
 
     def wake(self) -> None: ...
 
@@ -38,6 +44,9 @@ class _Alone:
     def clear(self) -> None:
         if self._woken.is_set():
             self._woken = trio.Event()
+
+    def collect(self) -> None:
+        pass
 
     def wake(self) -> None:
         self._woken.set()
@@ -105,17 +114,21 @@ class Pump:
 
     async def wait(self) -> None:
         """Wait until somebody has asked for a turn."""
+        if self.ready:  # nobody else would be heard as long as one always has more to move
+            self.place.collect()
+            self._ask_for_those_due()
         while not self.ready:
             self.place.clear()
-            if self.later:
-                with trio.move_on_at(min(self.later.values())):
-                    await self.place.wait()
-                now = trio.current_time()
-                for turn in [turn for turn, time in self.later.items() if time <= now]:
-                    del self.later[turn]
-                    turn.ask()
-            else:
+            with trio.move_on_at(min(self.later.values())) if self.later else contextlib.nullcontext():
                 await self.place.wait()
+            self._ask_for_those_due()
+
+    def _ask_for_those_due(self) -> None:
+        if self.later:
+            now = trio.current_time()
+            for turn in [turn for turn, time in self.later.items() if time <= now]:
+                del self.later[turn]
+                turn.ask()
 
     async def cycle(self, context: object) -> None:
         """Take turns until a batch of messages is moved, or nobody asks for one."""

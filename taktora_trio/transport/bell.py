@@ -156,6 +156,10 @@ class Waiter:
         """Forget that it was woken."""
         self._is_woken = False
 
+    def collect(self) -> None:
+        """Wake all others that were rung by now, for one that does not come to wait."""
+        self._bell.collect()
+
     async def wait(self) -> None:
         """Wait until it is woken, unless it was and that was not cleared. A cancelled wait misses nothing.
 

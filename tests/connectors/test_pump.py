@@ -105,6 +105,31 @@ async def test_a_ring_of_one_channel_wakes_it_for_that_alone() -> None:
             nursery.cancel_scope.cancel()
 
 
+async def test_one_that_always_has_more_to_move_keeps_nobody_from_being_heard() -> None:
+    """Neither one that is rung, nor one whose time has come."""
+    record: list[str] = []
+    listener = Listener()
+    with bell_of(listener) as bell:
+        pump = Pump(Waiter(bell))
+        busy, rung, late = (
+            Channel(pump, name, record, waiting=waiting) for name, waiting in (("a", 10**9), ("b", 0), ("c", 0))
+        )
+        bell.call(1, rung.turn.ask)
+
+        async def cycles() -> None:
+            for _ in range(5):
+                await pump.wait()
+                await pump.cycle(None)
+
+        await cycles()
+        record.clear()
+        listener.notify(2)
+        late.turn.ask_at(trio.current_time() - 1)
+        await cycles()
+    assert record.count("b 0") == record.count("c 0") == 1
+    assert busy.waiting > 0
+
+
 async def test_what_a_step_raises_says_of_which_channel_it_is() -> None:
     def broken() -> int:
         raise ValueError("a defect")
