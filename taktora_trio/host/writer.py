@@ -153,20 +153,16 @@ class ChannelWriter(trio.abc.SendChannel[T], metaclass=NoPublicConstructor, open
         encoded_topic = self._topic(topic) if topic or self._has_topics else b""
         packed = b"" if metadata is None else self._metadata(metadata)
         loan = self._port.loan(length, encoded_topic, packed, correlation_id)
-        view = loan.payload
+        is_sent = False
         try:
-            yield view
-        except BaseException:
-            view.release()
-            loan.give_back()
-            raise
-        view.release()
-        try:
+            with loan.payload as view:
+                yield view
             if self._turn.locked() or not self._port.send_loan(loan):
                 await self._until_sent(lambda: self._port.send_loan(loan))
-        except (trio.Cancelled, trio.ClosedResourceError):
-            loan.give_back()
-            raise
+            is_sent = True
+        finally:
+            if not is_sent:
+                loan.give_back()
 
     @property
     def last_sent(self) -> int:

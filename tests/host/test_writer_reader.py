@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import time
 import uuid
 from typing import Any
@@ -372,6 +373,11 @@ async def test_a_loan_that_fails_is_given_back(domain: Domain) -> None:
         with pytest.raises(PayloadOverflow):
             async with writer.loan(101):
                 pass
+        for _ in range(20):
+            with pytest.raises(BufferError):
+                async with writer.loan(3) as view:
+                    kept = struct.iter_unpack("B", view)  # as an array of numpy does
+            del kept
         with pytest.raises(trio.WouldBlock):
             reader.receive_nowait()
         await writer.send(b"fine")
