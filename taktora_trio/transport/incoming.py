@@ -40,11 +40,21 @@ class Incoming:
         self._readers: dict[_Reader, None] = {}  # in order; a list would be searched for each that leaves
         self._newest: Rings | None = None
         self._held = 0  # of how many writers
+        self._is_renewing = False
         self._closed = False
         self._has_told = False
 
     def renew(self) -> None:
         """Take the memory of writers that have come. It is ours then, even if they are killed."""
+        if self._is_renewing:  # it lets go of another one's
+            return
+        self._is_renewing = True
+        try:
+            self._renew()
+        finally:
+            self._is_renewing = False
+
+    def _renew(self) -> None:
         for _ in range(_AT_ONCE):
             if self._held >= KEPT_WRITERS:
                 self._tell(f"what {self._held} writers have left is not read: no more is taken until some of it is")

@@ -34,7 +34,8 @@ class Outgoing:
         self.rings.begin(self.first, spec.by_name)
         # It stays where it is for as long as the publisher is there, which sends no other.
         sample.assume_init().send()
-        cursors.generation(direction)[0] = self.rings.generation
+        self._generation = cursors.generation(direction)
+        self._generation[0] = self.rings.generation
         self._attached = cursors.attached(direction)
         self._seen = seen
         self._ringer = ringer
@@ -49,9 +50,11 @@ class Outgoing:
         """Give the memory to another half that has come."""
         if self._seen != self._attached[0]:
             self._seen = self._attached[0]
+            self._generation[0] = self.rings.generation  # again, for a broken reader may have written anything there
             self._served.publisher.update_connections()
             self._ringer.ring_all()  # its tasks may be asleep already
 
     def close(self) -> None:
         self.rings.let_go()
         self._attached.release()
+        self._generation.release()

@@ -27,7 +27,7 @@ from taktora_trio.transport.envelope import unpack
 from taktora_trio.transport.fence import NEEDS_FENCE, fence
 from taktora_trio.transport.openings import Openings
 from taktora_trio.transport.ring import Rings
-from taktora_trio.transport.spec import ChannelSpec
+from taktora_trio.transport.spec import KEPT_WRITERS, ChannelSpec
 
 if TYPE_CHECKING:
     from taktora_trio.transport.bell import Wakeup
@@ -38,6 +38,7 @@ __all__ = ["EnvelopeSubscriber"]
 _FIRST = 4096  # bytes
 _TOLD_EVERY = 0.001  # seconds
 _NOWHERE = -1
+_LOOKS = KEPT_WRITERS + 16  # in one go: a broken writer may change all that is looked at, all the time
 _monotonic = time.monotonic
 
 
@@ -142,7 +143,7 @@ class EnvelopeSubscriber:
 
     def _look(self) -> bool:
         """Look how far may be read, and go over to another writer's ring; return whether there is something."""
-        while True:
+        for _ in range(_LOOKS):
             sent = self._counters[SENT]
             if NEEDS_FENCE:
                 fence()
@@ -159,12 +160,16 @@ class EnvelopeSubscriber:
                     return False
                 self._enter(self._newer.popleft())
                 continue
-            if writer == 0 and self._may_read_to(sent, certain=False):
+            if writer != 0:
+                return False
+            if sent != self._counters[SENT]:
+                continue  # by the writer before, just before it was gone
+            if self._may_read_to(sent, certain=False):
                 return True
-            if writer == 0:  # another writer is about to come, and may need the memory
-                self._incoming.forget(self._rings)
-                self._leave()
+            self._incoming.forget(self._rings)  # another writer is about to come, and may need the memory
+            self._leave()
             return False
+        return False
 
     def _may_read_to(self, sent: int, *, certain: bool = True) -> bool:
         """Note that envelopes up to this number may be read, if that can be; return whether there are any."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import inspect
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -27,6 +28,7 @@ from taktora_trio.transport.domain import Domain
 from taktora_trio.transport.envelope import HEADER
 from taktora_trio.transport.node import open_node
 from taktora_trio.transport.publisher import EnvelopePublisher
+from taktora_trio.transport.ring import LAYOUT
 from taktora_trio.transport.services import open_services, rings_service
 from taktora_trio.transport.spec import KEPT_WRITERS
 from taktora_trio.transport.trunk import announce
@@ -360,7 +362,96 @@ async def test_a_word_that_names_no_writer_stops_nobody_for_good(generation: int
             assert list(take_all(reader))[-1] == (2, b"2")
 
 
+async def test_a_reader_that_comes_is_told_again_who_writes(domain: Domain) -> None:
+    connector, spec = declare(bytes, RawCodec(), window=4)
+    async with open_domain(domain, connector) as node, open_publisher(node, spec) as port:
+        async with open_subscriber(node, spec) as reader:
+            assert port.send(b"1")
+            reader._writer[0] = 5
+            assert list(take_all(reader)) == []
+        async with open_subscriber(node, spec) as reader:
+            for number in range(1, 7):
+                assert list(take_all(reader)) == [(number, b"%d" % number)]
+                reader.acknowledge(number)
+                assert port.send(b"%d" % (number + 1))
+
+
+class _Sample:
+    """What is no memory of ours, of a size that ours has."""
+
+    def __init__(self, words: int) -> None:
+        self._memory = (ctypes.c_uint64 * words)()
+        self.payload_ptr = ctypes.addressof(self._memory)
+
+    def payload(self) -> _Sample:
+        return self
+
+    def len(self) -> int:
+        return len(self._memory)
+
+    def delete(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize("layout", [0, LAYOUT])
+async def test_a_writer_that_sends_sample_after_sample_holds_nobody_up(layout: int, domain: Domain) -> None:
+    connector, spec = declare(bytes, RawCodec(), window=4)
+
+    class Endless:
+        count = 0
+
+        def receive(self) -> _Sample:
+            self.count += 1
+            assert self.count < 10_000
+            sample = _Sample(trunk_spec(connector).rings_bytes("out") // 8)
+            sample._memory[1] = layout
+            sample._memory[0] = self.count
+            return sample
+
+    async with open_domain(domain, connector) as node, open_half(node, spec, "gateway") as trunk:
+        assert trunk._incoming is not None
+        trunk._incoming._subscriber = Endless()
+        trunk.update_connections()
+        with trunk.open_subscriber(spec.name) as reader:
+            assert reader.take() is None
+
+
 # Writers and readers that come and go
+
+
+async def test_what_a_writer_has_sent_just_before_its_end_is_read(domain: Domain) -> None:
+    """Though its reader looked how much that was just before, and found the next one's beginning just after."""
+    connector, spec = declare(bytes, RawCodec(), window=4)
+
+    class Counters:
+        """Those of a reader that is held up as soon as it has looked at `SENT`."""
+
+        def __init__(self, counters: Any, meanwhile: Callable[[], None]) -> None:
+            self._counters, self._meanwhile = counters, [meanwhile]
+
+        def __getitem__(self, word: int) -> int:
+            value: int = self._counters[word]
+            if word == SENT and self._meanwhile:
+                self._meanwhile.pop()()
+            return value
+
+        def __setitem__(self, word: int, value: int) -> None:
+            self._counters[word] = value
+
+    async with open_domain(domain, connector) as node, open_subscriber(node, spec) as reader:
+        async with open_publisher(node, spec) as port:
+            assert port.send(b"1")
+            assert list(take_all(reader)) == [(1, b"1")]
+
+            def meanwhile() -> None:
+                assert port.send(b"2")
+                announce(node, trunk_spec(connector), "app")
+
+            reader._counters = Counters(reader._counters, meanwhile)  # type: ignore[assignment]
+            assert list(take_all(reader)) == [(2, b"2")]
+        async with open_publisher(node, spec) as port:
+            assert port.send(b"3")
+            assert list(take_all(reader)) == [(3, b"3")]
 
 
 async def test_a_reader_goes_from_one_writers_ring_to_the_next(domain: Domain) -> None:
