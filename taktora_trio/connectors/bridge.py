@@ -246,7 +246,8 @@ class Bridge:
             with trio.CancelScope(shield=True, deadline=trio.current_time() + self._options.drain_timeout):
                 async with move_on_when(connection.wait_until_lost), trio.open_nursery() as nursery:
                     for outbox in self._outboxes:
-                        nursery.start_soon(outbox.drain, connection)
+                        if outbox.has_work:  # there may be thousands that have none
+                            nursery.start_soon(outbox.drain, connection)
         finally:
             self._inbox.settle()
             if self._dead_letters is not None:

@@ -15,7 +15,7 @@ import trio
 from taktora_trio.channels import Metadata, Routing
 from taktora_trio.connectors.base import Connector, GatewayChannels
 from taktora_trio.connectors.dead_letters.letters import DeadLetters, open_dead_letters
-from taktora_trio.connectors.plan import channel_name, check_ends, trunk_spec
+from taktora_trio.connectors.plan import channel_name, check_ends
 from taktora_trio.errors import summary
 from taktora_trio.health import FULL_FOR, Connecting, Down, HealthBoard, Up
 from taktora_trio.opening import NoPublicConstructor
@@ -155,17 +155,17 @@ async def open_connector_gateway(
     from taktora_trio.connectors.pump import Pump
     from taktora_trio.executor import Executor
 
-    check_ends(connectors, "gateway")
+    specs = check_ends(connectors, "gateway")
     identity = GatewayIdentity.of_this_process(incarnation)
     async with contextlib.AsyncExitStack() as stack:
         reporters = {
-            connector.name: await stack.enter_async_context(open_health_reporter(node, trunk_spec(connector), identity))
-            for connector in connectors
+            one: await stack.enter_async_context(open_health_reporter(node, spec, identity))
+            for one, spec in specs.items()
         }
-        for connector in connectors:
+        for one, spec in specs.items():
             # A plugin that hears of us lets go of what a killed gateway has left: that may be the memory we need.
-            announce(node, trunk_spec(connector), "gateway")
-            reporters[connector.name].report(Connecting())
+            announce(node, spec, "gateway")
+            reporters[one].report(Connecting())
         health = HealthBoard(reporters, on_event=lambda event: reporters[event.component].forward(event))
         stack.callback(health.close)
         dead_letters = await stack.enter_async_context(
@@ -173,10 +173,7 @@ async def open_connector_gateway(
                 folder or partial(deployment_folder, name), {one.name: one.options for one in connectors}, health
             )
         )
-        trunks = [
-            await stack.enter_async_context(open_trunk(node, trunk_spec(connector), "gateway"))
-            for connector in connectors
-        ]
+        trunks = [await stack.enter_async_context(open_trunk(node, spec, "gateway")) for spec in specs.values()]
         channels = {
             connector.name: _open_channels(
                 stack,

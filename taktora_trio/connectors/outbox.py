@@ -129,6 +129,12 @@ class Outbox:
         self._is_stuck = True
         return moved + self._take_ahead()
 
+    @property
+    def has_work(self) -> bool:
+        """True if `drain` has something to do."""
+        source = self._source
+        return bool(self._inflight or self._ahead or source.is_behind or source.unacknowledged)
+
     async def drain(self, connection: Connection) -> None:
         """Publish what is queued now, and return when all of it is acknowledged."""
         if self._resumed_on is not connection:

@@ -49,7 +49,12 @@ def specs_of(connectors: Iterable[Connector]) -> list[TrunkSpec]:
     return [trunk_spec(connector) for connector in connectors]
 
 
-def check_ends(connectors: Iterable[Connector], end: End) -> None:
-    """Raise `TooFewDescriptors` if this process can't open this half of all connectors."""
-    specs = specs_of(connectors)
-    check_descriptors(sum(for_end(spec, end) for spec in specs), f"the {end}'s half of {len(specs)} connectors")
+def check_ends(connectors: Iterable[Connector], end: End) -> dict[str, TrunkSpec]:
+    """Return the trunk of each connector, by name, for a process that opens this half of all.
+
+    Raises `TooFewDescriptors` if it can't.
+    """
+    specs = {connector.name: trunk_spec(connector) for connector in connectors}
+    needed = sum(for_end(spec, end) for spec in specs.values())
+    check_descriptors(needed, f"the {end}'s half of {len(specs)} connectors")
+    return specs

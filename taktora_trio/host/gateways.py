@@ -11,7 +11,6 @@ import attrs
 import trio
 
 from taktora_trio.connectors.base import Connector
-from taktora_trio.connectors.plan import trunk_spec
 from taktora_trio.errors import ConnectorError, is_worth_logging
 from taktora_trio.escaping import escaped
 from taktora_trio.health import Failure, HealthBoard
@@ -78,7 +77,7 @@ class Gateways(metaclass=NoPublicConstructor, opened_by="open_watching_host(node
 
     async def follow(self, connector: Connector) -> None:
         """Serve: take the reports of this connector. Runs until cancelled."""
-        async with open_health_reports(self._node, trunk_spec(connector)) as reports:
+        async with open_health_reports(self._node, self._trunks[connector.name].spec) as reports:
             self._reports[connector.name] = reports
             while True:
                 self._take_reports(connector.name, reports)

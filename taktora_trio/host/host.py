@@ -172,7 +172,8 @@ class ConnectorHost(metaclass=NoPublicConstructor, opened_by="open_connector_hos
         with trio.CancelScope(shield=True):
             async with move_on_when(sleep_running, seconds), trio.open_nursery() as nursery:
                 for port in self._publishers.values():
-                    nursery.start_soon(port.flush)
+                    if port.waiting > 0:  # there may be thousands that have sent nothing
+                        nursery.start_soon(port.flush)
         for channel, port in self._publishers.items():
             # A gateway that is there says itself, at its own end, what it could not publish.
             if port.waiting > 0 and not (port.has_reader and self._gateways.has_gateway(self._owners[channel].name)):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from taktora_trio.connectors.base import Connector
-from taktora_trio.connectors.plan import check_ends, trunk_spec
+from taktora_trio.connectors.plan import check_ends
 from taktora_trio.errors import summary
 from taktora_trio.health import Down, HealthBoard, HealthEvent
 from taktora_trio.host.gateways import Gateways
@@ -62,15 +62,12 @@ async def open_watching_host(
 
     They are for whoever runs a gateway in this process, and tells by them how it fares.
     """
-    check_ends(connectors, "app")
+    specs = check_ends(connectors, "app")
     if link is not None:
         revive = partial(link.send, ReviveGateway())
     board = HealthBoard((connector.name for connector in connectors), on_event=_log_event)
     async with contextlib.AsyncExitStack() as stack:
-        trunks = {
-            connector.name: await stack.enter_async_context(open_trunk(node, trunk_spec(connector), "app"))
-            for connector in connectors
-        }
+        trunks = {name: await stack.enter_async_context(open_trunk(node, spec, "app")) for name, spec in specs.items()}
         nursery = await stack.enter_async_context(trio.open_nursery())
         gateways = Gateways._create(node, connectors, board, nursery, trunks, supervised=link is not None)
         host = ConnectorHost._create(connectors, trunks, board, gateways, revive, observers)

@@ -285,6 +285,40 @@ async def test_a_stop_drains_what_is_queued(autojump_clock: MockClock) -> None:
         assert [running.ended_at, connection.closed_at] == [3, 3]
 
 
+async def test_a_stop_has_a_task_for_those_channels_alone_that_have_something_left(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There may be thousands of them, and a few seconds for all."""
+    drained = []
+    drain = Outbox.drain
+
+    async def counted(outbox: Outbox, connection: Any) -> None:
+        drained.append(outbox.channel)
+        await drain(outbox, connection)
+
+    monkeypatch.setattr(Outbox, "drain", counted)
+    connection = FakeConnection(acknowledges=False)
+    channels = [outbound(name) for name in ("idle", "in-flight", "queued", "done")]
+    async with open_bridge(FakeClient(connection), *channels, drain_timeout=60) as running:
+        running.sources["in-flight"].put(b"0")
+        await wait_all_tasks_blocked()
+        connection.acknowledges = True
+        running.sources["done"].put(b"1")
+        await wait_all_tasks_blocked()
+        running.sources["queued"].queue.append(b"2")  # of which nobody was told yet
+        connection.finish(0)
+        assert drained == []
+        connection.acknowledges = False
+        running.sources["in-flight"].put(b"3")
+        await wait_all_tasks_blocked()
+        connection.acknowledges = True
+        running.stop.set()
+        await wait_all_tasks_blocked()
+        connection.finish(1)
+    assert sorted(drained) == ["in-flight", "queued"]
+    assert connection.payloads == [b"0", b"1", b"3", b"2"]
+
+
 @pytest.mark.parametrize(
     ("app_is_there", "level", "end"),
     [

@@ -16,6 +16,7 @@ from taktora_trio.runners.deployment import Deployment
 from taktora_trio.runners.loading import hiding_python, load_app, load_deployment
 from taktora_trio.runners.options import Mode, RunOptions, Shape
 from taktora_trio.runners.settings import read_settings
+from taktora_trio.runners.this_process.collecting import collect_less
 from taktora_trio.runners.this_process.limits import make_room
 from taktora_trio.runners.this_process.logs import set_up_logging
 from taktora_trio.runners.this_process.punctual import be_punctual
@@ -33,6 +34,7 @@ def run_both(run: RunOptions, shape: Shape | None = None, deployment: Deployment
 
     A `shape` is run instead of the usual one, and a `deployment` instead of the one that the options name.
     """
+    collect_less()
     options = run.shared
     declared = load_deployment(run.target) if deployment is None else deployment
     if declared.app is None:

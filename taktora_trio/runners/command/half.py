@@ -20,6 +20,7 @@ from taktora_trio.runners.deployment import Deployment
 from taktora_trio.runners.loading import load_deployment
 from taktora_trio.runners.options import Options, TypedSettings
 from taktora_trio.runners.settings import Settings, read_settings
+from taktora_trio.runners.this_process.collecting import collect_less
 from taktora_trio.runners.this_process.limits import make_room
 from taktora_trio.runners.this_process.logs import set_up_logging
 from taktora_trio.runners.this_process.pid1 import leave_pid_1
@@ -36,6 +37,7 @@ def launch_plugin(target: str, options: Options, typed: TypedSettings) -> int:
     from taktora_trio.runners.command.plugin import run_plugin  # each process imports the one shape that it runs
 
     leave_pid_1()
+    collect_less()
     link, life = inherited_link(), inherited_life_signs()
     with _ending_well(life, link):
         with _retried_under(link):
@@ -56,6 +58,7 @@ def launch_gateway(target: str, options: Options, typed: TypedSettings, connecto
     from taktora_trio.runners.command.gateway import run_gateway
 
     leave_pid_1()
+    collect_less()
     link, life = inherited_link(), inherited_life_signs()
     with _ending_well(life, link):
         with _retried_under(link):
