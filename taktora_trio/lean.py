@@ -11,6 +11,7 @@ Each of these would otherwise be in every process (Python 3.11; a run has three 
 - `flatbuffers`: 0.2 MB, and numpy wherever that is installed, 25 MB. iceoryx2 imports it for a kind of payload that is
   not ours.
 - `typing_extensions`: 0.5 MB. msgspec takes the same names from `typing` where it is missing.
+- `ast`: 0.5 MB. `inspect` looks with it for the source of a class.
 
 While a library is imported, something that stands for such a module is in the place of each. Only that library has it
 then; it imports the module when something of it is first asked for. For everybody else, `import ssl` is what it was.
@@ -21,6 +22,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import linecache
 import sys
 from collections.abc import Iterator
 from importlib import import_module
@@ -92,6 +94,28 @@ def _naming_threads_without_a_search() -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def _deriving_from_ast() -> Iterator[None]:
+    """Put `ast` off, from whose visitor of nodes `inspect` derives a class when it is imported.
+
+    That class gets the real base when it first visits something (before Python 3.13, `inspect.getsource` of a class).
+    """
+
+    class NodeVisitor:
+        def visit(self, node: object) -> object:
+            for derived in NodeVisitor.__subclasses__():
+                derived.__bases__ = (import_module("ast").NodeVisitor,)
+            return self.visit(node)  # now the real one
+
+    with putting_off("ast"):
+        if isinstance(standing := sys.modules["ast"], Later):
+            vars(standing)["NodeVisitor"] = NodeVisitor
+        try:
+            yield
+        finally:
+            vars(standing).pop("NodeVisitor", None) if isinstance(standing, Later) else None
+
+
+@contextlib.contextmanager
 def _hinting(name: str, hint: str) -> Iterator[None]:
     """Put a module off of which a name stands in type hints, which are looked at when they are made."""
     with putting_off(name):
@@ -106,7 +130,11 @@ def _hinting(name: str, hint: str) -> Iterator[None]:
 
 
 if "trio" not in sys.modules:
-    with putting_off("ssl", "hmac", "idna", "ipaddress", "locale"), _naming_threads_without_a_search():
+    with (
+        putting_off("ssl", "hmac", "idna", "ipaddress", "locale"),
+        _deriving_from_ast(),
+        _naming_threads_without_a_search(),
+    ):
         import trio  # noqa: F401 - imported so, for all
 if "msgspec" not in sys.modules:
     with missing("typing_extensions"):
@@ -114,3 +142,4 @@ if "msgspec" not in sys.modules:
 if "iceoryx2" not in sys.modules:
     with _hinting("flatbuffers", "Builder"):
         import_module("iceoryx2")  # by its name, for only transport/ may use it
+linecache.clearcache()  # attrs has kept the source of each method that it has made; the next imports get that memory

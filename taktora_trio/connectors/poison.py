@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-import attrs
+import msgspec
 
 __all__ = ["QUIET", "SOON", "Alone", "Suspicion", "after_loss", "after_trial", "in_order"]
 
@@ -21,11 +21,10 @@ QUIET = 1.0
 """Seconds that a connection must last by itself, before a loss can be a message's fault."""
 
 
-@attrs.frozen
-class Suspicion:
+class Suspicion(msgspec.Struct, frozen=True):
     """The conclusion from the losses so far."""
 
-    behind: Mapping[str, tuple[int, int]] = attrs.field(factory=dict)
+    behind: Mapping[str, tuple[int, int]] = msgspec.field(default_factory=dict)
     """By channel the sequence number of its first message not acknowledged, and the losses in a row right behind it."""
     trial: bool = False
     """True if the next connection is to publish one by one what is not acknowledged."""
@@ -34,8 +33,7 @@ class Suspicion:
     was known to pass: in the next trial some come before it."""
 
 
-@attrs.frozen
-class Alone:
+class Alone(msgspec.Struct, frozen=True):
     """The message that was on its way alone when a connection was lost."""
 
     channel: str

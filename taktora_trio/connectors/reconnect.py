@@ -6,6 +6,7 @@ import random as random_module
 from collections.abc import Callable
 
 import attrs
+import msgspec
 
 from taktora_trio.connectors.connection import ConnectFailed, ConnectionLost, ConnectRefused
 from taktora_trio.connectors.retry import Retry
@@ -30,8 +31,7 @@ comes every half minute may be more than a broker can ever answer: then each att
 all stay outside. `python -m benchmarks.fleet` shows it."""
 
 
-@attrs.frozen
-class History:
+class History(msgspec.Struct, frozen=True):
     """Counts of failures since a connection last stayed up."""
 
     attempts: int = 0

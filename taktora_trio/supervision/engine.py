@@ -13,7 +13,7 @@ import random as random_module
 from collections.abc import Callable
 from typing import Literal, TypeAlias
 
-import attrs
+import msgspec
 
 from taktora_trio.supervision.policy import RestartPolicy
 
@@ -38,18 +38,15 @@ __all__ = [
 # Events
 
 
-@attrs.frozen
-class Started:
+class Started(msgspec.Struct, frozen=True):
     """An incarnation has begun."""
 
 
-@attrs.frozen
-class Ready:
+class Ready(msgspec.Struct, frozen=True):
     """The incarnation works; from now on its uptime counts."""
 
 
-@attrs.frozen
-class Ended:
+class Ended(msgspec.Struct, frozen=True):
     """The incarnation is over. A `permanent` failure is one that another try would only repeat."""
 
     failed: bool
@@ -58,13 +55,11 @@ class Ended:
     """Seconds before its end without a sign of life: they are no uptime."""
 
 
-@attrs.frozen
-class Stopped:
+class Stopped(msgspec.Struct, frozen=True):
     """The owner wants it to end."""
 
 
-@attrs.frozen
-class Revived:
+class Revived(msgspec.Struct, frozen=True):
     """Somebody says that the cause is mended: if it was given up, it starts again with its whole budget."""
 
 
@@ -74,27 +69,23 @@ Event: TypeAlias = Started | Ready | Ended | Stopped | Revived
 # Actions
 
 
-@attrs.frozen
-class Restart:
+class Restart(msgspec.Struct, frozen=True):
     """Start again after `delay` seconds."""
 
     delay: float
 
 
-@attrs.frozen
-class Finish:
+class Finish(msgspec.Struct, frozen=True):
     """Do nothing more: it ended as it may."""
 
 
-@attrs.frozen
-class GiveUp:
+class GiveUp(msgspec.Struct, frozen=True):
     """Leave it down until it is revived: it failed too often."""
 
     reason: str
 
 
-@attrs.frozen
-class Escalate:
+class Escalate(msgspec.Struct, frozen=True):
     """End the whole deployment: it failed too often."""
 
     reason: str
@@ -103,8 +94,7 @@ class Escalate:
 Action: TypeAlias = Restart | Finish | GiveUp | Escalate
 
 
-@attrs.frozen
-class State:
+class State(msgspec.Struct, frozen=True):
     """The state of a supervised thing. `since` is on the clock of the events' `now`."""
 
     phase: Literal["idle", "starting", "up", "waiting", "stopping", "ended", "given-up", "escalated"] = "idle"
@@ -140,17 +130,17 @@ def step(
     """
     match state.phase, event:
         case "idle" | "waiting", Started():
-            return attrs.evolve(state, phase="starting", incarnation=state.incarnation + 1, since=now), None
+            return msgspec.structs.replace(state, phase="starting", incarnation=state.incarnation + 1, since=now), None
         case "starting", Ready():
-            return attrs.evolve(state, phase="up", since=now), None
+            return msgspec.structs.replace(state, phase="up", since=now), None
         case "starting" | "up", Ended():
             return _after(policy, state, event, now, random)
         case "starting" | "up", Stopped():
-            return attrs.evolve(state, phase="stopping", since=now), None
+            return msgspec.structs.replace(state, phase="stopping", since=now), None
         case "stopping", Ended():
-            return attrs.evolve(state, phase="ended", since=now), Finish()
+            return msgspec.structs.replace(state, phase="ended", since=now), Finish()
         case "idle" | "waiting" | "given-up", Stopped():
-            return attrs.evolve(state, phase="ended", since=now), Finish()
+            return msgspec.structs.replace(state, phase="ended", since=now), Finish()
         case "given-up", Revived():
             return State("waiting", state.incarnation, now), Restart(0.0)
         case _:
@@ -161,12 +151,12 @@ def _after(
     policy: RestartPolicy, state: State, ended: Ended, now: float, random: Callable[[], float]
 ) -> tuple[State, Action]:
     ran = max(0.0, now - state.since - ended.silent) if state.phase == "up" else 0.0
-    state = attrs.evolve(state, since=now, uptime=state.uptime + ran)
+    state = msgspec.structs.replace(state, since=now, uptime=state.uptime + ran)
     if not ended.failed and policy.restart != "always":
-        return attrs.evolve(state, phase="ended"), Finish()
+        return msgspec.structs.replace(state, phase="ended"), Finish()
     if policy.restart == "never":
         # As OTP's temporary children, it never takes others down with it.
-        return attrs.evolve(state, phase="given-up"), GiveUp("its policy is never to restart it")
+        return msgspec.structs.replace(state, phase="given-up"), GiveUp("its policy is never to restart it")
     if ended.permanent:
         return _exhausted(policy, state, "another try would end the same way")
     counting = _counting(policy, state)
@@ -176,7 +166,7 @@ def _after(
     attempt = 0 if ran >= policy.period else state.attempt
     delay = policy.backoff.delay(attempt, random)
     restarts = (*counting, state.uptime)
-    return attrs.evolve(state, phase="waiting", restarts=restarts, attempt=attempt + 1), Restart(delay)
+    return msgspec.structs.replace(state, phase="waiting", restarts=restarts, attempt=attempt + 1), Restart(delay)
 
 
 def _counting(policy: RestartPolicy, state: State) -> tuple[float, ...]:
@@ -185,5 +175,5 @@ def _counting(policy: RestartPolicy, state: State) -> tuple[float, ...]:
 
 def _exhausted(policy: RestartPolicy, state: State, reason: str) -> tuple[State, GiveUp | Escalate]:
     if policy.on_exhausted == "escalate":
-        return attrs.evolve(state, phase="escalated"), Escalate(reason)
-    return attrs.evolve(state, phase="given-up"), GiveUp(reason)
+        return msgspec.structs.replace(state, phase="escalated"), Escalate(reason)
+    return msgspec.structs.replace(state, phase="given-up"), GiveUp(reason)

@@ -14,7 +14,7 @@ from pathlib import Path
 from struct import Struct
 from typing import TYPE_CHECKING
 
-import attrs
+import msgspec
 
 from taktora_trio.transport.descriptors import refusal
 from taktora_trio.transport.kept import open_kept
@@ -56,8 +56,7 @@ def identity_of(payload: Buffer, topic: str = "") -> int:
     return check | (length & 0xFFFFFFFF) << 32
 
 
-@attrs.frozen
-class Handed:
+class Handed(msgspec.Struct, frozen=True):
     """A message that the app was given, as the file has it."""
 
     number: int

@@ -20,7 +20,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-import attrs
+import msgspec
 
 from taktora_trio.errors import ConfigError, ConnectorError
 from taktora_trio.transport.descriptors import refusal
@@ -44,8 +44,7 @@ PULSE = "pulse."  # the beginning of the names of files in which a role's holder
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-@attrs.frozen
-class Generation:
+class Generation(msgspec.Struct, frozen=True):
     """The files of one run: a folder in the user's folder, and the segments with its prefix."""
 
     name: str

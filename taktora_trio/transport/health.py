@@ -8,7 +8,6 @@ import os
 from collections.abc import AsyncIterator, Callable
 from typing import Annotated, Literal, TypeAlias
 
-import attrs
 import iceoryx2 as iox2
 import msgspec
 import trio
@@ -43,8 +42,7 @@ _Time: TypeAlias = Annotated[float, msgspec.Meta(ge=0, le=253_370_764_800)]  # t
 _Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 
 
-@attrs.frozen
-class GatewayIdentity:
+class GatewayIdentity(msgspec.Struct, frozen=True):
     """One run of a gateway: a process, and which try within it. A process id alone would come round again."""
 
     pid: int

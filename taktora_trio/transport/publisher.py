@@ -8,7 +8,7 @@ from collections.abc import Callable
 from struct import Struct
 from typing import TYPE_CHECKING
 
-import attrs
+import msgspec
 import trio
 
 from taktora_trio.channels.codec import Buffer
@@ -33,8 +33,7 @@ _boottime = functools.partial(time.clock_gettime_ns, time.CLOCK_BOOTTIME)
 _time_ns = time.time_ns
 
 
-@attrs.define
-class Loan:
+class Loan(msgspec.Struct):
     """A slot on loan, with its payload still to be written or sent, and what is sent with it."""
 
     slot: int

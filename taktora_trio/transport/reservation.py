@@ -11,8 +11,8 @@ import contextlib
 from collections.abc import AsyncIterator
 from contextvars import ContextVar
 
-import attrs
 import iceoryx2 as iox2
+import msgspec
 import trio
 
 from taktora_trio.transport.descriptors import refusal
@@ -27,8 +27,7 @@ PATIENCE = 2.0
 """Seconds for which missing memory is waited for. Less than a start may take, so that it can say what was missing."""
 
 
-@attrs.frozen
-class _Memory:
+class _Memory(msgspec.Struct, frozen=True):
     """A domain's memory, as this process takes it."""
 
     turn: Turn

@@ -8,7 +8,7 @@ import stat
 from collections.abc import Iterable
 from pathlib import Path
 
-import attrs
+import msgspec
 
 from taktora_trio.errors import ConfigError, TransportError
 
@@ -55,8 +55,7 @@ def in_pages(count: int) -> int:
     return -(-count // PAGE) * PAGE
 
 
-@attrs.frozen
-class Segment:
+class Segment(msgspec.Struct, frozen=True):
     """A file of ours in /dev/shm."""
 
     name: str

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-import attrs
 import msgspec
 
 from taktora_trio.errors import ConfigError
@@ -23,8 +22,7 @@ _PER_DOMAIN = 24 * PAGE
 _SERVICE, _LISTENER, _NOTIFIER, _PUBLISHER, _SUBSCRIBER = 2, 3, 3, 3, 4
 
 
-@attrs.frozen
-class ChannelPlan:
+class ChannelPlan(msgspec.Struct, frozen=True):
     """The memory of one channel: its envelopes, the bytes of each, and all bytes together."""
 
     name: str
@@ -33,8 +31,7 @@ class ChannelPlan:
     total_bytes: int
 
 
-@attrs.frozen
-class MemoryPlan:
+class MemoryPlan(msgspec.Struct, frozen=True):
     """The memory of all channels of a deployment, and the free memory in /dev/shm, in bytes."""
 
     channels: tuple[ChannelPlan, ...]
@@ -52,7 +49,7 @@ class MemoryPlan:
     def to_json(self, **more: object) -> bytes:
         """Return it as JSON, with what else is planned."""
         document = {
-            **attrs.asdict(self),
+            **msgspec.structs.asdict(self),
             **more,
             "total_bytes": self.total_bytes,
             "fits": self.fits,

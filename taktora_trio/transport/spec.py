@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import Literal, TypeAlias
 
 import attrs
+import msgspec
 
 from taktora_trio.transport.deliveries import deliveries_size
 from taktora_trio.transport.envelope import envelope_size
@@ -52,8 +53,7 @@ _DIRECTION_FILES, _EVENT_FILES = 4 * PAGE, 5 * PAGE
 _HEALTH_BYTES = 64 * PAGE
 
 
-@attrs.frozen(kw_only=True)
-class ChannelSpec:
+class ChannelSpec(msgspec.Struct, frozen=True, kw_only=True):
     """All that both ends of a channel must agree on, and all that decides its size."""
 
     name: str
@@ -100,8 +100,7 @@ class ChannelSpec:
         return in_pages(deliveries_size(self.window)) if self.counts_deliveries else 0
 
 
-@attrs.frozen(kw_only=True)
-class RingPlace:
+class RingPlace(msgspec.Struct, frozen=True, kw_only=True):
     """Where a channel's ring lies in the memory of its direction."""
 
     at: int

@@ -5,7 +5,7 @@ import json
 import os
 from pathlib import Path
 
-import attrs
+import msgspec
 import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
@@ -128,7 +128,7 @@ def test_what_is_free_is_what_the_file_system_says() -> None:
 
 
 def small_shm(free_bytes: int) -> MemoryPlan:
-    return attrs.evolve(plan_memory(specs_of(connectors_of((64, 65_536)))), free_bytes=free_bytes)
+    return msgspec.structs.replace(plan_memory(specs_of(connectors_of((64, 65_536)))), free_bytes=free_bytes)
 
 
 def test_what_does_not_fit_is_refused_with_the_table() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import attrs
+import msgspec
 import pytest
 import trio
 import trio.testing
@@ -90,7 +90,7 @@ async def test_an_inbound_id_for_which_a_channel_has_no_room_is_left_out_and_sai
 
 async def test_a_sink_finds_why_the_app_has_given_a_message_up(domain: Domain) -> None:
     connector, spec = declare(bytes, RawCodec(), window=4)
-    spec = attrs.evolve(spec, counts_deliveries=True)
+    spec = msgspec.structs.replace(spec, counts_deliveries=True)
     async with open_domain(domain, connector) as node, open_sending(node, spec) as sink:
         numbers = [sink.send_nowait(b"%d" % number) for number in range(3)]
         deliveries = Deliveries(node, spec.name, spec.window)

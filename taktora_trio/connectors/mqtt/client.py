@@ -11,6 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 import attrs
+import msgspec
 import trio
 from trio_util import AsyncValue
 
@@ -49,8 +50,7 @@ _AGAIN_AND_AGAIN = 3  # connections in a row that were soon over, after which a 
 _GUARANTEES: tuple[Guarantee, ...] = ("at most once", "at least once", "exactly once")
 
 
-@attrs.define
-class _Broker:
+class _Broker(msgspec.Struct):
     """One broker, or a cluster of several nodes, with what this client keeps of it from connection to connection."""
 
     options: MqttOptions

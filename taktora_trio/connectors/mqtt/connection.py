@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import cast
 
-import attrs
+import msgspec
 import trio
 from trio_util import move_on_when
 
@@ -21,8 +21,7 @@ from taktora_trio.connectors.mqtt.wire.state import SessionState
 __all__ = ["MqttConnection", "Place"]
 
 
-@attrs.frozen
-class Place:
+class Place(msgspec.Struct, frozen=True):
     """Where a connection is, for a client of several brokers, each with a session of its own."""
 
     broker: int

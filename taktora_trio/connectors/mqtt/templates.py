@@ -10,7 +10,6 @@ from collections.abc import Callable
 from enum import Enum
 from typing import Any, TypeVar, get_type_hints
 
-import attrs
 import msgspec
 
 from taktora_trio.channels.codec import inspect_type
@@ -33,8 +32,7 @@ _LEVEL_TYPES = (
 )
 
 
-@attrs.frozen
-class Template:
+class Template(msgspec.Struct, frozen=True):
     """A topic or filter with fields of the message at some of its levels, or with none."""
 
     levels: tuple[str, ...]

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import attrs
+import msgspec
 
 from taktora_trio.channels import ChannelDescriptor, Inbound, Outbound, Store
 from taktora_trio.connectors.base import Connector
@@ -18,8 +19,7 @@ __all__ = ["ConnectorStore", "check_stores", "inbound_stores_of", "stores_of"]
 _SHARED = ("path", "max_bytes", "sync_every", "catch_up_rate")  # a connector has one folder, one disk, one other side
 
 
-@attrs.frozen
-class ConnectorStore:
+class ConnectorStore(msgspec.Struct, frozen=True):
     """The store of one connector: its folder, whose it is, and the policy of each channel that is kept there."""
 
     folder: Path

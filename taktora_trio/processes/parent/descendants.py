@@ -11,7 +11,7 @@ import os
 import signal
 from typing import Literal
 
-import attrs
+import msgspec
 import trio
 
 from taktora_trio.processes.parent.subreaper import children, reap
@@ -26,8 +26,7 @@ _PAUSE = 0.02  # seconds; an execve takes less as a rule, and nothing announces 
 _ENV_END = 48  # of `process_stat`
 
 
-@attrs.frozen
-class Descendants:
+class Descendants(msgspec.Struct, frozen=True):
     """The descendants of one incarnation of a child."""
 
     mark: str

@@ -8,7 +8,7 @@ import socket
 import struct
 from collections.abc import Iterator, Mapping
 
-import attrs
+import msgspec
 import trio
 
 __all__ = ["Notification", "NotifySocket", "open_notify_socket"]
@@ -17,8 +17,7 @@ _DIGITS = 20  # fewer than these fit into 64 bits
 _CREDENTIALS = struct.Struct("3i")  # struct ucred: pid, uid, gid (unix(7))
 
 
-@attrs.frozen
-class Notification:
+class Notification(msgspec.Struct, frozen=True):
     """One datagram of a supervised process: assignments, by name."""
 
     values: Mapping[str, str]

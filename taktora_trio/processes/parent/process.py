@@ -9,7 +9,7 @@ import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import TypeAlias
 
-import attrs
+import msgspec
 import trio
 
 from taktora_trio.errors import TransportError
@@ -34,8 +34,7 @@ _LAST_LINES = 0.01  # seconds for which its last words are waited for before it 
 _DRAIN = 1.0  # seconds for which an ended process's output is still read, should another process have its pipe
 
 
-@attrs.frozen(kw_only=True)
-class Start:
+class Start(msgspec.Struct, frozen=True, kw_only=True):
     """All that one incarnation gets of ours when it is started."""
 
     environment: Mapping[str, str]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncIterator, Callable, Sequence
 
-import attrs
+import msgspec
 
 from taktora_trio.connectors.base import Connector
 from taktora_trio.connectors.plan import specs_of
@@ -19,8 +19,7 @@ from taktora_trio.transport.sizing import check_plan, plan_memory
 __all__ = ["OpenDomain", "open_domain"]
 
 
-@attrs.frozen
-class OpenDomain:
+class OpenDomain(msgspec.Struct, frozen=True):
     """A domain as its owner has it: with a node, and with every service of the connectors."""
 
     domain: Domain

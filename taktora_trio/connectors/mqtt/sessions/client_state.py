@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import attrs
+import msgspec
 
 from taktora_trio.connectors.mqtt.options import MqttOptions
 from taktora_trio.connectors.mqtt.sessions.endpoints import EndpointOrder
@@ -15,13 +15,12 @@ from taktora_trio.digest import sha256
 __all__ = ["ClientState", "client_state"]
 
 
-@attrs.frozen
-class ClientState:
+class ClientState(msgspec.Struct, frozen=True):
     """The session's state and the order of addresses. Give the same object to each connection of a client."""
 
-    session: SessionState = attrs.field(factory=SessionState)
+    session: SessionState = msgspec.field(default_factory=SessionState)
     """MQTT's session state: messages that are not acknowledged, exchanges that are half done."""
-    endpoints: EndpointOrder = attrs.field(factory=EndpointOrder)
+    endpoints: EndpointOrder = msgspec.field(default_factory=EndpointOrder)
     """The order in which the broker's addresses are tried."""
 
 

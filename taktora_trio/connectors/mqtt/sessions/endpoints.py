@@ -6,7 +6,7 @@ import socket
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
-import attrs
+import msgspec
 import trio
 
 from taktora_trio.connectors.mqtt.address import BrokerAddress
@@ -21,8 +21,7 @@ _AT_ONCE = 4  # addresses of an attempt: more have their turn in the next one
 _STAGGER = 0.25  # seconds until the next address is tried beside one that has not answered (RFC 8305, section 5)
 
 
-@attrs.frozen
-class Endpoint:
+class Endpoint(msgspec.Struct, frozen=True):
     """One address of a broker."""
 
     family: int

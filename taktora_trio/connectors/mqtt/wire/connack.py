@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import attrs
+import msgspec
 
 from taktora_trio.connectors.mqtt.wire.limits import NO_LIMITS, BrokerLimits, limits_of
 from taktora_trio.connectors.mqtt.wire.packets import Malformed, decode_properties
@@ -13,8 +13,7 @@ from taktora_trio.connectors.mqtt.wire.reasons import CONNECT_RETURN_CODES, reas
 __all__ = ["Connack", "decode_connack"]
 
 
-@attrs.frozen
-class Connack:
+class Connack(msgspec.Struct, frozen=True):
     code: int
     """A reason code of MQTT 5."""
     name: str

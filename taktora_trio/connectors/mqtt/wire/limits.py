@@ -6,7 +6,7 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
-import attrs
+import msgspec
 
 from taktora_trio.connectors.mqtt.topics import is_pattern, split_share
 from taktora_trio.connectors.mqtt.wire.reasons import reason_name
@@ -16,8 +16,7 @@ __all__ = ["NO_LIMITS", "BrokerLimits", "limits_of"]
 log = logging.getLogger(__name__)
 
 
-@attrs.frozen
-class BrokerLimits:
+class BrokerLimits(msgspec.Struct, frozen=True):
     """The limits of one connection. The defaults are those of MQTT 3.1.1, which announces none.
 
     A message beyond them is refused here, with the reason that the broker would give. If it were sent, the broker would
