@@ -12,6 +12,8 @@ Each of these would otherwise be in every process (Python 3.11; a run has three 
   not ours.
 - `typing_extensions`: 0.5 MB. msgspec takes the same names from `typing` where it is missing.
 - `ast`: 0.5 MB. `inspect` looks with it for the source of a class.
+- `attrs.validators`: 0.3 MB. attrs imports it for whoever uses it, which is `outcome` alone, for one check.
+- `trio._dtls`, and much of `trio_util` with `async_generator`: 0.4 MB. Their packages export names of theirs.
 
 While a library is imported, something that stands for such a module is in the place of each. Only that library has it
 then; it imports the module when something of it is first asked for. For everybody else, `import ssl` is what it was.
@@ -24,9 +26,10 @@ import contextlib
 import ctypes
 import linecache
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib import import_module
 from types import ModuleType
+from typing import Any
 
 __all__ = ["Later", "missing", "putting_off"]
 
@@ -94,52 +97,101 @@ def _naming_threads_without_a_search() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _deriving_from_ast() -> Iterator[None]:
-    """Put `ast` off, from whose visitor of nodes `inspect` derives a class when it is imported.
-
-    That class gets the real base when it first visits something (before Python 3.13, `inspect.getsource` of a class).
-    """
-
-    class NodeVisitor:
-        def visit(self, node: object) -> object:
-            for derived in NodeVisitor.__subclasses__():
-                derived.__bases__ = (import_module("ast").NodeVisitor,)
-            return self.visit(node)  # now the real one
-
-    with putting_off("ast"):
-        if isinstance(standing := sys.modules["ast"], Later):
-            vars(standing)["NodeVisitor"] = NodeVisitor
+def _hinting(name: str, **used: object) -> Iterator[None]:
+    """Put a module off of which this is used by what is imported in the block. All else, and all later, is its own."""
+    with putting_off(name):
+        standing = sys.modules[name]
+        if not isinstance(standing, Later):
+            yield
+            return
+        vars(standing).update(used)
         try:
             yield
         finally:
-            vars(standing).pop("NodeVisitor", None) if isinstance(standing, Later) else None
+            for each in used:
+                del vars(standing)[each]
+
+
+class _NodeVisitor:
+    """Stands for `ast.NodeVisitor`, from which `inspect` derives a class (before Python 3.13), for a class's source."""
+
+    def visit(self, node: object) -> object:
+        """Give each derived class the real base, at the first use of one; then visit."""
+        real = import_module("ast").NodeVisitor
+        for derived in _NodeVisitor.__subclasses__():
+            derived.__bases__ = (real,)
+        return self.visit(node)
+
+
+def _instance_of(kind: type) -> Callable[[object, Any, object], None]:
+    """Stands for the validator by which `outcome` checks that an exception is one."""
+
+    def check(_: object, attribute: Any, value: object) -> None:
+        if not isinstance(value, kind):
+            raise TypeError(f"'{attribute.name}' must be {kind!r} (got {value!r} that is a {type(value)!r})")
+
+    return check
 
 
 @contextlib.contextmanager
-def _hinting(name: str, hint: str) -> Iterator[None]:
-    """Put a module off of which a name stands in type hints, which are looked at when they are made."""
-    with putting_off(name):
-        if not isinstance(standing := sys.modules[name], Later):
-            yield
-            return
-        vars(standing)[hint] = object
-        try:
-            yield
-        finally:
-            del vars(standing)[hint]  # whoever calls it gets the module's own
+def _leaving(package: str, **exported: tuple[str, ...]) -> Iterator[None]:
+    """For `package`, which is imported in the block, put these submodules off, from which it exports these names.
+
+    The package has each name nevertheless, and takes it from the submodule when it is first asked for.
+    """
+    standing = {name: type(name, (), {}) for names in exported.values() for name in names}
+    with contextlib.ExitStack() as stack:
+        for submodule, names in exported.items():
+            # `from MODULE import` looks for the module's path as well.
+            used = {name: standing[name] for name in names}
+            stack.enter_context(_hinting(f"{package}.{submodule}", **used, __path__=[]))
+        yield
+    imported = sys.modules[package]
+    where = {
+        name: f"{package}.{submodule}"
+        for submodule, names in exported.items()
+        for name in names
+        if vars(imported).get(name) is standing[name]  # not if another version has it elsewhere
+    }
+    for name in where:
+        delattr(imported, name)
+
+    def find(name: str) -> object:
+        if name not in where:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        value = getattr(import_module(where[name]), name)
+        value.__module__ = package  # as the package has it for each
+        setattr(imported, name, value)
+        return value
+
+    vars(imported)["__getattr__"] = find
 
 
 if "trio" not in sys.modules:
     with (
-        putting_off("ssl", "hmac", "idna", "ipaddress", "locale"),
-        _deriving_from_ast(),
+        putting_off("ssl", "hmac", "idna", "ipaddress", "locale", "attrs.validators"),
+        _leaving("trio", _dtls=("DTLSChannel", "DTLSChannelStatistics", "DTLSEndpoint")),
+        _hinting("ast", NodeVisitor=_NodeVisitor),
+        _hinting("attr.validators", instance_of=_instance_of),
         _naming_threads_without_a_search(),
     ):
         import trio  # noqa: F401 - imported so, for all
+if "trio_util" not in sys.modules:
+    with _leaving(
+        "trio_util",
+        _async_itertools=("azip", "azip_longest"),
+        _compose_values=("compose_values",),
+        _exceptions=("defer_to_cancelled", "multi_error_defer_to"),
+        _iterators=("iter_fail_after", "iter_move_on_after"),
+        _periodic=("periodic",),
+        _task_stats=("TaskStats",),
+        _trio_async_generator=("trio_async_generator",),
+    ):
+        import trio_util  # noqa: F401 - imported so, for all
 if "msgspec" not in sys.modules:
     with missing("typing_extensions"):
         import msgspec  # noqa: F401 - imported so, for all
 if "iceoryx2" not in sys.modules:
-    with _hinting("flatbuffers", "Builder"):
+    with _hinting("flatbuffers", Builder=object):  # it stands in type hints, which are looked at when they are made
         import_module("iceoryx2")  # by its name, for only transport/ may use it
 linecache.clearcache()  # attrs has kept the source of each method that it has made; the next imports get that memory

@@ -55,6 +55,9 @@ from taktora_trio.lean import Later
 import trio
 import msgspec
 left_out = {"ssl", "_hashlib", "hmac", "idna", "ipaddress", "ctypes.util", "typing_extensions"}
+left_out |= {"attr.validators", "trio._dtls", "trio_util._periodic", "async_generator"}
+if sys.version_info < (3, 13):
+    left_out.add("ast")
 print(sorted(left_out & set(sys.modules)), [name for name, module in sys.modules.items() if isinstance(module, Later)])
 import ctypes.util, ssl
 print(trio._ssl._stdlib_ssl.SSLContext is ssl.SSLContext, callable(ctypes.util.find_library))
@@ -68,6 +71,38 @@ print(of_iceoryx2.Builder is flatbuffers.Builder)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True)
     assert done.stdout.splitlines() == ["[] []", "True True", "xn--bcher-kva.example", "True", "False None", "True"]
+
+
+def test_what_the_libraries_export_and_derive_is_whole_when_it_is_used() -> None:
+    code = """
+from taktora_trio import lean
+import inspect, json, pickle, sys
+import attr, attrs, outcome, trio, trio_util
+print(attrs.validators.instance_of is attr.validators.instance_of, attrs.validators.min_len(3))
+try:
+    outcome.Error("no exception")
+except TypeError as exc:
+    print(exc)
+print(trio.DTLSEndpoint is sys.modules["trio._dtls"].DTLSEndpoint, pickle.loads(pickle.dumps(trio.DTLSChannel)))
+from trio_util import periodic
+print(periodic is sys.modules["trio_util._periodic"].periodic, periodic.__module__)
+for module in (trio, trio_util):
+    try:
+        module.no_such_thing
+    except AttributeError as exc:
+        print(exc)
+print(inspect.getsource(json.JSONDecoder).splitlines()[0], inspect.getsource(json.JSONEncoder).splitlines()[0])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True)
+    assert done.stdout.splitlines() == [
+        "True <min_len validator for 3>",
+        "'error' must be <class 'BaseException'> (got 'no exception' that is a <class 'str'>)",
+        "True <class 'trio.DTLSChannel'>",
+        "True trio_util",
+        "module 'trio' has no attribute 'no_such_thing'",
+        "module 'trio_util' has no attribute 'no_such_thing'",
+        "class JSONDecoder(object): class JSONEncoder(object):",
+    ]
 
 
 @pytest.mark.parametrize("data", [b"", b"a name", bytes(range(256)) * 3])

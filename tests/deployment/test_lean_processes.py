@@ -20,7 +20,7 @@ APP = "tests.deployment.lean.app"
 NOBODYS = (
     # OpenSSL, and what trio, msgspec and urllib would import for rare cases
     *("ssl", "_ssl", "hashlib", "_hashlib", "hmac", "secrets", "idna", "ipaddress", "typing_extensions"),
-    *("flatbuffers", "numpy"),
+    *("flatbuffers", "numpy", "attr.validators", "trio._dtls", "async_generator"),
     *("asyncio", "concurrent", "email", "http", "multiprocessing", "sqlite3", "cyclopts", "rich"),
     *("aiomqtt", "paho", "wsproto", "amqtt", "taktora_trio.cli", "taktora_trio.chaos", "taktora_trio.operate"),
 )
