@@ -46,6 +46,7 @@ Shape: TypeAlias = Literal["split", "in-process"]
 SHAPES: tuple[Shape, ...] = ("split", "in-process")
 FEW, MANY, MOST = 10, 1_000, 10_000
 _TURNS = 7  # of throughput with few channels and with many
+_LONGER = 4  # so that to tell the end of each of a thousand topics is little beside it
 _AGAIN = 60.0  # seconds that a deployment has to say why it can't start
 
 
@@ -110,6 +111,7 @@ async def by_channels(
 
 async def beside(contest: Contest, session: str, few: int, many: int, messages: int) -> Beside:
     """Compare the throughput of two deployments in the split shape by turns."""
+    messages *= _LONGER
     rates: dict[int, list[float]] = {few: [], many: []}
     async with (
         contest.open(_entry(few, "split", session, "beside-")) as one,

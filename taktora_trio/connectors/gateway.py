@@ -175,7 +175,7 @@ async def open_connector_gateway(
         )
         trunks = [await stack.enter_async_context(open_trunk(node, spec, "gateway")) for spec in specs.values()]
         channels = {
-            connector.name: _open_channels(
+            connector.name: await _open_channels(
                 stack,
                 trunk,
                 connector,
@@ -194,7 +194,7 @@ async def open_connector_gateway(
         yield ConnectorGateway._create(connectors, channels, keepers, stored_inboxes, reporters, trunks, health)
 
 
-def _open_channels(
+async def _open_channels(
     stack: contextlib.AsyncExitStack,
     trunk: Trunk,
     connector: Connector,
@@ -207,6 +207,7 @@ def _open_channels(
     outbound: dict[str, PayloadSource] = {}
     inbound: dict[str, PayloadSink] = {}
     for channel in connector.channels:
+        await trio.lowlevel.checkpoint()  # with thousands of channels it is to give signs of life meanwhile
         whole = channel_name(connector, channel)
         if channel.direction == "out":
             # The app's writer lets nothing else through; but what the other side doesn't take would end the

@@ -72,6 +72,7 @@ class ConnectorHost(metaclass=NoPublicConstructor, opened_by="open_connector_hos
         from taktora_trio.host.writer import writer_on  # `host.open` has imported it
 
         connector = self._connector_of(channel, Outbound, "open_reader")
+        await trio.lowlevel.checkpoint()  # an app with thousands of channels is to give signs of life meanwhile
         full = partial(self._board.degrade, connector.name, f"channel {channel.name} is full", FULL_FOR)
         with self._reserve(channel):
             if id(channel) not in self._publishers:
@@ -98,6 +99,7 @@ class ConnectorHost(metaclass=NoPublicConstructor, opened_by="open_connector_hos
         from taktora_trio.host.reader import open_reader  # `host.open` has imported it
 
         connector = self._connector_of(channel, Inbound, "open_writer")
+        await trio.lowlevel.checkpoint()  # as above
         shown = f"channel {channel.name} gets messages that can't be read"
         rejected = partial(self._board.degrade, connector.name, shown, _REJECTED_FOR)
         trunk = self._trunks[connector.name]

@@ -112,8 +112,11 @@ class Deliveries:
         their numbers are above `done`), or dead. What an earlier run was not done with is known by its identity.
         """
         words = self._words
+        self._carried = {}
         if words[_MAGIC_AT] != _MAGIC or words[_WINDOW] != self._window:
             self._clear()
+            words[_GENERATION] = self._generation
+            return []  # at once, for there may be thousands of channels
         is_same_run = words[_GENERATION] == self._generation
         before = done if is_same_run else words[_DONE]
         found = []
@@ -134,7 +137,6 @@ class Deliveries:
             words[_BURIED] = words[_DONE] = 0
             words[_GENERATION] = self._generation
             found = []
-        self._carried = {}
         for place in range(self._carried_at, self._reasons_at, _SLOT):
             if (counts := words[place + 1]) and counts & _COUNT >= self._attempts_of(words[place]):
                 self._carried[words[place]] = place

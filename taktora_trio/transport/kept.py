@@ -27,11 +27,11 @@ def open_kept(label: str, name: str, size: int) -> int:
     """
     with open_folder() as folder:
         while True:
-            with contextlib.suppress(FileExistsError):
-                os.mkdir(label + _KEPT, 0o700, dir_fd=folder)
             try:
                 fd = os.open(f"{label}{_KEPT}/{name}", _FILE | os.O_CREAT, 0o600, dir_fd=folder)
-            except FileNotFoundError:  # the folder was removed meanwhile
+            except FileNotFoundError:  # it is the first one, or the folder was removed meanwhile
+                with contextlib.suppress(FileExistsError):
+                    os.mkdir(label + _KEPT, 0o700, dir_fd=folder)
                 continue
             try:
                 fcntl.flock(fd, fcntl.LOCK_SH)

@@ -25,6 +25,7 @@ from taktora_trio import (
     Degraded,
     Down,
     HealthEvent,
+    Inbound,
     MqttConnector,
     MqttRouting,
     Outbound,
@@ -67,6 +68,25 @@ async def _open_host(
             open_watching_host(node, [CONNECTOR], link=link) as (host, gateways),
         ):
             yield node, host, gateways
+
+
+async def test_others_have_their_turn_while_an_app_opens_channel_after_channel(domain: Domain) -> None:
+    """A thousand channels take so long that a process which gave no sign of life meanwhile would be killed."""
+    connector = MqttConnector([CONNECTOR.channels[0], Inbound("in", str, MqttRouting("u"))])
+    with domain.hold("owner"):
+        async with (
+            open_node(domain, "test") as node,
+            open_services(node, specs_of([connector])),
+            open_watching_host(node, [connector]) as (host, _),
+            contextlib.AsyncExitStack() as stack,
+        ):
+            out, in_ = connector.channels
+            assert isinstance(out, Outbound)
+            assert isinstance(in_, Inbound)
+            with trio.testing.assert_checkpoints():
+                await stack.enter_async_context(host.open_writer(out))
+            with trio.testing.assert_checkpoints():
+                await stack.enter_async_context(host.open_reader(in_))
 
 
 async def test_the_last_report_of_a_gateway_task_comes_before_its_end(domain: Domain) -> None:

@@ -16,6 +16,7 @@ from taktora_trio.transport.deliveries import (
     DONE,
     IN_HAND,
     Deliveries,
+    Handed,
     deliveries_size,
     identity_of,
     is_needed,
@@ -59,6 +60,26 @@ def test_a_message_is_known_by_its_content_and_its_topic() -> None:
     assert len({identity_of(*content) for content in contents}) == len(contents)
     assert identity_of(memoryview(b"a"), "t") == identity_of(b"a", "t")
     assert all(0 <= identity_of(*content) < 2**64 for content in contents)
+
+
+def test_a_file_that_is_new_is_not_searched(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An app with thousands of channels opens as many of them."""
+    searched: list[int] = []
+    handed = Deliveries._handed
+
+    def counted(deliveries: Deliveries, place: int) -> Handed:
+        searched.append(place)
+        return handed(deliveries, place)
+
+    monkeypatch.setattr(Deliveries, "_handed", counted)
+    with opened() as first:
+        assert first.resume(0, 0) == []
+        assert searched == []
+        first.handing_over(1, 101)
+    with opened() as second:
+        assert second.resume(0, 1) == []
+        assert searched != []
+        assert second.handing_over(1, 101) == 2
 
 
 def test_what_nobody_keeps_is_done_with_when_it_is_handed_over() -> None:
