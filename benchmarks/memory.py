@@ -158,7 +158,7 @@ async def _measure(quick: bool) -> None:
 
 def main() -> None:
     """The command."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.memory", description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.memory", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help="one start instead of five")
     trio.run(_measure, parser.parse_args().quick)
 

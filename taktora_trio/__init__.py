@@ -23,7 +23,8 @@ The layers. Each imports only those below it, which import-linter checks (`pypro
 Public names are imported when they are first used, so that each process has only what it needs.
 
 Public data classes are attrs classes, whose validators say what is wrong with a value. Those of which each message or
-cycle makes one (or which travel as bytes) are msgspec structs, which are made in 0.06 us instead of 0.9.
+cycle makes one (or which travel as bytes) are msgspec structs, which are made in 0.06 us instead of 0.9. So are most
+internal ones: a process that imports one takes 3 KB for it instead of 15.
 """
 
 from importlib import import_module
