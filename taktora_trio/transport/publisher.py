@@ -208,7 +208,7 @@ class EnvelopePublisher:
     def has_room(self) -> bool:
         """True if one more may be on its way."""
         self._outgoing.update_connections()  # where there is none, a reader may have come
-        number = self._sequence_number
+        number = self._counters[SENT] = self._sequence_number  # again, for a broken reader may have written anything
         self._room_until = number - self.waiting + self._window
         return number < self._room_until
 

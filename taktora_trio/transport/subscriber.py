@@ -76,6 +76,7 @@ class EnvelopeSubscriber:
         self._newer = deque[Rings]()  # each is read when the one before it is
         self._memory = self._table = memoryview(b"")
         self._slots_at = self._until = 0
+        self._done = self.resumes_behind  # as `counters[DONE]`, outbound, where a broken writer may write too
         self._pinned: list[int] = []
         self._held_back = 0
         self._notified_at = self._counters[DONE]
@@ -298,7 +299,7 @@ class EnvelopeSubscriber:
             sequence_number = self._not_pinned(sequence_number)
         if NEEDS_FENCE:
             fence()
-        self._counters[DONE] = sequence_number
+        self._counters[DONE] = self._done = sequence_number
         # A writer that waits for room is woken once per half a window, and when all is done: not per message.
         if sequence_number - self._notified_at >= self._batch or sequence_number == self._counters[SENT]:
             self.wake_writer()
@@ -309,7 +310,7 @@ class EnvelopeSubscriber:
         Those that were not taken yet never are: somebody has them already.
         """
         sequence_number = self._skipped_to(sequence_number)
-        if sequence_number <= self._counters[DONE]:
+        if sequence_number <= self._done:
             return
         self.acknowledge(sequence_number)
         if 0 < self._counters[WANTED] <= sequence_number:
@@ -326,8 +327,8 @@ class EnvelopeSubscriber:
         if NEEDS_FENCE:
             fence()
         counters[ACKNOWLEDGED] = sequence_number  # first: behind the other one nobody would say it any more
-        if sequence_number > counters[DONE]:
-            counters[DONE] = sequence_number
+        if sequence_number > self._done:
+            counters[DONE] = self._done = sequence_number
         if (
             sequence_number - self._notified_at >= self._batch
             or sequence_number == counters[SENT]

@@ -362,6 +362,24 @@ async def test_a_word_that_names_no_writer_stops_nobody_for_good(generation: int
             assert list(take_all(reader))[-1] == (2, b"2")
 
 
+@pytest.mark.parametrize("word", [0, *IMPOSSIBLE])
+@pytest.mark.parametrize("how", ["release", "acknowledge_receipt"])
+async def test_a_channel_goes_on_when_both_counts_were_written_over(how: str, word: int, domain: Domain) -> None:
+    connector, spec = declare(bytes, RawCodec(), window=4)
+    async with (
+        open_domain(domain, connector) as node,
+        open_publisher(node, spec) as port,
+        open_subscriber(node, spec) as reader,
+    ):
+        for turn in range(3):
+            for number in range(4 * turn + 1, 4 * turn + 5):
+                assert port.send(b"x") == number
+            port._counters[SENT] = port._counters[DONE] = word
+            assert not port.has_room
+            assert [number for number, _ in take_all(reader)] == list(range(4 * turn + 1, 4 * turn + 5))
+            getattr(reader, how)(reader.taken)
+
+
 async def test_a_reader_that_comes_is_told_again_who_writes(domain: Domain) -> None:
     connector, spec = declare(bytes, RawCodec(), window=4)
     async with open_domain(domain, connector) as node, open_publisher(node, spec) as port:
