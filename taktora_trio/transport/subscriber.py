@@ -187,7 +187,10 @@ class EnvelopeSubscriber:
         place = rings.places[self.spec.name]
         self._rings, self._memory, self._slots_at = rings, rings.memory, place.slots_at
         self._table = rings.table(place, self._window)
-        self.taken = self._until = self._cursor.acknowledged(rings.first(place), self._cursor.used())
+        first, last = rings.first(place), self._cursor.used()
+        if self._counters[DONE] > last:  # which can't be, but there is never more than a window to be done with
+            first = max(first, last - self._window)
+        self.taken = self._until = self._cursor.acknowledged(first, last)
 
     def _leave(self) -> None:
         if self._rings is not None:

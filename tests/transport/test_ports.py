@@ -380,6 +380,24 @@ async def test_a_channel_goes_on_when_both_counts_were_written_over(how: str, wo
             getattr(reader, how)(reader.taken)
 
 
+@pytest.mark.parametrize("word", IMPOSSIBLE)
+async def test_a_reader_that_comes_takes_a_window_again_where_nobody_knows_what_is_done(
+    word: int, domain: Domain
+) -> None:
+    connector, spec = declare(bytes, RawCodec(), window=4)
+    async with open_domain(domain, connector) as node, open_publisher(node, spec) as port:
+        async with open_subscriber(node, spec) as reader:
+            for number in range(1, 21):
+                assert port.send(b"x") == number
+                assert len(list(take_all(reader))) == 1
+                reader.acknowledge(number)
+        port._counters[DONE] = word
+        async with open_subscriber(node, spec) as reader:
+            assert [number for number, _ in take_all(reader)] == [17, 18, 19, 20]
+            reader.acknowledge(20)
+            assert port.send(b"x") == 21
+
+
 async def test_a_reader_that_comes_is_told_again_who_writes(domain: Domain) -> None:
     connector, spec = declare(bytes, RawCodec(), window=4)
     async with open_domain(domain, connector) as node, open_publisher(node, spec) as port:
