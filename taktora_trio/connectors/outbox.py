@@ -72,6 +72,8 @@ class Outbox:
         """Counts messages that were set aside, since the connection ended behind them each time."""
         self.expired = 0
         """Counts messages that were not published, since they had expired while they waited here."""
+        self.discarded = 0
+        """Counts envelopes that could not be read or published."""
         self._source = source
         self._max_inflight = max_inflight
         self._window = window
@@ -281,6 +283,7 @@ class Outbox:
             except trio.WouldBlock:
                 break
             except TransportError as exc:
+                taken += 1  # else a broken writer could keep us here
                 number = self._discard(exc)
                 if number and self._may_join(number):
                     last = self._last = number
@@ -316,7 +319,9 @@ class Outbox:
 
     def _discard(self, exc: TransportError) -> int:
         """Log what can't be published. Returns its sequence number; 0 if that is not known, or can't be."""
-        log.error("channel %s: %s", self.channel, exc)
+        self.discarded += 1
+        if is_worth_logging(self.discarded):
+            log.error("channel %s: %s (%d so far)", self.channel, exc, self.discarded)
         newest = self._ahead[-1].header.sequence_number if self._ahead else self._last
         return exc.number if isinstance(exc, Discarded) and exc.number > newest else 0
 

@@ -265,6 +265,27 @@ async def test_a_corrupt_envelope_is_logged_and_the_next_one_published(
     assert "channel out: lengths that can't be true" in caplog.text
 
 
+async def test_a_writer_that_sends_nothing_but_what_is_corrupt_holds_nobody_up(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Corrupt(Source):
+        count = 0
+
+        def receive_nowait(self) -> Envelope:
+            self.count += 1
+            assert self.count < 10_000
+            raise Discarded("it can't be read", self.count)
+
+    pump = Pump()
+    outbox = Outbox("out", cast(Any, Corrupt()), 64, pump, window=7)
+    with outbox.publishing(FakeConnection()):
+        for _ in range(5):
+            await pump.cycle(None)
+    assert pump.ready, "it goes on"
+    assert outbox.discarded == 5 * 64
+    assert sum("can't be read" in record.getMessage() for record in caplog.records) < 10
+
+
 async def test_a_stop_drains_what_is_queued(autojump_clock: MockClock) -> None:
     connection = FakeConnection(acknowledges=False)
     client = FakeClient(connection)
