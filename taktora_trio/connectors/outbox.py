@@ -237,7 +237,7 @@ class Outbox:
     def _may_join(self, number: int) -> bool:
         """Return whether it is near enough to those in flight: see `Connection.most_in_flight`.
 
-        Numbers are left out where an envelope can't be read, or a writer was killed as it was about to send. One that
+        Numbers are left out where an envelope can't be read, or what a killed writer has left was not taken. One that
         is not above the others comes from a broken writer, and has to wait until all of them are done.
         """
         return not self._inflight or self._last < number < self._inflight[0].header.sequence_number + self._limit

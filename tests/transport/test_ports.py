@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import inspect
+import random
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -651,3 +652,49 @@ async def test_what_is_released_before_it_was_taken_is_passed_over(domain: Domai
             getattr(reader, how)(2**40)
             assert reader.released == 12, "more than was sent"
     assert got == list(range(5, 13))
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_halves_that_are_replaced_in_any_order_miss_nothing_that_is_theirs(seed: int, domain: Domain) -> None:
+    """A reader gets all behind what is done with that a writer has sent whose memory it has, each once, in order."""
+    rng = random.Random(seed)
+    connector, spec = declare(bytes, RawCodec(), window=rng.choice([1, 3, 8]))
+    sent = dict[int, bytes]()
+    async with open_domain(domain, connector) as node, contextlib.AsyncExitStack() as stack:
+        ends = {name: await stack.enter_async_context(contextlib.AsyncExitStack()) for name in ("writer", "reader")}
+        port = await ends["writer"].enter_async_context(open_publisher(node, spec))
+        reader = await ends["reader"].enter_async_context(open_subscriber(node, spec))
+        expected = 1
+        for _ in range(400):
+            match rng.choices(["send", "lend", "take", "done", "writer", "reader"], [30, 8, 30, 15, 3, 1])[0]:
+                case "send":
+                    payload = rng.randbytes(rng.choice([0, 1, 100]))
+                    if number := port.send(payload):
+                        sent[number] = payload
+                case "lend":
+                    loan = port.loan(3)
+                    loan.payload[:] = payload = rng.randbytes(3)
+                    if rng.random() < 0.3 and (number := port.send(b"before")):
+                        sent[number] = b"before"
+                    if number := port.send_loan(loan):
+                        sent[number] = payload
+                    else:
+                        loan.give_back()
+                case "take":
+                    for _ in range(rng.randrange(5)):
+                        if (place := reader.take()) is not None:
+                            header, view, _, _ = reader.open(place)
+                            assert (header.sequence_number, bytes(view)) == (expected, sent[expected])
+                            expected += 1
+                case "done":
+                    if reader.taken > reader.released:
+                        reader.acknowledge(rng.randint(reader.released + 1, reader.taken))
+                case "writer":
+                    await ends["writer"].aclose()
+                    port = await ends["writer"].enter_async_context(open_publisher(node, spec))
+                case "reader":
+                    await ends["reader"].aclose()
+                    reader = await ends["reader"].enter_async_context(open_subscriber(node, spec))
+                    expected = max(port.first, reader.released) + 1
+        assert [number for number, _ in take_all(reader)] == list(range(expected, port.last_sent + 1))
+    assert len(sent) == max(sent) > 30
