@@ -128,8 +128,10 @@ class Outbox:
                 if moved >= self._max_inflight:
                     self._turn.ask()
                 return moved
-        self._is_stuck = True
-        return moved + self._take_ahead()
+        moved += self._take_ahead()
+        source = self._source
+        self._is_stuck = not source.announces or bool(self._ahead) or source.is_behind
+        return moved
 
     @property
     def has_work(self) -> bool:

@@ -21,6 +21,10 @@ class Source(Protocol):
     for what it has taken alone, in its one trio thread; nothing ever waits.
     """
 
+    announces: bool
+    """True if whatever `is_behind` does not tell of is announced when it comes (`watch`): then nobody looks for it when
+    the other side has made room."""
+
     def receive_nowait(self) -> Envelope:
         """Return the next message. Numbers grow by at least 1.
 

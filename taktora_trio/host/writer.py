@@ -208,7 +208,11 @@ class ChannelWriter(trio.abc.SendChannel[T], metaclass=NoPublicConstructor, open
 
     async def _until_sent(self, send: Callable[[], int]) -> int:
         self._waited += 1
-        async with self._turn:
+        try:
+            self._turn.acquire_nowait()  # no checkpoint, where nobody is before us
+        except trio.WouldBlock:
+            await self._turn.acquire()
+        try:
             while True:
                 self._check_open()
                 if number := send():
@@ -216,6 +220,8 @@ class ChannelWriter(trio.abc.SendChannel[T], metaclass=NoPublicConstructor, open
                 self._show_full()
                 with trio.move_on_after(FULL_FOR / 2):  # for as long as it waits, it is full
                     return await self._waiting.until_sent(send)
+        finally:
+            self._turn.release()
 
     def _topic(self, topic: str, value: T | None = None) -> bytes:
         if not isinstance(topic, str):

@@ -36,6 +36,8 @@ class Discarded(TransportError):
 class PayloadSource:
     """Receives envelopes, and keeps each in the channel's window until it is acknowledged. Use `open_source`."""
 
+    announces = True
+
     def __init__(self, port: EnvelopeSubscriber, topic: str, check: Check | None) -> None:
         self._port = port
         self._topic = topic

@@ -50,6 +50,8 @@ BACKOFF = Backoff(initial=1, maximum=4, factor=2, jitter=0)
 class Source:
     """The app's messages. An exception in the queue is raised when its turn comes."""
 
+    announces = True
+
     def __init__(self, *payloads: bytes | Envelope | Exception) -> None:
         self.queue: deque[bytes | Envelope | Exception] = deque(payloads)
         self.acknowledged: list[int] = []

@@ -51,6 +51,22 @@ async def test_room_that_comes_just_before_the_pump_looks_again_is_not_missed(au
     assert connection.payloads == numbered(4)
 
 
+@pytest.mark.parametrize("announces", [True, False])
+async def test_room_asks_for_a_turn_only_where_something_may_wait(announces: bool, autojump_clock: MockClock) -> None:
+    source, connection = Source(*numbered(2)), FakeConnection(acknowledges=False)
+    source.announces = announces
+    pump = Pump()
+    outbox = Outbox("out", cast(Any, source), 2, pump, window=2)
+    with outbox.publishing(connection):
+        await pump.cycle(None)
+        assert connection.payloads == numbered(2)
+        connection.finish(0)
+        assert bool(pump.ready) == (not announces)
+        source.put(b"more")
+        await pump.cycle(None)
+        assert connection.payloads == [*numbered(2), b"more"]
+
+
 # In a bridge
 
 

@@ -43,6 +43,35 @@ async def test_a_reader_goes_on_where_the_one_before_has_stopped(domain: Domain,
                 source.receive_nowait()
 
 
+@pytest.mark.parametrize(("window", "woken_at"), [(8, 4), (32, 16), (64, 48), (256, 240)])
+async def test_a_writer_is_woken_while_its_reader_still_has_some(domain: Domain, window: int, woken_at: int) -> None:
+    connector, spec = declare(int, JsonCodec(), window=window)
+    async with (
+        open_domain(domain, connector) as node,
+        open_publisher(node, spec) as writer,
+        open_taking(node, spec, "t") as source,
+        trio.open_nursery() as nursery,
+    ):
+        for number in range(window):
+            assert writer.send(b"%d" % number)
+        assert not writer.send(b"no room")
+        taken = [source.receive_nowait() for _ in range(window)]
+        writer.space.clear()
+        woken = trio.Event()
+
+        async def wait() -> None:
+            await writer.space.wait()
+            woken.set()
+
+        nursery.start_soon(wait)
+        for envelope in taken[: woken_at - 1]:
+            source.acknowledge(envelope.header)
+        await trio.testing.wait_all_tasks_blocked()
+        assert not woken.is_set()
+        source.acknowledge(taken[woken_at - 1].header)
+        await woken.wait()
+
+
 async def send(sink: PayloadSink, payload: bytes) -> None:
     while True:
         try:

@@ -51,6 +51,8 @@ class StoredSource:
     they have in shared memory alone.
     """
 
+    announces = False  # how many it has handed out decides, too
+
     def __init__(
         self,
         name: str,

@@ -11,6 +11,7 @@ import trio
 
 from taktora_trio.connectors.mqtt.options import MqttOptions
 from taktora_trio.connectors.mqtt.sessions.client_state import ClientState
+from taktora_trio.connectors.mqtt.sessions.direct import Direct
 from taktora_trio.connectors.mqtt.sessions.endpoints import connect_to_any
 from taktora_trio.connectors.mqtt.sessions.session import (
     ConnectFailed,
@@ -34,9 +35,11 @@ log = logging.getLogger(__name__)
 
 _CHUNK = 65_536  # bytes of a read: some hundred small messages, then the other tasks have their turn
 # A broker answers one by one, and a turn of the loop for each answer costs more than all else of a message. While so
-# many are on their way that nobody is kept waiting by it, answers are let gather.
+# many are on their way that nobody is kept waiting by it, answers are let gather: until three quarters have come, so
+# that the broker still has some when we have read them, and whoever sends has been woken.
 _MANY = 32  # messages not acknowledged
-_GATHER = 0.001  # seconds
+_BYTES = 3  # of an answer's four, for each of these
+_GATHER = 0.001  # seconds, at most
 # A broker may have 65,535 messages on their way to us, each with two answers at most. One that makes us send more, and
 # does not read them, is not read either.
 _MOST_ANSWERS = 2 * 65_535
@@ -54,8 +57,11 @@ class NativeSession(Session):
         state: SessionState,
         on_message: OnMessage,
         max_payload: int,
+        direct: Direct | None = None,
     ) -> None:
+        """`direct` is the socket below the stream, where there is one."""
         self.stream = stream
+        self._direct = direct
         self._state = state
         self._wakened = trio.Event()
         self._engine = Engine(5 if options.protocol == "5" else 4, state, on_message, self._wake, max_payload)
@@ -185,9 +191,11 @@ class NativeSession(Session):
             await self.entered.wait()
             engine.receive(b"")  # packets that came behind CONNACK
             while True:
+                data: bytes | bytearray | None = None
                 if engine.unacknowledged >= _MANY:
-                    await trio.sleep(_GATHER)
-                data = await stream.receive_some(_CHUNK)
+                    data = await self._gather(engine.unacknowledged)
+                if data is None:
+                    data = await stream.receive_some(_CHUNK)
                 while self._is_paused:
                     await self._resumed.wait()
                 if engine.answers > _MOST_ANSWERS:
@@ -203,17 +211,30 @@ class NativeSession(Session):
         except (trio.BrokenResourceError, trio.ClosedResourceError) as exc:
             self._lose(f"the connection broke: {why(exc)}")
 
+    async def _gather(self, unacknowledged: int) -> bytes | None:
+        """Let answers gather, and return what was read; `None` if nothing was."""
+        if self._direct is None:
+            await trio.sleep(_GATHER)
+            return None
+        await self._direct.gather(_BYTES * unacknowledged, _GATHER)
+        return self._direct.read_now(_CHUNK)
+
     async def write(self) -> None:
         """Write whatever has gathered with one call, until the connection ends; after `close` write the rest."""
-        engine = self._engine
+        engine, direct = self._engine, self._direct
+        has_waited = False
         # A write that is cut off in the middle would leave a broken packet in front of DISCONNECT. `close` bounds it.
         with self._writing:
             try:
                 while self._lost is None:
+                    data: bytes | memoryview
                     data, unwritten = engine.take()
                     self._taken.set()
                     if data:
-                        await self.stream.send_all(data)
+                        if has_waited and direct is not None:
+                            has_waited, data = False, direct.write_now(data)
+                        if data:
+                            await self.stream.send_all(data)
                         for on_done, packet_id in unwritten:
                             on_done(packet_id, "")
                     elif self._closing:
@@ -221,6 +242,7 @@ class NativeSession(Session):
                     else:
                         self._wakened = trio.Event()
                         await self._wakened.wait()
+                        has_waited = True
             except (trio.BrokenResourceError, trio.ClosedResourceError) as exc:
                 self._lose(f"the connection broke: {why(exc)}")
 
@@ -268,7 +290,9 @@ async def open_native_session(
     """Connect; see `open_session`."""
 
     async def speak(socket: trio.SocketStream) -> tuple[NativeSession, Connack]:
-        session = NativeSession(await open_stream(socket, options), options, state.session, on_message, max_payload)
+        stream = await open_stream(socket, options)
+        direct = Direct(socket, has_layers=stream is not socket)
+        session = NativeSession(stream, options, state.session, on_message, max_payload, direct)
         try:
             return session, await session.connect()
         except BaseException:

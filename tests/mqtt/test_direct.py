@@ -1,0 +1,142 @@
+"""The socket below a session: the kernel tells of answers once enough have gathered, and takes what is written."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+from functools import partial
+
+import pytest
+import trio
+from trio.testing import MockClock, open_stream_to_socket_listener, wait_all_tasks_blocked
+
+from taktora_trio.connectors.mqtt.options import MqttOptions
+from taktora_trio.connectors.mqtt.sessions.direct import Direct
+from taktora_trio.connectors.mqtt.sessions.native import NativeSession
+from taktora_trio.connectors.mqtt.wire.message import Message
+from taktora_trio.connectors.mqtt.wire.state import SessionState
+
+LONG = 0.001  # seconds: as the session gathers
+
+
+@contextlib.asynccontextmanager
+async def open_pair() -> AsyncIterator[tuple[trio.SocketStream, trio.SocketStream]]:
+    (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    async with listener:
+        ours = await open_stream_to_socket_listener(listener)
+        async with ours, await listener.accept() as theirs:
+            yield ours, theirs
+
+
+async def test_it_waits_until_enough_has_come(mock_clock: MockClock) -> None:
+    async with open_pair() as (ours, theirs), trio.open_nursery() as nursery:
+        direct, ended = Direct(ours, has_layers=False), trio.Event()
+
+        async def gather() -> None:
+            await direct.gather(100, LONG)
+            ended.set()
+
+        nursery.start_soon(gather)
+        for _ in range(9):
+            await theirs.send_all(bytes(10))
+            await wait_all_tasks_blocked()
+            assert not ended.is_set()
+        await theirs.send_all(bytes(10))
+        await ended.wait()  # no time passes
+        assert direct.read_now(1000) == bytes(100)
+        assert direct.read_now(1000) is None
+
+
+async def test_it_waits_no_longer_than_told_and_then_tells_of_every_byte(autojump_clock: MockClock) -> None:
+    async with open_pair() as (ours, theirs):
+        direct, began = Direct(ours, has_layers=False), trio.current_time()
+        await theirs.send_all(bytes(10))
+        await direct.gather(100, LONG)
+        assert trio.current_time() - began == pytest.approx(LONG)
+        assert direct.read_now(1000) == bytes(10)
+        await theirs.send_all(b"x")
+        assert await ours.receive_some() == b"x"
+
+
+async def test_the_other_sides_end_ends_the_wait(mock_clock: MockClock) -> None:
+    async with open_pair() as (ours, theirs):
+        direct = Direct(ours, has_layers=False)
+        await theirs.send_all(b"x")
+        await theirs.aclose()
+        await direct.gather(100, LONG)
+        assert direct.read_now(1000) == b"x"
+        await direct.gather(100, LONG)
+        assert direct.read_now(1000) == b""
+
+
+async def test_a_write_returns_what_the_kernel_does_not_take(autojump_clock: MockClock) -> None:
+    whole = bytes(range(256)) * 2**16
+    async with open_pair() as (ours, theirs), trio.open_nursery() as nursery:
+        rest = Direct(ours, has_layers=False).write_now(whole)
+        assert 0 < len(rest) < len(whole)
+        nursery.start_soon(ours.send_all, rest)
+        came = bytearray()
+        while len(came) < len(whole):
+            came += await theirs.receive_some()
+        assert came == whole
+
+
+async def test_below_layers_it_neither_reads_nor_writes(mock_clock: MockClock) -> None:
+    async with open_pair() as (ours, theirs):
+        direct = Direct(ours, has_layers=True)
+        await theirs.send_all(b"x")
+        await direct.gather(1, LONG)
+        assert direct.read_now(1000) is None
+        assert direct.write_now(b"y") == b"y"
+        assert await ours.receive_some() == b"x"
+
+
+async def test_a_broken_connection_is_said_as_streams_say_it(mock_clock: MockClock) -> None:
+    async with open_pair() as (ours, theirs):
+        direct = Direct(ours, has_layers=False)
+        await theirs.send_all(b"x")
+        await ours.aclose()
+        with pytest.raises(trio.BrokenResourceError):
+            direct.write_now(b"y")
+        with pytest.raises(trio.BrokenResourceError):
+            direct.read_now(1000)
+        with pytest.raises(trio.BrokenResourceError):
+            await direct.gather(1, LONG)
+
+
+async def test_a_session_reads_answers_once_three_quarters_have_come(mock_clock: MockClock) -> None:
+    async with open_pair() as (ours, broker):
+        done, last = list[int](), trio.Event()
+
+        def finish(number: int, refusal: str) -> None:
+            done.append(number)
+            if len(done) in (48, 64):
+                last.set()
+
+        session = NativeSession(
+            ours, MqttOptions(), SessionState(), lambda message: None, 100, Direct(ours, has_layers=False)
+        )
+        session.entered.set()
+        await broker.send_all(b"\x20\x02\0\0")
+        await session.connect()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(session.write)
+            await wait_all_tasks_blocked()
+            for number in range(1, 65):
+                session.publish(Message("t", b"x", 1), number, finish)
+            nursery.start_soon(session.read)
+            answer = partial(int.to_bytes, length=2, byteorder="big")
+            for number in range(1, 48):
+                await broker.send_all(b"\x40\x02" + answer(number))
+                await wait_all_tasks_blocked()
+                assert not done
+            await broker.send_all(b"\x40\x02" + answer(48))
+            await last.wait()
+            assert done == list(range(1, 49))
+            last = trio.Event()
+            for number in range(49, 65):
+                await broker.send_all(b"\x40\x02" + answer(number))
+            await last.wait()  # no time passes: nothing waits for more than these few
+            assert done == list(range(1, 65))
+            session.close()
+            nursery.cancel_scope.cancel()
