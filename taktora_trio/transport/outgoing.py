@@ -48,9 +48,9 @@ class Outgoing:
 
     def update_connections(self) -> None:
         """Give the memory to another half that has come."""
+        self._generation[0] = self.rings.generation  # again, for a broken reader may have written anything there
         if self._seen != self._attached[0]:
             self._seen = self._attached[0]
-            self._generation[0] = self.rings.generation  # again, for a broken reader may have written anything there
             self._served.publisher.update_connections()
             self._ringer.ring_all()  # its tasks may be asleep already
 
