@@ -78,7 +78,9 @@ class ConnectorHost(metaclass=NoPublicConstructor, opened_by="open_connector_hos
             if id(channel) not in self._publishers:
                 name = channel_name(connector, channel)
                 self._publishers[id(channel)] = self._trunks[connector.name].publisher(name)
-            async with writer_on(self._publishers[id(channel)], connector, channel, full) as writer:
+            # Without a checkpoint at the end: a cancelled app with thousands of channels would raise a `Cancelled` for
+            # each, and Python looks at all that came before it, each time.
+            with contextlib.closing(writer_on(self._publishers[id(channel)], connector, channel, full)) as writer:
                 yield writer
 
     @contextlib.asynccontextmanager

@@ -546,7 +546,7 @@ async def open_reader(
             on_rejected,
             max_deliveries,
         )
-        async with reader:
+        with contextlib.closing(reader):  # with no checkpoint, as `ConnectorHost.open_writer`
             try:
                 yield reader
             except BaseException as exc:

@@ -289,5 +289,5 @@ async def open_writer(
 ) -> AsyncIterator[ChannelWriter[T]]:
     """Open the writer of a channel of this trunk, with which what is not read then is lost."""
     port = trunk.publisher(channel_name(connector, channel))
-    async with writer_on(port, connector, channel, on_full) as writer:
+    with contextlib.closing(writer_on(port, connector, channel, on_full)) as writer:
         yield writer

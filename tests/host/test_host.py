@@ -89,6 +89,33 @@ async def test_others_have_their_turn_while_an_app_opens_channel_after_channel(d
                 await stack.enter_async_context(host.open_reader(in_))
 
 
+async def test_a_cancelled_app_leaves_all_its_channels_by_one_exception(domain: Domain) -> None:
+    """With one for each, which Python links to those before it, the stop of 10,000 channels took over 8 s."""
+    channels = [Outbound(f"out{number}", str, MqttRouting("t")) for number in range(5)]
+    connector = MqttConnector([*channels, Inbound("in", str, MqttRouting("u"))])
+    left: list[BaseException] = []
+    with domain.hold("owner"), trio.CancelScope() as scope:
+        async with (
+            open_node(domain, "test") as node,
+            open_services(node, specs_of([connector])),
+            open_watching_host(node, [connector]) as (host, _),
+        ):
+            try:
+                async with contextlib.AsyncExitStack() as stack:
+                    for channel in connector.channels:
+                        if isinstance(channel, Outbound):
+                            await stack.enter_async_context(host.open_writer(channel))
+                        elif isinstance(channel, Inbound):
+                            await stack.enter_async_context(host.open_reader(channel))
+                    scope.cancel()
+                    await trio.lowlevel.checkpoint()
+            except trio.Cancelled as exc:
+                left.append(exc)
+                raise
+    assert len(left) == 1
+    assert left[0].__context__ is None
+
+
 async def test_the_last_report_of_a_gateway_task_comes_before_its_end(domain: Domain) -> None:
     async with (
         _open_host(domain) as (node, host, gateways),
