@@ -26,7 +26,13 @@ class WorkerPool:
         return self
 
     async def __aexit__(self, *exc: object) -> None:
-        await self._stack.aclose()
+        if self._pool is None:
+            return
+        from trio_parallel import BrokenWorkerError
+
+        # A stop may have ended idle ones already: its signal goes to the whole process group.
+        with contextlib.suppress(BrokenWorkerError):
+            await self._stack.aclose()
 
     async def run(self, function: Callable[..., Any], *arguments: Any, limiter: trio.CapacityLimiter) -> Any:
         """Call the function in a worker process, and return what it returns, or raise what it raises.

@@ -57,10 +57,13 @@ class Reaper:
     async def serve(self) -> None:
         """Wait for children as they end, in the main thread. Runs until cancelled."""
         with trio.open_signal_receiver(signal.SIGCHLD) as signals:
-            self.reap()
-            async for _ in signals:
-                await trio.sleep(_PAUSE)
+            try:
                 self.reap()
+                async for _ in signals:
+                    await trio.sleep(_PAUSE)
+                    self.reap()
+            finally:
+                self.reap()  # what ends within the last pause would be left to whoever comes after us
 
     def reap(self) -> None:
         """Wait for the children that have ended by now."""
