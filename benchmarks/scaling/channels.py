@@ -1,9 +1,9 @@
 """What each channel costs, in both shapes, and with which exponent.
 
 How long a deployment takes to start, until supervisor, gateway and app are ready (the app has all its channels open and
-sees its connector up); what each process has of descriptors and memory; shared memory; and what is carried at QoS 1,
-the messages going over all channels in turn. Throughput with few and with many channels is compared by turns, while
-both deployments run.
+sees its connector up), and to stop; what each process has of descriptors and memory; shared memory; and what is carried
+at QoS 1, the messages going over all channels in turn. Throughput with few and with many channels is compared by turns,
+while both deployments run.
 """
 
 from __future__ import annotations
@@ -57,6 +57,8 @@ class ByChannels:
     channels: int
     shape: Shape
     start_seconds: float
+    stop_seconds: float
+    """From the signal to the end of every process."""
     start_cpu: dict[str, float]
     """The CPU time in seconds until then, by process; whatever else the machine does, it is the same."""
     shared_bytes: int
@@ -93,10 +95,11 @@ async def by_channels(
             spent = {name: cpu_time(pid) for name, pid in pids.items()}
             floods = await _flood(one, messages // count, rounds)
             assert one.domain is not None
-            return ByChannels(
+            measured = ByChannels(
                 channels=count,
                 shape=shape,
                 start_seconds=started,
+                stop_seconds=0.0,  # that is still to come
                 start_cpu=spent,
                 shared_bytes=sum(path.stat().st_blocks * 512 for path in one.domain.files()),
                 descriptors={name: len(os.listdir(f"/proc/{pid}/fd")) for name, pid in pids.items()},
@@ -104,6 +107,8 @@ async def by_channels(
                 rate=statistics.median(flood.rate for flood in floods),
                 cpu={name: statistics.median(flood.cpu[name] for flood in floods) for name in floods[0].cpu},
             )
+            stop = trio.current_time()
+        return attrs.evolve(measured, stop_seconds=trio.current_time() - stop)
     except* RuntimeError:
         left_out.append(f"{count:,} channels, {shape}: {await _why_not(contest, entry)}")
     return None
@@ -171,7 +176,7 @@ def tables(measured: Sequence[ByChannels]) -> list[str]:
     """Return a table of the costs, and one of how they grow."""
     rows = [
         [
-            *("channels", "shape", "start, s", "CPU s: app", "gateway", "supervisor", "shared, MB"),
+            *("channels", "shape", "start, s", "stop, s", "CPU s: app", "gateway", "supervisor", "shared, MB"),
             *("descriptors: app", "gateway", "supervisor"),
             *("resident, MB: app", "gateway", "supervisor", "QoS 1, msg/s", "CPU us/msg: app", "gateway", "broker"),
         ]
@@ -180,7 +185,7 @@ def tables(measured: Sequence[ByChannels]) -> list[str]:
         names = ("app", "gateway", "supervisor")
         rows.append(
             [
-                *(f"{it.channels:,}", it.shape, f"{it.start_seconds:.2f}"),
+                *(f"{it.channels:,}", it.shape, f"{it.start_seconds:.2f}", f"{it.stop_seconds:.2f}"),
                 *(f"{it.start_cpu[name]:.2f}" if name in it.start_cpu else "-" for name in names),
                 f"{it.shared_bytes / 1e6:.1f}",
                 *(f"{it.descriptors[name]:,}" if name in it.descriptors else "-" for name in names),

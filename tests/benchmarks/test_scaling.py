@@ -14,6 +14,7 @@ def made(count: int, shape: Shape) -> ByChannels:
         channels=count,
         shape=shape,
         start_seconds=1 + 0.002 * count,
+        stop_seconds=0.5,
         start_cpu=dict.fromkeys(names, 0.5),
         shared_bytes=18_000 * count,
         descriptors={name: 50 + (3 * count if name != "supervisor" else 0) for name in names},
