@@ -37,9 +37,6 @@ __all__ = ["EnvelopeSubscriber"]
 
 _FIRST = 4096  # bytes
 _TOLD_EVERY = 0.001  # seconds
-# A writer that waits for room is woken when so many are left, which keep us busy until it is awake: each sleep costs it
-# 0.1 ms, most of it because others have used the caches meanwhile.
-_LEFT_OVER = 16
 _NOWHERE = -1
 _LOOKS = KEPT_WRITERS + 16  # in one go: a broken writer may change all that is looked at, all the time
 _monotonic = time.monotonic
@@ -85,7 +82,6 @@ class EnvelopeSubscriber:
         self._notified_at = self._counters[DONE]
         self._notify_after = 0.0
         self._batch = max(1, spec.window // 2)
-        self._batch_of_room = max(self._batch, spec.window - _LEFT_OVER)
         self._openings = Openings()
         self._closed = False
         self._counters[READER] = 1
@@ -307,8 +303,8 @@ class EnvelopeSubscriber:
         if NEEDS_FENCE:
             fence()
         self._counters[DONE] = self._done = sequence_number
-        # A writer that waits for room is woken once per batch, and when all is done: not per message.
-        if sequence_number - self._notified_at >= self._batch_of_room or sequence_number == self._counters[SENT]:
+        # A writer that waits for room is woken once per half a window, so that both work at once, and when all is done.
+        if sequence_number - self._notified_at >= self._batch or sequence_number == self._counters[SENT]:
             self.wake_writer()
 
     def release(self, sequence_number: int) -> None:
@@ -337,7 +333,7 @@ class EnvelopeSubscriber:
         if sequence_number > self._done:
             counters[DONE] = self._done = sequence_number
         if (
-            sequence_number - self._notified_at >= self._batch_of_room
+            sequence_number - self._notified_at >= self._batch
             or sequence_number == counters[SENT]
             or 0 < counters[WANTED] <= sequence_number
         ):
