@@ -28,6 +28,7 @@ from benchmarks.peers.control import (
 from benchmarks.peers.inflow import Fetched
 from benchmarks.peers.loops import run_under_asyncio
 from benchmarks.peers.pace import pace_tasks
+from benchmarks.peers.tasks import flood_tasks
 
 __all__: list[str] = []
 
@@ -54,8 +55,8 @@ async def run(told: Setting) -> None:
         writer.write(encode(Hello([os.getpid()])))
         async for line in reader:
             match decode_order(line):
-                case Flood():
-                    await _flood(client, told, decode_order(line))
+                case Flood() as flood:
+                    await _flood(client, told, flood)
                     writer.write(encode(Done()))
                 case Paced(qos) as order:
                     topic = told.paced_topic(qos)
@@ -68,16 +69,8 @@ async def run(told: Setting) -> None:
 
 
 async def _flood(client: aiomqtt.Client, told: Setting, order: Flood) -> None:
-    topic, end = told.topic(order.qos), order.first + order.count - 1
-    numbers = iter(range(order.first, end + 1))
-
-    async def publish() -> None:
-        for number in numbers:  # of all tasks together
-            await client.publish(topic, message.text(number, last=number == end, length=order.length), order.qos)
-
-    async with asyncio.TaskGroup() as group:
-        for _ in range(told.at_once):
-            group.create_task(publish())
+    topic, qos = told.topic(order.qos), order.qos
+    await flood_tasks(order, told.at_once, lambda payload: client.publish(topic, payload, qos))
 
 
 async def _trips(

@@ -31,6 +31,7 @@ from benchmarks.peers.control import (
 from benchmarks.peers.inflow import Fetched
 from benchmarks.peers.loops import run_under_asyncio
 from benchmarks.peers.pace import pace_tasks
+from benchmarks.peers.tasks import flood_tasks
 
 __all__: list[str] = []
 
@@ -56,8 +57,8 @@ async def run(told: Setting) -> None:
         writer.write(encode(Hello([os.getpid()])))
         async for line in reader:
             match decode_order(line):
-                case Flood():
-                    await _flood(client, told, decode_order(line))
+                case Flood() as flood:
+                    await _flood(client, told, flood)
                     writer.write(encode(Done()))
                 case Paced(qos) as order:
                     publish = _publisher(client, told.paced_topic(qos), qos)
@@ -76,16 +77,7 @@ def _publisher(client: Any, topic: str, qos: int) -> Any:
 
 
 async def _flood(client: Any, told: Setting, order: Flood) -> None:
-    send, end = _publisher(client, told.topic(order.qos), order.qos), order.first + order.count - 1
-    numbers = iter(range(order.first, end + 1))
-
-    async def publish() -> None:
-        for number in numbers:  # of all tasks together
-            await send(message.text(number, last=number == end, length=order.length))
-
-    async with asyncio.TaskGroup() as group:
-        for _ in range(told.at_once):
-            group.create_task(publish())
+    await flood_tasks(order, told.at_once, _publisher(client, told.topic(order.qos), order.qos))
 
 
 async def _trips(client: Any, answers: AsyncIterator[Any], topic: str, count: int, length: int) -> list[int]:
