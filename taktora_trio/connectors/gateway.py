@@ -24,6 +24,7 @@ from taktora_trio.transport.bell import Waiter
 from taktora_trio.transport.health import GatewayIdentity, HealthReporter, open_health_reporter
 from taktora_trio.transport.lasting import LastingMemory
 from taktora_trio.transport.node import Node
+from taktora_trio.transport.reconnection import Reconnection
 from taktora_trio.transport.sink import PayloadSink, open_sink
 from taktora_trio.transport.source import PayloadSource, open_source
 from taktora_trio.transport.trunk import Trunk, announce, open_trunk
@@ -82,17 +83,18 @@ class ConnectorGateway(
             )
         async with trio.open_nursery() as services:
             services.start_soon(self.health.expire)
-            for reporter in self._reporters.values():
-                services.start_soon(reporter.serve_newcomers, self._update_connections)
+            for (name, reporter), trunk in zip(self._reporters.items(), self._trunks, strict=True):
+                reconnection = Reconnection(trunk, partial(self._repeat, name))
+                services.start_soon(reporter.serve_newcomers, reconnection.look)
+                services.start_soon(reconnection.serve)
             async with trio.open_nursery() as nursery:
                 for name, bridge in self._bridges.items():
                     nursery.start_soon(bridge.serve, name=name)
             services.cancel_scope.cancel()
 
-    def _update_connections(self) -> None:
-        """A plugin has come: hand it what is waiting for it."""
-        for trunk in self._trunks:
-            trunk.update_connections()
+    async def _repeat(self, connector: str) -> None:
+        """Have the plugin look for what we have for it."""
+        await self._reporters[connector].repeat(self.health.state(connector))
 
     def revive(self) -> str:
         """Have each connector that is not connected try at once, and ask again at once for what was refused.

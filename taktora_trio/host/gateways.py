@@ -6,6 +6,7 @@ import contextlib
 import logging
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from functools import partial
 
 import attrs
 import trio
@@ -13,7 +14,7 @@ import trio
 from taktora_trio.connectors.base import Connector
 from taktora_trio.errors import ConnectorError, is_worth_logging
 from taktora_trio.escaping import escaped
-from taktora_trio.health import Failure, HealthBoard
+from taktora_trio.health import ConnectorHealth, Degraded, Failure, HealthBoard, Up
 from taktora_trio.host import watch
 from taktora_trio.opening import NoPublicConstructor
 from taktora_trio.processes.link import GatewayFailed, GatewayStarted, LinkEnd
@@ -21,6 +22,7 @@ from taktora_trio.processes.pidfd import wait_for_exit
 from taktora_trio.supervision.allowance import Allowance
 from taktora_trio.transport.health import GatewayIdentity, HealthReport, HealthReports, open_health_reports, start_time
 from taktora_trio.transport.node import Node
+from taktora_trio.transport.reconnection import Reconnection
 from taktora_trio.transport.trunk import Trunk
 
 __all__ = ["Gateways"]
@@ -56,6 +58,7 @@ class Gateways(metaclass=NoPublicConstructor, opened_by="open_watching_host(node
         }
         self._watching: dict[tuple[str, GatewayIdentity], trio.CancelScope] = {}
         self._reports: dict[str, HealthReports] = {}
+        self._reconnections: dict[str, Reconnection] = {}
         self._allowances = {connector.name: Allowance(_BURST, _RATE) for connector in connectors}
         self._skipped = self._unreadable = 0
 
@@ -78,7 +81,17 @@ class Gateways(metaclass=NoPublicConstructor, opened_by="open_watching_host(node
     async def follow(self, connector: Connector) -> None:
         """Serve: take the reports of this connector. Runs until cancelled."""
         async with open_health_reports(self._node, self._trunks[connector.name].spec) as reports:
-            self._reports[connector.name] = reports
+            name = connector.name
+            self._reports[name] = reports
+            self._reconnections[name] = reconnection = Reconnection(
+                self._trunks[name],
+                reports.ask,
+                partial(self.has_gateway, name),
+                lambda lacking: self._show(
+                    name, self._lives[name].shown[name], lacking or "connected with the gateway"
+                ),
+            )
+            self._nursery.start_soon(reconnection.serve)
             while True:
                 self._take_reports(connector.name, reports)
                 await trio.sleep(self._allowances[connector.name].delay)
@@ -105,7 +118,7 @@ class Gateways(metaclass=NoPublicConstructor, opened_by="open_watching_host(node
         for action in actions:
             match action:
                 case watch.Show(connector, health, cause):
-                    self._board.report(connector, health, cause)
+                    self._show(connector, health, cause)
                 case watch.Watch(identity):
                     self._watching[name, identity] = scope = trio.CancelScope()
                     self._nursery.start_soon(self._watch, name, identity, scope)
@@ -116,6 +129,14 @@ class Gateways(metaclass=NoPublicConstructor, opened_by="open_watching_host(node
                     self._nursery.start_soon(self._await_failed, name, identity)
                 case watch.TakeAgain(report):
                     self._reported(report)
+
+    def _show(self, name: str, health: ConnectorHealth, cause: BaseException | str | None) -> None:
+        """Show the health of a gateway, which is not `Up` while it is not connected with us."""
+        reconnection = self._reconnections.get(name)
+        if reconnection is not None and reconnection.lacking and isinstance(health, Up | Degraded):
+            said = f"{health.reason}; " if isinstance(health, Degraded) else ""
+            health = Degraded(f"{said}not connected with the gateway: {reconnection.lacking}")
+        self._board.report(name, health, cause)
 
     async def _watch(self, name: str, identity: GatewayIdentity, scope: trio.CancelScope) -> None:
         """Notice the end of a gateway process at once, though it is not our child.
@@ -143,7 +164,7 @@ class Gateways(metaclass=NoPublicConstructor, opened_by="open_watching_host(node
         """Apply each report; where there are too many, the newest alone: whatever a gateway does, the app goes on."""
         read = list(self._read(name, reports))
         if read:
-            self._trunks[name].update_connections()  # one that has just come, or opens its half
+            self._reconnections[name].look()  # one that has just come, or opens its half
         readable = [report for report in read if report is not None]
         if not self._allowances[name].take(len(read)):
             self._skipped += 1

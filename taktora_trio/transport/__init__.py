@@ -39,6 +39,7 @@ receipts        what became of single messages, in the cursor's file
 deliveries      how often the app was given a message, and why it was given up
 openings        what each gateway had acknowledged at its end
 trunk           one half's end of all channels of a connector
+reconnection    connecting two halves that could not be connected when the later one came
 outgoing        the memory that a half writes
 incoming        the memory that a half reads, of the present writer and of those before it
 publisher       the writing end of a channel

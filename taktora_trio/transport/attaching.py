@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
+from functools import partial
 from typing import Protocol, TypeVar
 
 import iceoryx2 as iox2
@@ -16,7 +17,16 @@ from taktora_trio.transport.segments import PAGE
 from taktora_trio.transport.services import event_service, rings_service
 from taktora_trio.transport.spec import Direction, TrunkSpec
 
-__all__ = ["Served", "open_listener", "open_notifier", "open_port", "open_publisher", "open_subscriber"]
+__all__ = [
+    "Ringing",
+    "Served",
+    "Taking",
+    "open_listener",
+    "open_notifier",
+    "open_port",
+    "open_publisher",
+    "open_subscriber",
+]
 
 _OPEN_TRIES, _OPEN_PAUSE = 100, 0.01
 
@@ -42,6 +52,80 @@ class Served:
         del self.service
 
 
+class Taking:
+    """A subscriber with its service. Use `open_subscriber`."""
+
+    def __init__(self, node: iox2.Node, spec: TrunkSpec, direction: Direction) -> None:
+        self._node, self._spec, self._direction = node, spec, direction
+        self._service: iox2.PortFactoryPublishSubscribe | None = None
+        self._subscriber: iox2.Subscriber | None = None
+
+    async def open(self) -> None:
+        """Open it; or once more, since iceoryx2 tries only once to connect one port with another."""
+        if (before := self._subscriber) is not None:
+            self._subscriber = None
+            before.delete()
+        spec, direction = self._spec, self._direction
+        self._service = factory = rings_service(self._node, spec, direction)
+        self._subscriber = await open_port(
+            self._node, spec.service(direction), PAGE, lambda: factory.subscriber_builder().history_request(1).create()
+        )
+
+    def receive(self) -> iox2.Sample | None:
+        """Return what has come. Raises `iox2.ReceiveError`."""
+        return None if self._subscriber is None else self._subscriber.receive()
+
+    @property
+    def has_publisher(self) -> bool:
+        """True if there is one, or one was killed and is not cleaned up yet."""
+        return self._service is not None and self._service.dynamic_config.number_of_publishers > 0
+
+    def close(self) -> None:
+        if (subscriber := self._subscriber) is not None:
+            self._subscriber = None
+            subscriber.delete()
+        self._service = None
+        del self._node  # a traceback may refer to us, and would keep it
+
+
+class Ringing:
+    """A notifier with its service. Use `open_notifier`."""
+
+    def __init__(self, node: iox2.Node, name: str, ids: int) -> None:
+        self._node, self._name, self._ids = node, name, ids
+        self._service: iox2.PortFactoryEvent | None = None
+        self._notifier: iox2.Notifier | None = None
+
+    async def open(self) -> None:
+        """Open it; or once more, since iceoryx2 tries only once to reach a listener. What `of` has returned is void.
+
+        It rings nobody where it could not be opened.
+        """
+        if (before := self._notifier) is not None:
+            self._notifier = None
+            before.delete()
+        self._service = factory = event_service(self._node, self._name, self._ids)
+        self._notifier = await open_port(self._node, self._name, 0, lambda: factory.notifier_builder().create())
+
+    def of(self, number: int) -> Callable[[], int]:
+        """Return what rings by this id, and returns how many it has reached."""
+        if self._notifier is None:
+            return int
+        return partial(self._notifier.notify_with_custom_event_id, iox2.EventId.new(number))
+
+    @property
+    def has_listener(self) -> bool:
+        """True if there is one, or one was killed and is not cleaned up yet."""
+        return self._service is not None and self._service.dynamic_config.number_of_listeners > 0
+
+    def close(self) -> None:
+        if (notifier := self._notifier) is not None:
+            self._notifier = None
+            notifier.delete()
+        self._service = None
+        del self._node
+
+
 async def open_publisher(node: iox2.Node, spec: TrunkSpec, direction: Direction) -> Served:
     """Open the one publisher of a direction."""
     factory = rings_service(node, spec, direction)
@@ -63,18 +147,18 @@ async def open_publisher(node: iox2.Node, spec: TrunkSpec, direction: Direction)
     return Served(factory, publisher)
 
 
-async def open_subscriber(node: iox2.Node, spec: TrunkSpec, direction: Direction) -> iox2.Subscriber:
+async def open_subscriber(node: iox2.Node, spec: TrunkSpec, direction: Direction) -> Taking:
     """Open the one subscriber of a direction, which gets the sample of a publisher that is there already, too."""
-    factory = rings_service(node, spec, direction)
-    return await open_port(
-        node, spec.service(direction), PAGE, lambda: factory.subscriber_builder().history_request(1).create()
-    )
+    taking = Taking(node, spec, direction)
+    await taking.open()
+    return taking
 
 
-async def open_notifier(node: iox2.Node, name: str, ids: int = 1) -> iox2.Notifier:
+async def open_notifier(node: iox2.Node, name: str, ids: int = 1) -> Ringing:
     """Open the one notifier of an event service with ids up to `ids`."""
-    factory = event_service(node, name, ids)
-    return await open_port(node, name, 0, lambda: factory.notifier_builder().create())
+    ringing = Ringing(node, name, ids)
+    await ringing.open()
+    return ringing
 
 
 async def open_listener(node: iox2.Node, name: str, ids: int = 1) -> iox2.Listener:

@@ -16,7 +16,7 @@ from typing import Protocol
 import iceoryx2 as iox2
 import trio
 
-from taktora_trio.transport.attaching import open_listener, open_notifier
+from taktora_trio.transport.attaching import Ringing, open_listener, open_notifier
 from taktora_trio.transport.listener_socket import socket_of
 from taktora_trio.transport.spec import MOST_EVENTS, events_for
 
@@ -228,20 +228,29 @@ class Wakeup(Waiter):
 class Ringer:
     """The sending end of an event service. Use `open_ringer`."""
 
-    def __init__(self, notifier: iox2.Notifier) -> None:
+    def __init__(self, notifier: Ringing) -> None:
         self._notifier = notifier
-        self.ring_all: Callable[[], int] = self._event(_EVERYBODY)
+        self.ring_all: Callable[[], int] = notifier.of(_EVERYBODY)
         """Rings all channels. It returns 0 if there is nobody."""
 
     def of(self, channel: int) -> Callable[[], int]:
         """Return what rings this channel: 0.1 us while the other half is awake. It returns 0 if there is nobody."""
-        return self._event(_id_of(channel))
+        return self._notifier.of(_id_of(channel))
 
-    def _event(self, number: int) -> Callable[[], int]:
-        return partial(self._notifier.notify_with_custom_event_id, iox2.EventId.new(number))
+    @property
+    def is_lacking(self) -> bool:
+        """True if somebody listens whom it does not reach. Asking rings all."""
+        return not self.ring_all() and self._notifier.has_listener
+
+    async def open_again(self) -> None:
+        """Try again to reach who listens. What `of` has returned before is void then."""
+        try:
+            await self._notifier.open()
+        finally:
+            self.ring_all = self._notifier.of(_EVERYBODY)
 
     def close(self) -> None:
-        self._notifier.delete()
+        self._notifier.close()
 
 
 @contextlib.asynccontextmanager

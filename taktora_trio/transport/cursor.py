@@ -51,6 +51,7 @@ _MAGIC = int.from_bytes(b"CURSORS1", "little")
 _MAGIC_AT, _LENGTH_AT = 0, 1
 _GENERATION: dict[Direction, int] = {"out": 2, "in": 3}
 _ATTACHED: dict[Direction, int] = {"out": 4, "in": 5}
+_TAKEN: dict[Direction, int] = {"out": 6, "in": 7}
 _TEXT_AT = 64
 
 
@@ -94,6 +95,10 @@ class CursorFile:
     def attached(self, direction: Direction) -> memoryview:
         """Return the word that counts those who came to read this direction."""
         return self._head[_ATTACHED[direction] : _ATTACHED[direction] + 1]
+
+    def taken(self, direction: Direction) -> memoryview:
+        """Return the word that says which writer's rings the reader of this direction took last; 0 for none."""
+        return self._head[_TAKEN[direction] : _TAKEN[direction] + 1]
 
     def close(self) -> None:
         for cursor in self._open.values():

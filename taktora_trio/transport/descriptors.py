@@ -9,7 +9,7 @@ import resource
 from taktora_trio.errors import ConfigError, ConnectorError, TransportError
 from taktora_trio.transport.segments import SharedMemoryFull
 
-__all__ = ["TooFewDescriptors", "check_descriptors", "refusal"]
+__all__ = ["TooFewDescriptors", "check_descriptors", "refusal", "shortage"]
 
 _SOME = 12  # without which nothing is worth a try
 
@@ -31,6 +31,12 @@ def check_descriptors(needed: int, what: str) -> None:
     used, allowed = _count()
     if used + needed + _ELSE > allowed:
         raise TooFewDescriptors(what, needed + _ELSE, used, allowed)
+
+
+def shortage(what: str) -> TooFewDescriptors | None:
+    """Return the error that says that there are hardly any left, if that is so."""
+    used, allowed = _count()
+    return TooFewDescriptors(what, _SOME, used, allowed) if used + _SOME > allowed else None
 
 
 def refusal(what: str, exc: Exception, otherwise: str) -> ConnectorError:

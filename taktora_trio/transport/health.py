@@ -13,12 +13,13 @@ import msgspec
 import trio
 
 from taktora_trio.channels.codec import JsonCodec
-from taktora_trio.errors import PayloadOverflow, TransportError, summary
+from taktora_trio.errors import ConfigError, PayloadOverflow, TransportError, summary
 from taktora_trio.escaping import escaped
 from taktora_trio.health import Connecting, ConnectorHealth, Degraded, Down, HealthEvent, Up
 from taktora_trio.processes.procfs import process_stat
 from taktora_trio.transport.attaching import open_port
 from taktora_trio.transport.bell import Ringer, Waiter, open_bell, open_ringer
+from taktora_trio.transport.descriptors import shortage
 from taktora_trio.transport.segments import PAGE
 from taktora_trio.transport.services import REPORT_BYTES, REPORTS, Report, reports_service
 from taktora_trio.transport.spec import TrunkSpec
@@ -33,6 +34,7 @@ __all__ = [
     "start_time",
 ]
 
+_AGAIN = 1.0  # seconds
 _TEXT_LIMIT = REPORT_BYTES // 10  # in characters: UTF-8 needs up to 4 bytes for each, and there are two texts
 
 _SEGMENT = (REPORTS + 4) * (REPORT_BYTES + 128) + 4 * PAGE
@@ -129,6 +131,12 @@ class HealthReporter:
     def forward(self, event: HealthEvent) -> None:
         self.report(event.after, event.cause)
 
+    async def repeat(self, state: ConnectorHealth) -> None:
+        """Publish a state that was published before, and try again to reach an app that could not be reached."""
+        if self._ringer.is_lacking:
+            await self._ringer.open_again()
+        self.report(state)
+
     async def serve_newcomers(self, on_newcomer: Callable[[], None]) -> None:
         """Serve: hand the newest report to each app that comes later, and call `on_newcomer`. Runs until cancelled."""
         while True:
@@ -142,16 +150,28 @@ class HealthReporter:
 class HealthReports:
     """The app's end. Use `open_health_reports`."""
 
-    def __init__(self, subscriber: iox2.Subscriber, data: Waiter) -> None:
-        self._subscriber = subscriber
+    def __init__(
+        self,
+        node: iox2.Node,
+        name: str,
+        subscriber: iox2.Subscriber,
+        ringer: Ringer,
+        data: Waiter,
+    ) -> None:
+        self._node, self._name = node, name
+        self._subscriber: iox2.Subscriber | None = subscriber
+        self._ringer = ringer
         self._data = data
+        # A gateway that is there hands us its newest report.
+        self._is_cut_off = self._expects_one = ringer.ring_all() > 0
         self._decode = JsonCodec().decoder(HealthReport)
 
     def receive_nowait(self) -> HealthReport:
         """Return the next report. Raises `trio.WouldBlock`, and `ConnectorError` for one that can't be read."""
-        sample = self._subscriber.receive()
+        sample = None if self._subscriber is None else self._subscriber.receive()
         if sample is None:
             raise trio.WouldBlock
+        self._is_cut_off = self._expects_one = False
         try:
             report = Report.from_address(sample.payload_ptr)
             length = report.length
@@ -165,10 +185,42 @@ class HealthReports:
         return self._decode(content)
 
     async def wait(self) -> None:
-        """Wait until `receive_nowait` may have something."""
+        """Wait until `receive_nowait` may have something.
+
+        Where there is somebody, of whom nothing has come, it opens its port again now and then: iceoryx2 tries only
+        once to connect two, and says nothing if there is no descriptor for it.
+        """
         await trio.lowlevel.checkpoint_if_cancelled()
+        if self._subscriber is None or self._is_cut_off:
+            with trio.move_on_after(_AGAIN):
+                await self._data.wait()
+                self._data.clear()
+                return
+            with contextlib.suppress(ConfigError, TransportError):
+                await self._open_again()
+            return
         await self._data.wait()
         self._data.clear()
+        self._is_cut_off = self._expects_one or shortage(self._name) is not None
+
+    async def ask(self) -> None:
+        """Have the gateway look who has come, and try again to reach one that could not be reached."""
+        if self._ringer.is_lacking:  # it has rung otherwise
+            await self._ringer.open_again()
+            self._ringer.ring_all()
+
+    async def _open_again(self) -> None:
+        if (before := self._subscriber) is not None:
+            self._subscriber = None
+            before.delete()
+        self._subscriber = await _open_subscriber(self._node, self._name)
+        await self.ask()
+
+    def close(self) -> None:
+        if (subscriber := self._subscriber) is not None:
+            self._subscriber = None
+            subscriber.delete()
+        del self._node  # a traceback may refer to us, and would keep it
 
 
 def _fitting(text: str) -> str:
@@ -196,12 +248,11 @@ async def open_health_reports(node: iox2.Node, spec: TrunkSpec) -> AsyncIterator
     """Open the app's end."""
     name = spec.health
     async with open_bell(node, f"{name}.app", 1) as bell, open_ringer(node, f"{name}.gateway", 1) as ringer:
-        subscriber = await _open_subscriber(node, name)
+        reports = HealthReports(node, name, await _open_subscriber(node, name), ringer, bell.wakeup(0))
         try:
-            ringer.ring_all()  # a gateway that is there hands us its newest report
-            yield HealthReports(subscriber, bell.wakeup(0))
+            yield reports
         finally:
-            subscriber.delete()
+            reports.close()
 
 
 async def _open_publisher(node: iox2.Node, name: str) -> iox2.Publisher:

@@ -8,6 +8,7 @@ from typing import Protocol
 
 import iceoryx2 as iox2
 
+from taktora_trio.transport.attaching import Taking
 from taktora_trio.transport.cursor import CursorFile
 from taktora_trio.transport.ring import LAYOUT, Rings
 from taktora_trio.transport.spec import KEPT_WRITERS, Direction, TrunkSpec
@@ -31,12 +32,16 @@ class _Reader(Protocol):
 class Incoming:
     """The memory of the channels that this half reads: that of the present writer, and what earlier ones have left."""
 
-    def __init__(self, spec: TrunkSpec, direction: Direction, cursors: CursorFile, subscriber: iox2.Subscriber) -> None:
+    def __init__(self, spec: TrunkSpec, direction: Direction, cursors: CursorFile, subscriber: Taking) -> None:
         self.generation = cursors.generation(direction)
         """The word that says which writer's rings are the present ones; 0 while a writer begins."""
         self.direction = direction
         self._spec = spec
         self._subscriber = subscriber
+        self._taken = cursors.taken(direction)
+        self._taken[0] = 0
+        self._attached = cursors.attached(direction)
+        self._told_of = 0  # the generation of the rings that were taken last
         self._readers: dict[_Reader, None] = {}  # in order; a list would be searched for each that leaves
         self._newest: Rings | None = None
         self._held = 0  # of how many writers
@@ -69,14 +74,35 @@ class Incoming:
             rings = self._rings_in(sample)
             if rings is None:
                 continue
+            self._told_of = self._taken[0] = rings.generation
+            if self._newest is not None and self._newest.generation == rings.generation:
+                rings.let_go()  # ours already: we have been opened again
+                continue
             before, self._newest = self._newest, rings
             for reader in self._readers:
                 reader.renewed(rings)
             if before is not None:
                 before.let_go()
 
+    @property
+    def is_lacking(self) -> bool:
+        """True if somebody is there to write whose memory we have not got, though we would take it."""
+        missing = self.generation[0] not in (0, self._told_of)
+        return missing and self._held < KEPT_WRITERS and self._subscriber.has_publisher
+
+    async def open_again(self) -> None:
+        """Try again to take the memory of the present writer, which has to do its part when it is rung."""
+        await self._subscriber.open()
+        self.announce()
+        self.renew()
+
+    def announce(self) -> None:
+        """Have the writer see that a reader has come."""
+        self._attached[0] = (self._attached[0] + 1) % 2**63
+
     def look_around(self) -> None:
         """Take the memory of a writer that has come, and let go of what a former one has left, if all of it is read."""
+        self._taken[0] = self._told_of  # again, for a broken writer may have written anything there
         newest = self._newest
         if newest is None or newest.generation != self.generation[0]:
             self.renew()
@@ -107,7 +133,8 @@ class Incoming:
         if self._newest is not None:
             self._newest.let_go()
             self._newest = None
-        self.generation.release()
+        for word in (self.generation, self._taken, self._attached):
+            word.release()
 
     def _rings_in(self, sample: iox2.Sample) -> Rings | None:
         spec, direction = self._spec, self.direction

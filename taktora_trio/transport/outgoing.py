@@ -37,6 +37,7 @@ class Outgoing:
         self._generation = cursors.generation(direction)
         self._generation[0] = self.rings.generation
         self._attached = cursors.attached(direction)
+        self._taken = cursors.taken(direction)
         self._seen = seen
         self._ringer = ringer
         self._served = served
@@ -45,6 +46,11 @@ class Outgoing:
     def has_reader(self) -> bool:
         """True if the other half is there."""
         return bool(self._served.service.dynamic_config.number_of_subscribers)
+
+    @property
+    def is_lacking(self) -> bool:
+        """True if somebody is there to read, and has not taken our memory."""
+        return self._taken[0] != self.rings.generation and self.has_reader
 
     def update_connections(self) -> None:
         """Give the memory to another half that has come."""
@@ -57,4 +63,5 @@ class Outgoing:
     def close(self) -> None:
         self.rings.let_go()
         self._attached.release()
+        self._taken.release()
         self._generation.release()

@@ -65,7 +65,7 @@ class EnvelopePublisher:
         ring: Callable[[], int],
         space: Wakeup,
     ) -> None:
-        """It goes on behind the number `first`. `ring` rings the channel in the other half."""
+        """It goes on behind the number `first`."""
         self.spec = spec
         self.space = space
         """Woken when a reader has made room, and when one has come."""
@@ -73,7 +73,8 @@ class EnvelopePublisher:
         self._outgoing = outgoing
         self._cursor = cursor
         self._counters = cursor.counters
-        self._ring = ring
+        self.ring = ring
+        """Rings the channel in the other half."""
         rings = outgoing.rings
         place = rings.places[spec.name]
         self._memory = rings.memory
@@ -124,7 +125,7 @@ class EnvelopePublisher:
         self._counters[SENT] = number  # this sends it
         self._sequence_number = number
         self.sent += 1
-        self._ring()  # 0.1 us while the reader is awake, so always: a lost wake-up would cost far more
+        self.ring()  # 0.1 us while the reader is awake, so always: a lost wake-up would cost far more
         return number
 
     def loan(self, length: int, topic: bytes = b"", metadata: bytes = b"", correlation_id: bytes = b"") -> Loan:
@@ -156,7 +157,7 @@ class EnvelopePublisher:
         self._at[index] = self._slots_at + loan.slot * self._size
         self._spare.append(before)
         self.sent += 1
-        self._ring()
+        self.ring()
         return number
 
     def _pack(

@@ -52,7 +52,6 @@ class EnvelopeSubscriber:
     def __init__(
         self, spec: ChannelSpec, incoming: Incoming, cursor: Cursor, ring: Callable[[], int], data: Wakeup
     ) -> None:
-        """`ring` rings the channel in the other half."""
         self.spec = spec
         self.data = data
         """Woken when something was sent."""
@@ -64,7 +63,8 @@ class EnvelopeSubscriber:
         self.taken = 0
         """The sequence number of the envelope that was taken last."""
         self._incoming = incoming
-        self._ring = ring
+        self.ring = ring
+        """Rings the channel in the other half."""
         self._cursor = cursor
         self._counters = cursor.counters
         self._writer = incoming.generation
@@ -233,7 +233,7 @@ class EnvelopeSubscriber:
     @property
     def has_writer(self) -> bool:
         """True if the other half is there. Asking wakes it."""
-        return bool(self._ring())
+        return bool(self.ring())
 
     # Inbound
 
@@ -349,7 +349,7 @@ class EnvelopeSubscriber:
         """Record what became of this envelope alone: see `Receipts.settle`."""
         self._cursor.receipts.settle(sequence_number, refusal)
         if self._counters[WANTED]:
-            self._ring()
+            self.ring()
 
     def reopen_receipts(self) -> None:
         """Forget what an earlier reader has learned of envelopes that come again."""
@@ -358,7 +358,7 @@ class EnvelopeSubscriber:
     def wake_writer(self) -> None:
         """Wake a writer that waits for room, or for somebody to come."""
         self._notified_at = self._counters[DONE]
-        self._ring()
+        self.ring()
 
     def close(self) -> None:
         if not self._closed:

@@ -49,7 +49,7 @@ class Trunk:
         self._outgoing = outgoing
         self._incoming = incoming
         self._publishers: dict[str, EnvelopePublisher] = {}
-        self._read: set[str] = set()
+        self._read: dict[str, EnvelopeSubscriber | None] = {}
 
     def __repr__(self) -> str:
         return f"Trunk({self.spec.name!r}, {len(self.spec.channels)} channels)"
@@ -80,7 +80,7 @@ class Trunk:
             raise TransportError(f"{name} is not read by this half of {self.spec.name}")
         if name in self._read:
             raise TransportError(f"cannot attach to {name}: its one place is taken: is the channel open already?")
-        self._read.add(name)
+        self._read[name] = None
         index = self.spec.indexes[name]
         try:
             subscriber = EnvelopeSubscriber(
@@ -90,13 +90,40 @@ class Trunk:
                 self._ringer.of(index),
                 self.bell.wakeup(index),
             )
+            self._read[name] = subscriber
             try:
                 subscriber.wake_writer()
                 yield subscriber
             finally:
                 subscriber.close()
         finally:
-            self._read.discard(name)
+            del self._read[name]
+
+    @property
+    def lacking(self) -> str:
+        """What of the other half is not connected with us though it is there; empty if nothing is. Asking rings it."""
+        return "; ".join(
+            what
+            for what, one in (
+                ("what it sends can't be taken", self._incoming),
+                ("it has not taken what is sent", self._outgoing),
+                ("it is not rung", self._ringer),
+            )
+            if one is not None and one.is_lacking
+        )
+
+    async def connect_again(self) -> None:
+        """Do our part to connect what is lacking. Raises `TransportError` and `TooFewDescriptors`."""
+        if self._ringer.is_lacking:
+            try:
+                await self._ringer.open_again()
+            finally:
+                for name, port in [*self._publishers.items(), *self._read.items()]:
+                    if port is not None:
+                        port.ring = self._ringer.of(self.spec.indexes[name])
+        if self._incoming is not None and self._incoming.is_lacking:
+            await self._incoming.open_again()
+            self._ringer.ring_all()
 
     def update_connections(self) -> None:
         """Give our memory to another half that has come, and take its. Call it when one may have come."""
@@ -149,16 +176,14 @@ async def open_trunk(node: iox2.Node, spec: TrunkSpec, end: End) -> AsyncIterato
                 stack.callback(served.close)
             if spec.of(reads):
                 subscriber = await open_subscriber(node, spec, reads)
-                stack.callback(subscriber.delete)
+                stack.callback(subscriber.close)
         if spec.of(writes):
             outgoing = Outgoing(spec, writes, cursors, ringer, served, seen)
             stack.callback(outgoing.close)
         if spec.of(reads):
             incoming = Incoming(spec, reads, cursors, subscriber)
             stack.callback(incoming.close)
-            attached = cursors.attached(reads)
-            attached[0] = (attached[0] + 1) % 2**63
-            attached.release()
+            incoming.announce()
             incoming.renew()
         ringer.ring_all()
         trunk = Trunk(node, spec, cursors, bell, ringer, outgoing, incoming)

@@ -452,7 +452,7 @@ async def test_a_writer_that_sends_sample_after_sample_holds_nobody_up(layout: i
 
     async with open_domain(domain, connector) as node, open_half(node, spec, "gateway") as trunk:
         assert trunk._incoming is not None
-        trunk._incoming._subscriber = Endless()
+        trunk._incoming._subscriber = Endless()  # type: ignore[assignment]
         trunk.update_connections()
         with trunk.open_subscriber(spec.name) as reader:
             assert reader.take() is None
