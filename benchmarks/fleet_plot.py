@@ -25,7 +25,7 @@ _STYLES = ("-", "--", ":")
 def draw(curves: list[dict[str, Any]], folder: Path) -> None:
     """Write fleet.png and fleet.svg."""
     figure = Figure(figsize=(14, 8), layout="constrained")
-    panels = figure.subplots(2, len(_OUTAGES), sharex=True)
+    panels = figure.subplots(2, len(_OUTAGES), sharex=True, sharey="row")
     rates = sorted({curve["logins"] for curve in curves})
     policies = list(dict.fromkeys(curve["policy"] for curve in curves))[:2]
     for (above, below), outage in zip(panels.T, _OUTAGES, strict=True):
@@ -43,6 +43,7 @@ def draw(curves: list[dict[str, Any]], folder: Path) -> None:
             below.plot(*zip(*[(at + 0.5, count) for at, count in curve["attempts"]], strict=True), **look)
         below.set_xlabel("seconds since the cluster is back")
         below.set_yscale("log")
+        below.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
         for panel in (above, below):
             panel.set_xscale("log")
             panel.set_xlim(0.5, 1800)

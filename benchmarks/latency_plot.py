@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, NullLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -28,6 +28,7 @@ _OURS, _OTHERS = (
 )
 _OF_OURS = ("split", "in-process", "session")
 _COLUMNS = 2
+_SHARES = (50, 90, 99, 99.9, 99.99)
 
 
 def draw(latency: dict[str, Any], folder: Path) -> None:
@@ -35,18 +36,17 @@ def draw(latency: dict[str, Any], folder: Path) -> None:
     measured = latency["rates"]
     rates = sorted({it["rate"] for it in measured})
     figure = Figure(figsize=(13, 4.3 * ceil(len(rates) / _COLUMNS) + 1), layout="constrained")
-    panels = figure.subplots(ceil(len(rates) / _COLUMNS), _COLUMNS, squeeze=False, sharey=True)
+    panels = figure.subplots(ceil(len(rates) / _COLUMNS), _COLUMNS, squeeze=False, sharex=True, sharey=True)
     colors = _colors(list(dict.fromkeys(it["name"] for it in measured)))
     for panel, rate in zip(panels.flat, rates, strict=False):
         _panel(panel, f"{rate:,.0f} messages a second", [it for it in measured if it["rate"] == rate], colors)
+    kept = [value for it in measured if it["kept_up"] for _, value in _points(it)]
+    panels[0, 0].set_ylim(min(kept, default=100) / 1.3, max(kept, default=1e6) * 1.3)
     for panel in list(panels.flat)[len(rates) :]:
         panel.set_visible(False)
     lines = [Line2D([], [], color=color, label=name, **_style(name)) for name, color in colors.items()]
     figure.legend(handles=lines, loc="outside lower center", ncols=5, frameon=False)
-    figure.suptitle(
-        f"From the time by the schedule to the arrival, 100 bytes, QoS {latency['qos']}"
-        " (dotted: could not keep up, its backlog is in it)"
-    )
+    figure.suptitle(f"From the time by the schedule to the arrival, 100 bytes, QoS {latency['qos']}")
     for suffix in ("png", "svg"):
         figure.savefig(folder / f"latency.{suffix}", dpi=110)
 
@@ -63,26 +63,29 @@ def _style(name: str) -> dict[str, Any]:
     return {"linewidth": 2.4 if ours else 1.3, "marker": "o" if ours else "s", "markersize": 5 if ours else 3.5}
 
 
+def _rarity(share: float) -> float:
+    return 100 / (100 - share)
+
+
+def _points(it: dict[str, Any]) -> list[tuple[float, float]]:
+    return [(_rarity(float(share[1:])), value) for share, value in it["us"].items() if share != "max" and value]
+
+
 def _panel(panel: Axes, title: str, measured: list[dict[str, Any]], colors: dict[str, str]) -> None:
     panel.set_title(title)
     panel.set_xscale("log")
     panel.set_yscale("log")
     panel.set_xlabel("percentile")
     panel.set_ylabel("latency, microseconds")
-    ticks: list[float] = []
-    for it in measured:
-        known = [
-            (100 / (100 - float(share[1:])), value) for share, value in it["us"].items() if share != "max" and value
-        ]
-        ticks = max(ticks, [one for one, _ in known], key=len)
-        panel.plot(
-            *zip(*known, strict=True),
-            color=colors[it["name"]],
-            linestyle="-" if it["kept_up"] else ":",
-            **_style(it["name"]),
-        )
-    panel.set_xticks(ticks, [f"p{100 - 100 / tick:g}" for tick in ticks])
+    for it in (it for it in measured if it["kept_up"]):
+        panel.plot(*zip(*_points(it), strict=True), color=colors[it["name"]], **_style(it["name"]))
+    if late := [f"{it['name']} ({it['us']['p50'] / 1e3:,.0f} ms)" for it in measured if not it["kept_up"]]:
+        said = f"not drawn, for they could not keep up (p50):\n{', '.join(late)}"
+        panel.text(0.98, 0.03, said, transform=panel.transAxes, ha="right", va="bottom", fontsize=9)
+    panel.set_xticks([_rarity(share) for share in _SHARES], [f"p{share:g}" for share in _SHARES])
+    panel.tick_params(labelbottom=True, labelleft=True)
     panel.xaxis.set_minor_locator(NullLocator())
+    panel.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     panel.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     panel.grid(visible=True, which="major", alpha=0.35)
 

@@ -29,12 +29,13 @@ Costs = dict[str, list[tuple[float, float]]]
 
 async def measure(trees: Trees, suites: Sequence[Suite], minutes: float) -> Costs:
     costs: Costs = {headline.name: [] for suite in suites for headline in suite.headlines}
-    deadline, turn, due = trio.current_time() + 60 * minutes, 0, list(suites)
-    while due and (turn < FEWEST or trio.current_time() < deadline):
+    deadline, turn, due, took = trio.current_time() + 60 * minutes, 0, list(suites), 0.0
+    while due and (turn < FEWEST or trio.current_time() + took < deadline):
+        began = trio.current_time()
         for suite in due:
             for name, pair in (await suite.block(trees, turn)).items():
                 costs[name].append(pair)
-        turn += 1
+        turn, took = turn + 1, trio.current_time() - began
         due = [suite for suite in due if any(_is_wide(it, costs[it.name]) for it in suite.headlines)]
         wide = [it.name for suite in due for it in suite.headlines if _is_wide(it, costs[it.name])]
         print(f"block {turn}; not certain yet: {', '.join(wide) or 'none'}", file=sys.stderr, flush=True)

@@ -1,10 +1,13 @@
 """Draws what `benchmarks.scaling` has measured.
 
-python -m benchmarks.scaling.plot FILE FOLDER
+python -m benchmarks.scaling.plot FILE... FOLDER
 
-FILE is what `--json` wrote. This needs matplotlib and nothing else of the project, so an environment of its own will
-do: with matplotlib comes numpy, which iceoryx2 imports where it is installed, and which would be measured. A dashed
-line is the power law that fits, with its exponent.
+FILE is what `--json` wrote; of several, each with some parts, a part is that of the last one that has it. This needs
+matplotlib and nothing else of the project, so an environment of its own will do: with matplotlib comes numpy, which
+iceoryx2 imports where it is installed, and which would be measured.
+
+A dashed line is the power law that fits, with its exponent: of the whole cost; or, where the first takes most of it and
+more come on top, of what is beyond the first.
 """
 
 from __future__ import annotations
@@ -20,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator
 
-from benchmarks.scaling.power_law import fit
+from benchmarks.scaling.power_law import beyond_first, fit
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -29,6 +32,7 @@ __all__ = ["draw"]
 
 _COLORS = ("#1f5fa8", "#b5651d", "#3a7d44")
 _MARKERS = ("o", "s", "^")
+_STEPS = 80  # of a curve
 _BYTES = {1: "B", 2**10: "KiB", 2**20: "MiB"}
 Points = Sequence[tuple[float, float]]
 
@@ -49,7 +53,7 @@ def draw(scaling: dict[str, Any], folder: Path) -> None:
         (panels[0, 1], "descriptors", "descriptors of a process, split"),
         (panels[0, 2], "resident_bytes", "resident bytes of a process, split"),
     ):
-        _panel(panel, "channels", y)
+        _panel(panel, "channels", y, logarithmic=path != "descriptors")
         for number, process in enumerate(("app", "gateway", "supervisor")):
             _line(panel, number, of(split, path, process), process, fitted=True)
     panels[0, 2].yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value / 1e6:,g} MB"))
@@ -72,7 +76,7 @@ def draw(scaling: dict[str, Any], folder: Path) -> None:
     _line(panels[2, 0], 0, [(it["payload"], it["p50"]) for it in payloads], "app through gateway")
     _line(panels[2, 0], 1, [(it["payload"], it["session_p50"]) for it in payloads], "session alone")
     for panel in (*panels[1, 1:], panels[2, 0]):
-        panel.set_xticks([it["payload"] for it in payloads], [_bytes(it["payload"]) for it in payloads])
+        panel.set_xticks([it["payload"] for it in payloads], [_bytes(it["payload"]) for it in payloads], fontsize=8)
         panel.minorticks_off()
 
     filters = scaling["filters"]
@@ -117,12 +121,11 @@ def _line(panel: Axes, number: int, points: Points, label: str, *, fitted: bool 
     if not measured:
         return
     color = _COLORS[number]
-    law = fit(measured) if fitted else None
-    if law is not None:
-        ends = [measured[0][0], measured[-1][0]]
-        panel.plot(ends, [law.at(x) for x in ends], linestyle="--", linewidth=1, color=color, alpha=0.7)
-        label = f"{label}: n^({law})".replace("+-", "±")
-    line = "none" if law is not None else "-"
+    line = "-"
+    if fitted and (curve := _fit(measured)):
+        xs, ys, said = curve
+        panel.plot(xs, ys, linestyle="--", linewidth=1, color=color, alpha=0.7)
+        label, line = f"{label}: {said}", "none"
     panel.plot(*zip(*measured, strict=True), marker=_MARKERS[number], linestyle=line, color=color, label=label)
     highest = max(value for _, value in measured)
     if panel.get_yscale() == "linear":
@@ -132,10 +135,28 @@ def _line(panel: Axes, number: int, points: Points, label: str, *, fitted: bool 
         panel.set_ylim(10 ** floor(log10(lowest)), 10 ** ceil(log10(1.3 * highest)))
 
 
+def _fit(measured: Points) -> tuple[list[float], list[float], str] | None:
+    """Return the curve of the power law that fits, and what to say of it."""
+    (first, base), *_, (last, _) = measured
+    steps = [first * (last / first) ** (step / _STEPS) for step in range(_STEPS + 1)]
+    if law := beyond_first(measured):
+        return steps, [base + law.at(x - first) for x in steps], f"beyond the first n^({law})".replace("+-", "±")
+    if law := fit(measured):
+        return steps, [law.at(x) for x in steps], f"n^({law})".replace("+-", "±")
+    return None
+
+
+def _merged(files: Sequence[str]) -> dict[str, Any]:
+    scaling: dict[str, Any] = {}
+    for file in files:
+        scaling |= {part: it for part, it in json.loads(Path(file).read_bytes()).items() if it or part not in scaling}
+    return scaling
+
+
 def _bytes(count: int) -> str:
     size, unit = max((size, unit) for size, unit in _BYTES.items() if count >= size)
     return f"{count // size} {unit}"
 
 
 if __name__ == "__main__":
-    draw(json.loads(Path(sys.argv[1]).read_bytes()), Path(sys.argv[2]))
+    draw(_merged(sys.argv[1:-1]), Path(sys.argv[-1]))
