@@ -30,7 +30,7 @@ Costs = dict[str, list[tuple[float, float]]]
 async def measure(trees: Trees, suites: Sequence[Suite], minutes: float) -> Costs:
     costs: Costs = {headline.name: [] for suite in suites for headline in suite.headlines}
     deadline, turn, due, took = trio.current_time() + 60 * minutes, 0, list(suites), 0.0
-    while due and (turn < FEWEST or trio.current_time() + took < deadline):
+    while due and (turn < FEWEST or trio.current_time() + took <= deadline):
         began = trio.current_time()
         for suite in due:
             for name, pair in (await suite.block(trees, turn)).items():
