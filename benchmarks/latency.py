@@ -34,6 +34,7 @@ __all__ = ["SHARES", "AtRate", "entries", "main", "measure_latency"]
 
 RATES = (100, 1_000, 5_000, 20_000)
 SHARES = (0.5, 0.9, 0.99, 0.999, 0.9999)
+_HALVES = ("app", "gateway", "broker")
 _KEEPS_UP = 0.97  # of the rate that was asked for
 _WARM_UP = 0.2  # seconds
 _MOST = 40_000  # messages of a round: MQTT has 65,535 packet ids, and some clients give one to each message that waits
@@ -133,7 +134,7 @@ def side_by_side(measured: Sequence[AtRate], qos: int) -> str:
                 "max, us",
                 "achieved/s",
                 "kept up",
-                "CPU us/msg",
+                *(f"{'CPU us/msg: ' if half == _HALVES[0] else ''}{half}" for half in _HALVES),
             ]
         ]
         for it in measured:
@@ -147,7 +148,7 @@ def side_by_side(measured: Sequence[AtRate], qos: int) -> str:
                         f"{bound}{it.latencies[-1]:,.0f}",
                         f"{it.achieved:,.0f}",
                         "yes" if it.kept_up else "no",
-                        ", ".join(f"{half} {spent:.0f}" for half, spent in it.cpu.items() if round(spent)),
+                        *(f"{it.cpu[half]:,.0f}" if half in it.cpu else "-" for half in _HALVES),
                     ]
                 )
         tables.append(grid(rows))
