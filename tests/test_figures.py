@@ -10,11 +10,12 @@ import pytest
 from tests.test_docs import PAGES
 
 HEADING = re.compile(r"^(#{1,6}) (.+)$", re.MULTILINE)
-# A grid of `benchmarks.report`, or rows of a page's own table with a number in two cells or more.
+# A grid of `benchmarks.report`, or a row of a page's own table with two amounts or more.
 GRID = re.compile(r"^```text\n(?:.+\n){1,2}-{20,}\n", re.MULTILINE)
-ROW = re.compile(r"^\|(?:.*\|)? *[\d,.]+[^|]*\|.*[\d,.]+[^|]*\|$", re.MULTILINE)
+AMOUNT = r"\| *\d[\d,.]*(?: (?:s|ms|us|kB|MB|GB|x|%))? *(?=\|)"
+ROW = re.compile(rf"^\|.*?{AMOUNT}.*?{AMOUNT}.*$", re.MULTILINE)
 NAMED = {
-    "command": re.compile(r"`(?:python -m (?:benchmarks|tests)\.|make )"),
+    "command": re.compile(r"`(?:python -m (?:benchmarks|tests)\.|make |taktora-trio chaos )"),
     "date": re.compile(r"\b20\d\d-\d\d-\d\d\b"),
     "machine": re.compile(r"\bcores\b|same on every machine"),
 }
