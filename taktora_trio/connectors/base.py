@@ -110,6 +110,12 @@ class Connector(Configurable, ABC):
         """Return how often a message of this outbound channel arrives, as `Client.guarantee` does in the gateway."""
         return "at least once"
 
+    @property
+    def takes_views(self) -> bool:
+        """True if its connections take the payload of a large message as a read-only `memoryview` of shared memory,
+        instead of bytes: see `Connection.publish`."""
+        return False
+
     def known_as(self, deployment: str) -> str:
         """Return the name by which the other side knows the gateway of a deployment that is called so, by default."""
         return f"{deployment}-{self.name}"

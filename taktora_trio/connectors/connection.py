@@ -144,6 +144,9 @@ class Connection(ABC):
         another order than the messages were published. Never call it for a message that was lost with the connection:
         that one comes again on the next connection, with `again`. No more than `ConnectorOptions.max_inflight` messages
         of a channel are published and not done, which bounds whatever keeps them until they are written.
+
+        Where `Connector.takes_views` is true, the payload of a large message is no bytes, but a read-only `memoryview`
+        of shared memory. Read it before `on_done` is called, and keep it no longer: then the app may write there.
         """
 
     @abstractmethod

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Container, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -186,6 +186,7 @@ async def open_connector_gateway(
                 Executor(observers=observers),
                 Pump(Waiter(trunk.bell)),
                 dead_letters,
+                stored=_stored(connector, stores or {}),
             )
             for connector, trunk in zip(connectors, trunks, strict=True)
         }
@@ -205,6 +206,8 @@ async def _open_channels(
     executor: Executor,
     pump: Pump,
     dead_letters: DeadLetters,
+    *,
+    stored: Container[str],
 ) -> GatewayChannels:
     outbound: dict[str, PayloadSource] = {}
     inbound: dict[str, PayloadSink] = {}
@@ -214,7 +217,8 @@ async def _open_channels(
         if channel.direction == "out":
             # The app's writer lets nothing else through; but what the other side doesn't take would end the
             # connection, again and again.
-            source = open_source(trunk, whole, channel.routing.address, _check_by(channel.routing))
+            lends = connector.takes_views and channel.name not in stored
+            source = open_source(trunk, whole, channel.routing.address, _check_by(channel.routing), lends=lends)
             outbound[channel.name] = stack.enter_context(source)
         else:
             full = partial(health.degrade, connector.name, f"channel {channel.name} is full", FULL_FOR)
@@ -222,6 +226,12 @@ async def _open_channels(
     memory = LastingMemory(trunk.node, connector.name)
     stack.callback(memory.close)
     return GatewayChannels(outbound, inbound, executor, health, name, memory.open, dead_letters, pump)
+
+
+def _stored(connector: Connector, stores: Mapping[str, ConnectorStore]) -> Container[str]:
+    """Return the names of the outbound channels that are kept on disk."""
+    store = stores.get(connector.name)
+    return () if store is None else store.channels
 
 
 def _with_stores(

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import trio
+from msgspec.structs import replace
 
 from taktora_trio.channels import Envelope, Header
 from taktora_trio.connectors.connection import Connection, Guarantee
@@ -173,6 +174,7 @@ class Outbox:
     def set_aside(self, number: int) -> Envelope:
         """Give up this one of the unfinished, so that the channel goes on behind it, and return it."""
         envelope = self._find(number)
+        envelope = replace(envelope, payload=bytes(envelope.payload))  # what is lent is not ours for longer
         self.set_aside_count += 1
         log.error(
             "channel %s: set aside a message on '%s', behind which the other side ends the connection; %d so far",

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import weakref
 from collections.abc import Callable, Mapping
 
 from taktora_trio.transport.spec import ChannelSpec, Direction, RingPlace, TrunkSpec
@@ -24,17 +25,22 @@ _WORD = 8
 
 
 class Rings:
-    """All rings of one direction, as they are mapped here. The memory is let go of when nobody holds it any more."""
+    """All rings of one direction, as they are mapped here.
+
+    The memory is let go of when nobody holds it any more, and no view of it is left: not even one that was forgotten
+    can show memory that is not there.
+    """
 
     def __init__(self, spec: TrunkSpec, direction: Direction, address: int, let_go: Callable[[], None]) -> None:
         """`let_go` is called when the memory is not needed any more."""
         size = spec.rings_bytes(direction)
-        self.memory = memoryview((ctypes.c_ubyte * size).from_address(address)).cast("B")
+        mapped = (ctypes.c_ubyte * size).from_address(address)  # each view of the memory keeps this
+        weakref.finalize(mapped, let_go).atexit = False
+        self.memory = memoryview(mapped).cast("B")
         self.places: Mapping[str, RingPlace] = spec.rings(direction)
         words = self._words(0, 2)
         self.generation, self.layout = words
         words.release()
-        self._let_go = let_go
         self._holders = 1
 
     def begin(self, first: Mapping[str, int], specs: Mapping[str, ChannelSpec]) -> None:
@@ -65,7 +71,6 @@ class Rings:
         self._holders -= 1
         if self._holders == 0:
             self.memory.release()
-            self._let_go()
 
     def _words(self, at: int, count: int) -> memoryview:
         return self.memory[at : at + _WORD * count].cast("Q")

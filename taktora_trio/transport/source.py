@@ -1,19 +1,24 @@
-"""The gateway's end of an outbound channel: payloads that the app has sent, as bytes, each acknowledged when done."""
+"""The gateway's end of an outbound channel: payloads that the app has sent, each acknowledged when done."""
 
 from __future__ import annotations
 
 import contextlib
+from collections import deque
 from collections.abc import Callable, Iterator
-from typing import Protocol
+from typing import Protocol, cast
 
 import trio
+from msgspec.structs import force_setattr
 
 from taktora_trio.channels import Envelope, Header, Metadata
 from taktora_trio.errors import MessageError, TransportError
 from taktora_trio.transport.subscriber import EnvelopeSubscriber
 from taktora_trio.transport.trunk import Trunk
 
-__all__ = ["Discarded", "PayloadSource", "open_source"]
+__all__ = ["LENT_FROM", "Discarded", "LendingSource", "PayloadSource", "open_source"]
+
+LENT_FROM = 2**15
+"""Bytes of a payload from which on a copy costs more than what it takes to do without one."""
 
 
 class Turn(Protocol):
@@ -151,15 +156,73 @@ class PayloadSource:
         self._closed = True
 
 
+class LendingSource(PayloadSource):
+    """Does not copy the payloads of large messages, but lends them: views of the slots in which they lie.
+
+    The app's writer uses a slot again when its message is acknowledged, so a view shows the message until then. It can
+    be read longer, as long as anybody refers to it. But if the app ends, what is still lent is copied, so that its
+    memory is not kept from the app's next incarnation; who has only the envelope sees no difference.
+
+    A broken app may change what is lent. It garbles its own message then: the length was read once.
+    """
+
+    def __init__(self, port: EnvelopeSubscriber, topic: str, check: Check | None) -> None:
+        super().__init__(port, topic, check)
+        self._lent = deque[Envelope]()  # in order; all of the writer that is read now
+        port.leaving = self._copy_lent
+
+    def receive_nowait(self) -> Envelope:
+        """See `PayloadSource`."""
+        port = self._port
+        place = port.take()
+        if place is None:
+            raise trio.WouldBlock
+        try:
+            header, payload, topic, metadata = port.open(place)
+            if self._check is not None and (topic or metadata is not None):
+                self._check(topic, metadata)
+        except MessageError as exc:
+            raise Discarded(f"an envelope was discarded: {exc}", port.taken) from exc
+        if len(payload) < LENT_FROM:
+            return Envelope(bytes(payload), header, topic or self._topic, metadata)
+        envelope = Envelope(cast("bytes", payload.toreadonly()), header, topic or self._topic, metadata)
+        self._forget_done()
+        self._lent.append(envelope)
+        return envelope
+
+    def _forget_done(self) -> None:
+        lent, done = self._lent, self._port.done
+        while lent and lent[0].header.sequence_number <= done:
+            lent.popleft()
+
+    def _copy_lent(self) -> None:
+        self._forget_done()
+        while self._lent:
+            envelope = self._lent.popleft()
+            force_setattr(envelope, "payload", bytes(envelope.payload))
+
+    def close(self) -> None:
+        """Take back what is lent: the next gateway gets it. What refers to it by mistake keeps no memory."""
+        super().close()
+        while self._lent:
+            payload = cast("memoryview", self._lent.popleft().payload)
+            with contextlib.suppress(BufferError):
+                payload.release()
+
+
 @contextlib.contextmanager
-def open_source(trunk: Trunk, name: str, topic: str, check: Check | None = None) -> Iterator[PayloadSource]:
+def open_source(
+    trunk: Trunk, name: str, topic: str, check: Check | None = None, *, lends: bool = False
+) -> Iterator[PayloadSource]:
     """Open the source of the channel of this whole name. `topic` stands for an envelope that carries none.
 
-    `check(topic, metadata)` raises `MessageError` for what can't be published.
+    `check(topic, metadata)` raises `MessageError` for what can't be published. If it `lends`, the payload of a large
+    message is no bytes, but a read-only view of shared memory: see `LendingSource`.
     """
     with trunk.open_subscriber(name) as port:
         port.reopen_receipts()
-        source = PayloadSource(port, topic, check)
+        lends = lends and port.spec.max_payload >= LENT_FROM
+        source = LendingSource(port, topic, check) if lends else PayloadSource(port, topic, check)
         try:
             yield source
         finally:

@@ -42,6 +42,9 @@ _LOOKS = KEPT_WRITERS + 16  # in one go: a broken writer may change all that is 
 _monotonic = time.monotonic
 
 
+def _do_nothing() -> None: ...
+
+
 class EnvelopeSubscriber:
     """Receives envelopes and never waits. `Trunk.open_subscriber` opens it.
 
@@ -62,6 +65,8 @@ class EnvelopeSubscriber:
         """See `Cursor.epoch`."""
         self.taken = 0
         """The sequence number of the envelope that was taken last."""
+        self.leaving: Callable[[], None] = _do_nothing
+        """Called when what one writer has sent is taken, and its memory is about to be let go of."""
         self._incoming = incoming
         self.ring = ring
         """Rings the channel in the other half."""
@@ -194,6 +199,7 @@ class EnvelopeSubscriber:
 
     def _leave(self) -> None:
         if self._rings is not None:
+            self.leaving()
             rings, self._rings = self._rings, None
             self._memory = self._table = memoryview(b"")
             rings.let_go()
@@ -219,6 +225,11 @@ class EnvelopeSubscriber:
     def released(self) -> int:
         """The number up to which all are released."""
         return self._counters[DONE]
+
+    @property
+    def done(self) -> int:
+        """The number up to which all were released here, or before."""
+        return self._done
 
     @property
     def is_behind(self) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncIterator
 from functools import partial
+from typing import cast
 
 import pytest
 import trio
@@ -140,3 +141,56 @@ async def test_a_session_reads_answers_once_three_quarters_have_come(mock_clock:
             assert done == list(range(1, 65))
             session.close()
             nursery.cancel_scope.cancel()
+
+
+PARTS = [b"head", bytes(range(256)) * 2**14, b"", b"h", b"second" * 2**19, *(b"%d" % number for number in range(200))]
+
+
+async def test_parts_are_written_as_one_stream_whatever_the_kernel_takes_at_once(autojump_clock: MockClock) -> None:
+    whole, came, written = b"".join(PARTS), bytearray(), trio.Event()
+    async with open_pair() as (ours, theirs), trio.open_nursery() as nursery:
+
+        async def write() -> None:
+            assert await Direct(ours, has_layers=False).write_parts(list(PARTS))
+            written.set()
+
+        nursery.start_soon(write)
+        await wait_all_tasks_blocked()
+        assert not written.is_set()  # the other side has not read
+        while len(came) < len(whole):
+            came += await theirs.receive_some(100_001)
+        await written.wait()
+        assert came == whole
+
+
+async def test_parts_are_left_to_layers_and_to_nobody_at_an_end(autojump_clock: MockClock) -> None:
+    async with open_pair() as (ours, theirs):
+        assert not await Direct(ours, has_layers=True).write_parts(list(PARTS))
+        await theirs.aclose()
+        with pytest.raises(trio.BrokenResourceError):
+            await Direct(ours, has_layers=False).write_parts(list(PARTS) * 10)
+
+
+@pytest.mark.parametrize("is_layered", [False, True])
+async def test_a_large_message_of_qos_0_is_done_when_it_is_written(is_layered: bool, autojump_clock: MockClock) -> None:
+    """Not before: its payload may be somebody's memory until then."""
+    done, payload = list[int](), memoryview(bytes(range(256)) * 2**15).toreadonly()
+    async with open_pair() as (ours, theirs):
+        options, direct = MqttOptions(), Direct(ours, has_layers=is_layered)
+        session = NativeSession(ours, options, SessionState(), lambda message: None, 100, direct)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(session.write)
+            for number in (1, 2):
+                session.publish(
+                    Message("t", cast("bytes", payload), 0), number, lambda number, refusal: done.append(number)
+                )
+            await wait_all_tasks_blocked()
+            assert done == []
+            came = bytearray()
+            while len(came) < 2 * len(payload):
+                came += await theirs.receive_some(2**20)
+            await wait_all_tasks_blocked()
+            assert done == [1, 2]
+            assert came.count(payload) == 2
+            nursery.cancel_scope.cancel()
+            session.close()

@@ -88,7 +88,9 @@ def test_a_killed_gateway_brings_nothing_again_that_it_had_begun_to_acknowledge(
             acknowledged.append(message.payload[0])
             engine.acknowledge(message)
         elif step == "write":
-            to_broker += engine.take()[0]
+            data = engine.take()[0]
+            assert isinstance(data, bytes)
+            to_broker += data
         elif step == "answer":
             to_us += broker.take(to_broker)
             to_broker = b""

@@ -121,7 +121,9 @@ def test_a_killed_gateway_publishes_nothing_anew_that_the_broker_has(count: int,
                     gateway.publish_next()
                 case "exchange":
                     gateway.engine.receive(to_us)
-                    to_us = broker.take(gateway.engine.take()[0])
+                    data = gateway.engine.take()[0]
+                    assert isinstance(data, bytes)
+                    to_us = broker.take(data)
                 case "read" | "kill before it counts" | "kill when it counts":
                     data, to_us = to_us, b""
                     shared.kills = step

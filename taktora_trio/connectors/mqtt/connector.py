@@ -41,6 +41,10 @@ class MqttConnector(Connector):
     def guarantee(self, channel: ChannelDescriptor[Any]) -> Guarantee:
         return cast(MqttRouting, channel.routing).guarantee
 
+    @property
+    def takes_views(self) -> bool:
+        return self.options.session == "native"  # the others hand it to what wants bytes
+
     def check_carries_metadata(self) -> None:
         if self.options.protocol != "5":
             raise ConfigError(

@@ -12,6 +12,7 @@ import trio
 __all__ = ["Direct"]
 
 _MOST = 1024  # bytes: to gather more saves nothing
+_PARTS = 64  # in one call; Linux allows 1,024 (IOV_MAX)
 
 
 class Direct:
@@ -59,6 +60,27 @@ class Direct:
             except BlockingIOError:
                 return data
         return memoryview(data)[written:]
+
+    async def write_parts(self, parts: list[bytes]) -> bool:
+        """Write these as they are, many with one call; return false, with nothing done, if there are layers."""
+        if self._has_layers:
+            return False
+        sock = self._socket.socket
+        with _breaking():
+            for start in range(0, len(parts), _PARTS):
+                views = [memoryview(part) for part in parts[start : start + _PARTS]]
+                try:
+                    while views:
+                        written = await sock.sendmsg(views)
+                        while views and written >= len(views[0]):
+                            written -= len(views[0])
+                            views.pop(0).release()
+                        if written:
+                            views[0] = views[0][written:]
+                finally:
+                    for view in views:
+                        view.release()
+        return True
 
     def _wake_at(self, length: int) -> None:
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, length)

@@ -227,11 +227,14 @@ class NativeSession(Session):
         with self._writing:
             try:
                 while self._lost is None:
-                    data: bytes | memoryview
+                    data: bytes | memoryview | list[bytes]
                     data, unwritten = engine.take()
                     self._taken.set()
                     if data:
-                        if has_waited and direct is not None:
+                        if isinstance(data, list):
+                            await self._write_parts(data)
+                            data = b""
+                        elif has_waited and direct is not None:
                             has_waited, data = False, direct.write_now(data)
                         if data:
                             await self.stream.send_all(data)
@@ -245,6 +248,11 @@ class NativeSession(Session):
                         has_waited = True
             except (trio.BrokenResourceError, trio.ClosedResourceError) as exc:
                 self._lose(f"the connection broke: {why(exc)}")
+
+    async def _write_parts(self, parts: list[bytes]) -> None:
+        if self._direct is None or not await self._direct.write_parts(parts):
+            for part in parts:
+                await self.stream.send_all(part)
 
     async def watch(self, keepalive: int) -> None:
         """Send PINGREQ every half of the keepalive, and end the connection if nothing comes in another half."""

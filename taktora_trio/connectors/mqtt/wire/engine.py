@@ -166,34 +166,32 @@ class Engine:
     def disconnect(self) -> None:
         self._send(b"\xe0\x00")
 
-    def take(self) -> tuple[bytes, list[tuple[OnDone, int]]]:
-        """Return bytes to write, and what to call once they are written. If none, `wake` tells of more.
+    def take(self) -> tuple[bytes | list[bytes], list[tuple[OnDone, int]]]:
+        """Return all there is to write, and what to call once it is written. If nothing, `wake` tells of more.
 
-        That is all there is, unless a payload is large: it comes by itself, since a copy costs more than a write.
+        Where payloads are large it is a list of parts, to be written as they are: a copy costs more than a write.
         """
-        if self._large:
-            data = self._take_to_large()
-            if self._out:
-                return data, []
-        else:
-            data = b"".join(self._out)
-            self._out.clear()
+        data = self._parts() if self._large else b"".join(self._out)
+        self._out.clear()
         self.answers = 0
         unwritten, self._unwritten = self._unwritten, []
         if not data:
             self._idle = True
         return data, unwritten
 
-    def _take_to_large(self) -> bytes:
-        """Return a large payload, or all that comes before one."""
-        out = self._out
-        count = next((index for index, data in enumerate(out) if len(data) >= _LARGE), len(out))
-        if not count:
-            self._large -= 1
-            return out.pop(0)
-        data = b"".join(out[:count])
-        del out[:count]
-        return data
+    def _parts(self) -> list[bytes]:
+        """Return large payloads, and between them all the rest put together."""
+        parts, small = list[bytes](), list[bytes]()
+        for data in self._out:
+            if len(data) < _LARGE:
+                small.append(data)
+                continue
+            parts += (b"".join(small), data)
+            small.clear()
+        if small:
+            parts.append(b"".join(small))
+        self._large = 0
+        return parts
 
     def _send(self, data: bytes) -> None:
         self._out.append(data)
