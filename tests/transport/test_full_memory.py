@@ -176,6 +176,7 @@ async def reader() -> None:
                         continue
                     header, payload, _, _ = port.open(place)
                     assert payload == payload[:1].tobytes() * PAYLOAD, "torn"
+                    del payload  # as long as there is a view, there is what it shows
                     numbers.append(header.sequence_number)
                     if command == "acknowledge" and len(numbers) > 2:
                         port.acknowledge(numbers[-3])
