@@ -25,7 +25,7 @@ from taktora_trio.host.taken import Taken
 from taktora_trio.opening import NoPublicConstructor
 from taktora_trio.transport.deliveries import Deliveries
 from taktora_trio.transport.publisher import CHECKPOINT_EVERY
-from taktora_trio.transport.subscriber import EnvelopeSubscriber
+from taktora_trio.transport.subscriber import EnvelopeSubscriber, NotSent
 from taktora_trio.transport.trunk import Trunk
 
 __all__ = ["ChannelReader", "OnError", "ReaderStatistics", "open_reader"]
@@ -323,6 +323,8 @@ class ChannelReader(
                 if self._decode_on is not None:
                     return Received(self._decode_on(payload, concrete), header, topic, metadata, count)
             return Received(self._decode(payload), header, topic, metadata, count)
+        except NotSent:
+            return None
         except Exception as exc:  # noqa: BLE001 - an app's own codec runs here, too
             if payload is None:
                 self._handover.count_unreadable()
@@ -384,6 +386,8 @@ class ChannelReader(
                     count = self._admit(header, payload, concrete, deliveries)
                     if count > 1:
                         failures = deliveries.failures(number)
+            except NotSent:
+                return None
             except TransportError as exc:
                 self._handover.count_unreadable()
                 try:

@@ -29,6 +29,7 @@ __all__ = [
     "DONE",
     "EPOCH",
     "LEFT",
+    "LIMIT",
     "OPENED",
     "READER",
     "SENT",
@@ -44,7 +45,7 @@ log = logging.getLogger(__name__)
 SENT, DONE, READER, BEGUN, ACKNOWLEDGED, LEFT, WANTED, EPOCH = range(8)
 OPENED = WANTED  # inbound, where nobody wants a receipt
 _EPOCHS = 2**63  # it fits where signed numbers are kept
-_LIMIT = 2**62  # a million messages a second would get there in 146,000 years
+LIMIT = 2**62  # a million messages a second would get there in 146,000 years
 
 # The head of the file: words, then the channels as JSON.
 _MAGIC = int.from_bytes(b"CURSORS1", "little")
@@ -150,11 +151,11 @@ class Cursor:
         """Return the last sequence number that was sent, to go on from. For one that can't be, it is a number that is
         certainly not less, and too far away to be believed."""
         sent = self.counters[SENT]
-        if sent <= _LIMIT:
+        if sent <= LIMIT:
             return sent
         self.doubt()
         done = self.counters[DONE]
-        return done + 2 * self._window + 1 if done <= _LIMIT else 0  # so nobody looks for what is below it
+        return done + 2 * self._window + 1 if done <= LIMIT else 0  # so nobody looks for what is below it
 
     def begun(self) -> int:
         """Return the last number that a reader has begun to pass on; 0 for one that can't be."""
@@ -183,15 +184,18 @@ class Cursor:
             return most
         return min(max(missing, 0), most)
 
-    def doubt(self) -> None:
-        """Log, once, that the counters say what can't be."""
+    def doubt(self, done: int | None = None) -> None:
+        """Log, once, that the counters say what can't be. `done` is what should be there, for one that knows it."""
         if not self._doubted:
             self._doubted = True
-            sent, done = self.counters[SENT], self.counters[DONE]
+            sent, said = self.counters[SENT], self.counters[DONE]
             impossible = (
                 "%s: its cursor says that %d messages were sent and %d acknowledged, which can't be and is not believed"
             )
-            log.error(impossible, self._name, sent, done)
+            if done is None:
+                log.error(impossible, self._name, sent, said)
+            else:
+                log.error(f"{impossible}: it is %d", self._name, sent, said, done)
 
     def close(self) -> None:
         self.receipts.close()

@@ -204,7 +204,7 @@ class HealthReports:
         self._is_cut_off = self._expects_one or shortage(self._name) is not None
 
     async def ask(self) -> None:
-        """Have the gateway look who has come, and try again to reach one that could not be reached."""
+        """Have the gateway look, and try again to reach one that could not be reached."""
         if self._ringer.is_lacking:  # it has rung otherwise
             await self._ringer.open_again()
             self._ringer.ring_all()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from functools import partial
 from typing import Protocol
 
@@ -26,6 +27,13 @@ class _Reader(Protocol):
 
     def look(self) -> None: ...
 
+    def store_again(self) -> None: ...
+
+    @property
+    def is_disputed(self) -> bool: ...
+
+    def confirm(self) -> None: ...
+
     def close(self) -> None: ...
 
 
@@ -43,6 +51,8 @@ class Incoming:
         self._attached = cursors.attached(direction)
         self._told_of = 0  # the generation of the rings that were taken last
         self._readers: dict[_Reader, None] = {}  # in order; a list would be searched for each that leaves
+        self.on_doubt: Callable[[], None] = lambda: None
+        """Called when what is read can't be: the writer is to store its counts again."""
         self._newest: Rings | None = None
         self._held = 0  # of how many writers
         self._is_renewing = False
@@ -87,7 +97,7 @@ class Incoming:
     @property
     def is_lacking(self) -> bool:
         """True if somebody is there to write whose memory we have not got, though we would take it."""
-        missing = self.generation[0] not in (0, self._told_of)
+        missing = self.generation[0] == 0 or self.generation[0] != self._told_of
         return missing and self._held < KEPT_WRITERS and self._subscriber.has_publisher
 
     async def open_again(self) -> None:
@@ -103,6 +113,8 @@ class Incoming:
     def look_around(self) -> None:
         """Take the memory of a writer that has come, and let go of what a former one has left, if all of it is read."""
         self._taken[0] = self._told_of  # again, for a broken writer may have written anything there
+        for reader in list(self._readers):
+            reader.store_again()
         newest = self._newest
         if newest is None or newest.generation != self.generation[0]:
             self.renew()
@@ -111,10 +123,21 @@ class Incoming:
             if self.generation[0] == 0:
                 self.forget(newest)
 
+    @property
+    def is_disputed(self) -> bool:
+        """True if the writer's count of a channel says that there is an envelope which is not there."""
+        return any(reader.is_disputed for reader in self._readers)
+
+    def confirm(self) -> None:
+        """Believe what the writer has said again, however often it was asked."""
+        for reader in list(self._readers):
+            reader.confirm()
+
     def forget(self, rings: Rings | None) -> None:
         """Do not keep these rings for readers that are opened later: their writer is gone."""
         if rings is not None and rings is self._newest:
             self._newest = None
+            self._told_of = self._taken[0] = 0  # if it is not gone, we want it again
             rings.let_go()
 
     def add(self, reader: _Reader) -> None:

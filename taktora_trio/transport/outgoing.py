@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from taktora_trio.transport.attaching import Served
 from taktora_trio.transport.bell import Ringer
 from taktora_trio.transport.cursor import CursorFile
@@ -34,6 +36,8 @@ class Outgoing:
         self.rings.begin(self.first, spec.by_name)
         # It stays where it is for as long as the publisher is there, which sends no other.
         sample.assume_init().send()
+        self.on_wait: Callable[[], None] = lambda: None
+        """Called when somebody may wait for the reader, which is to store its counts again if that takes long."""
         self._generation = cursors.generation(direction)
         self._generation[0] = self.rings.generation
         self._attached = cursors.attached(direction)

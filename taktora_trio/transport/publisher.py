@@ -89,6 +89,8 @@ class EnvelopePublisher:
         self._window = spec.window
         self.receipts = cursor.receipts
         """What became of single messages: see `Receipts`."""
+        self._wanted = 0
+        self._is_flushing = False
         self.first = self._sequence_number = self._room_until = first
         """The last sequence number that was used before this port was opened."""
 
@@ -211,7 +213,10 @@ class EnvelopePublisher:
         self._outgoing.update_connections()  # where there is none, a reader may have come
         number = self._counters[SENT] = self._sequence_number  # again, for a broken reader may have written anything
         self._room_until = number - self.waiting + self._window
-        return number < self._room_until
+        if number < self._room_until:
+            return True
+        self._outgoing.on_wait()
+        return False
 
     @property
     def has_reader(self) -> bool:
@@ -239,7 +244,24 @@ class EnvelopePublisher:
 
     def want(self, number: int) -> None:
         """Outbound: have the reader signal `space` for each receipt from this number on; 0 for none."""
-        self._counters[WANTED] = number
+        self._counters[WANTED] = self._wanted = number
+        if number:
+            self._outgoing.on_wait()
+
+    @property
+    def is_waited_for(self) -> bool:
+        """True if somebody may wait for the reader: for room, for a receipt, or for all to be done with."""
+        return self._wanted > 0 or self._is_flushing or self.waiting >= self._window
+
+    def store_again(self) -> None:
+        """Store our counts again: a broken peer may have written anything there."""
+        counters, number = self._counters, self._sequence_number
+        if counters[SENT] != number:
+            self._cursor.doubt()
+            counters[SENT] = number
+            self.ring()
+        if self._wanted:
+            counters[WANTED] = self._wanted
 
     def note_opened(self) -> None:
         """Inbound: record where this publisher begins, and what the one before it has acknowledged."""
@@ -256,7 +278,13 @@ class EnvelopePublisher:
     async def flush(self) -> None:
         """Wait until everything is acknowledged: what is not when the port closes may never reach anybody."""
         await trio.lowlevel.checkpoint_if_cancelled()
-        while self.waiting > 0:
-            self.space.clear()
-            if self.waiting > 0:
-                await self.space.wait()
+        self._is_flushing = True
+        try:
+            while self.waiting > 0:
+                self.store_again()
+                self._outgoing.on_wait()
+                self.space.clear()
+                if self.waiting > 0:
+                    await self.space.wait()
+        finally:
+            self._is_flushing = False

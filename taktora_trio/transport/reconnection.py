@@ -1,11 +1,15 @@
-"""Connecting two halves again that could not be connected when the later one came.
+"""Connecting two halves again that could not be connected when the later one came, or that lost each other's count.
 
 iceoryx2 tries only once to connect two ports, when it first sees both, and says nothing if it can't: as a rule for want
 of a descriptor. So each half looks whether what should be connected is, and opens its own end again where it is not.
+
+Both halves store counts in memory that the other one has, too. A broken one may write over what is not its own, so that
+the other waits for what has come long ago. So who waits for long has the other half look, and store its counts again.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable
 
@@ -22,6 +26,8 @@ __all__ = ["Reconnection"]
 
 log = logging.getLogger(__name__)
 
+_WAITS = Backoff(initial=0.1, maximum=2.0, jitter=0)
+_DISPUTES = 3  # after so many requests a count is believed that goes with no envelope
 _NOT_OURS = "the other half may have too few descriptors, or stand still: see its log"
 _PAUSES = Backoff(initial=0.2, maximum=1.0, jitter=0)  # the first: another half that has just come does its part
 
@@ -45,7 +51,9 @@ class Reconnection:
         self._announce = announce
         self._is_there = is_there
         self._on_change = on_change
-        self._asked = trio.Event()
+        self._asked, self._waited = trio.Event(), trio.Event()
+        self._is_doubtful = False
+        trunk.tell(self._doubt, lambda: self._waited.set())
 
     def look(self) -> None:
         """Give our memory to another half that has come, and take its; look whether that worked."""
@@ -56,7 +64,38 @@ class Reconnection:
             self._asked.set()
 
     async def serve(self) -> None:
-        """Serve: connect what could not be connected. Runs until cancelled."""
+        """Serve: connect what could not be connected, and have counts stored again. Runs until cancelled."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._serve_those_who_wait)
+            await self._serve_connections()
+
+    async def _serve_those_who_wait(self) -> None:
+        while True:
+            await self._waited.wait()
+            waited_for = self._trunk.waited_for
+            disputes = 0
+            for pause in _WAITS.delays():
+                await sleep(pause)
+                disputes = disputes + 1 if self._trunk.is_disputed else 0
+                if disputes > _DISPUTES:
+                    self._trunk.confirm()
+                before, waited_for = waited_for, self._trunk.waited_for
+                stands = any(before.get(name) == done for name, done in waited_for.items())
+                if stands or self._is_doubtful or disputes:
+                    self._is_doubtful = False
+                    self._trunk.update_connections()
+                    with contextlib.suppress(ConfigError, TransportError):
+                        await self._announce()
+                elif not waited_for:
+                    break
+            self._waited = trio.Event()
+
+    def _doubt(self) -> None:
+        self._is_doubtful = True
+        self._waited.set()
+        self._asked.set()
+
+    async def _serve_connections(self) -> None:
         while True:
             await self._asked.wait()
             self._asked = trio.Event()

@@ -12,7 +12,7 @@ from msgspec.structs import force_setattr
 
 from taktora_trio.channels import Envelope, Header, Metadata
 from taktora_trio.errors import MessageError, TransportError
-from taktora_trio.transport.subscriber import EnvelopeSubscriber
+from taktora_trio.transport.subscriber import EnvelopeSubscriber, NotSent
 from taktora_trio.transport.trunk import Trunk
 
 __all__ = ["LENT_FROM", "Discarded", "LendingSource", "PayloadSource", "open_source"]
@@ -66,6 +66,8 @@ class PayloadSource:
             if self._check is not None and (topic or metadata is not None):
                 self._check(topic, metadata)
             return Envelope(bytes(payload), header, topic or self._topic, metadata)
+        except NotSent:
+            raise trio.WouldBlock from None
         except MessageError as exc:
             raise Discarded(f"an envelope was discarded: {exc}", port.taken) from exc
 

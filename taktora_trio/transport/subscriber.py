@@ -5,6 +5,7 @@ The writer, on the other side, may be broken, or be another program: nothing tha
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import deque
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from taktora_trio.transport.cursor import (
     BEGUN,
     DONE,
     LEFT,
+    LIMIT,
     OPENED,
     READER,
     SENT,
@@ -33,7 +35,9 @@ if TYPE_CHECKING:
     from taktora_trio.transport.bell import Wakeup
     from taktora_trio.transport.incoming import Incoming
 
-__all__ = ["EnvelopeSubscriber"]
+__all__ = ["EnvelopeSubscriber", "NotSent"]
+
+log = logging.getLogger(__name__)
 
 _FIRST = 4096  # bytes
 _TOLD_EVERY = 0.001  # seconds
@@ -43,6 +47,10 @@ _monotonic = time.monotonic
 
 
 def _do_nothing() -> None: ...
+
+
+class NotSent(TransportError):
+    """An envelope was counted as sent, and is not there. It is not taken: it may be sent yet."""
 
 
 class EnvelopeSubscriber:
@@ -78,10 +86,14 @@ class EnvelopeSubscriber:
         self._topic_space = spec.topic_space
         self._metadata_space = spec.metadata_space
         self._rings: Rings | None = None
+        self._entered = 0  # the generation of the rings that are read, or were last
         self._newer = deque[Rings]()  # each is read when the one before it is
         self._memory = self._table = memoryview(b"")
         self._slots_at = self._until = 0
+        self._refuted = 0  # what `counters[SENT]` said when that was not true, as it seemed
+        self._confirmed = 0  # what the writer has said again: the envelope is there, but can't be read
         self._done = self.resumes_behind  # as `counters[DONE]`, outbound, where a broken writer may write too
+        self._acknowledged = 0  # as `counters[ACKNOWLEDGED]`, outbound
         self._pinned: list[int] = []
         self._held_back = 0
         self._notified_at = self._counters[DONE]
@@ -109,18 +121,45 @@ class EnvelopeSubscriber:
     def open(self, at: int) -> tuple[Header, memoryview, str, Metadata | None]:
         """Return header, payload (a view that is valid until the envelope is released), topic, metadata.
 
-        Raises `TransportError`; the envelope is taken all the same, and its number is `taken`.
+        Raises `TransportError`; the envelope is taken all the same, and its number is `taken`. Raises `NotSent` if it
+        is not there, and then it is not taken.
         """
         self.received += 1
         if at < 0:
             raise TransportError(f"an envelope is in a slot beyond the {self._slots} there are; it was discarded")
-        opened = unpack(self._memory, self._max_payload, self._topic_space, self._metadata_space, at)
+        try:
+            opened = unpack(self._memory, self._max_payload, self._topic_space, self._metadata_space, at)
+        except TransportError:
+            if self._number_at(at) == 0:  # nothing was ever in this slot
+                self._check_sent(at)
+            raise
         if opened[0].sequence_number != self.taken:
+            self._check_sent(at)
             raise TransportError(
                 f"an envelope has the number {opened[0].sequence_number}, where {self.taken} was expected; it was"
                 " discarded: is another program writing to this channel?"
             )
         return opened
+
+    def _check_sent(self, at: int) -> None:
+        """Raise `NotSent` if the writer's count was written over: in the slot is still what was there before."""
+        number = self.taken
+        sent = self._counters[SENT]
+        if self._number_at(at) < number and sent != self._confirmed and not self._is_there(sent):
+            self.received -= 1
+            self.taken = self._until = number - 1
+            self._refuted = sent
+            self._cursor.doubt()
+            self._incoming.on_doubt()
+            raise NotSent(f"an envelope with the number {number} was counted as sent, and is not there")
+
+    def _is_there(self, number: int) -> bool:
+        """True if the envelope with this number is in its slot, so that it was sent, whatever the counts say."""
+        slot = self._table[number % self._window]
+        return slot < self._slots and self._number_at(self._slots_at + slot * self._size) == number
+
+    def _number_at(self, at: int) -> int:
+        return int.from_bytes(self._memory[at : at + 8], "little")
 
     def first_bytes(self, at: int) -> memoryview:
         """Return the beginning of an envelope as it lies in memory, for one that can't be opened."""
@@ -163,10 +202,13 @@ class EnvelopeSubscriber:
                 self._leave()
             if self._rings is None:
                 if not self._newer:
+                    if sent != self.taken:
+                        self._incoming.on_doubt()
                     return False
                 self._enter(self._newer.popleft())
                 continue
             if writer != 0:
+                self._incoming.on_doubt()
                 return False
             if sent != self._counters[SENT]:
                 continue  # by the writer before, just before it was gone
@@ -181,21 +223,31 @@ class EnvelopeSubscriber:
         """Note that envelopes up to this number may be read, if that can be; return whether there are any."""
         behind = sent - self.taken
         if 0 < behind <= self._window:
+            if sent == self._refuted != self._confirmed and not self._is_there(sent):
+                return False
             self._until = sent
             return True
         if behind and certain:
             self._cursor.doubt()
+            self._incoming.on_doubt()
+            if self._window < behind and sent <= LIMIT and self._is_there(sent):
+                over = "%s: %d messages were written over before they were read: what is done with was counted wrongly"
+                log.error(over, self.spec.name, behind - self._window)
+                self.taken, self._until = sent - self._window, sent
+                return True
         return False
 
     def _enter(self, rings: Rings) -> None:
         """Read this one from now on: behind what is done with already."""
         place = rings.places[self.spec.name]
+        is_new, self._entered = rings.generation != self._entered, rings.generation
         self._rings, self._memory, self._slots_at = rings, rings.memory, place.slots_at
         self._table = rings.table(place, self._window)
         first, last = rings.first(place), self._cursor.used()
         if self._counters[DONE] > last:  # which can't be, but there is never more than a window to be done with
             first = max(first, last - self._window)
-        self.taken = self._until = self._cursor.acknowledged(first, last)
+        if is_new:  # else it was let go of, since somebody said that its writer is gone
+            self.taken = self._until = self._cursor.acknowledged(first, last)
 
     def _leave(self) -> None:
         if self._rings is not None:
@@ -209,10 +261,32 @@ class EnvelopeSubscriber:
         if self.taken >= self._until:
             self._look()
 
+    def store_again(self) -> None:
+        """Store our counts again: a broken peer may have written anything there."""
+        counters = self._counters
+        counters[READER] = 1
+        if counters[DONE] != self._done or counters[ACKNOWLEDGED] < self._acknowledged:
+            self._cursor.doubt(self._done)
+            counters[DONE] = self._done
+            counters[ACKNOWLEDGED] = max(counters[ACKNOWLEDGED], self._acknowledged)
+            self.ring()  # who waits for them looks again
+
+    @property
+    def is_disputed(self) -> bool:
+        """True if the writer's count says that there is an envelope which is not there."""
+        return self._refuted != 0 and self._refuted != self._confirmed and self._counters[SENT] == self._refuted
+
+    def confirm(self) -> None:
+        """Believe what the writer has said again: what can't be read then is discarded."""
+        if self.is_disputed:
+            self._confirmed = self._refuted
+            self.data.wake()
+
     def renewed(self, rings: Rings) -> None:
         """Another writer's rings have come."""
-        rings.hold()
-        self._newer.append(rings)
+        if self._rings is None or self._rings.generation != rings.generation:
+            rings.hold()
+            self._newer.append(rings)
 
     # What is known
 
@@ -279,7 +353,7 @@ class EnvelopeSubscriber:
             sequence_number = self._not_pinned(sequence_number)
         if NEEDS_FENCE:
             fence()
-        self._counters[DONE] = sequence_number
+        self._counters[DONE] = self._done = sequence_number
         if sequence_number - self._notified_at >= self._batch or _monotonic() > self._notify_after:
             self._notify_after = _monotonic() + _TOLD_EVERY
             self.wake_writer()
@@ -340,7 +414,9 @@ class EnvelopeSubscriber:
             sequence_number = self._skipped_to(sequence_number)
         if NEEDS_FENCE:
             fence()
-        counters[ACKNOWLEDGED] = sequence_number  # first: behind the other one nobody would say it any more
+        counters[ACKNOWLEDGED] = self._acknowledged = (
+            sequence_number  # first: behind the other one nobody would say it any more
+        )
         if sequence_number > self._done:
             counters[DONE] = self._done = sequence_number
         if (

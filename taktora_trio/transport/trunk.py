@@ -9,7 +9,7 @@ iceoryx2 but a notification.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 
 import iceoryx2 as iox2
 
@@ -125,10 +125,37 @@ class Trunk:
             await self._incoming.open_again()
             self._ringer.ring_all()
 
+    def tell(self, on_doubt: Callable[[], None], on_wait: Callable[[], None]) -> None:
+        """Call these when what the other half has stored can't be, and when somebody may wait for it to store more."""
+        if self._incoming is not None:
+            self._incoming.on_doubt = on_doubt
+        if self._outgoing is not None:
+            self._outgoing.on_wait = on_wait
+
+    @property
+    def is_disputed(self) -> bool:
+        """True if the other half has counted an envelope as sent which is not there."""
+        return self._incoming is not None and self._incoming.is_disputed
+
+    def confirm(self) -> None:
+        """Believe what the other half has counted, since it has been asked to store its counts again."""
+        if self._incoming is not None:
+            self._incoming.confirm()
+
+    @property
+    def waited_for(self) -> dict[str, int]:
+        """The channels in which somebody waits for the other half, each with the number up to which that has come."""
+        return {name: port.done for name, port in self._publishers.items() if port.is_waited_for}
+
     def update_connections(self) -> None:
-        """Give our memory to another half that has come, and take its. Call it when one may have come."""
+        """Give our memory to another half that has come, and take its. Call it when one may have come, or asks.
+
+        It also stores our counts again: a broken half may have written anything there.
+        """
         if self._outgoing is not None:
             self._outgoing.update_connections()
+            for port in self._publishers.values():
+                port.store_again()
         if self._incoming is not None:
             self._incoming.look_around()
 

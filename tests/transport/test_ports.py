@@ -59,7 +59,51 @@ async def test_a_length_beyond_the_buffer_is_never_followed(domain: Domain, leng
         assert reader.receive_nowait().value == b"fine"
 
 
-@pytest.mark.parametrize("claimed", [0, 2, 2**64 - 1])
+async def test_an_envelope_that_is_counted_and_not_there_is_not_taken_until_it_is_sure_that_it_was_sent(
+    domain: Domain,
+) -> None:
+    """As after a broken half has counted one more: the writer's next one has that number."""
+    connector, spec = declare(bytes, RawCodec())
+    async with (
+        open_domain(domain, connector) as node,
+        open_publisher(node, spec) as port,
+        reader_of(node, connector) as reader,
+    ):
+        port._counters[SENT] = 1
+        for _ in range(2):
+            with pytest.raises(trio.WouldBlock):
+                reader.receive_nowait()
+        assert port.send(b"1") == 1
+        assert reader.receive_nowait().value == b"1"
+        port._counters[SENT] = 2
+        with pytest.raises(trio.WouldBlock):
+            reader.receive_nowait()
+        reader._port.confirm()  # the writer says so again and again
+        with pytest.raises(TransportError, match="has the number 0, where 2 was expected"):
+            reader.receive_nowait()
+        assert port.send(b"2") == 2, "it is broken"
+        assert port.send(b"3") == 3
+        assert reader.receive_nowait().value == b"3"
+
+
+async def test_an_envelope_that_is_written_over_while_it_is_sent_stops_nobody(domain: Domain) -> None:
+    connector, spec = declare(bytes, RawCodec())
+    async with (
+        open_domain(domain, connector) as node,
+        open_publisher(node, spec) as port,
+        reader_of(node, connector) as reader,
+    ):
+        assert port.send(b"sent") == 1
+        forge(port, 1, 4, 0, 0, claimed=0)
+        with pytest.raises(trio.WouldBlock):
+            reader.receive_nowait()
+        assert port.send(b"fine")
+        with pytest.raises(TransportError, match="has the number 0, where 1 was expected"):
+            reader.receive_nowait()
+        assert reader.receive_nowait().value == b"fine"
+
+
+@pytest.mark.parametrize("claimed", [2, 2**64 - 1])
 async def test_an_envelope_with_a_number_that_is_not_expected_is_discarded(domain: Domain, claimed: int) -> None:
     connector, spec = declare(bytes, RawCodec())
     async with (
