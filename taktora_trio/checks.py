@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from types import FunctionType, MethodType
 from typing import Any, TypeAlias
 
 import attrs
@@ -19,12 +20,14 @@ __all__ = [
     "field_name",
     "flag",
     "instance_of",
+    "is_async_function",
     "one_of",
     "optional",
     "seconds",
     "whole_number",
 ]
 
+_CO_COROUTINE = 0x80  # inspect.CO_COROUTINE
 YEAR = 366 * 24 * 3600  # seconds
 Validator: TypeAlias = Callable[[Any, "attrs.Attribute[Any]", Any], None]
 
@@ -100,3 +103,16 @@ def as_path(value: str | Path | None) -> Path | None:
     if not isinstance(value, str | Path) or not str(value) or "\0" in str(value):
         raise ConfigError(f"{value!r} is no path of a file")
     return Path(value)
+
+
+def is_async_function(value: object) -> bool:
+    """`inspect.iscoroutinefunction`, which is asked only about what is no plain function or method.
+
+    For with it comes 1 MB of modules, which a process may need for nothing else.
+    """
+    function = value.__func__ if isinstance(value, MethodType) else value
+    if isinstance(function, FunctionType) and not vars(function):
+        return bool(function.__code__.co_flags & _CO_COROUTINE)
+    from inspect import iscoroutinefunction
+
+    return iscoroutinefunction(value)

@@ -82,6 +82,8 @@ def _parts(info: object, seen: set[int]) -> Iterator[msgspec.inspect.Type]:
 
 
 def _check_type(message_type: Any) -> None:
+    if message_type in (str, bytes, bool, int, float):
+        return  # without msgspec's descriptions, which are then never imported
     for part in _parts(inspect_type(message_type), set()):
         if isinstance(part, msgspec.inspect.RawType | msgspec.inspect.MemoryViewType):
             raise ConfigError(
@@ -178,8 +180,13 @@ class _MsgspecCodec(PayloadCodec):
         return encode_message
 
     def decoder(self, message_type: type[T]) -> Callable[[Buffer], T]:
-        decode = self._decode(message_type)
+        decoder = self.unchecked_decoder(message_type)
         _check_type(message_type)
+        return decoder
+
+    def unchecked_decoder(self, message_type: type[T]) -> Callable[[Buffer], T]:
+        """Return the decoder of a type that is known to be one of which messages can be made, such as our own."""
+        decode = self._decode(message_type)
 
         def decode_message(payload: Buffer) -> T:
             try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from taktora_trio.checks import is_async_function
 from taktora_trio.errors import ConfigError
 from taktora_trio.executor.context import Context, Step
 
@@ -77,8 +78,6 @@ def name_of(step: object) -> str:
 
 def check_step(where: str, step: object) -> None:
     """Raise `ConfigError` for what can't be awaited with a context."""
-    from inspect import iscoroutinefunction
-
-    if not iscoroutinefunction(step) and not iscoroutinefunction(getattr(step, "__call__", None)):  # noqa: B004 - it may be async
+    if not is_async_function(step) and not is_async_function(getattr(step, "__call__", None)):  # noqa: B004 - it may be async
         hint = "use in_thread(...) for it, or make it an async function" if callable(step) else "it can't be called"
         raise ConfigError(f"{where}: {step!r} is no async function: {hint}")

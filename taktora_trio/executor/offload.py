@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import trio
 
+from taktora_trio.checks import is_async_function
 from taktora_trio.errors import ConfigError, missing_extra
 from taktora_trio.executor.chains import check_step, name_of
 from taktora_trio.executor.context import Context, Step
@@ -36,7 +37,7 @@ class _Offloaded(ABC):
     ) -> None:
         if not callable(function):
             raise ConfigError(f"{where}: {function!r} can't be called; give it a plain function")
-        if _is_async(function):
+        if is_async_function(function):
             raise ConfigError(f"{where}: {function!r} is async and needs no thread and no process: add it itself")
         if isinstance(timeout, bool) or not timeout > 0:
             raise ConfigError(f"{where}: timeout is {timeout!r}; it must be more than 0 seconds")
@@ -126,9 +127,3 @@ def in_process(
     except ModuleNotFoundError as exc:
         raise missing_extra("in_process", "trio-parallel", "parallel") from exc
     return _InProcess("in_process", function, arguments, then, timeout, limiter)
-
-
-def _is_async(function: Callable[..., Any]) -> bool:
-    from inspect import iscoroutinefunction
-
-    return iscoroutinefunction(function)

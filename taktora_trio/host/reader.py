@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import bisect
 import contextlib
-import inspect
 import logging
 from collections.abc import AsyncIterator, Callable, Iterator
 from types import TracebackType
@@ -15,6 +14,7 @@ import trio
 
 from taktora_trio.channels import ChannelDescriptor, Inbound, Received, Routing
 from taktora_trio.channels.codec import Buffer, PayloadCodec
+from taktora_trio.checks import is_async_function
 from taktora_trio.connectors.base import Connector
 from taktora_trio.connectors.plan import channel_spec
 from taktora_trio.errors import ConfigError, MessageError, TransportError, summary
@@ -517,7 +517,7 @@ async def open_reader(
 
     `on_rejected` is called for each message that is kept because it can't be read.
     """
-    is_function = callable(on_error) and not inspect.iscoroutinefunction(on_error)
+    is_function = callable(on_error) and not is_async_function(on_error)
     if on_error not in ("keep", "raise", "dead-letter") and not is_function:
         raise ConfigError(
             f"channel {channel.name!r}: on_error is {on_error!r}; use 'keep', 'raise', 'dead-letter' or a function that"

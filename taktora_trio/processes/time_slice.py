@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
-import platform
 
 __all__ = ["LONG", "SHORT", "set_time_slice", "time_slice"]
 
@@ -69,7 +68,7 @@ def _attributes(thread: int) -> _Attributes:
 
 def _call(which: int, thread: int, *arguments: object) -> None:
     # The C library has these two only since glibc 2.41.
-    numbers = _CALLS.get(platform.machine())
+    numbers = _CALLS.get(os.uname().machine)
     if numbers is None or ctypes.sizeof(ctypes.c_void_p) != ctypes.sizeof(ctypes.c_uint64):
         raise OSError("the number of this system call is not known here")
     libc = ctypes.CDLL(None, use_errno=True)

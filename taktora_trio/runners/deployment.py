@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import inspect
 import re
 from collections.abc import Awaitable, Callable, Collection, Iterable
 from pathlib import Path
-from types import FunctionType
+from types import CoroutineType, FunctionType
 from typing import TYPE_CHECKING, TypeAlias
 
 import attrs
 
 from taktora_trio.channels import ChannelDescriptor, Store, check_name
-from taktora_trio.checks import flag, instance_of, optional
+from taktora_trio.checks import flag, instance_of, is_async_function, optional
 from taktora_trio.connectors.base import Connector
 from taktora_trio.connectors.dead_letters.letter import check_dead_letters
 from taktora_trio.connectors.storing.stores import ConnectorStore, check_stores, inbound_stores_of, stores_of
@@ -25,6 +24,7 @@ if TYPE_CHECKING:  # a supervisor imports this module too, and is to be small
     from taktora_trio.executor import Observer
     from taktora_trio.host.host import ConnectorHost
 
+_CO_ASYNC_GENERATOR = 0x200  # inspect.CO_ASYNC_GENERATOR
 __all__ = ["App", "Deployment"]
 
 App: TypeAlias = Callable[["ConnectorHost"], Awaitable[None]]
@@ -167,7 +167,7 @@ class Deployment:
 
 def _check_app(app: object) -> None:
     """Raise `ConfigError` for what can't be an app, saying what was probably meant."""
-    if inspect.iscoroutine(app):
+    if isinstance(app, CoroutineType):
         app.close()  # else Python warns that it was never awaited
         raise ConfigError(f"its app is called: write {app.__qualname__}, without parentheses")
     if isinstance(app, Connector | Iterable) and not isinstance(app, str | bytes):
@@ -178,15 +178,15 @@ def _check_app(app: object) -> None:
         return
     if not callable(app):
         raise ConfigError(f'its app is {app!r}; it must be an async function, or the name of one as "module:function"')
-    if inspect.isfunction(app) and inspect.isasyncgenfunction(app):
+    if isinstance(app, FunctionType) and app.__code__.co_flags & _CO_ASYNC_GENERATOR:
         raise ConfigError(f"its app {app.__name__} has a `yield`, and is a generator so; it must be an async function")
-    if inspect.isfunction(app) and not _may_return_awaitable(app):
+    if isinstance(app, FunctionType) and not _may_return_awaitable(app):
         raise ConfigError(f"its app {app.__name__} is no async function: write `async def {app.__name__}(host)`")
 
 
 def _may_return_awaitable(app: FunctionType) -> bool:
     """Return whether a call may give something to await: a lambda and a decorated function may pass on a coroutine."""
-    return inspect.iscoroutinefunction(app) or app.__name__ == "<lambda>" or hasattr(app, "__wrapped__")
+    return is_async_function(app) or app.__name__ == "<lambda>" or hasattr(app, "__wrapped__")
 
 
 def _check_connectors(connectors: object) -> None:

@@ -6,12 +6,12 @@ machines do not: there `fence` is called between the two, on either side. (Nobod
 
 from __future__ import annotations
 
-import platform
+import os
 import threading
 
 __all__ = ["NEEDS_FENCE", "fence"]
 
-NEEDS_FENCE = platform.machine() not in ("x86_64", "AMD64", "i686")
+NEEDS_FENCE = os.uname().machine not in ("x86_64", "AMD64", "i686")
 _lock = threading.Lock()
 _lock.acquire()
 

@@ -164,7 +164,7 @@ class HealthReports:
         self._data = data
         # A gateway that is there hands us its newest report.
         self._is_cut_off = self._expects_one = ringer.ring_all() > 0
-        self._decode = JsonCodec().decoder(HealthReport)
+        self._decode = JsonCodec().unchecked_decoder(HealthReport)
 
     def receive_nowait(self) -> HealthReport:
         """Return the next report. Raises `trio.WouldBlock`, and `ConnectorError` for one that can't be read."""

@@ -21,7 +21,8 @@ APP = "tests.deployment.lean.app"
 NOBODYS = (
     # OpenSSL, and what trio, msgspec and urllib would import for rare cases
     *("ssl", "_ssl", "hashlib", "_hashlib", "hmac", "secrets", "idna", "ipaddress", "typing_extensions"),
-    *("flatbuffers", "numpy", "attr.validators", "trio._dtls", "async_generator"),
+    *("flatbuffers", "numpy", "attr.validators", "trio._dtls", "trio._ssl", "async_generator"),
+    *("inspect", "ast", "dis", "unicodedata", "msgspec.inspect", "msgspec._json_schema"),
     *("asyncio", "concurrent", "email", "http", "multiprocessing", "sqlite3", "cyclopts", "rich"),
     *("aiomqtt", "paho", "wsproto", "amqtt", "taktora_trio.cli", "taktora_trio.chaos", "taktora_trio.operate"),
 )

@@ -23,13 +23,6 @@ T = TypeVar("T")
 _FIELD = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
 # Characters that one topic level can't hold, and for which a receiver may close the connection.
 _BAD_LEVEL = re.compile(f"[/+#]|{UNSENDABLE}")
-# The types that come back as they went out.
-_LEVEL_TYPES = (
-    msgspec.inspect.StrType,
-    msgspec.inspect.IntType,
-    msgspec.inspect.BoolType,
-    msgspec.inspect.EnumType,
-)
 
 
 class Template(msgspec.Struct, frozen=True):
@@ -103,11 +96,13 @@ def _types_of(message_type: type, fields: tuple[tuple[int, str], ...]) -> dict[s
             " msgspec struct, and a codec that writes its fields"
         )
     kinds = {field.name: field.type for field in info.fields}
+    described = msgspec.inspect  # which most processes never import
+    come_back_as_sent = described.StrType | described.IntType | described.BoolType | described.EnumType
     hints = get_type_hints(message_type, include_extras=True)
     for _, name in fields:
         if name not in kinds:
             raise ConfigError(f"{message_type.__name__} has no field {name!r} for the topic; it has {', '.join(kinds)}")
-        if not isinstance(kinds[name], _LEVEL_TYPES):
+        if not isinstance(kinds[name], come_back_as_sent):
             raise ConfigError(
                 f"{message_type.__name__}.{name} is {hints[name]!r}: a field for the topic is a str, int, bool or enum"
             )
