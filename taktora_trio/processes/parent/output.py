@@ -13,14 +13,18 @@ import select
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
-from typing import Literal, TypeAlias
+from typing import Literal, Self, TypeAlias
 
 import trio
 
-__all__ = ["Stream", "Tag", "Writer", "open_writer"]
+from taktora_trio.processes.lines import Lines
+
+__all__ = ["Pipe", "Stream", "Tag", "Writer", "open_writer"]
 
 _KEPT = 8 * 2**20  # bytes
 _PAUSE = 1.0  # seconds before what was refused is tried again
+_CHUNK = 64 * 1024  # bytes that are read at once: what a pipe holds, unless it was made larger (pipe(7))
+_CHUNKS = 16  # what a larger one holds, unless root has made it
 _PIECE = 4096  # PIPE_BUF: the bytes that a pipe takes without blocking if it polls as writable (pipe(7))
 
 Stream: TypeAlias = Literal["stdout", "stderr"]
@@ -29,6 +33,51 @@ Tag: TypeAlias = Callable[[str, Stream, bytes], bytes]
 
 def _line(text: bytes) -> bytes:
     return text + b"\n"
+
+
+class Pipe:
+    """The end of a pipe that is read, to which one child writes. Each line goes to `line`, without its end."""
+
+    def __init__(self, fd: int, line: Callable[[bytes], None]) -> None:
+        os.set_blocking(fd, False)
+        self._fd = fd
+        self._line = line
+        self._lines = Lines()
+        self._has_ended = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        os.close(self._fd)
+
+    async def serve(self) -> None:
+        """Take all lines, until nobody has the other end any more."""
+        while not self._has_ended:
+            await trio.lowlevel.wait_readable(self._fd)
+            self._take()
+
+    def take_all(self) -> None:
+        """Take what is there, without waiting: everything that a child has written which has ended."""
+        for _ in range(_CHUNKS):  # a child of its own may write for ever
+            if not self._take():
+                return
+
+    def _take(self) -> bool:
+        """Take a chunk. Returns false if there is none."""
+        if self._has_ended:  # `take_all` has seen that, while `serve` was about to
+            return False
+        try:
+            chunk = os.read(self._fd, _CHUNK)
+        except BlockingIOError:
+            return False
+        for text in self._lines.feed(chunk):
+            self._line(text)
+        if not chunk:
+            self._has_ended = True
+            if rest := self._lines.rest:
+                self._line(rest)
+        return True
 
 
 class Writer:

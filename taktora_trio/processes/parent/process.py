@@ -13,12 +13,11 @@ import msgspec
 import trio
 
 from taktora_trio.errors import TransportError
-from taktora_trio.processes.lines import read_lines
 from taktora_trio.processes.parent.child_link import ChildLink, open_link
 from taktora_trio.processes.parent.descendants import Descendants
 from taktora_trio.processes.parent.group import Child, stop_process
 from taktora_trio.processes.parent.notify_socket import open_notify_socket
-from taktora_trio.processes.parent.output import Stream
+from taktora_trio.processes.parent.output import Pipe, Stream
 from taktora_trio.processes.parent.stderr_tail import StderrTail
 from taktora_trio.processes.parent.watch import Watch, out_of_memory_kills
 from taktora_trio.processes.time_slice import LONG, set_time_slice
@@ -30,7 +29,6 @@ __all__ = ["Start", "StartProcess", "as_process", "spawn"]
 log = logging.getLogger(__name__)
 
 _DYING = 2.0  # seconds; more than killed processes take to end
-_LAST_LINES = 0.01  # seconds for which its last words are waited for before it is said how it ended
 _DRAIN = 1.0  # seconds for which an ended process's output is still read, should another process have its pipe
 
 
@@ -107,7 +105,7 @@ def as_process(
 
         kills = out_of_memory_kills()
         with open_notify_socket() as notify, open_link() as link:
-            async with _open_output(line) as (stdout, stderr, all_read):
+            async with _open_output(line) as (stdout, stderr, last_words):
                 with _closed_after(stdout, stderr, link):
                     environment = {
                         **notify.environment(policy.watchdog),
@@ -144,12 +142,13 @@ def as_process(
                         returncode=child.returncode,
                     )
 
+                def ended() -> None:
+                    last_words.take_all()
+                    on_exit(exit_())
+
                 try:
                     on_start(incarnation, child.pid, link)
-                    await watch.until_ended()
-                    with trio.move_on_after(_LAST_LINES):
-                        await all_read.wait()
-                    on_exit(exit_())
+                    await watch.until_ended(ended)
                 finally:
                     await stop_process(name, child, policy.stop_grace)
                     with trio.CancelScope(shield=True, deadline=trio.current_time() + _DYING):
@@ -162,34 +161,33 @@ def as_process(
 
 
 @contextlib.asynccontextmanager
-async def _open_output(line: Callable[[Stream, bytes], None]) -> AsyncIterator[tuple[int, int, trio.Event]]:
+async def _open_output(line: Callable[[Stream, bytes], None]) -> AsyncIterator[tuple[int, int, Pipe]]:
     """Yield descriptors for a child's standard output and error; each line, to the very last, goes to `line`.
 
-    The event is set when all lines of standard error were read.
+    The third is the end of standard error that is read.
     """
 
     # Shielded: the lines that it writes while it is stopped are read, too.
     scopes: list[trio.CancelScope] = []
-    all_read = trio.Event()
 
-    async def read(fd: int, stream: Stream) -> None:
+    async def read(pipe: Pipe) -> None:
         with trio.CancelScope(shield=True) as scope:
             scopes.append(scope)
-            async with trio.lowlevel.FdStream(fd) as pipe:
-                async for text in read_lines(pipe):
-                    line(stream, text)
-        if stream == "stderr":
-            all_read.set()
+            await pipe.serve()
 
     out, err = os.pipe(), os.pipe()
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(read, out[0], "stdout")
-        nursery.start_soon(read, err[0], "stderr")
-        try:
-            yield out[1], err[1], all_read
-        finally:
-            for scope in scopes:  # a process that escaped us may still have the pipe
-                scope.deadline = trio.current_time() + _DRAIN
+    with (
+        Pipe(out[0], lambda text: line("stdout", text)) as stdout,
+        Pipe(err[0], lambda text: line("stderr", text)) as stderr,
+    ):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(read, stdout)
+            nursery.start_soon(read, stderr)
+            try:
+                yield out[1], err[1], stderr
+            finally:
+                for scope in scopes:  # a process that escaped us may still have the pipe
+                    scope.deadline = trio.current_time() + _DRAIN
 
 
 @contextlib.contextmanager
