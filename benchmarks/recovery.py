@@ -53,6 +53,7 @@ _WATCHDOG = 1.0  # seconds
 _POLICY = f"initial=0.001,maximum=0.001,factor=1,jitter=0,intensity=1000000,watchdog={_WATCHDOG:g}"
 _REST = (0.05, 0.35)  # seconds from Up to the next kill, at random, so that no kill keeps time with the ticks
 _SETTLE = 0.3  # seconds between the phases, in which a tick counts for neither
+_STILL = 0.01  # seconds; more than it takes until `Down`
 _TIMEOUT, _LIMIT = 20.0, 600
 
 
@@ -210,7 +211,10 @@ class _Subject:
 
 
 def _kill(pid: int) -> tuple[int, int]:
-    """Kill a process: the times of the signal and of its end. In a thread, which nothing else keeps from noticing."""
+    """Kill a process: the times of the signal and of its end. In a thread, which nothing else keeps from noticing.
+
+    It then keeps still, for what it wakes would take a core from those whose time is measured.
+    """
     pidfd = os.pidfd_open(pid)
     try:
         poll = select.poll()
@@ -218,7 +222,9 @@ def _kill(pid: int) -> tuple[int, int]:
         killed = time.monotonic_ns()
         signal.pidfd_send_signal(pidfd, signal.SIGKILL)
         poll.poll(_TIMEOUT * 1000)
-        return killed, time.monotonic_ns()
+        ended = time.monotonic_ns()
+        time.sleep(_STILL)
+        return killed, ended
     finally:
         os.close(pidfd)
 

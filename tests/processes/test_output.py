@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trio.testing import wait_all_tasks_blocked
 
-from taktora_trio.processes.parent.output import Writer, open_writer
+from taktora_trio.processes.parent.output import Pipe, Writer, open_writer
 from taktora_trio.processes.parent.stderr_tail import StderrTail
 from taktora_trio.processes.parent.tags import tag_console, tag_json, without_controls
 from tests.processes.children import LONG
@@ -339,3 +339,51 @@ def test_what_a_terminal_must_not_obey(line: bytes, shown: bytes) -> None:
 @given(st.binary(max_size=1000))
 def test_any_bytes_are_a_line_that_can_be_shown(line: bytes) -> None:
     assert without_controls(line).decode().isprintable()
+
+
+# The other direction: from a child
+
+
+async def test_a_pipe_gives_each_line_once_to_whoever_looks_first_and_the_unfinished_one_at_its_end() -> None:
+    lines: list[bytes] = []
+    reading, writing = os.pipe()
+    with trio.fail_after(LONG):
+        with Pipe(reading, lines.append) as pipe:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(pipe.serve)
+                os.write(writing, b"one\ntw")
+                await wait_all_tasks_blocked()
+                assert lines == [b"one"]
+                os.write(writing, b"o\nthree\nlast")
+                pipe.take_all()
+                assert lines == [b"one", b"two", b"three"]
+                os.close(writing)
+                pipe.take_all()
+                pipe.take_all()
+                assert lines == [b"one", b"two", b"three", b"last"]
+            assert lines == [b"one", b"two", b"three", b"last"]
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(reading)
+
+
+def test_all_that_a_pipe_holds_is_taken_without_waiting_and_a_writer_that_never_ends_is_left() -> None:
+    lines: list[bytes] = []
+    reading, writing = os.pipe()
+    try:
+        with Pipe(reading, lines.append) as pipe:
+            size = fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, 2**20)
+            os.write(writing, b"x" * (size - 1) + b"\n")
+            pipe.take_all()
+            assert sum(map(len, lines)) == size - 1
+            written = 0
+
+            def write_more(line: bytes) -> None:
+                nonlocal written
+                written += os.write(writing, b"y" * 2**16)
+
+            with Pipe(os.dup(reading), write_more) as endless:
+                os.write(writing, b"y" * 2**16)
+                endless.take_all()
+            assert 0 < written <= 2**20
+    finally:
+        os.close(writing)

@@ -198,6 +198,31 @@ hang()
         assert (exit_.returncode, exit_.stderr_tail, len(children.failures)) == (3, ("oh",), 1)
 
 
+@pytest.mark.parametrize(
+    ("code", "end"),
+    [
+        ("os.kill(os.getpid(), signal.SIGKILL)", (-signal.SIGKILL, "killed by SIGKILL")),
+        ("os.abort()", (-signal.SIGABRT, "killed by SIGABRT")),
+        ("sys.exit(3)", (3, "exit code 3")),
+        ("", (0, "exit code 0")),
+    ],
+)
+async def test_its_end_is_told_once_and_before_it_is_waited_for(code: str, end: tuple[int, str]) -> None:
+    told: list[Exit] = []
+    before = len(os.listdir("/proc/self/fd"))
+    async with open_children() as children:
+
+        def on_exit(exit_: Exit) -> None:
+            told.append(exit_)
+            assert psutil.Process(int(children.out()[0])).status() == psutil.STATUS_ZOMBIE
+
+        children.on_exit = on_exit
+        exit_ = await children.run_once(f"ready()\nprint(os.getpid(), flush=True)\n{code}")
+        assert [(one.returncode, one.description) for one in (*told, exit_)] == [end, end]
+        assert not psutil.pid_exists(int(children.out()[0]))
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
 async def test_as_long_as_it_gives_signs_it_lives() -> None:
     code = """
 ready()

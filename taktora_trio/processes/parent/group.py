@@ -13,7 +13,7 @@ from trio_util import move_on_when
 
 from taktora_trio.processes.patience import sleep_running
 
-__all__ = ["Child", "describe", "signal_group", "stop_process"]
+__all__ = ["Child", "describe", "exit_code", "signal_group", "stop_process"]
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +50,13 @@ def signal_group(group: int, signum: signal.Signals) -> None:
     """Send a signal to every process of a group, if any is left in it."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(group, signum)
+
+
+def exit_code(pid: int) -> int:
+    """Return the exit code of a child that has ended, negative for a signal, and leave it to be waited for."""
+    end = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+    assert end is not None
+    return end.si_status if end.si_code == os.CLD_EXITED else -end.si_status
 
 
 def describe(returncode: int) -> str:

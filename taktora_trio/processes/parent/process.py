@@ -105,7 +105,7 @@ def as_process(
 
         kills = out_of_memory_kills()
         with open_notify_socket() as notify, open_link() as link:
-            async with _open_output(line) as (stdout, stderr, last_words):
+            async with _open_output(line) as (stdout, stderr, take_all):
                 with _closed_after(stdout, stderr, link):
                     environment = {
                         **notify.environment(policy.watchdog),
@@ -129,22 +129,21 @@ def as_process(
 
                 watch = Watch(name, child, policy, notify, is_ready, on_status)
 
-                def exit_() -> Exit:
-                    assert child.returncode is not None
-                    kind, description = watch.verdict(child.returncode, out_of_memory_kills() > kills)
+                def exit_(returncode: int) -> Exit:
+                    kind, description = watch.verdict(returncode, out_of_memory_kills() > kills)
                     return Exit(
                         kind,
                         description,
-                        failed=kind != "exit" or watch.failed(child.returncode),
-                        permanent=child.returncode in permanent_codes,
+                        failed=kind != "exit" or watch.failed(returncode),
+                        permanent=returncode in permanent_codes,
                         silent=watch.silent if kind == "hang" else 0.0,
                         stderr_tail=stderr_tail.lines(),
-                        returncode=child.returncode,
+                        returncode=returncode,
                     )
 
-                def ended() -> None:
-                    last_words.take_all()
-                    on_exit(exit_())
+                def ended(returncode: int) -> None:
+                    take_all()
+                    on_exit(exit_(returncode))
 
                 try:
                     on_start(incarnation, child.pid, link)
@@ -155,16 +154,17 @@ def as_process(
                         if left := await descendants.end():
                             log.warning("%s: killed %d processes that it left behind", name, len(left))
                     on_end()
-        return exit_()
+        assert child.returncode is not None
+        return exit_(child.returncode)
 
     return runner
 
 
 @contextlib.asynccontextmanager
-async def _open_output(line: Callable[[Stream, bytes], None]) -> AsyncIterator[tuple[int, int, Pipe]]:
+async def _open_output(line: Callable[[Stream, bytes], None]) -> AsyncIterator[tuple[int, int, Callable[[], None]]]:
     """Yield descriptors for a child's standard output and error; each line, to the very last, goes to `line`.
 
-    The third is the end of standard error that is read.
+    The third takes what it has written by now, without waiting: all, once it has ended.
     """
 
     # Shielded: the lines that it writes while it is stopped are read, too.
@@ -175,6 +175,10 @@ async def _open_output(line: Callable[[Stream, bytes], None]) -> AsyncIterator[t
             scopes.append(scope)
             await pipe.serve()
 
+    def take_all() -> None:
+        stdout.take_all()
+        stderr.take_all()
+
     out, err = os.pipe(), os.pipe()
     with (
         Pipe(out[0], lambda text: line("stdout", text)) as stdout,
@@ -184,7 +188,7 @@ async def _open_output(line: Callable[[Stream, bytes], None]) -> AsyncIterator[t
             nursery.start_soon(read, stdout)
             nursery.start_soon(read, stderr)
             try:
-                yield out[1], err[1], stderr
+                yield out[1], err[1], take_all
             finally:
                 for scope in scopes:  # a process that escaped us may still have the pipe
                     scope.deadline = trio.current_time() + _DRAIN

@@ -12,9 +12,10 @@ from trio_util import move_on_when
 
 from taktora_trio.health import FailureKind
 from taktora_trio.processes.parent.deadline import Deadline
-from taktora_trio.processes.parent.group import Child, describe, signal_group
+from taktora_trio.processes.parent.group import Child, describe, exit_code, signal_group
 from taktora_trio.processes.parent.notify_socket import Notification, NotifySocket
 from taktora_trio.processes.patience import sleep_running
+from taktora_trio.processes.pidfd import wait_for_exit
 from taktora_trio.processes.procfs import read_proc
 from taktora_trio.supervision.policy import RestartPolicy
 
@@ -51,20 +52,21 @@ class Watch:
         self.silent = 0.0
         """The seconds without a sign before it was killed for that."""
 
-    async def until_ended(self, ended: Callable[[], None]) -> None:
+    async def until_ended(self, ended: Callable[[int], None]) -> None:
         """Wait until the process has ended. One that gives no sign of life in time is killed.
 
-        `ended` is called when it is known what it died of, in the same turn of the loop as its end: each turn more
-        would take 0.1 ms until the app learns of it.
+        `ended` is called with its exit code when it is known what it died of, in the same turn of the loop as its end,
+        and before the kernel is asked to forget it: either would take 0.1 ms until the app learns of it.
         """
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._kill_when_silent)
-            await self._child.wait()
+            await wait_for_exit(self._child.pid)
             with contextlib.suppress(trio.WouldBlock):  # what it died of, should it have said so
                 for _ in range(_UNREAD):
                     self._note_end(self._notify.receive_nowait())
-            ended()
+            ended(exit_code(self._child.pid))
             nursery.cancel_scope.cancel()
+        await self._child.wait()
 
     async def _kill_when_silent(self) -> None:
         heard = trio.current_time()
