@@ -75,7 +75,7 @@ class Bridge:
         self._unexpected = ""  # the last one, of which the traceback has been logged
         self._stored_inbox = stored_inbox
         sinks: dict[str, Any] = {**channels.inbound, **(stored_inbox.sinks if stored_inbox is not None else {})}
-        pump = channels.pump
+        self._pump = pump = channels.pump
         self._inbox = Inbox(
             connector.name,
             [(channel, sinks[channel.name]) for channel in connector.channels if channel.direction == "in"],
@@ -260,7 +260,7 @@ class Bridge:
         if self._trials.is_due:
             async with move_on_when(connection.wait_until_lost):
                 await self._trials.publish_one_by_one(connection)
-        with contextlib.ExitStack() as lent:
+        with self._pump.serving(connection), contextlib.ExitStack() as lent:
             for outbox in self._outboxes:
                 lent.enter_context(outbox.publishing(connection))
             async with trio.open_nursery() as nursery:

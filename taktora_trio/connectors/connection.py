@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, nullcontext
 from typing import Literal, TypeAlias
 
 import msgspec
@@ -153,10 +153,10 @@ class Connection(ABC):
     def acknowledge(self, message: Incoming) -> None:
         """Tell the other side that the app is done with this reliable message, or that it is safe otherwise.
 
-        Messages with an `order` come in it, others in any. Let nothing leave before the caller's next checkpoint, but
-        put it into what is written next: the gateway writes down what it is about to acknowledge. The message may have
-        come on an earlier connection. Then do nothing where the protocol knows it no more: the other side sends it
-        again.
+        Messages with an `order` come in it, others in any. Let nothing leave before the caller's next checkpoint, or
+        the end of a block of `in_batches`, but put it into what is written next: the gateway writes down what it is
+        about to acknowledge. The message may have come on an earlier connection. Then do nothing where the protocol
+        knows it no more: the other side sends it again.
         """
 
     @abstractmethod
@@ -200,6 +200,15 @@ class Connection(ABC):
 
     async def ask_again(self) -> None:  # noqa: B027 - most protocols refuse nothing
         """Ask the other side once more for what it has refused. Raises `ConnectionLost`."""
+
+    def in_batches(self, answers: AbstractContextManager[object]) -> AbstractContextManager[object]:
+        """Enter `answers` from now on around the handing over of what has come together, by `on_done` and `on_message`.
+
+        Return a block at whose end all is written, as far as it can be without waiting, that was published and
+        acknowledged in it. So a batch takes one turn of the loop, and the app is told of it once. By default neither is
+        done. It is called when the gateway begins to publish, and at the end, with another block to enter.
+        """
+        return nullcontext()
 
     async def farewell(self) -> None:  # noqa: B027 - most protocols have none
         """Say goodbye behind everything that was published. Called at a stop, which gives it half a second."""

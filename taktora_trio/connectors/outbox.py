@@ -95,6 +95,8 @@ class Outbox:
         self._is_stuck = False  # the pump's turn is asked for at the same time
         self._moved = self._moved_before = 0  # counts messages that were taken, and that were published
         self._set_aside_shown = 0
+        self._pump = pump
+        self._answered: Header | None = None  # up to here, and the source is told at the end of the batch
         self._turn = pump.add(channel, self.step)
         source.watch(self._turn)
 
@@ -358,13 +360,24 @@ class Outbox:
             while done and inflight and inflight[0].header.sequence_number in done:
                 header = inflight.popleft().header
                 done.discard(header.sequence_number)
-            self._source.acknowledge(header)
+            if self._pump.gathers:
+                if self._answered is None:
+                    self._pump.at_end.append(self._acknowledge)
+                self._answered = header
+            else:
+                self._answered = None
+                self._source.acknowledge(header)
         else:
             done.add(number)
             if not refusal:
                 self._source.settled(number, "")
         if self._is_stuck or self._progress is not None:
             self._tell_progress()
+
+    def _acknowledge(self) -> None:
+        header, self._answered = self._answered, None
+        if header is not None:
+            self._source.acknowledge(header)
 
     def _refuse(self, refusal: str) -> None:
         self.refused += 1

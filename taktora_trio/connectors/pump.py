@@ -8,12 +8,18 @@ from __future__ import annotations
 
 import contextlib
 from collections import deque
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from types import TracebackType
+from typing import TYPE_CHECKING, Protocol
 
 import trio
 
-from taktora_trio.executor import Executor, when
+from taktora_trio.executor import Executor
+from taktora_trio.executor.triggers import when_waited
+
+if TYPE_CHECKING:
+    from taktora_trio.connectors.connection import Connection
 
 __all__ = ["Place", "Pump", "Turn"]
 
@@ -70,8 +76,10 @@ class Turn:
         """Have the step called once more, soon: behind those that were asked for before."""
         if not self._is_asked_for:
             self._is_asked_for = True
-            self._pump.ready.append(self)
-            self._pump.place.wake()
+            pump = self._pump
+            pump.ready.append(self)
+            if not pump.in_batch:  # else it looks for itself
+                pump.place.wake()
 
     def ask_at(self, time: float) -> None:
         """Have the step called at this time at the latest, if it is not called before."""
@@ -98,6 +106,13 @@ class Pump:
         self.place: Place = _Alone() if place is None else place
         self.ready: deque[Turn] = deque()
         self.later: dict[Turn, float] = {}
+        self.in_batch = False
+        """True while it moves a batch, or a connection hands over what has come together: then nobody wakes it."""
+        self.gathers = False
+        """True while a connection says which messages are done, in a batch: the app is told at the end."""
+        self.at_end: list[Callable[[], None]] = []
+        """What is called then, once."""
+        self._writing: AbstractContextManager[object] = contextlib.nullcontext()
 
     def add(self, name: str, step: Callable[[], int]) -> Turn:
         """Add a piece of work, of a channel of this name.
@@ -110,13 +125,35 @@ class Pump:
         return turn
 
     def add_to(self, executor: Executor, name: str) -> None:
-        executor.add(self.cycle, when(self.wait), name=name)
+        executor.add(self.cycle, when_waited(self.wait), name=name)
+
+    @contextlib.contextmanager
+    def serving(self, connection: Connection) -> Iterator[None]:
+        """Move batches to and from this connection in the block: see `Connection.in_batches`."""
+        self._writing = connection.in_batches(self)
+        try:
+            yield
+        finally:
+            self._writing = connection.in_batches(contextlib.nullcontext())
+
+    # Around answers that a connection hands over
+
+    def __enter__(self) -> None:
+        self.in_batch = self.gathers = True
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._move()  # what can go now that there is room, in the same turn of the loop
+        if self.ready:
+            self.place.wake()
 
     async def wait(self) -> None:
-        """Wait until somebody has asked for a turn."""
+        """Wait until somebody has asked for a turn. Other tasks run meanwhile, in any case."""
         if self.ready:  # nobody else would be heard as long as one always has more to move
             self.place.collect()
             self._ask_for_those_due()
+            await trio.lowlevel.checkpoint()
         while not self.ready:
             self.place.clear()
             with trio.move_on_at(min(self.later.values())) if self.later else contextlib.nullcontext():
@@ -132,11 +169,24 @@ class Pump:
 
     async def cycle(self, context: object) -> None:
         """Take turns until a batch of messages is moved, or nobody asks for one."""
+        self._move()
+
+    def _move(self) -> None:
         ready, moved = self.ready, 0
-        while ready and moved < _BATCH:
-            turn = ready.popleft()
-            try:
-                moved += turn.take() + 1  # to find nothing takes its time, too
-            except Exception as exc:
-                exc.add_note(f"in channel {turn.name!r}")
-                raise
+        self.in_batch = True
+        try:
+            while ready and moved < _BATCH:
+                with self._writing:
+                    self.gathers = False
+                    while ready and moved < _BATCH:
+                        turn = ready.popleft()
+                        try:
+                            moved += turn.take() + 1  # to find nothing takes its time, too
+                        except Exception as exc:
+                            exc.add_note(f"in channel {turn.name!r}")
+                            raise
+                    self.gathers = True  # what is done since it was written
+        finally:
+            self.in_batch = self.gathers = False
+            while self.at_end:  # an app that is told takes the core from us, so it is told last
+                self.at_end.pop()()

@@ -43,7 +43,9 @@ class Sources:
         return all(source.ended for source in self._sources)
 
     def is_asleep(self, now: float) -> bool:
-        """Return true if nothing but the time can bring the next cycle, and that has not come yet."""
+        """Return true if the next cycle can't come before `wait` has let other tasks run."""
+        if self._only_event is not None and self._only_event.always_waits:
+            return True
         return not self._have_events and all(source.due > now for source in self._sources)
 
     def take(self, now: float) -> Wake | None:

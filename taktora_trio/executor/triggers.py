@@ -15,7 +15,7 @@ from taktora_trio.executor.grid import Grid
 from taktora_trio.executor.wake import Late, Message, Outcome, Ready, Source, Tick, Transition, Trigger
 from taktora_trio.health import Connecting, ConnectorHealth, Degraded, Down, HealthEvent, HealthEvents, Up
 
-__all__ = ["HasHealth", "any_of", "every", "on_deadline", "on_health", "on_message", "when"]
+__all__ = ["HasHealth", "any_of", "every", "on_deadline", "on_health", "on_message", "when", "when_waited"]
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -264,8 +264,9 @@ def on_health(source: HasHealth, *kinds: type[ConnectorHealth]) -> Trigger[Any]:
 
 
 class _When(Trigger[T_co]):
-    def __init__(self, wait: Callable[[], Awaitable[object]]) -> None:
+    def __init__(self, wait: Callable[[], Awaitable[object]], *, lets_others_run: bool = False) -> None:
         self.wait = wait
+        self.lets_others_run = lets_others_run
 
     def __repr__(self) -> str:
         return f"when({getattr(self.wait, '__qualname__', self.wait)})"
@@ -280,6 +281,7 @@ class _Returns(Source):
     def __init__(self, trigger: _When[Any]) -> None:
         self._trigger = trigger
         self._wait = trigger.wait
+        self.always_waits = trigger.lets_others_run
         self._returned = False
 
     def take(self, now: float) -> Ready | None:
@@ -304,6 +306,11 @@ def when(wait: Callable[[], Awaitable[object]]) -> Trigger[Any]:
     if not callable(wait):
         raise ConfigError(f"when: {wait!r} can't be called; give it an async function without arguments")
     return _When(wait)
+
+
+def when_waited(wait: Callable[[], Awaitable[object]]) -> Trigger[Any]:
+    """Like `when`, for a `wait` that is known to let other tasks run: then the executor does not see to it."""
+    return _When(wait, lets_others_run=True)
 
 
 # Combinations

@@ -47,6 +47,8 @@ class Source(ABC):
     """True if it is to be taken from at `due` to some microseconds, not just to a millisecond."""
     is_event = False
     """True if `wait` is worth calling."""
+    always_waits = False
+    """True if `take` never has anything again before `wait` was called and has let other tasks run."""
     ended = False
     """True once it will never have anything again."""
 

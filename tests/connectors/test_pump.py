@@ -130,6 +130,21 @@ async def test_one_that_always_has_more_to_move_keeps_nobody_from_being_heard() 
     assert busy.waiting > 0
 
 
+async def test_one_that_always_has_more_to_move_lets_other_tasks_run() -> None:
+    pump, executor = Pump(), Executor()
+    busy = Channel(pump, "a", [], waiting=10**9)
+    pump.add_to(executor, "pump")
+    with trio.fail_after(30):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(executor.run)
+            for _ in range(10):
+                await trio.lowlevel.checkpoint()
+            before = busy.waiting
+            await trio.lowlevel.checkpoint()
+            assert 0 <= before - busy.waiting <= 2 * 64, "a batch in a turn"
+            nursery.cancel_scope.cancel()
+
+
 async def test_what_a_step_raises_says_of_which_channel_it_is() -> None:
     def broken() -> int:
         raise ValueError("a defect")

@@ -83,6 +83,7 @@ STEP = st.one_of(
     st.tuples(st.just("send"), st.just(0), st.integers(0, 4)),
     ANSWERS,
     ANSWERS,
+    st.tuples(st.just("acknowledge together"), st.sampled_from([1, 2]), st.integers(0, 9)),
     st.tuples(st.sampled_from(["cycle", "connect", "lose", "kill writer", "kill gateway"]), st.just(0), st.just(0)),
 )
 """What happens, to which of those in flight, and which store of it is the last; 0 for none."""
@@ -115,7 +116,8 @@ class Model:
     async def open_gateway(self) -> None:
         source = await self._gateway_stack.enter_async_context(open_taking(self._node, self._spec, "t"))
         self.source: PayloadSource = source
-        self.outbox = Outbox("c", source, MAX_INFLIGHT, Pump(), window=WINDOW)
+        self.pump = Pump()
+        self.outbox = Outbox("c", source, MAX_INFLIGHT, self.pump, window=WINDOW)
         port: Any = source._port
         port._counters = Doomed(port._counters, self.doom)
         receipts = port._cursor.receipts
@@ -154,6 +156,8 @@ class Model:
                     self.outbox.step()
                 case "acknowledge" | "refuse":
                     self.answer(index, refuse=what == "refuse")
+                case "acknowledge together":
+                    self.answer_together(index)
                 case "connect":
                     self.connect()
                 case "lose":
@@ -196,6 +200,13 @@ class Model:
         (self.refused if refuse else self.acknowledged).add(number)
         del connection.unacknowledged[index]
         done.func(number, "Quota exceeded" if refuse else "")
+
+    def answer_together(self, last: int) -> None:
+        """Acknowledge some in one batch, the last one before it is the turn of another. Who dies leaves no block."""
+        self.pump.__enter__()
+        for index in (0, last, 0):
+            self.answer(index, refuse=False)
+        self.pump.__exit__(None, None, None)
 
     def _notice(self) -> None:
         """What was published on the connection has arrived."""

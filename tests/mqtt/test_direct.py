@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator
+import os
+from collections.abc import AsyncIterator, Iterator
 from functools import partial
-from typing import cast
+from typing import Any, cast
 
 import pytest
 import trio
@@ -194,3 +195,115 @@ async def test_a_large_message_of_qos_0_is_done_when_it_is_written(is_layered: b
             assert came.count(payload) == 2
             nursery.cancel_scope.cancel()
             session.close()
+
+
+@contextlib.asynccontextmanager
+async def open_session(*, has_layers: bool = False) -> AsyncIterator[tuple[NativeSession, trio.SocketStream]]:
+    """A session that is connected and writes; and the broker's end."""
+    async with open_pair() as (ours, broker):
+        session = NativeSession(
+            ours, MqttOptions(), SessionState(), lambda message: None, 100, Direct(ours, has_layers=has_layers)
+        )
+        await broker.send_all(b"\x20\x02\0\0")
+        await session.connect()
+        while not (await broker.receive_some()).startswith(b"\x10"):
+            pass
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(session.write)
+            await wait_all_tasks_blocked()
+            yield session, broker
+            session.close()
+            nursery.cancel_scope.cancel()
+
+
+def there_is(stream: trio.SocketStream) -> bytes:
+    """Return what has come, with no turn of the loop."""
+    with contextlib.suppress(BlockingIOError):
+        return os.read(stream.socket.fileno(), 2**20)
+    return b""
+
+
+@pytest.mark.parametrize("qos", [0, 1])
+async def test_what_is_published_together_is_written_at_once(qos: int, mock_clock: MockClock) -> None:
+    done = list[int]()
+    async with open_session() as (session, broker):
+        together = session.in_batches(contextlib.nullcontext())
+        for first in (1, 3):  # and once more, when there is nothing to do meanwhile
+            with together:
+                for number in (first, first + 1):
+                    session.publish(Message("t", b"x", qos), number, lambda number, refusal: done.append(number))
+                assert not there_is(broker)
+            came = there_is(broker)
+            assert came.count(b"\0\x01t") == 2
+            assert came.endswith(b"x")
+            assert done == (list(range(1, first + 2)) if qos == 0 else [])
+        session.publish(Message("t", b"last", qos), 5, lambda number, refusal: None)
+        await wait_all_tasks_blocked()
+        assert there_is(broker).endswith(b"last"), "outside it goes its usual way"
+
+
+async def test_what_the_kernel_does_not_take_of_it_follows_in_order(mock_clock: MockClock) -> None:
+    count, payload = 1500, bytes(2**15 - 1)
+    done = list[int]()
+    async with open_session() as (session, broker):
+        with session.in_batches(contextlib.nullcontext()):
+            for number in range(1, count):
+                session.publish(Message("t", payload, 0), number, lambda number, refusal: done.append(number))
+        assert not done, "not all of it is written"
+        with session.in_batches(contextlib.nullcontext()):  # it must not overtake the rest
+            session.publish(Message("t", b"last", 0), count, lambda number, refusal: done.append(number))
+        came, head = bytearray(), b"\x30\x82\x80\x02\0\x01t"
+        while not came.endswith(b"last"):
+            came += await broker.receive_some()
+        assert came == (head + payload) * (count - 1) + b"\x30\x07\0\x01tlast"
+        await wait_all_tasks_blocked()
+        assert done == list(range(1, count + 1))
+
+
+async def test_above_layers_it_is_written_by_the_one_that_writes(mock_clock: MockClock) -> None:
+    async with open_session(has_layers=True) as (session, broker):
+        with session.in_batches(contextlib.nullcontext()):
+            session.publish(Message("t", b"x", 1), 1, lambda number, refusal: None)
+        assert not there_is(broker)
+        await wait_all_tasks_blocked()
+        assert there_is(broker).endswith(b"x")
+
+
+async def test_a_connection_that_breaks_then_is_lost(mock_clock: MockClock) -> None:
+    async with open_session() as (session, _):
+        await session.stream.aclose()
+        with session.in_batches(contextlib.nullcontext()):
+            session.publish(Message("t", b"x", 1), 1, lambda number, refusal: None)
+        assert session.lost is not None
+        assert "broke" in str(session.lost)
+
+
+async def test_answers_that_were_read_together_are_handed_over_in_one_block(mock_clock: MockClock) -> None:
+    record, last = list[str](), trio.Event()
+
+    @contextlib.contextmanager
+    def blocks() -> Iterator[None]:
+        record.append("[")
+        yield
+        record.append("]")
+        if record.count("3"):
+            last.set()
+
+    class Answers:
+        def __enter__(self) -> None:
+            self._block = blocks()
+            self._block.__enter__()
+
+        def __exit__(self, *failure: Any) -> None:
+            self._block.__exit__(*failure)
+
+    async with open_session() as (session, broker), trio.open_nursery() as nursery:
+        session.in_batches(Answers())
+        for number in (1, 2, 3):
+            session.publish(Message("t", b"x", 1), number, lambda number, refusal: record.append(str(number)))
+        await broker.send_all(b"".join(b"\x40\x02" + number.to_bytes(2, "big") for number in (1, 2, 3)))
+        session.entered.set()
+        nursery.start_soon(session.read)
+        await last.wait()
+        assert "".join(record).replace("[]", "") == "[123]"
+        nursery.cancel_scope.cancel()

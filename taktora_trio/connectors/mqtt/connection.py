@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import cast
 
 import msgspec
@@ -166,6 +167,9 @@ class MqttConnection(Connection):
         self._session.acknowledge(cast(Message, message))
         for state in self._elsewhere:
             state.acknowledge(cast(Message, message))
+
+    def in_batches(self, answers: AbstractContextManager[object]) -> AbstractContextManager[object]:
+        return self._session.in_batches(answers)
 
     def most_in_flight(self, channel: str) -> int:
         to = self._channels[channel]

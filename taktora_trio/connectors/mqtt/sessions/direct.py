@@ -50,7 +50,7 @@ class Direct:
             except BlockingIOError:
                 return None
 
-    def write_now(self, data: bytes) -> bytes | memoryview:
+    def write_now(self, data: bytes | memoryview) -> bytes | memoryview:
         """Write what the kernel takes at once, and return the rest; all of it if there are layers."""
         if self._has_layers:
             return data

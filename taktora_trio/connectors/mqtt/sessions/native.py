@@ -6,6 +6,8 @@ import contextlib
 import logging
 import uuid
 from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import AbstractContextManager
+from typing import TypeAlias
 
 import trio
 
@@ -46,6 +48,27 @@ _MOST_ANSWERS = 2 * 65_535
 _FAREWELL = 1.0  # seconds for what is still to be written, and DISCONNECT; a dead peer must not hold us up
 _FILTERS_AT_ONCE = 100
 
+_Unwritten: TypeAlias = list[tuple[OnDone, int]]
+
+
+class _Together:
+    """A block of `Session.in_batches`: what was published in it is written at its end, without a turn of the loop."""
+
+    __slots__ = ("_session", "is_due", "is_open")
+
+    def __init__(self, session: NativeSession) -> None:
+        self._session = session
+        self.is_open = self.is_due = False
+
+    def __enter__(self) -> None:
+        self.is_open = True
+
+    def __exit__(self, *failure: object) -> None:
+        self.is_open = False
+        if self.is_due:
+            self.is_due = False
+            self._session.write_now()
+
 
 class NativeSession(Session):
     """See `Session`. One task reads, one writes, and one watches for signs of life."""
@@ -64,6 +87,10 @@ class NativeSession(Session):
         self._direct = direct
         self._state = state
         self._wakened = trio.Event()
+        self._answers: AbstractContextManager[object] = contextlib.nullcontext()
+        self._together = _Together(self)
+        self._is_idle = False  # the one that writes has nothing to do
+        self._left: tuple[bytes | memoryview, _Unwritten] | None = None  # what the kernel did not take at once
         self._engine = Engine(5 if options.protocol == "5" else 4, state, on_message, self._wake, max_payload)
         self._options = options
         self._answered = trio.Event()
@@ -78,7 +105,10 @@ class NativeSession(Session):
         self.entered = trio.Event()
 
     def _wake(self) -> None:
-        self._wakened.set()
+        if self._together.is_open:
+            self._together.is_due = True
+        else:
+            self._wakened.set()
         if self._engine.refused is not None:
             self._answered.set()
 
@@ -122,6 +152,10 @@ class NativeSession(Session):
     def release(self, packet_id: int, on_done: OnDone) -> None:
         if self._lost is None:
             self._engine.release(packet_id, on_done)
+
+    def in_batches(self, answers: AbstractContextManager[object]) -> AbstractContextManager[object]:
+        self._answers = answers
+        return self._together
 
     def pause_reading(self) -> None:
         if not self._is_paused:
@@ -203,7 +237,8 @@ class NativeSession(Session):
                     await self._taken.wait()
                 if not data:
                     return self._lose("the broker closed the connection")
-                engine.receive(bytes(data))  # no copy: bytes is what it is
+                with self._answers:
+                    engine.receive(bytes(data))  # no copy: bytes is what it is
         except Malformed as exc:
             self._lose(f"the broker broke the rules of MQTT: {exc}")
         except Disconnected as exc:
@@ -228,7 +263,10 @@ class NativeSession(Session):
             try:
                 while self._lost is None:
                     data: bytes | memoryview | list[bytes]
-                    data, unwritten = engine.take()
+                    if self._left is not None:
+                        (data, unwritten), self._left = self._left, None
+                    else:
+                        data, unwritten = engine.take()
                     self._taken.set()
                     if data:
                         if isinstance(data, list):
@@ -244,7 +282,9 @@ class NativeSession(Session):
                         return
                     else:
                         self._wakened = trio.Event()
+                        self._is_idle = True
                         await self._wakened.wait()
+                        self._is_idle = False
                         has_waited = True
             except (trio.BrokenResourceError, trio.ClosedResourceError) as exc:
                 self._lose(f"the connection broke: {why(exc)}")
@@ -253,6 +293,26 @@ class NativeSession(Session):
         if self._direct is None or not await self._direct.write_parts(parts):
             for part in parts:
                 await self.stream.send_all(part)
+
+    def write_now(self) -> None:
+        """Write what there is at once, if nothing is before it; else have it written."""
+        engine, direct = self._engine, self._direct
+        if direct is None or not self._is_idle or self._closing or self._left is not None or engine.has_large:
+            return self._wakened.set()
+        try:
+            while True:
+                data, unwritten = engine.take()
+                self._taken.set()
+                if not data:
+                    return None
+                assert not isinstance(data, list)  # which has large ones
+                if rest := direct.write_now(data):
+                    self._left = rest, unwritten
+                    return self._wakened.set()
+                for on_done, packet_id in unwritten:
+                    on_done(packet_id, "")
+        except trio.BrokenResourceError as exc:
+            return self._lose(f"the connection broke: {why(exc)}")
 
     async def watch(self, keepalive: int) -> None:
         """Send PINGREQ every half of the keepalive, and end the connection if nothing comes in another half."""

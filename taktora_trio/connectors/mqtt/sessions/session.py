@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 
 from taktora_trio.connectors import connection
 from taktora_trio.connectors.mqtt.wire.limits import NO_LIMITS, BrokerLimits
@@ -99,8 +100,8 @@ class Session(ABC):
         """Tell the broker that this inbound message is safe, so that it may forget it.
 
         Acknowledgements of each QoS go out in the order in which the messages came (MQTT-4.6.0-2 and -3), so this one
-        may wait for those before it. None leaves before the caller's next checkpoint. If the session is lost, the next
-        one with the same `ClientState` sends it.
+        may wait for those before it. None leaves before the caller's next checkpoint, or the end of a block of
+        `in_batches`. If the session is lost, the next one with the same `ClientState` sends it.
         """
 
     def release(self, packet_id: int, on_done: OnDone) -> None:
@@ -109,6 +110,10 @@ class Session(ABC):
         `on_done(packet_id, "")` is called when the broker holds nothing: at once, if the session has nothing to do.
         """
         on_done(packet_id, "")
+
+    def in_batches(self, answers: AbstractContextManager[object]) -> AbstractContextManager[object]:
+        """See `Connection.in_batches`."""
+        return nullcontext()
 
     @abstractmethod
     def pause_reading(self) -> None:

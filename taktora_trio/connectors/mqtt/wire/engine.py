@@ -88,6 +88,11 @@ class Engine:
         """The number of messages that wait because the broker takes no more at once."""
         return len(self._queued)
 
+    @property
+    def has_large(self) -> bool:
+        """True if there is a large payload to take."""
+        return self._large > 0
+
     # Outgoing
 
     def publish(self, message: Message, packet_id: int, on_done: OnDone) -> None:
