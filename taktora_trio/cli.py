@@ -11,7 +11,6 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Annotated, NoReturn
 
 import attrs
@@ -117,7 +116,7 @@ def plan(
     /,
     *,
     json: Annotated[bool, Parameter(negative="", help="As JSON, with sizes in bytes.")] = False,
-    store: Annotated[Path | None, Parameter(help="The folder that the run is given by --store.")] = None,
+    store: Annotated[str | None, Parameter(help="The folder that the run is given by --store.")] = None,
 ) -> int:
     """Show the shared memory that each channel will take, what is free, and where the store is."""
     from taktora_trio.connectors.plan import specs_of

@@ -146,9 +146,11 @@ class Inbox:
         """Log at the end how many messages the app is not done with. Those not acknowledged come to the next run."""
         for channel, delivery in self._deliveries.items():
             self._settle(delivery)
-            in_hand = sum(isinstance(delivered, _Delivered) for delivered in delivery.in_hand)
+            in_hand = sum(isinstance(entry, _Delivered) for entry in delivery.in_hand)
             kept = in_hand + sum(waits.delivered is not None for waits in delivery.backlog)
-            lost = max(0, delivery.sink.unread - in_hand) + len(delivery.backlog) - (kept - in_hand)
+            unread = delivery.sink.unread
+            lost = len(delivery.backlog) - (kept - in_hand)
+            lost += max(0, unread - in_hand - delivery.given_once()) if unread else 0
             if lost:
                 text = "channel %s: stopped with %d inbound messages that the app has not had and nobody keeps: lost"
                 log.warning(text, channel, lost)
@@ -481,6 +483,11 @@ class _Delivery:
             return range(0)
         self._done = done
         return range(before + 1, done + 1)
+
+    def given_once(self) -> int:
+        """Return how many of those in hand nobody keeps, and the app has had."""
+        numbered = enumerate(self.in_hand, self._done + 1)
+        return sum(self.sink.was_given(number) for number, entry in numbered if not isinstance(entry, _Delivered))
 
     def note_acknowledged(self, number: int) -> None:
         """The acknowledgements of some messages, of which this is the newest, are about to leave."""

@@ -70,15 +70,17 @@ class SendingAgain:
             await self._letters.remove(done)
             self._in_hand.difference_update(done)
             del self._done[: len(done)]
-            letters = f"{len(done)} dead letter{'s' * (len(done) > 1)}"
-            log.info("%s: the app is done with %s, sent again", self._connector, letters)
+            log.info("%s: the app is done with %s, sent again", self._connector, _letters(len(done)))
 
     async def _give(self) -> None:
         room = _AT_ONCE - len(self._in_hand)
         if room <= 0:
             return
         marked = await self._letters.to_send(self._connector, self._channels, _AT_ONCE)
-        for letter in [one for one in marked if one.number not in self._in_hand][:room]:
+        fresh = [one for one in marked if one.number not in self._in_hand][:room]
+        if fresh:
+            log.info("%s: sent %s to the app again", self._connector, _letters(len(fresh)))
+        for letter in fresh:
             self._in_hand.add(letter.number)
             self._inbox.give(
                 letter.channel,
@@ -101,3 +103,7 @@ class SendingAgain:
         else:
             self._in_hand.discard(number)
         self._news.set()
+
+
+def _letters(count: int) -> str:
+    return f"{count} dead letter{'s' * (count > 1)}"

@@ -49,7 +49,7 @@ class Which:
         domain: str | None,
         channel: str | None,
         everything: bool,
-        store: Path | None,
+        store: str | None,
         *,
         or_all: bool,
     ) -> Which:

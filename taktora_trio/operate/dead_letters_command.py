@@ -29,7 +29,7 @@ class Selection:
     """Those of this channel."""
     all: Annotated[bool, Parameter(negative="")] = False
     """All that there are."""
-    store: Path | None = None
+    store: str | None = None
     """The folder that the run was given by --store or TAKTORA_STORE, if it was."""
 
     def which(self, what: tuple[str, ...], *, or_all: bool = False) -> Which:

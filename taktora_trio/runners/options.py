@@ -35,6 +35,8 @@ def check_mode(mode: object) -> None:
 def given_store(store: str | os.PathLike[str] | None) -> Path | None:
     """Return the store's folder, as it was given or as the environment says. Raises `ConfigError` for no path."""
     given = os.fspath(store) if store is not None else os.environ.get(STORE_VARIABLE) or None
+    if given == "":  # which would be the current folder, and is what a variable that is not set comes to in a shell
+        raise ConfigError("the store's folder is empty: give a path, or leave it out for the default one")
     return None if given is None else cast(Path, as_path(given)).absolute()
 
 
@@ -46,7 +48,7 @@ class Options:
     """The name under which both halves find each other; by default the deployment's name."""
     log: LogFormat = "console"
     """Log lines for people, or JSON for machines."""
-    store: Path | None = None
+    store: str | None = None
     """The folder in which the gateway keeps outbound messages on disk until they are acknowledged; by default as the
     deployment says. The environment variable TAKTORA_STORE does the same."""
 

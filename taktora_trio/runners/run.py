@@ -11,7 +11,7 @@ from taktora_trio.errors import ConfigError
 from taktora_trio.runners.deployment import Deployment
 from taktora_trio.runners.finding import name_of
 from taktora_trio.runners.loading import load_deployment
-from taktora_trio.runners.options import Mode, Options, Policies, RunOptions, check_mode, given_store
+from taktora_trio.runners.options import Mode, Options, Policies, RunOptions, check_mode
 from taktora_trio.runners.secrets import passwords_as_settings
 from taktora_trio.runners.settings import ProgramSettings, as_typed
 from taktora_trio.runners.this_process.logs import LogFormat
@@ -80,7 +80,7 @@ def _run(
             await_peers=await_peers,
             warm=False,
             policies=Policies(),
-            shared=Options(domain=domain, log=log, store=given_store(store)),
+            shared=Options(domain=domain, log=log, store=None if store is None else os.fspath(store)),
             settings=(*as_typed(settings), *passwords),
         )
         return run_both(options, deployment=deployment)

@@ -238,6 +238,11 @@ class Deliveries:
         """True if a message of this run was given up: only then is `reason_of` worth asking."""
         return self._words[_BURIED] > 0
 
+    def was_given_once(self, number: int) -> bool:
+        """True if the app was given this message by `handing_over_once`: nobody is to be done with it."""
+        place = self._place(number)
+        return place is not None and self._words[place + 1] >> 48 == DONE
+
     def count_of(self, number: int) -> int:
         """Return how often the app was given this message, as `reason_of` says why it was given up."""
         place = self._place(number)

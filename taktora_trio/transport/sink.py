@@ -100,6 +100,10 @@ class PayloadSink:
             return None
         return reason, deliveries.count_of(number)
 
+    def was_given(self, number: int) -> bool:
+        """True if the app has had this message, which arrives at most once, whether it is done with it or not."""
+        return self._deliveries is not None and self._deliveries.was_given_once(number)
+
     def note_acknowledged(self, number: int) -> None:
         """Record that the acknowledgements of all up to this number are about to leave for the other side.
 

@@ -124,6 +124,8 @@ class Sink:
         self.acknowledged = 0
         self.forgotten: list[int] = []
         """How many were sent, each time that the other side had forgotten all."""
+        self.given = set[int]()
+        """Numbers that the app was given, of those that arrive at most once."""
         self.dead: dict[int, tuple[str, int]] = {}
         """Numbers that the app has given up, with the reason, and how often it was given them."""
 
@@ -158,6 +160,9 @@ class Sink:
     @property
     def has_given_up(self) -> bool:
         return bool(self.dead)
+
+    def was_given(self, number: int) -> bool:
+        return number in self.given
 
     def given_up(self, number: int) -> tuple[str, int] | None:
         return self.dead.get(number)

@@ -83,6 +83,7 @@ async def test_a_message_that_kills_the_app_ends_in_the_dead_letters_and_what_is
         (folder / MENDED).touch()
         letters(domain, "send", "--channel", "orders")
         assert json.loads((await client.receive()).payload) == POISON
+        await run.until_logged("sent 1 dead letter to the app again")
         await run.until_logged("the app is done with 1 dead letter, sent again")
         assert POISON not in letters(domain, "list")
         run.signal(signal.SIGTERM)

@@ -302,6 +302,7 @@ async def test_a_successor_is_not_given_again_what_nobody_keeps(domain: Domain) 
                 async with rig.reader() as reader:
                     assert await receive(reader, len(got)) == got
                     assert gateway.done == in_hand
+                    assert gateway.was_given(in_hand + 1) == (in_hand + 1 != 3), "and so it is not lost"
                     raise Failed
         async with rig.reader() as reader:
             for value in (b"5", b"6", b"7"):  # and there is room for others

@@ -81,3 +81,12 @@ async def test_nothing_that_the_protocol_does_not_carry_is_taken_from_the_app(do
             await writer.send(b"x", correlation_id=b"")
             assert [payload for _, payload in take_all(gateway)] == [b"x"]
             gateway.acknowledge(1)
+
+
+def test_what_is_acknowledged_when_stored_wants_a_session_that_lasts() -> None:
+    channel = Inbound("orders", bytes, MqttRouting("t", qos=1), acknowledge="stored")
+    with pytest.raises(
+        ConfigError, match=r"'orders': acknowledge='stored' and MqttOptions\(persistent=False\) contradict"
+    ):
+        MqttConnector([channel], options=MqttOptions(persistent=False))
+    assert MqttConnector([channel]).session_lasts

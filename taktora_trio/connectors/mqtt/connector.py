@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Self, cast
 
 import attrs
 
-from taktora_trio.channels import ChannelDescriptor
+from taktora_trio.channels import ChannelDescriptor, Inbound
 from taktora_trio.checks import instance_of
 from taktora_trio.connectors.base import Connector, GatewayChannels
 from taktora_trio.connectors.connection import Client, Guarantee, OnMessage
@@ -37,6 +37,12 @@ class MqttConnector(Connector):
         super().check()
         inbound = [channel.routing for channel in self.channels if channel.direction == "in"]
         check_shares(routing.subscription for routing in inbound if isinstance(routing, MqttRouting))
+        stored = [one.name for one in self.channels if isinstance(one, Inbound) and one.acknowledge == "stored"]
+        if stored and self.options.persistent is False:
+            raise ConfigError(
+                f"channel {stored[0]!r}: acknowledge='stored' and MqttOptions(persistent=False) contradict each other:"
+                " the broker would forget what is not stored yet; leave persistent out, or acknowledge otherwise"
+            )
 
     def guarantee(self, channel: ChannelDescriptor[Any]) -> Guarantee:
         return cast(MqttRouting, channel.routing).guarantee

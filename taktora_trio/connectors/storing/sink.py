@@ -171,6 +171,10 @@ class StoredSink:
         """Return `None`: nothing is given up here."""
         return None
 
+    def was_given(self, number: int) -> bool:
+        """Return false: what is in hand here is on its way to the disk."""
+        return False
+
     def note_acknowledged(self, number: int) -> None:
         """The acknowledgements of messages, of which this is the newest, are about to leave: they don't come again."""
         while self._unacknowledged and self._unacknowledged[0].number <= number:

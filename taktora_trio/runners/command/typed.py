@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path
 
 from taktora_trio.runners.command.half import launch_gateway, launch_plugin
 from taktora_trio.runners.options import Options, TypedSettings
@@ -45,8 +44,7 @@ def plain_half(arguments: Sequence[str]) -> Callable[[], int] | None:
     log = next((name for name in LOG_FORMATS if name == one.get("--log", "console")), None)
     if log is None:
         return None
-    store = Path(one["--store"]) if "--store" in one else None
-    options = Options(domain=one.get("--domain"), log=log, store=store)
+    options = Options(domain=one.get("--domain"), log=log, store=one.get("--store"))
     if half == "plugin":
         return partial(launch_plugin, targets[0], options, settings)
     return partial(launch_gateway, targets[0], options, settings, tuple(connectors))
