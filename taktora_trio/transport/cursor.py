@@ -28,6 +28,7 @@ __all__ = [
     "BEGUN",
     "DONE",
     "EPOCH",
+    "FULL",
     "LEFT",
     "LIMIT",
     "OPENED",
@@ -45,6 +46,8 @@ log = logging.getLogger(__name__)
 SENT, DONE, READER, BEGUN, ACKNOWLEDGED, LEFT, WANTED, EPOCH = range(8)
 OPENED = WANTED  # inbound, where nobody wants a receipt
 _EPOCHS = 2**63  # it fits where signed numbers are kept
+FULL = 2**63
+"""In the word of `CursorFile.taken`: the reader can keep the memory of no writer beside that of those before it."""
 LIMIT = 2**62  # a million messages a second would get there in 146,000 years
 
 # The head of the file: words, then the channels as JSON.
@@ -98,7 +101,10 @@ class CursorFile:
         return self._head[_ATTACHED[direction] : _ATTACHED[direction] + 1]
 
     def taken(self, direction: Direction) -> memoryview:
-        """Return the word that says which writer's rings the reader of this direction took last; 0 for none."""
+        """Return the word that says which writer's rings the reader of this direction took last; 0 for none.
+
+        With `FULL` added it takes no others for now: what another writer sends would be lost if that is killed.
+        """
         return self._head[_TAKEN[direction] : _TAKEN[direction] + 1]
 
     def close(self) -> None:

@@ -10,7 +10,7 @@ from typing import Protocol
 import iceoryx2 as iox2
 
 from taktora_trio.transport.attaching import Taking
-from taktora_trio.transport.cursor import CursorFile
+from taktora_trio.transport.cursor import FULL, CursorFile
 from taktora_trio.transport.ring import LAYOUT, Rings
 from taktora_trio.transport.spec import KEPT_WRITERS, Direction, TrunkSpec
 
@@ -23,6 +23,8 @@ _WORD = 8
 
 
 class _Reader(Protocol):
+    ring: Callable[[], int]
+
     def renewed(self, rings: Rings) -> None: ...
 
     def look(self) -> None: ...
@@ -84,7 +86,8 @@ class Incoming:
             rings = self._rings_in(sample)
             if rings is None:
                 continue
-            self._told_of = self._taken[0] = rings.generation
+            self._told_of = rings.generation
+            self._say_what_is_taken()
             if self._newest is not None and self._newest.generation == rings.generation:
                 rings.let_go()  # ours already: we have been opened again
                 continue
@@ -112,7 +115,7 @@ class Incoming:
 
     def look_around(self) -> None:
         """Take the memory of a writer that has come, and let go of what a former one has left, if all of it is read."""
-        self._taken[0] = self._told_of  # again, for a broken writer may have written anything there
+        self._say_what_is_taken()  # again, for a broken writer may have written anything there
         for reader in list(self._readers):
             reader.store_again()
         newest = self._newest
@@ -174,10 +177,18 @@ class Incoming:
         return None
 
     def _let_go(self, sample: iox2.Sample) -> None:
+        was_full = self._held >= KEPT_WRITERS
         self._held -= 1
         sample.delete()
         if not self._closed:
             self.renew()  # else its memory stays mapped until then
+            if was_full:
+                self._say_what_is_taken()
+                for reader in self._readers:
+                    reader.ring()  # a writer waits for that
+
+    def _say_what_is_taken(self) -> None:
+        self._taken[0] = self._told_of | (FULL if self._held >= KEPT_WRITERS else 0)
 
     def _tell(self, what: str) -> None:
         if not self._has_told:

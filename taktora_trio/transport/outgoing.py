@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from taktora_trio.transport.attaching import Served
 from taktora_trio.transport.bell import Ringer
-from taktora_trio.transport.cursor import CursorFile
+from taktora_trio.transport.cursor import FULL, CursorFile
 from taktora_trio.transport.ring import Rings
 from taktora_trio.transport.spec import Direction, TrunkSpec
 
@@ -54,7 +54,12 @@ class Outgoing:
     @property
     def is_lacking(self) -> bool:
         """True if somebody is there to read, and has not taken our memory."""
-        return self._taken[0] != self.rings.generation and self.has_reader
+        return self._taken[0] % FULL != self.rings.generation and self.has_reader
+
+    @property
+    def is_refused(self) -> bool:
+        """True if the reader can't take our memory: what is sent would be lost if we are killed."""
+        return self._taken[0] >= FULL and self.is_lacking
 
     def update_connections(self) -> None:
         """Give the memory to another half that has come."""

@@ -213,8 +213,9 @@ class EnvelopePublisher:
         self._outgoing.update_connections()  # where there is none, a reader may have come
         number = self._counters[SENT] = self._sequence_number  # again, for a broken reader may have written anything
         self._room_until = number - self.waiting + self._window
-        if number < self._room_until:
+        if number < self._room_until and not self._outgoing.is_refused:
             return True
+        self._room_until = min(self._room_until, number)
         self._outgoing.on_wait()
         return False
 
@@ -251,7 +252,7 @@ class EnvelopePublisher:
     @property
     def is_waited_for(self) -> bool:
         """True if somebody may wait for the reader: for room, for a receipt, or for all to be done with."""
-        return self._wanted > 0 or self._is_flushing or self.waiting >= self._window
+        return self._wanted > 0 or self._is_flushing or self.waiting >= self._window or self._outgoing.is_refused
 
     def store_again(self) -> None:
         """Store our counts again: a broken peer may have written anything there."""
