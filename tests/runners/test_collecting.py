@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
 
@@ -21,17 +22,21 @@ class Cycle:
 def collections(event, info):
     full.extend([event] * (event == "start" and info["generation"] == 2))
 
+young, middle, _ = gc.get_threshold()
 {first}
 full = []
 gc.callbacks.append(collections)
-kept = [[] for _ in range(200_000)]  # as much as a start with thousands of channels makes, and it stays
+kept = [[] for _ in range(30 * young * middle)]  # as a start with thousands of channels makes them, and they stay
 print(len(full))
 gc.callbacks.clear()
 Cycle()
 """
 
 
-@pytest.mark.parametrize("first", ["", "collect_less()"])
+BY_ITSELF = pytest.mark.skipif(gc.get_threshold()[2] == 0, reason="from 3.14 on Python looks at a part at a time")
+
+
+@pytest.mark.parametrize("first", [pytest.param("", marks=BY_ITSELF), "collect_less()"])
 def test_what_stays_is_not_looked_at_again_and_again(first: str) -> None:
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM.format(first=first)], capture_output=True, text=True, timeout=30, check=True
