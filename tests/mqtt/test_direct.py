@@ -15,6 +15,7 @@ from trio.testing import MockClock, open_stream_to_socket_listener, wait_all_tas
 from taktora_trio.connectors.mqtt.options import MqttOptions
 from taktora_trio.connectors.mqtt.sessions.direct import Direct
 from taktora_trio.connectors.mqtt.sessions.native import NativeSession
+from taktora_trio.connectors.mqtt.wire import packets
 from taktora_trio.connectors.mqtt.wire.message import Message
 from taktora_trio.connectors.mqtt.wire.state import SessionState
 
@@ -243,7 +244,7 @@ async def test_what_is_published_together_is_written_at_once(qos: int, mock_cloc
 
 
 async def test_what_the_kernel_does_not_take_of_it_follows_in_order(mock_clock: MockClock) -> None:
-    count, payload = 1500, bytes(2**15 - 1)
+    count, payload = 3000, bytes(2**14 - 1)
     done = list[int]()
     async with open_session() as (session, broker):
         with session.in_batches(contextlib.nullcontext()):
@@ -252,7 +253,7 @@ async def test_what_the_kernel_does_not_take_of_it_follows_in_order(mock_clock: 
         assert not done, "not all of it is written"
         with session.in_batches(contextlib.nullcontext()):  # it must not overtake the rest
             session.publish(Message("t", b"last", 0), count, lambda number, refusal: done.append(number))
-        came, head = bytearray(), b"\x30\x82\x80\x02\0\x01t"
+        came, head = bytearray(), b"\x30\x82\x80\x01\0\x01t"
         while not came.endswith(b"last"):
             came += await broker.receive_some()
         assert came == (head + payload) * (count - 1) + b"\x30\x07\0\x01tlast"
@@ -307,3 +308,39 @@ async def test_answers_that_were_read_together_are_handed_over_in_one_block(mock
         await last.wait()
         assert "".join(record).replace("[]", "") == "[123]"
         nursery.cancel_scope.cancel()
+
+
+async def test_it_reads_to_a_place_and_what_comes_behind_beside_it(autojump_clock: MockClock) -> None:
+    whole = bytes(range(256)) * 2**10
+    async with open_pair() as (ours, theirs), trio.open_nursery() as nursery:
+        direct, place = Direct(ours, has_layers=False), bytearray(100_000)
+        nursery.start_soon(theirs.send_all, whole)
+        came, behind = 0, b""
+        while came < len(place):
+            assert not behind
+            arrived = await direct.read_into(memoryview(place)[came:])
+            assert arrived is not None
+            came, behind = came + arrived[0], arrived[1]
+        while len(behind) < len(whole) - len(place):
+            behind += await ours.receive_some()
+        assert place + behind == whole
+        await theirs.aclose()
+        assert await direct.read_into(memoryview(place)) == (0, b"")
+        assert await Direct(ours, has_layers=True).read_into(memoryview(place)) is None
+
+
+async def test_a_connection_that_ends_in_the_middle_of_a_large_message_is_lost(autojump_clock: MockClock) -> None:
+    messages = list[Message]()
+    async with open_pair() as (ours, theirs):
+        direct = Direct(ours, has_layers=False)
+        session = NativeSession(ours, MqttOptions(), SessionState(), messages.append, 10**6, direct)
+        session.entered.set()
+        whole = packets.packet(0x30, packets.string("t"), b"x" * 100_000)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(session.read)
+            for data in (b"\x20\x02\0\0", whole, whole[:50_000], whole[50_000:60_000]):
+                await theirs.send_all(data)
+                await wait_all_tasks_blocked()
+            await theirs.aclose()
+        assert "closed the connection" in str(session.lost)
+        assert [message.payload for message in messages] == [b"x" * 100_000]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import random
 from collections.abc import Iterable
 
 import pytest
@@ -147,6 +148,43 @@ def test_large_messages_are_whole_among_others(version: int, size: int, topic: b
     again = client.receive(publish(version, topic, payload[:size], qos=2, packet_id=6, properties=properties))
     assert again == b"\x50\x02\x00\x06"
     assert len(client.messages) == len(sizes)  # it has that one
+
+
+@VERSIONS
+@settings(max_examples=30)
+@given(data=st.data())
+def test_large_messages_are_read_to_where_they_stay(version: int, data: st.DataObject) -> None:
+    """In whatever pieces, and whether a piece goes there, with or without what comes behind, or to `receive`."""
+    client = Client(version, max_payload=200_000).connect()
+    sizes = data.draw(st.lists(st.sampled_from([0, 5, 32_700, 33_000, 40_000, 70_000]), min_size=1, max_size=5))
+    payloads = [random.Random(number).randbytes(size) for number, size in enumerate(sizes)]
+    stream = b"".join(publish(version, b"t", payload, 1, n + 1) for n, payload in enumerate(payloads))
+    at = 0
+    while at < len(stream):
+        count = data.draw(st.sampled_from([999, 4096, 5000, 30_000, 65_536]))
+        piece = stream[at : at + count]
+        at += len(piece)
+        if (room := client.engine.room) is not None and data.draw(st.booleans()):
+            fits = min(len(room), len(piece))
+            room[:fits] = piece[:fits]
+            client.engine.filled(fits)
+            piece = piece[fits:]
+        if piece:
+            client.engine.receive(piece)
+    assert client.engine.room is None
+    assert [message.payload for message in client.messages] == payloads
+    assert {type(message.payload) for message in client.messages} == {bytes}
+
+
+def test_what_was_read_to_its_place_is_not_copied() -> None:
+    client = Client(5, max_payload=100_000).connect()
+    stream = publish(5, b"t", b"x" * 100_000)
+    client.engine.receive(stream[:5000])
+    assert client.engine._begun is not None
+    _, whole = client.engine._begun
+    client.engine.receive(stream[5000:])
+    (message,) = client.messages
+    assert message.payload is whole.getvalue()
 
 
 names = st.text(st.characters(codec="utf-8"), max_size=20)

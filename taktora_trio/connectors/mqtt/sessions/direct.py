@@ -12,6 +12,7 @@ import trio
 __all__ = ["Direct"]
 
 _MOST = 1024  # bytes: to gather more saves nothing
+_BEHIND = 65_536  # bytes that are read behind a large message
 _PARTS = 64  # in one call; Linux allows 1,024 (IOV_MAX)
 
 
@@ -26,6 +27,7 @@ class Direct:
         """With `has_layers`, such as TLS, it only waits."""
         self._socket = socket
         self._has_layers = has_layers
+        self._behind: memoryview | None = None
 
     async def gather(self, enough: int, longest: float) -> None:
         """Wait until so many bytes have come or the other side has ended, but no longer than so many seconds.
@@ -49,6 +51,20 @@ class Direct:
                 return os.read(self._socket.socket.fileno(), most)
             except BlockingIOError:
                 return None
+
+    async def read_into(self, room: memoryview) -> tuple[int, bytes] | None:
+        """Wait for something to come, and read it to there; return how much, and what came behind it.
+
+        Nothing has come at the end. `None` if there are layers, with nothing done.
+        """
+        if self._has_layers:
+            return None
+        if self._behind is None:
+            self._behind = memoryview(bytearray(_BEHIND))
+        with _breaking():
+            count = (await self._socket.socket.recvmsg_into([room, self._behind]))[0]
+        behind = count - len(room)
+        return (count, b"") if behind <= 0 else (len(room), bytes(self._behind[:behind]))
 
     def write_now(self, data: bytes | memoryview) -> bytes | memoryview:
         """Write what the kernel takes at once, and return the rest; all of it if there are layers."""

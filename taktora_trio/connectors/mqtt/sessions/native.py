@@ -220,13 +220,16 @@ class NativeSession(Session):
 
     async def read(self) -> None:
         """Read and deliver until the connection ends."""
-        engine, stream = self._engine, self.stream
+        engine, stream, direct = self._engine, self.stream, self._direct
         try:
             await self.entered.wait()
             engine.receive(b"")  # packets that came behind CONNACK
             while True:
                 data: bytes | bytearray | None = None
-                if engine.unacknowledged >= _MANY:
+                count = 0
+                if engine.room is not None and direct is not None and (arrived := await direct.read_into(engine.room)):
+                    count, data = arrived
+                elif engine.unacknowledged >= _MANY:
                     data = await self._gather(engine.unacknowledged)
                 if data is None:
                     data = await stream.receive_some(_CHUNK)
@@ -235,10 +238,13 @@ class NativeSession(Session):
                 if engine.answers > _MOST_ANSWERS:
                     self._taken = trio.Event()
                     await self._taken.wait()
-                if not data:
+                if not count and not data:
                     return self._lose("the broker closed the connection")
                 with self._answers:
-                    engine.receive(bytes(data))  # no copy: bytes is what it is
+                    if count:
+                        engine.filled(count)
+                    if data:
+                        engine.receive(bytes(data))  # no copy: bytes is what it is
         except Malformed as exc:
             self._lose(f"the broker broke the rules of MQTT: {exc}")
         except Disconnected as exc:
@@ -300,7 +306,7 @@ class NativeSession(Session):
         if direct is None or not self._is_idle or self._closing or self._left is not None or engine.has_large:
             return self._wakened.set()
         try:
-            while True:
+            while not engine.has_large:
                 data, unwritten = engine.take()
                 self._taken.set()
                 if not data:
@@ -311,6 +317,7 @@ class NativeSession(Session):
                     return self._wakened.set()
                 for on_done, packet_id in unwritten:
                     on_done(packet_id, "")
+            return self._wakened.set()
         except trio.BrokenResourceError as exc:
             return self._lose(f"the connection broke: {why(exc)}")
 

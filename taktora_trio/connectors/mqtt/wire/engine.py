@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from io import BytesIO
 
 import msgspec
 
@@ -58,6 +59,8 @@ class Engine:
         """Counts the reads, to tell a silent broker from a busy one."""
         self.answers = 0
         """The number of answers that wait to be taken. It has no bound: the broker decides how many it asks for."""
+        self.room: memoryview | None = None
+        """Where the rest of a large message goes, if one has begun: read into it, and call `filled`."""
         self._version = version
         self._state = state
         self._on_message = on_message
@@ -67,6 +70,7 @@ class Engine:
         self._rest: list[bytes] = []  # what came of a packet that is not whole yet,
         self._gathered = 0  # and the number of its bytes
         self._needed = 0
+        self._begun: tuple[Message, BytesIO] | None = None  # the large message, of which `room` is not filled yet
         self._skip = 0
         self._out: list[bytes] = []
         self._large = 0  # payloads among these that are large
@@ -217,6 +221,11 @@ class Engine:
         Packets behind CONNACK are handled by the next call, so that the caller can get ready for them.
         """
         self.received += 1
+        if self.room is not None:
+            count = min(len(self.room), len(data))
+            self.room[:count] = data[:count]
+            self.filled(count)
+            data = data[count:]
         if self._skip:
             if len(data) <= self._skip:
                 self._skip -= len(data)
@@ -230,29 +239,43 @@ class Engine:
             else:
                 self._rest.append(data)
             if self._gathered < self._needed:
+                self._begin_large()
                 return
-            data = self._take_rest()
+            data, self._rest = b"".join(self._rest), []
         position = self._parse(data)
         if position < len(data):
             self._rest = [data[position:]]
             self._gathered = len(data) - position
+            self._begin_large()
 
-    def _take_rest(self) -> bytes:
-        """Return what has gathered. A large message at its beginning is delivered first: its payload is put together
-        from what was read, and is copied nowhere else."""
-        rest, self._rest = self._rest, []
-        first, last = rest[0], rest[-1]
-        if self._needed >= _LARGE and first[0] >> 4 == packets.PUBLISH:
-            length, start = self._length_at(first, 0)
-            if length <= self._limit and self._has_short_head(first, start):
-                message = decode_publish(first[:_HEAD], first[0], start, _HEAD, self._version)
-                stop = len(last) - (self._gathered - start - length)  # in the last one, since it was awaited
-                views = [memoryview(data) for data in rest]
-                views[-1] = views[-1][:stop]
-                views[0] = views[0][_HEAD:]
-                self._deliver(msgspec.structs.replace(message, payload=b"".join((message.payload, *views))))
-                return last[stop:]
-        return b"".join(rest)
+    def filled(self, count: int) -> None:
+        """So many bytes were read into `room`. The large message is delivered when that is full."""
+        assert self.room is not None
+        self.received += 1
+        if count < len(self.room):
+            self.room = self.room[count:]
+            return
+        assert self._begun is not None
+        (message, whole), self._begun, self.room = self._begun, None, None
+        self._deliver(msgspec.structs.replace(message, payload=whole.getvalue()))  # no copy: these are its own bytes
+
+    def _begin_large(self) -> None:
+        """Make room for the whole payload of a large message of which the head has come, so that the rest is read to
+        where it stays, and copied nowhere else."""
+        first = self._rest[0]
+        if self._needed < _LARGE or len(first) < _HEAD or len(self._rest) > 1 or first[0] >> 4 != packets.PUBLISH:
+            return
+        length, start = self._length_at(first, 0)
+        if length > self._limit or not self._has_short_head(first, start):
+            return
+        message = decode_publish(first[:_HEAD], first[0], start, _HEAD, self._version)
+        came = len(message.payload)
+        whole = BytesIO(bytes(came + start + length - _HEAD))  # lends its bytes to be written to
+        room = whole.getbuffer()
+        room[:came] = message.payload
+        came += len(first) - _HEAD
+        room[came - len(first) + _HEAD : came] = memoryview(first)[_HEAD:]
+        self._begun, self.room, self._rest = (message, whole), room[came:], []
 
     def _has_short_head(self, data: bytes, start: int) -> bool:
         """Return true if the first `_HEAD` bytes of a large PUBLISH hold its topic and its properties."""
