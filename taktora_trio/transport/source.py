@@ -17,7 +17,7 @@ from taktora_trio.transport.trunk import Trunk
 
 __all__ = ["LENT_FROM", "Discarded", "LendingSource", "PayloadSource", "open_source"]
 
-LENT_FROM = 2**15
+LENT_FROM = 2**14
 """Bytes of a payload from which on a copy costs more than what it takes to do without one."""
 
 

@@ -31,7 +31,8 @@ __all__ = ["Disconnected", "Engine"]
 
 SUBSCRIBE_ID = 65_535
 _CONTROL_LIMIT = 2**18  # bytes: what a packet may have besides a payload (a topic, properties), and more than any has
-_LARGE = 2**15  # bytes from which a copy is avoided,
+_WHOLE = 2**14  # bytes of a payload from which on it is written as it is, without a copy
+_LARGE = 2**15  # bytes from which a copy of what comes is avoided,
 _HEAD = 4096  # and what is copied of a packet to look at it
 _TOPICS = 1024  # encoded topics that are kept,
 _SHORT = 256  # and the longest of them, in bytes
@@ -137,7 +138,7 @@ class Engine:
         else:
             self._unwritten.append((on_done, packet_id))
             out += (head, topic, properties, payload)
-        if len(payload) >= _LARGE:
+        if len(payload) >= _WHOLE:
             self._large += 1
         if self._idle:
             self._idle = False
@@ -192,7 +193,7 @@ class Engine:
         """Return large payloads, and between them all the rest put together."""
         parts, small = list[bytes](), list[bytes]()
         for data in self._out:
-            if len(data) < _LARGE:
+            if len(data) < _WHOLE:
                 small.append(data)
                 continue
             parts += (b"".join(small), data)
