@@ -18,7 +18,8 @@ Each of these would otherwise be in every process (Python 3.11; a run has three 
 - `msgspec.inspect` and its JSON schemas: 0.2 MB. Channels of JSON look at types with the first.
 
 `later.py` says how: while a library is imported, something stands for such a module. For everybody else, `import ssl`
-is what it was. Nor does attrs keep the sources of the methods that it makes, 5 KB a class, which debuggers would show.
+is what it was. Nor does attrs keep the sources of the methods that it makes, 5 KB a class, which debuggers would show;
+and these libraries are loaded without their docstrings (`docstrings.py`), 0.6 MB.
 A program that imports the package as a library is left alone; the programs of the package import this module first.
 """
 
@@ -33,6 +34,7 @@ from importlib import import_module
 from types import AsyncGeneratorType, CoroutineType, FunctionType, SimpleNamespace
 from typing import Any
 
+from taktora_trio.docstrings import leaving_docstrings_out
 from taktora_trio.later import Later, exporting_later, hinting, lending, missing, putting_off
 
 __all__: list[str] = []
@@ -110,53 +112,56 @@ _OF_INSPECT = {
 }
 
 
-with (
-    lending("inspect", **_OF_INSPECT),
-    putting_off("attrs.validators"),
-    hinting("attr.validators", instance_of=_instance_of),
-):
-    if "attrs" not in sys.modules:
-        with (
-            lending("linecache", cache=_Forgetting()),
-            hinting("platform", python_implementation=lambda: sys.implementation.name.replace("cp", "CP")),
-            putting_off("unicodedata"),
-        ):
-            import attrs  # noqa: F401 - imported so, for all
-    if "trio" not in sys.modules:
-        with (
-            putting_off("ssl", "hmac", "idna", "ipaddress", "locale"),
-            exporting_later(
-                "trio",
-                {
-                    "trio._dtls": ("DTLSChannel", "DTLSChannelStatistics", "DTLSEndpoint"),
-                    "trio._ssl": ("NeedHandshakeError", "SSLListener", "SSLStream"),
-                },
-            ),
-            _naming_threads_without_a_search(),
-        ):
-            import trio  # noqa: F401 - imported so, for all
-if "trio_util" not in sys.modules:
-    with exporting_later(
-        "trio_util",
-        {
-            "trio_util._async_itertools": ("azip", "azip_longest"),
-            "trio_util._compose_values": ("compose_values",),
-            "trio_util._exceptions": ("defer_to_cancelled", "multi_error_defer_to"),
-            "trio_util._iterators": ("iter_fail_after", "iter_move_on_after"),
-            "trio_util._periodic": ("periodic",),
-            "trio_util._task_stats": ("TaskStats",),
-            "trio_util._trio_async_generator": ("trio_async_generator",),
-        },
-    ):
-        import trio_util  # noqa: F401 - imported so, for all
-if "msgspec" not in sys.modules:
+with leaving_docstrings_out():
     with (
-        missing("typing_extensions"),
-        hinting("platform", system=lambda: os.uname().sysname),
-        putting_off("msgspec.inspect"),
-        exporting_later("msgspec.json", {"msgspec._json_schema": ("schema", "schema_components")}, as_its_own=False),
+        lending("inspect", **_OF_INSPECT),
+        putting_off("attrs.validators"),
+        hinting("attr.validators", instance_of=_instance_of),
     ):
-        import msgspec  # noqa: F401 - imported so, for all
-if "iceoryx2" not in sys.modules:
-    with hinting("flatbuffers", Builder=object):  # it stands in type hints, which are looked at when they are made
-        import_module("iceoryx2")  # by its name, for only transport/ may use it
+        if "attrs" not in sys.modules:
+            with (
+                lending("linecache", cache=_Forgetting()),
+                hinting("platform", python_implementation=lambda: sys.implementation.name.replace("cp", "CP")),
+                putting_off("unicodedata"),
+            ):
+                import attrs  # noqa: F401 - imported so, for all
+        if "trio" not in sys.modules:
+            with (
+                putting_off("ssl", "hmac", "idna", "ipaddress", "locale"),
+                exporting_later(
+                    "trio",
+                    {
+                        "trio._dtls": ("DTLSChannel", "DTLSChannelStatistics", "DTLSEndpoint"),
+                        "trio._ssl": ("NeedHandshakeError", "SSLListener", "SSLStream"),
+                    },
+                ),
+                _naming_threads_without_a_search(),
+            ):
+                import trio  # noqa: F401 - imported so, for all
+    if "trio_util" not in sys.modules:
+        with exporting_later(
+            "trio_util",
+            {
+                "trio_util._async_itertools": ("azip", "azip_longest"),
+                "trio_util._compose_values": ("compose_values",),
+                "trio_util._exceptions": ("defer_to_cancelled", "multi_error_defer_to"),
+                "trio_util._iterators": ("iter_fail_after", "iter_move_on_after"),
+                "trio_util._periodic": ("periodic",),
+                "trio_util._task_stats": ("TaskStats",),
+                "trio_util._trio_async_generator": ("trio_async_generator",),
+            },
+        ):
+            import trio_util  # noqa: F401 - imported so, for all
+    if "msgspec" not in sys.modules:
+        with (
+            missing("typing_extensions"),
+            hinting("platform", system=lambda: os.uname().sysname),
+            putting_off("msgspec.inspect"),
+            exporting_later(
+                "msgspec.json", {"msgspec._json_schema": ("schema", "schema_components")}, as_its_own=False
+            ),
+        ):
+            import msgspec  # noqa: F401 - imported so, for all
+    if "iceoryx2" not in sys.modules:
+        with hinting("flatbuffers", Builder=object):  # it stands in type hints, which are looked at when they are made
+            import_module("iceoryx2")  # by its name, for only transport/ may use it
