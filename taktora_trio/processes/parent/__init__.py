@@ -5,6 +5,7 @@ group           a child and its process group: signalled, and stopped
 watch           the watch over one child: signs of life, and what it died of
 deadline        the time until a child must give its next sign
 notify_socket   hearing what a child says
+start_last      starting a child behind all other processes
 child_link      our end of the link to a child
 output          what children write, line by line, to streams that may be slow
 stderr_tail     the last lines that a child wrote to standard error

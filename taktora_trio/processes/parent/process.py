@@ -18,9 +18,9 @@ from taktora_trio.processes.parent.descendants import Descendants
 from taktora_trio.processes.parent.group import Child, stop_process
 from taktora_trio.processes.parent.notify_socket import open_notify_socket
 from taktora_trio.processes.parent.output import Pipe, Stream
+from taktora_trio.processes.parent.start_last import StartsLast
 from taktora_trio.processes.parent.stderr_tail import StderrTail
 from taktora_trio.processes.parent.watch import Watch, out_of_memory_kills
-from taktora_trio.processes.time_slice import LONG, set_time_slice
 from taktora_trio.supervision.policy import RestartPolicy
 from taktora_trio.supervision.supervisor import Exit, Runner
 
@@ -91,7 +91,7 @@ def as_process(
     (`STATUS=`, any text at all). `on_exit` is called as soon as it is known how it ended, while what it has left behind
     is still being ended. An exit code that the process says it was asked for (`EXIT_STATUS=`) is no
     failure. One in `permanent_codes` is a permanent failure: another try would end the same way. With `starts_last`
-    every other process that wants a core gets it first, until this one is ready (`processes/time_slice.py`).
+    every other process that wants a core gets it first, until this one is ready (`start_last.py`).
     """
 
     async def runner(incarnation: int, ready: Callable[[], None]) -> Exit:
@@ -117,14 +117,13 @@ def as_process(
                         child = await start(Start(environment=environment, link=link, stdout=stdout, stderr=stderr))
                     except (OSError, TransportError) as exc:  # too many processes, too little memory, no such program
                         return Exit("exception", f"it could not be started: {exc}", failed=True)
-                if starts_last:
-                    set_time_slice(LONG, child.pid)
+                starting = StartsLast(child.pid) if starts_last else None
                 log.info("%s: started, pid %d", name, child.pid)
                 notify.pid = child.pid
 
-                def is_ready(pid: int = child.pid) -> None:
-                    if starts_last:
-                        set_time_slice(None, pid)
+                def is_ready(starting: StartsLast | None = starting) -> None:
+                    if starting is not None:
+                        starting.end()
                     ready()
 
                 watch = Watch(name, child, policy, notify, is_ready, on_status)
@@ -147,7 +146,11 @@ def as_process(
 
                 try:
                     on_start(incarnation, child.pid, link)
-                    await watch.until_ended(ended)
+                    async with trio.open_nursery() as nursery:
+                        if starting is not None:
+                            nursery.start_soon(starting.serve)
+                        await watch.until_ended(ended)
+                        nursery.cancel_scope.cancel()
                 finally:
                     await stop_process(name, child, policy.stop_grace)
                     with trio.CancelScope(shield=True, deadline=trio.current_time() + _DYING):
