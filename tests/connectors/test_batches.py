@@ -16,6 +16,7 @@ from taktora_trio.connectors.connection import OnDone
 from taktora_trio.connectors.outbox import Outbox
 from taktora_trio.connectors.pump import Pump
 from tests.connectors.rig import FakeClient, FakeConnection, Source, numbered, open_bridge, outbound
+from tests.patience import PATIENCE
 
 
 class Recording(Source):
@@ -131,7 +132,7 @@ async def test_a_pump_is_woken_for_what_a_batch_leaves(autojump_clock: MockClock
             connection.finish(*range(outboxes))
         assert outboxes < len(connection.published) < 2 * outboxes
         assert all(source.acknowledged == [1] for source in sources)
-        with trio.fail_after(1):
+        with trio.fail_after(PATIENCE):
             while len(connection.published) < 2 * outboxes:
                 await pump.wait()
                 await pump.cycle(None)

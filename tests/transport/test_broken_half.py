@@ -21,6 +21,7 @@ from taktora_trio.transport.reconnection import Reconnection
 from taktora_trio.transport.spec import End, TrunkSpec
 from taktora_trio.transport.subscriber import EnvelopeSubscriber, NotSent
 from taktora_trio.transport.trunk import Trunk, open_trunk
+from tests.patience import PATIENCE
 from tests.transport.rig import open_domain, reading, writing
 
 WINDOW = 4
@@ -136,7 +137,7 @@ async def test_whatever_a_broken_half_writes_the_channels_go_on(
             says_too_much = where != "head" and index == DONE and last - untaken < value <= last + 2 * WINDOW
             lost += WINDOW * says_too_much
             words[index] = value
-            with trio.fail_after(5):
+            with trio.fail_after(PATIENCE):
                 async with trio.open_nursery() as readers:
                     async with trio.open_nursery() as senders:
                         for flow in flows:

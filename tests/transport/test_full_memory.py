@@ -30,6 +30,7 @@ from taktora_trio.transport.reservation import reserve
 from taktora_trio.transport.segments import PAGE, SHM, Segment, examine, free_bytes
 from taktora_trio.transport.services import open_services
 from taktora_trio.transport.sizing import plan_memory
+from tests.patience import PATIENCE
 from tests.transport.rig import declare, meet, open_domain, open_publisher, open_subscriber
 from tests.transport.test_sizing import connectors_of, measured
 
@@ -450,7 +451,8 @@ async def test_one_that_does_not_finish_opening_is_waited_for_once(
             patch.setattr(turn, "PATIENCE", 0.05)
             async with open_publisher(node, spec):
                 pass
-        with trio.fail_after(1):
+        monkeypatch.setattr(turn, "PATIENCE", 10 * PATIENCE)
+        with trio.fail_after(PATIENCE):
             async with open_publisher(node, spec) as port:
                 assert port.send(b"fine")
     told = [record.getMessage() for record in caplog.records]
@@ -459,12 +461,15 @@ async def test_one_that_does_not_finish_opening_is_waited_for_once(
     ]
 
 
-async def test_one_that_is_stopped_is_not_waited_for(domain: Domain, caplog: pytest.LogCaptureFixture) -> None:
+async def test_one_that_is_stopped_is_not_waited_for(
+    domain: Domain, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(turn, "PATIENCE", 10 * PATIENCE)
     connector, spec = declare(bytes, RawCodec())
     async with open_domain(domain, connector) as node, opener(domain) as other:
         other.send_signal(signal.SIGSTOP)
         await trio.to_thread.run_sync(os.waitid, os.P_PID, other.pid, os.WSTOPPED | os.WNOWAIT)
-        with trio.fail_after(1):
+        with trio.fail_after(PATIENCE):
             async with open_publisher(node, spec) as port, open_subscriber(node, spec) as end:
                 assert port.send(b"fine")
                 assert end.take() is not None

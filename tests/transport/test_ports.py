@@ -34,6 +34,7 @@ from taktora_trio.transport.services import open_services, rings_service
 from taktora_trio.transport.spec import KEPT_WRITERS
 from taktora_trio.transport.trunk import announce
 from tests.host.rig import open_channel, reader_of, writer_of
+from tests.patience import PATIENCE
 from tests.transport.rig import declare, open_domain, open_half, open_publisher, open_subscriber, take_all
 
 
@@ -575,7 +576,7 @@ async def test_more_writers_than_are_kept_end_nobody_and_lose_nothing(
             port.space.clear()
             assert list(take_all(reader)) == sent
             reader.acknowledge(reader.taken)
-            with trio.fail_after(5):
+            with trio.fail_after(PATIENCE):
                 await port.space.wait()
             number = port.send(b"last")
             assert number == len(sent) + 1

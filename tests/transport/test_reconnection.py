@@ -21,6 +21,7 @@ from taktora_trio.transport.reconnection import Reconnection
 from taktora_trio.transport.spec import End
 from taktora_trio.transport.subscriber import EnvelopeSubscriber
 from taktora_trio.transport.trunk import Trunk, open_trunk
+from tests.patience import PATIENCE
 from tests.transport.rig import open_domain, reading, take_all, writing
 from tests.transport.test_descriptors import left
 
@@ -90,7 +91,7 @@ async def test_a_half_that_had_no_descriptor_when_the_other_came_is_connected_wh
             assert early.lacking or late.lacking
             for keeper in keepers.values():
                 nursery.start_soon(keeper.serve)
-            with trio.fail_after(20):
+            with trio.fail_after(PATIENCE):
                 for channel in specs:
                     port = halves[writing(channel)].publisher(channel.name)
                     with halves[reading(channel)].open_subscriber(channel.name) as reader:
@@ -137,13 +138,13 @@ async def test_an_app_shows_up_only_if_it_is_connected(domain: Domain, caplog: p
     ):
         with left(0):
             reporter.report(Up())
-            with trio.fail_after(20):
+            with trio.fail_after(PATIENCE):
                 state = await host.wait_for_health(Up, Degraded)
         assert isinstance(state, Degraded)
         assert "too few descriptors" in state.reason
         trunk.publisher(channel_spec(connector, IN).name).send(b"in")
         writer.send_nowait(b"out")
-        with trio.fail_after(20):
+        with trio.fail_after(PATIENCE):
             assert await host.wait_for_health(Up) == Up()
             assert (await reader.receive()).value == b"in"
             with trunk.open_subscriber(channel_spec(connector, OUT).name) as port:
