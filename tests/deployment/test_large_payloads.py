@@ -16,7 +16,7 @@ from taktora_trio.transport.domain import Domain
 from tests.brokers.packets import CONNACK, CONNECT, PINGREQ, PUBACK, PUBLISH, Packet, packet, split
 from tests.command import open_command
 
-SIZE, WINDOW = 2**19, 8  # both channels together hold more than a socket does
+SIZE, WINDOW = 2**18, 10  # both channels together hold more than a socket does
 TOPICS = ("large/0", "large/1")
 CHANNELS = [
     Outbound(f"qos{qos}", bytes, MqttRouting(topic, qos=qos), max_payload=SIZE, window=WINDOW)  # type: ignore[arg-type]
@@ -82,7 +82,7 @@ class Reader:
             self._rest += await self._stream.receive_some(count - len(self._rest))
 
 
-async def test_an_app_is_killed_while_its_broker_has_stalled_in_the_middle_of_a_payload(domain: Domain) -> None:
+async def test_each_half_is_killed_while_the_broker_has_stalled_in_the_middle_of_a_payload(domain: Domain) -> None:
     heard = Heard()
     (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
     listener.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2**16)
@@ -98,12 +98,16 @@ async def test_an_app_is_killed_while_its_broker_has_stalled_in_the_middle_of_a_
         await stream.send_all(packet(CONNACK, b"\0\0"))
         return stream, reader
 
+    async def answer_until(number: int, stream: trio.SocketStream, reader: Reader) -> None:
+        """Answer until this message of the second app has come."""
+        while number not in heard.numbers["large/1", second.pid]:
+            await stream.send_all(heard.take(await reader.read(PUBLISH)))
+
     async def answer(stream: trio.SocketStream, reader: Reader) -> None:
         async with stream:
-            while True:
-                await stream.send_all(heard.take(await reader.read(PUBLISH)))
-                if 2 * WINDOW in heard.numbers["large/1", second.pid]:
-                    enough.set()
+            await answer_until(3 * WINDOW, stream, reader)
+            enough.set()
+            await answer_until(-1, stream, reader)
 
     enough = trio.Event()
     with trio.fail_after(60):
@@ -114,19 +118,26 @@ async def test_an_app_is_killed_while_its_broker_has_stalled_in_the_middle_of_a_
                 await first.until_printed("full")  # what has no room in the socket lies in its memory, and there alone
                 first.signal(signal.SIGKILL)
                 await first.wait()
-            async with open_command(*options("plugin")) as second, trio.open_nursery() as nursery:
+            async with open_command(*options("plugin")) as second:
                 await second.until_printed("full")
                 async with stream:
                     for _ in range(5):
                         heard.take(await reader.read(PUBLISH))  # nothing is acknowledged
-                nursery.start_soon(answer, *await accept())
-                await enough.wait()
-                second.signal(signal.SIGTERM)
-                await second.wait()
-                nursery.cancel_scope.cancel()
-            gateway.signal(signal.SIGTERM)
-            await gateway.wait()
-    for pid, least in ((first.pid, WINDOW), (second.pid, 2 * WINDOW)):
+                stream, reader = await accept()
+                async with stream:
+                    await answer_until(2 * WINDOW, stream, reader)  # by then the first one's are acknowledged
+                    gateway.signal(signal.SIGKILL)
+                    await gateway.wait()
+                async with open_command(*options("gateway")) as successor:
+                    async with trio.open_nursery() as nursery:
+                        nursery.start_soon(answer, *await accept())
+                        await enough.wait()
+                        second.signal(signal.SIGTERM)
+                        await second.wait()
+                        nursery.cancel_scope.cancel()
+                    successor.signal(signal.SIGTERM)
+                    await successor.wait()
+    for pid, least in ((first.pid, WINDOW), (second.pid, 3 * WINDOW)):
         numbers = heard.numbers["large/1", pid]
         assert sorted(set(numbers)) == list(range(max(numbers) + 1)), "one is lost"
         assert max(numbers) >= least - 1
