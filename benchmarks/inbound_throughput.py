@@ -6,6 +6,7 @@ runs from its first message until the contestant has the last. `benchmarks.scali
 
 from __future__ import annotations
 
+import random
 import statistics
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
@@ -39,14 +40,14 @@ def entries() -> list[Entry]:
 
 
 async def measure_throughput(rounds: int, seconds: float, taking_part: Sequence[Entry]) -> Results:
-    """Measure all in turn, round after round; each for about so many seconds, by what a warm-up has shown."""
+    """Measure all in turn, in another order each round; each for about so many seconds, by what a warm-up has shown."""
     results = {it.name: {qos: list[Flooded]() for qos in _qos(it)} for it in taking_part}
     async with open_contest() as contest, AsyncExitStack() as stack:
         ones = {it.name: await stack.enter_async_context(contest.open(it)) for it in taking_part}
         counts = {name: await _warm_up(one, seconds, list(results[name])) for name, one in ones.items()}
         for _ in range(rounds):
             for qos in QOS:
-                for name, one in ones.items():
+                for name, one in random.sample(list(ones.items()), len(ones)):
                     if qos in results[name]:
                         results[name][qos].append(await one.inflow(counts[name][qos], qos=qos))
     return results

@@ -4,14 +4,16 @@ python -m benchmarks.throughput [--quick] [--only WORD ...] [--json FILE]
 
 Each contestant is one process or more that publishes 100 bytes through the same mosquitto: as fast as it can at QoS 0,
 then at QoS 1, then one message at a time at QoS 1, each when the answer of an echo has come. They take turns, round
-after round, and a ratio is the median of the rounds' own ratios. What comes out of the broker is counted, number by
-number, by a subscriber that is nobody's client; `contest.py` has the details. CPU time is user and system time of each
-process, per message, from the kernel's own clock of that process. The peers are in `peers/`.
+after round, in an order that is drawn anew for each: whoever comes behind one that has filled the disk's queue pays for
+it. A ratio is the median of the rounds' own ratios. What comes out of the broker is counted, number by number, by a
+subscriber that is nobody's client; `contest.py` has the details. CPU time is user and system time of each process, per
+message, from the kernel's own clock of that process. The peers are in `peers/`.
 """
 
 from __future__ import annotations
 
 import argparse
+import random
 import statistics
 import sys
 from collections.abc import Callable, Sequence
@@ -103,7 +105,7 @@ async def measure_throughput(effort: Effort, taking_part: Sequence[Entry]) -> di
         counts = {name: await _warm_up(one, effort) for name, one in contestants.items()}
         for _ in range(effort.rounds):
             for qos in QOS:
-                for name, one in contestants.items():
+                for name, one in random.sample(list(contestants.items()), len(contestants)):
                     results[name].floods[qos].append(await one.flood(qos, counts[name][qos]))
             for name, one in contestants.items():
                 trips = await one.trips(effort.trips)
