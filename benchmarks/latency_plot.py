@@ -79,8 +79,8 @@ def _panel(panel: Axes, title: str, measured: list[dict[str, Any]], colors: dict
     panel.set_ylabel("latency, microseconds")
     for it in (it for it in measured if it["kept_up"]):
         panel.plot(*zip(*_points(it), strict=True), color=colors[it["name"]], **_style(it["name"]))
-    if late := [f"{it['name']} ({it['us']['p50'] / 1e3:,.0f} ms)" for it in measured if not it["kept_up"]]:
-        said = f"not drawn, for they could not keep up (p50):\n{', '.join(late)}"
+    if late := [f"{it['name']} ({it['us']['p99'] / 1e3:,.0f} ms)" for it in measured if not it["kept_up"]]:
+        said = f"not drawn, for they could not keep up (p99):\n{', '.join(late)}"
         panel.text(0.98, 0.03, said, transform=panel.transAxes, ha="right", va="bottom", fontsize=9)
     panel.set_xticks([_rarity(share) for share in _SHARES], [f"p{share:g}" for share in _SHARES])
     panel.tick_params(labelbottom=True, labelleft=True)
