@@ -47,6 +47,7 @@ class PayloadSource:
         self._port = port
         self._topic = topic
         self._check = check
+        self._keep: Callable[[memoryview], bytes] = bytes
         self._closed = False
 
     def __repr__(self) -> str:
@@ -65,7 +66,7 @@ class PayloadSource:
             header, payload, topic, metadata = port.open(place)
             if self._check is not None and (topic or metadata is not None):
                 self._check(topic, metadata)
-            return Envelope(bytes(payload), header, topic or self._topic, metadata)
+            return Envelope(self._keep(payload), header, topic or self._topic, metadata)
         except NotSent:
             raise trio.WouldBlock from None
         except MessageError as exc:
@@ -170,26 +171,16 @@ class LendingSource(PayloadSource):
 
     def __init__(self, port: EnvelopeSubscriber, topic: str, check: Check | None) -> None:
         super().__init__(port, topic, check)
+        self._keep = _lend
         self._lent = deque[Envelope]()  # in order; all of the writer that is read now
         port.leaving = self._copy_lent
 
     def receive_nowait(self) -> Envelope:
         """See `PayloadSource`."""
-        port = self._port
-        place = port.take()
-        if place is None:
-            raise trio.WouldBlock
-        try:
-            header, payload, topic, metadata = port.open(place)
-            if self._check is not None and (topic or metadata is not None):
-                self._check(topic, metadata)
-        except MessageError as exc:
-            raise Discarded(f"an envelope was discarded: {exc}", port.taken) from exc
-        if len(payload) < LENT_FROM:
-            return Envelope(bytes(payload), header, topic or self._topic, metadata)
-        envelope = Envelope(cast("bytes", payload.toreadonly()), header, topic or self._topic, metadata)
-        self._forget_done()
-        self._lent.append(envelope)
+        envelope = super().receive_nowait()
+        if isinstance(envelope.payload, memoryview):
+            self._forget_done()
+            self._lent.append(envelope)
         return envelope
 
     def _forget_done(self) -> None:
@@ -210,6 +201,10 @@ class LendingSource(PayloadSource):
             payload = cast("memoryview", self._lent.popleft().payload)
             with contextlib.suppress(BufferError):
                 payload.release()
+
+
+def _lend(payload: memoryview) -> bytes:
+    return bytes(payload) if len(payload) < LENT_FROM else cast("bytes", payload.toreadonly())
 
 
 @contextlib.contextmanager

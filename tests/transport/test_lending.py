@@ -12,6 +12,7 @@ import trio
 
 from taktora_trio import Envelope, RawCodec
 from taktora_trio.connectors.plan import trunk_spec
+from taktora_trio.transport.cursor import SENT
 from taktora_trio.transport.domain import Domain
 from taktora_trio.transport.source import LENT_FROM, PayloadSource, open_source
 from taktora_trio.transport.spec import ChannelSpec
@@ -53,6 +54,24 @@ async def test_a_large_payload_is_lent_for_reading_and_a_small_one_is_bytes(doma
                 large.payload[0] = 1  # type: ignore[index]
             with pytest.raises(trio.WouldBlock):
                 source.receive_nowait()
+
+
+@pytest.mark.parametrize("lends", [True, False])
+async def test_a_count_that_says_too_much_loses_no_message(lends: bool, domain: Domain) -> None:
+    connector, spec = declare(bytes, RawCodec(), max_payload=len(LARGE))
+    async with (
+        open_domain(domain, connector) as node,
+        open_half(node, spec, "gateway") as trunk,
+        open_publisher(node, spec) as port,
+    ):
+        with open_source(trunk, spec.name, "t", lends=lends) as source:
+            assert port.send(LARGE)
+            assert source.receive_nowait().payload == LARGE
+            port._counters[SENT] = 2  # as a broken half may write
+            with pytest.raises(trio.WouldBlock):
+                source.receive_nowait()
+            assert port.send(b"second")
+            assert source.receive_nowait().payload == b"second"
 
 
 @pytest.mark.parametrize(("max_payload", "lends"), [(len(LARGE), False), (LENT_FROM - 1, True)])
