@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 import trio
@@ -37,12 +38,12 @@ def test_descriptors_get_their_numbers_whichever_these_are(numbers: list[int]) -
 
 
 @contextlib.asynccontextmanager
-async def _forking_for_nobody() -> AsyncIterator[tuple[Zygote, trio.lowlevel.FdStream]]:
+async def _forking_for_nobody(entry: str = "signal:pause") -> AsyncIterator[tuple[Zygote, trio.lowlevel.FdStream]]:
     """Ask a new zygote for a fork that lasts for ever, and lose patience.
 
     The stream ends with the fork.
     """
-    zygote = Zygote("signal:pause", [])
+    zygote = Zygote(entry, [])
     await zygote.open()
     reading, writing = os.pipe()
     async with trio.lowlevel.FdStream(reading) as fork:
@@ -71,3 +72,17 @@ async def test_a_fork_that_nobody_has_waited_for_is_killed() -> None:
             await trio.lowlevel.wait_readable(zygote._socket)
             await zygote.close()
             assert await fork.receive_some() == b""
+
+
+async def test_a_fork_that_was_killed_has_ended_when_the_zygote_is_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else it has its role still when the files of its domain are to be removed, and they are left."""
+    code = "import signal\ndef hold():\n    held = b'x' * 300_000_000\n    print('here')\n    signal.pause()\n"
+    (tmp_path / "holding.py").write_text(code)  # so much memory that the kernel needs a while to take it back
+    monkeypatch.syspath_prepend(tmp_path)
+    async with _forking_for_nobody("holding:hold") as (zygote, fork):
+        with trio.fail_after(60):
+            assert await fork.receive_some() == b"here\n"
+            await zygote.close()
+            assert os.read(fork.fileno(), 1) == b""  # it does not wait

@@ -21,6 +21,8 @@ import trio
 from taktora_trio.errors import TransportError
 from taktora_trio.processes import interpreter
 from taktora_trio.processes.parent.process import Start, StartProcess
+from taktora_trio.processes.parent.subreaper import reap
+from taktora_trio.processes.pidfd import wait_for_exit
 from taktora_trio.processes.time_slice import LONG, set_time_slice
 
 __all__ = ["Zygote", "open_zygote"]
@@ -76,13 +78,15 @@ class Zygote:
     async def close(self) -> None:
         """End the zygote. It ends by itself when its socket does; if it hangs, it is killed.
 
-        A process that it has forked, and nobody has waited for, is killed too: no one else would ever end that.
+        A process that it has forked, and nobody has waited for, is killed too: no one else would ever end that. It has
+        ended after this, with all that it holds, such as a role of the domain, whose files would be left for it.
         """
+        unknown: int | None = None
         if self._socket is not None:
             with contextlib.suppress(OSError):  # the zygote is gone
                 self._socket.shutdown(socket.SHUT_RD)  # what it forks from now on ends, as it can't tell us of it
-                if (pid := self._answer()) is not None:
-                    os.kill(pid, signal.SIGKILL)
+                if (unknown := self._answer()) is not None:
+                    os.kill(unknown, signal.SIGKILL)
             self._socket.close()
             self._socket = None
         if self._process is not None:
@@ -92,6 +96,10 @@ class Zygote:
                 self._process.kill()
                 await self._process.wait()
             self._process = None
+        if unknown is not None:
+            with trio.CancelScope(shield=True, deadline=trio.current_time() + _ENDING):
+                await wait_for_exit(unknown)
+            reap(unknown)
 
     async def _fork(self, arguments: Sequence[str], given: Start, pass_fds: Sequence[int]) -> int | None:
         """Return the id of the new process, or `None` if the zygote is gone."""
