@@ -78,11 +78,11 @@ async def test_a_fork_that_was_killed_has_ended_when_the_zygote_is_closed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Else it has its role still when the files of its domain are to be removed, and they are left."""
-    code = "import signal\ndef hold():\n    held = b'x' * 300_000_000\n    print('here')\n    signal.pause()\n"
+    code = "import os, signal\ndef hold():\n    held = b'x' * 300_000_000\n    os.write(1, b'!')\n    signal.pause()\n"
     (tmp_path / "holding.py").write_text(code)  # so much memory that the kernel needs a while to take it back
     monkeypatch.syspath_prepend(tmp_path)
     async with _forking_for_nobody("holding:hold") as (zygote, fork):
         with trio.fail_after(60):
-            assert await fork.receive_some() == b"here\n"
+            assert await fork.receive_some() == b"!"
             await zygote.close()
             assert os.read(fork.fileno(), 1) == b""  # it does not wait
