@@ -414,9 +414,8 @@ class EnvelopeSubscriber:
             sequence_number = self._skipped_to(sequence_number)
         if NEEDS_FENCE:
             fence()
-        counters[ACKNOWLEDGED] = self._acknowledged = (
-            sequence_number  # first: behind the other one nobody would say it any more
-        )
+        # First this one: behind the other nobody would say it any more.
+        counters[ACKNOWLEDGED] = self._acknowledged = sequence_number
         if sequence_number > self._done:
             counters[DONE] = self._done = sequence_number
         if (
