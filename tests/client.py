@@ -26,6 +26,12 @@ class Client:
         """Queue it; paho's thread sends in order."""
         assert self._client.publish(topic, payload, qos, retain).rc == paho.MQTT_ERR_SUCCESS
 
+    async def publish_acknowledged(self, topic: str, payload: bytes) -> None:
+        """Publish at QoS 1, and wait until the broker has it, and with it all that was published before."""
+        info = self._client.publish(topic, payload, qos=1)
+        await trio.to_thread.run_sync(info.wait_for_publish, PATIENCE)
+        assert info.is_published()
+
     async def receive(self, seconds: float = PATIENCE) -> Message:
         with trio.fail_after(seconds):
             return await self.messages.receive()

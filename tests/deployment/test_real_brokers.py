@@ -286,10 +286,8 @@ async def test_a_session_that_lasts(session: Kind, kind: Traits, broker: Broker,
         for number in range(10):
             client.publish("test/while", b"%d" % number)
         client.publish("test/while", b"not kept", qos=0)
-        client.publish("test/last", b"last")
-        async with open_client(broker.port, "sync") as other:  # the broker has all of it when this one comes
-            client.publish("sync", b"")
-            await other.receive()
+        # No subscriber may be there when the broker ends: NATS server 2.9 then keeps the messages, and delivers none.
+        await client.publish_acknowledged("test/last", b"last")
     await broker.stop(signal.SIGTERM)
     await broker.start()
     async with open_live([back], options, domain) as live, live.host.open_reader(back) as reader:
@@ -297,7 +295,10 @@ async def test_a_session_that_lasts(session: Kind, kind: Traits, broker: Broker,
         with trio.move_on_after(30):
             while len(came) < 11:
                 came.append((await reader.receive()).value)
-        assert came == [*(b"%d" % number for number in range(10)), b"last"]
+        kept = [*(b"%d" % number for number in range(10)), b"last"]
+        # What is published before the broker has read our DISCONNECT is handed to that connection. Where it then comes
+        # again, it comes after newer ones.
+        assert (sorted(came) if kind.redelivers_after else came) == kept
         # A broker that sends again what it does not know to be acknowledged would do so now.
         await trio.sleep(1.5 if kind.redelivers_after else 0.1)
         with pytest.raises(trio.WouldBlock):
