@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable
 from functools import partial
-from typing import Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 import iceoryx2 as iox2
 
@@ -36,6 +36,7 @@ class _Port(Protocol):
 
 
 P = TypeVar("P", bound=_Port)
+S = TypeVar("S")
 
 
 class Served:
@@ -52,78 +53,70 @@ class Served:
         del self.service
 
 
-class Taking:
-    """A subscriber with its service. Use `open_subscriber`."""
+class _Reopenable(Generic[S, P]):
+    """A port with its service. It can be opened again, since iceoryx2 tries only once to connect one with another."""
 
-    def __init__(self, node: iox2.Node, spec: TrunkSpec, direction: Direction) -> None:
-        self._node, self._spec, self._direction = node, spec, direction
-        self._service: iox2.PortFactoryPublishSubscribe | None = None
-        self._subscriber: iox2.Subscriber | None = None
+    def __init__(
+        self,
+        node: iox2.Node,
+        name: str,
+        needed: int,
+        open_service: Callable[[iox2.Node], S],
+        create: Callable[[S], P],
+    ) -> None:
+        """`needed` is as for `open_port`."""
+        self._node, self._name, self._needed = node, name, needed
+        self._open_service, self._create = open_service, create
+        self._service: S | None = None
+        self._port: P | None = None
+
+    @property
+    def is_open(self) -> bool:
+        return self._port is not None
 
     async def open(self) -> None:
-        """Open it; or once more, since iceoryx2 tries only once to connect one port with another."""
-        if (before := self._subscriber) is not None:
-            self._subscriber = None
-            before.delete()
-        spec, direction = self._spec, self._direction
-        self._service = factory = rings_service(self._node, spec, direction)
-        self._subscriber = await open_port(
-            self._node, spec.service(direction), PAGE, lambda: factory.subscriber_builder().history_request(1).create()
-        )
+        """Open it, or open it again. Where that fails, there is no port."""
+        self._delete()
+        self._service = service = self._open_service(self._node)
+        self._port = await open_port(self._node, self._name, self._needed, lambda: self._create(service))
+
+    def close(self) -> None:
+        self._delete()
+        self._service = None
+        del self._node  # a traceback may refer to us, and would keep it
+
+    def _delete(self) -> None:
+        port, self._port = self._port, None
+        if port is not None:
+            port.delete()
+
+
+class Taking(_Reopenable[iox2.PortFactoryPublishSubscribe, iox2.Subscriber]):
+    """A subscriber. Use `open_subscriber`."""
 
     def receive(self) -> iox2.Sample | None:
         """Return what has come. Raises `iox2.ReceiveError`."""
-        return None if self._subscriber is None else self._subscriber.receive()
+        return None if self._port is None else self._port.receive()
 
     @property
     def has_publisher(self) -> bool:
         """True if there is one, or one was killed and is not cleaned up yet."""
         return self._service is not None and self._service.dynamic_config.number_of_publishers > 0
 
-    def close(self) -> None:
-        if (subscriber := self._subscriber) is not None:
-            self._subscriber = None
-            subscriber.delete()
-        self._service = None
-        del self._node  # a traceback may refer to us, and would keep it
 
-
-class Ringing:
-    """A notifier with its service. Use `open_notifier`."""
-
-    def __init__(self, node: iox2.Node, name: str, ids: int) -> None:
-        self._node, self._name, self._ids = node, name, ids
-        self._service: iox2.PortFactoryEvent | None = None
-        self._notifier: iox2.Notifier | None = None
-
-    async def open(self) -> None:
-        """Open it; or once more, since iceoryx2 tries only once to reach a listener. What `of` has returned is void.
-
-        It rings nobody where it could not be opened.
-        """
-        if (before := self._notifier) is not None:
-            self._notifier = None
-            before.delete()
-        self._service = factory = event_service(self._node, self._name, self._ids)
-        self._notifier = await open_port(self._node, self._name, 0, lambda: factory.notifier_builder().create())
+class Ringing(_Reopenable[iox2.PortFactoryEvent, iox2.Notifier]):
+    """A notifier. Use `open_notifier`. Opened again, it voids what `of` has returned."""
 
     def of(self, number: int) -> Callable[[], int]:
-        """Return what rings by this id, and returns how many it has reached."""
-        if self._notifier is None:
+        """Return what rings by this id, and returns how many it has reached: nobody where it could not be opened."""
+        if self._port is None:
             return int
-        return partial(self._notifier.notify_with_custom_event_id, iox2.EventId.new(number))
+        return partial(self._port.notify_with_custom_event_id, iox2.EventId.new(number))
 
     @property
     def has_listener(self) -> bool:
         """True if there is one, or one was killed and is not cleaned up yet."""
         return self._service is not None and self._service.dynamic_config.number_of_listeners > 0
-
-    def close(self) -> None:
-        if (notifier := self._notifier) is not None:
-            self._notifier = None
-            notifier.delete()
-        self._service = None
-        del self._node
 
 
 async def open_publisher(node: iox2.Node, spec: TrunkSpec, direction: Direction) -> Served:
@@ -147,16 +140,20 @@ async def open_publisher(node: iox2.Node, spec: TrunkSpec, direction: Direction)
     return Served(factory, publisher)
 
 
-async def open_subscriber(node: iox2.Node, spec: TrunkSpec, direction: Direction) -> Taking:
-    """Open the one subscriber of a direction, which gets the sample of a publisher that is there already, too."""
-    taking = Taking(node, spec, direction)
+async def open_subscriber(
+    node: iox2.Node, name: str, needed: int, open_service: Callable[[iox2.Node], iox2.PortFactoryPublishSubscribe]
+) -> Taking:
+    """Open the one subscriber of a service, which gets the newest sample of a publisher that is there already, too."""
+    taking = Taking(node, name, needed, open_service, lambda it: it.subscriber_builder().history_request(1).create())
     await taking.open()
     return taking
 
 
 async def open_notifier(node: iox2.Node, name: str, ids: int = 1) -> Ringing:
     """Open the one notifier of an event service with ids up to `ids`."""
-    ringing = Ringing(node, name, ids)
+    ringing = Ringing(
+        node, name, 0, lambda node: event_service(node, name, ids), lambda service: service.notifier_builder().create()
+    )
     await ringing.open()
     return ringing
 

@@ -17,7 +17,7 @@ from taktora_trio.errors import ConfigError, PayloadOverflow, TransportError, su
 from taktora_trio.escaping import escaped
 from taktora_trio.health import Connecting, ConnectorHealth, Degraded, Down, HealthEvent, Up
 from taktora_trio.processes.procfs import process_stat
-from taktora_trio.transport.attaching import open_port
+from taktora_trio.transport.attaching import Taking, open_port, open_subscriber
 from taktora_trio.transport.bell import Ringer, Waiter, open_bell, open_ringer
 from taktora_trio.transport.descriptors import shortage
 from taktora_trio.transport.segments import PAGE
@@ -152,14 +152,13 @@ class HealthReports:
 
     def __init__(
         self,
-        node: iox2.Node,
         name: str,
-        subscriber: iox2.Subscriber,
+        subscriber: Taking,
         ringer: Ringer,
         data: Waiter,
     ) -> None:
-        self._node, self._name = node, name
-        self._subscriber: iox2.Subscriber | None = subscriber
+        self._name = name
+        self._subscriber = subscriber
         self._ringer = ringer
         self._data = data
         # A gateway that is there hands us its newest report.
@@ -168,7 +167,7 @@ class HealthReports:
 
     def receive_nowait(self) -> HealthReport:
         """Return the next report. Raises `trio.WouldBlock`, and `ConnectorError` for one that can't be read."""
-        sample = None if self._subscriber is None else self._subscriber.receive()
+        sample = self._subscriber.receive()
         if sample is None:
             raise trio.WouldBlock
         self._is_cut_off = self._expects_one = False
@@ -191,13 +190,14 @@ class HealthReports:
         once to connect two, and says nothing if there is no descriptor for it.
         """
         await trio.lowlevel.checkpoint_if_cancelled()
-        if self._subscriber is None or self._is_cut_off:
+        if self._is_cut_off or not self._subscriber.is_open:
             with trio.move_on_after(_AGAIN):
                 await self._data.wait()
                 self._data.clear()
                 return
             with contextlib.suppress(ConfigError, TransportError):
-                await self._open_again()
+                await self._subscriber.open()
+                await self.ask()
             return
         await self._data.wait()
         self._data.clear()
@@ -208,19 +208,6 @@ class HealthReports:
         if self._ringer.is_lacking:  # it has rung otherwise
             await self._ringer.open_again()
             self._ringer.ring_all()
-
-    async def _open_again(self) -> None:
-        if (before := self._subscriber) is not None:
-            self._subscriber = None
-            before.delete()
-        self._subscriber = await _open_subscriber(self._node, self._name)
-        await self.ask()
-
-    def close(self) -> None:
-        if (subscriber := self._subscriber) is not None:
-            self._subscriber = None
-            subscriber.delete()
-        del self._node  # a traceback may refer to us, and would keep it
 
 
 def _fitting(text: str) -> str:
@@ -248,11 +235,11 @@ async def open_health_reports(node: iox2.Node, spec: TrunkSpec) -> AsyncIterator
     """Open the app's end."""
     name = spec.health
     async with open_bell(node, f"{name}.app", 1) as bell, open_ringer(node, f"{name}.gateway", 1) as ringer:
-        reports = HealthReports(node, name, await _open_subscriber(node, name), ringer, bell.wakeup(0))
+        subscriber = await open_subscriber(node, name, 2 * PAGE, lambda node: reports_service(node, name))
         try:
-            yield reports
+            yield HealthReports(name, subscriber, ringer, bell.wakeup(0))
         finally:
-            reports.close()
+            subscriber.close()
 
 
 async def _open_publisher(node: iox2.Node, name: str) -> iox2.Publisher:
@@ -268,11 +255,6 @@ async def _open_publisher(node: iox2.Node, name: str) -> iox2.Publisher:
             .create()
         ),
     )
-
-
-async def _open_subscriber(node: iox2.Node, name: str) -> iox2.Subscriber:
-    factory = reports_service(node, name)
-    return await open_port(node, name, 2 * PAGE, lambda: factory.subscriber_builder().history_request(1).create())
 
 
 def start_time(pid: int) -> int | None:

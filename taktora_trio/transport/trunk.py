@@ -21,6 +21,8 @@ from taktora_trio.transport.incoming import Incoming
 from taktora_trio.transport.outgoing import Outgoing
 from taktora_trio.transport.publisher import EnvelopePublisher
 from taktora_trio.transport.reservation import reserve
+from taktora_trio.transport.segments import PAGE
+from taktora_trio.transport.services import rings_service
 from taktora_trio.transport.spec import End, TrunkSpec, read_by, written_by
 from taktora_trio.transport.subscriber import EnvelopeSubscriber
 
@@ -202,7 +204,9 @@ async def open_trunk(node: iox2.Node, spec: TrunkSpec, end: End) -> AsyncIterato
                 served = await open_publisher(node, spec, writes)
                 stack.callback(served.close)
             if spec.of(reads):
-                subscriber = await open_subscriber(node, spec, reads)
+                subscriber = await open_subscriber(
+                    node, spec.service(reads), PAGE, lambda node: rings_service(node, spec, reads)
+                )
                 stack.callback(subscriber.close)
         if spec.of(writes):
             outgoing = Outgoing(spec, writes, cursors, ringer, served, seen)
