@@ -270,12 +270,11 @@ class Engine:
         if length > self._limit or not self._has_short_head(first, start):
             return
         message = decode_publish(first[:_HEAD], first[0], start, _HEAD, self._version)
-        came = len(message.payload)
-        whole = BytesIO(bytes(came + start + length - _HEAD))  # lends its bytes to be written to
+        head, behind = message.payload, memoryview(first)[_HEAD:]
+        came = len(head) + len(behind)
+        whole = BytesIO(bytes(len(head) + start + length - _HEAD))  # lends its bytes to be written to
         room = whole.getbuffer()
-        room[:came] = message.payload
-        came += len(first) - _HEAD
-        room[came - len(first) + _HEAD : came] = memoryview(first)[_HEAD:]
+        room[: len(head)], room[len(head) : came] = head, behind
         self._begun, self.room, self._rest = (message, whole), room[came:], []
 
     def _has_short_head(self, data: bytes, start: int) -> bool:
