@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 
 import attrs
 import psutil
@@ -19,7 +20,7 @@ from taktora_trio.processes.parent.child_link import ChildLink
 from taktora_trio.processes.parent.output import Stream
 from taktora_trio.supervision.supervisor import Exit, Supervisor
 
-__all__ = ["BACKOFF", "LONG", "POLICY", "PYTHON", "Children", "open_children", "program"]
+__all__ = ["BACKOFF", "LONG", "POLICY", "PYTHON", "Children", "open_children", "open_two_threads", "program"]
 
 LONG = 40.0  # seconds after which a test gives up
 BACKOFF = Backoff(initial=0.01, maximum=0.04, factor=2, jitter=0)
@@ -138,6 +139,17 @@ class Children:
 
     def out(self, stream: Stream = "stdout") -> list[bytes]:
         return [line for name, line in self.lines if name == stream]
+
+
+@contextlib.contextmanager
+def open_two_threads() -> Iterator[int]:
+    """Yield the id of a process with two threads, which wait."""
+    code = "import _thread, signal; _thread.start_new_thread(signal.pause, ()); print(flush=True); signal.pause()"
+    with subprocess.Popen([*PYTHON, code], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        yield process.pid
+        process.kill()
 
 
 @contextlib.asynccontextmanager

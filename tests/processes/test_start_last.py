@@ -17,7 +17,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from taktora_trio.processes.parent import start_last
 from taktora_trio.processes.parent.start_last import StartsLast, may_leave_idle
 from tests.processes.children import LONG as PATIENCE
-from tests.processes.children import POLICY, open_children
+from tests.processes.children import POLICY, open_children, open_two_threads
 
 NOBODY = 65534
 may = pytest.mark.skipif(not may_leave_idle(), reason="this user may not take SCHED_IDLE back")
@@ -25,14 +25,8 @@ may = pytest.mark.skipif(not may_leave_idle(), reason="this user may not take SC
 
 @pytest.fixture
 def other() -> Iterator[int]:
-    """Yield the id of a process with two threads."""
-    code = "import _thread, signal; _thread.start_new_thread(signal.pause, ()); print(flush=True); signal.pause()"
-    command = [sys.executable, "-I", "-S", "-c", code]
-    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
-        assert process.stdout is not None
-        process.stdout.readline()
-        yield process.pid
-        process.kill()
+    with open_two_threads() as pid:
+        yield pid
 
 
 def _policies(pid: int) -> list[int]:

@@ -19,7 +19,7 @@ from taktora_trio.transport.domain import Domain
 from tests.command import open_run
 from tests.mosquitto import Mosquitto
 from tests.processes.children import LONG as PATIENCE
-from tests.processes.children import POLICY, open_children
+from tests.processes.children import POLICY, open_children, open_two_threads
 
 
 def _usual() -> float:
@@ -35,14 +35,8 @@ pytestmark = pytest.mark.skipif(not USUAL, reason="this kernel has no time slice
 
 @pytest.fixture
 def other() -> Iterator[int]:
-    """Yield the id of a process with two threads."""
-    code = "import _thread, signal; _thread.start_new_thread(signal.pause, ()); print(flush=True); signal.pause()"
-    command = [sys.executable, "-I", "-S", "-c", code]
-    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
-        assert process.stdout is not None
-        process.stdout.readline()
-        yield process.pid
-        process.kill()
+    with open_two_threads() as pid:
+        yield pid
 
 
 def _threads(pid: int) -> list[int]:

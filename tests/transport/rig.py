@@ -111,11 +111,11 @@ async def open_sending(
 
 @contextlib.asynccontextmanager
 async def open_taking(
-    node: iox2.Node, spec: ChannelSpec, topic: str, connector: Connector | None = None
+    node: iox2.Node, spec: ChannelSpec, topic: str, connector: Connector | None = None, *, lends: bool = False
 ) -> AsyncIterator[PayloadSource]:
     """Open the half that reads this channel, to take raw payloads."""
     async with open_half(node, connector or spec, reading(spec)) as trunk:
-        with open_source(trunk, spec.name, topic) as source:
+        with open_source(trunk, spec.name, topic, lends=lends) as source:
             yield source
 
 

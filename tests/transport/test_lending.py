@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import random
+from collections.abc import AsyncIterator
 from pathlib import Path
 
-import iceoryx2 as iox2
 import pytest
 import trio
 
@@ -14,10 +14,10 @@ from taktora_trio import Envelope, RawCodec
 from taktora_trio.connectors.plan import trunk_spec
 from taktora_trio.transport.cursor import SENT
 from taktora_trio.transport.domain import Domain
+from taktora_trio.transport.publisher import EnvelopePublisher
 from taktora_trio.transport.source import LENT_FROM, PayloadSource, open_source
-from taktora_trio.transport.spec import ChannelSpec
 from taktora_trio.transport.trunk import announce
-from tests.transport.rig import declare, open_domain, open_half, open_publisher
+from tests.transport.rig import declare, open_domain, open_half, open_publisher, open_taking
 
 LARGE = b"large" * LENT_FROM
 
@@ -28,88 +28,79 @@ def mapped(domain: Domain) -> int:
     return sum(f"/{domain.prefix}" in line and ".data" in line for line in lines)
 
 
+@contextlib.asynccontextmanager
+async def open_ends(
+    domain: Domain, *, lends: bool = True, max_payload: int = len(LARGE), window: int = 4
+) -> AsyncIterator[tuple[PayloadSource, EnvelopePublisher]]:
+    """Open a channel of bytes, with the gateway's source and the port that writes."""
+    connector, spec = declare(bytes, RawCodec(), max_payload=max_payload, window=window)
+    async with (
+        open_domain(domain, connector) as node,
+        open_half(node, spec, "gateway") as trunk,
+        open_publisher(node, spec) as port,
+    ):
+        with open_source(trunk, spec.name, "t", lends=lends) as source:
+            yield source, port
+
+
 def is_lent(envelope: Envelope) -> bool:
     payload: object = envelope.payload
     return isinstance(payload, memoryview)
 
 
 async def test_a_large_payload_is_lent_for_reading_and_a_small_one_is_bytes(domain: Domain) -> None:
-    connector, spec = declare(bytes, RawCodec(), max_payload=len(LARGE))
-    async with (
-        open_domain(domain, connector) as node,
-        open_half(node, spec, "gateway") as trunk,
-        open_publisher(node, spec) as port,
-    ):
-        with open_source(trunk, spec.name, "t", lends=True) as source:
-            for payload in (LARGE, b"s" * (LENT_FROM - 1), b"l" * LENT_FROM):
-                assert port.send(payload)
-            large, small, least = (source.receive_nowait() for _ in range(3))
-            assert (large.payload, small.payload, least.payload) == (
-                LARGE,
-                b"s" * (LENT_FROM - 1),
-                b"l" * LENT_FROM,
-            )
-            assert [is_lent(envelope) for envelope in (large, small, least)] == [True, False, True]
-            with pytest.raises(TypeError, match="read-only"):
-                large.payload[0] = 1  # type: ignore[index]
-            with pytest.raises(trio.WouldBlock):
-                source.receive_nowait()
+    async with open_ends(domain) as (source, port):
+        for payload in (LARGE, b"s" * (LENT_FROM - 1), b"l" * LENT_FROM):
+            assert port.send(payload)
+        large, small, least = (source.receive_nowait() for _ in range(3))
+        assert (large.payload, small.payload, least.payload) == (
+            LARGE,
+            b"s" * (LENT_FROM - 1),
+            b"l" * LENT_FROM,
+        )
+        assert [is_lent(envelope) for envelope in (large, small, least)] == [True, False, True]
+        with pytest.raises(TypeError, match="read-only"):
+            large.payload[0] = 1  # type: ignore[index]
+        with pytest.raises(trio.WouldBlock):
+            source.receive_nowait()
 
 
 @pytest.mark.parametrize("lends", [True, False])
 async def test_a_count_that_says_too_much_loses_no_message(lends: bool, domain: Domain) -> None:
-    connector, spec = declare(bytes, RawCodec(), max_payload=len(LARGE))
-    async with (
-        open_domain(domain, connector) as node,
-        open_half(node, spec, "gateway") as trunk,
-        open_publisher(node, spec) as port,
-    ):
-        with open_source(trunk, spec.name, "t", lends=lends) as source:
-            assert port.send(LARGE)
-            assert source.receive_nowait().payload == LARGE
-            port._counters[SENT] = 2  # as a broken half may write
-            with pytest.raises(trio.WouldBlock):
-                source.receive_nowait()
-            assert port.send(b"second")
-            assert source.receive_nowait().payload == b"second"
+    async with open_ends(domain, lends=lends) as (source, port):
+        assert port.send(LARGE)
+        assert source.receive_nowait().payload == LARGE
+        port._counters[SENT] = 2  # as a broken half may write
+        with pytest.raises(trio.WouldBlock):
+            source.receive_nowait()
+        assert port.send(b"second")
+        assert source.receive_nowait().payload == b"second"
 
 
 @pytest.mark.parametrize(("max_payload", "lends"), [(len(LARGE), False), (LENT_FROM - 1, True)])
 async def test_a_source_that_has_nobody_to_lend_to_or_nothing_large_copies(
     max_payload: int, lends: bool, domain: Domain
 ) -> None:
-    connector, spec = declare(bytes, RawCodec(), max_payload=max_payload)
-    async with (
-        open_domain(domain, connector) as node,
-        open_half(node, spec, "gateway") as trunk,
-        open_publisher(node, spec) as port,
-    ):
-        with open_source(trunk, spec.name, "t", lends=lends) as source:
-            assert type(source) is PayloadSource
-            assert port.send(LARGE[:max_payload])
-            assert source.receive_nowait().payload == LARGE[:max_payload]
+    async with open_ends(domain, max_payload=max_payload, lends=lends) as (source, port):
+        assert type(source) is PayloadSource
+        assert port.send(LARGE[:max_payload])
+        assert source.receive_nowait().payload == LARGE[:max_payload]
 
 
 async def test_a_writer_uses_the_slot_again_when_the_message_is_acknowledged_and_not_before(domain: Domain) -> None:
-    connector, spec = declare(bytes, RawCodec(), max_payload=len(LARGE), window=1)
-    async with (
-        open_domain(domain, connector) as node,
-        open_half(node, spec, "gateway") as trunk,
-        open_publisher(node, spec) as port,
-    ):
-        with open_source(trunk, spec.name, "t", lends=True) as source:
-            assert port.send(LARGE)
-            envelope = source.receive_nowait()
-            loan = port.loan(len(LARGE))
-            loan.payload[:] = other = b"other" * LENT_FROM
-            assert not port.send(other)
-            assert not port.send_loan(loan)
-            assert envelope.payload == LARGE
-            source.acknowledge(envelope.header)
-            assert port.send_loan(loan)
-            assert source.receive_nowait().payload == other
-            port.loan(len(LARGE)).payload[:] = other
-            assert envelope.payload == other, "what is read too late shows another message of the same app"
+    async with open_ends(domain, window=1) as (source, port):
+        assert port.send(LARGE)
+        envelope = source.receive_nowait()
+        loan = port.loan(len(LARGE))
+        loan.payload[:] = other = b"other" * LENT_FROM
+        assert not port.send(other)
+        assert not port.send_loan(loan)
+        assert envelope.payload == LARGE
+        source.acknowledge(envelope.header)
+        assert port.send_loan(loan)
+        assert source.receive_nowait().payload == other
+        port.loan(len(LARGE)).payload[:] = other
+        assert envelope.payload == other, "what is read too late shows another message of the same app"
 
 
 async def test_what_is_lent_of_a_writer_that_is_gone_is_copied_and_its_memory_let_go_of(domain: Domain) -> None:
@@ -171,19 +162,13 @@ async def test_a_view_that_was_forgotten_shows_what_it_showed(domain: Domain) ->
 
 
 async def test_a_writer_that_changes_what_it_has_sent_changes_no_length(domain: Domain) -> None:
-    connector, spec = declare(bytes, RawCodec(), max_payload=len(LARGE))
-    async with (
-        open_domain(domain, connector) as node,
-        open_half(node, spec, "gateway") as trunk,
-        open_publisher(node, spec) as port,
-    ):
-        with open_source(trunk, spec.name, "t", lends=True) as source:
-            assert port.send(LARGE)
-            envelope = source.receive_nowait()
-            at = port._at[1]
-            port._memory[at : at + spec.envelope_size] = b"\xff" * spec.envelope_size
-            assert len(envelope.payload) == len(LARGE)
-            assert envelope.payload == b"\xff" * len(LARGE)
+    async with open_ends(domain) as (source, port):
+        assert port.send(LARGE)
+        envelope = source.receive_nowait()
+        at, size = port._at[1], port.spec.envelope_size
+        port._memory[at : at + size] = b"\xff" * size
+        assert len(envelope.payload) == len(LARGE)
+        assert envelope.payload == b"\xff" * len(LARGE)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -196,7 +181,7 @@ async def test_what_is_not_acknowledged_is_never_garbled_whoever_is_replaced(see
     async with open_domain(domain, connector) as node, contextlib.AsyncExitStack() as stack:
         ends = {name: await stack.enter_async_context(contextlib.AsyncExitStack()) for name in ("writer", "reader")}
         port = await ends["writer"].enter_async_context(open_publisher(node, spec))
-        source = await _open(ends["reader"], node, spec)
+        source = await ends["reader"].enter_async_context(open_taking(node, spec, "t", lends=True))
         held = list[Envelope]()
         lent = 0
         for _ in range(250):
@@ -226,12 +211,7 @@ async def test_what_is_not_acknowledged_is_never_garbled_whoever_is_replaced(see
                 case "reader":
                     held.clear()
                     await ends["reader"].aclose()
-                    source = await _open(ends["reader"], node, spec)
+                    source = await ends["reader"].enter_async_context(open_taking(node, spec, "t", lends=True))
             for envelope in held:
                 assert envelope.payload == sent[envelope.header.sequence_number]
     assert lent > 10
-
-
-async def _open(stack: contextlib.AsyncExitStack, node: iox2.Node, spec: ChannelSpec) -> PayloadSource:
-    trunk = await stack.enter_async_context(open_half(node, spec, "gateway"))
-    return stack.enter_context(open_source(trunk, spec.name, "t", lends=True))

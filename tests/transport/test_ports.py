@@ -7,7 +7,7 @@ import ctypes
 import inspect
 import random
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -18,6 +18,7 @@ import trio.testing
 
 from taktora_trio import (
     BackPressure,
+    ChannelReader,
     RawCodec,
     ServiceMismatch,
     TransportError,
@@ -38,6 +39,18 @@ from tests.patience import PATIENCE
 from tests.transport.rig import declare, open_domain, open_half, open_publisher, open_subscriber, take_all
 
 
+@contextlib.asynccontextmanager
+async def open_ends(domain: Domain, **options: int) -> AsyncIterator[tuple[EnvelopePublisher, ChannelReader[Any]]]:
+    """Open a channel of bytes, with the port that writes and the reader of an app."""
+    connector, spec = declare(bytes, RawCodec(), **options)
+    async with (
+        open_domain(domain, connector) as node,
+        open_publisher(node, spec) as port,
+        reader_of(node, connector) as reader,
+    ):
+        yield port, reader
+
+
 def forge(port: EnvelopePublisher, number: int, *lengths: int, claimed: int | None = None) -> None:
     """Write another header over that of a message which is sent."""
     at = port._at[number % port.spec.window]
@@ -46,12 +59,7 @@ def forge(port: EnvelopePublisher, number: int, *lengths: int, claimed: int | No
 
 @pytest.mark.parametrize("lengths", [(101, 0, 0), (2**32 - 1, 0, 0), (0, 1, 0), (100, 2**15, 0), (0, 0, 1)])
 async def test_a_length_beyond_the_buffer_is_never_followed(domain: Domain, lengths: tuple[int, int, int]) -> None:
-    connector, spec = declare(bytes, RawCodec())
-    async with (
-        open_domain(domain, connector) as node,
-        open_publisher(node, spec) as port,
-        reader_of(node, connector) as reader,
-    ):
+    async with open_ends(domain) as (port, reader):
         assert port.send(b"sent") == 1
         forge(port, 1, *lengths)
         with pytest.raises(TransportError, match="claims"):
@@ -64,12 +72,7 @@ async def test_an_envelope_that_is_counted_and_not_there_is_not_taken_until_it_i
     domain: Domain,
 ) -> None:
     """As after a broken half has counted one more: the writer's next one has that number."""
-    connector, spec = declare(bytes, RawCodec())
-    async with (
-        open_domain(domain, connector) as node,
-        open_publisher(node, spec) as port,
-        reader_of(node, connector) as reader,
-    ):
+    async with open_ends(domain) as (port, reader):
         port._counters[SENT] = 1
         for _ in range(2):
             with pytest.raises(trio.WouldBlock):
@@ -88,12 +91,7 @@ async def test_an_envelope_that_is_counted_and_not_there_is_not_taken_until_it_i
 
 
 async def test_an_envelope_that_is_written_over_while_it_is_sent_stops_nobody(domain: Domain) -> None:
-    connector, spec = declare(bytes, RawCodec())
-    async with (
-        open_domain(domain, connector) as node,
-        open_publisher(node, spec) as port,
-        reader_of(node, connector) as reader,
-    ):
+    async with open_ends(domain) as (port, reader):
         assert port.send(b"sent") == 1
         forge(port, 1, 4, 0, 0, claimed=0)
         with pytest.raises(trio.WouldBlock):
@@ -106,12 +104,7 @@ async def test_an_envelope_that_is_written_over_while_it_is_sent_stops_nobody(do
 
 @pytest.mark.parametrize("claimed", [2, 2**64 - 1])
 async def test_an_envelope_with_a_number_that_is_not_expected_is_discarded(domain: Domain, claimed: int) -> None:
-    connector, spec = declare(bytes, RawCodec())
-    async with (
-        open_domain(domain, connector) as node,
-        open_publisher(node, spec) as port,
-        reader_of(node, connector) as reader,
-    ):
+    async with open_ends(domain) as (port, reader):
         assert port.send(b"sent") == 1
         forge(port, 1, 4, 0, 0, claimed=claimed)
         with pytest.raises(TransportError, match=f"has the number {claimed}, where 1 was expected"):
@@ -123,12 +116,7 @@ async def test_an_envelope_with_a_number_that_is_not_expected_is_discarded(domai
 
 @pytest.mark.parametrize("slot", [6, 2**31, 2**32 - 1])
 async def test_a_slot_that_there_is_not_is_never_looked_at(domain: Domain, slot: int) -> None:
-    connector, spec = declare(bytes, RawCodec(), window=4)
-    async with (
-        open_domain(domain, connector) as node,
-        open_publisher(node, spec) as port,
-        reader_of(node, connector) as reader,
-    ):
+    async with open_ends(domain, window=4) as (port, reader):
         assert port.send(b"sent") == 1
         port._table[1] = slot
         with pytest.raises(TransportError, match="a slot beyond the 6 there are"):
