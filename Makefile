@@ -10,7 +10,7 @@ UNBROKEN = -m "not chaos and not brokers"
 # The tests start hundreds of interpreters, which are to find their bytecode, whatever the environment says.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test chaos brokers pythons floors soak soak-long crashpoints check bench bench-check throughput latency scaling fleet isolation mosquitto mosquitto-clients nats fuse clean help
+.PHONY: demo test chaos brokers pythons floors soak soak-long crashpoints check docs bench bench-check throughput latency scaling fleet isolation mosquitto mosquitto-clients nats fuse clean help
 
 help:  ## Show what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/:/' | awk -F: '{printf "make %-11s%s\n", $$1, $$2}'
@@ -51,6 +51,9 @@ check: .venv/check  ## Lint, format, types and import rules
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+docs: .venv/docs  ## The site, build/site/index.html: fails at any warning, broken link or anchor
+	$(BIN)/sphinx-build -q -W -b html -d build/doctrees docs build/site
 
 PEERS = .venv/bench .venv/aiomqtt3 .venv/node mosquitto-clients
 
@@ -144,6 +147,10 @@ mosquitto-clients: mosquitto
 
 .venv/check: .venv/test
 	$(BIN)/python -m pip install --quiet --group check
+	@touch $@
+
+.venv/docs: .venv/test
+	$(BIN)/python -m pip install --quiet --group docs
 	@touch $@
 
 # The tests need mosquitto and mosquitto_passwd, which Debian's package mosquitto has both.

@@ -10,6 +10,7 @@ import textwrap
 from collections.abc import Iterator
 from importlib import import_module
 from importlib.util import find_spec
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -30,7 +31,18 @@ PAGES = {
 }
 LONGEST = 125  # characters of a line, outside tables and blocks
 
-BLOCK = re.compile(r"^ *```(\w*)\n(.*?)^ *```$\n?", re.MULTILINE | re.DOTALL)
+DOCS = ROOT / "docs"
+# Where public names are, besides the package itself.
+PUBLIC_MODULES = (
+    "executor",
+    "executor.observers.opentelemetry",
+    "executor.observers.prometheus",
+    "executor.observers.structlog",
+    "testing.conformance",
+    "testing.rig",
+)
+
+BLOCK = re.compile(r"^ *```(\w*|\{\w+\})\n(.*?)^ *```$\n?", re.MULTILINE | re.DOTALL)
 SPAN = re.compile(r"`([^`]+)`")
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 # A file with a suffix of ours, or a folder with a slash behind it; no part of a URL, of a topic, or of a system's path.
@@ -284,3 +296,44 @@ def test_a_table_has_each_field(page: str, heading: str, fields: set[str]) -> No
     assert table is not None
     first_cells = re.findall(r"^\| (`[^|]*) \|", table[1], re.MULTILINE)
     assert {name for cell in first_cells for name in re.findall(r"`(\w+)`", cell)} >= fields
+
+
+# The site
+
+
+def test_every_public_name_is_in_the_reference_and_once() -> None:
+    public = [f"taktora_trio.{name}" for name in taktora_trio.__all__]
+    for module in PUBLIC_MODULES:
+        public += [f"taktora_trio.{module}.{name}" for name in import_module(f"taktora_trio.{module}").__all__]
+    listed = [name for page in (DOCS / "reference").glob("*.rst") for name in names_on(page)]
+    assert sorted(listed) == sorted(public)
+
+
+def names_on(page: Path) -> Iterator[str]:
+    module = ""
+    for directive, name in re.findall(r"^\.\. (auto\w+|currentmodule):: ([\w.]+)$", page.read_text(), re.MULTILINE):
+        if directive == "currentmodule":
+            module = name
+        else:
+            yield name if name.startswith("taktora_trio.") else f"{module}.{name}"
+
+
+def test_the_navigation_leads_to_every_page() -> None:
+    reached = set(reached_from(DOCS / "index.md"))
+    pages = {ROOT / page for page in PAGES if page.startswith("docs/")} | {*(DOCS / "reference").glob("*.rst")}
+    assert sorted(pages - reached) == []
+    assert sorted(reached - pages) == []
+
+
+def reached_from(page: Path) -> Iterator[Path]:
+    yield page
+    text = page.read_text()
+    trees = re.findall(r"^```\{toctree\}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    trees += re.findall(r"^\.\. toctree::\n((?:[ \t].*\n|\n)*)", text, re.MULTILINE)
+    for entry in (line.strip() for tree in trees for line in tree.splitlines()):
+        if not entry or entry.startswith(":"):
+            continue
+        found = sorted(path for suffix in (".md", ".rst") for path in page.parent.glob(entry + suffix))
+        assert found, f"{page.name} leads to {entry}, which is not there"
+        for each in found:
+            yield from reached_from(each)

@@ -28,7 +28,7 @@ class Setting:
     kind: Kind = attrs.field(default="text", kw_only=True)
     """`text` and `path` are taken as they stand. A `url` may have a secret in it, and may be given as `@FILE`. A
     `secret` is given by the path of a file that has it; end its name with `-password-file`, and it may be given by the
-    environment variable TAKTORA_..._PASSWORD too."""
+    environment variable `TAKTORA_..._PASSWORD` too."""
     words: frozenset[str] = attrs.field(default=frozenset(), kw_only=True)
     """Values that stand for something which only a whole run can start, see `Configurable.open_supply`."""
     repeatable: bool = attrs.field(default=False, kw_only=True)

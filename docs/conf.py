@@ -1,0 +1,81 @@
+"""The site: `make docs`. Pages are Markdown, the reference is made of docstrings, and a warning is an error."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from typing import TYPE_CHECKING
+
+from sphinx.util import logging
+
+import taktora_trio
+from taktora_trio import executor
+
+if TYPE_CHECKING:
+    from docutils.nodes import Element
+    from sphinx.addnodes import pending_xref
+    from sphinx.application import Sphinx
+    from sphinx.environment import BuildEnvironment
+
+project = "taktora-trio"
+release = version = taktora_trio.__version__
+extensions = ["myst_parser", "sphinx.ext.autodoc", "cyclopts.ext.sphinx"]
+
+html_theme = "furo"
+html_title = project
+html_show_copyright = html_show_sphinx = html_show_sourcelink = html_copy_source = False
+
+myst_heading_anchors = 6
+
+autodoc_default_options = {"members": True, "member-order": "bysource", "show-inheritance": True}
+autodoc_typehints_format = "short"
+python_use_unqualified_type_names = True
+add_module_names = False
+default_role = "py:obj"  # `name` in a docstring leads to that name's entry, or is code if it has none
+
+FOLDER = re.compile(r"\[([^\]]+)\]\((?:\.\./)+[\w./-]+/\)")
+# What docstrings call the objects that an app works with.
+VARIABLES = {
+    "host": "ConnectorHost",
+    "reader": "ChannelReader",
+    "writer": "ChannelWriter",
+    "executor": "executor.Executor",
+}
+
+
+def without_folders(app: Sphinx, page: str, source: list[str]) -> None:
+    """Leave the text of a link to a folder, which no site has."""
+    source[0] = FOLDER.sub(r"\1", source[0])
+
+
+def resolve(app: Sphinx, env: BuildEnvironment, node: pending_xref, text: Element) -> Element | None:
+    """Find `host.open_writer`, and warn of a name that begins as a public one does and leads nowhere."""
+    first, _, rest = node.get("reftarget", "").partition(".")
+    if node.get("refdomain") != "py" or not rest:
+        return None
+    if first in VARIABLES:
+        target = f"taktora_trio.{VARIABLES[first]}.{rest.partition('(')[0]}"
+        found: Element | None = env.domains["py"].resolve_xref(
+            env, node["refdoc"], app.builder, "obj", target, node, text
+        )
+        return found
+    if first in taktora_trio.__all__ or first in executor.__all__:
+        logging.getLogger(__name__).warning("no such name in the reference: %s", node["reftarget"], location=node)
+    return None
+
+
+def signature(
+    app: Sphinx, what: str, name: str, value: object, options: object, arguments: str | None, returned: str | None
+) -> tuple[str | None, str | None] | None:
+    """Show no constructor where it is private, and an `async with` as what it is."""
+    if arguments == "(*args: Any, **kwargs: Any)":
+        return "", None
+    if inspect.isasyncgenfunction(getattr(value, "__wrapped__", None)) and returned is not None:
+        return arguments, returned.replace("AsyncIterator", "AsyncContextManager", 1)
+    return None
+
+
+def setup(app: Sphinx) -> None:
+    app.connect("autodoc-process-signature", signature)
+    app.connect("source-read", without_folders)
+    app.connect("missing-reference", resolve)
