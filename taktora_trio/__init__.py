@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from taktora_trio.channels.codec import MsgpackCodec as MsgpackCodec
     from taktora_trio.channels.codec import PayloadCodec as PayloadCodec
     from taktora_trio.channels.codec import RawCodec as RawCodec
+    from taktora_trio.channels.zstd import ZstdCodec as ZstdCodec
     from taktora_trio.cli import main as main
     from taktora_trio.connectors.base import Connector as Connector
     from taktora_trio.connectors.base import GatewayChannels as GatewayChannels
@@ -142,6 +143,7 @@ _PUBLIC = {
         "Store",
     ),
     "channels.codec": ("JsonCodec", "MsgpackCodec", "PayloadCodec", "RawCodec"),
+    "channels.zstd": ("ZstdCodec",),
     "cli": ("main",),
     "connectors.base": ("Connector", "GatewayChannels"),
     "connectors.connection": (

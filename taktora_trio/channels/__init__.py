@@ -5,6 +5,7 @@ routing.py     Routing, the base of each protocol's own
 store.py       Store: how outbound messages are kept on disk
 message.py     Header, Metadata, Received, Envelope
 codec.py       between values and payload bytes
+zstd.py        a codec that compresses what another one makes
 """
 
 from taktora_trio.channels.descriptor import ChannelDescriptor, Inbound, Outbound, check_name

@@ -42,6 +42,21 @@ class PayloadCodec(ABC):
         """
         raise ConfigError(f"payloads of the {self.name} codec have no fields that a topic could fill in: use JsonCodec")
 
+    def for_channel(self, max_payload: int) -> PayloadCodec:
+        """Return this codec for a channel whose payloads have so many bytes at most.
+
+        Called in the app's half when a channel is opened. The gateway's half declares the codec, and never uses it: so
+        import here what only an encoder or a decoder needs.
+        """
+        return self
+
+    def content_encoding(self) -> Callable[[Buffer], str] | None:
+        """Return a function that names the content encoding of an encoded payload, such as `zstd`; empty for none.
+
+        Return `None` if no payload ever has one, which is the default.
+        """
+        return None
+
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"
 

@@ -3,6 +3,7 @@
 open.py      opens a ConnectorHost, for as long as a block lasts
 host.py      ConnectorHost: opens writers and readers, and knows each connector's health
 writer.py    ChannelWriter, a trio SendChannel
+stamps.py    what it adds to the metadata of each message
 receipts.py  tasks wait for room, and until messages are stored or acknowledged
 reader.py    ChannelReader, a trio ReceiveChannel
 rejected.py  messages that a reader could not read

@@ -529,8 +529,9 @@ async def open_reader(
             f"channel {channel.name!r}: on_error='dead-letter' needs acknowledge='when-done': a message that is"
             " acknowledged on arrival is gone when it can't be decoded"
         )
-    decode = connector.codec.decoder(channel.message_type)
-    decode_on = _filling_decoder(channel.routing, channel.message_type, connector.codec)
+    codec = connector.codec.for_channel(channel.max_payload)
+    decode = codec.decoder(channel.message_type)
+    decode_on = _filling_decoder(channel.routing, channel.message_type, codec)
     max_deliveries = channel.max_deliveries if isinstance(channel, Inbound) else 1
     async with contextlib.AsyncExitStack() as stack:
         port = stack.enter_context(trunk.open_subscriber(spec.name))

@@ -16,6 +16,7 @@ from taktora_trio.connectors.plan import channel_name
 from taktora_trio.errors import BackPressure, ConfigError, MessageError
 from taktora_trio.health import FULL_FOR
 from taktora_trio.host.receipts import Waiting
+from taktora_trio.host.stamps import Send, stamping
 from taktora_trio.opening import NoPublicConstructor
 from taktora_trio.transport.envelope import check_correlation_id, pack_metadata
 from taktora_trio.transport.publisher import CHECKPOINT_EVERY, EnvelopePublisher
@@ -47,13 +48,16 @@ class ChannelWriter(trio.abc.SendChannel[T], metaclass=NoPublicConstructor, open
     def __init__(
         self,
         port: EnvelopePublisher,
+        send: Send,
         encode: Callable[[T], Buffer],
         on_full: Callable[[], None],
         routing: Routing,
         topic_of: Callable[[T], str] | None,
         check_carries_metadata: Callable[[], None],
     ) -> None:
+        """`send` sends by the port, or by whatever is between: see `stamps.py`."""
         self._port = port
+        self._send = send
         self._encode = encode
         self._on_full = on_full
         self._routing = routing
@@ -96,11 +100,11 @@ class ChannelWriter(trio.abc.SendChannel[T], metaclass=NoPublicConstructor, open
             correlation_id = self._correlation_id(correlation_id)
         encoded_topic = self._topic(topic, value) if topic or self._has_topics else b""
         packed = b"" if metadata is None else self._metadata(metadata)
-        if not self._turn.locked() and (number := self._port.send(payload, encoded_topic, packed, correlation_id)):
+        if not self._turn.locked() and (number := self._send(payload, encoded_topic, packed, correlation_id)):
             if number % CHECKPOINT_EVERY == 0:
                 await trio.lowlevel.cancel_shielded_checkpoint()
             return number
-        return await self._until_sent(lambda: self._port.send(payload, encoded_topic, packed, correlation_id))
+        return await self._until_sent(lambda: self._send(payload, encoded_topic, packed, correlation_id))
 
     def send_nowait(
         self,
@@ -117,7 +121,7 @@ class ChannelWriter(trio.abc.SendChannel[T], metaclass=NoPublicConstructor, open
             correlation_id = self._correlation_id(correlation_id)
         encoded_topic = self._topic(topic, value) if topic or self._has_topics else b""
         packed = b"" if metadata is None else self._metadata(metadata)
-        if not self._turn.locked() and (number := self._port.send(payload, encoded_topic, packed, correlation_id)):
+        if not self._turn.locked() and (number := self._send(payload, encoded_topic, packed, correlation_id)):
             return number
         self._waited += 1
         self._show_full()
@@ -268,9 +272,11 @@ def writer_on(
     `on_full` is called whenever there is no room for a message and somebody to read it.
     """
     routing, message_type = channel.routing, channel.message_type
+    codec = connector.codec.for_channel(channel.max_payload)
     writer: ChannelWriter[Any] = ChannelWriter._create(
         port,
-        connector.codec.encoder(message_type),
+        stamping(port, codec),
+        codec.encoder(message_type),
         on_full,
         routing,
         routing.topic_of(message_type),

@@ -27,6 +27,7 @@ __all__ = [
     "envelope_size",
     "pack_metadata",
     "unpack",
+    "unpack_metadata",
 ]
 
 CORRELATION_FIELD = 42
@@ -97,7 +98,7 @@ def unpack(
     topic = _unpack_topic(buffer[start - topic_length : start])
     if topic_space and not topic:
         raise TransportError("an envelope names no topic, where each must; it was discarded")
-    metadata = _unpack_metadata(buffer[start : start + metadata_length]) if metadata_length else None
+    metadata = unpack_metadata(buffer[start : start + metadata_length]) if metadata_length else None
     id_start = at + _NUMBERS.size
     correlation_id = bytes(buffer[id_start : id_start + min(id_length, CORRELATION_FIELD)])
     if rest_length:
@@ -122,7 +123,8 @@ def _unpack_topic(encoded: memoryview) -> str:
         raise TransportError(f"an envelope's topic is not UTF-8; it was discarded: {exc}") from exc
 
 
-def _unpack_metadata(packed: memoryview) -> Metadata:
+def unpack_metadata(packed: bytes | memoryview) -> Metadata:
+    """Decode metadata. Raises `TransportError`."""
     try:
         return _decode_metadata(packed)
     except (msgspec.MsgspecError, ValueError, RecursionError) as exc:
