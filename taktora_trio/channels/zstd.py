@@ -26,7 +26,7 @@ _MODULE = "compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd
 class ZstdCodec(PayloadCodec):
     """Compresses the payloads of another codec.
 
-        MqttConnector([IMAGES], codec=ZstdCodec(JsonCodec(), threshold=4096))
+        codec = ZstdCodec(JsonCodec(), threshold=4096)
 
     A payload of at least `threshold` bytes is one frame of Zstandard, if that is smaller. All others are what the inner
     codec makes of them. A frame is known by its first four bytes, so a peer that does not compress can be read, too.
