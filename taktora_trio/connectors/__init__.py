@@ -12,6 +12,7 @@ stream         for protocols over a byte stream: connect_tcp, LineSplitter, Stre
 base           Connector: what an app declares
 dead_letters   what the app could not get done with, on disk
 reconnect      when to try again, and what to say: pure
+peer           MemoryPeer: the other side within this process, for the tests of an app
 connection     Client, Connection: what a protocol implements
 poison         which message is guilty: pure
 expiry         what is left of a message's life: pure

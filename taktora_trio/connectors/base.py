@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import attrs
 
@@ -18,6 +18,7 @@ from taktora_trio.errors import ConfigError
 
 if TYPE_CHECKING:
     from taktora_trio.connectors.dead_letters.letters import DeadLetters
+    from taktora_trio.connectors.peer import MemoryPeer, OnPublished
     from taktora_trio.connectors.pump import Pump
     from taktora_trio.connectors.source import Source
     from taktora_trio.executor import Executor
@@ -119,6 +120,25 @@ class Connector(Configurable, ABC):
     def known_as(self, deployment: str) -> str:
         """Return the name by which the other side knows the gateway of a deployment that is called so, by default."""
         return f"{deployment}-{self.name}"
+
+    # For the tests of an app
+
+    def overlap(self, pattern: str, other: str) -> bool:
+        """Return whether a topic fits both of these, each a topic or a pattern of topics as the protocol writes it."""
+        return pattern == other
+
+    def in_memory(self, run: str, name: str, on_published: OnPublished) -> tuple[Self, MemoryPeer]:
+        """Return the same connector with its other side in this process, and that other side.
+
+        It is the other side of this run of tests alone. `name` is the gateway's there (`GatewayChannels.name`), and
+        `on_published` is called with each message that this connector publishes.
+
+        Raises `ConfigError` where the protocol has no such other side.
+        """
+        raise ConfigError(
+            f"connector {self.name!r} ({type(self).__name__}) can't be tested in memory: test it in another shape, with"
+            " a real peer, or define `in_memory` in its class"
+        )
 
     def check(self) -> None:
         """Raise `ConfigError` for a declaration that can't work. A protocol may check more."""

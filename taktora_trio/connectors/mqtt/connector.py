@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Any, ClassVar, Self, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
 import attrs
 
@@ -15,10 +15,13 @@ from taktora_trio.connectors.connection import Client, Guarantee, OnMessage
 from taktora_trio.connectors.mqtt import settings as mqtt_settings
 from taktora_trio.connectors.mqtt.options import MqttOptions
 from taktora_trio.connectors.mqtt.routing import MqttRouting
-from taktora_trio.connectors.mqtt.topics import check_shares
+from taktora_trio.connectors.mqtt.topics import FilterTree, check_shares
 from taktora_trio.connectors.options import MESSAGE_OVERHEAD
 from taktora_trio.connectors.settings import Setting, SettingValues
 from taktora_trio.errors import ConfigError
+
+if TYPE_CHECKING:
+    from taktora_trio.connectors.peer import MemoryPeer, OnPublished
 
 __all__ = ["MqttConnector"]
 
@@ -97,6 +100,17 @@ class MqttConnector(Connector):
 
         options = self.options_as(channels.name)
         return MqttClient(self.name, self.channels, options, channels.outbound, on_message, channels.memory)
+
+    # For the tests of an app
+
+    def overlap(self, pattern: str, other: str) -> bool:
+        return bool(FilterTree([(pattern, None)]).overlapping(other))
+
+    def in_memory(self, run: str, name: str, on_published: OnPublished) -> tuple[Self, MemoryPeer]:
+        from taktora_trio.connectors.mqtt.peer import MqttMemoryPeer, options_in_memory  # the protocol stack is there
+
+        connector = attrs.evolve(self, options=options_in_memory(self.options, run))
+        return connector, MqttMemoryPeer(connector.options_as(name), on_published)
 
     # Called by a run
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 from collections import defaultdict, deque
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 
 import attrs
 import msgspec
 import trio
+from trio_util import RepeatedEvent
 
 from taktora_trio.connectors.mqtt.options import LastWill, MqttOptions
 from taktora_trio.connectors.mqtt.sessions.session import (
@@ -38,6 +39,8 @@ class _Client:
     sent: set[int] = attrs.field(factory=set)
     """Those of the unacknowledged that were sent before."""
     next_id: int = 0
+    received: set[int] = attrs.field(factory=set)
+    """The packet identifiers of QoS 2 that the broker has and has not acknowledged yet (section 4.3.3)."""
 
     def add(self, topic_filter: str, qos: int) -> bool:
         """Subscribe. Return true if the subscription is new."""
@@ -97,11 +100,36 @@ class MemoryBroker:
         self.retained: dict[str, Message] = {}
         self.kept: dict[str, _Client] = {}
         """The clients with a persistent session by client id, connected or not."""
+        self._delay = 0.0
+        self.watchers: list[Callable[[str | None, Message], None]] = []
+        """Each is called with the client id of whoever has published a message, and the message."""
         self._turn = 0  # of those who share a subscription
 
     @classmethod
     def at(cls, host: str, port: int) -> MemoryBroker:
         return cls._brokers[host, port]
+
+    @classmethod
+    def forget(cls, host: str, port: int) -> None:
+        """Have a new broker there from now on, which knows nothing."""
+        cls._brokers.pop((host, port), None)
+
+    @property
+    def delay(self) -> float:
+        """Seconds to an acknowledgement of QoS 1 or 2; infinity for none. What waits for one is told of a change."""
+        return self._delay
+
+    @delay.setter
+    def delay(self, seconds: float) -> None:
+        self._delay = seconds
+        for session in self.sessions:
+            session.delayed.set()
+
+    def publish(self, client_id: str | None, message: Message) -> None:
+        """Deliver a message of one of the clients."""
+        for watcher in self.watchers:
+            watcher(client_id, message)
+        self.deliver(message)
 
     def deliver(self, message: Message) -> None:
         """Hand a message to all who have subscribed to its topic; of a shared subscription to one, in turn."""
@@ -160,6 +188,9 @@ class MemorySession(Session):
         self.held: deque[Message] | None = None
         self._lost: SessionLost | None = None
         self._ended = trio.Event()
+        self.delayed = RepeatedEvent()
+        """Rung when an acknowledgement is to come later, and when the broker's delay is another."""
+        self._unanswered: deque[tuple[float, int, str, OnDone]] = deque()  # with the time of each
 
     def deliver(self, message: Message) -> None:
         if self.held is not None:
@@ -199,10 +230,38 @@ class MemorySession(Session):
     def publish(self, message: Message, packet_id: int, on_done: OnDone) -> None:
         if self._lost is None:
             refusal = self._broker.refused_topics.get(message.topic, "")
-            if not refusal:
+            if not refusal and not (message.qos == 2 and packet_id in self.client.received):
                 sent = message if self.v5 else msgspec.structs.replace(message, metadata=None, correlation_id=b"")
-                self._broker.deliver(sent)
-            on_done(packet_id, refusal if self.v5 and message.qos else "")
+                self._broker.publish(self.client_id, sent)
+            refusal = refusal if self.v5 and message.qos else ""
+            if not (message.qos and self._broker.delay):
+                on_done(packet_id, refusal)
+                return
+            if message.qos == 2:
+                self.client.received.add(packet_id)
+            self._unanswered.append((trio.current_time(), packet_id, refusal, on_done))
+            self.delayed.set()
+
+    def release(self, packet_id: int, on_done: OnDone) -> None:
+        self.client.received.discard(packet_id)
+        on_done(packet_id, "")
+
+    @property
+    def unanswered(self) -> int:
+        return len(self._unanswered)
+
+    async def answer_late(self) -> None:
+        """Serve: acknowledge what was published when the broker's delay is over. Runs until cancelled."""
+        async for _ in self.delayed.events():
+            while self._unanswered and self._lost is None:
+                at, packet_id, refusal, on_done = self._unanswered[0]
+                with trio.move_on_at(at + self._broker.delay) as waiting:
+                    await self.delayed.wait()
+                if not waiting.cancelled_caught:
+                    continue  # the delay may be another
+                self._unanswered.popleft()
+                self.client.received.discard(packet_id)
+                on_done(packet_id, refusal)
 
     def acknowledge(self, message: Message) -> None:
         self._state.acknowledge(message)
@@ -232,7 +291,8 @@ class MemorySession(Session):
             self._ended.set()
             if self._will is not None and not politely:
                 will = self._will
-                self._broker.deliver(Message(will.topic, will.payload, will.qos, retained=will.retain))
+                told = Message(will.topic, will.payload, will.qos, retained=will.retain)
+                self._broker.publish(self.client_id, told)
 
     def _acknowledge_due(self) -> None:
         for packet_id, _ in self._state.due():
@@ -275,7 +335,10 @@ async def open_memory_session(
                     for number, message in client.unacknowledged.items()
                 )
                 nursery.start_soon(_resend, session)
-            yield session
+            async with trio.open_nursery() as services:
+                services.start_soon(session.answer_late)
+                yield session
+                services.cancel_scope.cancel()
     finally:
         session.lose("disconnected", politely=True)
 

@@ -1,0 +1,120 @@
+"""Backend: what each shape does for a test. The front (`app.py`) is written once, and asks for no more than this."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection, Mapping
+from contextlib import AbstractAsyncContextManager
+from importlib import import_module
+from typing import Any, Literal, TypeAlias
+
+import trio
+
+from taktora_trio.channels import Metadata
+from taktora_trio.connectors.base import Connector
+from taktora_trio.errors import ConfigError
+from taktora_trio.health import ConnectorHealth
+from taktora_trio.host.host import ConnectorHost
+from taktora_trio.runners.deployment import Deployment
+from taktora_trio.testing.journal import Journal
+
+__all__ = ["Backend", "Run", "Shape", "backend_for"]
+
+Shape: TypeAlias = Literal["memory", "in-process", "split"]
+
+# Each is opened as `open_backend(deployment, run)`.
+_BACKENDS: Mapping[str, str] = {"memory": "taktora_trio.testing.memory"}
+
+
+class Run:
+    """What a run of the app comes to, as its backend says and the test sees."""
+
+    def __init__(self, journal: Journal, scope: trio.CancelScope) -> None:
+        self.journal = journal
+        self.failure: Exception | None = None
+        """What the app raised, or what else has ended its run."""
+        self.has_ended = False
+        """True if the run is over, and all that the app has published is in the journal."""
+        self._scope = scope
+
+    def ended(self, failure: Exception | None = None) -> None:
+        """Say that the run is over. A failure ends the test, which raises it."""
+        self.has_ended = True
+        if failure is not None:
+            self.failure = failure
+            self._scope.cancel()
+        self.journal.wake()
+
+
+class Backend(ABC):
+    """A running app and what is outside it. `connectors` are names of them.
+
+    A backend runs the app in tasks or processes of its own, and calls `Run.journal.add` with all that it publishes, and
+    `Run.ended` at its end. When its block ends, the app is stopped as by a signal, and nothing of it is left.
+    """
+
+    @property
+    @abstractmethod
+    def connectors(self) -> Mapping[str, Connector]:
+        """The connectors as they run, by name."""
+
+    @property
+    @abstractmethod
+    def host(self) -> ConnectorHost:
+        """The host, where the test is the app. Raises `ConfigError` where the app is another."""
+
+    @abstractmethod
+    def states(self) -> Mapping[str, ConnectorHealth]:
+        """Return the health of each connector, as the app sees it."""
+
+    @abstractmethod
+    async def wait_for_health(self, connector: str, kinds: tuple[type[ConnectorHealth], ...]) -> ConnectorHealth:
+        """Wait until the connector's health is of one of these kinds, and return it."""
+
+    @abstractmethod
+    async def publish(
+        self,
+        connector: str,
+        topic: str,
+        payload: bytes,
+        *,
+        metadata: Metadata | None,
+        correlation_id: bytes,
+        retain: bool,
+        options: Mapping[str, Any],
+    ) -> None:
+        """Publish a message at the connector's broker, as somebody else would. `options` are the protocol's own."""
+
+    @abstractmethod
+    def cut(self, connectors: Collection[str]) -> None:
+        """End their connections. New ones work."""
+
+    @abstractmethod
+    def unreachable(self, connectors: Collection[str]) -> AbstractAsyncContextManager[None]:
+        """End their connections, and let no new one come about in the block."""
+
+    @abstractmethod
+    def refused(self, connectors: Collection[str]) -> AbstractAsyncContextManager[None]:
+        """End their connections, and refuse each login in the block."""
+
+    @abstractmethod
+    def slow(self, connectors: Collection[str], seconds: float) -> AbstractAsyncContextManager[None]:
+        """In the block, let so many seconds go by before each acknowledgement; infinity for none at all."""
+
+    @abstractmethod
+    def kill_gateway(self) -> None:
+        """End the gateway as by a crash: the task by an exception, the process by SIGKILL."""
+
+    @abstractmethod
+    async def revive(self) -> None:
+        """Have the gateway start or connect at once, as `taktora-trio revive` does."""
+
+
+def backend_for(shape: str) -> Callable[[Deployment, Run], AbstractAsyncContextManager[Backend]]:
+    """Return what opens the backend of a shape. Raises `ConfigError` where there is no such shape."""
+    if shape not in _BACKENDS:
+        raise ConfigError(f"there is no shape {shape!r}: use one of {', '.join(_BACKENDS)}")
+    opened: Callable[[Deployment, Run], AbstractAsyncContextManager[Backend]] = import_module(
+        _BACKENDS[shape]
+    ).open_backend
+    return opened
