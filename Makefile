@@ -6,7 +6,7 @@ WORKERS ?= 5
 PYTHONS ?= python3.11 python3.12 python3.13 python3.14
 # What `make test`, `make pythons` and `make floors` run; by default all but those of `make chaos`.
 TESTS ?=
-UNBROKEN = -m "not chaos and not brokers"
+UNBROKEN = -m "not chaos and not brokers and not package"
 # The tests start hundreds of interpreters, which are to find their bytecode, whatever the environment says.
 export PYTHONDONTWRITEBYTECODE :=
 
@@ -45,6 +45,12 @@ soak-long: .venv/test .venv/drawing mosquitto  ## An hour of churn, and whether 
 
 crashpoints: .venv/test mosquitto  ## A kill before each line that runs, in every case: docs/crash-points.md (hours)
 	$(BIN)/python -m tests.crashpoints --page docs/crash-points.md
+
+package: .venv/package  ## Build what PyPI gets into dist/, check it, and install it in an empty environment
+	rm -rf dist
+	$(BIN)/python -m build --outdir dist .
+	$(BIN)/python -m twine check --strict dist/*
+	$(BIN)/python -m pytest -m package
 
 check: .venv/check  ## Lint, format, types and import rules
 	$(BIN)/ruff check .
@@ -143,6 +149,10 @@ mosquitto-clients: mosquitto
 	$(PYTHON) -m venv $@
 	$@/bin/python -m pip install --quiet --upgrade pip
 	$@/bin/python -m pip install --quiet --group plot
+	@touch $@
+
+.venv/package: .venv/test
+	$(BIN)/python -m pip install --quiet --group package
 	@touch $@
 
 .venv/check: .venv/test

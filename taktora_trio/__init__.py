@@ -9,7 +9,7 @@ The layers. Each imports only those below it, which import-linter checks (`pypro
     cli                             the `taktora-trio` command
     chaos                           faults on purpose, and what must hold
     testing                         what a connector's author tests with
-    operate                         what an operator asks of a run
+    operate | scaffold              what an operator asks of a run | what a new project starts from
     runners                         from a deployment to running processes: the two shapes, and each half
     host                            the app's half
     connectors                      the gateway's half: what each protocol needs; a package for each protocol

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable, Sequence
-from typing import Annotated, NoReturn
+from typing import Annotated, Literal, NoReturn
 
 import attrs
 from cyclopts import App, CycloptsError, Parameter
@@ -216,6 +216,26 @@ def forget(
     return forget_deployment(target, options, settings, even_if_up)
 
 
+@app.command
+def completion(
+    shell: Annotated[Literal["bash", "zsh", "fish"], Parameter(help="The shell that is to have it.")], /
+) -> int:
+    """Print what makes a shell complete commands and options.
+
+    For example, for all shells of one user:
+
+    bash: taktora-trio completion bash > ~/.local/share/bash-completion/completions/taktora-trio
+
+    zsh: taktora-trio completion zsh > ~/.zfunc/_taktora-trio, with ~/.zfunc in fpath
+
+    fish: taktora-trio completion fish > ~/.config/fish/completions/taktora-trio.fish
+
+    The settings of a deployment's connectors are not completed, as only the deployment knows them.
+    """
+    show(app.generate_completion(shell=shell))
+    return 0
+
+
 # By their names: nothing of them is imported before its turn.
 dead_letters = App(
     name="dead-letters",
@@ -248,6 +268,16 @@ for _name, _help in {
     "discard": "Remove letters for good; `export` them first.",
 }.items():
     dead_letters.command(f"taktora_trio.operate.dead_letters_command:{_name}_letters", name=_name, help=_help)
+app.command(
+    "taktora_trio.scaffold.shipped:show_examples",
+    name="examples",
+    help="""List the example apps, runner scripts and unit files that come with the package; print one, or copy all.
+
+    For example:
+
+    taktora-trio examples --copy . && taktora-trio run examples.echo:deployment --mode split --broker embedded --for 10
+    """,
+)
 app.command(
     "taktora_trio.chaos.command:chaos", name="chaos", help="Break a split deployment in every way, and see what holds."
 )

@@ -237,8 +237,9 @@ def wrong_command(line: str) -> Iterator[str]:
 def commands() -> dict[str, set[str]]:
     """Return the options of each command, but for `chaos`, whose module takes long to import."""
     found: dict[str, set[str]] = {"chaos": set()}
-    for name in ("run", "plugin", "gateway", "plan", "explain-policy", "revive", "forget", "health"):
-        found[name] = options_of(cli.app[name])
+    for name in cli.app:
+        if not name.startswith("-") and name not in ("chaos", "dead-letters"):
+            found[name] = options_of(cli.app[name])
     letters = cli.app["dead-letters"]
     found["dead-letters"] = set().union(*(options_of(letters[name]) for name in letters if not name.startswith("-")))
     return found
