@@ -114,7 +114,7 @@ isolation: .venv/bench mosquitto  ## How late a control item runs while its gate
 	.venv-floors/bin/python -m pip install --quiet --upgrade pip
 	$(PYTHON) tests/floors.py > .venv-floors/constraints.txt
 	.venv-floors/bin/python -m pip install --quiet --constraint .venv-floors/constraints.txt \
-	  --editable '.[chaos,embedded,parallel,prometheus,opentelemetry,structlog]' --group test
+	  --editable '.[asyncapi,chaos,embedded,parallel,prometheus,opentelemetry,structlog]' --group test
 	@touch $@
 
 .venv/bench: .venv/test
@@ -138,6 +138,12 @@ isolation: .venv/bench mosquitto  ## How late a control item runs while its gate
 	  DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends nodejs npm >/dev/null; } || true
 	@npm install --silent --no-audit --no-fund --prefix $@ mqtt@5 && touch $@ || { rm -rf $@; \
 	  echo "Without node and npm (Debian: apt-get install nodejs npm) the benchmarks leave MQTT.js out"; }
+
+# The AsyncAPI parser, from npm. Where it can't be had the tests that ask it are skipped, and say so.
+.venv/asyncapi: pyproject.toml
+	@mkdir -p $@
+	@npm install --silent --no-audit --no-fund --prefix $@ @asyncapi/parser@3 && touch $@ || { rm -rf $@; \
+	  echo "Without node and npm (Debian: apt-get install nodejs npm) no AsyncAPI document is checked by its tool"; }
 
 # mosquitto_pub and mosquitto_sub.
 mosquitto-clients: mosquitto

@@ -9,7 +9,7 @@ The layers. Each imports only those below it, which import-linter checks (`pypro
     cli                             the `taktora-trio` command
     chaos                           faults on purpose, and what must hold
     testing                         what a connector's author tests with
-    operate | scaffold              what an operator asks of a run | what a new project starts from
+    declare | operate | scaffold    channels, shown to others | what an operator asks of a run | a new project's start
     runners                         from a deployment to running processes: the two shapes, and each half
     host                            the app's half
     connectors                      the gateway's half: what each protocol needs; a package for each protocol
@@ -61,6 +61,9 @@ if TYPE_CHECKING:
     from taktora_trio.connectors.connection import Incoming as Incoming
     from taktora_trio.connectors.connection import OnDone as OnDone
     from taktora_trio.connectors.connection import OnMessage as OnMessage
+    from taktora_trio.connectors.description import AddressParameter as AddressParameter
+    from taktora_trio.connectors.description import ChannelDescription as ChannelDescription
+    from taktora_trio.connectors.description import ServerDescription as ServerDescription
     from taktora_trio.connectors.gateway import ConnectorGateway as ConnectorGateway
     from taktora_trio.connectors.gateway import open_connector_gateway as open_connector_gateway
     from taktora_trio.connectors.mqtt import BrokerAddress as BrokerAddress
@@ -157,6 +160,7 @@ _PUBLIC = {
         "OnDone",
         "OnMessage",
     ),
+    "connectors.description": ("AddressParameter", "ChannelDescription", "ServerDescription"),
     "connectors.gateway": ("ConnectorGateway", "open_connector_gateway"),
     "connectors.mqtt": ("BrokerAddress", "LastWill", "MqttConnector", "MqttOptions", "MqttRouting"),
     "connectors.options": ("ConnectorOptions",),

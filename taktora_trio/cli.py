@@ -269,6 +269,26 @@ for _name, _help in {
 }.items():
     dead_letters.command(f"taktora_trio.operate.dead_letters_command:{_name}_letters", name=_name, help=_help)
 app.command(
+    "taktora_trio.declare.command:list_channels",
+    name="channels",
+    help="Show the channels of a deployment: topics, message types, and how much each carries.",
+)
+app.command(
+    "taktora_trio.declare.command:write_asyncapi",
+    name="asyncapi",
+    help="""Describe the channels of a deployment for others, as an AsyncAPI 3 document; or say what has changed in it.
+
+    Topics, message schemas, how messages are sent, and limits. For example, to write it, and to have a change that
+    breaks others fail later on:
+
+    taktora-trio asyncapi greenhouse:deployment --output asyncapi.yaml
+
+    taktora-trio asyncapi greenhouse:deployment --against asyncapi.yaml
+
+    With both options the file is written anew if nothing that has changed breaks others.
+    """,
+)
+app.command(
     "taktora_trio.scaffold.shipped:show_examples",
     name="examples",
     help="""List the example apps, runner scripts and unit files that come with the package; print one, or copy all.

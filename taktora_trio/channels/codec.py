@@ -13,7 +13,7 @@ import msgspec
 from taktora_trio.errors import CodecError, ConfigError, summary
 from taktora_trio.escaping import escaped
 
-__all__ = ["Buffer", "JsonCodec", "MsgpackCodec", "PayloadCodec", "RawCodec", "inspect_type"]
+__all__ = ["Buffer", "JsonCodec", "MsgpackCodec", "PayloadCodec", "RawCodec", "inspect_type", "parts_of"]
 
 T = TypeVar("T")
 Buffer: TypeAlias = bytes | bytearray | memoryview
@@ -28,6 +28,12 @@ class PayloadCodec(ABC):
 
     name: str
     """Part of the service's description: both ends must use the codec of the same name."""
+    content_type: str = "application/octet-stream"
+    """The media type of its payloads."""
+    has_schema: bool = False
+    """True if the JSON Schema of a message type, as msgspec makes it, is true of its payloads."""
+    encodings: tuple[str, ...] = ()
+    """The content encodings that a payload may have, such as `zstd`."""
 
     @abstractmethod
     def encoder(self, message_type: type[T]) -> Callable[[T], Buffer]: ...
@@ -83,23 +89,23 @@ def inspect_type(message_type: Any) -> msgspec.inspect.Type:
         raise ConfigError(f"messages can't be of type {message_type!r}: {summary(exc)}") from exc
 
 
-def _parts(info: object, seen: set[int]) -> Iterator[msgspec.inspect.Type]:
+def parts_of(info: object, seen: set[int]) -> Iterator[msgspec.inspect.Type]:
     """Yield a type and all that it is made of, each once."""
     if isinstance(info, tuple):
         for part in info:
-            yield from _parts(part, seen)
+            yield from parts_of(part, seen)
     elif isinstance(info, msgspec.Struct) and id(info) not in seen:
         seen.add(id(info))
         if isinstance(info, msgspec.inspect.Type):
             yield info
         for name in info.__struct_fields__:
-            yield from _parts(getattr(info, name), seen)
+            yield from parts_of(getattr(info, name), seen)
 
 
 def _check_type(message_type: Any) -> None:
     if message_type in (str, bytes, bool, int, float):
         return  # without msgspec's descriptions, which are then never imported
-    for part in _parts(inspect_type(message_type), set()):
+    for part in parts_of(inspect_type(message_type), set()):
         if isinstance(part, msgspec.inspect.RawType | msgspec.inspect.MemoryViewType):
             raise ConfigError(
                 f"messages of type {message_type!r} would look into shared memory that is soon written again:"
@@ -163,6 +169,7 @@ class _MsgspecCodec(PayloadCodec):
     could not read, or would read as something else, is an error at the sender.
     """
 
+    has_schema = True
     _encoder: msgspec.json.Encoder | msgspec.msgpack.Encoder
     _decoder_type: type[msgspec.json.Decoder[Any]] | type[msgspec.msgpack.Decoder[Any]]
 
@@ -246,6 +253,7 @@ class JsonCodec(_MsgspecCodec):
     """JSON (RFC 8259), by msgspec. The default."""
 
     name = "json"
+    content_type = "application/json"
     _encoder = msgspec.json.Encoder()
     _decoder_type = msgspec.json.Decoder
 
@@ -254,6 +262,7 @@ class MsgpackCodec(_MsgspecCodec):
     """MessagePack, by msgspec."""
 
     name = "msgpack"
+    content_type = "application/vnd.msgpack"
     _encoder = msgspec.msgpack.Encoder()
     _decoder_type = msgspec.msgpack.Decoder
 

@@ -36,6 +36,8 @@ class ZstdCodec(PayloadCodec):
     it can be sent, and nothing unpacks to more.
     """
 
+    encodings = ("zstd",)
+
     def __init__(self, inner: PayloadCodec | None = None, *, threshold: int = 1024, level: int = 3) -> None:
         """`inner` is a `JsonCodec` unless given. `level` is from 1, the fastest, to 22, the smallest.
 
@@ -56,6 +58,8 @@ class ZstdCodec(PayloadCodec):
         self.threshold = threshold
         self.level = level
         self.name = f"zstd+{inner.name}"
+        self.content_type = inner.content_type
+        self.has_schema = inner.has_schema
         self._limit = _LIMIT
 
     def __repr__(self) -> str:

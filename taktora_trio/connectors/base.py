@@ -18,6 +18,7 @@ from taktora_trio.errors import ConfigError
 
 if TYPE_CHECKING:
     from taktora_trio.connectors.dead_letters.letters import DeadLetters
+    from taktora_trio.connectors.description import ChannelDescription, ServerDescription
     from taktora_trio.connectors.peer import MemoryPeer, OnPublished
     from taktora_trio.connectors.pump import Pump
     from taktora_trio.connectors.source import Source
@@ -110,6 +111,16 @@ class Connector(Configurable, ABC):
     def guarantee(self, channel: ChannelDescriptor[Any]) -> Guarantee:
         """Return how often a message of this outbound channel arrives, as `Client.guarantee` does in the gateway."""
         return "at least once"
+
+    def describe_channel(self, channel: ChannelDescriptor[Any]) -> ChannelDescription:
+        """Return what others need to know of a channel to exchange messages with it."""
+        from taktora_trio.connectors.description import ChannelDescription  # no run needs it
+
+        return ChannelDescription(topic=channel.routing.address, address=channel.routing.address)
+
+    def describe_server(self, url: str) -> ServerDescription:
+        """Return the description of the other side at this URL, without what is secret. Raises `ConfigError`."""
+        raise ConfigError(f"connector {self.name!r} can't describe a server: its protocol has no URLs")
 
     @property
     def takes_views(self) -> bool:

@@ -21,6 +21,7 @@ from taktora_trio.connectors.settings import Setting, SettingValues
 from taktora_trio.errors import ConfigError
 
 if TYPE_CHECKING:
+    from taktora_trio.connectors.description import ChannelDescription, ServerDescription
     from taktora_trio.connectors.peer import MemoryPeer, OnPublished
 
 __all__ = ["MqttConnector"]
@@ -49,6 +50,16 @@ class MqttConnector(Connector):
 
     def guarantee(self, channel: ChannelDescriptor[Any]) -> Guarantee:
         return cast(MqttRouting, channel.routing).guarantee
+
+    def describe_channel(self, channel: ChannelDescriptor[Any]) -> ChannelDescription:
+        from taktora_trio.connectors.mqtt.describing import describe_channel  # no run needs it
+
+        return describe_channel(channel, self.options)
+
+    def describe_server(self, url: str) -> ServerDescription:
+        from taktora_trio.connectors.mqtt.describing import describe_server
+
+        return describe_server(url, self.options)
 
     @property
     def takes_views(self) -> bool:
