@@ -161,7 +161,7 @@ def test_a_bad_old_document(
     [
         "operations: 5",
         "operations: {a: 5, b: {channel: 7}, c: {channel: {$ref: 3}}}\nchannels: [1]",
-        "operations: {a: {action: send, channel: {$ref: '#/channels/mqtt.readings'}, messages: [1], bindings: {mqtt: 1}}}\n"
+        "operations: {a: {action: send, channel: {$ref: '#/channels/mqtt.readings'}, messages: [1], bindings: 5}}\n"
         "channels: {mqtt.readings: {address: [], x-max-payload: much, messages: 7}}",
         "operations: {a: {action: send, channel: {$ref: '#/channels/mqtt.readings'}}}\n"
         "channels: {mqtt.readings: {address: null, messages: {m: {contentType: application/json, payload: {anyOf: 5,"
