@@ -50,7 +50,8 @@ FILE = re.compile(
     r"(?<![\w/~$.{*:+-])((?:[\w.-]+/)*[\w-]+\.(?:py|md|yaml|service|toml|json|png|svg)\b|(?:[\w-]+/)+)(?![\w/*#+{$.])"
 )
 FOLDERS = ("", "taktora_trio")
-NOT_IN_THE_TREE = re.compile(r"^(greenhouse|asyncapi)\b|^(queue|types)\.py$|HASH")  # an app's, or made while it runs
+# An app's own, or made while something runs.
+NOT_IN_THE_TREE = re.compile(r"^(asyncapi|greenhouse)\b|^(queue|types)\.py$|^dist/$|HASH")
 # The class of a variable of that name, wherever a page has one.
 VARIABLES = {
     "host": "ConnectorHost",
