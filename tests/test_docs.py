@@ -21,7 +21,7 @@ from cyclopts import App
 import taktora_trio
 from taktora_trio import cli, executor
 from taktora_trio.connectors.mqtt import MqttConnector
-from taktora_trio.runners.settings import OWN_OPTIONS
+from taktora_trio.runners.configuration.settings import OWN_OPTIONS
 from taktora_trio.testing import rig
 from tests.command import ROOT
 
@@ -51,7 +51,7 @@ FILE = re.compile(
 )
 FOLDERS = ("", "taktora_trio")
 # An app's own, or made while something runs.
-NOT_IN_THE_TREE = re.compile(r"^(asyncapi|greenhouse)\b|^(queue|types)\.py$|^dist/$|HASH")
+NOT_IN_THE_TREE = re.compile(r"^(asyncapi|greenhouse|taktora)\b|^(queue|types)\.py$|^dist/$|HASH")
 # The class of a variable of that name, wherever a page has one.
 VARIABLES = {
     "host": "ConnectorHost",

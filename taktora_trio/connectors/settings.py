@@ -54,8 +54,18 @@ class SettingValue:
     """The only connector that it is for; `None` if it is for each one that has the setting."""
     is_shared: bool = False
     """True if it is for several connectors."""
-    variable: str | None = None
-    """The environment variable that the value was taken from; `None` if it was typed."""
+    variable: str | None = attrs.field(default=None, eq=False)
+    """The environment variable that the value was taken from; `None` if it was not."""
+    file: str | None = attrs.field(default=None, eq=False)
+    """The place in a file of settings, as `taktora.toml:12`, that the value was taken from; `None` if it was not."""
+
+    @property
+    def rank(self) -> int:
+        """Where it was given: 1 for a file, 2 for the environment, 3 at the command line or by a program.
+
+        A higher one wins, also over one that is for this connector alone.
+        """
+        return 1 if self.file is not None else 2 if self.variable is not None else 3
 
     @property
     def path(self) -> Path:

@@ -46,9 +46,11 @@ class ConnectorHost(metaclass=NoPublicConstructor, opened_by="open_connector_hos
         gateways: Gateways,
         revive: Callable[[], object] | None,
         observers: Sequence[Observer],
+        settings: Any = None,
     ) -> None:
         self.observers = observers
         """The deployment's, for the app's executors: `Executor(observers=host.observers)`."""
+        self._settings = settings
         self._trunks = trunks
         self._board = board
         self._gateways = gateways
@@ -61,6 +63,16 @@ class ConnectorHost(metaclass=NoPublicConstructor, opened_by="open_connector_hos
 
     def __repr__(self) -> str:
         return f"ConnectorHost({self._board!r})"
+
+    @property
+    def settings(self) -> Any:
+        """The app's own settings, an object of the class that the deployment declares: `Deployment(..., settings=C)`.
+
+        Write `settings: C = host.settings`, and type checkers know them. Raises `ConfigError` if it declares none.
+        """
+        if self._settings is None:
+            raise ConfigError("the app has no settings: declare a class for them, as Deployment(..., settings=Class)")
+        return self._settings
 
     @contextlib.asynccontextmanager
     async def open_writer(self, channel: Outbound[T]) -> AsyncIterator[ChannelWriter[T]]:

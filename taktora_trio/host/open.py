@@ -40,12 +40,16 @@ async def open_connector_host(
     link: LinkEnd | None = None,
     revive: Callable[[], object] | None = None,
     observers: Sequence[Observer] = (),
+    settings: object = None,
 ) -> AsyncIterator[ConnectorHost]:
     """Open the host of these connectors; the services must exist. Health is followed while the block lasts.
 
     `link` leads to the supervisor, if the gateway has one of ours; `revive` revives it, if it runs in this process.
+    `settings` are the app's own.
     """
-    async with open_watching_host(node, connectors, link=link, revive=revive, observers=observers) as (host, _):
+    async with open_watching_host(
+        node, connectors, link=link, revive=revive, observers=observers, settings=settings
+    ) as (host, _):
         yield host
 
 
@@ -57,6 +61,7 @@ async def open_watching_host(
     link: LinkEnd | None = None,
     revive: Callable[[], object] | None = None,
     observers: Sequence[Observer] = (),
+    settings: object = None,
 ) -> AsyncIterator[tuple[ConnectorHost, Gateways]]:
     """Open the host as `open_connector_host` does, and yield its `Gateways` too.
 
@@ -70,7 +75,7 @@ async def open_watching_host(
         trunks = {name: await stack.enter_async_context(open_trunk(node, spec, "app")) for name, spec in specs.items()}
         nursery = await stack.enter_async_context(trio.open_nursery())
         gateways = Gateways._create(node, connectors, board, nursery, trunks, supervised=link is not None)
-        host = ConnectorHost._create(connectors, trunks, board, gateways, revive, observers)
+        host = ConnectorHost._create(connectors, trunks, board, gateways, revive, observers, settings)
         nursery.start_soon(board.expire)
         if link is not None:
             nursery.start_soon(gateways.follow_supervisor, link)

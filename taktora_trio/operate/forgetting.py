@@ -7,7 +7,7 @@ from functools import partial
 import trio
 
 from taktora_trio.errors import ConfigError
-from taktora_trio.runners.command.half import load_for_gateway
+from taktora_trio.runners.command.half import read_for_gateway
 from taktora_trio.runners.options import Options, TypedSettings
 from taktora_trio.runners.this_process.outcome import show
 from taktora_trio.transport.domain import ROLES, Domain
@@ -20,8 +20,8 @@ def forget_deployment(target: str, options: Options, typed: TypedSettings, even_
 
     Raises `ConfigError` where the deployment runs, and, unless `even_if_up`, where a gateway seems to be connected.
     """
-    deployment, domain, settings = load_for_gateway(target, options, typed)
-    settings.needed_by(deployment)
+    configuration = read_for_gateway(target, options, typed)
+    deployment, domain, settings = configuration.configured, Domain(configuration.domain), configuration.settings
     deployment.check_files()
     if not settings.identify:  # else it may be another machine's
         _check_does_not_run(domain)

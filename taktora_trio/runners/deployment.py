@@ -7,7 +7,7 @@ import re
 from collections.abc import Awaitable, Callable, Collection, Iterable
 from pathlib import Path
 from types import CoroutineType, FunctionType
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import attrs
 
@@ -79,12 +79,21 @@ class Deployment:
     `gateway_thread` they are called from two threads.
     """
 
+    settings: type[Any] | str | None = attrs.field(default=None, kw_only=True)
+    """The class of the app's own settings: an attrs class, a dataclass or a msgspec struct. An operator gives them by a
+    file (`[app]`), by the environment (`TAKTORA_APP_...`) or by options (`--app.NAME`), and the app has them as
+    `host.settings`. By name, as `"greenhouse.app:Settings"`, it is imported where the app runs, and nowhere else."""
+
+    chosen_settings: Any = attrs.field(default=None, kw_only=True, repr=False)
+    """What an operator has given, as an object of that class. A runner sets it."""
+
     def __attrs_post_init__(self) -> None:
         if not isinstance(self.name, str):
             raise ConfigError("a deployment's name comes first: write Deployment(name, app, [connector])")
         check_name("deployment", self.name)
         try:
             _check_app(self.app)
+            _check_settings(self.settings)
             _check_connectors(self.connectors)
         except ConfigError as exc:
             raise ConfigError(f"deployment {self.name!r}: {exc}") from None
@@ -114,6 +123,23 @@ class Deployment:
             gateway_policy=self.gateway_policy.changed(gateway) if gateway else self.gateway_policy,
             plugin_policy=self.plugin_policy.changed(plugin) if plugin else self.plugin_policy,
         )
+
+    def with_settings(self, settings: object) -> Deployment:
+        """Return the deployment with these settings of its app, an object of the class that it declares."""
+        return attrs.evolve(self, chosen_settings=settings)
+
+    @property
+    def app_settings(self) -> Any:
+        """The app's settings: those that were chosen, or else the defaults of its class; `None` if it has none.
+
+        Raises `ConfigError` where the class has no default for one of them.
+        """
+        if self.chosen_settings is not None or not isinstance(self.settings, type):
+            return self.chosen_settings
+        try:
+            return self.settings()
+        except TypeError as exc:
+            raise ConfigError(f"deployment {self.name!r}: {self.settings.__name__} has no default: {exc}") from None
 
     def with_connectors(self, names: Collection[str]) -> Deployment:
         """Return the same deployment with these connectors alone. Raises `ConfigError` for one that there is not."""
@@ -182,6 +208,24 @@ def _check_app(app: object) -> None:
         raise ConfigError(f"its app {app.__name__} has a `yield`, and is a generator so; it must be an async function")
     if isinstance(app, FunctionType) and not _may_return_awaitable(app):
         raise ConfigError(f"its app {app.__name__} is no async function: write `async def {app.__name__}(host)`")
+
+
+def _check_settings(settings: object) -> None:
+    """Raise `ConfigError` for what is no class of settings."""
+    if settings is None or (isinstance(settings, str) and _NAME.fullmatch(settings)):
+        return
+    if isinstance(settings, type) and (
+        attrs.has(settings) or hasattr(settings, "__dataclass_fields__") or hasattr(settings, "__struct_fields__")
+    ):
+        return
+    if not isinstance(settings, type | str) and hasattr(type(settings), "__init__"):
+        what = f"an object of {type(settings).__name__}: give the class"
+    else:
+        what = repr(settings)
+    raise ConfigError(
+        f"its settings are {what}; they must be an attrs class, a dataclass or a msgspec struct, or its name as"
+        ' "module:Class"'
+    )
 
 
 def _may_return_awaitable(app: FunctionType) -> bool:

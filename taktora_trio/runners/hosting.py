@@ -6,8 +6,8 @@ import contextlib
 import os
 import socket
 from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 
+import attrs
 import trio
 
 from taktora_trio.host.host import ConnectorHost
@@ -16,16 +16,17 @@ from taktora_trio.processes import interpreter
 from taktora_trio.processes.link import LinkEnd
 from taktora_trio.processes.parent.process import StartProcess, as_process, spawn
 from taktora_trio.runners.child_log import log_line
+from taktora_trio.runners.configuration.reading import Configuration, Sources, read_configuration
+from taktora_trio.runners.configuration.settings import ProgramSettings, Settings, as_typed
 from taktora_trio.runners.deployment import Deployment
 from taktora_trio.runners.finding import name_of
 from taktora_trio.runners.loading import load_deployment
-from taktora_trio.runners.options import Mode, check_mode, given_store
+from taktora_trio.runners.options import Mode, Options, check_mode
 from taktora_trio.runners.parts.outlasting import open_outlasting
 from taktora_trio.runners.parts.owning import open_domain
 from taktora_trio.runners.parts.relay import Relay
 from taktora_trio.runners.parts.status import open_life
 from taktora_trio.runners.secrets import passwords_as_settings
-from taktora_trio.runners.settings import ProgramSettings, Settings, as_typed, read_settings
 from taktora_trio.supervision.supervisor import Supervisor
 from taktora_trio.transport.domain import Domain
 
@@ -40,6 +41,7 @@ async def open_deployment(
     domain: str | None = None,
     settings: ProgramSettings | None = None,
     store: str | os.PathLike[str] | None = None,
+    config: str | os.PathLike[str] | None = None,
 ) -> AsyncIterator[ConnectorHost]:
     """Run a deployment's gateway for as long as the block lasts, and yield the host. The program itself is the app.
 
@@ -49,7 +51,9 @@ async def open_deployment(
 
     `domain` is the name under which both halves find each other, by default the deployment's. `settings` are those of
     the connectors, by their names at the command line, as `{"broker": URL}`, or `{"broker": {CONNECTOR: URL}}`.
-    `store` is the folder in which outbound messages are kept on disk, by default as the deployment says.
+    `store` is the folder in which outbound messages are kept on disk, by default as the deployment says. `config` is a
+    file of settings (TOML), by default the one that the environment variable TAKTORA_CONFIG names, or none. What is
+    given here wins over the environment, and that over the file.
 
     After the block the gateway publishes what was sent last. A block that raises or is cancelled waits for that no
     longer than the policy's `stop_grace`. Nothing outlives the block. No signal handler is installed.
@@ -63,15 +67,17 @@ async def open_deployment(
     else:
         declared = deployment
         target = name_of(deployment) if mode == "split" else ""
-    folder = given_store(store)
-    declared = declared.with_store(folder)
-    own = Domain(declared.name if domain is None else domain)
+    options = Options(
+        domain=domain,
+        store=None if store is None else os.fspath(store),
+        config=None if config is None else os.fspath(config),
+    )
     with passwords_as_settings(take=False) as passwords:
-        typed = (*as_typed(settings or {}), *passwords)
-        given = read_settings(declared, typed, whole_run=True)
-    given = given.needed_by(given.applied_to(declared))
-    async with given.supplied(declared) as supplied:
-        configured = supplied.applied_to(declared)
+        typed = (*options.typed, *as_typed(settings or {}), *passwords)
+        configuration = read_configuration(declared, Sources(typed=typed, config=options.config), "in-process")
+    own = Domain(configuration.domain)
+    async with configuration.settings.supplied(configuration.declared) as supplied:
+        configured = supplied.applied_to(configuration.declared)
         configured.check_files()
         await trio.to_thread.run_sync(configured.check_stores, own.name)
         if mode == "in-process":
@@ -80,7 +86,7 @@ async def open_deployment(
             async with open_in_process(configured, own, trio.Event()) as host:
                 yield host
         else:
-            with _gateway_command(target, own, supplied, folder) as start_gateway:
+            with _gateway_command(target, configuration, supplied) as start_gateway:
                 async with _open_with_gateway_process(configured, own, start_gateway) as host:
                     yield host
 
@@ -94,7 +100,13 @@ async def _open_with_gateway_process(
     async with (
         open_domain(domain, connectors, "plugin") as opened,
         _open_link() as (to_host, to_supervisor),
-        open_connector_host(opened.node, connectors, link=to_supervisor, observers=deployment.observers) as host,
+        open_connector_host(
+            opened.node,
+            connectors,
+            link=to_supervisor,
+            observers=deployment.observers,
+            settings=deployment.app_settings,
+        ) as host,
         open_life(None, trio.Event(), opened.beat, "the app runs") as nursery,
     ):
         relay = Relay(domain, nursery)
@@ -131,14 +143,12 @@ async def _open_link() -> AsyncIterator[tuple[LinkEnd, LinkEnd]]:
 
 
 @contextlib.contextmanager
-def _gateway_command(target: str, domain: Domain, settings: Settings, store: Path | None) -> Iterator[StartProcess]:
+def _gateway_command(target: str, configuration: Configuration, settings: Settings) -> Iterator[StartProcess]:
     program, environment = interpreter.program("taktora_trio"), interpreter.environment()
     arguments, descriptors = settings.as_arguments()
-    if store is not None:
-        arguments.append(f"--store={store}")
+    given = [*attrs.evolve(configuration, log="json").arguments(), *arguments, *configuration.store_arguments()]
     try:
-        command = [*program, "gateway", target, "--domain", domain.name, "--log", "json", *arguments]
-        yield spawn(command, descriptors, environment)
+        yield spawn([*program, "gateway", target, *given], descriptors, environment)
     finally:
         for fd in descriptors:
             os.close(fd)

@@ -16,7 +16,7 @@ from taktora_trio.errors import ConfigError, summary
 from taktora_trio.escaping import escaped
 from taktora_trio.runners.deployment import App, Deployment
 
-__all__ = ["hiding_python", "load_app", "load_deployment"]
+__all__ = ["hiding_python", "load_app", "load_deployment", "load_settings_class"]
 
 
 def load_deployment(target: str) -> Deployment:
@@ -59,6 +59,25 @@ def load_app(deployment: Deployment) -> App:
     what = "no function" if found is None else f"a {type(found).__name__}, and no function,"
     raise ConfigError(
         f"the app of deployment {deployment.name!r}: module {name!r} has {what} named {attribute!r};"
+        f" that module is {_file(module)}{_hidden_by(module, name, folder)}"
+    )
+
+
+def load_settings_class(deployment: Deployment) -> type:
+    """Return the class of the app's settings, which is imported where it is given by name. Raises `ConfigError`."""
+    settings = deployment.settings
+    if not isinstance(settings, str):
+        assert settings is not None
+        return settings
+    try:
+        module, name, attribute, folder, found = _load(settings)
+    except ConfigError as exc:
+        raise ConfigError(f"the settings of deployment {deployment.name!r}: {exc}") from exc
+    if isinstance(found, type):
+        return found
+    what = "no class" if found is None else f"a {type(found).__name__}, and no class,"
+    raise ConfigError(
+        f"the settings of deployment {deployment.name!r}: module {name!r} has {what} named {attribute!r};"
         f" that module is {_file(module)}{_hidden_by(module, name, folder)}"
     )
 

@@ -46,16 +46,20 @@ class Options:
 
     domain: str | None = None
     """The name under which both halves find each other; by default the deployment's name."""
-    log: LogFormat = "console"
+    log: LogFormat | None = None
     """Log lines for people, or JSON for machines."""
     store: str | None = None
     """The folder in which the gateway keeps outbound messages on disk until they are acknowledged; by default as the
     deployment says. The environment variable TAKTORA_STORE does the same."""
+    config: str | None = None
+    """A file of settings (TOML), instead of `taktora.toml` in the present folder; `taktora-trio config` shows what
+    comes of it."""
 
     @property
-    def store_folder(self) -> Path | None:
-        """The folder that was given by either. Raises `ConfigError` for what is no path."""
-        return given_store(self.store)
+    def typed(self) -> TypedSettings:
+        """What was given, as settings by their keys; the file is none of them."""
+        given = {"domain": self.domain, "log": self.log, "store": self.store}
+        return tuple((name, text) for name, text in given.items() if text is not None)
 
 
 @attrs.frozen(kw_only=True)
@@ -80,3 +84,15 @@ class RunOptions:
     policies: Policies
     shared: Options
     settings: TypedSettings
+
+    @property
+    def typed(self) -> TypedSettings:
+        """All that was given, as settings by their keys."""
+        texts = {"gateway-policy": self.policies.gateway_policy, "plugin-policy": self.policies.plugin_policy}
+        flags = {"await-broker": self.await_peers, "warm": self.warm}
+        return (
+            *self.shared.typed,
+            *((name, text) for name, text in texts.items() if text is not None),
+            *((name, "true") for name, given in flags.items() if given),
+            *self.settings,
+        )

@@ -8,12 +8,12 @@ import sys
 import trio
 
 from taktora_trio.errors import ConfigError
+from taktora_trio.runners.configuration.settings import ProgramSettings, as_typed
 from taktora_trio.runners.deployment import Deployment
 from taktora_trio.runners.finding import name_of
 from taktora_trio.runners.loading import load_deployment
 from taktora_trio.runners.options import Mode, Options, Policies, RunOptions, check_mode
 from taktora_trio.runners.secrets import passwords_as_settings
-from taktora_trio.runners.settings import ProgramSettings, as_typed
 from taktora_trio.runners.this_process.logs import LogFormat
 from taktora_trio.runners.this_process.outcome import call
 from taktora_trio.runners.this_process.surroundings import settle
@@ -29,8 +29,9 @@ def run(
     settings: ProgramSettings | None = None,
     seconds: float | None = None,
     await_peers: bool = False,
-    log: LogFormat = "console",
+    log: LogFormat | None = None,
     store: str | os.PathLike[str] | None = None,
+    config: str | os.PathLike[str] | None = None,
 ) -> None:
     """Run both halves of a deployment, and return when its app has ended, as `trio.run` does.
 
@@ -44,9 +45,11 @@ def run(
     `domain` is the name under which both halves find each other, by default the deployment's. `settings` are those of
     the connectors, by their names at the command line, as `{"broker": URL}`, or `{"broker": {CONNECTOR: URL}}`. The run
     ends at once if the other side of a connector can't be reached, unless `await_peers`. `store` is the folder in which
-    outbound messages are kept on disk, by default as the deployment says.
+    outbound messages are kept on disk, by default as the deployment says. `config` is a file of settings (TOML), by
+    default the one that the environment variable TAKTORA_CONFIG names, or none. What is given here wins over the
+    environment, and that over the file.
     """
-    if code := call(lambda: _run(deployment, mode, domain, settings or {}, seconds, await_peers, log, store)):
+    if code := call(lambda: _run(deployment, mode, domain, settings or {}, seconds, await_peers, log, store, config)):
         sys.exit(code)
 
 
@@ -57,8 +60,9 @@ def _run(
     settings: ProgramSettings,
     seconds: float | None,
     await_peers: bool,
-    log: LogFormat,
+    log: LogFormat | None,
     store: str | os.PathLike[str] | None,
+    config: str | os.PathLike[str] | None,
 ) -> int:
     from taktora_trio.runners.command.both import run_both  # what it needs is not for whoever only declares an app
 
@@ -80,7 +84,12 @@ def _run(
             await_peers=await_peers,
             warm=False,
             policies=Policies(),
-            shared=Options(domain=domain, log=log, store=None if store is None else os.fspath(store)),
+            shared=Options(
+                domain=domain,
+                log=log,
+                store=None if store is None else os.fspath(store),
+                config=None if config is None else os.fspath(config),
+            ),
             settings=(*as_typed(settings), *passwords),
         )
         return run_both(options, deployment=deployment)

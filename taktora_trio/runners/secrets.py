@@ -10,27 +10,37 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import stat
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, MutableMapping, Sequence
 from pathlib import Path
+from typing import TypeAlias
 
 from taktora_trio.errors import ConfigError
 from taktora_trio.escaping import escaped
 
 __all__ = [
     "COMMANDS_WITH_PASSWORD",
+    "Once",
     "carries_secret",
     "hide_secrets",
+    "is_memory_file",
     "memory_file",
     "passwords_as_settings",
+    "read_handed_over",
+    "read_once",
     "read_secret",
     "read_url",
     "variable_of",
 ]
 
+Once: TypeAlias = MutableMapping[Path, bytes]
+"""What was read of pipes, so that a configuration can be read again."""
+
 COMMANDS_WITH_PASSWORD = ("run", "gateway", "forget")
 """The commands that log in somewhere, and need a password for it."""
-_VARIABLE = re.compile("TAKTORA_([A-Z0-9]+(?:_[A-Z0-9]+)*)_PASSWORD")
+_VARIABLE = re.compile("TAKTORA_(?!APP_)([A-Z0-9]+(?:_[A-Z0-9]+)*)_PASSWORD")  # what is the app's, the app needs
+_URL_VARIABLE = re.compile("TAKTORA_(?!APP_)[A-Z0-9_]+")
 _MOST = 65_535  # bytes of a secret: more than a login of any protocol takes
 _LARGEST = 2**20  # bytes: far more than a URL can have, so that no endless file fills the memory
 _MARK = b"\xef\xbb\xbf"  # the byte order mark that some editors put in front
@@ -45,23 +55,24 @@ def memory_file(content: bytes, name: str) -> tuple[int, str]:
     return fd, f"{_FD}{fd}"
 
 
-def read_secret(path: Path) -> bytes:
+def read_secret(path: Path, once: Once | None = None) -> bytes:
     """Return a password from a file, without the byte order mark and the final line break that an editor may add.
 
-    Raises `ConfigError` if the file can't be read, or is longer than any password.
+    `once` keeps what can't be read a second time. Raises `ConfigError` if the file can't be read, or is longer than any
+    password.
     """
-    password = _read(path, "the password file")
+    password = _read(path, "the password file", once)
     if len(password) > _MOST:
         raise ConfigError(f"the password file {path} has more than {_MOST} bytes: give one with the password alone")
     return password
 
 
-def read_url(argument: str, file: str) -> str:
+def read_url(argument: str, file: str, once: Once | None = None) -> str:
     """Return the URL from a command line: as it is, or from a file given as `@PATH`. `file` names it in an error.
 
     Bytes are taken for UTF-8 in every locale; those that are none are surrogates in the result.
     """
-    content = _read(Path(argument[1:]), file) if argument[:1] == "@" else os.fsencode(argument)
+    content = _read(Path(argument[1:]), file, once) if argument[:1] == "@" else os.fsencode(argument)
     return content.decode("utf-8", "surrogateescape")
 
 
@@ -70,8 +81,31 @@ def variable_of(path: Path) -> str | None:
     with contextlib.suppress(OSError, ValueError):
         if str(path).startswith(_FD):
             name = str(path.readlink()).removeprefix("/memfd:").partition(" ")[0]
-            return name if _VARIABLE.fullmatch(name) else None
+            return name if _URL_VARIABLE.fullmatch(name) else None
     return None
+
+
+def is_memory_file(path: Path) -> bool:
+    """Return whether a path is a file in memory that this process has inherited."""
+    with contextlib.suppress(OSError, ValueError):
+        return str(path).startswith(_FD) and str(path.readlink()).startswith("/memfd:")
+    return False
+
+
+def read_handed_over(path: Path) -> bytes:
+    """Return the content of a file in memory. Raises `ConfigError`."""
+    return _read(path, "the file in memory", None)
+
+
+def read_once(path: Path, most: int, once: Once | None) -> bytes:
+    """Return so much of a file; of a pipe what was read the first time, which `once` has kept. Raises `OSError`."""
+    if once is not None and path in once:
+        return once[path]
+    with path.open("rb") as file:
+        content = file.read(most)
+        if once is not None and not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            once[path] = content
+    return content
 
 
 def carries_secret(url: str) -> bool:
@@ -87,13 +121,18 @@ def hide_secrets(first: Sequence[str], arguments: Sequence[str]) -> list[str]:
     The secrets go along in files in memory. `arguments` are those that were typed, and `first` come before them.
     Returns the arguments to go on with if there is nothing to hide, or if this program was not started with them.
 
-    A variable TAKTORA_X_PASSWORD stands for the option --x-password-file.
+    A variable TAKTORA_X_PASSWORD stands for the option --x-password-file, and TAKTORA_X with a URL for --x.
     """
     hidden = [_hidden(argument) for argument in arguments]
-    passwords = _passwords(take=True)
-    if hidden == list(arguments) and not passwords:
+    passwords, urls = _passwords(take=True), _urls(take=True)
+    if hidden == list(arguments) and not passwords and not urls:
         return hidden
     command = [*first, *hidden]
+    for name, url in urls.items():
+        if command and command[0] in COMMANDS_WITH_PASSWORD:
+            fd, path = memory_file(url, name)
+            os.set_inheritable(fd, True)
+            hidden[0 if first else 1 : 0 if first else 1] = [f"--{_option_of(name)}", f"@{path}"]
     for name, password in passwords.items():
         option = f"--{_setting_of(name)}"
         if command and command[0] in COMMANDS_WITH_PASSWORD and not _is_given(option, command):  # and goes before it
@@ -115,10 +154,14 @@ def passwords_as_settings(*, take: bool) -> Iterator[list[tuple[str, str]]]:
     With `take`, the variables are gone from the environment then.
     """
     files = {_setting_of(name): memory_file(password, name) for name, password in _passwords(take=take).items()}
+    urls = {_option_of(name): memory_file(url, name) for name, url in _urls(take=take).items()}
     try:
-        yield [(setting, path) for setting, (_, path) in files.items()]
+        yield [
+            *((setting, path) for setting, (_, path) in files.items()),
+            *((setting, f"@{path}") for setting, (_, path) in urls.items()),
+        ]
     finally:
-        for fd, _ in files.values():
+        for fd, _ in (*files.values(), *urls.values()):
             os.close(fd)
 
 
@@ -127,8 +170,19 @@ def _passwords(*, take: bool) -> dict[str, bytes]:
     return {name: os.environb.pop(name.encode()) if take else os.environb[name.encode()] for name in found}
 
 
+def _urls(*, take: bool) -> dict[str, bytes]:
+    """Return the variables of ours that have a URL with a secret in it."""
+    names = [name for name in sorted(map(os.fsdecode, os.environb)) if _URL_VARIABLE.fullmatch(name)]
+    found = [name for name in names if carries_secret(os.fsdecode(os.environb[name.encode()]))]
+    return {name: os.environb.pop(name.encode()) if take else os.environb[name.encode()] for name in found}
+
+
+def _option_of(variable: str) -> str:
+    return variable.removeprefix("TAKTORA_").lower().replace("_", "-")
+
+
 def _setting_of(variable: str) -> str:
-    return f"{variable.removeprefix('TAKTORA_').lower().replace('_', '-')}-file"
+    return f"{_option_of(variable)}-file"
 
 
 def _is_given(option: str, command: Sequence[str]) -> bool:
@@ -152,10 +206,9 @@ def _hidden(argument: str) -> str:
     return f"{option}{equals}{only}@{path}"
 
 
-def _read(path: Path, what: str) -> bytes:
+def _read(path: Path, what: str, once: Once | None) -> bytes:
     try:
-        with path.open("rb") as file:
-            content = file.read(_LARGEST + 1)
+        content = read_once(path, _LARGEST + 1, once)
     except (OSError, ValueError) as exc:
         raise ConfigError(f"{what} {escaped(str(path))} can't be read: {escaped(str(exc))}") from None
     if len(content) > _LARGEST:

@@ -65,6 +65,7 @@ def test_an_apps_host_has_nothing_that_only_who_runs_a_gateway_needs() -> None:
         "open_reader",
         "open_writer",
         "revive_gateway",
+        "settings",
         "states",
         "wait_for_health",
     }

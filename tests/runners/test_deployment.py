@@ -25,10 +25,10 @@ from taktora_trio import (
     RawCodec,
     Store,
 )
+from taktora_trio.runners.configuration.settings import read_settings
 from taktora_trio.runners.loading import hiding_python, load_deployment
 from taktora_trio.runners.options import given_store
 from taktora_trio.runners.secrets import memory_file
-from taktora_trio.runners.settings import read_settings
 from taktora_trio.runners.store_plan import plan_stores, stores_text
 from tests.mosquitto import free_port
 

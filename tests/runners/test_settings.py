@@ -16,8 +16,8 @@ from taktora_trio.cli import app as command
 from taktora_trio.cli import parse
 from taktora_trio.connectors.settings import Setting, SettingValue, SettingValues
 from taktora_trio.runners import settings_help
+from taktora_trio.runners.configuration.settings import OWN_OPTIONS, Settings, as_typed, read_settings
 from taktora_trio.runners.secrets import memory_file
-from taktora_trio.runners.settings import OWN_OPTIONS, Settings, as_typed, read_settings
 
 
 @attrs.frozen
@@ -69,7 +69,7 @@ def deployment(*names: str, kind: type[Radio] = Radio) -> Deployment:
     return Deployment("radio", app, [kind([Outbound("x", int, MqttRouting("x"))], name=name) for name in names])
 
 
-def read(declared: Deployment, *arguments: str, **how: bool) -> Settings:
+def read(declared: Deployment, *arguments: str, **how: Any) -> Settings:
     asked = [argument.removeprefix("--").partition("=") for argument in arguments]
     typed = tuple((name, text if equals else None) for name, equals, text in asked)
     return read_settings(declared, typed, **how)

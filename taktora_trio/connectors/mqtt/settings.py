@@ -85,7 +85,7 @@ def unused(options: MqttOptions, values: SettingValues) -> Mapping[str, str]:
         pass
     elif "broker" in values and any(one.password is not None for one in brokers):
         both = "there is a password in the broker URL and one in --broker-password-file: give one of them"
-        reasons["broker-password-file"] = "" if password.variable else both
+        reasons["broker-password-file"] = "" if password.variable or password.rank < values["broker"].rank else both
     else:
         reasons["broker-password-file"] = (
             "a broker password was given, by a file or by TAKTORA_BROKER_PASSWORD, but no broker has a user that waits"

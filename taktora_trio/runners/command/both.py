@@ -11,11 +11,11 @@ import trio
 from taktora_trio.processes.child.life_signs import inherited_life_signs
 from taktora_trio.processes.time_slice import SHORT, set_time_slice
 from taktora_trio.runners.command.relayed_output import open_relayed_output
-from taktora_trio.runners.command.start_halves import halves_of, open_warm_start
+from taktora_trio.runners.command.start_halves import open_halves, open_warm_start
+from taktora_trio.runners.configuration.reading import Sources, read_configuration
 from taktora_trio.runners.deployment import Deployment
 from taktora_trio.runners.loading import hiding_python, load_app, load_deployment
 from taktora_trio.runners.options import Mode, RunOptions, Shape
-from taktora_trio.runners.settings import read_settings
 from taktora_trio.runners.this_process.collecting import collect_less
 from taktora_trio.runners.this_process.limits import make_room
 from taktora_trio.runners.this_process.logs import set_up_logging
@@ -35,23 +35,22 @@ def run_both(run: RunOptions, shape: Shape | None = None, deployment: Deployment
     A `shape` is run instead of the usual one, and a `deployment` instead of the one that the options name.
     """
     collect_less()
-    options = run.shared
-    declared = load_deployment(run.target) if deployment is None else deployment
-    if declared.app is None:
-        load_app(declared)  # says what is missing
-    domain = Domain(declared.name if options.domain is None else options.domain)
-    declared = declared.with_store(options.store_folder)
-    declared = declared.with_policies(run.policies.gateway_policy, run.policies.plugin_policy)
-    settings = read_settings(declared, run.settings, whole_run=True)
-    configured = settings.applied_to(declared)
-    settings = settings.needed_by(configured)
+    loaded = load_deployment(run.target) if deployment is None else deployment
+    if loaded.app is None:
+        load_app(loaded)  # says what is missing
+    sources = Sources(typed=run.typed, config=run.shared.config, default=deployment is None)
+    configuration = read_configuration(loaded, sources, "supervisor" if run.mode == "split" else "in-process")
+    declared, configured, settings = configuration.declared, configuration.configured, configuration.settings
+    domain = Domain(configuration.domain)
     configured.check_files()
     configured.check_stores(domain.name)
     if run.mode == "split":
         make_room(configured.connectors, "app", owner=False)  # the other half needs no more, nor does this process
     else:
         make_room(configured.connectors, "app", "gateway", owner=True)
-    set_up_logging(options.log, "supervisor" if run.mode == "split" else "in-process")
+    set_up_logging(configuration.log, "supervisor" if run.mode == "split" else "in-process", level=configuration.level)
+    if configuration.file is not None:
+        log.info("configured by %s", configuration.file)
     _warn_of_hidden_modules()
     if run.mode == "in-process":
         be_punctual()
@@ -61,15 +60,18 @@ def run_both(run: RunOptions, shape: Shape | None = None, deployment: Deployment
 
     async def run_shape(stop: trio.Event) -> int:
         with open_revive_signal() as revive:
-            if not run.await_peers:
+            if not configuration.await_peers:
                 await settings.preflight(configured)
             async with settings.supplied(declared) as supplied:
                 chosen = supplied.applied_to(declared)
                 run_chosen = shape or _usual_shape(run.mode)
                 if run.mode == "in-process":
                     return await run_chosen(chosen, domain, stop, revive=revive, life=life)
-                async with open_relayed_output(options.log) as write, open_warm_start(run, chosen) as zygote:
-                    halves = halves_of(run, domain, supplied, write, zygote)
+                async with (
+                    open_relayed_output(configuration.log) as write,
+                    open_warm_start(configuration, chosen) as zygote,
+                    open_halves(run.target, configuration, supplied, write, zygote) as halves,
+                ):
                     kill_halves.append(halves.kill)
                     return await run_chosen(chosen, domain, stop, halves, revive=revive, life=life)
 

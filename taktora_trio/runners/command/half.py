@@ -16,10 +16,9 @@ import trio
 from taktora_trio.errors import ConfigError, ConnectorError
 from taktora_trio.processes.child.life_signs import LifeSigns, inherited_life_signs
 from taktora_trio.processes.child.supervisor_link import SupervisorLink, inherited_link
-from taktora_trio.runners.deployment import Deployment
+from taktora_trio.runners.configuration.reading import Configuration, Sources, read_configuration
 from taktora_trio.runners.loading import load_deployment
-from taktora_trio.runners.options import Options, TypedSettings
-from taktora_trio.runners.settings import Settings, read_settings
+from taktora_trio.runners.options import Half, Options, TypedSettings
 from taktora_trio.runners.this_process.collecting import collect_less
 from taktora_trio.runners.this_process.limits import make_room
 from taktora_trio.runners.this_process.logs import set_up_logging
@@ -29,7 +28,7 @@ from taktora_trio.runners.this_process.signals import open_revive_signal
 from taktora_trio.runners.this_process.until_stopped import until_stopped
 from taktora_trio.transport.domain import Domain
 
-__all__ = ["launch_gateway", "launch_plugin", "load_for_gateway"]
+__all__ = ["launch_gateway", "launch_plugin", "read_for_gateway"]
 
 
 def launch_plugin(target: str, options: Options, typed: TypedSettings) -> int:
@@ -41,13 +40,10 @@ def launch_plugin(target: str, options: Options, typed: TypedSettings) -> int:
     link, life = inherited_link(), inherited_life_signs()
     with _ending_well(life, link):
         with _retried_under(link):
-            deployment, domain = _load(target, options)
-            settings = read_settings(deployment, typed, secrets=False)
-            deployment = settings.applied_to(deployment)
-            if link is None:
-                settings.needed_by(deployment)
+            configuration = _read(target, options, typed, "plugin", alone=link is None)
+        deployment, domain = configuration.configured, Domain(configuration.domain)
         make_room(deployment.connectors, "app", owner=link is None)
-        set_up_logging(options.log, "plugin", tagged=link is not None)
+        set_up_logging(configuration.log, "plugin", level=configuration.level, tagged=link is not None)
         be_punctual()
         half = partial(run_plugin, deployment, domain, life=life, link=link)
         return trio.run(until_stopped, half, link, None, domain.remove_if_alone if link is None else _nothing)
@@ -62,15 +58,15 @@ def launch_gateway(target: str, options: Options, typed: TypedSettings, connecto
     link, life = inherited_link(), inherited_life_signs()
     with _ending_well(life, link):
         with _retried_under(link):
-            deployment, domain, settings = load_for_gateway(target, options, typed)
-            if link is None:  # else it was checked at the start
-                settings.needed_by(deployment)  # of all connectors: each gateway may be given the same options
+            # Of all connectors: each gateway may be given the same options.
+            configuration = read_for_gateway(target, options, typed, alone=link is None)
+            deployment, domain = configuration.configured, Domain(configuration.domain)
             deployment = deployment.with_connectors(connectors) if connectors else deployment
         if link is None:  # else a file that is away by now may come back
             deployment.check_files()
             deployment.check_stores(domain.name)
         make_room(deployment.connectors, "gateway", owner=False)
-        set_up_logging(options.log, "gateway", tagged=link is not None)
+        set_up_logging(configuration.log, "gateway", level=configuration.level, tagged=link is not None)
 
         async def half(stop: trio.Event) -> int:
             with open_revive_signal() as revive:
@@ -90,16 +86,15 @@ def _retried_under(link: SupervisorLink | None) -> Iterator[None]:
         raise ConnectorError(str(exc)) from exc
 
 
-def _load(target: str, options: Options) -> tuple[Deployment, Domain]:
-    deployment = load_deployment(target).with_store(options.store_folder)
-    return deployment, Domain(deployment.name if options.domain is None else options.domain)
+def read_for_gateway(target: str, options: Options, typed: TypedSettings, *, alone: bool = True) -> Configuration:
+    """Return the configuration as a gateway needs it. Raises `ConfigError`."""
+    return _read(target, options, typed, "gateway", alone=alone)
 
 
-def load_for_gateway(target: str, options: Options, typed: TypedSettings) -> tuple[Deployment, Domain, Settings]:
-    """Return the deployment with its settings, as a gateway needs it. Raises `ConfigError`."""
-    deployment, domain = _load(target, options)
-    settings = read_settings(deployment, typed)
-    return settings.applied_to(deployment), domain, settings
+def _read(target: str, options: Options, typed: TypedSettings, half: Half, *, alone: bool) -> Configuration:
+    """Read the configuration; under a supervisor, of what it has handed over alone, which it has checked."""
+    sources = Sources(typed=(*options.typed, *typed), config=options.config, default=True, environment=alone)
+    return read_configuration(load_deployment(target), sources, half, checks_needs=alone)
 
 
 @contextlib.contextmanager

@@ -60,7 +60,13 @@ async def _host_app(
 ) -> int:
     async with (
         open_node(domain, "plugin") as node,
-        open_connector_host(node, deployment.connectors, link=link, observers=deployment.observers) as host,
+        open_connector_host(
+            node,
+            deployment.connectors,
+            link=link,
+            observers=deployment.observers,
+            settings=deployment.app_settings,
+        ) as host,
         open_life(life, stop, beat, "the app runs", host),
         move_on_when(stop.wait),
     ):

@@ -9,16 +9,15 @@ from typing import TYPE_CHECKING
 from taktora_trio.processes import interpreter
 from taktora_trio.processes.parent.output import Stream
 from taktora_trio.processes.parent.process import StartProcess, spawn
+from taktora_trio.runners.configuration.reading import Configuration
+from taktora_trio.runners.configuration.settings import Settings
 from taktora_trio.runners.deployment import Deployment
-from taktora_trio.runners.options import RunOptions
-from taktora_trio.runners.settings import Settings
-from taktora_trio.transport.domain import Domain
 
 if TYPE_CHECKING:
     from taktora_trio.processes.parent.warm import Zygote
     from taktora_trio.runners.parts.halves import Halves
 
-__all__ = ["halves_of", "open_warm_start"]
+__all__ = ["open_halves", "open_warm_start"]
 
 # What each gateway imports; the host, since most apps name it in the module of their deployment.
 _EVERY_GATEWAYS = (
@@ -30,35 +29,37 @@ _EVERY_GATEWAYS = (
 )
 
 
-def halves_of(
-    run: RunOptions,
-    domain: Domain,
+@contextlib.asynccontextmanager
+async def open_halves(
+    target: str,
+    configuration: Configuration,
     settings: Settings,
     write: Callable[[str, Stream, bytes], None],
     zygote: Zygote | None,
-) -> Halves:
-    """Return the halves of this run. `write` takes their output; a `zygote` forks the gateway."""
+) -> AsyncIterator[Halves]:
+    """Yield the halves of a run. `write` takes their output; a `zygote` forks the gateway.
+
+    The gateway gets the settings of connectors, and the plugin those of the app.
+    """
     from taktora_trio.runners.parts.halves import Halves  # the in-process shape has none
 
     program, environment = interpreter.program("taktora_trio"), interpreter.environment()
 
-    def arguments(half: str, *more: str) -> list[str]:
-        return [half, run.target, "--domain", domain.name, "--log", run.shared.log, *more]
-
     def start_gateway(connectors: Collection[str]) -> StartProcess:
         more, fds = settings.as_arguments(connectors)
-        if (store := run.shared.store_folder) is not None:
-            more.append(f"--store={store}")
-        gateway = arguments("gateway", *more, *(f"--connector={name}" for name in connectors))
+        only = [f"--connector={name}" for name in connectors]
+        gateway = ["gateway", target, *configuration.arguments(), *more, *configuration.store_arguments(), *only]
         return spawn([*program, *gateway], fds, environment) if zygote is None else zygote.start(gateway, fds)
 
-    return Halves(spawn([*program, *arguments("plugin")], (), environment), start_gateway, write)
+    with configuration.app_arguments() as (more, fds):
+        plugin = [*program, "plugin", target, *configuration.arguments(), *more]
+        yield Halves(spawn(plugin, fds, environment), start_gateway, write)
 
 
 @contextlib.asynccontextmanager
-async def open_warm_start(run: RunOptions, deployment: Deployment) -> AsyncIterator[Zygote | None]:
+async def open_warm_start(configuration: Configuration, deployment: Deployment) -> AsyncIterator[Zygote | None]:
     """Yield the process from which the gateway is forked, with a warm start; `None` without."""
-    if run.warm:
+    if configuration.warm:
         from taktora_trio.processes.parent.warm import open_zygote  # most runs have none, and the supervisor is small
 
         modules = [module for connector in deployment.connectors for module in connector.preload]

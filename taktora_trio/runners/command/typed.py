@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from taktora_trio.runners.command.half import launch_gateway, launch_plugin
+from taktora_trio.runners.configuration.settings import OWN_OPTIONS
 from taktora_trio.runners.options import Options, TypedSettings
-from taktora_trio.runners.settings import OWN_OPTIONS
 from taktora_trio.runners.this_process.logs import LOG_FORMATS
 
 __all__ = ["plain_half", "without_settings"]
@@ -41,10 +41,10 @@ def plain_half(arguments: Sequence[str]) -> Callable[[], int] | None:
     if len(targets) != 1 or any(len(values) > 1 for values in given.values()):
         return None
     one = {option: values[0] for option, values in given.items() if values}
-    log = next((name for name in LOG_FORMATS if name == one.get("--log", "console")), None)
-    if log is None:
+    log = next((name for name in LOG_FORMATS if name == one.get("--log")), None)
+    if log is None and "--log" in one:
         return None
-    options = Options(domain=one.get("--domain"), log=log, store=one.get("--store"))
+    options = Options(domain=one.get("--domain"), log=log, store=one.get("--store"), config=one.get("--config"))
     if half == "plugin":
         return partial(launch_plugin, targets[0], options, settings)
     return partial(launch_gateway, targets[0], options, settings, tuple(connectors))

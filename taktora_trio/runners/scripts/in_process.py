@@ -74,7 +74,11 @@ async def open_in_process(
     async with (
         open_domain(domain, connectors, "plugin", "gateway") as opened,
         open_watching_host(
-            opened.node, connectors, revive=lambda: gateway.revive(), observers=deployment.observers
+            opened.node,
+            connectors,
+            revive=lambda: gateway.revive(),
+            observers=deployment.observers,
+            settings=deployment.app_settings,
         ) as (host, gateways),
         open_life(life, stop, opened.beat, "the app runs", host),
     ):

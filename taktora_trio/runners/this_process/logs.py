@@ -17,10 +17,11 @@ import msgspec
 
 from taktora_trio.errors import summary
 
-__all__ = ["LOG_FORMATS", "LogFormat", "logging_to", "set_up_logging"]
+__all__ = ["LOG_FORMATS", "LogFormat", "LogLevel", "logging_to", "set_up_logging"]
 
 LogFormat: TypeAlias = Literal["console", "json"]
 LOG_FORMATS: tuple[LogFormat, ...] = get_args(LogFormat)
+LogLevel: TypeAlias = Literal["debug", "info", "warning", "error", "critical"]
 
 _PATIENCE = 1.0  # seconds to wait for a descriptor that does not block, and takes nothing
 
@@ -44,11 +45,11 @@ class _JsonFormatter(logging.Formatter):
         return msgspec.json.encode(entry).decode()
 
 
-def set_up_logging(log_format: LogFormat, process: str, *, tagged: bool = False) -> None:
-    """Log from INFO up; `process` says which half a line is from, unless each line is `tagged` with that anyway."""
+def set_up_logging(log_format: LogFormat, process: str, *, level: LogLevel = "info", tagged: bool = False) -> None:
+    """Log from this level up; `process` says which half a line is from, unless each line is `tagged` with that."""
     handler = _Handler(_Output(2).write)
     handler.setFormatter(_formatter(log_format, process, tagged))
-    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
+    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
 
 
 @contextlib.contextmanager

@@ -18,16 +18,20 @@ from taktora_trio.connectors.base import Connector
 from taktora_trio.connectors.settings import Setting, SettingValue, SettingValues
 from taktora_trio.errors import ConfigError
 from taktora_trio.escaping import escaped
+from taktora_trio.runners.configuration.fields import changed
+from taktora_trio.runners.configuration.from_environment import variables_of
+from taktora_trio.runners.configuration.given import GivenSetting, Source
+from taktora_trio.runners.configuration.keys import KEYS, OptionSetting, closest, setting_of, settings_of
 from taktora_trio.runners.deployment import Deployment
 from taktora_trio.runners.options import TypedSettings
-from taktora_trio.runners.secrets import carries_secret, memory_file, read_secret, read_url, variable_of
+from taktora_trio.runners.secrets import Once, carries_secret, memory_file, read_secret, read_url, variable_of
 
-__all__ = ["OWN_OPTIONS", "ProgramSettings", "Settings", "as_typed", "read_settings"]
+__all__ = ["OWN_OPTIONS", "ProgramSettings", "Settings", "as_typed", "read_settings", "setting_by_variable"]
 
 ProgramSettings: TypeAlias = Mapping[str, "str | os.PathLike[str] | Mapping[str, str | os.PathLike[str]]"]
 """Settings as a program gives them: `{"broker": URL}` for all connectors, `{"broker": {NAME: URL}}` for some."""
 
-_HALF = frozenset({"--domain", "--log", "--store"})
+_HALF = frozenset({"--config", "--domain", "--log", "--store"})
 OWN_OPTIONS = {
     "run": _HALF
     | {"--mode", "--for", "--await-broker", "--await-peer", "--warm", "--gateway-policy", "--plugin-policy"},
@@ -51,13 +55,10 @@ class Settings:
         return any(setting.identifies for setting, _ in self.given)
 
     def of(self, connector: Connector) -> SettingValues:
-        """Return the values for this connector: one with its name counts before one for all."""
-        names = {setting.name for setting in connector.settings}
-        mine = [(s.name, value) for s, value in self.given if s.name in names]
-        return {
-            **{name: value for name, value in mine if value.connector is None},
-            **{name: value for name, value in mine if value.connector == connector.name},
-        }
+        """Return the values for this connector: of one source, one with its name counts before one for all."""
+        mine = [(s.name, value) for s, value in self.given if value.connector in (None, connector.name)]
+        mine.sort(key=lambda one: (one[1].rank, one[1].connector is not None))
+        return {name: value for name, value in mine if setting_of(connector, name) is not None}
 
     def applied_to(self, deployment: Deployment) -> Deployment:
         """Return the deployment with these settings. Raises `ConfigError`.
@@ -86,6 +87,8 @@ class Settings:
             if any(self._waits(one) or setting.name not in reasons[one.name] for one in users):
                 return None
             given = [reasons[one.name][setting.name] for one in users]
+            if not users and self._is_overruled(setting, value, deployment):
+                return ""
             each_has = f"{setting.option} is given for each connector by its name, and once more for all: leave it away"
             return "" if "" in given else given[0] if given else each_has
 
@@ -94,7 +97,7 @@ class Settings:
             if (reason := reason_against(setting, value)) is None:
                 kept.append((setting, value))
             elif reason:
-                raise ConfigError(reason)
+                raise ConfigError(_placed(setting, value, reason))
         return Settings(tuple(kept))
 
     @contextlib.asynccontextmanager
@@ -151,12 +154,26 @@ class Settings:
             arguments.append(f"{setting.option}={only}{text}")  # in one word, for it may begin with a dash
         return arguments, descriptors
 
+    def _is_overruled(self, setting: Setting, value: SettingValue, deployment: Deployment) -> bool:
+        """True if each connector that it is for has a value of a source that counts more."""
+        users = [one for one in deployment.connectors if value.connector in (None, one.name)]
+        values = [self.of(one).get(setting.name) for one in users]
+        return any(other is not None and other.rank > value.rank for other in values)
+
     def _configured(self, connector: Connector, deployment: Deployment) -> Connector:
         values = self.of(connector)
         try:
-            return connector.configured(values) if values else connector
+            return _with_values(connector, values)
         except ConfigError as exc:
-            raise _with_hint(exc, values.values(), deployment) from exc
+            hinted = _with_hint(exc, values.values(), deployment)
+            for name, value in values.items():  # which of them is it?
+                setting = setting_of(connector, name)
+                try:
+                    _with_values(connector, {name: value})
+                except ConfigError:
+                    assert setting is not None
+                    raise ConfigError(_placed(setting, value, str(hinted))) from exc
+            raise hinted from exc
 
     def _waits(self, connector: Connector) -> bool:
         """True if a value of the connector stands for something which is yet to be started."""
@@ -164,41 +181,87 @@ class Settings:
         return any(values[one.name].text in one.words for one in connector.settings if one.name in values)
 
 
-def read_settings(
-    deployment: Deployment, typed: TypedSettings, *, whole_run: bool = False, secrets: bool = True
-) -> Settings:
-    """Return the settings that were typed. Reads each file once, for it may be a pipe. Raises `ConfigError`.
+def _with_values(connector: Connector, values: SettingValues) -> Connector:
+    listed = {setting.name for setting in connector.settings}
+    own = {name: value for name, value in values.items() if name in listed}
+    fields = {name.replace("-", "_"): value.text for name, value in values.items() if name not in listed}
+    if fields:
+        connector = attrs.evolve(connector, options=changed(connector.options, fields))
+    return connector.configured(own) if own else connector
 
-    Only a `whole_run` can start what a word stands for, as both halves have to reach it. Without `secrets`, files that
-    have one are left alone: the app's half has no use for them.
+
+def _placed(setting: Setting, value: SettingValue, message: str) -> str:
+    """Return the message with the place of a value before it, where it was not typed."""
+    if value.file is not None:
+        return f"{value.file}: {'.'.join(filter(None, ('connector', value.connector, setting.name)))}: {message}"
+    return message if value.variable is None else f"{value.variable}: {message}"
+
+
+def read_settings(
+    deployment: Deployment,
+    typed: TypedSettings,
+    before: Iterable[GivenSetting] = (),
+    *,
+    whole_run: bool = False,
+    secrets: bool = True,
+    once: Once | None = None,
+) -> Settings:
+    """Return the settings that were typed, over those given `before`. Raises `ConfigError`.
+
+    Each file is read once, for it may be a pipe; `once` keeps what was read, for another time. Only a `whole_run` can
+    start what a word stands for, as both halves have to reach it. Without `secrets`, files that have one are left
+    alone: the app's half has no use for them.
     """
     given: list[tuple[Setting, SettingValue]] = []
-    for name, text in typed:
-        setting, connector, rest = _meant(deployment, name, text)
+    for one in (*before, *(_typed(deployment, name, text) for name, text in typed)):
+        setting, connector = one.setting, one.connector
         if setting.kind == "secret" and not secrets:
             continue
-        if rest in setting.words and not whole_run:
-            raise ConfigError(
-                f"{setting.option} {rest} is for `run`: a half alone needs one that the other half can reach too"
+        if one.text in setting.words and not whole_run:
+            raise _refused(
+                one,
+                f"{setting.option} {one.text} is for `run`: a half alone needs one that the other half can reach too",
             )
-        several = sum(_setting_of(one, name) is not None for one in deployment.connectors) > 1
-        value = SettingValue("", connector=connector, is_shared=connector is None and several)
+        several = sum(setting_of(other, setting.name) is not None for other in deployment.connectors) > 1
+        value = SettingValue(
+            "",
+            connector=connector,
+            is_shared=connector is None and several,
+            variable=one.origin if one.source is Source.ENVIRONMENT else None,
+            file=one.origin if one.source is Source.FILE else None,
+        )
         try:
-            value = _read(setting, rest, value)
+            value = _read(one, value, once)
         except ConfigError as exc:
-            raise _with_hint(exc, [attrs.evolve(value, text=rest)], deployment) from exc
-        before = next((v for s, v in given if s.name == name and v.connector == connector), None)
-        if before is None:
+            raise _refused(one, _with_hint(exc, [attrs.evolve(value, text=one.text)], deployment)) from exc
+        earlier = next((v for s, v in given if s.name == setting.name and v.connector == connector), None)
+        if earlier is None:
             given.append((setting, value))
-        elif before.variable is not None:  # what is said at the command line counts before the environment
-            given = [(s, value if v is before else v) for s, v in given]
-        elif setting.repeatable:
-            both = attrs.evolve(before, text=f"{before.text},{value.text}")
-            given = [(s, both if v is before else v) for s, v in given]
-        elif value.variable is None:
+        elif earlier.rank < value.rank:
+            given = [(s, value if v is earlier else v) for s, v in given]
+        elif earlier.rank > value.rank:
+            pass
+        elif setting.repeatable and one.source is Source.FLAG:
+            both = attrs.evolve(earlier, text=f"{earlier.text},{value.text}")
+            given = [(s, both if v is earlier else v) for s, v in given]
+        elif one.source is Source.ENVIRONMENT:
+            raise ConfigError(f"{earlier.variable} and {value.variable} are the same setting: give one of them")
+        else:
             whom = "" if connector is None else f" for {connector}"
             raise ConfigError(f"{setting.option} was given twice{whom}: give it once, or once for each connector")
     return Settings(tuple(given))
+
+
+def setting_by_variable(deployment: Deployment, variable: str, key: str, text: str) -> GivenSetting:
+    """Return what a variable of the environment says, for a key such as `connector.broker`. Raises `ConfigError`."""
+    _, *only, name = key.split(".")
+    if only:
+        [connector] = [one for one in deployment.connectors if one.name == only[0]]
+        setting = setting_of(connector, name)
+        assert setting is not None
+        return GivenSetting(setting, only[0], text, Source.ENVIRONMENT, variable)
+    setting, connector_name, rest = _meant(deployment, name, text)
+    return GivenSetting(setting, connector_name, rest, Source.ENVIRONMENT, variable)
 
 
 def as_typed(settings: ProgramSettings) -> TypedSettings:
@@ -212,9 +275,45 @@ def as_typed(settings: ProgramSettings) -> TypedSettings:
     return tuple(options)
 
 
+def _typed(deployment: Deployment, name: str, text: str | None) -> GivenSetting:
+    variable = None if text is None else variable_of(Path(text.removeprefix("@")))
+    if variable is not None and text is not None:
+        meant = variables_of(deployment.connectors)
+        [key, *_] = meant.get(variable) or meant.get(f"{variable}_FILE") or [""]
+        if key.startswith("connector."):
+            return setting_by_variable(deployment, variable, key, text)
+    if name.startswith("connector."):
+        _, *only, own = name.split(".")
+        if len(only) == 1:
+            name, text = own, None if text is None else f"{only[0]}={text}"
+            connector = next((one for one in deployment.connectors if one.name == only[0]), None)
+            if connector is None:
+                names = [one.name for one in deployment.connectors]
+                close = closest(only[0], names, 0.6)
+                raise ConfigError(
+                    f"--connector.{escaped(only[0])}.{escaped(own)}: there is no connector {escaped(only[0])!r};"
+                    f" {f'is {close} meant?' if close else 'there is ' + ', '.join(names)}"
+                )
+        elif not only:
+            name = own
+    setting, connector_name, rest = _meant(deployment, name, text)
+    return GivenSetting(
+        setting,
+        connector_name,
+        rest,
+        Source.FLAG if variable is None else Source.ENVIRONMENT,
+        setting.option if variable is None else variable,
+    )
+
+
+def _refused(one: GivenSetting, error: object) -> ConfigError:
+    """Return the error with the place before it, where it was not typed."""
+    return ConfigError(f"{error}" if one.place is None else f"{one.place}: {error}")
+
+
 def _meant(deployment: Deployment, name: str, text: str | None) -> tuple[Setting, str | None, str]:
     """Return the setting, the only connector that is meant, if any, and the value."""
-    having = [one for one in deployment.connectors if _setting_of(one, name) is not None]
+    having = [one for one in deployment.connectors if setting_of(one, name) is not None]
     if not having:
         raise ConfigError(_unknown(deployment, name, text))
     if text is None:
@@ -222,30 +321,31 @@ def _meant(deployment: Deployment, name: str, text: str | None) -> tuple[Setting
     head, rest = match.groups() if (match := _NAME.fullmatch(text)) else ("", text)
     named = next((one for one in deployment.connectors if one.name == head), None)
     if named is not None:
-        setting = _setting_of(named, name)
+        setting = setting_of(named, name)
         if setting is None:
             raise ConfigError(f"connector {head!r} has no setting --{name}; {having[0].name!r} has")
         return setting, head, rest
-    if head and (close := _closest(head, [one.name for one in deployment.connectors], 0.75)):
+    if head and (close := closest(head, [one.name for one in deployment.connectors], 0.75)):
         raise ConfigError(
-            f"--{name} {head}=...: there is no connector {head!r}; is {close[0]!r} meant? If it is part of the value,"
+            f"--{name} {head}=...: there is no connector {head!r}; is {close!r} meant? If it is part of the value,"
             f" write --{name} {having[0].name}={head}=..."
         )
-    settings = [setting for one in having if (setting := _setting_of(one, name))]
-    if any((one.kind, one.words) != (settings[0].kind, settings[0].words) for one in settings):
+    settings = [setting for one in having if (setting := setting_of(one, name))]
+    if any(_form(one) != _form(settings[0]) for one in settings):
         raise ConfigError(f"--{name} is not the same for all connectors: write --{name} CONNECTOR=VALUE for each")
     return settings[0], None, text
 
 
-def _setting_of(connector: Connector, name: str) -> Setting | None:
-    return next((setting for setting in connector.settings if setting.name == name), None)
+def _form(setting: Setting) -> tuple[object, ...]:
+    return setting.kind, setting.words, setting.hint if isinstance(setting, OptionSetting) else str
 
 
-def _read(setting: Setting, text: str, value: SettingValue) -> SettingValue:
+def _read(one: GivenSetting, value: SettingValue, once: Once | None) -> SettingValue:
+    setting, text = one.setting, one.text
     if setting.kind == "secret":
-        return attrs.evolve(value, secret=read_secret(Path(text)), variable=variable_of(Path(text)))
+        return attrs.evolve(value, secret=read_secret(Path(text), once) if one.secret is None else one.secret)
     if setting.kind == "url":
-        return attrs.evolve(value, text=read_url(text, f"the file of the {setting.name} URL"))
+        return attrs.evolve(value, text=read_url(text, f"the file of the {setting.name} URL", once))
     if setting.kind == "path" and (not text or "\0" in text):
         raise ConfigError(f"{setting.option} {escaped(text)!r} is no path of a file")
     return attrs.evolve(value, text=text)
@@ -258,9 +358,11 @@ def _unknown(deployment: Deployment, name: str, text: str | None) -> str:
             " unset it"
         )
     known = sorted({setting.option for one in deployment.connectors for setting in one.settings})
-    close = _closest(f"--{name}", [*known, *sorted(OWN_OPTIONS["run"])], 0.7)
+    options = [f"--{own}" for one in deployment.connectors for own in settings_of(one)]
+    keys = [f"--{key}" for key in KEYS]
+    close = closest(f"--{name}", [*known, *sorted(OWN_OPTIONS["run"]), *options, *keys], 0.7)
     listed = ", ".join(known) or "none"
-    meant = f"did you mean {close[0]}?" if close else f"the settings of its connectors are {listed}"
+    meant = f"did you mean {close}?" if close else f"the settings of its connectors are {listed}"
     return f"unknown option --{escaped(name)} for deployment {deployment.name!r}: {meant}"
 
 
@@ -269,10 +371,3 @@ def _with_hint(exc: ConfigError, values: Iterable[SettingValue], deployment: Dep
     heads = [match[1] for v in values if v.connector is None and (match := _NAME.fullmatch(v.text))]
     names = ", ".join(one.name for one in deployment.connectors)
     return ConfigError(f"{exc} (there is no connector {heads[0]!r}; there is {names})") if heads else exc
-
-
-def _closest(word: str, known: Iterable[str], cutoff: float) -> list[str]:
-    """Return the known word that resembles this one most, or none if by less than `cutoff` (0 to 1)."""
-    from difflib import get_close_matches  # a supervisor imports this module too, and is to be small
-
-    return get_close_matches(word, list(known), 1, cutoff)

@@ -1,0 +1,11 @@
+"""What an operator configures: a file, the environment and the command line, each of which wins over the one before.
+
+toml_file      a file, and the line of each key
+fields         fields of declared options, as text and in TOML
+given          a value that was given, and where
+settings       settings of connectors, as they were given, applied, and handed on
+keys           the keys that there are, besides those of connectors and of the app
+from_file, from_environment, from_flags   the three sources
+app_settings   the app's own settings, as its class declares them
+reading        all of it: `read_configuration`
+"""

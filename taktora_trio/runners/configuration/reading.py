@@ -1,0 +1,280 @@
+"""Reads all that an operator has given for a run, checks it, and says what comes of it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import attrs
+
+from taktora_trio.channels import Store
+from taktora_trio.errors import ConfigError
+from taktora_trio.runners.configuration.app_settings import app_settings
+from taktora_trio.runners.configuration.fields import changed, from_text
+from taktora_trio.runners.configuration.from_environment import from_environment
+from taktora_trio.runners.configuration.from_flags import apart
+from taktora_trio.runners.configuration.given import Given, GivenSetting, Source, handed_over
+from taktora_trio.runners.configuration.keys import KEYS, POLICIES
+from taktora_trio.runners.configuration.settings import Settings, read_settings, setting_by_variable
+from taktora_trio.runners.deployment import Deployment
+from taktora_trio.runners.loading import load_settings_class
+from taktora_trio.runners.options import TypedSettings, given_store
+from taktora_trio.runners.secrets import Once, memory_file
+from taktora_trio.runners.this_process.logs import LogFormat, LogLevel
+from taktora_trio.supervision.policy import RestartPolicy
+
+__all__ = ["DEFAULT_FILE", "Configuration", "Part", "Sources", "read_configuration"]
+
+DEFAULT_FILE = "taktora.toml"
+Part: TypeAlias = Literal["in-process", "supervisor", "plugin", "gateway"]
+"""Who reads: both halves in one process, a supervisor of both, or one of them alone."""
+
+
+@attrs.frozen(kw_only=True)
+class Sources:
+    """Where a configuration comes from. It may be read again: a file, and the files that it names, may have changed."""
+
+    typed: TypedSettings = attrs.field(default=(), repr=False)
+    """What was typed, or given by a program: names without dashes, and texts."""
+    config: str | None = None
+    """The file; by default the one that TAKTORA_CONFIG names."""
+    default: bool = False
+    """True if `taktora.toml` in the present folder is read where no file is named."""
+    environment: bool = True
+    """False if only what was typed counts, and a file that was: under a supervisor, which hands over what is meant."""
+    _once: Once = attrs.field(factory=dict, repr=False, eq=False, init=False)
+
+    @property
+    def file(self) -> Path | None:
+        """The file that is read. Raises `ConfigError` for an empty name."""
+        if self.config == "":
+            raise ConfigError("--config is empty: give a path, or leave it out")
+        named = self.config
+        if named is None and self.environment:
+            named = os.environ.get("TAKTORA_CONFIG") or (DEFAULT_FILE if self.default and _is_there() else None)
+        return None if named is None else Path(named)
+
+
+@attrs.frozen(kw_only=True)
+class Configuration:
+    """What comes of all sources. Two of them are equal if a run would do the same by them."""
+
+    declared: Deployment
+    """The deployment with all but the settings of its connectors, for something of these may have to be started."""
+    configured: Deployment
+    """The same with these settings too, except for what has to be started."""
+    settings: Settings
+    """The settings of connectors, without those that other ones have overruled."""
+    domain: str
+    log: LogFormat
+    level: LogLevel
+    await_peers: bool
+    warm: bool
+    app: tuple[Given, ...] = attrs.field(repr=False, eq=lambda given: [(one.key, one.value) for one in given])
+    """What was given for the app's settings, as the plugin's process reads it."""
+    given: tuple[Given | GivenSetting, ...] = attrs.field(eq=False, repr=False)
+    """All that was given, with its places, in order of precedence."""
+    file: Path | None = attrs.field(eq=False)
+    """The file that was read."""
+
+    def arguments(self) -> list[str]:
+        """Return what both halves' processes are told at their command lines."""
+        level = [] if self.level == "info" else [f"--log.level={self.level}"]
+        return ["--domain", self.domain, "--log", self.log, *level]
+
+    def store_arguments(self) -> list[str]:
+        """Return what the gateway's process is told of its store."""
+        store = self.declared.store
+        given = {name: one.value for name, one in _winners(self.given).items() if name.startswith("store.")}
+        if "store.path" in given and store is not None:
+            given["store.path"] = str(store.path)
+        return [f"--{KEYS[name].short or name}={value}" for name, value in given.items()]
+
+    @contextlib.contextmanager
+    def app_arguments(self) -> Iterator[tuple[list[str], list[int]]]:
+        """Yield what the plugin's process is told of the app's settings, and the descriptors that it has to inherit.
+
+        They go by a file in memory, since there may be secrets among them, which a command line would show.
+        """
+        if not self.app:
+            yield [], []
+            return
+        fd, path = memory_file(handed_over(self.app), "app")
+        try:
+            yield [f"--app={path}"], [fd]
+        finally:
+            os.close(fd)
+
+
+def read_configuration(
+    deployment: Deployment, sources: Sources, part: Part, *, checks_needs: bool = True
+) -> Configuration:
+    """Read the sources, check what they say, and return what comes of it. Raises `ConfigError`, with the place.
+
+    It starts nothing, and may be called again with the same sources, for example at a signal: then the file is read
+    anew, and each file that it or an option names. What can't be read twice (a pipe) counts as it was. Compare two
+    results by `==`, and see by `changes(before, after)` which keys differ. The environment and the command line of this
+    process stay as they were.
+
+    Who reads as `plugin` gets no settings of connectors but those that were typed, and no secret; as `gateway`, none
+    of the app's. Without `checks_needs`, settings stay of which no connector has a use, as a supervisor has checked.
+    """
+    file = sources.file
+    declared = deployment
+    given: list[Given | GivenSetting] = []
+    if file is not None:
+        from taktora_trio.runners.configuration.from_file import from_file  # most runs have none
+        from taktora_trio.runners.configuration.toml_file import read_toml
+
+        given += from_file(read_toml(file, sources._once), deployment.connectors)
+    if sources.environment:
+        for one in from_environment(_environment(), deployment.connectors):
+            given.append(one if isinstance(one, Given) else setting_by_variable(deployment, *one))
+    typed, settings_typed = apart(sources.typed)
+    given += typed
+    keys = _winners(given)
+    declared = _with_keys(deployment, keys)
+    before = [one for one in given if isinstance(one, GivenSetting)] if part != "plugin" else []
+    settings = read_settings(
+        declared,
+        settings_typed,
+        before,
+        whole_run=part in ("in-process", "supervisor"),
+        secrets=part != "plugin",
+        once=sources._once,
+    )
+    configured = settings.applied_to(declared)
+    if checks_needs:
+        settings = settings.needed_by(configured)
+    app = tuple(one for one in given if isinstance(one, Given) and one.key.partition(".")[0] == "app")
+    if part != "gateway":
+        declared, configured = (with_app_settings(one, app, part) for one in (declared, configured))
+    values = {name: from_text(name, one.value, KEYS[name].hint) for name, one in keys.items() if "." not in name}
+    return Configuration(
+        declared=declared,
+        configured=configured,
+        settings=settings,
+        domain=values.get("domain", declared.name),
+        log=keys["log.format"].value if "log.format" in keys else "console",
+        level=keys["log.level"].value if "log.level" in keys else "info",
+        await_peers=values.get("await-broker", False),
+        warm=values.get("warm", False),
+        app=app,
+        given=tuple(given),
+        file=file,
+    )
+
+
+def with_app_settings(deployment: Deployment, given: Sequence[Given], part: Part) -> Deployment:
+    """Return the deployment with its app's settings. A supervisor leaves those alone whose class is given by name."""
+    if deployment.settings is None:
+        if given:
+            raise given[0].refused(f"the app of deployment {deployment.name!r} has no settings")
+        return deployment
+    if isinstance(deployment.settings, str) and part == "supervisor":
+        return deployment
+    return deployment.with_settings(app_settings(load_settings_class(deployment), given))
+
+
+def changes(before: Configuration, after: Configuration) -> tuple[str, ...]:
+    """Return the keys that were given otherwise, in order. Files that keys name are not looked at."""
+    old, new = _texts(before), _texts(after)
+    return tuple(sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key)))
+
+
+def _texts(configuration: Configuration) -> dict[str, Any]:
+    texts: dict[str, Any] = {key: one.value for key, one in _winners(configuration.given).items()}
+    for one in configuration.app:
+        texts[one.key] = one.value
+    for setting, value in configuration.settings.given:
+        texts[".".join(filter(None, ("connector", value.connector, setting.name)))] = value.text, value.secret
+    return texts
+
+
+def _is_there() -> bool:
+    return os.path.lexists(DEFAULT_FILE)
+
+
+def _environment() -> Mapping[str, str]:
+    return {name: text for name, text in os.environ.items() if name.startswith("TAKTORA_")}
+
+
+def _winners(given: Iterable[Given | GivenSetting]) -> dict[str, Given]:
+    """Return what counts for each key but the app's, checked by its type. Raises `ConfigError`."""
+    winners: dict[str, Given] = {}
+    for some in given:
+        if isinstance(some, GivenSetting) or some.key.partition(".")[0] == "app":
+            continue
+        for one in _parts(some):
+            before = winners.get(one.key)
+            if before is not None and before.source is one.source is Source.ENVIRONMENT:
+                raise ConfigError(f"{before.origin} and {one.origin} are the same setting: give one of them")
+            try:
+                from_text(one.key, one.value, KEYS[one.key].hint)
+            except ConfigError as exc:
+                raise _refused(one, exc) from None
+            winners[one.key] = one
+    return winners
+
+
+def _parts(one: Given) -> Iterable[Given]:
+    """Yield it; a text of several fields of a policy as one for each of them."""
+    if one.key not in [f"policy.{half}" for half in POLICIES]:
+        yield one
+        return
+    try:
+        RestartPolicy().changed(one.value)
+    except ConfigError as exc:
+        if "must be at least initial" not in str(exc):  # which the declared policy decides
+            raise _refused(one, exc) from None
+    for part in one.value.split(","):
+        name, _, value = (piece.strip() for piece in part.partition("="))
+        yield Given(f"{one.key}.{name.replace('_', '-')}", value, one.source, one.origin)
+
+
+def _refused(one: Given, error: ConfigError) -> ConfigError:
+    text = str(error).removeprefix(f"{one.key} is ") if one.source is Source.FILE else str(error)
+    return one.refused(text)
+
+
+def _with_keys(deployment: Deployment, keys: Mapping[str, Given]) -> Deployment:
+    """Return the deployment with its store, its policies and its thread as they were given."""
+    changes: dict[str, Any] = {}
+    store = {name: one for name, one in keys.items() if name.startswith("store.")}
+    if store:
+        changes["store"] = _blaming(store, lambda some: _store(deployment.store or Store(), some))
+    for half in POLICIES:
+        fields = {name: one for name, one in keys.items() if name.startswith(f"policy.{half}.")}
+        if fields:
+            declared: RestartPolicy = getattr(deployment, f"{half}_policy")
+            changes[f"{half}_policy"] = _blaming(fields, lambda some, policy=declared: policy.changed(_as_text(some)))
+    if "gateway-thread" in keys:
+        changes["gateway_thread"] = from_text("gateway-thread", keys["gateway-thread"].value, bool)
+    return attrs.evolve(deployment, **changes) if changes else deployment
+
+
+def _store(declared: Store, given: Mapping[str, Given]) -> Store:
+    texts = {name.removeprefix("store.").replace("-", "_"): one.value for name, one in given.items()}
+    if (path := given.get("store.path")) is not None and (folder := given_store(path.value)) is not None:
+        texts["path"] = str(folder if path.folder is None else (path.folder / path.value).absolute())
+    return changed(declared, texts)
+
+
+def _as_text(given: Mapping[str, Given]) -> str:
+    return ",".join(f"{name.split('.')[-1].replace('-', '_')}={one.value}" for name, one in given.items())
+
+
+def _blaming(given: Mapping[str, Given], make: Any) -> Any:
+    """Return what is made of all. Raises its `ConfigError` with the place of the one that can't be."""
+    try:
+        return make(given)
+    except ConfigError as exc:
+        for name, one in given.items():
+            try:
+                make({name: one})
+            except ConfigError as alone:
+                raise one.refused(alone) from None
+        raise list(given.values())[-1].refused(exc) from None
