@@ -16,6 +16,7 @@ The layers. Each imports only those below it, which import-linter checks (`pypro
     executor | store | transport    items on triggers | the log on disk | shared memory: alone imports iceoryx2
     processes                       operating-system processes
     supervision                     restart policy, and what carries it out
+    tracing                         the trace that a message belongs to
     channels | health               what an app declares | the health of a connector
     checks                          validators
     digest | errors | escaping | lean | opening | startpath | statefolder  hashes, errors, foreign text, paths and more
@@ -130,6 +131,7 @@ if TYPE_CHECKING:
     from taktora_trio.supervision.supervisor import Exit as Exit
     from taktora_trio.supervision.supervisor import Supervisor as Supervisor
     from taktora_trio.supervision.task import as_task as as_task
+    from taktora_trio.tracing.context import trace_context as trace_context
     from taktora_trio.transport.domain import Domain as Domain
 
 # By module; a test compares this with the imports above, which are for type checkers.
@@ -206,6 +208,7 @@ _PUBLIC = {
     "supervision.policy": ("RestartPolicy",),
     "supervision.supervisor": ("Exit", "Supervisor"),
     "supervision.task": ("as_task",),
+    "tracing.context": ("trace_context",),
     "transport.domain": ("Domain",),
 }
 _MODULES = {name: f"{__name__}.{module}" for module, names in _PUBLIC.items() for name in names}

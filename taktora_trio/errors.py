@@ -27,6 +27,7 @@ __all__ = [
     "ServiceMismatch",
     "StoreError",
     "TransportError",
+    "check_library",
     "collapse",
     "is_worth_logging",
     "leaves",
@@ -110,6 +111,18 @@ class TransportError(ConnectorError):
 def missing_extra(user: str, package: str, extra: str) -> ConfigError:
     """Make the error to raise where a package can't be imported that only `user` needs."""
     return ConfigError(f"{user} needs {package}: pip install 'taktora-trio[{extra}]'")
+
+
+def check_library(user: str, module: str, package: str, extra: str) -> None:
+    """Raise as `missing_extra` makes it if a module can't be found. It is not imported."""
+    from importlib.util import find_spec  # few need it, and a supervisor imports this module, too
+
+    try:
+        is_there = find_spec(module) is not None
+    except ModuleNotFoundError:  # nor is its package
+        is_there = False
+    if not is_there:
+        raise missing_extra(user, package, extra)
 
 
 def collapse(exc: Exception) -> Exception:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Container, Iterable
 from typing import Annotated, Generic, TypeVar
 
 import msgspec
 
-__all__ = ["Envelope", "Header", "Metadata", "Received"]
+__all__ = ["Envelope", "Header", "Metadata", "Received", "with_properties"]
 
 T = TypeVar("T")
 
@@ -49,6 +50,12 @@ class Metadata(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """Seconds after which the message is worth nothing; `None` for never."""
     user_properties: tuple[tuple[str, str], ...] = ()
     """Names and values, in order; a name may come more than once."""
+
+
+def with_properties(metadata: Metadata, names: Container[str], properties: Iterable[tuple[str, str]]) -> Metadata:
+    """Return the metadata with these user properties instead of all that it has of these names."""
+    others = (pair for pair in metadata.user_properties if pair[0] not in names)
+    return Metadata(metadata.content_type, metadata.response_topic, metadata.message_expiry, (*others, *properties))
 
 
 class Received(msgspec.Struct, Generic[T], frozen=True):

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import sys
 from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any, TypeVar
 
 from taktora_trio.channels.codec import Buffer, JsonCodec, PayloadCodec
-from taktora_trio.errors import CodecError, ConfigError, PayloadOverflow, missing_extra
+from taktora_trio.errors import CodecError, ConfigError, PayloadOverflow, check_library
 
 __all__ = ["MAGIC", "ZstdCodec"]
 
@@ -52,8 +51,7 @@ class ZstdCodec(PayloadCodec):
             raise ConfigError(f"ZstdCodec: threshold is {threshold!r}; it must be a whole number of bytes, 0 or more")
         if not isinstance(level, int) or isinstance(level, bool) or not 1 <= level <= 22:
             raise ConfigError(f"ZstdCodec: level is {level!r}; it must be a whole number from 1 to 22")
-        if not _is_there():
-            raise missing_extra("ZstdCodec", "zstd", "zstd")
+        check_library("ZstdCodec", _MODULE, _MODULE, "zstd")
         self.inner = inner
         self.threshold = threshold
         self.level = level
@@ -111,13 +109,6 @@ class ZstdCodec(PayloadCodec):
             return decode(payload if payload[:4] != MAGIC else _unpack(payload, limit), fields)
 
         return decode_filled
-
-
-def _is_there() -> bool:
-    try:
-        return importlib.util.find_spec(_MODULE) is not None
-    except ModuleNotFoundError:  # nor is its package
-        return False
 
 
 @cache

@@ -10,11 +10,12 @@ import attrs
 
 from taktora_trio.channels import ChannelDescriptor, Routing, check_name
 from taktora_trio.channels.codec import JsonCodec, PayloadCodec
-from taktora_trio.checks import instance_of
+from taktora_trio.checks import flag, instance_of
 from taktora_trio.connectors.connection import Client, Guarantee, OnMessage
 from taktora_trio.connectors.options import ConnectorOptions
 from taktora_trio.connectors.settings import Configurable
 from taktora_trio.errors import ConfigError
+from taktora_trio.tracing.fields import TRACE_SPACE, check_tracing
 
 if TYPE_CHECKING:
     from taktora_trio.connectors.dead_letters.letters import DeadLetters
@@ -88,6 +89,10 @@ class Connector(Configurable, ABC):
         factory=ConnectorOptions, kw_only=True, validator=instance_of(ConnectorOptions)
     )
     codec: PayloadCodec = attrs.field(factory=JsonCodec, kw_only=True, validator=instance_of(PayloadCodec))
+    tracing: bool = attrs.field(default=False, kw_only=True, validator=flag)
+    """If true, each message carries the trace that it belongs to (W3C Trace Context), and the gateway publishes it in a
+    span: see docs/how-to/trace.md. Where the other side takes no metadata, this is logged once, and messages go
+    without."""
     name: str = attrs.field(
         default=attrs.Factory(lambda self: self.default_name, takes_self=True),  # a derived class has its own
         kw_only=True,
@@ -107,6 +112,17 @@ class Connector(Configurable, ABC):
 
     def check_carries_metadata(self) -> None:
         """Raise `ConfigError` where metadata and correlation ids would not reach the other side."""
+
+    @property
+    def trace_space(self) -> int:
+        """The bytes of metadata in each message that are set aside for its trace; 0 if no message carries one."""
+        if not self.tracing:
+            return 0
+        try:
+            self.check_carries_metadata()
+        except ConfigError:
+            return 0
+        return TRACE_SPACE
 
     def guarantee(self, channel: ChannelDescriptor[Any]) -> Guarantee:
         """Return how often a message of this outbound channel arrives, as `Client.guarantee` does in the gateway."""
@@ -156,6 +172,8 @@ class Connector(Configurable, ABC):
         check_name("connector", self.name)
         if not self.channels:
             raise ConfigError(f"connector {self.name!r} has no channels: give it at least one Outbound or Inbound")
+        if self.tracing:
+            check_tracing()
         seen: set[str] = set()
         for channel in self.channels:
             if not isinstance(channel, ChannelDescriptor):

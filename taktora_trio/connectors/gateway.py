@@ -20,6 +20,7 @@ from taktora_trio.errors import summary
 from taktora_trio.health import FULL_FOR, Connecting, Down, HealthBoard, Up
 from taktora_trio.opening import NoPublicConstructor
 from taktora_trio.statefolder import deployment_folder
+from taktora_trio.tracing.fields import trace_alone
 from taktora_trio.transport.bell import Waiter
 from taktora_trio.transport.health import GatewayIdentity, HealthReporter, open_health_reporter
 from taktora_trio.transport.lasting import LastingMemory
@@ -192,6 +193,7 @@ async def open_connector_gateway(
         }
         keepers = _with_stores(connectors, channels, stores or {})
         stored_inboxes = _with_inbound_stores(connectors, channels, inbound_stores or {}, dead_letters)
+        _with_traces(connectors, channels)
         for reporter in reporters.values():
             reporter.report(Connecting())
         yield ConnectorGateway._create(connectors, channels, keepers, stored_inboxes, reporters, trunks, health)
@@ -222,7 +224,8 @@ async def _open_channels(
             outbound[channel.name] = stack.enter_context(source)
         else:
             full = partial(health.degrade, connector.name, f"channel {channel.name} is full", FULL_FOR)
-            inbound[channel.name] = stack.enter_context(open_sink(trunk, whole, on_full=full))
+            keep = trace_alone if connector.trace_space and not channel.max_metadata else None
+            inbound[channel.name] = stack.enter_context(open_sink(trunk, whole, on_full=full, keep=keep))
     memory = LastingMemory(trunk.node, connector.name)
     stack.callback(memory.close)
     return GatewayChannels(outbound, inbound, executor, health, name, memory.open, dead_letters, pump)
@@ -275,6 +278,17 @@ def _with_inbound_stores(
         for connector in connectors
         if connector.name in stores
     }
+
+
+def _with_traces(connectors: Sequence[Connector], channels: dict[str, GatewayChannels]) -> None:
+    """Publish each message in a span of its trace, for the connectors that say so."""
+    for connector in connectors:
+        if connector.trace_space:
+            from taktora_trio.connectors.traced import TracedSource  # most gateways have none
+
+            of, addresses = channels[connector.name], {one.name: one.routing.address for one in connector.channels}
+            traced = {name: TracedSource(source, name, addresses[name]) for name, source in of.outbound.items()}
+            channels[connector.name] = attrs.evolve(of, outbound=traced)
 
 
 def _check_by(routing: Routing) -> Callable[[str, Metadata | None], None]:

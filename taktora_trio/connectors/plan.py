@@ -21,17 +21,18 @@ def channel_name(connector: Connector, channel: ChannelDescriptor[Any]) -> str:
 
 def channel_spec(connector: Connector, channel: ChannelDescriptor[Any]) -> ChannelSpec:
     """Return what both halves must agree on about this channel."""
+    metadata_space = channel.max_metadata + connector.trace_space
     return ChannelSpec(
         name=channel_name(connector, channel),
         direction=channel.direction,
         max_payload=channel.max_payload,
         topic_space=channel.topic_space,
-        metadata_space=channel.max_metadata,
+        metadata_space=metadata_space,
         window=channel.window,
         counts_deliveries=isinstance(channel, Inbound) and channel.acknowledge != "on-arrival",
         description=(
             f"codec {connector.codec.name}, max_payload {channel.max_payload} bytes,"
-            f" topic {channel.topic_space} bytes, metadata {channel.max_metadata} bytes, window {channel.window}"
+            f" topic {channel.topic_space} bytes, metadata {metadata_space} bytes, window {channel.window}"
         ),
     )
 

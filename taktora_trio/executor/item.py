@@ -50,9 +50,12 @@ class ItemRunner:
     scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
     is_busy: bool = False
     """True while a cycle runs."""
+    run_step: Step[Any] = attrs.field(init=False)
+    """The step, with what the observers want around it."""
     _failed_in_a_row: int = 0
 
     def __attrs_post_init__(self) -> None:
+        self.run_step = self._step_inside if self.runtime.observers.are_around else self.step
         if isinstance(self.on_failure, RestartPolicy):
             self.supervisor = Supervisor(
                 f"item {self.name}",
@@ -104,13 +107,17 @@ class ItemRunner:
             else:
                 await sources.wait()
 
+    async def _step_inside(self, ctx: Context[Any]) -> None:
+        with self.runtime.observers.around(self.name, ctx.wake):
+            await self.step(ctx)
+
     async def _cycle(self, wake: Wake, started: float) -> float:
         """Run one cycle, and return the time at which it ended."""
         statistics, observers = self.statistics, self.runtime.observers
         error: Exception | None = None
         self.is_busy = True
         try:
-            await self.step(Context(self.name, wake, self.runtime))
+            await self.run_step(Context(self.name, wake, self.runtime))
         except Exception as exc:  # noqa: BLE001 - its policy decides
             error = collapse(exc)
         except BaseException:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import msgspec
@@ -49,6 +51,12 @@ class Observer:
     def crashed(self, item: str, error: Exception, then: str) -> None:
         """The item has failed; `then` says in words what its policy does about it."""
 
+    def around(self, item: str, wake: Wake) -> AbstractContextManager[object]:
+        """A cycle begins. Return a context manager that it is to run in, such as one that makes a span the present one.
+
+        It sees what the cycle raises, a cancellation too, and can't hold it back."""
+        return nullcontext()
+
     def cycle(self, item: str, cycle: Cycle) -> None:
         """A cycle has ended, well or not."""
 
@@ -79,9 +87,39 @@ class Observers:
                 raise ConfigError(f"{observer!r} is no observer: derive it from Observer, and give an object of it")
         self._wire()
 
+    @property
+    def are_around(self) -> bool:
+        """True if some want each cycle to run in `around`."""
+        return bool(self._overriding("around"))
+
+    @contextmanager
+    def around(self, item: str, wake: Wake) -> Iterator[None]:
+        """Run a cycle in what they return for it."""
+        opened: list[tuple[Observer, AbstractContextManager[object]]] = []
+        for observer in self._overriding("around"):
+            try:
+                context = observer.around(item, wake)
+                context.__enter__()
+            except Exception as exc:  # noqa: BLE001 - as in `_telling`
+                self._detach(observer, "around", exc)
+            else:
+                opened.append((observer, context))
+        try:
+            yield
+        finally:
+            raised = sys.exc_info()
+            for observer, context in reversed(opened):
+                try:
+                    context.__exit__(*raised)
+                except Exception as exc:  # noqa: BLE001 - as in `_telling`
+                    self._detach(observer, "around", exc)
+
+    def _overriding(self, hook: str) -> list[Observer]:
+        return [o for o in self._observers if getattr(type(o), hook) is not getattr(Observer, hook)]
+
     def _wire(self) -> None:
         for hook in _HOOKS:
-            own = [o for o in self._observers if getattr(type(o), hook) is not getattr(Observer, hook)]
+            own = self._overriding(hook)
             setattr(self, hook, self._telling(hook, own) if own else None)
 
     def _telling(self, hook: str, observers: list[Observer]) -> Callable[..., None]:
@@ -96,6 +134,7 @@ class Observers:
         return tell
 
     def _detach(self, observer: Observer, hook: str, exc: Exception) -> None:
-        self._observers.remove(observer)
+        if observer in self._observers:
+            self._observers.remove(observer)
         self._wire()
         log.error("observer %r raised in %s, and is told nothing more", observer, hook, exc_info=exc)

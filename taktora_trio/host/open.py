@@ -68,6 +68,10 @@ async def open_watching_host(
     They are for whoever runs a gateway in this process, and tells by them how it fares.
     """
     specs = check_ends(connectors, "app")
+    for connector in connectors:
+        if connector.tracing and not connector.trace_space:
+            text = "%s: messages carry no trace, for what it speaks carries no metadata: leave tracing=True out"
+            log.warning(text, connector.name)
     if link is not None:
         revive = partial(link.send, ReviveGateway())
     board = HealthBoard((connector.name for connector in connectors), on_event=_log_event)

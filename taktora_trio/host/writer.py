@@ -16,7 +16,7 @@ from taktora_trio.connectors.plan import channel_name
 from taktora_trio.errors import BackPressure, ConfigError, MessageError
 from taktora_trio.health import FULL_FOR
 from taktora_trio.host.receipts import Waiting
-from taktora_trio.host.stamps import Send, stamping
+from taktora_trio.host.stamps import Ways, ways_of
 from taktora_trio.opening import NoPublicConstructor
 from taktora_trio.transport.envelope import check_correlation_id, pack_metadata
 from taktora_trio.transport.publisher import CHECKPOINT_EVERY, EnvelopePublisher
@@ -48,16 +48,15 @@ class ChannelWriter(trio.abc.SendChannel[T], metaclass=NoPublicConstructor, open
     def __init__(
         self,
         port: EnvelopePublisher,
-        send: Send,
+        ways: Ways,
         encode: Callable[[T], Buffer],
         on_full: Callable[[], None],
         routing: Routing,
         topic_of: Callable[[T], str] | None,
         check_carries_metadata: Callable[[], None],
     ) -> None:
-        """`send` sends by the port, or by whatever is between: see `stamps.py`."""
         self._port = port
-        self._send = send
+        self._send, self._lend = ways
         self._encode = encode
         self._on_full = on_full
         self._routing = routing
@@ -156,7 +155,7 @@ class ChannelWriter(trio.abc.SendChannel[T], metaclass=NoPublicConstructor, open
             correlation_id = self._correlation_id(correlation_id)
         encoded_topic = self._topic(topic) if topic or self._has_topics else b""
         packed = b"" if metadata is None else self._metadata(metadata)
-        loan = self._port.loan(length, encoded_topic, packed, correlation_id)
+        loan = self._lend(length, encoded_topic, packed, correlation_id)
         is_sent = False
         try:
             with loan.payload as view:
@@ -275,7 +274,7 @@ def writer_on(
     codec = connector.codec.for_channel(channel.max_payload)
     writer: ChannelWriter[Any] = ChannelWriter._create(
         port,
-        stamping(port, codec),
+        ways_of(port, codec, tracing=connector.trace_space > 0),
         codec.encoder(message_type),
         on_full,
         routing,

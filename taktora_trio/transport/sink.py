@@ -29,8 +29,15 @@ log = logging.getLogger(__name__)
 class PayloadSink:
     """Sends payloads to the app, whose channel decides what it has room for. Use `open_sink`."""
 
-    def __init__(self, port: EnvelopePublisher, on_full: Callable[[], None], deliveries: Deliveries | None) -> None:
+    def __init__(
+        self,
+        port: EnvelopePublisher,
+        on_full: Callable[[], None],
+        deliveries: Deliveries | None,
+        keep: Callable[[Metadata], Metadata | None] | None,
+    ) -> None:
         self._port = port
+        self._keep = keep
         self._on_full = on_full
         self._deliveries = deliveries
         self._has_told = False
@@ -64,7 +71,7 @@ class PayloadSink:
         them; the first such id is logged. Raises `BackPressure` if the window is full, and `MessageError` for what
         can't be encoded or is larger than the channel's limits (`PayloadOverflow`).
         """
-        packed = b"" if metadata is None or not self._port.spec.metadata_space else pack_metadata(metadata)
+        packed = b"" if metadata is None or not self._port.spec.metadata_space else self._packed(metadata)
         if len(correlation_id) > CORRELATION_FIELD:
             correlation_id = self._fitting(correlation_id)
         try:
@@ -129,8 +136,12 @@ class PayloadSink:
     def close(self) -> None:
         self._closed = True
 
+    def _packed(self, metadata: Metadata) -> bytes:
+        kept = metadata if self._keep is None else self._keep(metadata)
+        return b"" if kept is None else pack_metadata(kept)
+
     def _fitting(self, correlation_id: bytes) -> bytes:
-        if self._port.spec.metadata_space:
+        if self._port.spec.metadata_space and self._keep is None:
             return correlation_id
         if not self._has_told:
             self._has_told = True
@@ -149,13 +160,23 @@ class PayloadSink:
 
 
 @contextlib.contextmanager
-def open_sink(trunk: Trunk, name: str, *, on_full: Callable[[], None] = lambda: None) -> Iterator[PayloadSink]:
-    """Open the sink of the channel of this whole name. `on_full` is called whenever its reader has no room."""
+def open_sink(
+    trunk: Trunk,
+    name: str,
+    *,
+    on_full: Callable[[], None] = lambda: None,
+    keep: Callable[[Metadata], Metadata | None] | None = None,
+) -> Iterator[PayloadSink]:
+    """Open the sink of the channel of this whole name. `on_full` is called whenever its reader has no room.
+
+    `keep` returns what is left of a message's metadata where there is room for a part of it alone; a long correlation
+    id is left out there.
+    """
     port = trunk.publisher(name)
     port.note_opened()
     spec = port.spec
     deliveries = Deliveries(trunk.node, name, spec.window) if spec.counts_deliveries else None
-    sink = PayloadSink(port, on_full, deliveries)
+    sink = PayloadSink(port, on_full, deliveries, keep)
     try:
         yield sink
     finally:

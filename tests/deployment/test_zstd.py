@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import math
 import signal
 import sys
-from collections.abc import AsyncIterator
-from typing import Any
 
-import paho.mqtt.client as paho
 import pytest
 import trio
-from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from taktora_trio.transport.domain import Domain
 from tests.command import MODES, open_run
+from tests.deployment.foreign import open_client
 from tests.deployment.zstd_apps import MAX_PAYLOAD
 from tests.mosquitto import Mosquitto
 
@@ -27,27 +22,7 @@ if sys.version_info >= (3, 14):
 else:
     from backports import zstd
 
-VERSIONS = {"new": paho.MQTTv5, "old": paho.MQTTv311}
-
-
-@contextlib.asynccontextmanager
-async def open_client(port: int, version: int, topic: str) -> AsyncIterator[tuple[paho.Client, Any]]:
-    """Open a client of paho's that hears a topic, and what it has heard."""
-    heard, answers = trio.open_memory_channel[Any](math.inf)
-    ready, token = trio.Event(), trio.lowlevel.current_trio_token()
-    client = paho.Client(CallbackAPIVersion.VERSION2, protocol=version)  # type: ignore[arg-type]
-    client.on_message = lambda *args: token.run_sync_soon(heard.send_nowait, args[2])
-    client.on_connect = lambda *args: client.subscribe(topic, 1) and None
-    client.on_subscribe = lambda *args: token.run_sync_soon(ready.set)
-    await trio.to_thread.run_sync(client.connect, "127.0.0.1", port)
-    client.loop_start()
-    try:
-        await ready.wait()
-        yield client, answers
-    finally:
-        client.disconnect()
-        with trio.CancelScope(shield=True, deadline=trio.current_time() + 5):
-            await trio.to_thread.run_sync(client.loop_stop)
+VERSIONS = {"new": 5, "old": 4}  # as CONNECT has them
 
 
 def user_properties(*pairs: tuple[str, str]) -> Properties:

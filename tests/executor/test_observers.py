@@ -6,23 +6,26 @@ import importlib
 import logging
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import prometheus_client
 import pytest
 import structlog
 import trio
+from opentelemetry import trace
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from trio.testing import MockClock
 
-from taktora_trio import ConfigError
-from taktora_trio.executor import Context, Cycle, Executor, Observer, Tick, every
+from taktora_trio import ConfigError, Header, Metadata, Received
+from taktora_trio.executor import Context, Cycle, Executor, Observer, Tick, every, on_message
 from taktora_trio.executor.observers.opentelemetry import SpanObserver
 from taktora_trio.executor.observers.prometheus import PrometheusObserver
 from taktora_trio.executor.observers.structlog import StructlogObserver
+from taktora_trio.executor.wake import Wake
 
 
 async def run_the_plant(*observers: Observer) -> Executor:
@@ -151,15 +154,98 @@ async def test_prometheus(autojump_clock: MockClock) -> None:
         assert line in text.splitlines()
 
 
+class Around(Observer):
+    """Records what its context managers see, and may fail in one of them."""
+
+    def __init__(self, record: list[str], name: str, fails: str = "") -> None:
+        self.record, self.name, self.fails = record, name, fails
+
+    def around(self, item: str, wake: Wake) -> AbstractContextManager[object]:
+        if self.fails == "call":
+            raise RuntimeError("a bug of mine")
+        return self.inside(item)
+
+    @contextmanager
+    def inside(self, item: str) -> Iterator[None]:
+        self.record.append(f"{self.name} begins")
+        if self.fails == "enter":
+            raise RuntimeError("a bug of mine")
+        try:
+            yield
+            self.record.append(f"{self.name} ends")
+        except BaseException as exc:
+            self.record.append(f"{self.name} sees {type(exc).__name__}")
+            if self.fails == "swallow":
+                return
+            raise
+        finally:
+            if self.fails == "exit":
+                raise RuntimeError("a bug of mine")
+
+    def cycle(self, item: str, cycle: Cycle) -> None:
+        self.record.append(f"{self.name}: {cycle.error}")
+
+
+async def run_two_cycles(*observers: Observer, record: list[str]) -> None:
+    executor = Executor(observers=observers)
+
+    @executor.item(every(1), on_failure="skip")
+    async def control(ctx: Context) -> None:
+        record.append("runs")
+        if ctx.due == 0:
+            raise OSError("valve")
+        ctx.stop()
+
+    await executor.run()
+
+
+async def test_a_cycle_runs_in_what_observers_return_for_it(autojump_clock: MockClock) -> None:
+    record: list[str] = []
+    await run_two_cycles(Around(record, "a", "swallow"), Around(record, "b"), All(), record=record)
+    assert record == [
+        *("a begins", "b begins", "runs", "b sees OSError", "a sees OSError", "a: valve", "b: valve"),
+        *("a begins", "b begins", "runs", "b ends", "a ends", "a: None", "b: None"),
+    ]
+
+
+@pytest.mark.parametrize("fails", ["call", "enter", "exit"])
+async def test_one_that_fails_around_a_cycle_is_detached(
+    fails: str, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    record: list[str] = []
+    await run_two_cycles(Around([], "bad", fails), Around(record, "b"), record=record)
+    assert record == ["b begins", "runs", "b sees OSError", "b: valve", "b begins", "runs", "b ends", "b: None"]
+    assert sum("raised in around" in entry.getMessage() for entry in caplog.records) == 1
+
+
+async def wait(ctx: Context) -> None:
+    await trio.sleep_forever()
+
+
+async def test_it_sees_that_a_cycle_is_cancelled(autojump_clock: MockClock) -> None:
+    record: list[str] = []
+    executor = Executor(observers=[Around(record, "a")])
+    executor.add(wait, every(1))
+    with trio.move_on_after(0.5):
+        await executor.run()
+    assert record == ["a begins", "a sees Cancelled"]
+
+
+def test_nothing_is_around_an_item_where_no_observer_wants_it() -> None:
+    executor = Executor(observers=[All()])
+
+    @executor.item(every(1))
+    async def control(ctx: Context) -> None: ...
+
+    assert executor._items["control"].run_step is control
+
+
 def spans_of(exporter: InMemorySpanExporter) -> list[ReadableSpan]:
     return list(exporter.get_finished_spans())
 
 
 async def test_opentelemetry(autojump_clock: MockClock) -> None:
-    exporter = InMemorySpanExporter()
-    provider = TracerProvider()
-    provider.add_span_processor(SimpleSpanProcessor(exporter))
-    tracer = provider.get_tracer("test")
+    tracer, exporter = an_exporting_tracer()
     with tracer.start_as_current_span("the app"):
         await run_the_plant(SpanObserver(tracer))
     *cycles, _ = spans_of(exporter)
@@ -174,6 +260,59 @@ async def test_opentelemetry(autojump_clock: MockClock) -> None:
     told, exception = cycles[3].events
     assert (told.name, dict(told.attributes or {})) == ("valve", {"opened": 0.5, "by": "<class 'OSError'>"})
     assert exception.name == "exception"
+
+
+def an_exporting_tracer() -> tuple[trace.Tracer, InMemorySpanExporter]:
+    exporter, provider = InMemorySpanExporter(), TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    return provider.get_tracer("test"), exporter
+
+
+async def test_a_span_of_the_item_s_own_is_below_that_of_its_cycle(autojump_clock: MockClock) -> None:
+    tracer, exporter = an_exporting_tracer()
+    executor = Executor(observers=[SpanObserver(tracer)])
+
+    @executor.item(every(1))
+    async def control(ctx: Context) -> None:
+        tracer.start_span("inner").end()
+        ctx.stop()
+
+    await executor.run()
+    tracer.start_span("after").end()
+    inner, cycle, after = spans_of(exporter)
+    assert cycle.name == "control"
+    assert inner.parent == cycle.context
+    assert after.parent is None
+
+
+async def test_an_item_that_a_message_wakes_continues_its_trace(autojump_clock: MockClock) -> None:
+    tracer, exporter = an_exporting_tracer()
+    send, receive = trio.open_memory_channel[Received[int]](4)
+    executor = Executor(observers=[SpanObserver(tracer)])
+    parent = ("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
+    for metadata in (Metadata(user_properties=(("a", "b"), parent)), Metadata(), None):
+        send.send_nowait(Received(1, Header(1, 0), "t", metadata))
+    send.close()
+
+    @executor.item(on_message(receive))
+    async def work(ctx: Context[Received[int]]) -> None: ...
+
+    await executor.run()
+    one, *others = spans_of(exporter)
+    assert one.parent is not None
+    assert f"00-{one.context.trace_id:032x}-{one.parent.span_id:016x}-01" == parent[1]
+    assert [span.parent for span in others] == [None, None]
+    assert {span.kind for span in (one, *others)} == {trace.SpanKind.CONSUMER}
+
+
+async def test_the_span_of_a_cancelled_cycle_ends(autojump_clock: MockClock) -> None:
+    tracer, exporter = an_exporting_tracer()
+    executor = Executor(observers=[SpanObserver(tracer)])
+    executor.add(wait, every(1))
+    with trio.move_on_after(0.5):
+        await executor.run()
+    [span] = spans_of(exporter)
+    assert (span.attributes or {})["taktora.cancelled"]
 
 
 @pytest.mark.parametrize(

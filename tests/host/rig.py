@@ -6,6 +6,8 @@ import contextlib
 from collections.abc import AsyncIterator
 from typing import Any, TypeVar
 
+import attrs
+
 from taktora_trio import ChannelReader, ChannelWriter, Connector, JsonCodec, PayloadCodec
 from taktora_trio.connectors.plan import channel_spec
 from taktora_trio.host.reader import OnError, open_reader
@@ -49,9 +51,11 @@ async def open_channel(
     window: int = 4,
     max_metadata: int = 0,
     on_error: OnError = "raise",
+    tracing: bool = False,
 ) -> AsyncIterator[tuple[ChannelWriter[T], ChannelReader[T]]]:
     codec = codec or JsonCodec()
     connector, _ = declare(message_type, codec, max_payload=max_payload, window=window, max_metadata=max_metadata)
+    connector = attrs.evolve(connector, tracing=tracing)
     async with (
         open_domain(domain, connector) as node,
         writer_of(node, connector) as writer,

@@ -10,9 +10,9 @@ import trio.testing
 from taktora_trio import BackPressure, CodecError, Envelope, JsonCodec, Metadata, RawCodec
 from taktora_trio.transport.deliveries import Deliveries, identity_of
 from taktora_trio.transport.domain import Domain
-from taktora_trio.transport.sink import PayloadSink
+from taktora_trio.transport.sink import PayloadSink, open_sink
 from taktora_trio.transport.source import PayloadSource
-from tests.transport.rig import declare, open_domain, open_publisher, open_sending, open_taking
+from tests.transport.rig import declare, open_domain, open_half, open_publisher, open_sending, open_taking
 
 METADATA = Metadata(content_type="text/plain", user_properties=(("trace", "a"),))
 
@@ -193,3 +193,22 @@ async def test_a_sink_waits_for_room(domain: Domain) -> None:
                 taken = await _next(source)
                 assert taken.payload == b"%d" % number
                 source.acknowledge(taken.header)
+
+
+async def test_a_sink_keeps_a_part_of_the_metadata_where_there_is_room_for_that_alone(domain: Domain) -> None:
+    connector, spec = declare(bytes, RawCodec(), max_metadata=100)
+
+    def keep(metadata: Metadata) -> Metadata | None:
+        return Metadata(content_type=metadata.content_type) if metadata.content_type else None
+
+    async with (
+        open_domain(domain, connector) as node,
+        open_half(node, spec, "app") as trunk,
+        open_taking(node, spec, "t") as source,
+    ):
+        with open_sink(trunk, spec.name, keep=keep) as sink:
+            sink.send_nowait(b"x", metadata=Metadata("text/plain", response_topic="x" * 1000), correlation_id=bytes(43))
+            sink.send_nowait(b"x", metadata=Metadata(response_topic="x" * 1000))
+            first, second = source.receive_nowait(), source.receive_nowait()
+    assert (first.metadata, first.header.correlation_id) == (Metadata("text/plain"), b"")
+    assert second.metadata is None

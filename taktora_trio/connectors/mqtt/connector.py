@@ -95,7 +95,8 @@ class MqttConnector(Connector):
             return self.options.receive_maximum
         room = sum(channel.window for channel in reliable) + 1  # so that it is noticed when they are full
         if not any(cast(MqttRouting, channel.routing).is_shared for channel in reliable):
-            largest = max(c.max_payload + c.topic_space + c.max_metadata for c in reliable) + MESSAGE_OVERHEAD
+            largest = max(c.max_payload + c.topic_space + c.max_metadata for c in reliable)
+            largest += self.trace_space + MESSAGE_OVERHEAD
             room += self.options.inbound_backlog // largest
         return min(room, 65_535)
 
