@@ -10,7 +10,7 @@ UNBROKEN = -m "not chaos and not brokers and not package"
 # The tests start hundreds of interpreters, which are to find their bytecode, whatever the environment says.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test chaos brokers pythons floors soak soak-long crashpoints check docs bench bench-check throughput latency scaling fleet isolation mosquitto mosquitto-clients nats fuse clean help
+.PHONY: demo test chaos brokers pythons floors soak soak-long crashpoints check docs figures bench bench-check throughput latency scaling fleet isolation mosquitto mosquitto-clients nats fuse clean help
 
 help:  ## Show what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/:/' | awk -F: '{printf "make %-11s%s\n", $$1, $$2}'
@@ -18,7 +18,7 @@ help:  ## Show what can be made
 demo: .venv/demo  ## A thermostat in the split shape, its gateway killed halfway (about 15 seconds)
 	@$(BIN)/python -m examples.demo
 
-test: .venv/test mosquitto nats fuse  ## The tests, against a real mosquitto, and a NATS server where there is one
+test: .venv/test mosquitto mosquitto-clients nats fuse  ## The tests, against a real mosquitto, and a NATS server where there is one
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(or $(TESTS),$(UNBROKEN))
 
 chaos: .venv/test mosquitto nats fuse  ## The tests that kill and break deployments under load (about two minutes)
@@ -60,6 +60,13 @@ check: .venv/check  ## Lint, format, types and import rules
 
 docs: .venv/docs  ## The site, build/site/index.html: fails at any warning, broken link or anchor
 	$(BIN)/sphinx-build -q -W -b html -d build/doctrees docs build/site
+
+figures:  ## Draw the pictures of both shapes, docs/figures/*.svg, from the text beside them
+	@command -v dot >/dev/null || { command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ] && apt-get update -qq && \
+	  DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends graphviz >/dev/null; } || { \
+	  echo "The pictures are drawn by graphviz: install it (Debian, Ubuntu: sudo apt-get install graphviz)"; exit 1; }
+	@for source in docs/figures/*.dot; do \
+	  { dot -Tsvg $$source && echo "<!-- of $$(sha256sum <$$source | cut -c1-16) -->"; } >$${source%.dot}.svg; done
 
 PEERS = .venv/bench .venv/aiomqtt3 .venv/node mosquitto-clients
 
@@ -149,7 +156,7 @@ isolation: .venv/bench mosquitto  ## How late a control item runs while its gate
 mosquitto-clients: mosquitto
 	@command -v mosquitto_pub >/dev/null || { command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ] && \
 	  DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends mosquitto-clients >/dev/null; } || \
-	  echo "Without mosquitto_pub (Debian: apt-get install mosquitto-clients) the benchmarks leave it out"
+	  echo "Without mosquitto_pub (Debian: apt-get install mosquitto-clients) benchmarks and a page's test leave it out"
 
 .venv/drawing: pyproject.toml
 	$(PYTHON) -m venv $@
