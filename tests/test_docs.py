@@ -51,9 +51,7 @@ FILE = re.compile(
 )
 FOLDERS = ("", "taktora_trio")
 # An app's own, or made while something runs.
-NOT_IN_THE_TREE = re.compile(
-    r"^(?:test_)?(?:asyncapi|greenhouse|hothouse|taktora)\b|^(queue|types)\.py$|^dist/$|HASH"
-)
+NOT_IN_THE_TREE = re.compile(r"^(?:test_)?(?:asyncapi|greenhouse|hothouse|taktora)\b|^(queue|types)\.py$|^dist/$|HASH")
 # The class of a variable of that name, wherever a page has one.
 VARIABLES = {
     "host": "ConnectorHost",
