@@ -37,8 +37,8 @@ from taktora_trio import (
     Up,
     open_deployment,
 )
-from taktora_trio.chaos.mqtt.mosquitto import open_mosquitto
 from taktora_trio.supervision.backoff import Backoff
+from taktora_trio.testing.mqtt.mosquitto import open_mosquitto
 from tests.client import Client, open_client
 
 __all__ = ["measure"]

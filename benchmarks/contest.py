@@ -26,8 +26,8 @@ from benchmarks import arrivals, counter, message
 from benchmarks.children import HERE, ROOT, Tree, halves_of, open_python
 from benchmarks.peers import control
 from benchmarks.peers.control import Came, Done, Flood, Hello, Inflow, Paced, QoS, Sends, Sent, Setting, Times, Trips
-from taktora_trio.chaos.mqtt.mosquitto import open_mosquitto
 from taktora_trio.processes.lines import read_lines
+from taktora_trio.testing.mqtt.mosquitto import open_mosquitto
 from taktora_trio.transport.domain import Domain
 
 __all__ = ["Contest", "Contestant", "Entry", "Flooded", "Kept", "cpu_time", "open_contest", "open_ready", "run_contest"]

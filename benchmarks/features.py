@@ -33,8 +33,8 @@ from benchmarks.latency import entries
 from benchmarks.mosquitto import find_mosquitto
 from benchmarks.peers.control import Paced
 from benchmarks.report import grid, machine
-from taktora_trio.chaos.mqtt.mosquitto import open_mosquitto
 from taktora_trio.chaos.proxy import Mode, Proxy, open_proxy
+from taktora_trio.testing.mqtt.mosquitto import open_mosquitto
 
 __all__ = ["main"]
 

@@ -43,10 +43,10 @@ from benchmarks.inbound_app import Case, Flooded, Paced
 from benchmarks.inbound_throughput import entries, measure_throughput, report
 from benchmarks.report import grid, machine, median_of_ratios, percentile
 from taktora_trio import MqttOptions
-from taktora_trio.chaos.mqtt.mosquitto import open_mosquitto
 from taktora_trio.connectors.mqtt.sessions import open_session
 from taktora_trio.connectors.mqtt.sessions.session import Session
 from taktora_trio.connectors.mqtt.wire.message import Message
+from taktora_trio.testing.mqtt.mosquitto import open_mosquitto
 
 __all__ = ["main", "measure_cost", "measure_slow"]
 

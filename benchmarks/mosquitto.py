@@ -7,8 +7,8 @@ import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-from taktora_trio.chaos.mqtt import mosquitto
 from taktora_trio.errors import ConfigError
+from taktora_trio.testing.mqtt import mosquitto
 
 __all__ = ["find_mosquitto", "open_mosquitto"]
 

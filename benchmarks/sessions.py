@@ -32,12 +32,12 @@ from benchmarks.children import open_python
 from benchmarks.fleet import OURS, Cluster, simulate
 from benchmarks.report import grid, machine
 from taktora_trio import Inbound, MqttOptions, MqttRouting
-from taktora_trio.chaos.mqtt.mosquitto import Mosquitto, open_mosquitto
 from taktora_trio.connectors.connection import Incoming
 from taktora_trio.connectors.mqtt.client import MqttClient
 from taktora_trio.connectors.reconnect import History, after
 from taktora_trio.errors import ConnectorError, leaves
 from taktora_trio.processes.lines import read_lines
+from taktora_trio.testing.mqtt.mosquitto import Mosquitto, open_mosquitto
 
 __all__ = ["main"]
 

@@ -37,9 +37,9 @@ from taktora_trio import (
     Store,
     open_deployment,
 )
-from taktora_trio.chaos.server import free_port
 from taktora_trio.store.disk import Disk
 from taktora_trio.supervision.backoff import Backoff
+from taktora_trio.testing.server import free_port
 
 __all__ = ["DISKS", "measure"]
 

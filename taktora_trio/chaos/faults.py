@@ -18,10 +18,10 @@ from taktora_trio.chaos.observer import Observer
 from taktora_trio.chaos.processes import look_at, wait_until_gone
 from taktora_trio.chaos.proxy import Mode, Proxy
 from taktora_trio.chaos.schedule import Parameters, Ranges
-from taktora_trio.chaos.server import Broker
 from taktora_trio.chaos.subject import Half, Subject
 from taktora_trio.chaos.subscriber import Subscriber
 from taktora_trio.health import FailureKind
+from taktora_trio.testing.server import Broker
 
 __all__ = ["FAULTS", "BrokenPromise", "Fault", "System", "heal"]
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import attrs
 
-from taktora_trio.chaos.server import Broker
 from taktora_trio.chaos.subscriber import Subscriber
+from taktora_trio.testing.server import Broker
 
 __all__ = ["Kit", "load_kit"]
 

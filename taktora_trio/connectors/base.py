@@ -150,6 +150,9 @@ class Connector(Configurable, ABC):
 
     # For the tests of an app
 
+    live_peers: ClassVar[str] = ""
+    """Names what opens a real other side for tests, as "module:function" (`taktora_trio.testing.live.PeerOpener`)."""
+
     def overlap(self, pattern: str, other: str) -> bool:
         """Return whether a topic fits both of these, each a topic or a pattern of topics as the protocol writes it."""
         return pattern == other

@@ -99,4 +99,11 @@ def _log_event(event: HealthEvent) -> None:
     if isinstance(cause, BaseException):
         cause = summary(cause)  # with its traceback it was logged where it was caught
     because = f" because {cause}" if cause and str(cause) not in str(event.after) else ""
-    log.info("health of %s: %s -> %s%s", event.component, type(event.before).__name__, event.after, because)
+    log.info(
+        "health of %s: %s -> %s%s",
+        event.component,
+        type(event.before).__name__,
+        event.after,
+        because,
+        extra={"health": (event.component, type(event.after).__name__, getattr(event.after, "reason", ""))},
+    )

@@ -14,13 +14,17 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from taktora_trio.testing.app import AppUnderTest as AppUnderTest
     from taktora_trio.testing.app import NothingCame as NothingCame
+    from taktora_trio.testing.app import OpenApp as OpenApp
     from taktora_trio.testing.app import open_app as open_app
     from taktora_trio.testing.backend import Shape as Shape
     from taktora_trio.testing.journal import Sent as Sent
+    from taktora_trio.testing.split_run import AppFailed as AppFailed
 
 _MODULES = {
+    "AppFailed": "split_run",
     "AppUnderTest": "app",
     "NothingCame": "app",
+    "OpenApp": "app",
     "Sent": "journal",
     "Shape": "backend",
     "open_app": "app",

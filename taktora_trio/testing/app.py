@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
-from typing import Any
+from typing import Any, TypeAlias
 
 import trio
 from trio_util import move_on_when
@@ -17,11 +17,11 @@ from taktora_trio.health import ConnectorHealth, Degraded, Up
 from taktora_trio.host.host import ConnectorHost
 from taktora_trio.runners.deployment import Deployment
 from taktora_trio.runners.loading import load_deployment
-from taktora_trio.testing.backend import Backend, Run, Shape, backend_for
+from taktora_trio.testing.backend import Backend, Broker, Run, Shape, backend_for
 from taktora_trio.testing.finding import encode, find_connector, find_inbound, find_outbound
 from taktora_trio.testing.journal import Journal, Sent
 
-__all__ = ["AppUnderTest", "NothingCame", "open_app"]
+__all__ = ["AppUnderTest", "NothingCame", "OpenApp", "open_app"]
 
 _LAST = 5  # messages that an error shows
 
@@ -31,13 +31,17 @@ class NothingCame(AssertionError):
 
 
 @contextlib.asynccontextmanager
-async def open_app(deployment: Deployment | str, shape: Shape = "memory") -> AsyncIterator[AppUnderTest]:
+async def open_app(
+    deployment: Deployment | str, shape: Shape = "memory", *, broker: Broker = None
+) -> AsyncIterator[AppUnderTest]:
     """Run a deployment's app for as long as the block lasts, with everything outside it in the test's hands.
 
     In the shape `"memory"` all of it is in this task tree: the app, the real host, channels and gateway, and a broker
     that is a Python object. There is no shared memory, no file, no socket and no process, so that a test takes
     milliseconds. With `trio.testing.MockClock(autojump_threshold=0)` time jumps to what happens next. `"in-process"`
-    and `"split"` run the same test with a real broker, in the shapes in which an operator runs the deployment.
+    and `"split"` run the same test with a real broker, in the shapes in which an operator runs the deployment: `broker`
+    is its URL, or one for each connector by its name. By default the test has brokers of its own, one for each that the
+    deployment names. The gateway reaches them by a network in between, which fails as the test says.
 
     At the end of the block the app is stopped as by a signal. What it raised before, the block raises. An app that
     returns ends well, and the test goes on. Where the deployment has no app (`app=None`), the test is the app: it has
@@ -49,7 +53,7 @@ async def open_app(deployment: Deployment | str, shape: Shape = "memory") -> Asy
     if not isinstance(declared, Deployment):
         raise ConfigError(f"open_app tests a Deployment, not {declared!r}: write open_app(deployment)")
     scope = trio.CancelScope()
-    run = Run(Journal(declared.connectors), scope)
+    run = Run(Journal(declared.connectors), scope, deployment if isinstance(deployment, str) else None, broker)
     failure: BaseException | None = None  # the test's own
     try:
         async with backend_for(shape)(declared, run) as backend:
@@ -281,3 +285,7 @@ class AppUnderTest:
             return "the app has returned"
         states: Mapping[str, ConnectorHealth] = self._backend.states()
         return "health: " + ", ".join(f"{name} {state}" for name, state in states.items())
+
+
+OpenApp: TypeAlias = Callable[..., AbstractAsyncContextManager[AppUnderTest]]
+"""The type of the fixture `open_app`: the function of that name, in the shape that the test runs in."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import AbstractAsyncContextManager
 from importlib import import_module
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias
 
 import trio
 
@@ -18,19 +19,28 @@ from taktora_trio.host.host import ConnectorHost
 from taktora_trio.runners.deployment import Deployment
 from taktora_trio.testing.journal import Journal
 
-__all__ = ["Backend", "Run", "Shape", "backend_for"]
+__all__ = ["Backend", "Broker", "Peer", "PeerBackend", "Run", "Shape", "backend_for"]
 
 Shape: TypeAlias = Literal["memory", "in-process", "split"]
 
-# Each is opened as `open_backend(deployment, run)`.
-_BACKENDS: Mapping[str, str] = {"memory": "taktora_trio.testing.memory"}
+_BACKENDS: Mapping[str, str] = {
+    "memory": "taktora_trio.testing.memory",
+    "in-process": "taktora_trio.testing.in_process",
+    "split": "taktora_trio.testing.split_run",
+}
+Broker: TypeAlias = str | Mapping[str, str] | None
+"""Where a real broker is, for all connectors or by their names; `None` has one started for the test."""
 
 
 class Run:
-    """What a run of the app comes to, as its backend says and the test sees."""
+    """What a run of the app is asked for, and what it comes to, as its backend says and the test sees."""
 
-    def __init__(self, journal: Journal, scope: trio.CancelScope) -> None:
+    def __init__(
+        self, journal: Journal, scope: trio.CancelScope, target: str | None = None, broker: Broker = None
+    ) -> None:
+        """`target` is the name by which the deployment was given, if it was given so."""
         self.journal = journal
+        self.target, self.broker = target, broker
         self.failure: Exception | None = None
         """What the app raised, or what else has ended its run."""
         self.has_ended = False
@@ -108,6 +118,59 @@ class Backend(ABC):
     @abstractmethod
     async def revive(self) -> None:
         """Have the gateway start or connect at once, as `taktora-trio revive` does."""
+
+
+class Peer(Protocol):
+    """The other side of one connector, as `MemoryPeer` and `LivePeer` have it."""
+
+    def cut(self) -> None: ...
+
+    def set(
+        self, *, unreachable: bool | None = None, refusing: bool | None = None, delay: float | None = None
+    ) -> None: ...
+
+
+class PeerBackend(Backend):
+    """Has a peer for each connector, and has these fail."""
+
+    def __init__(self, peers: Mapping[str, Peer]) -> None:
+        self._all = peers
+
+    def cut(self, connectors: Collection[str]) -> None:
+        for name in connectors:
+            self._all[name].cut()
+
+    @contextlib.asynccontextmanager
+    async def slow(self, connectors: Collection[str], seconds: float) -> AsyncIterator[None]:
+        for name in connectors:
+            self._all[name].set(delay=seconds)
+        try:
+            yield
+        finally:
+            for name in connectors:
+                self._all[name].set(delay=0)
+
+    @contextlib.asynccontextmanager
+    async def unreachable(self, connectors: Collection[str]) -> AsyncIterator[None]:
+        for name in connectors:
+            self._all[name].set(unreachable=True)
+        self.cut(connectors)
+        try:
+            yield
+        finally:
+            for name in connectors:
+                self._all[name].set(unreachable=False)
+
+    @contextlib.asynccontextmanager
+    async def refused(self, connectors: Collection[str]) -> AsyncIterator[None]:
+        for name in connectors:
+            self._all[name].set(refusing=True)
+        self.cut(connectors)
+        try:
+            yield
+        finally:
+            for name in connectors:
+                self._all[name].set(refusing=False)
 
 
 def backend_for(shape: str) -> Callable[[Deployment, Run], AbstractAsyncContextManager[Backend]]:

@@ -8,12 +8,19 @@ import socket
 import struct
 import sys
 import termios
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
+from typing import TypeAlias
 
 import attrs
 import trio
 
-__all__ = ["Network", "open_network", "reset_on_close"]
+__all__ = ["Connect", "HandOn", "Network", "open_network", "reset_on_close"]
+
+Connect: TypeAlias = Callable[[], Awaitable[trio.abc.Stream]]
+"""Connects to the server. Raises `OSError`."""
+HandOn: TypeAlias = Callable[[trio.abc.ReceiveStream, Callable[[bytes], Awaitable[None]]], Awaitable[None]]
+"""Hands on what the server says on one connection, to its end: called with the stream, and with what sends."""
 
 _CHUNK = 65_536
 _FAREWELL = 1.0  # seconds for the connector to see a polite end
@@ -35,7 +42,7 @@ class _Link:
 class Network:
     """Carries connections to one server. Use `open_network`."""
 
-    def __init__(self, port: int, server_port: int) -> None:
+    def __init__(self, port: int, connect: Connect, hand_on: HandOn) -> None:
         self.port = port
         self.accepted = 0
         """Counts the connections that have come, however they fared."""
@@ -45,7 +52,7 @@ class Network:
         """True takes each new connection, and never says a word on it."""
         self.greeting: bytes | None = None
         """Sent on each new connection in place of all that the server says."""
-        self._server_port = server_port
+        self._connect, self._hand_on = connect, hand_on
         self._links: set[_Link] = set()
         self._news = trio.Event()
 
@@ -138,7 +145,7 @@ class Network:
 
     async def _carry(self, link: _Link) -> None:
         try:
-            server = await trio.open_tcp_stream("127.0.0.1", self._server_port)
+            server = await self._connect()
         except OSError:
             reset_on_close(link.client)
             return
@@ -151,12 +158,14 @@ class Network:
                             await server.send_all(data)
                 nursery.cancel_scope.cancel()
 
+            async def hand_on(data: bytes) -> None:
+                await link.may_answer.wait()
+                if not link.is_dead:
+                    await self._send(link, data)
+
             async def answer() -> None:
                 with contextlib.suppress(trio.BrokenResourceError):
-                    while data := await server.receive_some(_CHUNK):
-                        await link.may_answer.wait()
-                        if not link.is_dead:
-                            await self._send(link, data)
+                    await self._hand_on(server, hand_on)
                 if not link.is_dead:  # whatever happens behind a dead connection, its other end does not learn of it
                     nursery.cancel_scope.cancel()
 
@@ -170,12 +179,21 @@ def reset_on_close(stream: trio.SocketStream) -> None:
         stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
 
 
+async def _hand_on_all(server: trio.abc.ReceiveStream, send: Callable[[bytes], Awaitable[None]]) -> None:
+    while data := await server.receive_some(_CHUNK):
+        await send(bytes(data))
+
+
 @contextlib.asynccontextmanager
-async def open_network(server_port: int) -> AsyncIterator[Network]:
-    """A network in front of a server on this port of 127.0.0.1; at the end of the block every connection is reset."""
+async def open_network(server: int | Connect, hand_on: HandOn = _hand_on_all) -> AsyncIterator[Network]:
+    """A network in front of a server; at the end of the block every connection is reset.
+
+    The server is on this port of 127.0.0.1, or where a function connects to.
+    """
+    connect = partial(trio.open_tcp_stream, "127.0.0.1", server) if isinstance(server, int) else server
     async with trio.open_nursery() as nursery:
         listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
-        network = Network(listeners[0].socket.getsockname()[1], server_port)
+        network = Network(listeners[0].socket.getsockname()[1], connect, hand_on)
         nursery.start_soon(trio.serve_listeners, network.serve, listeners)
         yield network
         nursery.cancel_scope.cancel()

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from functools import partial
-from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
+if TYPE_CHECKING:
+    from taktora_trio.testing import OpenApp, Shape
 
 SHAPES = ("memory", "in-process", "split")
 _OPTION, _MARKER, _FIXTURE = "--taktora-shape", "taktora_shape", "taktora_shape"
@@ -88,17 +90,18 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")  # else hypothesis would warn of it: but it has nothing to be made anew
-def taktora_shape(request: pytest.FixtureRequest) -> str:
+def taktora_shape(request: pytest.FixtureRequest) -> Shape:
     """The shape that the test runs in: "memory", "in-process" or "split"."""
-    shape: str = getattr(request, "param", None) or _chosen(request.config)[0]
-    return shape
+    shape: Any = getattr(request, "param", None) or _chosen(request.config)[0]
+    return shape  # type: ignore[no-any-return]
 
 
 @pytest.fixture(scope="session")
-def open_app(taktora_shape: str) -> Callable[..., Any]:
+def open_app(taktora_shape: Shape) -> OpenApp:
     """`taktora_trio.testing.open_app`, in the shape that the test runs in."""
-    opening = import_module("taktora_trio.testing").open_app
-    return partial(opening, shape=taktora_shape)
+    from taktora_trio.testing import open_app
+
+    return partial(open_app, shape=taktora_shape)
 
 
 def _chosen(config: pytest.Config) -> tuple[str, ...]:

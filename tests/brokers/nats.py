@@ -14,7 +14,7 @@ import attrs
 import pytest
 import trio
 
-from taktora_trio.chaos.server import Server
+from taktora_trio.testing.server import Server
 from tests.mosquitto import free_port
 
 __all__ = ["Nats", "find_nats", "nats_version", "needs_nats", "open_nats"]

@@ -14,7 +14,7 @@ import attrs
 import pytest
 import trio
 
-from taktora_trio.chaos.server import Server, free_port
+from taktora_trio.testing.server import Server, free_port
 from tests.brokers.nats import find_nats
 
 __all__ = ["NatsCluster", "NatsNode", "needs_cluster", "open_nats_cluster"]

@@ -18,7 +18,7 @@ import attrs
 import pytest
 import trio
 
-from taktora_trio.chaos.server import Server, free_port
+from taktora_trio.testing.server import Server, free_port
 
 __all__ = ["PACKAGED", "Packaged", "open_packaged"]
 

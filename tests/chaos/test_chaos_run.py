@@ -14,9 +14,9 @@ import trio
 from taktora_trio.chaos import faults, private_shm, runner
 from taktora_trio.chaos.command import chaos
 from taktora_trio.chaos.faults import FAULTS
-from taktora_trio.chaos.mqtt import mosquitto
 from taktora_trio.chaos.options import ChaosOptions
 from taktora_trio.errors import ConfigError
+from taktora_trio.testing.mqtt import mosquitto
 from taktora_trio.transport.segments import SHM
 from tests.command import open_command, run_command
 

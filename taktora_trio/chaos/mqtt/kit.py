@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from taktora_trio.chaos.kit import Kit
 from taktora_trio.chaos.mqtt.app import NUMBERS_TOPIC
-from taktora_trio.chaos.mqtt.mosquitto import find_mosquitto, open_mosquitto
 from taktora_trio.chaos.mqtt.subscriber import open_subscriber
+from taktora_trio.testing.mqtt.mosquitto import find_mosquitto, open_mosquitto
 
 __all__ = ["KIT"]
 

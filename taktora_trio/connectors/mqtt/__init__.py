@@ -14,8 +14,13 @@ What the command asks it for:
 
     settings.py       its options of the command line
     preflight.py      a check before a run starts: something listens at the broker's address
+    describing.py     what it says of its channels to others
     forget.py         has the broker forget a client that is gone for good
     embedded/         a broker for demos
+
+What the tests of an app ask it for:
+
+    peer.py           the brokers within the test's process
 
 In the gateway:
 

@@ -34,6 +34,7 @@ class MqttConnector(Connector):
     default_name: ClassVar[str] = "mqtt"
     routing_type: ClassVar[type] = MqttRouting
     settings: ClassVar[Sequence[Setting]] = mqtt_settings.SETTINGS
+    live_peers: ClassVar[str] = "taktora_trio.testing.mqtt.peers:open_mqtt_peers"
 
     options: MqttOptions = attrs.field(factory=MqttOptions, kw_only=True, validator=instance_of(MqttOptions))
 

@@ -40,6 +40,8 @@ class _JsonFormatter(logging.Formatter):
             "logger": _encodable(record.name),
             "message": _encodable(record.getMessage()),
         }
+        if health := getattr(record, "health", None):
+            entry["health"] = [_encodable(text) for text in health]
         if record.exc_info:
             entry["exception"] = _encodable(self.formatException(record.exc_info))
         return msgspec.json.encode(entry).decode()

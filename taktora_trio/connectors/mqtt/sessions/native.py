@@ -124,7 +124,8 @@ class NativeSession(Session):
             await self._wait_for_suback()
             assert self._engine.refused is not None
             refused |= self._engine.refused
-            for name, qos in some:
+            for name, options in some:
+                qos = options & 3  # with MQTT 5 it may have other options beside it
                 if self._engine.granted.get(name, qos) < qos:
                     log.warning("%r: the broker grants QoS %d, not %d", name, self._engine.granted[name], qos)
         return refused

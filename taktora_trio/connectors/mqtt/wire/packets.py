@@ -46,7 +46,11 @@ SUBACK, UNSUBACK, PINGRESP, DISCONNECT = 9, 11, 13, 14
 PINGREQ = b"\xc0\x00"
 _NOTHING = Metadata()
 _MOST_PROPERTIES = 2**17  # bytes in a PUBLISH that are decoded, into 30 times as many; a channel takes up to 65,535
-_RETAINED_ONCE = 1 << 4  # retain handling: send what is retained if the subscription is new (MQTT 5, section 3.8.3.1)
+# Options of a subscription (MQTT 5, section 3.8.3.1).
+NOT_OWN = 1 << 2  # nothing that the client itself has published
+AS_PUBLISHED = 1 << 3  # with the retain flag that the message was published with
+_RETAINED_ONCE = 1 << 4  # retain handling: send what is retained if the subscription is new
+NOTHING_RETAINED = 2 << 4  # and the same: send nothing that is retained
 _U16, _U32 = Struct(">H"), Struct(">I")
 pack_u16, unpack_u16, iter_u16_pairs = _U16.pack, _U16.unpack_from, Struct(">HH").iter_unpack
 
@@ -111,11 +115,11 @@ def connect(options: MqttOptions, client_id: str) -> bytes:
 
 
 def subscribe(version: int, packet_id: int, filters: list[tuple[str, int]]) -> bytes:
-    """Encode SUBSCRIBE (section 3.8)."""
+    """Encode SUBSCRIBE (section 3.8). With MQTT 5 a QoS may have other options beside it, instead of ours."""
     parts = [_U16.pack(packet_id), b"\0" if version == 5 else b""]
     options = _RETAINED_ONCE if version == 5 else 0
     for topic_filter, qos in filters:
-        parts += [string(topic_filter), bytes((qos | options,))]
+        parts += [string(topic_filter), bytes((qos | options if qos < NOT_OWN else qos,))]
     return packet(0x82, *parts)
 
 

@@ -13,8 +13,8 @@ from typing import ClassVar
 import attrs
 import trio
 
-from taktora_trio.chaos.server import Broker, free_port
 from taktora_trio.errors import ConfigError
+from taktora_trio.testing.server import Broker, free_port
 
 __all__ = ["Mosquitto", "find_mosquitto", "open_mosquitto"]
 
