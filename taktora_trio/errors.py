@@ -49,7 +49,7 @@ class DomainInUse(ConfigError):
 
 
 class ServiceMismatch(ConfigError):
-    """The peer opened the same service with another payload size or format; the message shows both."""
+    """The other half has other channels, or another codec or size of one; the message says which, and in what."""
 
 
 class MessageError(ConnectorError):

@@ -12,12 +12,14 @@ import logging
 import mmap
 import os
 import random
+from collections.abc import Mapping
 from pathlib import Path
 
 import iceoryx2 as iox2
 import msgspec
 
 from taktora_trio.errors import ServiceMismatch, TransportError
+from taktora_trio.escaping import escaped
 from taktora_trio.transport.descriptors import refusal
 from taktora_trio.transport.receipts import Receipts
 from taktora_trio.transport.segments import in_pages
@@ -57,6 +59,7 @@ _GENERATION: dict[Direction, int] = {"out": 2, "in": 3}
 _ATTACHED: dict[Direction, int] = {"out": 4, "in": 5}
 _TAKEN: dict[Direction, int] = {"out": 6, "in": 7}
 _TEXT_AT = 64
+_SHOWN = 5  # channels that differ
 
 
 class CursorFile:
@@ -275,14 +278,29 @@ def _check(fd: int, path: Path, spec: TrunkSpec) -> None:
     except msgspec.MsgspecError as exc:
         raise TransportError(f"{path} can't be read: stop everything in this domain and start again ({exc})") from exc
     ours = {channel.name: channel.description for channel in spec.channels}
-    for name in [*ours, *theirs]:
-        there, here = (side.get(name, "no such channel") for side in (theirs, ours))
-        if there != here:
-            raise ServiceMismatch(
-                f"channel {name} exists with another format: there it is ({there}), here it is ({here}); run both"
-                " halves from the same deployment, or give them different domains"
-            )
-    raise ServiceMismatch(
-        f"the channels of {spec.name} exist in another order or size: run both halves from the same deployment, or give"
-        " them different domains"
+    raise ServiceMismatch(_mismatch(ours, theirs, spec.name))
+
+
+def _mismatch(ours: Mapping[str, str], theirs: Mapping[str, str], name: str) -> str:
+    """Say which channels are not the same in this half and in the domain, and in what."""
+    unlike = [
+        f"channel {channel}: {_unlike(ours.get(channel), theirs.get(channel))}"
+        for channel in dict.fromkeys([*ours, *theirs])
+        if ours.get(channel) != theirs.get(channel)
+    ]
+    more = f"; and {len(unlike) - _SHOWN} more channels" if len(unlike) > _SHOWN else ""
+    what = "; ".join(unlike[:_SHOWN]) or f"the channels of {name} are in another order or size in the domain"
+    return (
+        f"{escaped(what, 2000)}{more}. The domain was made by another version of the deployment: stop both halves and"
+        " start both from the same one, or give this one a domain of its own"
     )
+
+
+def _unlike(ours: str | None, theirs: str | None) -> str:
+    """Say in what two descriptions differ, each a list with commas."""
+    if ours is None or theirs is None:
+        return "this half has no such channel" if ours is None else "the domain has no such channel"
+    here, there = ours.split(", "), theirs.split(", ")
+    only_here = ", ".join(part for part in here if part not in there)
+    only_there = ", ".join(part for part in there if part not in here)
+    return f"this half has {only_here or ours}, the domain has {only_there or theirs}"

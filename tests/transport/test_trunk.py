@@ -149,6 +149,36 @@ async def test_a_half_with_other_channels_is_refused(others: str, domain: Domain
             pass
 
 
+async def test_each_channel_that_differs_is_named_but_not_a_hundred_of_them(domain: Domain) -> None:
+    def declared(count: int, window: int) -> MqttConnector:
+        names = (f"c{n}" for n in range(count))
+        return MqttConnector(
+            [Outbound(name, bytes, MqttRouting("t"), window=window) for name in names], codec=RawCodec()
+        )
+
+    here, there = declared(7, window=4), declared(8, window=8)
+    async with open_domain(domain, there) as node:
+        with pytest.raises(ServiceMismatch) as caught:
+            async with open_half(node, here, "app"):
+                pass
+    said = str(caught.value)
+    for n in range(5):
+        assert f"channel taktora.connector.mqtt.c{n}.out: this half has window 4, the domain has window 8" in said
+    assert "c5" not in said
+    assert "and 3 more channels" in said
+
+
+async def test_what_the_other_version_has_written_is_escaped(domain: Domain) -> None:
+    connector, spec = declare(bytes, RawCodec())
+    async with open_domain(domain, connector) as node:
+        path = domain.root / "cursors" / trunk_spec(connector).name
+        path.write_bytes(path.read_bytes().replace(b"codec raw", b"codec\\nxx"))
+        with pytest.raises(ServiceMismatch, match=r"has codec raw, the domain has codec\\nxx\. The") as caught:
+            async with open_half(node, connector, "app"):
+                pass
+    assert spec.name in str(caught.value)
+
+
 @pytest.mark.parametrize("content", [b"", b"\xff" * 9000, b"CURSORS1" + bytes(9000), b"CURSORS1\x09" + bytes(9000)])
 async def test_a_file_of_cursors_that_is_none(content: bytes, domain: Domain) -> None:
     connector, _ = declare(bytes, RawCodec())
