@@ -16,6 +16,8 @@ class AddressParameter:
     description: str
     field: str | None = None
     """The field of the message that stands there, if one does."""
+    is_many: bool = False
+    """True if it stands for any number of levels, or none; else for one."""
 
 
 @attrs.frozen(kw_only=True)

@@ -18,7 +18,8 @@ from taktora_trio.escaping import escaped
 
 __all__ = ["Change", "changes"]
 
-_PARAMETER = re.compile(r"\{[^}]*\}")
+_PARAMETER = re.compile(r"\{([^}]*)\}")
+_ONE, _MANY = "{}", "{*}"
 _LONGEST = 300
 
 
@@ -48,9 +49,15 @@ class _Operation(msgspec.Struct, frozen=True):
         return str(self.channel.get("address"))
 
     @property
-    def parts(self) -> str:
-        """The address without the names of its parameters, which are nothing that others see."""
-        return _PARAMETER.sub("{}", self.address)
+    def levels(self) -> list[str]:
+        """The levels of the address, without the names of its parameters, which are nothing that others see."""
+        parameters = mapping(self.channel.get("parameters"))
+
+        def anything(found: re.Match[str]) -> str:
+            parameter = mapping(resolved(self.document, parameters.get(found[1])))
+            return _MANY if parameter.get("x-many-levels") is True else _ONE
+
+        return _PARAMETER.sub(anything, self.address).split("/")
 
 
 def changes(old: dict[str, Any], new: dict[str, Any]) -> list[Change]:
@@ -91,18 +98,35 @@ def _changes(old: dict[tuple[str, str], _Operation], new: dict[tuple[str, str], 
 
 
 def _at_the_same_address(before: _Operation, left: dict[tuple[str, str], _Operation]) -> _Operation | None:
-    return next((one for one in left.values() if one.action == before.action and one.parts == before.parts), None)
+    return next((one for one in left.values() if one.action == before.action and one.levels == before.levels), None)
 
 
 def _of_operation(before: _Operation, after: _Operation) -> Iterator[Change]:
-    name = after.name
-    if before.parts != after.parts:
-        yield Change(True, name, f"its address has changed: it was {before.address}, it is {after.address}")
-    elif before.address != after.address:
-        yield Change(False, name, f"a parameter has another name: {before.address}, {after.address}")
+    yield from _of_address(before, after)
     yield from _of_bindings(before, after)
     yield from _of_limits(before, after)
     yield from _of_messages(before, after)
+
+
+def _of_address(before: _Operation, after: _Operation) -> Iterator[Change]:
+    """Who sends must send where it was sent before, and who receives must receive it from there."""
+    changed = f"it was {before.address}, it is {after.address}"
+    if before.levels == after.levels:
+        if before.address != after.address:
+            yield Change(False, after.name, f"a parameter of its address has another name: {changed}")
+        return
+    wide, narrow = (before, after) if after.action == "send" else (after, before)
+    yield Change(not _covers(wide.levels, narrow.levels), after.name, f"its address has changed: {changed}")
+
+
+def _covers(wide: list[str], narrow: list[str]) -> bool:
+    """Return whether each address of the one is an address of the other."""
+    for index, level in enumerate(wide):
+        if level == _MANY:
+            return True
+        if index == len(narrow) or narrow[index] == _MANY or level not in (_ONE, narrow[index]):
+            return False
+    return len(narrow) == len(wide)
 
 
 def _of_bindings(before: _Operation, after: _Operation) -> Iterator[Change]:
@@ -144,6 +168,7 @@ def _of_limits(before: _Operation, after: _Operation) -> Iterator[Change]:
 
 
 def _of_messages(before: _Operation, after: _Operation) -> Iterator[Change]:
+    yield from _of_encodings(before, after)
     (old_types, old), (new_types, new) = _payload(before), _payload(after)
     if old_types != new_types:
         yield Change(True, after.name, f"its content type was {_listed(old_types)}, is {_listed(new_types)}")
@@ -161,16 +186,37 @@ def _of_messages(before: _Operation, after: _Operation) -> Iterator[Change]:
             yield Change(False, after.name, _text(one, is_new=is_new, sends=sends))
 
 
-def _payload(operation: _Operation) -> tuple[list[str], Any]:
-    """Return the content types of an operation's messages, and a schema that all of their payloads fit."""
-    document = operation.document
+def _of_encodings(before: _Operation, after: _Operation) -> Iterator[Change]:
+    """Who sends may use no encoding that the other side does not know."""
+    old, new = (
+        {str(name) for message in _messages(one) for name in _list(message.get("x-content-encoding"))}
+        for one in (before, after)
+    )
+    sends = after.action == "send"
+    for name in sorted(new - old):
+        yield Change(sends, after.name, f"a payload may be compressed by {name} now")
+    for name in sorted(old - new):
+        yield Change(not sends, after.name, f"a payload can't be compressed by {name} any more")
+
+
+def _messages(operation: _Operation) -> list[dict[str, Any]]:
     messages = operation.content.get("messages")
     if not isinstance(messages, list):
         messages = [*mapping(operation.channel.get("messages")).values()]
-    whole = [mapping(resolved(document, message)) for message in messages]
+    return [mapping(resolved(operation.document, message)) for message in messages]
+
+
+def _list(value: object) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _payload(operation: _Operation) -> tuple[list[str], Any]:
+    """Return the content types of an operation's messages, and a schema that all of their payloads fit."""
+    document = operation.document
+    messages = _messages(operation)
     default = document.get("defaultContentType", "")
-    types = sorted({str(message.get("contentType", default)) for message in whole})
-    payloads = [_json_schema(document, message.get("payload", {})) for message in whole]
+    types = sorted({str(message.get("contentType", default)) for message in messages})
+    payloads = [_json_schema(document, message.get("payload", {})) for message in messages]
     return types, payloads[0] if len(payloads) == 1 else {"anyOf": payloads} if payloads else {}
 
 

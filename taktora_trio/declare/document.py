@@ -133,6 +133,8 @@ def _channel(
 
 def _parameter(one: AddressParameter, field: Any) -> dict[str, Any]:
     content: dict[str, Any] = {"description": one.description}
+    if one.is_many:
+        content["x-many-levels"] = True
     if isinstance(field and field.type, msgspec.inspect.EnumType):
         content["enum"] = [str(member.value) for member in field.type.cls]
     if field is not None:

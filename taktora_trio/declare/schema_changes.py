@@ -68,13 +68,10 @@ class _Comparison:
         taken_choices = [*self._choices(self._target, taken, depth)]
         for choice in self._choices(self._source, written, depth):
             of_its_type = [other for other in taken_choices if _takes_type(choice, other)]
-            if len(of_its_type) > 1:
-                found = [[*self._of_one(choice, other, at, depth)] for other in of_its_type]
-                best = min(found, key=lambda them: (_weight(them), len(them)))
-                same = [them for them, other in zip(found, of_its_type, strict=True) if _is_named_alike(choice, other)]
-                yield from best if not _weight(best) or not same else same[0]
-            elif of_its_type:
-                yield from self._of_one(choice, of_its_type[0], at, depth)
+            named_alike = [other for other in of_its_type if _is_named_alike(choice, other)]
+            found = [[*self._of_one(choice, other, at, depth)] for other in named_alike or of_its_type]
+            if found:
+                yield from min(found, key=lambda them: (_weight(them), len(them)))
             else:
                 yield Refusal(at, "type", self._shown(self._source, written), self._shown(self._target, taken))
                 return
@@ -141,6 +138,8 @@ class _Comparison:
     def _of_items(self, written: dict[str, Any], taken: dict[str, Any], at: str, depth: int) -> Iterator[Refusal]:
         ours, rest = _items(written)
         theirs, others = _items(taken)
+        if ours and rest is True:
+            rest = False  # as with fields: what a schema does not name is not written
         for index in range(max(len(ours), len(theirs))):
             one = ours[index] if index < len(ours) else rest
             other = theirs[index] if index < len(theirs) else others

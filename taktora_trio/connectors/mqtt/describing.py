@@ -73,7 +73,7 @@ def _address(routing: MqttRouting) -> tuple[str, Mapping[str, AddressParameter]]
             parameters[name] = AddressParameter("Any one level of the topic.")
         elif level == "#":
             name = _free("rest", taken)
-            parameters[name] = AddressParameter("Any number of levels of the topic, or none.")
+            parameters[name] = AddressParameter("Any number of levels of the topic, or none.", is_many=True)
         else:
             continue
         levels[index] = f"{{{name}}}"
