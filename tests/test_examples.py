@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import math
+import re
 import signal
+import subprocess
 import sys
+from array import array
+from functools import partial
 
 import pytest
 import trio
 
 from examples.analysis import PERIOD, SAMPLES, strongest
+from examples.fleet import INSPECTORS, MACHINES
+from examples.vibration import levels_of
+from taktora_trio.processes.lines import read_lines
 from taktora_trio.transport.domain import Domain
 from tests.command import MODES, ROOT, open_command
+from tests.mosquitto import Mosquitto
+from tests.patience import PATIENCE
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -54,6 +63,45 @@ def test_the_analysis_finds_the_strongest_frequency() -> None:
     assert (
         strongest([math.sin(2 * math.pi * 12.5 * t) + 0.2 * math.sin(2 * math.pi * 31.25 * t) for t in times]) == 12.5
     )
+
+
+@pytest.mark.parametrize("mode", MODES)
+async def test_the_vibration_monitor_sees_a_bearing_wear_out(mode: str, domain: Domain) -> None:
+    arguments = ("--mode", mode, "--broker", "embedded", "--domain", domain.name)
+    async with open_command("run", "examples.vibration:deployment", *arguments) as run:
+        await run.until_printed("worn: replace the bearing")
+        run.signal(signal.SIGTERM)
+        assert await run.wait(10) == 0
+    said = [line.rpartition(": ")[2] for line in run.output if "crest factor" in line]
+    assert said == sorted(said, key=len)  # good first, then worn
+    assert "Traceback" not in "".join(run.stderr)
+
+
+def test_effective_value_and_peak_of_a_block() -> None:
+    effective, peak = levels_of(memoryview(array("f", [3.0, -4.0, 0.0, 0.0]).tobytes()))
+    assert effective == pytest.approx(2.5)
+    assert peak == 4.0
+
+
+async def test_the_fleet_divides_its_work(broker: Mosquitto, domain: Domain) -> None:
+    command = [sys.executable, "-m", "examples.fleet", broker.url, "--prefix", domain.name]
+    lines: list[str] = []
+    with trio.fail_after(PATIENCE):
+        async with trio.open_nursery() as nursery:
+            run = partial(trio.run_process, command, cwd=ROOT, stdout=subprocess.PIPE, capture_stderr=True)
+            process = await nursery.start(run)
+            async for line in read_lines(process.stdout):
+                lines.append(line.decode())
+                if "of 20 machines" in lines[-1]:
+                    process.send_signal(signal.SIGINT)
+    assert "20 machines and 3 inspectors are at work" in lines
+    shares = {who: int(count) for count, who in re.findall(r"(\d+) by ([\w-]+)", lines[-1])}
+    assert set(shares) == set(INSPECTORS)
+    assert max(shares.values()) - min(shares.values()) < sum(shares.values()) / 2
+    for name in ("office", *INSPECTORS, *MACHINES):
+        one = Domain(f"{domain.name}-{name}")
+        assert one.files() == []
+        one.forget()
 
 
 @pytest.mark.parametrize("script", ["supervisors/in_process.py", "supervisors/split.py"])
