@@ -289,6 +289,16 @@ app.command(
     """,
 )
 app.command(
+    "taktora_trio.scaffold.new:new_project",
+    name="new",
+    help="""Write a new project: an app, its test, its configuration, a unit for systemd. It runs at once.
+
+    For example:
+
+    taktora-trio new boiler-room && cd boiler-room && taktora-trio run boiler_room:deployment --mode split
+    """,
+)
+app.command(
     "taktora_trio.scaffold.shipped:show_examples",
     name="examples",
     help="""List the example apps, runner scripts and unit files that come with the package; print one, or copy all.

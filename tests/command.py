@@ -110,8 +110,9 @@ async def open_command(
     program: Sequence[str] = ("-m", "taktora_trio"),
     json_log: bool = True,
     env: dict[str, str] | None = None,
+    cwd: Path = ROOT,
 ) -> AsyncIterator[Command]:
-    """Start `taktora-trio ARGUMENTS` in the project's folder.
+    """Start `taktora-trio ARGUMENTS` in this folder, by default the project's.
 
     At the end of the block it is killed if it still runs, and the test fails if it leaves a process behind.
     """
@@ -121,7 +122,7 @@ async def open_command(
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        cwd=ROOT,
+        cwd=cwd,
         env={**os.environ, **(env or {})},
     )
     command = Command(process)

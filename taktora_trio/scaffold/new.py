@@ -1,0 +1,104 @@
+"""`taktora-trio new`: a project with an app, a test, a configuration and a unit file, which runs at once."""
+
+from __future__ import annotations
+
+import keyword
+import re
+import sys
+from collections.abc import Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from string import Template
+from tempfile import TemporaryDirectory
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from taktora_trio.channels import check_name
+from taktora_trio.errors import ConfigError
+from taktora_trio.escaping import escaped
+from taktora_trio.runners.this_process.outcome import show
+
+__all__ = ["new_project", "project_files"]
+
+_TEMPLATES = Path(__file__).with_name("templates")
+# What each becomes in the new folder.
+_FILES = {
+    "README.md": "README.md",
+    "pyproject.toml": "pyproject.toml",
+    "gitignore": ".gitignore",
+    "app.py": "{module}.py",
+    "taktora.toml": "taktora.toml",
+    "tests/test_app.py": "tests/test_{module}.py",
+    "unit.service": "{name}.service",
+}
+
+
+def new_project(
+    name: Annotated[str, Parameter(help="Its name: lower case letters, digits, - and _, as boiler-room.")],
+    /,
+    *,
+    to: Annotated[Path | None, Parameter(help="The folder, which is new or empty; by default NAME here.")] = None,
+) -> int:
+    """Write a new project. Raises `ConfigError` for a name that can't be one, or a folder where something is."""
+    files = project_files(name)
+    folder = Path(name) if to is None else to
+    try:
+        _write(folder, files)
+    except OSError as exc:
+        raise ConfigError(f"can't write a project to {folder}: {exc}") from exc
+    module = _module(name)
+    show(
+        f"{name} is in {folder}: {', '.join(sorted(files))}\n\n"
+        f"cd {folder}\n"
+        f"taktora-trio run {module}:deployment --mode in-process   # one process, until Ctrl-C\n"
+        f"taktora-trio run {module}:deployment --mode split        # the gateway in a process of its own\n"
+        f"pytest    # the app's test; needs: pip install 'taktora-trio[testing]'\n\n"
+        "README.md says more."
+    )
+    return 0
+
+
+def project_files(name: str) -> Mapping[str, str]:
+    """Return the texts of a project's files by their paths. Raises `ConfigError` for a name that can't be one."""
+    module = _module(name)
+    words = {"name": name, "module": module}
+    return {
+        path.format(**words): Template((_TEMPLATES / f"{template}.template").read_text()).substitute(words)
+        for template, path in _FILES.items()
+    }
+
+
+def _module(name: str) -> str:
+    """Return the name of the project's module. Raises `ConfigError` where there can be none."""
+    if not re.fullmatch(r"[a-z][a-z0-9]*([_-][a-z0-9]+)*", name):
+        raise ConfigError(
+            f"'{escaped(name)}' can't be a project's name: use lower case letters, digits, - and _, as boiler-room"
+        )
+    check_name("deployment", name)
+    module = name.replace("-", "_")
+    if keyword.iskeyword(module):
+        raise ConfigError(f"{name} is a word of Python's: choose another name")
+    if module in sys.stdlib_module_names or module in ("tests", "examples", "supervisors") or _installed(module):
+        raise ConfigError(f"there is a module {module} already, which the project's would hide: choose another name")
+    return module
+
+
+def _installed(module: str) -> bool:
+    """Return whether a package of that name is installed. What lies in this very folder is none."""
+    spec = find_spec(module)
+    return spec is not None and spec.origin is not None and Path(spec.origin).parent != Path.cwd()
+
+
+def _write(folder: Path, files: Mapping[str, str]) -> None:
+    """Write all of it, or nothing: it is made beside its place."""
+    if folder.is_symlink() or (folder.exists() and (not folder.is_dir() or any(folder.iterdir()))):
+        raise ConfigError(f"{folder} is there already: nothing was written; choose another name, or --to FOLDER")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as made:
+        project = Path(made, "project")
+        for path, text in files.items():
+            file = project / path
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text, encoding="utf-8")
+        project.rename(folder)  # also over an empty folder

@@ -1,0 +1,106 @@
+"""`taktora-trio new`: what it writes runs in both shapes, its test passes, and it never writes over anything."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from taktora_trio.cli import parse
+from taktora_trio.errors import ConfigError
+from taktora_trio.scaffold.new import project_files
+from taktora_trio.transport.domain import Domain
+from tests.command import MODES, ROOT, open_command
+
+
+@pytest.fixture
+def project(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Path:
+    folder = tmp_path / "boiler-room"
+    assert parse(["new", "boiler-room", "--to", str(folder)])() == 0
+    assert "taktora-trio run boiler_room:deployment --mode split" in capsys.readouterr().out
+    return folder
+
+
+def test_what_is_written(project: Path) -> None:
+    written = {str(file.relative_to(project)) for file in project.rglob("*") if file.is_file()}
+    assert written == project_files("boiler-room").keys()
+    assert tomllib.loads((project / "pyproject.toml").read_text())["project"]["name"] == "boiler-room"
+    assert not [file for file in written if "$" in (project / file).read_text()]
+    assert os.listdir(project.parent) == ["boiler-room"]
+
+
+@pytest.mark.parametrize("mode", MODES)
+async def test_it_runs_at_once(mode: str, project: Path, domain: Domain) -> None:
+    arguments = ("run", "boiler_room:deployment", "--mode", mode, "--domain", domain.name, "--broker", "embedded")
+    async with open_command(*arguments, cwd=project) as run:
+        await run.until_logged("health of mqtt: Connecting -> Up")
+        run.signal(signal.SIGTERM)
+        assert await run.wait(10) == 0
+    assert "Traceback" not in "".join(run.stderr)
+
+
+def test_its_test_passes_and_can_fail(project: Path) -> None:
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+    passed = subprocess.run(command, cwd=project, capture_output=True, text=True, check=False)
+    assert passed.returncode == 0, passed.stdout
+    assert "2 passed" in passed.stdout
+    app = project / "boiler_room.py"
+    app.write_text(app.read_text().replace("self.celsius < self.setpoint", "False"))
+    failed = subprocess.run(command, cwd=project, capture_output=True, text=True, check=False)
+    assert failed.returncode == 1
+    assert "2 failed" in failed.stdout or "1 failed" in failed.stdout
+
+
+def test_its_unit_is_that_of_the_supervisors_folder() -> None:
+    """Of what they say, only the command, and where it finds a password, may differ."""
+
+    def directives(text: str) -> set[str]:
+        return {line for line in re.findall(r"^\w+=.*", text, re.MULTILINE) if not line.startswith(differ)}
+
+    differ = ("ExecStart=", "LoadCredential=", "Description=")
+    ours = (ROOT / "supervisors" / "systemd" / "greenhouse.service").read_text()
+    assert directives(project_files("greenhouse")["greenhouse.service"]) == directives(ours)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("Boiler", "'Boiler' can't be a project's name: use lower case letters, digits, - and _"),
+        ("../x", "'../x' can't be a project's name"),
+        ("", "'' can't be a project's name"),
+        ("a\nb", r"'a\nb' can't be a project's name"),
+        ("x" * 65, "use 1 to 64 letters"),
+        ("class", "class is a word of Python's: choose another name"),
+        ("json", "there is a module json already, which the project's would hide"),
+        ("taktora-trio", "there is a module taktora_trio already"),
+    ],
+)
+def test_a_name_that_can_be_none(name: str, said: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=re.escape(said)):
+        parse(["new", name, "--to", str(tmp_path / "new")])()
+    assert os.listdir(tmp_path) == []
+
+
+def test_where_something_stands_nothing_is_written(tmp_path: Path) -> None:
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "mine").write_text("kept")
+    (tmp_path / "file").write_text("kept")
+    (tmp_path / "link").symlink_to("nowhere")
+    for name in ("full", "file", "link"):
+        with pytest.raises(ConfigError, match=f"{name} is there already: nothing was written"):
+            parse(["new", "boiler", "--to", str(tmp_path / name)])()
+    with pytest.raises(ConfigError, match=r"can't write a project to .*File exists"):
+        parse(["new", "boiler", "--to", str(tmp_path / "file" / "below")])()
+    assert {name: (tmp_path / name).read_text() for name in ("file", "full/mine")} == {
+        "file": "kept",
+        "full/mine": "kept",
+    }
+    assert sorted(os.listdir(tmp_path)) == ["file", "full", "link"]
+    (tmp_path / "empty").mkdir()
+    assert parse(["new", "boiler", "--to", str(tmp_path / "empty")])() == 0
