@@ -109,7 +109,11 @@ class MemoryBackend(Backend):
         async with (
             open_domain(self._domain, connectors, "plugin", "gateway") as opened,
             open_watching_host(
-                opened.node, connectors, revive=lambda: gateway.revive(), observers=deployment.observers
+                opened.node,
+                connectors,
+                revive=lambda: gateway.revive(),
+                observers=deployment.observers,
+                settings=deployment.app_settings,
             ) as (host, gateways),
         ):
             task = GatewayTask(deployment, opened, on_hang=gateways.hangs)

@@ -37,7 +37,7 @@ def test_what_is_written(project: Path) -> None:
 
 @pytest.mark.parametrize("mode", MODES)
 async def test_it_runs_at_once(mode: str, project: Path, domain: Domain) -> None:
-    arguments = ("run", "boiler_room:deployment", "--mode", mode, "--domain", domain.name, "--broker", "embedded")
+    arguments = ("run", "boiler_room:deployment", "--mode", mode, "--domain", domain.name)
     async with open_command(*arguments, cwd=project) as run:
         await run.until_logged("health of mqtt: Connecting -> Up")
         run.signal(signal.SIGTERM)
