@@ -23,6 +23,7 @@ from taktora_trio.testing.journal import Journal, Sent
 
 __all__ = ["AppUnderTest", "NothingCame", "OpenApp", "open_app"]
 
+PATIENCE = 20.0  # seconds: long for a busy machine, and in memory they take no time
 _LAST = 5  # messages that an error shows
 
 
@@ -104,7 +105,7 @@ class AppUnderTest:
         metadata: Metadata | None = None,
         correlation_id: bytes = b"",
         retain: bool = False,
-        timeout: float = 10.0,  # noqa: ASYNC109 - it raises what a cancel scope could not
+        timeout: float = PATIENCE,  # noqa: ASYNC109 - it raises what a cancel scope could not
         **options: Any,
     ) -> None:
         """Publish a message to the app, as somebody else would.
@@ -151,7 +152,7 @@ class AppUnderTest:
         self,
         what: str | Outbound[Any],
         *,
-        timeout: float = 5.0,  # noqa: ASYNC109 - it raises what a cancel scope could not
+        timeout: float = PATIENCE,  # noqa: ASYNC109 - it raises what a cancel scope could not
     ) -> Sent:
         """Return the next message that the app publishes and that fits; the first that was not expected yet.
 
@@ -194,7 +195,7 @@ class AppUnderTest:
         self,
         *kinds: type[ConnectorHealth],
         connector: str | None = None,
-        timeout: float = 10.0,  # noqa: ASYNC109 - it raises what a cancel scope could not
+        timeout: float = PATIENCE,  # noqa: ASYNC109 - it raises what a cancel scope could not
     ) -> ConnectorHealth:
         """Wait until the connector's health is of one of these kinds, and return it; at once if it is already.
 
@@ -216,7 +217,7 @@ class AppUnderTest:
         """True if the app has returned, and the run is over."""
         return self._run.has_ended
 
-    async def wait_until_ended(self, timeout: float = 10.0) -> None:  # noqa: ASYNC109 - as above
+    async def wait_until_ended(self, timeout: float = PATIENCE) -> None:  # noqa: ASYNC109 - as above
         """Wait until the app has returned by itself, and all that it has sent is published.
 
         Raises `NothingCame` after `timeout` seconds.

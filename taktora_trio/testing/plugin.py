@@ -109,7 +109,7 @@ def _chosen(config: pytest.Config) -> tuple[str, ...]:
 
 
 def _check(shapes: Sequence[object], where: str) -> None:
-    for shape in shapes or ("",):
+    for shape in [getattr(one, "values", (one,))[0] for one in shapes] or [""]:  # it may be a pytest.param
         if shape not in SHAPES:
             from difflib import get_close_matches
 

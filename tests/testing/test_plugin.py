@@ -75,6 +75,12 @@ def test_a_marked_test_keeps_its_shapes_whatever_the_option_says(pytester: pytes
     assert sorted(seen(run(pytester, "--taktora-shape", "in-process"))) == ["memory MockClock", "split SystemClock"]
 
 
+def test_a_shape_may_have_marks_of_its_own(pytester: pytest.Pytester) -> None:
+    mark = "pytest.mark.taktora_shape('memory', pytest.param('split', marks=pytest.mark.skip))"
+    pytester.makepyfile(f"import pytest\npytestmark = {mark}\n{SHOWN.strip()}")
+    run(pytester).assert_outcomes(passed=1, skipped=1)
+
+
 def test_a_clock_that_a_test_names_is_the_one_it_gets(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(
         """
