@@ -101,10 +101,12 @@ def test_it_runs_where_nothing_else_is_installed(installed: Environment, tmp_pat
     assert ran(installed, "--version", cwd=tmp_path).strip() == taktora_trio.__version__
     ran(installed, "examples", "--copy", ".", cwd=tmp_path)
     assert "examples/echo.py" in ran(installed, "examples", cwd=tmp_path)
+    ran(installed, "new", "boiler", cwd=tmp_path)
     for mode in ("in-process", "split"):
-        arguments = ("--mode", mode, "--broker", "mqtt://127.0.0.1:1", "--await-broker", "--for", "2")
-        log = ran(installed, "run", "examples.echo:deployment", *arguments, "--domain", f"wheel-{mode}", cwd=tmp_path)
-        assert "Traceback" not in log
+        for target, folder in (("examples.echo", tmp_path), ("boiler", tmp_path / "boiler")):
+            arguments = ("--mode", mode, "--broker", "mqtt://127.0.0.1:1", "--await-broker", "--for", "2")
+            log = ran(installed, "run", f"{target}:deployment", *arguments, "--domain", f"wheel-{mode}", cwd=folder)
+            assert "Traceback" not in log
 
 
 def test_what_an_installation_takes(installed: Environment, capsys: pytest.CaptureFixture[str]) -> None:
