@@ -163,8 +163,8 @@ async def _alternate(domain: Domain, rounds: int) -> _Rounds:
     ):
         channels = _Channels(writer, reader)
         bare_calls = _Bare(
-            bare.Lane(node, "bare.there", _THERE.window).open_sender(),
-            bare.Lane(node, "bare.back", _BACK.window).open_receiver(),
+            bare.Lane(node.iox, "bare.there", _THERE.window).open_sender(),
+            bare.Lane(node.iox, "bare.back", _BACK.window).open_receiver(),
         )
         pipe = subprocess.PIPE
         async with open_python("benchmarks.one_hop", domain.name, stdin=pipe, stdout=pipe) as peer:
@@ -201,7 +201,7 @@ async def _answer(domain: Domain) -> None:
         ):
             print("ready", flush=True)
             nursery.start_soon(_answer_channels, reader, writer)
-            nursery.start_soon(_answer_bare, node)
+            nursery.start_soon(_answer_bare, node.iox)
             await trio.lowlevel.wait_readable(sys.stdin)  # its end of file: the measuring process is gone
             nursery.cancel_scope.cancel()
 

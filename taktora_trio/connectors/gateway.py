@@ -24,7 +24,7 @@ from taktora_trio.tracing.fields import trace_alone
 from taktora_trio.transport.bell import Waiter
 from taktora_trio.transport.health import GatewayIdentity, HealthReporter, open_health_reporter
 from taktora_trio.transport.lasting import LastingMemory
-from taktora_trio.transport.node import Node
+from taktora_trio.transport.ports import Node
 from taktora_trio.transport.reconnection import Reconnection
 from taktora_trio.transport.sink import PayloadSink, open_sink
 from taktora_trio.transport.source import PayloadSource, open_source

@@ -21,7 +21,7 @@ from taktora_trio.processes.link import GatewayFailed, GatewayStarted, LinkEnd
 from taktora_trio.processes.pidfd import wait_for_exit
 from taktora_trio.supervision.allowance import Allowance
 from taktora_trio.transport.health import GatewayIdentity, HealthReport, HealthReports, open_health_reports, start_time
-from taktora_trio.transport.node import Node
+from taktora_trio.transport.ports import Node
 from taktora_trio.transport.reconnection import Reconnection
 from taktora_trio.transport.trunk import Trunk
 

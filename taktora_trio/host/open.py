@@ -19,7 +19,7 @@ from taktora_trio.host.host import ConnectorHost
 from taktora_trio.host.reader import ChannelReader as ChannelReader  # here, so that no app waits for it in its loop
 from taktora_trio.host.writer import ChannelWriter as ChannelWriter
 from taktora_trio.processes.link import LinkEnd, ReviveGateway
-from taktora_trio.transport.node import Node
+from taktora_trio.transport.ports import Node
 from taktora_trio.transport.trunk import open_trunk
 
 if TYPE_CHECKING:  # an app that has no executor does not load one

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
+import tempfile
 import uuid
 from collections.abc import AsyncIterator, Collection, Mapping
 from functools import partial
-from itertools import count
+from pathlib import Path
 from typing import Any
 
 import attrs
+import msgspec
 import trio
 from trio_util import move_on_when
 
 from taktora_trio.channels import Metadata
 from taktora_trio.connectors.base import Connector
+from taktora_trio.connectors.gateway import ConnectorGateway, open_connector_gateway
 from taktora_trio.connectors.peer import MemoryPeer
+from taktora_trio.connectors.storing.stores import ConnectorStore
 from taktora_trio.errors import ConfigError, collapse
 from taktora_trio.health import ConnectorHealth
 from taktora_trio.host.host import ConnectorHost
@@ -23,18 +28,17 @@ from taktora_trio.host.open import open_watching_host
 from taktora_trio.runners.deployment import Deployment
 from taktora_trio.runners.loading import load_app
 from taktora_trio.runners.parts.app import run_app
-from taktora_trio.runners.parts.gateway_task import GatewayTask
 from taktora_trio.runners.parts.outlasting import open_outlasting
-from taktora_trio.runners.parts.owning import open_domain
 from taktora_trio.supervision.supervisor import Supervisor
 from taktora_trio.supervision.task import as_task
 from taktora_trio.testing.backend import Backend, Run
 from taktora_trio.testing.standstill import open_standstill
 from taktora_trio.transport.domain import Domain
+from taktora_trio.transport.local import LocalNode
 
 __all__ = ["GatewayKilled", "MemoryBackend", "open_backend"]
 
-_runs = count(1)
+_TIDY = 5.0  # seconds for what a store has left on disk to be removed
 
 
 class GatewayKilled(Exception):
@@ -44,41 +48,56 @@ class GatewayKilled(Exception):
 @contextlib.asynccontextmanager
 async def open_backend(deployment: Deployment, run: Run) -> AsyncIterator[Backend]:
     """Run the deployment in memory. See `Backend`."""
-    domain = Domain(f"memory-{uuid.uuid4().hex[:12]}")
-    number = next(_runs)
-    peers: dict[str, MemoryPeer] = {}
-    connectors = []
-    try:
-        for connector in deployment.connectors:
-            name = connector.known_as(domain.identity)
-            inner, peers[connector.name] = connector.in_memory(
-                f"memory-{number}", name, partial(run.journal.add, connector.name)
+    token = f"memory-{uuid.uuid4().hex[:12]}"
+    name = Domain(deployment.name).identity
+    async with contextlib.AsyncExitStack() as stack:
+        peers: dict[str, MemoryPeer] = {}
+        connectors = []
+        for declared in deployment.connectors:
+            connector, peer = declared.in_memory(
+                token, declared.known_as(name), partial(run.journal.add, declared.name)
             )
-            connectors.append(inner)
-        # A thread has a clock of its own, and the test's may be virtual.
-        declared = attrs.evolve(deployment, connectors=connectors, gateway_thread=False)
-        backend = MemoryBackend(declared, domain, run, peers)
-        async with open_standstill(), trio.open_nursery() as nursery:
-            await nursery.start(backend.serve)
-            yield backend
-            backend.stop.set()
+            stack.callback(peer.close)
+            peers[connector.name] = peer
+            connectors.append(connector)
+        await stack.enter_async_context(open_standstill())
+        folder = await stack.enter_async_context(_open_folder(token))
+        nursery = await stack.enter_async_context(trio.open_nursery())
+        backend = MemoryBackend(attrs.evolve(deployment, connectors=connectors), name, folder, run, peers)
+        await nursery.start(backend.serve)
+        yield backend
+        backend.stop.set()
+
+
+@contextlib.asynccontextmanager
+async def _open_folder(token: str) -> AsyncIterator[Path]:
+    """Yield a folder for what goes to disk after all, stores and dead letters. It is made when something does."""
+    folder = Path(tempfile.gettempdir(), f"taktora-{token}")
+    try:
+        yield folder
     finally:
-        for peer in peers.values():
-            peer.close()
+        with trio.move_on_after(_TIDY, shield=True):
+            await trio.to_thread.run_sync(partial(shutil.rmtree, folder, ignore_errors=True), abandon_on_cancel=True)
 
 
 class MemoryBackend(Backend):
     """Runs a deployment whose connectors have their other side in memory. Use `open_backend`."""
 
-    def __init__(self, deployment: Deployment, domain: Domain, run: Run, peers: Mapping[str, MemoryPeer]) -> None:
+    def __init__(
+        self, deployment: Deployment, name: str, folder: Path, run: Run, peers: Mapping[str, MemoryPeer]
+    ) -> None:
+        """`name` is the gateway's at the other side."""
         self.stop = trio.Event()
         self._deployment = deployment
         self._app = None if deployment.app is None else load_app(deployment)
-        self._domain = domain
+        self._name = name
+        self._folder = folder
         self._run = run
         self._peers = peers
         self._connectors = {connector.name: connector for connector in deployment.connectors}
+        self._node = LocalNode()
         self._host: ConnectorHost | None = None
+        self._gateway: ConnectorGateway | None = None
         self._killing: trio.CancelScope | None = None
 
     # The run
@@ -103,37 +122,55 @@ class MemoryBackend(Backend):
 
     @contextlib.asynccontextmanager
     async def _open_halves(self) -> AsyncIterator[ConnectorHost]:
-        """As the in-process shape does, with a gateway that the test can kill."""
+        """As the in-process shape does (`runners/scripts/in_process.py`), with a gateway that the test can kill."""
         deployment = self._deployment
-        connectors, policy = deployment.connectors, deployment.gateway_policy
-        async with (
-            open_domain(self._domain, connectors, "plugin", "gateway") as opened,
-            open_watching_host(
-                opened.node,
-                connectors,
-                revive=lambda: gateway.revive(),
-                observers=deployment.observers,
-                settings=deployment.app_settings,
-            ) as (host, gateways),
-        ):
-            task = GatewayTask(deployment, opened, on_hang=gateways.hangs)
-
-            async def run(incarnation: int) -> None:
-                with trio.CancelScope() as self._killing:
-                    await task.run(incarnation)
-                if self._killing.cancelled_caught:
-                    raise GatewayKilled("the test has killed it")
-
+        policy = deployment.gateway_policy
+        async with open_watching_host(
+            self._node,
+            deployment.connectors,
+            revive=lambda: gateway.revive(),
+            observers=deployment.observers,
+            settings=deployment.app_settings,
+        ) as (host, gateways):
+            stop = trio.Event()
             gateway = Supervisor(
                 "gateway",
-                as_task(run),
+                as_task(partial(self._run_gateway, stop)),
                 policy,
-                stop=task.stop,
+                stop=stop,
                 on_failure=lambda failure, exit_: gateways.failed(failure, exit_.exception),
-                on_revived=task.revived,
+                on_revived=self._revived,
             )
-            async with open_outlasting(gateway.run, lambda scope: task.stop.set(), policy.stop_grace):
+            async with open_outlasting(gateway.run, lambda scope: stop.set(), policy.stop_grace):
                 yield host
+
+    async def _run_gateway(self, stop: trio.Event, incarnation: int) -> None:
+        """Carry messages until `stop` is set, or the test kills it."""
+        deployment = self._deployment
+        with trio.CancelScope() as self._killing:
+            async with open_connector_gateway(
+                self._node,
+                deployment.connectors,
+                incarnation=incarnation,
+                name=self._name,
+                observers=deployment.observers,
+                folder=lambda: self._folder,
+                stores=self._in_folder(deployment.stores(deployment.name), "outbound"),
+                inbound_stores=self._in_folder(deployment.inbound_stores(deployment.name), "inbound"),
+            ) as self._gateway:
+                await self._gateway.run(stop)
+        if self._killing.cancelled_caught:
+            raise GatewayKilled("the test has killed it")
+
+    def _in_folder(self, stores: Mapping[str, ConnectorStore], which: str) -> dict[str, ConnectorStore]:
+        """Return the same stores in this test's own folder, wherever the app has them."""
+        return {
+            name: msgspec.structs.replace(store, folder=self._folder / which / name) for name, store in stores.items()
+        }
+
+    def _revived(self, starts_again: bool) -> None:
+        if self._gateway is not None and not starts_again:
+            self._gateway.revive()
 
     # What the test asks for
 

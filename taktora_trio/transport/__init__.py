@@ -23,6 +23,8 @@ sizing          the memory of a whole deployment, computed before any is taken
 
 Services and ports:
 
+ports           what a half needs to reach the other one, whatever memory lies between them
+local           the same in plain memory, for two halves of one task tree: no iceoryx2
 node            a process's iceoryx2 node in a domain
 spec            what both halves must agree on: the channels of a connector, and the bytes they come to
 services        services are created by one process, and opened by the others

@@ -9,15 +9,12 @@ no hop through another one.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from functools import partial
-from typing import Protocol
 
-import iceoryx2 as iox2
 import trio
 
-from taktora_trio.transport.attaching import Ringing, open_listener, open_notifier
-from taktora_trio.transport.listener_socket import socket_of
+from taktora_trio.transport.ports import Listening, Node, Ringing
 from taktora_trio.transport.spec import MOST_EVENTS, events_for
 
 __all__ = ["Bell", "Ringer", "Waiter", "Wakeup", "open_bell", "open_ringer"]
@@ -29,23 +26,12 @@ def _id_of(channel: int) -> int:
     return 1 + channel % MOST_EVENTS
 
 
-class _Activation(Protocol):
-    @property
-    def id(self) -> iox2.EventId: ...
-
-
-class _Listener(Protocol):
-    def try_wait(self) -> Sequence[_Activation]: ...
-
-    def delete(self) -> None: ...
-
-
 class Bell:
     """The receiving end of an event service, shared by many. Use `open_bell`."""
 
-    def __init__(self, listener: _Listener, fd: int) -> None:
+    def __init__(self, listener: Listening) -> None:
         self._listener = listener
-        self._fd = fd
+        self._try_wait, self._sleep, self._rouse = listener.try_wait, listener.sleep, listener.rouse
         self._rings: dict[int, tuple[Callable[[], None], ...]] = {}  # what is called for each id
         self._leader: Waiter | None = None
         self._is_watched = False  # the leader is asleep
@@ -61,7 +47,7 @@ class Bell:
         if self._closed:
             return
         rings = self._rings
-        for activation in self._listener.try_wait():
+        for activation in self._try_wait():
             number = activation.id.as_value
             if number == _EVERYBODY:
                 for each in list(rings.values()):
@@ -88,7 +74,7 @@ class Bell:
         """Close at once. Whoever waits gets `trio.ClosedResourceError`."""
         if not self._closed:
             self._closed = True
-            trio.lowlevel.notify_closing(self._fd)  # wakes the leader, and each that leaves wakes the next one
+            self._rouse()  # wakes the leader, and each that leaves wakes the next one
             self._listener.delete()
 
     # For those who wait
@@ -106,7 +92,7 @@ class Bell:
         self._leader = waiter
         self._is_watched = True
         try:
-            await trio.lowlevel.wait_readable(self._fd)
+            await self._sleep()
         except trio.ClosedResourceError:
             return  # it is woken by somebody of this process, and what has come meanwhile is the next leader's
         finally:
@@ -123,7 +109,7 @@ class Bell:
             trio.lowlevel.reschedule(task)
         elif waiter is self._leader and self._is_watched:
             self._is_watched = False
-            trio.lowlevel.notify_closing(self._fd)
+            self._rouse()
 
     def hand_over(self) -> None:
         """Have one of those who wait become the leader, if there is none. Call it when one has left."""
@@ -254,14 +240,9 @@ class Ringer:
 
 
 @contextlib.asynccontextmanager
-async def open_bell(node: iox2.Node, name: str, channels: int) -> AsyncIterator[Bell]:
+async def open_bell(node: Node, name: str, channels: int) -> AsyncIterator[Bell]:
     """Listen to the event service `name`, which is for so many channels."""
-    listener = await open_listener(node, name, events_for(channels))
-    try:
-        bell = Bell(listener, socket_of(listener))
-    except BaseException:
-        listener.delete()
-        raise
+    bell = Bell(await node.open_listener(name, events_for(channels)))
     try:
         yield bell
     finally:
@@ -269,9 +250,9 @@ async def open_bell(node: iox2.Node, name: str, channels: int) -> AsyncIterator[
 
 
 @contextlib.asynccontextmanager
-async def open_ringer(node: iox2.Node, name: str, channels: int) -> AsyncIterator[Ringer]:
+async def open_ringer(node: Node, name: str, channels: int) -> AsyncIterator[Ringer]:
     """Open the one notifier of the event service `name`, which is for so many channels."""
-    ringer = Ringer(await open_notifier(node, name, events_for(channels)))
+    ringer = Ringer(await node.open_notifier(name, events_for(channels)))
     try:
         yield ringer
     finally:

@@ -12,15 +12,15 @@ import logging
 import mmap
 import os
 import random
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-import iceoryx2 as iox2
 import msgspec
 
 from taktora_trio.errors import ServiceMismatch, TransportError
 from taktora_trio.escaping import escaped
 from taktora_trio.transport.descriptors import refusal
+from taktora_trio.transport.ports import Node, PlainMemory
 from taktora_trio.transport.receipts import Receipts
 from taktora_trio.transport.segments import in_pages
 from taktora_trio.transport.spec import COUNTERS_BYTES, ChannelSpec, Direction, TrunkSpec
@@ -41,6 +41,8 @@ __all__ = [
     "CursorFile",
     "cursors_at",
     "cursors_size",
+    "map_cursors",
+    "plain_cursors",
 ]
 
 log = logging.getLogger(__name__)
@@ -69,19 +71,8 @@ class CursorFile:
     for other channels than these.
     """
 
-    def __init__(self, node: iox2.Node, spec: TrunkSpec) -> None:
-        path = Path(node.config.global_cfg.root_path.to_string()) / "cursors" / spec.name
-        size = cursors_size(spec)
-        try:
-            fd = _open(path, spec)
-            try:
-                _check(fd, path, spec)
-                os.posix_fallocate(fd, 0, size)
-                self._memory = mmap.mmap(fd, size)
-            finally:
-                os.close(fd)
-        except OSError as exc:
-            raise refusal(f"the cursors of {spec.name}", exc, f"cannot open {path}: {exc.strerror}") from exc
+    def __init__(self, node: Node, spec: TrunkSpec) -> None:
+        self._memory = node.map_cursors(spec)
         self._whole = memoryview(self._memory)
         self._head = self._whole[:_TEXT_AT].cast("Q")
         self._places = cursors_at(spec)
@@ -226,6 +217,39 @@ def cursors_at(spec: TrunkSpec) -> dict[str, int]:
     return places
 
 
+def map_cursors(folder: Path, spec: TrunkSpec) -> mmap.mmap:
+    """Map the file of cursors in this folder, which is made if there is none. Raises as `CursorFile` does."""
+    path = folder / spec.name
+    size = cursors_size(spec)
+    try:
+        fd = _open(path, spec)
+        try:
+            _check(fd, path, spec)
+            os.posix_fallocate(fd, 0, size)
+            return mmap.mmap(fd, size)
+        finally:
+            os.close(fd)
+    except OSError as exc:
+        raise refusal(f"the cursors of {spec.name}", exc, f"cannot open {path}: {exc.strerror}") from exc
+
+
+def plain_cursors(spec: TrunkSpec) -> PlainMemory:
+    """Return what a new file of cursors holds."""
+    memory = PlainMemory(cursors_size(spec))
+    for at, content in _beginning(spec):
+        memory[at : at + len(content)] = content
+    return memory
+
+
+def _beginning(spec: TrunkSpec) -> Iterator[tuple[int, bytes]]:
+    """Yield what is in a new file besides zeros, each piece with its place."""
+    text = _text(spec)
+    yield 8 * _MAGIC_AT, _word(_MAGIC) + _word(len(text))
+    yield _TEXT_AT, text
+    for at in cursors_at(spec).values():
+        yield at + 8 * EPOCH, _word(random.SystemRandom().randrange(1, _EPOCHS))
+
+
 def _text_bytes(spec: TrunkSpec) -> int:
     return in_pages(_TEXT_AT + len(_text(spec)))
 
@@ -243,15 +267,12 @@ def _open(path: Path, spec: TrunkSpec) -> int:
 
 
 def _make(path: Path, spec: TrunkSpec) -> None:
-    text = _text(spec)
     unfinished = path.with_name(f"{path.name}~{os.urandom(8).hex()}")
     fd = os.open(unfinished, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
         os.truncate(fd, cursors_size(spec))
-        os.pwrite(fd, _word(_MAGIC) + _word(len(text)), 8 * _MAGIC_AT)
-        os.pwrite(fd, text, _TEXT_AT)
-        for at in cursors_at(spec).values():
-            os.pwrite(fd, _word(random.SystemRandom().randrange(1, _EPOCHS)), at + 8 * EPOCH)
+        for at, content in _beginning(spec):
+            os.pwrite(fd, content, at)
         with contextlib.suppress(FileExistsError):  # somebody else was faster, and that one counts
             os.link(unfinished, path)
     finally:

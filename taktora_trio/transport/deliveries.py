@@ -10,19 +10,14 @@ from __future__ import annotations
 import mmap
 import os
 import zlib
-from pathlib import Path
 from struct import Struct
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from taktora_trio.transport.descriptors import refusal
-from taktora_trio.transport.kept import open_kept
-
 if TYPE_CHECKING:
-    import iceoryx2 as iox2
-
     from taktora_trio.channels.codec import Buffer
+    from taktora_trio.transport.ports import Node
 
 __all__ = ["DEAD", "DONE", "IN_HAND", "WHOLE", "Deliveries", "Handed", "deliveries_size", "identity_of", "is_needed"]
 
@@ -83,19 +78,10 @@ class Deliveries:
     Raises `SharedMemoryFull` if /dev/shm has no room for it, and `TooFewDescriptors`.
     """
 
-    def __init__(self, node: iox2.Node, service: str, window: int) -> None:
-        root = Path(node.config.global_cfg.root_path.to_string())
-        label, _, token = root.name.rpartition("~")
-        try:
-            fd = open_kept(label, f"{service}.{window}", deliveries_size(window))
-            try:
-                self._memory = mmap.mmap(fd, deliveries_size(window))  # it has a duplicate, and so the lock
-            finally:
-                os.close(fd)
-        except OSError as exc:
-            raise refusal(f"the deliveries of {service}", exc, f"cannot open them: {exc.strerror}") from exc
+    def __init__(self, node: Node, service: str, window: int) -> None:
+        self._memory = node.map_kept(f"{service}.{window}", deliveries_size(window))
         self._words = memoryview(self._memory).cast("Q")
-        self._generation = int.from_bytes(token.encode()[:8], "little")
+        self._generation = node.generation
         self._window = window
         self._ring = 2 * window
         self._carried_at = _HEADER + self._ring * _SLOT

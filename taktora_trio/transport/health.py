@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 from collections.abc import AsyncIterator, Callable
 from typing import Annotated, Literal, TypeAlias
 
-import iceoryx2 as iox2
 import msgspec
 import trio
 
@@ -17,11 +15,9 @@ from taktora_trio.errors import ConfigError, PayloadOverflow, TransportError, su
 from taktora_trio.escaping import escaped
 from taktora_trio.health import Connecting, ConnectorHealth, Degraded, Down, HealthEvent, Up
 from taktora_trio.processes.procfs import process_stat
-from taktora_trio.transport.attaching import Taking, open_port, open_subscriber
 from taktora_trio.transport.bell import Ringer, Waiter, open_bell, open_ringer
 from taktora_trio.transport.descriptors import shortage
-from taktora_trio.transport.segments import PAGE
-from taktora_trio.transport.services import REPORT_BYTES, REPORTS, Report, reports_service
+from taktora_trio.transport.ports import REPORT_BYTES, Node, ReportPublishing, ReportTaking
 from taktora_trio.transport.spec import TrunkSpec
 
 __all__ = [
@@ -36,8 +32,6 @@ __all__ = [
 
 _AGAIN = 1.0  # seconds
 _TEXT_LIMIT = REPORT_BYTES // 10  # in characters: UTF-8 needs up to 4 bytes for each, and there are two texts
-
-_SEGMENT = (REPORTS + 4) * (REPORT_BYTES + 128) + 4 * PAGE
 
 _Pid: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=2**22)]  # proc_sys_kernel(5), pid_max
 _Time: TypeAlias = Annotated[float, msgspec.Meta(ge=0, le=253_370_764_800)]  # to the year 9999: none later can be shown
@@ -94,7 +88,9 @@ class HealthReport(msgspec.Struct, frozen=True):
 class HealthReporter:
     """The gateway's end. Use `open_health_reporter`."""
 
-    def __init__(self, publisher: iox2.Publisher, ringer: Ringer, newcomers: Waiter, identity: GatewayIdentity) -> None:
+    def __init__(
+        self, publisher: ReportPublishing, ringer: Ringer, newcomers: Waiter, identity: GatewayIdentity
+    ) -> None:
         self._publisher = publisher
         self._ringer = ringer
         self._newcomers = newcomers
@@ -121,11 +117,7 @@ class HealthReporter:
         """Publish a report that is encoded already."""
         if len(encoded) > REPORT_BYTES:
             raise PayloadOverflow(f"a report of health of {len(encoded)} bytes, where {REPORT_BYTES} fit")
-        sample = self._publisher.loan_uninit()
-        report = Report.from_address(sample.payload_ptr)
-        report.length = len(encoded)
-        ctypes.memmove(report.content, encoded, len(encoded))
-        sample.assume_init().send()  # to the history alone, where nobody is there now
+        self._publisher.send(encoded)  # to the history alone, where nobody is there now
         self._ringer.ring_all()
 
     def forward(self, event: HealthEvent) -> None:
@@ -153,7 +145,7 @@ class HealthReports:
     def __init__(
         self,
         name: str,
-        subscriber: Taking,
+        subscriber: ReportTaking,
         ringer: Ringer,
         data: Waiter,
     ) -> None:
@@ -167,18 +159,15 @@ class HealthReports:
 
     def receive_nowait(self) -> HealthReport:
         """Return the next report. Raises `trio.WouldBlock`, and `ConnectorError` for one that can't be read."""
-        sample = self._subscriber.receive()
-        if sample is None:
-            raise trio.WouldBlock
-        self._is_cut_off = self._expects_one = False
         try:
-            report = Report.from_address(sample.payload_ptr)
-            length = report.length
-            if length > REPORT_BYTES:
-                raise TransportError(f"a report of health claims {length} bytes, where {REPORT_BYTES} fit")
-            return self._decode_report(bytes(report.content[:length]))
-        finally:
-            sample.delete()
+            encoded = self._subscriber.receive()
+            if encoded is None:
+                raise trio.WouldBlock
+        except TransportError:  # something has come
+            self._is_cut_off = self._expects_one = False
+            raise
+        self._is_cut_off = self._expects_one = False
+        return self._decode_report(encoded)
 
     def _decode_report(self, content: bytes) -> HealthReport:
         return self._decode(content)
@@ -216,45 +205,28 @@ def _fitting(text: str) -> str:
 
 
 @contextlib.asynccontextmanager
-async def open_health_reporter(
-    node: iox2.Node, spec: TrunkSpec, identity: GatewayIdentity
-) -> AsyncIterator[HealthReporter]:
+async def open_health_reporter(node: Node, spec: TrunkSpec, identity: GatewayIdentity) -> AsyncIterator[HealthReporter]:
     """Open the gateway's end."""
     name = spec.health
     async with open_bell(node, f"{name}.gateway", 1) as bell, open_ringer(node, f"{name}.app", 1) as ringer:
-        publisher = await _open_publisher(node, name)
-        # Explicitly deleted: a traceback that still refers to a port would keep its only place occupied.
+        publisher = await node.open_report_publisher(name)
+        # Explicitly closed: a traceback that still refers to a port would keep its only place occupied.
         try:
             yield HealthReporter(publisher, ringer, bell.wakeup(0), identity)
         finally:
-            publisher.delete()
+            publisher.close()
 
 
 @contextlib.asynccontextmanager
-async def open_health_reports(node: iox2.Node, spec: TrunkSpec) -> AsyncIterator[HealthReports]:
+async def open_health_reports(node: Node, spec: TrunkSpec) -> AsyncIterator[HealthReports]:
     """Open the app's end."""
     name = spec.health
     async with open_bell(node, f"{name}.app", 1) as bell, open_ringer(node, f"{name}.gateway", 1) as ringer:
-        subscriber = await open_subscriber(node, name, 2 * PAGE, lambda node: reports_service(node, name))
+        subscriber = await node.open_report_subscriber(name)
         try:
             yield HealthReports(name, subscriber, ringer, bell.wakeup(0))
         finally:
             subscriber.close()
-
-
-async def _open_publisher(node: iox2.Node, name: str) -> iox2.Publisher:
-    factory = reports_service(node, name)
-    return await open_port(
-        node,
-        name,
-        _SEGMENT,
-        lambda: (
-            factory.publisher_builder()
-            .max_loaned_samples(1)
-            .backpressure_strategy(iox2.BackpressureStrategy.DiscardData)
-            .create()
-        ),
-    )
 
 
 def start_time(pid: int) -> int | None:

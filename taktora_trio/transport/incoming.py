@@ -7,10 +7,9 @@ from collections.abc import Callable
 from functools import partial
 from typing import Protocol
 
-import iceoryx2 as iox2
-
-from taktora_trio.transport.attaching import Taking
+from taktora_trio.errors import TransportError
 from taktora_trio.transport.cursor import FULL, CursorFile
+from taktora_trio.transport.ports import Sample, Taking
 from taktora_trio.transport.ring import LAYOUT, Rings
 from taktora_trio.transport.spec import KEPT_WRITERS, Direction, TrunkSpec
 
@@ -78,7 +77,7 @@ class Incoming:
                 return
             try:
                 sample = self._subscriber.receive()
-            except iox2.ReceiveError as exc:
+            except TransportError as exc:
                 self._tell(f"the memory of a writer can't be taken yet: {exc}")
                 return
             if sample is None:
@@ -162,12 +161,12 @@ class Incoming:
         for word in (self.generation, self._taken, self._attached):
             word.release()
 
-    def _rings_in(self, sample: iox2.Sample) -> Rings | None:
+    def _rings_in(self, sample: Sample) -> Rings | None:
         spec, direction = self._spec, self.direction
-        words = sample.payload().len()
+        words = sample.words
         if words * _WORD >= spec.rings_bytes(direction):
             self._held += 1
-            rings = Rings(spec, direction, sample.payload_ptr, partial(self._let_go, sample))
+            rings = Rings(spec, direction, sample.address, partial(self._let_go, sample))
             if rings.layout == LAYOUT:
                 return rings
             rings.let_go()
@@ -176,7 +175,7 @@ class Incoming:
         self._tell(f"{words} words have come that are no rings; is another program writing to this service?")
         return None
 
-    def _let_go(self, sample: iox2.Sample) -> None:
+    def _let_go(self, sample: Sample) -> None:
         was_full = self._held >= KEPT_WRITERS
         self._held -= 1
         sample.delete()

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import mmap
 import os
 from collections.abc import Callable
 
+from taktora_trio.transport.descriptors import refusal
 from taktora_trio.transport.folder import open_folder
 
-__all__ = ["forget_kept", "open_kept", "prune_kept"]
+__all__ = ["forget_kept", "map_kept", "open_kept", "prune_kept"]
 
 _KEPT = "~kept"  # no generation's name ends so
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -45,6 +47,21 @@ def open_kept(label: str, name: str, size: int) -> int:
                 os.close(fd)
                 raise
             os.close(fd)  # it was removed while we waited for the lock
+
+
+def map_kept(label: str, name: str, size: int) -> mmap.mmap:
+    """Map a file of the domain with this label: see `open_kept`.
+
+    Raises `SharedMemoryFull` if /dev/shm has no room for it, `TooFewDescriptors` and `ConfigError`.
+    """
+    try:
+        fd = open_kept(label, name, size)
+        try:
+            return mmap.mmap(fd, size)  # it has a duplicate, and so the lock
+        finally:
+            os.close(fd)
+    except OSError as exc:
+        raise refusal(f"the kept file {name}", exc, f"cannot open the kept file {name}: {exc.strerror}") from exc
 
 
 def prune_kept(label: str, is_needed: Callable[[int], bool]) -> None:

@@ -10,21 +10,19 @@ import mmap
 import os
 from pathlib import Path
 
-import iceoryx2 as iox2
-
 from taktora_trio.transport.descriptors import refusal
+from taktora_trio.transport.ports import Memory, Node
 
-__all__ = ["LastingMemory"]
+__all__ = ["LastingMemory", "map_lasting"]
 
 
 class LastingMemory:
     """The memories of one connector, by name. `close` ends all views of them."""
 
-    def __init__(self, node: iox2.Node, connector: str) -> None:
-        root = Path(node.config.global_cfg.root_path.to_string())
+    def __init__(self, node: Node, connector: str) -> None:
+        self._map = node.map_lasting
         self._connector = connector
-        self._prefix = root / "cursors" / f"taktora.connector.{connector}"
-        self._opened: list[tuple[mmap.mmap, memoryview]] = []
+        self._opened: list[tuple[Memory, memoryview]] = []
 
     def open(self, name: str, size: int) -> memoryview:
         """Return `size` bytes that an earlier gateway of this run has left under this name, or zeros.
@@ -32,17 +30,7 @@ class LastingMemory:
         What is there may have been written by anybody who may write to the domain, or be half of something: check it.
         Raises `SharedMemoryFull` if /dev/shm has no room for it, and `TooFewDescriptors`.
         """
-        path = Path(f"{self._prefix}.{name}.memory")
-        try:
-            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-            try:
-                os.posix_fallocate(fd, 0, size)
-                mapped = mmap.mmap(fd, size)
-            finally:
-                os.close(fd)
-        except OSError as exc:
-            what = f"a memory of connector {self._connector!r}"
-            raise refusal(what, exc, f"cannot open {path}: {exc.strerror}") from exc
+        mapped = self._map(self._connector, name, size)
         view = memoryview(mapped)
         self._opened.append((mapped, view))
         return view
@@ -52,3 +40,18 @@ class LastingMemory:
             mapped, view = self._opened.pop()
             view.release()
             mapped.close()
+        del self._map  # a traceback may refer to us, and would keep the node
+
+
+def map_lasting(folder: Path, connector: str, name: str, size: int) -> mmap.mmap:
+    """Map the file of a memory in this folder, which is made if there is none. Raises as `LastingMemory.open` does."""
+    path = folder / f"taktora.connector.{connector}.{name}.memory"
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        try:
+            os.posix_fallocate(fd, 0, size)
+            return mmap.mmap(fd, size)
+        finally:
+            os.close(fd)
+    except OSError as exc:
+        raise refusal(f"a memory of connector {connector!r}", exc, f"cannot open {path}: {exc.strerror}") from exc

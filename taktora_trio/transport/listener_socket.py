@@ -1,4 +1,4 @@
-"""The socket of an iceoryx2 listener, for trio to wait for like any other."""
+"""The socket of an iceoryx2 listener, which trio waits for like any other."""
 
 from __future__ import annotations
 
@@ -6,16 +6,34 @@ import os
 import socket
 import threading
 from collections.abc import Iterator
+from functools import partial
 
 import iceoryx2 as iox2
+import trio
 
 from taktora_trio.errors import TransportError
 
-__all__ = ["socket_of"]
+__all__ = ["SocketListener", "socket_of"]
 
 _LOOKING = threading.Lock()
 _NEAR = 32
 _found = 0
+
+
+class SocketListener:
+    """A listener as `Listening` has it. Closes what it is given if its socket is not found."""
+
+    def __init__(self, listener: iox2.Listener) -> None:
+        try:
+            fd = socket_of(listener)
+        except BaseException:
+            listener.delete()
+            raise
+        # The functions themselves, for they are called at each wake-up.
+        self.try_wait = listener.try_wait
+        self.sleep = partial(trio.lowlevel.wait_readable, fd)
+        self.rouse = partial(trio.lowlevel.notify_closing, fd)
+        self.delete = listener.delete
 
 
 def socket_of(listener: iox2.Listener) -> int:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from taktora_trio.transport.attaching import Served
 from taktora_trio.transport.bell import Ringer
 from taktora_trio.transport.cursor import FULL, CursorFile
+from taktora_trio.transport.ports import Publishing
 from taktora_trio.transport.ring import Rings
 from taktora_trio.transport.spec import Direction, TrunkSpec
 
@@ -24,18 +24,17 @@ class Outgoing:
         direction: Direction,
         cursors: CursorFile,
         ringer: Ringer,
-        served: Served,
+        served: Publishing,
         seen: int,
     ) -> None:
         """`seen` is how many readers had come before the publisher was opened."""
-        words = spec.rings_bytes(direction) // _WORD
-        sample = served.publisher.loan_slice_uninit(words)
+        address, let_go = served.allocate(spec.rings_bytes(direction) // _WORD)
         self.first = {channel.name: cursors.cursor(channel.name).used() for channel in spec.of(direction)}
         """Of each channel the last number that was used before."""
-        self.rings = Rings(spec, direction, sample.payload_ptr, lambda: None)
+        self.rings = Rings(spec, direction, address, let_go)
         self.rings.begin(self.first, spec.by_name)
         # It stays where it is for as long as the publisher is there, which sends no other.
-        sample.assume_init().send()
+        served.send()
         self.on_wait: Callable[[], None] = lambda: None
         """Called when somebody may wait for the reader, which is to store its counts again if that takes long."""
         self._generation = cursors.generation(direction)
@@ -49,7 +48,7 @@ class Outgoing:
     @property
     def has_reader(self) -> bool:
         """True if the other half is there."""
-        return bool(self._served.service.dynamic_config.number_of_subscribers)
+        return self._served.has_subscriber
 
     @property
     def is_lacking(self) -> bool:
@@ -66,7 +65,7 @@ class Outgoing:
         self._generation[0] = self.rings.generation  # again, for a broken reader may have written anything there
         if self._seen != self._attached[0]:
             self._seen = self._attached[0]
-            self._served.publisher.update_connections()
+            self._served.update_connections()
             self._ringer.ring_all()  # its tasks may be asleep already
 
     def close(self) -> None:

@@ -17,7 +17,6 @@ import trio
 
 from taktora_trio.errors import ConfigError, TransportError
 from taktora_trio.supervision.backoff import Backoff
-from taktora_trio.transport.cleaning import clean_up_dead_nodes
 from taktora_trio.transport.descriptors import shortage
 from taktora_trio.transport.pauses import sleep
 from taktora_trio.transport.trunk import Trunk
@@ -114,7 +113,7 @@ class Reconnection:
         try:
             if (short := shortage(trunk.spec.name)) is not None:
                 return str(short)
-            await clean_up_dead_nodes(trunk.node)  # one that was killed is not there
+            await trunk.node.clean_up()  # one that was killed is not there
             trunk.update_connections()
             await trunk.connect_again()
             await self._announce()

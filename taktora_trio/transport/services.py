@@ -9,21 +9,19 @@ from __future__ import annotations
 import contextlib
 import ctypes
 from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import AbstractAsyncContextManager
 from itertools import islice
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
 import iceoryx2 as iox2
 import trio
 
-from taktora_trio.transport.cursor import CursorFile
 from taktora_trio.transport.descriptors import check_descriptors, refusal
-from taktora_trio.transport.reservation import reserve
+from taktora_trio.transport.ports import REPORT_BYTES, REPORTS, Memory
 from taktora_trio.transport.sizing import for_services
 from taktora_trio.transport.spec import ENDS, Direction, TrunkSpec, events_for
 
 __all__ = [
-    "REPORTS",
-    "REPORT_BYTES",
     "Report",
     "event_service",
     "open_services",
@@ -36,9 +34,6 @@ T = TypeVar("T")
 # A killed process stays in a service's list until a survivor has cleaned it up, so there is room for a few of them.
 MAX_NODES = 16
 _BATCH = 32
-REPORTS = 64
-"""Reports of health that wait to be read, at most."""
-REPORT_BYTES = 2048
 
 
 class Report(ctypes.Structure):
@@ -51,8 +46,19 @@ class Report(ctypes.Structure):
         return f"taktora.Report.{REPORT_BYTES}"
 
 
+class _SharedNode(Protocol):
+    """A `SharedNode`, whose module is above this one."""
+
+    @property
+    def iox(self) -> iox2.Node: ...
+
+    def reserve(self, needed: int, what: str) -> AbstractAsyncContextManager[None]: ...
+
+    def map_cursors(self, spec: TrunkSpec) -> Memory: ...
+
+
 @contextlib.asynccontextmanager
-async def open_services(node: iox2.Node, specs: Iterable[TrunkSpec]) -> AsyncIterator[None]:
+async def open_services(node: _SharedNode, specs: Iterable[TrunkSpec]) -> AsyncIterator[None]:
     """Create every service, or open it if a surviving half still has it, and keep it in existence during the block.
 
     Raises `TooFewDescriptors`, `TransportError` and `ServiceMismatch`.
@@ -62,15 +68,15 @@ async def open_services(node: iox2.Node, specs: Iterable[TrunkSpec]) -> AsyncIte
     held: list[object] = []
     try:
         for batch in _in_batches(specs):
-            async with reserve(node.config, sum(spec.services_bytes for spec in batch), batch[0].name):
+            async with node.reserve(sum(spec.services_bytes for spec in batch), batch[0].name):
                 for spec in batch:
-                    CursorFile(node, spec).close()
-                    held += [rings_service(node, spec, direction, create=True) for direction in spec.directions]
+                    node.map_cursors(spec).close()
+                    held += [rings_service(node.iox, spec, direction, create=True) for direction in spec.directions]
                     for end in ENDS:
                         ids = events_for(len(spec.channels))
-                        held.append(event_service(node, spec.event_service(end), ids, create=True))
-                    held.append(reports_service(node, spec.health, create=True))
-                    held += [event_service(node, f"{spec.health}.{end}", create=True) for end in ENDS]
+                        held.append(event_service(node.iox, spec.event_service(end), ids, create=True))
+                    held.append(reports_service(node.iox, spec.health, create=True))
+                    held += [event_service(node.iox, f"{spec.health}.{end}", create=True) for end in ENDS]
             await trio.lowlevel.checkpoint()
         yield
     finally:

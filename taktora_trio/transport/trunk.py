@@ -11,18 +11,13 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncIterator, Callable, Iterator
 
-import iceoryx2 as iox2
-
 from taktora_trio.errors import TransportError
-from taktora_trio.transport.attaching import open_publisher, open_subscriber
 from taktora_trio.transport.bell import Bell, Ringer, open_bell, open_ringer
 from taktora_trio.transport.cursor import READER, CursorFile
 from taktora_trio.transport.incoming import Incoming
 from taktora_trio.transport.outgoing import Outgoing
+from taktora_trio.transport.ports import Node
 from taktora_trio.transport.publisher import EnvelopePublisher
-from taktora_trio.transport.reservation import reserve
-from taktora_trio.transport.segments import PAGE
-from taktora_trio.transport.services import rings_service
 from taktora_trio.transport.spec import End, TrunkSpec, read_by, written_by
 from taktora_trio.transport.subscriber import EnvelopeSubscriber
 
@@ -34,7 +29,7 @@ class Trunk:
 
     def __init__(
         self,
-        node: iox2.Node,
+        node: Node,
         spec: TrunkSpec,
         cursors: CursorFile,
         bell: Bell,
@@ -162,7 +157,7 @@ class Trunk:
             self._incoming.look_around()
 
 
-def announce(node: iox2.Node, spec: TrunkSpec, end: End) -> None:
+def announce(node: Node, spec: TrunkSpec, end: End) -> None:
     """Say that this half is about to write: the other one then lets go of the memory of the one before.
 
     `open_trunk` says so too, and rings those who wait. But a half that waits for nothing hears of it by the service of
@@ -176,7 +171,7 @@ def announce(node: iox2.Node, spec: TrunkSpec, end: End) -> None:
 
 
 @contextlib.asynccontextmanager
-async def open_trunk(node: iox2.Node, spec: TrunkSpec, end: End) -> AsyncIterator[Trunk]:
+async def open_trunk(node: Node, spec: TrunkSpec, end: End) -> AsyncIterator[Trunk]:
     """Open this half's end of all channels. The services must exist; no other process may have this end.
 
     Raises `TransportError` (`ServiceMismatch` and `SharedMemoryFull` are some) and `TooFewDescriptors`.
@@ -198,15 +193,13 @@ async def open_trunk(node: iox2.Node, spec: TrunkSpec, end: End) -> AsyncIterato
             generation.release()
             ringer.ring_all()  # the other half lets go of the memory before, which may be what we need
         outgoing = incoming = None
-        async with reserve(node.config, spec.end_bytes(end), spec.name):
+        async with node.reserve(spec.end_bytes(end), spec.name):
             if spec.of(writes):
                 seen = cursors.attached(writes)[0]
-                served = await open_publisher(node, spec, writes)
+                served = await node.open_publisher(spec, writes)
                 stack.callback(served.close)
             if spec.of(reads):
-                subscriber = await open_subscriber(
-                    node, spec.service(reads), PAGE, lambda node: rings_service(node, spec, reads)
-                )
+                subscriber = await node.open_subscriber(spec, reads)
                 stack.callback(subscriber.close)
         if spec.of(writes):
             outgoing = Outgoing(spec, writes, cursors, ringer, served, seen)

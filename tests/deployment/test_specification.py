@@ -110,7 +110,7 @@ async def test_only_payload_envelopes_travel_and_the_services_are_the_same(
                 client.publish("taktora/echo/request/me", payload)
             assert [(await client.receive()).payload for _ in sent] == sent
             async with open_node(domain, "test") as node:
-                services[mode] = services_of(node)
+                services[mode] = services_of(node.iox)
             run.signal(signal.SIGTERM)
             assert await run.wait(10) == 0
 

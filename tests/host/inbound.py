@@ -14,7 +14,8 @@ from taktora_trio import Inbound, MqttConnector, MqttRouting, Received
 from taktora_trio.connectors.plan import channel_spec, specs_of
 from taktora_trio.host.reader import ChannelReader, OnError, open_reader
 from taktora_trio.transport.domain import Domain
-from taktora_trio.transport.node import Node, open_node
+from taktora_trio.transport.node import open_node
+from taktora_trio.transport.ports import Node
 from taktora_trio.transport.services import open_services
 from taktora_trio.transport.sink import PayloadSink
 from tests.transport.rig import open_half, open_sending

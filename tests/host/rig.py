@@ -13,7 +13,7 @@ from taktora_trio.connectors.plan import channel_spec
 from taktora_trio.host.reader import OnError, open_reader
 from taktora_trio.host.writer import open_writer
 from taktora_trio.transport.domain import Domain
-from taktora_trio.transport.node import Node
+from taktora_trio.transport.ports import Node
 from tests.transport.rig import declare, open_domain, open_half, reading, writing
 
 T = TypeVar("T")

@@ -40,7 +40,8 @@ from taktora_trio.processes.child.supervisor_link import SupervisorLink
 from taktora_trio.processes.link import GatewayStarted
 from taktora_trio.transport.domain import Domain
 from taktora_trio.transport.health import GatewayIdentity, HealthReporter, open_health_reporter, start_time
-from taktora_trio.transport.node import Node, open_node
+from taktora_trio.transport.node import open_node
+from taktora_trio.transport.ports import Node
 from taktora_trio.transport.services import open_services
 
 CONNECTOR = MqttConnector([Outbound("out", str, MqttRouting("t"))])

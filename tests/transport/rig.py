@@ -6,8 +6,6 @@ import contextlib
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
-import iceoryx2 as iox2
-
 from taktora_trio import (
     Connector,
     MqttConnector,
@@ -18,7 +16,8 @@ from taktora_trio import (
 )
 from taktora_trio.connectors.plan import channel_spec, specs_of, trunk_spec
 from taktora_trio.transport.domain import Domain
-from taktora_trio.transport.node import open_node
+from taktora_trio.transport.node import SharedNode, open_node
+from taktora_trio.transport.ports import Node
 from taktora_trio.transport.publisher import EnvelopePublisher
 from taktora_trio.transport.services import open_services
 from taktora_trio.transport.sink import PayloadSink, open_sink
@@ -39,7 +38,7 @@ def declare(
 
 
 @contextlib.asynccontextmanager
-async def open_domain(domain: Domain, connector: Connector) -> AsyncIterator[iox2.Node]:
+async def open_domain(domain: Domain, connector: Connector) -> AsyncIterator[SharedNode]:
     with domain.hold("owner"):
         async with open_node(domain, "test") as node, open_services(node, specs_of([connector])):
             yield node
@@ -51,7 +50,7 @@ _open: list[Trunk] = []
 
 
 @contextlib.asynccontextmanager
-async def open_half(node: iox2.Node, what: Connector | ChannelSpec, end: End) -> AsyncIterator[Trunk]:
+async def open_half(node: Node, what: Connector | ChannelSpec, end: End) -> AsyncIterator[Trunk]:
     """Open one half of a connector, or of one that has this channel alone. It and the other half know of each other."""
     if isinstance(what, ChannelSpec):
         spec = TrunkSpec(name=what.name.rsplit(".", 2)[0], channels=(what,))
@@ -82,7 +81,7 @@ def reading(spec: ChannelSpec) -> End:
 
 @contextlib.asynccontextmanager
 async def open_publisher(
-    node: iox2.Node, spec: ChannelSpec, connector: Connector | None = None
+    node: Node, spec: ChannelSpec, connector: Connector | None = None
 ) -> AsyncIterator[EnvelopePublisher]:
     """Open the half that writes this channel. The connector is needed if it has more channels than this."""
     async with open_half(node, connector or spec, writing(spec)) as trunk:
@@ -91,7 +90,7 @@ async def open_publisher(
 
 @contextlib.asynccontextmanager
 async def open_subscriber(
-    node: iox2.Node, spec: ChannelSpec, connector: Connector | None = None
+    node: Node, spec: ChannelSpec, connector: Connector | None = None
 ) -> AsyncIterator[EnvelopeSubscriber]:
     """Open the half that reads this channel."""
     async with open_half(node, connector or spec, reading(spec)) as trunk:
@@ -100,9 +99,7 @@ async def open_subscriber(
 
 
 @contextlib.asynccontextmanager
-async def open_sending(
-    node: iox2.Node, spec: ChannelSpec, connector: Connector | None = None
-) -> AsyncIterator[PayloadSink]:
+async def open_sending(node: Node, spec: ChannelSpec, connector: Connector | None = None) -> AsyncIterator[PayloadSink]:
     """Open the half that writes this channel, to send raw payloads."""
     async with open_half(node, connector or spec, writing(spec)) as trunk:
         with open_sink(trunk, spec.name) as sink:
@@ -111,7 +108,7 @@ async def open_sending(
 
 @contextlib.asynccontextmanager
 async def open_taking(
-    node: iox2.Node, spec: ChannelSpec, topic: str, connector: Connector | None = None, *, lends: bool = False
+    node: Node, spec: ChannelSpec, topic: str, connector: Connector | None = None, *, lends: bool = False
 ) -> AsyncIterator[PayloadSource]:
     """Open the half that reads this channel, to take raw payloads."""
     async with open_half(node, connector or spec, reading(spec)) as trunk:

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import attrs
-import iceoryx2 as iox2
 import pytest
 import trio
 from hypothesis import given, settings
@@ -22,7 +21,7 @@ from trio.testing import wait_all_tasks_blocked
 
 from taktora_trio.transport.bell import Bell, Waiter, Wakeup, open_bell, open_ringer
 from taktora_trio.transport.domain import Domain
-from taktora_trio.transport.node import open_node
+from taktora_trio.transport.node import SharedNode, open_node
 from taktora_trio.transport.services import event_service
 from taktora_trio.transport.spec import events_for
 
@@ -56,6 +55,12 @@ class Listener:
         ids, self._ids = self._ids, {}
         return [Activation(Id(number)) for number in ids]
 
+    async def sleep(self) -> None:
+        await trio.lowlevel.wait_readable(self.ours)
+
+    def rouse(self) -> None:
+        trio.lowlevel.notify_closing(self.ours)
+
     def delete(self) -> None:
         self.ours.close()
         self.theirs.close()
@@ -63,7 +68,7 @@ class Listener:
 
 @contextlib.contextmanager
 def bell_of(listener: Listener) -> Iterator[Bell]:
-    bell = Bell(listener, listener.ours.fileno())
+    bell = Bell(listener)
     try:
         yield bell
     finally:
@@ -293,7 +298,7 @@ async def test_a_closed_place_is_not_rung_and_refuses_to_wait() -> None:
 
 
 @contextlib.asynccontextmanager
-async def open_events(domain: Domain, *names: str, channels: int) -> AsyncIterator[iox2.Node]:
+async def open_events(domain: Domain, *names: str, channels: int) -> AsyncIterator[SharedNode]:
     with domain.hold("owner"):
         async with open_node(domain, "test") as node:
             services = [event_service(node, name, events_for(channels), create=True) for name in names]

@@ -15,7 +15,7 @@ from taktora_trio.supervision.backoff import Backoff
 from taktora_trio.transport import reconnection
 from taktora_trio.transport.cursor import DONE
 from taktora_trio.transport.domain import Domain
-from taktora_trio.transport.node import Node
+from taktora_trio.transport.ports import Node
 from taktora_trio.transport.publisher import EnvelopePublisher
 from taktora_trio.transport.reconnection import Reconnection
 from taktora_trio.transport.spec import End, TrunkSpec

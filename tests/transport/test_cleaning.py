@@ -65,5 +65,5 @@ async def test_the_places_of_a_killed_process_come_free_though_its_cleaners_are_
         async with open_publisher(node, spec) as port, open_subscriber(node, spec) as reader:
             assert port.send(b"through")
             assert list(take_all(reader)) == [(1, b"through")]
-        await clean_up_dead_nodes(node)
+        await clean_up_dead_nodes(node.iox)
         assert list((domain.root / "kept").iterdir()) == []

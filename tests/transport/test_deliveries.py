@@ -22,6 +22,7 @@ from taktora_trio.transport.deliveries import (
     is_needed,
 )
 from taktora_trio.transport.kept import forget_kept, open_kept, prune_kept
+from taktora_trio.transport.node import SharedNode
 
 WINDOW = 4
 SERVICE = "taktora.connector.c.a.in"
@@ -40,7 +41,7 @@ def shm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def opened(run: str = "aaaaaaaa") -> Iterator[Deliveries]:
     root = SimpleNamespace(to_string=lambda: f"{folder.user_folder()}/d~{run}")
     node: Any = SimpleNamespace(config=SimpleNamespace(global_cfg=SimpleNamespace(root_path=root)))
-    deliveries = Deliveries(node, SERVICE, WINDOW)
+    deliveries = Deliveries(SharedNode(node), SERVICE, WINDOW)
     try:
         yield deliveries
     finally:

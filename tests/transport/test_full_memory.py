@@ -219,7 +219,7 @@ async def reader_that_is_replaced() -> None:
             assert await gateway.tell("acknowledge", 6) == [1, 2, 3, 4, 5, 6]
             fill()
             await gateway.kill()
-        node.try_cleanup_dead_nodes()
+        node.iox.try_cleanup_dead_nodes()
         fill()
         async with start(reader) as gateway:
             await app.tell("send", WINDOW - 6)  # all that the window takes: from number 5 on
@@ -244,7 +244,7 @@ async def writer_that_is_replaced() -> None:
             assert await gateway.tell("receive", 3) == [1, 2, 3]
             fill()
             await app.kill()
-        node.try_cleanup_dead_nodes()
+        node.iox.try_cleanup_dead_nodes()
         fill()
         async with start(writer) as app:
             await trio.sleep(1)
@@ -266,7 +266,7 @@ async def writer_that_is_replaced_where_there_is_room_for_one() -> None:
             assert await gateway.tell("acknowledge", 3) == [1, 2, 3]
             assert await gateway.tell("expect", 2) == "waiting"
             await app.kill()
-            node.try_cleanup_dead_nodes()
+            node.iox.try_cleanup_dead_nodes()
             assert free_bytes() < SEGMENT, "the reader does not have it any more"
             async with start(writer) as another:
                 assert await another.answer() == "open"

@@ -145,7 +145,7 @@ async def test_a_ring_that_says_it_begins_where_it_cannot(domain: Domain, first:
 async def test_what_is_no_memory_of_ours_is_left_alone(domain: Domain, caplog: pytest.LogCaptureFixture) -> None:
     connector, spec = declare(bytes, RawCodec())
     async with open_domain(domain, connector) as node, open_subscriber(node, spec) as reader:
-        service = rings_service(node, trunk_spec(connector), "out")
+        service = rings_service(node.iox, trunk_spec(connector), "out")
         publisher = service.publisher_builder().initial_max_slice_len(1000).create()
         for words in (1, 8, 1000):
             publisher.loan_slice_uninit(words).assume_init().send()
@@ -461,13 +461,7 @@ class _Sample:
 
     def __init__(self, words: int) -> None:
         self._memory = (ctypes.c_uint64 * words)()
-        self.payload_ptr = ctypes.addressof(self._memory)
-
-    def payload(self) -> _Sample:
-        return self
-
-    def len(self) -> int:
-        return len(self._memory)
+        self.address, self.words = ctypes.addressof(self._memory), words
 
     def delete(self) -> None:
         pass

@@ -16,7 +16,7 @@ from taktora_trio.supervision.backoff import Backoff
 from taktora_trio.transport import health, reconnection
 from taktora_trio.transport.domain import Domain
 from taktora_trio.transport.health import GatewayIdentity, HealthReporter, open_health_reporter
-from taktora_trio.transport.node import Node
+from taktora_trio.transport.ports import Node
 from taktora_trio.transport.reconnection import Reconnection
 from taktora_trio.transport.spec import End
 from taktora_trio.transport.subscriber import EnvelopeSubscriber

@@ -15,7 +15,8 @@ from taktora_trio.runners.parts.gateway_thread import run_in_thread
 from taktora_trio.runners.parts.naming import warn_of_temporary_names
 from taktora_trio.runners.parts.owning import OpenDomain
 from taktora_trio.runners.parts.revival import STARTS_AGAIN, answer
-from taktora_trio.transport.node import Node, open_node
+from taktora_trio.transport.node import open_node
+from taktora_trio.transport.ports import Node
 
 __all__ = ["GatewayTask"]
 

@@ -10,8 +10,9 @@ import msgspec
 from taktora_trio.connectors.base import Connector
 from taktora_trio.connectors.plan import specs_of
 from taktora_trio.transport.domain import Domain, Role
-from taktora_trio.transport.node import Node, open_node
+from taktora_trio.transport.node import open_node
 from taktora_trio.transport.orphans import wait_for_orphans
+from taktora_trio.transport.ports import Node
 from taktora_trio.transport.pulse import open_pulse
 from taktora_trio.transport.services import open_services
 from taktora_trio.transport.sizing import check_plan, plan_memory
