@@ -301,7 +301,7 @@ async def test_a_closed_place_is_not_rung_and_refuses_to_wait() -> None:
 async def open_events(domain: Domain, *names: str, channels: int) -> AsyncIterator[SharedNode]:
     with domain.hold("owner"):
         async with open_node(domain, "test") as node:
-            services = [event_service(node, name, events_for(channels), create=True) for name in names]
+            services = [event_service(node.iox, name, events_for(channels), create=True) for name in names]
             yield node
             services.clear()
 
