@@ -20,7 +20,8 @@ import msgspec
 from taktora_trio.errors import ServiceMismatch, TransportError
 from taktora_trio.escaping import escaped
 from taktora_trio.transport.descriptors import refusal
-from taktora_trio.transport.ports import Node, PlainMemory
+from taktora_trio.transport.plain import PlainMemory
+from taktora_trio.transport.ports import Node
 from taktora_trio.transport.receipts import Receipts
 from taktora_trio.transport.segments import in_pages
 from taktora_trio.transport.spec import COUNTERS_BYTES, ChannelSpec, Direction, TrunkSpec

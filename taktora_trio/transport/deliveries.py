@@ -11,13 +11,13 @@ import mmap
 import os
 import zlib
 from struct import Struct
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
 if TYPE_CHECKING:
     from taktora_trio.channels.codec import Buffer
-    from taktora_trio.transport.ports import Node
+    from taktora_trio.transport.plain import Memory
 
 __all__ = ["DEAD", "DONE", "IN_HAND", "WHOLE", "Deliveries", "Handed", "deliveries_size", "identity_of", "is_needed"]
 
@@ -69,6 +69,15 @@ def _words(window: int) -> int:
     return _HEADER + 3 * window * _SLOT + min(window, _MOST_REASONS) * _REASON
 
 
+class _Keeping(Protocol):
+    """A `Node`, whose module is above this one."""
+
+    @property
+    def generation(self) -> int: ...
+
+    def map_kept(self, name: str, size: int) -> Memory: ...
+
+
 class Deliveries:
     """The file of one channel. Slots by sequence number, twice as many as the window, and those of earlier runs.
 
@@ -78,7 +87,7 @@ class Deliveries:
     Raises `SharedMemoryFull` if /dev/shm has no room for it, and `TooFewDescriptors`.
     """
 
-    def __init__(self, node: Node, service: str, window: int) -> None:
+    def __init__(self, node: _Keeping, service: str, window: int) -> None:
         self._memory = node.map_kept(f"{service}.{window}", deliveries_size(window))
         self._words = memoryview(self._memory).cast("Q")
         self._generation = node.generation

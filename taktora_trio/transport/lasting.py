@@ -11,7 +11,8 @@ import os
 from pathlib import Path
 
 from taktora_trio.transport.descriptors import refusal
-from taktora_trio.transport.ports import Memory, Node
+from taktora_trio.transport.plain import Memory
+from taktora_trio.transport.ports import Node
 
 __all__ = ["LastingMemory", "map_lasting"]
 

@@ -17,7 +17,8 @@ import trio
 
 from taktora_trio.errors import TransportError
 from taktora_trio.transport.cursor import plain_cursors
-from taktora_trio.transport.ports import REPORTS, Node, PlainMemory
+from taktora_trio.transport.plain import PlainMemory
+from taktora_trio.transport.ports import REPORTS, Node
 from taktora_trio.transport.spec import Direction, TrunkSpec
 
 __all__ = ["LocalNode"]

@@ -9,11 +9,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    import mmap
-
+    from taktora_trio.transport.plain import Memory
     from taktora_trio.transport.spec import Direction, TrunkSpec
 
 __all__ = [
@@ -22,9 +21,7 @@ __all__ = [
     "Activation",
     "EventId",
     "Listening",
-    "Memory",
     "Node",
-    "PlainMemory",
     "Publishing",
     "ReportPublishing",
     "ReportTaking",
@@ -155,16 +152,6 @@ class ReportTaking(_Reopened, Protocol):
 
     def receive(self) -> bytes | None:
         """Return the next one. Raises `TransportError` for one that can't be."""
-
-
-class PlainMemory(bytearray):
-    """Stands for a mapped file where there is none: its owner keeps it for who opens it next."""
-
-    def close(self) -> None:
-        """Do nothing."""
-
-
-Memory: TypeAlias = "mmap.mmap | PlainMemory"
 
 
 class Node(ABC):

@@ -17,7 +17,8 @@ import iceoryx2 as iox2
 import trio
 
 from taktora_trio.transport.descriptors import check_descriptors, refusal
-from taktora_trio.transport.ports import REPORT_BYTES, REPORTS, Memory
+from taktora_trio.transport.plain import Memory
+from taktora_trio.transport.ports import REPORT_BYTES, REPORTS
 from taktora_trio.transport.sizing import for_services
 from taktora_trio.transport.spec import ENDS, Direction, TrunkSpec, events_for
 
