@@ -269,6 +269,17 @@ for _name, _help in {
 }.items():
     dead_letters.command(f"taktora_trio.operate.dead_letters_command:{_name}_letters", name=_name, help=_help)
 app.command(
+    "taktora_trio.operate.config_command:show_config",
+    name="config",
+    help="""Show what a run is configured to be, and where each value came from: the default, file and line, a variable,
+    or an option. Secrets are masked. It checks what a run would check before it starts anything.
+
+    Give the options that the run has. To begin with a file of your own:
+
+    taktora-trio config greenhouse:deployment --example > taktora.toml
+    """,
+)
+app.command(
     "taktora_trio.declare.command:list_channels",
     name="channels",
     help="Show the channels of a deployment: topics, message types, and how much each carries.",

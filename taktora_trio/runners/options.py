@@ -13,7 +13,18 @@ from taktora_trio.checks import as_path
 from taktora_trio.errors import ConfigError
 from taktora_trio.runners.this_process.logs import LogFormat
 
-__all__ = ["Half", "Mode", "Options", "Policies", "RunOptions", "Shape", "TypedSettings", "check_mode", "given_store"]
+__all__ = [
+    "Half",
+    "Mode",
+    "Options",
+    "Policies",
+    "RunOptions",
+    "Shape",
+    "TypedSettings",
+    "check_mode",
+    "given_store",
+    "typed_run",
+]
 
 Mode: TypeAlias = Literal["in-process", "split"]
 MODES: tuple[Mode, ...] = get_args(Mode)
@@ -88,11 +99,18 @@ class RunOptions:
     @property
     def typed(self) -> TypedSettings:
         """All that was given, as settings by their keys."""
-        texts = {"gateway-policy": self.policies.gateway_policy, "plugin-policy": self.policies.plugin_policy}
-        flags = {"await-broker": self.await_peers, "warm": self.warm}
-        return (
-            *self.shared.typed,
-            *((name, text) for name, text in texts.items() if text is not None),
-            *((name, "true") for name, given in flags.items() if given),
-            *self.settings,
-        )
+        return typed_run(self.shared, self.policies, self.await_peers, self.warm, self.settings)
+
+
+def typed_run(
+    shared: Options, policies: Policies, await_peers: bool, warm: bool, settings: TypedSettings
+) -> TypedSettings:
+    """Return the options of a run as settings by their keys."""
+    texts = {"gateway-policy": policies.gateway_policy, "plugin-policy": policies.plugin_policy}
+    flags = {"await-broker": await_peers, "warm": warm}
+    return (
+        *shared.typed,
+        *((name, text) for name, text in texts.items() if text is not None),
+        *((name, "true") for name, given in flags.items() if given),
+        *settings,
+    )

@@ -23,9 +23,13 @@ class Backoff:
     """
 
     initial: float = 0.1
+    """The first delay."""
     maximum: float = 30.0
+    """The longest delay."""
     factor: float = 2.0
+    """By how much each delay is longer than the one before."""
     jitter: float = 0.1
+    """The share of a delay by which it is spread, from 0 to 1."""
 
     def __attrs_post_init__(self) -> None:
         for name, value in attrs.asdict(self).items():

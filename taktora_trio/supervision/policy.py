@@ -28,9 +28,13 @@ class RestartPolicy:
     """
 
     restart: Literal["always", "on-failure", "never"] = "on-failure"
+    """After which ends it is started again."""
     backoff: Backoff = Backoff(initial=0.1, maximum=5.0)
+    """The delays before it is started again."""
     intensity: int = 10
+    """At most so many restarts are granted within `period`."""
     period: float = 60.0
+    """The uptime within which restarts are counted."""
     on_exhausted: Literal["give_up", "escalate"] = "give_up"
     """At one failure more than `intensity`, `give_up` leaves it down and the rest alive, until somebody revives it;
     `escalate` ends the whole deployment with a nonzero exit code."""

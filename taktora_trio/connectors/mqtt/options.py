@@ -129,6 +129,7 @@ class MqttOptions(ConnectorOptions):
     alpn: tuple[str, ...] = attrs.field(default=(), converter=_names, validator=protocol_names)
     """The protocols to offer within TLS, such as `mqtt` (RFC 7301)."""
     tls_minimum: Literal["1.2", "1.3"] = attrs.field(default="1.2", validator=one_of("1.2", "1.3"))
+    """The lowest version of TLS."""
     client_id: str | None = attrs.field(default=None, validator=optional(_client_id))
     """`None` lets the session make one. The broker closes an older connection with the same id."""
     session: Literal["native", "aiomqtt", "memory"] = attrs.field(
@@ -152,7 +153,9 @@ class MqttOptions(ConnectorOptions):
     will: LastWill | None = attrs.field(default=None, validator=optional(instance_of(LastWill)))
     """A last will of your own, instead of the presence's."""
     keepalive: int = attrs.field(default=30, validator=whole_number(1, 65_535))
+    """A silent broker is noticed in half of this time to all of it."""
     connect_timeout: float = attrs.field(default=3.0, validator=seconds)
+    """The time for connecting to one address of the broker, and for its answers."""
 
     def __attrs_post_init__(self) -> None:
         if all(address.password is None or address.username is not None for address in self.brokers):

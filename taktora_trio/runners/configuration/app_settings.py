@@ -19,7 +19,7 @@ from taktora_trio.runners.configuration.fields import spelled
 from taktora_trio.runners.configuration.given import Given, Source
 from taktora_trio.runners.configuration.keys import closest, variable_for
 
-__all__ = ["AppField", "app_fields", "app_settings", "is_secret"]
+__all__ = ["NOTHING", "AppField", "app_fields", "app_settings", "is_secret"]
 
 _SECRET = ("password", "passwd", "secret", "token", "key", "credential", "credentials")
 
@@ -27,6 +27,8 @@ _SECRET = ("password", "passwd", "secret", "token", "key", "credential", "creden
 class AppField(msgspec.Struct, frozen=True):
     """A field of the app's settings that has no fields of its own."""
 
+    owner: type
+    """The class that it is a field of."""
     path: tuple[str, ...]
     hint: Any
     default: Any
@@ -54,7 +56,7 @@ def app_fields(kind: type, before: tuple[str, ...] = ()) -> Iterator[AppField]:
         if _has_fields(hints[name]) and path.count(name) < 8:
             yield from app_fields(hints[name], path)
         else:
-            yield AppField(path, hints[name], default, shown and not is_secret(name))
+            yield AppField(kind, path, hints[name], default, shown and not is_secret(name))
 
 
 def is_secret(name: str) -> bool:

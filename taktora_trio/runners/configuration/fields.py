@@ -18,7 +18,18 @@ from taktora_trio.errors import ConfigError
 from taktora_trio.escaping import escaped
 from taktora_trio.supervision.backoff import Backoff
 
-__all__ = ["NOTHING", "changed", "docs_of", "fields_of", "from_text", "is_path", "kind_of", "spelled", "text_of"]
+__all__ = [
+    "NOTHING",
+    "changed",
+    "docs_of",
+    "fields_of",
+    "from_text",
+    "is_nothing",
+    "is_path",
+    "kind_of",
+    "spelled",
+    "text_of",
+]
 
 NOTHING = ("none", "off")
 """The words for a field that may be `None`."""
@@ -54,7 +65,7 @@ def fields_of(kind: type) -> Mapping[str, Any]:
 def from_text(name: str, text: str, hint: Any) -> Any:
     """Return the value of this type that the text stands for. Raises `ConfigError`, naming what it is for."""
     inner, may_be_none = _without_none(hint)
-    if may_be_none and text.lower() in NOTHING:
+    if is_nothing(text, hint):
         return None
     if inner is bool:
         if text.lower() in (*_YES, *_NO):
@@ -64,7 +75,7 @@ def from_text(name: str, text: str, hint: Any) -> Any:
         try:
             return inner(text.replace("_", "") if inner is int else text)
         except ValueError:
-            none = ", or off" if may_be_none else ""
+            none = ", or none" if may_be_none else ""
             raise ConfigError(f"{name} is {_shown(text)}; it must be a {_NUMBERS[inner]}{none}") from None
     if get_origin(inner) is Literal and text not in get_args(inner):
         *others, last = map(str, get_args(inner))
@@ -80,8 +91,8 @@ def from_text(name: str, text: str, hint: Any) -> Any:
 
 def text_of(name: str, value: object, hint: Any) -> str:
     """Return the text for a value of a TOML file. Raises `ConfigError` where it is of the wrong type."""
-    inner, may_be_none = _without_none(hint)
-    if isinstance(value, str) and may_be_none and value.lower() in NOTHING:
+    inner, _ = _without_none(hint)
+    if isinstance(value, str) and is_nothing(value, hint):
         return value
     origin = get_origin(inner)
     if origin is tuple and isinstance(value, list) and all(isinstance(one, str) for one in value):
@@ -116,8 +127,14 @@ def is_path(hint: Any) -> bool:
     return _without_none(hint)[0] is Path
 
 
+def is_nothing(text: str, hint: Any) -> bool:
+    """Return whether a text stands for `None` in a field of this type."""
+    inner, may_be_none = _without_none(hint)
+    return may_be_none and text.lower() in (NOTHING[:1] if inner is bool else NOTHING)
+
+
 def kind_of(hint: Any) -> str:
-    """Return a type as a reference shows it: `number, or off`."""
+    """Return a type as a reference shows it: ``number, or `none` ``."""
     inner, may_be_none = _without_none(hint)
     if get_origin(inner) is Literal:
         shown = ", ".join(f"`{one}`" for one in get_args(inner))
@@ -125,13 +142,17 @@ def kind_of(hint: Any) -> str:
         shown = {bool: "`true` or `false`", Path: "path", str: "text", Backoff: "table: `initial`, `maximum`, ..."}.get(
             inner, _NUMBERS.get(inner, "list of texts")
         )
-    return f"{shown}, or `off`" if may_be_none else shown
+    return f"{shown}, or `none`" if may_be_none else shown
 
 
 def docs_of(kind: type) -> dict[str, str]:
-    """Return the docstrings of a class's fields, of its bases' too. Reads the source: for help and references."""
+    """Return the docstrings of a class's fields, of its bases' too, with values as they are written in TOML.
+
+    Reads the source: for help and references.
+    """
     import ast
     import inspect
+    import re
     import textwrap
 
     docs: dict[str, str] = {}
@@ -144,7 +165,7 @@ def docs_of(kind: type) -> dict[str, str]:
         for field, after in itertools.pairwise(body):
             match field, after:
                 case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
-                    docs[name] = " ".join(text.split())
+                    docs[name] = re.sub("`(None|True|False)`", lambda word: word[0].lower(), " ".join(text.split()))
     return docs
 
 

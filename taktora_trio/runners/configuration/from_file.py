@@ -11,7 +11,15 @@ from taktora_trio.errors import ConfigError
 from taktora_trio.escaping import escaped
 from taktora_trio.runners.configuration.fields import spelled, text_of
 from taktora_trio.runners.configuration.given import Given, GivenSetting, Source
-from taktora_trio.runners.configuration.keys import KEYS, TABLES, OptionSetting, closest, setting_of, settings_of
+from taktora_trio.runners.configuration.keys import (
+    KEYS,
+    TABLES,
+    OptionSetting,
+    closest,
+    setting_of,
+    settings_of,
+    stands_for_none,
+)
 from taktora_trio.runners.configuration.toml_file import TomlFile
 from taktora_trio.runners.secrets import carries_secret
 
@@ -111,7 +119,7 @@ def _text(file: TomlFile, key: tuple[str, ...], setting: Setting, value: object)
     for index, text in enumerate(texts):
         if setting.kind == "url" and text[:1] == "@":
             texts[index] = f"@{file.folder / text[1:]}"
-        elif setting.kind in ("path", "secret") and text:
+        elif setting.kind in ("path", "secret") and text and not stands_for_none(setting, text):
             texts[index] = str(file.folder / text)
         elif carries_secret(text) and not file.is_private:
             raise _error(

@@ -12,7 +12,7 @@ import msgspec
 from taktora_trio.channels import Store
 from taktora_trio.connectors.base import Connector
 from taktora_trio.connectors.settings import Setting
-from taktora_trio.runners.configuration.fields import docs_of, fields_of, is_path, spelled
+from taktora_trio.runners.configuration.fields import docs_of, fields_of, is_nothing, is_path, spelled
 from taktora_trio.runners.this_process.logs import LogFormat, LogLevel
 from taktora_trio.supervision.backoff import Backoff
 from taktora_trio.supervision.policy import BACKOFF_FIELDS, RestartPolicy
@@ -27,6 +27,7 @@ __all__ = [
     "help_of",
     "setting_of",
     "settings_of",
+    "stands_for_none",
     "variable_for",
 ]
 
@@ -107,6 +108,11 @@ def setting_of(connector: Connector, name: str) -> Setting | None:
     """Return the connector's setting of this name, if it has one."""
     found = next((setting for setting in connector.settings if setting.name == name), None)
     return found or _of_options(cast(Hashable, type(connector.options))).get(name)
+
+
+def stands_for_none(setting: Setting, text: str) -> bool:
+    """Return whether a text is the word by which a field of options is `None`."""
+    return isinstance(setting, OptionSetting) and is_nothing(text, setting.hint)
 
 
 @cache

@@ -13,7 +13,7 @@ import attrs
 from taktora_trio.channels import Store
 from taktora_trio.errors import ConfigError
 from taktora_trio.runners.configuration.app_settings import app_settings
-from taktora_trio.runners.configuration.fields import changed, from_text
+from taktora_trio.runners.configuration.fields import NOTHING, changed, from_text, is_nothing
 from taktora_trio.runners.configuration.from_environment import from_environment
 from taktora_trio.runners.configuration.from_flags import apart
 from taktora_trio.runners.configuration.given import Given, GivenSetting, Source, handed_over
@@ -26,7 +26,7 @@ from taktora_trio.runners.secrets import Once, memory_file
 from taktora_trio.runners.this_process.logs import LogFormat, LogLevel
 from taktora_trio.supervision.policy import RestartPolicy
 
-__all__ = ["DEFAULT_FILE", "Configuration", "Part", "Sources", "read_configuration"]
+__all__ = ["DEFAULT_FILE", "Configuration", "Part", "Sources", "changes", "effective", "read_configuration"]
 
 DEFAULT_FILE = "taktora.toml"
 Part: TypeAlias = Literal["in-process", "supervisor", "plugin", "gateway"]
@@ -88,8 +88,8 @@ class Configuration:
     def store_arguments(self) -> list[str]:
         """Return what the gateway's process is told of its store."""
         store = self.declared.store
-        given = {name: one.value for name, one in _winners(self.given).items() if name.startswith("store.")}
-        if "store.path" in given and store is not None:
+        given = {name: one.value for name, one in effective(self.given).items() if name.startswith("store.")}
+        if "store.path" in given and store is not None and store.path is not None:
             given["store.path"] = str(store.path)
         return [f"--{KEYS[name].short or name}={value}" for name, value in given.items()]
 
@@ -135,7 +135,7 @@ def read_configuration(
             given.append(one if isinstance(one, Given) else setting_by_variable(deployment, *one))
     typed, settings_typed = apart(sources.typed)
     given += typed
-    keys = _winners(given)
+    keys = effective(given)
     declared = _with_keys(deployment, keys)
     before = [one for one in given if isinstance(one, GivenSetting)] if part != "plugin" else []
     settings = read_settings(
@@ -186,7 +186,7 @@ def changes(before: Configuration, after: Configuration) -> tuple[str, ...]:
 
 
 def _texts(configuration: Configuration) -> dict[str, Any]:
-    texts: dict[str, Any] = {key: one.value for key, one in _winners(configuration.given).items()}
+    texts: dict[str, Any] = {key: one.value for key, one in effective(configuration.given).items()}
     for one in configuration.app:
         texts[one.key] = one.value
     for setting, value in configuration.settings.given:
@@ -202,7 +202,7 @@ def _environment() -> Mapping[str, str]:
     return {name: text for name, text in os.environ.items() if name.startswith("TAKTORA_")}
 
 
-def _winners(given: Iterable[Given | GivenSetting]) -> dict[str, Given]:
+def effective(given: Iterable[Given | GivenSetting]) -> dict[str, Given]:
     """Return what counts for each key but the app's, checked by its type. Raises `ConfigError`."""
     winners: dict[str, Given] = {}
     for some in given:
@@ -258,13 +258,15 @@ def _with_keys(deployment: Deployment, keys: Mapping[str, Given]) -> Deployment:
 
 def _store(declared: Store, given: Mapping[str, Given]) -> Store:
     texts = {name.removeprefix("store.").replace("-", "_"): one.value for name, one in given.items()}
-    if (path := given.get("store.path")) is not None and (folder := given_store(path.value)) is not None:
+    path = given.get("store.path")
+    if path is not None and not is_nothing(path.value, Path | None) and (folder := given_store(path.value)) is not None:
         texts["path"] = str(folder if path.folder is None else (path.folder / path.value).absolute())
     return changed(declared, texts)
 
 
 def _as_text(given: Mapping[str, Given]) -> str:
-    return ",".join(f"{name.split('.')[-1].replace('-', '_')}={one.value}" for name, one in given.items())
+    fields = {name.split(".")[-1].replace("-", "_"): one.value for name, one in given.items()}
+    return ",".join(f"{name}={'off' if value.lower() in NOTHING else value}" for name, value in fields.items())
 
 
 def _blaming(given: Mapping[str, Given], make: Any) -> Any:

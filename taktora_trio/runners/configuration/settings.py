@@ -21,7 +21,14 @@ from taktora_trio.escaping import escaped
 from taktora_trio.runners.configuration.fields import changed
 from taktora_trio.runners.configuration.from_environment import variables_of
 from taktora_trio.runners.configuration.given import GivenSetting, Source
-from taktora_trio.runners.configuration.keys import KEYS, OptionSetting, closest, setting_of, settings_of
+from taktora_trio.runners.configuration.keys import (
+    KEYS,
+    OptionSetting,
+    closest,
+    setting_of,
+    settings_of,
+    stands_for_none,
+)
 from taktora_trio.runners.deployment import Deployment
 from taktora_trio.runners.options import TypedSettings
 from taktora_trio.runners.secrets import Once, carries_secret, memory_file, read_secret, read_url, variable_of
@@ -38,6 +45,8 @@ OWN_OPTIONS = {
     "plugin": _HALF,
     "gateway": _HALF | {"--connector"},
     "forget": _HALF | {"--even-if-up"},
+    "config": _HALF
+    | {"--json", "--example", "--await-broker", "--await-peer", "--warm", "--gateway-policy", "--plugin-policy"},
 }
 """The commands that take settings, and the options that they have themselves."""
 _NAME = re.compile(r"([A-Za-z0-9][A-Za-z0-9_-]*)=(.*)", re.DOTALL)  # as `check_name` has it
@@ -144,9 +153,9 @@ class Settings:
             utf8 = value.text.encode("utf-8", "surrogateescape")
             if setting.kind == "secret":
                 text = hidden(value.secret, setting.name)
-            elif setting.kind == "path":
+            elif setting.kind == "path" and not stands_for_none(setting, value.text):
                 text = str(value.path.absolute())
-            elif setting.kind == "text":
+            elif setting.kind in ("text", "path"):
                 text = value.text
             else:
                 text = f"@{hidden(utf8, setting.name)}" if carries_secret(value.text) else os.fsdecode(utf8)

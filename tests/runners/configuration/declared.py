@@ -16,7 +16,9 @@ from taktora_trio.runners.configuration.reading import Configuration, Part, Sour
 @attrs.frozen
 class Limits:
     low: float = 1.0
+    """The least."""
     high: float = attrs.field(default=9.0)
+    """The most."""
 
     @high.validator
     def _above_low(self, attribute: object, value: float) -> None:
@@ -27,11 +29,16 @@ class Limits:
 @attrs.frozen
 class AppSettings:
     zone: str = "a"
+    """Where it is."""
     limits: Limits = Limits()
     api_token: str = "none"
+    """A secret."""
     folder: Path | None = None
+    """Where it keeps things."""
     zones: tuple[str, ...] = ()
+    """What it looks at."""
     set_point: int = 0
+    """What it is to reach."""
 
 
 async def app(host: ConnectorHost) -> None: ...

@@ -1,0 +1,51 @@
+"""The command `taktora-trio config`: imported when it is asked for. Its help is in cli.py."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from taktora_trio.errors import ConfigError
+from taktora_trio.operate.configured import as_json, as_text, shown
+from taktora_trio.operate.example_file import example_file
+from taktora_trio.runners.configuration.reading import Sources, read_configuration
+from taktora_trio.runners.loading import load_deployment
+from taktora_trio.runners.options import Options, Policies, TypedSettings, typed_run
+from taktora_trio.runners.this_process.outcome import show
+from taktora_trio.transport.domain import Domain
+
+__all__ = ["show_config"]
+
+
+def show_config(
+    target: Annotated[str, Parameter(help="The app, as MODULE:DEPLOYMENT, for example examples.echo:deployment.")],
+    /,
+    *,
+    json: Annotated[bool, Parameter(negative="", help="As JSON: a list of key, value and origin.")] = False,
+    example: Annotated[
+        bool, Parameter(negative="", help="A file with every key, commented out, with what it is for.")
+    ] = False,
+    await_peers: Annotated[
+        bool, Parameter(name=["--await-broker", "--await-peer"], negative="", help="As `run` has it.")
+    ] = False,
+    warm: Annotated[bool, Parameter(negative="", help="As `run` has it.")] = False,
+    policies: Annotated[Policies, Parameter(name="*")] = Policies(),
+    options: Annotated[Options, Parameter(name="*")] = Options(),
+    settings: Annotated[TypedSettings, Parameter(parse=False)],
+) -> int:
+    """Show the configuration."""
+    if json and example:
+        raise ConfigError("--example is a file in TOML: leave out --json")
+    typed = typed_run(options, policies, await_peers, warm, settings)
+    deployment = load_deployment(target)
+    if example:
+        show(example_file(deployment))
+        return 0
+    sources = Sources(typed=typed, config=options.config, default=True)
+    configuration = read_configuration(deployment, sources, "in-process")
+    Domain(configuration.domain)
+    configuration.configured.check_files()
+    lines = list(shown(configuration))
+    show(as_json(lines) if json else as_text(lines))
+    return 0
