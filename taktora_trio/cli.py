@@ -23,7 +23,7 @@ from taktora_trio.runners.command.typed import without_settings
 from taktora_trio.runners.configuration.settings import OWN_OPTIONS
 from taktora_trio.runners.deployment import Deployment
 from taktora_trio.runners.loading import load_deployment
-from taktora_trio.runners.options import Half, Mode, Options, Policies, RunOptions, Shape, TypedSettings, given_store
+from taktora_trio.runners.options import Half, Mode, Options, Policies, RunOptions, Shape, TypedSettings
 from taktora_trio.runners.secrets import hide_secrets
 from taktora_trio.runners.this_process.outcome import call, show
 from taktora_trio.runners.this_process.surroundings import settle
@@ -44,6 +44,7 @@ app = App(
 Target = Annotated[str, Parameter(help="The app, as MODULE:DEPLOYMENT, for example examples.echo:deployment.")]
 Shared = Annotated[Options, Parameter(name="*")]
 Settings = Annotated[TypedSettings, Parameter(parse=False)]
+Configured = Annotated[str | None, Parameter(help="The file of settings of the run, instead of `taktora.toml`.")]
 
 
 @app.command
@@ -117,13 +118,14 @@ def plan(
     *,
     json: Annotated[bool, Parameter(negative="", help="As JSON, with sizes in bytes.")] = False,
     store: Annotated[str | None, Parameter(help="The folder that the run is given by --store.")] = None,
+    config: Configured = None,
 ) -> int:
     """Show the shared memory that each channel will take, what is free, and where the store is."""
     from taktora_trio.connectors.plan import specs_of
     from taktora_trio.runners.store_plan import plan_stores, stores_text
     from taktora_trio.transport.sizing import plan_memory
 
-    deployment = load_deployment(target).with_store(given_store(store))
+    deployment = _configured(target, config, store=store)[0]
     memory, stores = plan_memory(specs_of(deployment.connectors)), plan_stores(deployment)
     if json:
         show(memory.to_json(stores=[attrs.asdict(store) for store in stores]).decode())
@@ -142,11 +144,12 @@ def explain_policy(
     *,
     policies: Annotated[Policies, Parameter(name="*")] = Policies(),
     json: Annotated[bool, Parameter(negative="", help="As JSON, with times in seconds.")] = False,
+    config: Configured = None,
 ) -> int:
     """Show what a restart policy comes to: its delays, when it gives up, the worst hour. Refuse one that can't work."""
     from taktora_trio.supervision.explain import explain_all, to_json, to_text
 
-    explained = explain_all(_policies(what, policies))
+    explained = explain_all(_policies(what, policies, config))
     show(to_json(explained).decode() if json else to_text(explained))
     return 0
 
@@ -157,11 +160,12 @@ def revive(
     /,
     *,
     domain: Annotated[str | None, Parameter(help="The domain of the run; by default the deployment's name.")] = None,
+    config: Configured = None,
 ) -> int:
     """Have a gateway started again that was given up, or have it connect at once instead of after its delay."""
     from taktora_trio.runners.parts.revival import ask_to_revive
 
-    show(ask_to_revive(_domain_of_run(target, domain)))
+    show(ask_to_revive(_domain_of_run(target, domain, config)))
     return 0
 
 
@@ -171,23 +175,32 @@ def health(
     /,
     *,
     domain: Annotated[str | None, Parameter(help="The domain of the run; by default the deployment's name.")] = None,
+    config: Configured = None,
     half: Annotated[Half | None, Parameter(help="Only this half; by default all of the run.")] = None,
     max_age: Annotated[float, Parameter(help="Seconds that the last sign of life may be old.")] = 10.0,
 ) -> int:
     """Say whether a run lives: for the probe of a container. Exit code 1 if a half is gone, hangs, or is stopped."""
     from taktora_trio.operate.liveness import check_alive
 
-    for line in check_alive(_domain_of_run(target, domain), half, max_age):
+    for line in check_alive(_domain_of_run(target, domain, config), half, max_age):
         show(line)
     return 0
 
 
-def _domain_of_run(target: str | None, domain: str | None) -> Domain:
+def _domain_of_run(target: str | None, domain: str | None, config: str | None) -> Domain:
     if domain is None:
         if target is None:
             raise ConfigError("say which run: MODULE:DEPLOYMENT, or --domain NAME")
-        domain = load_deployment(target).name
+        _, domain = _configured(target, config)
     return Domain(domain)
+
+
+def _configured(target: str, config: str | None, **typed: str | None) -> tuple[Deployment, str]:
+    """Return the deployment with its store and its policies as its runs have them, and their domain."""
+    from taktora_trio.runners.configuration.reading import Sources, read_keys  # what only looks at a run needs less
+
+    given = tuple((name, text) for name, text in typed.items() if text is not None)
+    return read_keys(load_deployment(target), Sources(typed=given, config=config, default=True))
 
 
 @app.command
@@ -324,7 +337,7 @@ app.command(
 )
 
 
-def _policies(what: str | None, changes: Policies) -> dict[str, RestartPolicy]:
+def _policies(what: str | None, changes: Policies, config: str | None) -> dict[str, RestartPolicy]:
     """Return the policies to explain, by half; under an empty name if a policy itself was given."""
     gateway, plugin = changes.gateway_policy, changes.plugin_policy
     if what is not None and "=" in what:
@@ -332,7 +345,8 @@ def _policies(what: str | None, changes: Policies) -> dict[str, RestartPolicy]:
             raise ConfigError(f"{what!r} is a policy: give MODULE:DEPLOYMENT with --gateway-policy or --plugin-policy")
         return {"": RestartPolicy().changed(what)}
     if what is not None:
-        deployment = load_deployment(what).with_policies(gateway, plugin)
+        given = {"gateway-policy": gateway, "plugin-policy": plugin}
+        deployment, _ = _configured(what, config, **given)
         return {"gateway": deployment.gateway_policy, "plugin": deployment.plugin_policy}
     defaults = {half: getattr(attrs.fields(Deployment), f"{half}_policy").default for half in ("gateway", "plugin")}
     return {

@@ -160,17 +160,11 @@ def _origin(setting: Setting, value: SettingValue) -> str:
 
 
 def _origins_of_app(given: tuple[Given, ...]) -> dict[str, str]:
-    """Return where each of the app's settings was given last; one within a table is where that was given."""
+    """Return where each of the app's settings was given last."""
     origins: dict[str, str] = {}
 
-    def add(key: str, value: Any, origin: str) -> None:
-        origins[_plain(key)] = origin
-        if isinstance(value, Mapping):
-            for name, inner in value.items():
-                add(f"{key}.{name}", inner, origin)
-
     for one in sorted(given, key=lambda one: one.source):
-        add(one.key, one.value, one.origin)
+        origins |= {_plain(key): origin for key, origin in {one.key: one.origin, **one.places}.items()}
     return origins
 
 

@@ -17,6 +17,7 @@ from taktora_trio.connectors.dead_letters.file import DeadLetterFile
 from taktora_trio.connectors.dead_letters.letter import DEAD_LETTERS, DeadLetter, check_dead_letters
 from taktora_trio.errors import ConfigError
 from taktora_trio.escaping import escaped
+from taktora_trio.runners.configuration.reading import Sources, read_keys
 from taktora_trio.runners.loading import load_deployment
 from taktora_trio.runners.options import given_store
 from taktora_trio.runners.parts.revival import ask_to_revive
@@ -50,6 +51,7 @@ class Which:
         channel: str | None,
         everything: bool,
         store: str | None,
+        config: str | None = None,
         *,
         or_all: bool,
     ) -> Which:
@@ -69,17 +71,18 @@ class Which:
         if everything and (numbers or channel):
             raise ConfigError("--all is all that there are: give no numbers and no --channel with it")
         deployment = load_deployment(targets[0]) if targets else None
-        if domain is None:
-            if deployment is None:
-                raise ConfigError("say which deployment: MODULE:DEPLOYMENT, or --domain NAME")
-            domain = deployment.name
+        if deployment is not None:
+            typed = () if store is None else (("store", store),)
+            deployment, configured = read_keys(deployment, Sources(typed=typed, config=config, default=True))
+            domain = configured if domain is None else domain
+        elif domain is None:
+            raise ConfigError("say which deployment: MODULE:DEPLOYMENT, or --domain NAME")
         where = Domain(domain)
         try:
-            given = given_store(store)
             if deployment is None:
-                folder = deployment_folder(where.name, given)
+                folder = deployment_folder(where.name, given_store(store))
             else:
-                folder = deployment.with_store(given).folder(where.name)
+                folder = deployment.folder(where.name)
         except OSError as exc:
             raise ConfigError(f"there is no folder for dead letters ({exc}): set STATE_DIRECTORY") from exc
         check_dead_letters(folder)

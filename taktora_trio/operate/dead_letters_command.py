@@ -31,9 +31,11 @@ class Selection:
     """All that there are."""
     store: str | None = None
     """The folder that the run was given by --store or TAKTORA_STORE, if it was."""
+    config: str | None = None
+    """The file of settings of the run, instead of `taktora.toml`."""
 
     def which(self, what: tuple[str, ...], *, or_all: bool = False) -> Which:
-        return Which.of(what, self.domain, self.channel, self.all, self.store, or_all=or_all)
+        return Which.of(what, self.domain, self.channel, self.all, self.store, self.config, or_all=or_all)
 
 
 Selected = Annotated[Selection, Parameter(name="*")]

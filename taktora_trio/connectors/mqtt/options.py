@@ -135,7 +135,7 @@ class MqttOptions(ConnectorOptions):
     session: Literal["native", "aiomqtt", "memory"] = attrs.field(
         default="native", validator=[one_of("native", "aiomqtt", "memory"), _runs_here]
     )
-    """The implementation in `sessions/` to use; `memory` has its broker inside the process, for tests. `aiomqtt`
+    """The implementation to use; `memory` has its broker inside the process, for tests. `aiomqtt`
     needs Python 3.13 or older."""
     persistent: bool | None = attrs.field(default=None, validator=optional(flag))
     """`True` has the broker keep subscriptions and messages (QoS 1 and 2) while the gateway is not connected, for the

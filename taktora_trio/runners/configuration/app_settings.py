@@ -96,13 +96,15 @@ def _leaves(one: Given, fields: Mapping[tuple[str, ...], AppField]) -> Iterator[
 def _within(
     one: Given, path: tuple[str, ...], value: Any, fields: Mapping[tuple[str, ...], AppField]
 ) -> Iterator[tuple[tuple[str, ...], Given]]:
+    key = ".".join(("app", *path))
+    one = msgspec.structs.replace(one, key=key, origin=one.places.get(key, one.origin))
     found = next((known for known in fields if _alike(known, path)), None)
     if found is not None:
-        yield found, msgspec.structs.replace(one, key=".".join(("app", *path)), value=value)
+        yield found, msgspec.structs.replace(one, value=value)
     elif not any(_alike(known[: len(path)], path) for known in fields):
         mine = ".".join(path)
         error = _unknown(mine, [".".join(known) for known in fields])
-        raise msgspec.structs.replace(one, key=f"app.{escaped(mine)}").refused(error)
+        raise msgspec.structs.replace(one, key=escaped(key)).refused(error)
     elif isinstance(value, Mapping):
         for name, inner in value.items():
             yield from _within(one, (*path, name), inner, fields)

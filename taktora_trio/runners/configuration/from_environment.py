@@ -9,7 +9,7 @@ from taktora_trio.connectors.base import Connector
 from taktora_trio.errors import ConfigError
 from taktora_trio.escaping import escaped
 from taktora_trio.runners.configuration.given import Given, Source
-from taktora_trio.runners.configuration.keys import KEYS, closest, settings_of, variable_for
+from taktora_trio.runners.configuration.keys import KEYS, POLICIES, closest, settings_of, variable_for
 
 __all__ = ["from_environment", "variables_of"]
 
@@ -27,6 +27,8 @@ def variables_of(connectors: Sequence[Connector]) -> dict[str, list[str]]:
     for key in KEYS.values():
         for name in filter(None, (key.name, key.short)):
             known.setdefault(variable_for(name), []).append(key.name)
+    for half in POLICIES:
+        known[variable_for(f"{half}-policy")] = [f"policy.{half}"]
     for connector in connectors:
         for name in settings_of(connector):
             for prefix in ("connector.", ""):
@@ -76,9 +78,11 @@ def from_environment(
 
 
 def _check_unknown(name: str, known: Mapping[str, object]) -> None:
+    if _KUBERNETES.fullmatch(name):
+        return
     shorter = {one.removeprefix("TAKTORA_"): one for one in known}
     close = closest(name.removeprefix("TAKTORA_"), shorter, 0.8)
-    if close is None and (not name.startswith(_OF_CONNECTORS) or _KUBERNETES.fullmatch(name)):
+    if close is None and not name.startswith(_OF_CONNECTORS):
         return
     meant = f"is {shorter[close]} meant?" if close else "`taktora-trio config` lists the connectors and their settings"
     raise ConfigError(f"{escaped(name)}: there is no such setting; {meant}")

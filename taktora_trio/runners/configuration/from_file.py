@@ -34,7 +34,8 @@ def from_file(file: TomlFile, connectors: Sequence[Connector]) -> Iterator[Given
             if not isinstance(value, Mapping):
                 raise _error(file, key, "it must be a table: write [app]")
             for name, own in value.items():
-                yield Given(f"app.{name}", own, Source.FILE, file.place("app", name), file.folder)
+                places = dict(_places(file, ("app", name), own))
+                yield Given(f"app.{name}", own, Source.FILE, file.place("app", name), file.folder, places)
         elif key[0] == "connector":
             if not isinstance(value, Mapping):
                 raise _error(file, key, "it must be a table: write [connector.NAME]")
@@ -69,6 +70,14 @@ def _flat(table: Mapping[str, Any], before: tuple[str, ...] = ()) -> Iterator[tu
             yield from _flat(value, key)
         else:
             yield key, value
+
+
+def _places(file: TomlFile, key: tuple[str, ...], value: object) -> Iterator[tuple[str, str]]:
+    """Yield the parts of a table of the app's by their keys, each with its place."""
+    if isinstance(value, Mapping):
+        for name, inner in value.items():
+            yield ".".join((*key, name)), file.place(*key, name)
+            yield from _places(file, (*key, name), inner)
 
 
 def _of_connectors(file: TomlFile, table: Mapping[str, Any], connectors: Sequence[Connector]) -> Iterator[GivenSetting]:

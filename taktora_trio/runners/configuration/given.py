@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import IntEnum
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,8 @@ class Given(msgspec.Struct, frozen=True):
     """Where it was given: `taktora.toml:12`, `TAKTORA_LOG_LEVEL` or `--log`."""
     folder: Path | None = None
     """Where a relative path begins; `None` for the present folder."""
+    places: Mapping[str, str] = {}
+    """Where the parts of a table stand, by their keys, such as `app.limits.low`."""
 
     def refused(self, error: object) -> ConfigError:
         """Return an error that names the place first."""

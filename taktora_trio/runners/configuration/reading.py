@@ -26,7 +26,16 @@ from taktora_trio.runners.secrets import Once, memory_file
 from taktora_trio.runners.this_process.logs import LogFormat, LogLevel
 from taktora_trio.supervision.policy import RestartPolicy
 
-__all__ = ["DEFAULT_FILE", "Configuration", "Part", "Sources", "changes", "effective", "read_configuration"]
+__all__ = [
+    "DEFAULT_FILE",
+    "Configuration",
+    "Part",
+    "Sources",
+    "changes",
+    "effective",
+    "read_configuration",
+    "read_keys",
+]
 
 DEFAULT_FILE = "taktora.toml"
 Part: TypeAlias = Literal["in-process", "supervisor", "plugin", "gateway"]
@@ -122,19 +131,7 @@ def read_configuration(
     Who reads as `plugin` gets no settings of connectors but those that were typed, and no secret; as `gateway`, none
     of the app's. Without `checks_needs`, settings stay of which no connector has a use, as a supervisor has checked.
     """
-    file = sources.file
-    declared = deployment
-    given: list[Given | GivenSetting] = []
-    if file is not None:
-        from taktora_trio.runners.configuration.from_file import from_file  # most runs have none
-        from taktora_trio.runners.configuration.toml_file import read_toml
-
-        given += from_file(read_toml(file, sources._once), deployment.connectors)
-    if sources.environment:
-        for one in from_environment(_environment(), deployment.connectors):
-            given.append(one if isinstance(one, Given) else setting_by_variable(deployment, *one))
-    typed, settings_typed = apart(sources.typed)
-    given += typed
+    given, settings_typed = _given(deployment, sources)
     keys = effective(given)
     declared = _with_keys(deployment, keys)
     before = [one for one in given if isinstance(one, GivenSetting)] if part != "plugin" else []
@@ -150,8 +147,8 @@ def read_configuration(
     if checks_needs:
         settings = settings.needed_by(configured)
     app = tuple(one for one in given if isinstance(one, Given) and one.key.partition(".")[0] == "app")
-    if part != "gateway":
-        declared, configured = (with_app_settings(one, app, part) for one in (declared, configured))
+    if part != "gateway" and (chosen := _chosen(deployment, app, part)) is not None:
+        declared, configured = declared.with_settings(chosen), configured.with_settings(chosen)
     values = {name: from_text(name, one.value, KEYS[name].hint) for name, one in keys.items() if "." not in name}
     return Configuration(
         declared=declared,
@@ -164,19 +161,44 @@ def read_configuration(
         warm=values.get("warm", False),
         app=app,
         given=tuple(given),
-        file=file,
+        file=sources.file,
     )
 
 
-def with_app_settings(deployment: Deployment, given: Sequence[Given], part: Part) -> Deployment:
-    """Return the deployment with its app's settings. A supervisor leaves those alone whose class is given by name."""
+def read_keys(deployment: Deployment, sources: Sources) -> tuple[Deployment, str]:
+    """Return the deployment with its store and its policies as they are configured, and the domain of its runs.
+
+    For who looks at a run: settings of connectors and of the app are known, and not read. Raises `ConfigError`.
+    """
+    keys = effective(_given(deployment, sources)[0])
+    return _with_keys(deployment, keys), keys["domain"].value if "domain" in keys else deployment.name
+
+
+def _given(deployment: Deployment, sources: Sources) -> tuple[list[Given | GivenSetting], TypedSettings]:
+    """Return what was given, in order of precedence, and what was typed for settings of connectors."""
+    file = sources.file
+    given: list[Given | GivenSetting] = []
+    if file is not None:
+        from taktora_trio.runners.configuration.from_file import from_file  # most runs have none
+        from taktora_trio.runners.configuration.toml_file import read_toml
+
+        given += from_file(read_toml(file, sources._once), deployment.connectors)
+    if sources.environment:
+        for one in from_environment(_environment(), deployment.connectors):
+            given.append(one if isinstance(one, Given) else setting_by_variable(deployment, *one))
+    typed, settings_typed = apart(sources.typed)
+    return [*given, *typed], settings_typed
+
+
+def _chosen(deployment: Deployment, given: Sequence[Given], part: Part) -> Any:
+    """Return the app's settings, if it has any. A supervisor leaves those alone whose class is given by name."""
     if deployment.settings is None:
         if given:
             raise given[0].refused(f"the app of deployment {deployment.name!r} has no settings")
-        return deployment
+        return None
     if isinstance(deployment.settings, str) and part == "supervisor":
-        return deployment
-    return deployment.with_settings(app_settings(load_settings_class(deployment), given))
+        return None
+    return app_settings(load_settings_class(deployment), given)
 
 
 def changes(before: Configuration, after: Configuration) -> tuple[str, ...]:
