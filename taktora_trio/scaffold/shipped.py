@@ -68,16 +68,23 @@ def _inside(file: Path) -> bool:
 
 
 def _find(name: str, files: Mapping[str, Path]) -> str:
-    """Return the path that is meant: all of it, its last part, or that without its suffix."""
-    fitting = [path for path in files if name in (path, Path(path).name, Path(path).stem)]
+    """Return the path that is meant. An example that is a folder is called as the folder is."""
+    fitting = [path for path in files if name in _names(path)]
     if len(fitting) == 1:
         return fitting[0]
     if fitting:
         raise ConfigError(f"several are called {escaped(name)}: {', '.join(fitting)}")
-    names = {Path(path).stem: path for path in files}
-    close = get_close_matches(Path(name).stem, names, n=1)
+    names = {short: path for path in files for short in _names(path)}
+    close = get_close_matches(name, names, n=1)
     perhaps = f"did you mean {names[close[0]]}?" if close else "`taktora-trio examples` lists them"
     raise ConfigError(f"there is no example {escaped(name)}: {perhaps}")
+
+
+def _names(path: str) -> tuple[str, ...]:
+    file = Path(path)
+    if file.name == "__init__.py":
+        return (path, str(file.parent), file.parent.name)
+    return (path, file.name, file.stem)
 
 
 def _purpose(file: Path) -> str:

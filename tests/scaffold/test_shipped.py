@@ -36,18 +36,22 @@ def test_an_example_is_printed_as_it_is(name: str, capsys: pytest.CaptureFixture
     assert printed(capsys, "examples", name) == (ROOT / "examples" / "thermostat.py").read_text()
 
 
+def test_an_example_that_is_a_folder_begins_with_what_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    assert printed(capsys, "examples", "tested_app") == (ROOT / "examples" / "tested_app" / "__init__.py").read_text()
+
+
 @pytest.mark.parametrize(
     ("name", "said"),
     [
         ("termostat", "there is no example termostat: did you mean examples/thermostat.py?"),
         ("xyz", "there is no example xyz: `taktora-trio examples` lists them"),
-        ("__init__", "several are called __init__: examples/__init__.py, examples/line_protocol/__init__.py"),
+        ("greenhouse", "several are called greenhouse: supervisors/kubernetes/greenhouse.yaml, supervisors/systemd/"),
     ],
 )
 def test_a_name_that_is_none(name: str, said: str) -> None:
     with pytest.raises(ConfigError) as info:
         parse(["examples", name])()
-    assert str(info.value) == said
+    assert str(info.value).startswith(said)
 
 
 def test_all_are_copied_and_nothing_is_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
