@@ -79,7 +79,8 @@ async def open_peers(
         names = [connector.name for connector in connectors]
         for name in broker:
             if name not in names:
-                raise ConfigError(f"broker names connector {name!r}, which is not in this deployment: {names}")
+                there = ", ".join(names)
+                raise ConfigError(f"broker names connector {name!r}, which is not in this deployment: it has {there}")
     peers: dict[str, LivePeer] = {}
     for opener in dict.fromkeys(connector.live_peers for connector in connectors):
         alike = [connector for connector in connectors if connector.live_peers == opener]

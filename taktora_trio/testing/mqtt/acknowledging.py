@@ -37,8 +37,7 @@ class Acknowledging:
                 with trio.move_on_at(held[0][0] + self._delay if held else float("inf")):
                     await changed.wait()
 
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(let_go)
+        async def take() -> None:
             packets = _Packets()
             while data := await server.receive_some(_CHUNK):
                 through = b""
@@ -51,6 +50,13 @@ class Acknowledging:
                 if through:
                     await send(through)
             nursery.cancel_scope.cancel()
+
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(let_go)
+                nursery.start_soon(take)
+        except* trio.BrokenResourceError:  # either end is gone
+            pass
 
     def _wake(self) -> None:
         self._changed.set()

@@ -51,6 +51,7 @@ class _Broker:
         self._on_published = on_published
         self._session: Session | None = None
         self._last_id = 0
+        self._retained = set[str]()  # the topics of what it keeps since this test
 
     async def open_stream(self) -> trio.abc.Stream:
         """Connect to it as far as where MQTT begins, for a network. Raises `OSError`."""
@@ -71,13 +72,19 @@ class _Broker:
                 if refused := await session.subscribe(dict.fromkeys(filters, subscription)):
                     raise ConfigError(f"the broker at {where} does not show the test what the app publishes: {refused}")
                 nursery.start_soon(self._watch)
-                yield
+                try:
+                    yield
+                finally:
+                    if not self.is_own:
+                        await self._forget_retained()
                 nursery.cancel_scope.cancel()
         except (ConnectFailed, ConnectRefused) as exc:
             raise ConfigError(f"the broker at {where} can't be used for a test: {exc}") from exc
 
     async def publish(self, message: Message) -> None:
         assert self._session is not None
+        if message.retained:
+            self._retained.add(message.topic)
         self._last_id = self._last_id % (OWN_PACKET_IDS - 1) + 1
         answers: list[str] = []
         answered = trio.Event()
@@ -94,6 +101,12 @@ class _Broker:
                 f"the broker does not take a message on {message.topic!r}: {answers[0] if answers else 'no answer'}"
             )
 
+    async def _forget_retained(self) -> None:
+        patience = trio.CancelScope(shield=True, deadline=trio.current_time() + _PATIENCE)
+        with patience, contextlib.suppress(ConnectorError):
+            for topic in sorted(self._retained):
+                await self.publish(Message(topic, b"", 1, retained=True))
+
     async def _watch(self) -> None:
         assert self._session is not None
         lost = await self._session.wait_until_lost()
@@ -103,6 +116,8 @@ class _Broker:
         assert self._session is not None
         if message.qos:
             self._session.acknowledge(message)
+        if message.retained:
+            self._retained.add(message.topic)
         if any(message.topic == peer.presence_topic for peer in self.peers):
             return
         peer = next((peer for peer in self.peers if peer.may_publish(message.topic)), self.peers[0])
@@ -196,7 +211,7 @@ async def open_mqtt_peers(
     """See `PeerOpener`. Without an address each broker of the deployment is a mosquitto of the test's own.
 
     Connectors that are declared with the same broker have the same one. A broker that was given has to speak MQTT 5.
-    After the block it has forgotten the gateways' sessions and their presence.
+    After the block it has forgotten the gateways' sessions and presence, and what was retained since the block began.
     """
     async with contextlib.AsyncExitStack() as stack:
         brokers: dict[object, _Broker] = {}
