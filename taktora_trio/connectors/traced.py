@@ -60,6 +60,8 @@ class TracedSource:
                 "taktora.number": number,
             },
         )
+        if not span.get_span_context().is_valid:
+            return envelope  # nobody has configured a tracer here
         if span.is_recording():
             self._spans[number] = span
         here = trace_in(trace.set_span_in_context(span, context))
