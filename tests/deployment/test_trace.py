@@ -9,6 +9,7 @@ import uuid
 from pathlib import Path
 from typing import Any
 
+import pytest
 import trio
 
 from taktora_trio.transport.domain import Domain
@@ -27,7 +28,11 @@ def spans_in(folder: Path) -> dict[str, dict[str, Any]]:
     return spans
 
 
-async def test_one_trace_in_three_processes(broker: Mosquitto, domain: Domain, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("mode", "is_stored"), [("split", False), ("in-process", True)])
+async def test_one_trace_from_app_to_app(
+    mode: str, is_stored: bool, broker: Mosquitto, domain: Domain, tmp_path: Path
+) -> None:
+    store = ("--store", str(tmp_path / "store")) if is_stored else ()
     other = Domain(f"test-{uuid.uuid4().hex[:12]}")
     env = {"TRACE_FOLDER": str(tmp_path)}
     with trio.fail_after(40):
@@ -35,11 +40,13 @@ async def test_one_trace_in_three_processes(broker: Mosquitto, domain: Domain, t
             await follower.until_logged("-> Up")
             async with (
                 open_client(broker.port, 5, "trace/readings") as (_, heard),
-                open_run("tests.deployment.trace_apps:sender", "split", broker, domain, env=env) as sender,
+                open_run("tests.deployment.trace_apps:sender", mode, broker, domain, *store, env=env) as sender,
             ):
                 message = await heard.receive()
                 await follower.until_printed("worked")
-                processes = [sender.half("plugin"), sender.half("gateway"), follower.pid]
+                plugin, gateway = (
+                    (sender.half("plugin"), sender.half("gateway")) if mode == "split" else [sender.pid] * 2
+                )
                 sender.signal(signal.SIGTERM)
                 assert await sender.wait() == 0
             follower.signal(signal.SIGTERM)
@@ -58,8 +65,7 @@ async def test_one_trace_in_three_processes(broker: Mosquitto, domain: Domain, t
     assert [span["name"] for span in line] == ["store", "work", "publish readings", "calibrate", "measure"]
     assert [span["kind"] for span in line[1:3]] == ["SpanKind.CONSUMER", "SpanKind.PRODUCER"]
     assert len({span["context"]["trace_id"] for span in line}) == 1
-    plugin, gateway, last = processes
-    assert [span["pid"] for span in line] == [last, last, gateway, plugin, plugin]
+    assert [span["pid"] for span in line] == [follower.pid, follower.pid, gateway, plugin, plugin]
     published = line[2]
     assert published["attributes"]["messaging.destination.name"] == "trace/readings"
     assert published["end_time"] >= published["start_time"] >= line[3]["start_time"]
