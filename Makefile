@@ -10,7 +10,7 @@ UNBROKEN = -m "not chaos and not brokers and not package"
 # The tests start hundreds of interpreters, which are to find their bytecode, whatever the environment says.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test chaos brokers pythons floors soak soak-long crashpoints check docs figures bench bench-check throughput latency scaling fleet isolation mosquitto mosquitto-clients nats fuse clean help
+.PHONY: demo test chaos brokers pythons floors soak soak-long crashpoints check docs tutorial figures bench bench-check throughput latency scaling fleet isolation mosquitto mosquitto-clients nats fuse clean help
 
 help:  ## Show what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/:/' | awk -F: '{printf "make %-11s%s\n", $$1, $$2}'
@@ -60,6 +60,9 @@ check: .venv/check  ## Lint, format, types and import rules
 
 docs: .venv/docs  ## The site, build/site/index.html: fails at any warning, broken link or anchor
 	$(BIN)/sphinx-build -q -W -b html -d build/doctrees docs build/site
+
+tutorial: .venv/test mosquitto mosquitto-clients  ## How long the tutorial takes: each of its commands, and the time to read it
+	@$(BIN)/python -m tests.docs.tutorial
 
 figures:  ## Draw the pictures of both shapes, docs/figures/*.svg, from the text beside them
 	@command -v dot >/dev/null || { command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ] && apt-get update -qq && \

@@ -50,6 +50,9 @@ VARIES = [
 # Commands of a shell block that are looked at and not run: CI sets up an environment and makes targets in its own way.
 SETTING_UP = re.compile(r"(?:make|pip install|python3? -m venv|\. \S+/activate|sudo apt-get install)\b")
 
+INSTALLING = 600.0
+"""Seconds until an installation over the network fails."""
+
 
 class Shell:
     """A block of commands that runs. `lines` are those that it has written since the last one was started."""
@@ -65,9 +68,9 @@ class Shell:
             self.lines.append(line.decode(errors="replace"))
             self._news.set()
 
-    async def wait(self) -> None:
+    async def wait(self, seconds: float = PATIENCE) -> None:
         """Wait for its end, which has to be a good one."""
-        with trio.fail_after(PATIENCE):
+        with trio.fail_after(seconds):
             code = await self.process.wait()
         assert code == 0, "\n".join([f"exit code {code}", *self.lines])
 
@@ -94,8 +97,9 @@ def alike(line: str) -> str:
 class OpenPage:
     """A page whose steps are run. `namespace` has the names that its Python blocks have made so far."""
 
-    def __init__(self, folder: Path, nursery: trio.Nursery) -> None:
+    def __init__(self, folder: Path, nursery: trio.Nursery, sets_up: bool) -> None:
         self.folder = folder
+        self.sets_up = sets_up
         self.domains: list[Domain] = []
         self.namespace: dict[str, Any] = {"__name__": "page", "trio": trio}
         for of in (executor, taktora_trio):
@@ -179,22 +183,29 @@ class OpenPage:
 
     # Commands
 
+    @property
+    def _programs(self) -> Path:
+        return self.folder / ".venv" / "bin" if self.sets_up else Path(sys.executable).parent
+
     async def _run_shell(self, block: Block) -> None:
-        for command in commands_in(block.code):
-            if SETTING_UP.match(command):
+        commands = commands_in(block.code)
+        if self.sets_up:
+            commands = [c.replace("'taktora-trio[", f"'{ROOT}[") for c in commands if not c.startswith("sudo ")]
+        else:
+            for command in filter(SETTING_UP.match, commands):
                 check_setting_up(command)
-        script = "\n".join(c for c in commands_in(block.code) if not SETTING_UP.match(c))
-        if not script:
+            commands = [command for command in commands if not SETTING_UP.match(command)]
+        if not commands:
             return
         for before in self._running:
             before.lines.clear()
         process = await trio.lowlevel.open_process(
-            ["bash", "-euo", "pipefail", "-c", self.owned(script)],
+            ["bash", "-euo", "pipefail", "-c", self.owned("\n".join(commands))],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             cwd=self.folder,
-            env=os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}:/usr/sbin"},
+            env=os.environ | {"PATH": f"{self._programs}:{os.environ['PATH']}:/usr/sbin"},
             start_new_session=True,
         )
         shell = self._last = Shell(process, self._news)
@@ -202,7 +213,7 @@ class OpenPage:
         self._running.append(shell)
         if not block.keeps_running:
             self._running.remove(shell)
-            await shell.wait()
+            await shell.wait(INSTALLING if self.sets_up else PATIENCE)
 
     async def _until_written(self, shown: str) -> None:
         """Wait until the last command has written this, or one that still runs has since."""
@@ -248,15 +259,18 @@ class OpenPage:
 
 
 @contextlib.asynccontextmanager
-async def open_page(folder: Path) -> AsyncIterator[OpenPage]:
-    """Open a page for its steps. Fails if what they have started has left a file in shared memory."""
+async def open_page(folder: Path, *, sets_up: bool = False) -> AsyncIterator[OpenPage]:
+    """Open a page for its steps. Fails if what they have started has left a file in shared memory.
+
+    `sets_up` runs the commands, too, that make an environment and install this package in it.
+    """
     known = set(sys.modules)
     sys.path.insert(0, str(folder))
     os.chdir(folder)
     page = None
     try:
         async with trio.open_nursery() as nursery:
-            page = OpenPage(folder, nursery)
+            page = OpenPage(folder, nursery, sets_up)
             try:
                 yield page
             finally:

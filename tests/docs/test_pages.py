@@ -10,6 +10,7 @@ import pytest
 
 from tests.docs.blocks import Block, steps_of
 from tests.docs.running import open_page
+from tests.docs.tutorial import sections
 from tests.test_docs import PAGES
 
 AT_MOST_NOT_RUN = 20
@@ -17,6 +18,7 @@ AT_MOST_NOT_RUN = 20
 WITH_BLOCKS = [page for page in PAGES if any(isinstance(step, Block) for step in steps_of(PAGES[page]))]
 
 
+@pytest.mark.timeout(240)  # a page of many commands, on a busy machine
 @pytest.mark.parametrize("page", WITH_BLOCKS)
 async def test_the_blocks_run(page: str, tmp_path: Path) -> None:
     if "\nmosquitto_pub " in PAGES[page] and shutil.which("mosquitto_pub") is None:
@@ -32,3 +34,7 @@ def test_few_blocks_are_not_run_and_each_says_why() -> None:
     assert len(not_run) <= AT_MOST_NOT_RUN, "\n".join(map(str, not_run))
     markers = sum(len(re.findall(r"^\*Not run by the tests\b", text, re.MULTILINE)) for text in PAGES.values())
     assert markers == len(not_run), "such a line stands right above its block, and ends with a full stop"
+
+
+def test_the_tutorial_leaves_two_of_its_ten_minutes_to_the_commands() -> None:
+    assert sum(section.reading for section in sections()) <= 8 * 60
