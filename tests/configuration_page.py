@@ -9,7 +9,7 @@ from taktora_trio import MqttConnector, MqttRouting, Outbound
 from taktora_trio.operate.configured import literal, masked
 from taktora_trio.operate.example_file import setting_helps
 from taktora_trio.runners.configuration.fields import kind_of, spelled
-from taktora_trio.runners.configuration.keys import KEYS, OptionSetting, help_of, settings_of
+from taktora_trio.runners.configuration.keys import help_of, keys, settings_of
 
 PAGE = Path(__file__).parent.parent / "docs" / "configuration.md"
 _KINDS = {"url": "URL, or list of URLs", "secret": "path", "path": "path", "text": "text"}
@@ -27,7 +27,7 @@ def with_reference(page: str) -> str:
 def general() -> Iterator[str]:
     yield "| key | value | short option | for |"
     yield "|---|---|---|---|"
-    for key in KEYS.values():
+    for key in keys().values():
         if key.name.startswith("policy.plugin."):
             continue
         name = key.name
@@ -43,7 +43,7 @@ def of_mqtt() -> Iterator[str]:
     helps = setting_helps(connector)
     declared = {spelled(name): getattr(connector.options, name) for name in dir(connector.options) if name[0] != "_"}
     for name, setting in sorted(settings_of(connector).items()):
-        kind = kind_of(setting.hint) if isinstance(setting, OptionSetting) else _KINDS[setting.kind]
+        kind = kind_of(setting.hint) if setting.hint is not None else _KINDS[setting.kind]
         value = declared.get(name)
         default = "none" if value is None else f"`{literal(masked(value))}`"
         yield f"| `{name}` | {kind} | {default} | {cell(helps[name])} |"

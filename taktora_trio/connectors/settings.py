@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from typing import ClassVar, Literal, Self, TypeAlias
+from typing import Any, ClassVar, Literal, Self, TypeAlias
 
 import attrs
 
@@ -35,6 +35,8 @@ class Setting:
     """True if it may be given several times: the texts then come as one, with commas between them."""
     identifies: bool = attrs.field(default=False, kw_only=True)
     """True if the other side knows the gateway by this value, instead of a name that is made of this machine's."""
+    hint: Any = attrs.field(default=None, kw_only=True, repr=False)
+    """The type of the field of its options that it is; `None` for a setting that a connector lists."""
 
     @property
     def option(self) -> str:

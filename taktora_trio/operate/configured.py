@@ -17,7 +17,7 @@ from taktora_trio.escaping import escaped
 from taktora_trio.runners.configuration.app_settings import AppField, app_fields
 from taktora_trio.runners.configuration.fields import spelled
 from taktora_trio.runners.configuration.given import Given
-from taktora_trio.runners.configuration.keys import KEYS, settings_of
+from taktora_trio.runners.configuration.keys import keys, settings_of
 from taktora_trio.runners.configuration.reading import Configuration, effective
 from taktora_trio.runners.deployment import Deployment
 from taktora_trio.runners.loading import load_settings_class
@@ -132,7 +132,7 @@ def _general(configuration: Configuration) -> dict[str, Any]:
         "log.format": configuration.log,
         "log.level": configuration.level,
     }
-    for key in KEYS:
+    for key in keys():
         *tables, name = key.replace("-", "_").split(".")
         table, *rest = tables or [""]
         if table == "store":

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from taktora_trio.connectors.base import Connector
 from taktora_trio.operate.configured import SECRET, app_fields_of, literal, shown
 from taktora_trio.runners.configuration.fields import docs_of
-from taktora_trio.runners.configuration.keys import KEYS, help_of, settings_of, stands_for_none
+from taktora_trio.runners.configuration.keys import help_of, keys, settings_of, stands_for_none
 from taktora_trio.runners.configuration.reading import Sources, read_configuration
 from taktora_trio.runners.deployment import Deployment
 
@@ -27,8 +27,8 @@ def example_file(deployment: Deployment) -> str:
     configuration = read_configuration(deployment, Sources(environment=False), "in-process")
     texts = helps(deployment)
     values = {one.key: one.value for one in shown(configuration, whole=True)}
-    keys = [*KEYS, *(key for key in values if key not in KEYS)]
-    may_be_none = {*KEYS} | {
+    every = [*keys(), *(key for key in values if key not in keys())]
+    may_be_none = {*keys()} | {
         f"connector.{connector.name}.{name}"
         for connector in deployment.connectors
         for name, setting in settings_of(connector).items()
@@ -36,7 +36,7 @@ def example_file(deployment: Deployment) -> str:
     }
     lines = [_HEAD.format(name=deployment.name)]
     table = ""
-    for key in keys:
+    for key in every:
         heading, _, name = key.rpartition(".")
         if heading != table and _head_of(heading) != table:
             table = _head_of(heading)
@@ -51,7 +51,7 @@ def example_file(deployment: Deployment) -> str:
 
 def helps(deployment: Deployment) -> dict[str, str]:
     """Return what each key of a deployment is for."""
-    texts = {key.name: help_of(key) for key in KEYS.values()}
+    texts = {key.name: help_of(key) for key in keys().values()}
     for connector in deployment.connectors:
         texts |= {f"connector.{connector.name}.{name}": text for name, text in setting_helps(connector).items()}
     return texts | {one.key: docs_of(one.owner).get(one.path[-1], "") for one in app_fields_of(deployment)}

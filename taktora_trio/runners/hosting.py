@@ -7,7 +7,7 @@ import os
 import socket
 from collections.abc import AsyncIterator, Iterator
 
-import attrs
+import msgspec
 import trio
 
 from taktora_trio.host.host import ConnectorHost
@@ -146,7 +146,11 @@ async def _open_link() -> AsyncIterator[tuple[LinkEnd, LinkEnd]]:
 def _gateway_command(target: str, configuration: Configuration, settings: Settings) -> Iterator[StartProcess]:
     program, environment = interpreter.program("taktora_trio"), interpreter.environment()
     arguments, descriptors = settings.as_arguments()
-    given = [*attrs.evolve(configuration, log="json").arguments(), *arguments, *configuration.store_arguments()]
+    given = [
+        *msgspec.structs.replace(configuration, log="json").arguments(),
+        *arguments,
+        *configuration.store_arguments(),
+    ]
     try:
         yield spawn([*program, "gateway", target, *given], descriptors, environment)
     finally:

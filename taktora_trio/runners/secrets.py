@@ -40,7 +40,6 @@ Once: TypeAlias = MutableMapping[Path, bytes]
 COMMANDS_WITH_PASSWORD = ("run", "gateway", "forget", "config")
 """The commands that log in somewhere, and need a password for it; and the one that says where it came from."""
 _VARIABLE = re.compile("TAKTORA_(?!APP_)([A-Z0-9]+(?:_[A-Z0-9]+)*)_PASSWORD")  # what is the app's, the app needs
-_URL_VARIABLE = re.compile("TAKTORA_(?!APP_)[A-Z0-9_]+")
 _MOST = 65_535  # bytes of a secret: more than a login of any protocol takes
 _LARGEST = 2**20  # bytes: far more than a URL can have, so that no endless file fills the memory
 _MARK = b"\xef\xbb\xbf"  # the byte order mark that some editors put in front
@@ -81,7 +80,7 @@ def variable_of(path: Path) -> str | None:
     with contextlib.suppress(OSError, ValueError):
         if str(path).startswith(_FD):
             name = str(path.readlink()).removeprefix("/memfd:").partition(" ")[0]
-            return name if _URL_VARIABLE.fullmatch(name) else None
+            return name if _is_ours(name) else None
     return None
 
 
@@ -172,9 +171,14 @@ def _passwords(*, take: bool) -> dict[str, bytes]:
 
 def _urls(*, take: bool) -> dict[str, bytes]:
     """Return the variables of ours that have a URL with a secret in it."""
-    names = [name for name in sorted(map(os.fsdecode, os.environb)) if _URL_VARIABLE.fullmatch(name)]
+    names = [name for name in sorted(map(os.fsdecode, os.environb)) if _is_ours(name)]
     found = [name for name in names if carries_secret(os.fsdecode(os.environb[name.encode()]))]
     return {name: os.environb.pop(name.encode()) if take else os.environb[name.encode()] for name in found}
+
+
+def _is_ours(variable: str) -> bool:
+    """Return whether a variable may be a setting of connectors."""
+    return variable.startswith("TAKTORA_") and not variable.startswith("TAKTORA_APP_") and variable.isupper()
 
 
 def _option_of(variable: str) -> str:

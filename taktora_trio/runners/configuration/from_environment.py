@@ -9,7 +9,7 @@ from taktora_trio.connectors.base import Connector
 from taktora_trio.errors import ConfigError
 from taktora_trio.escaping import escaped
 from taktora_trio.runners.configuration.given import Given, Source
-from taktora_trio.runners.configuration.keys import KEYS, POLICIES, closest, settings_of, variable_for
+from taktora_trio.runners.configuration.keys import POLICIES, SHORT, closest, keys, settings_of, variable_for
 
 __all__ = ["from_environment", "variables_of"]
 
@@ -24,9 +24,8 @@ _KUBERNETES = re.compile(r".*_(SERVICE_HOST|SERVICE_PORT(_.*)?|PORT(_\d+_(TCP|UD
 def variables_of(connectors: Sequence[Connector]) -> dict[str, list[str]]:
     """Return the variables that there are, each with what it stands for: one thing, or several if it is ambiguous."""
     known: dict[str, list[str]] = {}
-    for key in KEYS.values():
-        for name in filter(None, (key.name, key.short)):
-            known.setdefault(variable_for(name), []).append(key.name)
+    for name, key in (*((key, key) for key in keys()), *SHORT.items()):
+        known.setdefault(variable_for(name), []).append(key)
     for half in POLICIES:
         known[variable_for(f"{half}-policy")] = [f"policy.{half}"]
     for connector in connectors:

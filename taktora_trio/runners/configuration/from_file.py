@@ -12,10 +12,10 @@ from taktora_trio.escaping import escaped
 from taktora_trio.runners.configuration.fields import spelled, text_of
 from taktora_trio.runners.configuration.given import Given, GivenSetting, Source
 from taktora_trio.runners.configuration.keys import (
-    KEYS,
     TABLES,
-    OptionSetting,
     closest,
+    key_of,
+    keys,
     setting_of,
     settings_of,
     stands_for_none,
@@ -42,13 +42,14 @@ def from_file(file: TomlFile, connectors: Sequence[Connector]) -> Iterator[Given
             yield from _of_connectors(file, value, connectors)
         else:
             name = ".".join(map(spelled, key))
-            if name not in KEYS:
-                raise _error(file, key, unknown_key(name, [*KEYS, *(f"{one}" for one in TABLES)]))
+            known = key_of(name)
+            if known is None:
+                raise _error(file, key, unknown_key(name, [*keys(), *TABLES]))
             if name in seen:
                 raise _error(file, key, f"it stands there twice, and first as {seen[name]}")
             seen[name] = ".".join(key)
             try:
-                text = text_of(name, "off" if value is False and name.endswith(".watchdog") else value, KEYS[name].hint)
+                text = text_of(name, "off" if value is False and name.endswith(".watchdog") else value, known.hint)
             except ConfigError as exc:
                 raise _error(file, key, _without(name, exc)) from None
             yield Given(name, text, Source.FILE, file.place(*key), file.folder)
@@ -122,7 +123,7 @@ def _text(file: TomlFile, key: tuple[str, ...], setting: Setting, value: object)
         texts = value
     else:
         try:
-            texts = [text_of(name, value, setting.hint if isinstance(setting, OptionSetting) else str)]
+            texts = [text_of(name, value, setting.hint or str)]
         except ConfigError as exc:
             raise _error(file, key, _without(name, exc)) from None
     for index, text in enumerate(texts):

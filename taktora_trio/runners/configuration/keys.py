@@ -6,7 +6,6 @@ from collections.abc import Hashable, Iterable, Mapping
 from functools import cache
 from typing import Any, cast, get_type_hints
 
-import attrs
 import msgspec
 
 from taktora_trio.channels import Store
@@ -18,13 +17,14 @@ from taktora_trio.supervision.backoff import Backoff
 from taktora_trio.supervision.policy import BACKOFF_FIELDS, RestartPolicy
 
 __all__ = [
-    "KEYS",
     "POLICIES",
+    "SHORT",
     "TABLES",
     "Key",
-    "OptionSetting",
     "closest",
     "help_of",
+    "key_of",
+    "keys",
     "setting_of",
     "settings_of",
     "stands_for_none",
@@ -44,32 +44,45 @@ class Key(msgspec.Struct, frozen=True):
     """Its type."""
     help: str = ""
     """Empty for a field of a declared class, whose docstring says it."""
-    short: str | None = None
-    """The flag's other name, such as `log`."""
+
+    @property
+    def short(self) -> str | None:
+        """The option's other name, such as `log`."""
+        return next((short for short, name in SHORT.items() if name == self.name), None)
 
 
-def _keys() -> Iterable[Key]:
-    yield Key("domain", str, "The name under which both halves find each other; by default the deployment's name.")
-    yield Key("await-broker", bool, "`run`: start even if a broker can't be reached, and keep trying.")
-    yield Key("warm", bool, "`run --mode split`: fork the gateway from a process that has everything imported.")
-    yield Key("gateway-thread", bool, "In one process: run the gateway in a thread with a loop of its own.")
-    yield Key("log.format", LogFormat, "Log lines for people, or JSON for machines.", short="log")
-    yield Key("log.level", LogLevel, "The least level that is logged.")
-    for name, hint in fields_of(Store).items():
-        yield Key(f"store.{spelled(name)}", hint, short="store" if name == "path" else None)
-    for half in POLICIES:
-        for name, hint in POLICY_HINTS.items():
-            yield Key(f"policy.{half}.{spelled(name)}", hint)
+_GENERAL = (
+    Key("domain", str, "The name under which both halves find each other; by default the deployment's name."),
+    Key("await-broker", bool, "`run`: start even if a broker can't be reached, and keep trying."),
+    Key("warm", bool, "`run --mode split`: fork the gateway from a process that has everything imported."),
+    Key("gateway-thread", bool, "In one process: run the gateway in a thread with a loop of its own."),
+    Key("log.format", LogFormat, "Log lines for people, or JSON for machines."),
+    Key("log.level", LogLevel, "The least level that is logged."),
+)
+_GENERAL_BY_NAME = {key.name: key for key in _GENERAL}
+SHORT = {"log": "log.format", "store": "store.path"}
+"""Keys by their other names, as options and variables have them."""
 
 
-POLICY_HINTS: Mapping[str, Any] = {
-    name: hint
-    for field, declared in get_type_hints(RestartPolicy).items()
-    for name, hint in (get_type_hints(Backoff) if field == "backoff" else {field: declared}).items()
-}
-"""The fields of a policy, with those of its backoff by their own names, and their types."""
+@cache
+def keys() -> Mapping[str, Key]:
+    """Return every key by its name."""
+    found = list(_GENERAL)
+    found += [Key(f"store.{spelled(name)}", hint) for name, hint in fields_of(Store).items()]
+    of_policy = {
+        name: hint
+        for field, declared in get_type_hints(RestartPolicy).items()
+        for name, hint in (get_type_hints(Backoff) if field == "backoff" else {field: declared}).items()
+    }
+    found += [Key(f"policy.{half}.{spelled(name)}", hint) for half in POLICIES for name, hint in of_policy.items()]
+    return {key.name: key for key in found}
 
-KEYS: Mapping[str, Key] = {key.name: key for key in _keys()}
+
+def key_of(name: str) -> Key | None:
+    """Return the key of this name. It looks at the fields of a class only where it has to: each half asks."""
+    if name.startswith(("store.", "policy.")):
+        return keys().get(name)
+    return _GENERAL_BY_NAME.get(name)
 
 
 def help_of(key: Key) -> str:
@@ -88,14 +101,6 @@ def variable_for(key: str) -> str:
     return f"TAKTORA_{key.upper().replace('.', '_').replace('-', '_')}"
 
 
-@attrs.frozen
-class OptionSetting(Setting):
-    """A setting that a connector does not list: a field of its options."""
-
-    hint: Any = attrs.field(default=str, kw_only=True)
-    """Its type."""
-
-
 def settings_of(connector: Connector) -> dict[str, Setting]:
     """Return all settings of a connector by name: those that it lists, and the other fields of its options."""
     listed = {setting.name: setting for setting in connector.settings}
@@ -112,13 +117,13 @@ def setting_of(connector: Connector, name: str) -> Setting | None:
 
 def stands_for_none(setting: Setting, text: str) -> bool:
     """Return whether a text is the word by which a field of options is `None`."""
-    return isinstance(setting, OptionSetting) and is_nothing(text, setting.hint)
+    return setting.hint is not None and is_nothing(text, setting.hint)
 
 
 @cache
 def _of_options(kind: Hashable) -> dict[str, Setting]:
     return {
-        spelled(name): OptionSetting(spelled(name), "", kind="path" if is_path(hint) else "text", hint=hint)
+        spelled(name): Setting(spelled(name), "", kind="path" if is_path(hint) else "text", hint=hint)
         for name, hint in fields_of(cast(type, kind)).items()
     }
 

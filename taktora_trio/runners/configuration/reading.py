@@ -9,15 +9,14 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 import attrs
+import msgspec
 
 from taktora_trio.channels import Store
 from taktora_trio.errors import ConfigError
-from taktora_trio.runners.configuration.app_settings import app_settings
 from taktora_trio.runners.configuration.fields import NOTHING, changed, from_text, is_nothing
-from taktora_trio.runners.configuration.from_environment import from_environment
 from taktora_trio.runners.configuration.from_flags import apart
 from taktora_trio.runners.configuration.given import Given, GivenSetting, Source, handed_over
-from taktora_trio.runners.configuration.keys import KEYS, POLICIES
+from taktora_trio.runners.configuration.keys import POLICIES, SHORT, key_of
 from taktora_trio.runners.configuration.settings import Settings, read_settings, setting_by_variable
 from taktora_trio.runners.deployment import Deployment
 from taktora_trio.runners.loading import load_settings_class
@@ -42,11 +41,10 @@ Part: TypeAlias = Literal["in-process", "supervisor", "plugin", "gateway"]
 """Who reads: both halves in one process, a supervisor of both, or one of them alone."""
 
 
-@attrs.frozen(kw_only=True)
-class Sources:
+class Sources(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     """Where a configuration comes from. It may be read again: a file, and the files that it names, may have changed."""
 
-    typed: TypedSettings = attrs.field(default=(), repr=False)
+    typed: TypedSettings = ()
     """What was typed, or given by a program: names without dashes, and texts."""
     config: str | None = None
     """The file; by default the one that TAKTORA_CONFIG names."""
@@ -54,7 +52,11 @@ class Sources:
     """True if `taktora.toml` in the present folder is read where no file is named."""
     environment: bool = True
     """False if only what was typed counts, and a file that was: under a supervisor, which hands over what is meant."""
-    _once: Once = attrs.field(factory=dict, repr=False, eq=False, init=False)
+    once: Once = {}
+    """What was read of pipes."""
+
+    def __repr__(self) -> str:
+        return f"Sources(config={self.config!r})"  # there may be secrets in the rest
 
     @property
     def file(self) -> Path | None:
@@ -67,8 +69,7 @@ class Sources:
         return None if named is None else Path(named)
 
 
-@attrs.frozen(kw_only=True)
-class Configuration:
+class Configuration(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     """What comes of all sources. Two of them are equal if a run would do the same by them."""
 
     declared: Deployment
@@ -82,12 +83,27 @@ class Configuration:
     level: LogLevel
     await_peers: bool
     warm: bool
-    app: tuple[Given, ...] = attrs.field(repr=False, eq=lambda given: [(one.key, one.value) for one in given])
+    app: tuple[Given, ...]
     """What was given for the app's settings, as the plugin's process reads it."""
-    given: tuple[Given | GivenSetting, ...] = attrs.field(eq=False, repr=False)
+    given: tuple[Given | GivenSetting, ...]
     """All that was given, with its places, in order of precedence."""
-    file: Path | None = attrs.field(eq=False)
+    file: Path | None
     """The file that was read."""
+
+    def __eq__(self, other: object) -> bool:
+        return self._effect() == other._effect() if isinstance(other, Configuration) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash((self.domain, self.log, self.level, self.await_peers, self.warm))
+
+    def __repr__(self) -> str:
+        return f"Configuration(domain={self.domain!r}, configured={self.configured!r})"
+
+    def _effect(self) -> tuple[object, ...]:
+        """Return all that a run goes by, without the places where it was given."""
+        app = [(one.key, one.value) for one in self.app]
+        run = (self.domain, self.log, self.level, self.await_peers, self.warm)
+        return (*run, self.declared, self.configured, self.settings, app)
 
     def arguments(self) -> list[str]:
         """Return what both halves' processes are told at their command lines."""
@@ -100,7 +116,8 @@ class Configuration:
         given = {name: one.value for name, one in effective(self.given).items() if name.startswith("store.")}
         if "store.path" in given and store is not None and store.path is not None:
             given["store.path"] = str(store.path)
-        return [f"--{KEYS[name].short or name}={value}" for name, value in given.items()]
+        short = {name: short for short, name in SHORT.items()}
+        return [f"--{short.get(name, name)}={value}" for name, value in given.items()]
 
     @contextlib.contextmanager
     def app_arguments(self) -> Iterator[tuple[list[str], list[int]]]:
@@ -141,7 +158,7 @@ def read_configuration(
         before,
         whole_run=part in ("in-process", "supervisor"),
         secrets=part != "plugin",
-        once=sources._once,
+        once=sources.once,
     )
     configured = settings.applied_to(declared)
     if checks_needs:
@@ -149,7 +166,7 @@ def read_configuration(
     app = tuple(one for one in given if isinstance(one, Given) and one.key.partition(".")[0] == "app")
     if part != "gateway" and (chosen := _chosen(deployment, app, part)) is not None:
         declared, configured = declared.with_settings(chosen), configured.with_settings(chosen)
-    values = {name: from_text(name, one.value, KEYS[name].hint) for name, one in keys.items() if "." not in name}
+    values = {name: _value(one) for name, one in keys.items() if "." not in name}
     return Configuration(
         declared=declared,
         configured=configured,
@@ -182,9 +199,11 @@ def _given(deployment: Deployment, sources: Sources) -> tuple[list[Given | Given
         from taktora_trio.runners.configuration.from_file import from_file  # most runs have none
         from taktora_trio.runners.configuration.toml_file import read_toml
 
-        given += from_file(read_toml(file, sources._once), deployment.connectors)
-    if sources.environment:
-        for one in from_environment(_environment(), deployment.connectors):
+        given += from_file(read_toml(file, sources.once), deployment.connectors)
+    if sources.environment and (variables := _environment()):
+        from taktora_trio.runners.configuration.from_environment import from_environment  # nor have many of these
+
+        for one in from_environment(variables, deployment.connectors):
             given.append(one if isinstance(one, Given) else setting_by_variable(deployment, *one))
     typed, settings_typed = apart(sources.typed)
     return [*given, *typed], settings_typed
@@ -198,6 +217,8 @@ def _chosen(deployment: Deployment, given: Sequence[Given], part: Part) -> Any:
         return None
     if isinstance(deployment.settings, str) and part == "supervisor":
         return None
+    from taktora_trio.runners.configuration.app_settings import app_settings  # many apps have none
+
     return app_settings(load_settings_class(deployment), given)
 
 
@@ -235,11 +256,17 @@ def effective(given: Iterable[Given | GivenSetting]) -> dict[str, Given]:
             if before is not None and before.source is one.source is Source.ENVIRONMENT:
                 raise ConfigError(f"{before.origin} and {one.origin} are the same setting: give one of them")
             try:
-                from_text(one.key, one.value, KEYS[one.key].hint)
+                _value(one)
             except ConfigError as exc:
                 raise _refused(one, exc) from None
             winners[one.key] = one
     return winners
+
+
+def _value(one: Given) -> Any:
+    key = key_of(one.key)
+    assert key is not None
+    return from_text(one.key, one.value, key.hint)
 
 
 def _parts(one: Given) -> Iterable[Given]:

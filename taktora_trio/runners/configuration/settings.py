@@ -19,12 +19,10 @@ from taktora_trio.connectors.settings import Setting, SettingValue, SettingValue
 from taktora_trio.errors import ConfigError
 from taktora_trio.escaping import escaped
 from taktora_trio.runners.configuration.fields import changed
-from taktora_trio.runners.configuration.from_environment import variables_of
 from taktora_trio.runners.configuration.given import GivenSetting, Source
 from taktora_trio.runners.configuration.keys import (
-    KEYS,
-    OptionSetting,
     closest,
+    keys,
     setting_of,
     settings_of,
     stands_for_none,
@@ -287,6 +285,8 @@ def as_typed(settings: ProgramSettings) -> TypedSettings:
 def _typed(deployment: Deployment, name: str, text: str | None) -> GivenSetting:
     variable = None if text is None else variable_of(Path(text.removeprefix("@")))
     if variable is not None and text is not None:
+        from taktora_trio.runners.configuration.from_environment import variables_of  # most have none
+
         meant = variables_of(deployment.connectors)
         [key, *_] = meant.get(variable) or meant.get(f"{variable}_FILE") or [""]
         if key.startswith("connector."):
@@ -346,7 +346,7 @@ def _meant(deployment: Deployment, name: str, text: str | None) -> tuple[Setting
 
 
 def _form(setting: Setting) -> tuple[object, ...]:
-    return setting.kind, setting.words, setting.hint if isinstance(setting, OptionSetting) else str
+    return setting.kind, setting.words, setting.hint
 
 
 def _read(one: GivenSetting, value: SettingValue, once: Once | None) -> SettingValue:
@@ -368,8 +368,8 @@ def _unknown(deployment: Deployment, name: str, text: str | None) -> str:
         )
     known = sorted({setting.option for one in deployment.connectors for setting in one.settings})
     options = [f"--{own}" for one in deployment.connectors for own in settings_of(one)]
-    keys = [f"--{key}" for key in KEYS]
-    close = closest(f"--{name}", [*known, *sorted(OWN_OPTIONS["run"]), *options, *keys], 0.7)
+    others = [f"--{key}" for key in keys()]
+    close = closest(f"--{name}", [*known, *sorted(OWN_OPTIONS["run"]), *options, *others], 0.7)
     listed = ", ".join(known) or "none"
     meant = f"did you mean {close}?" if close else f"the settings of its connectors are {listed}"
     return f"unknown option --{escaped(name)} for deployment {deployment.name!r}: {meant}"
