@@ -15,6 +15,7 @@ from taktora_trio.channels import Inbound, Metadata, Outbound
 from taktora_trio.errors import ConfigError, collapse, leaves, summary
 from taktora_trio.health import ConnectorHealth, Degraded, Up
 from taktora_trio.host.host import ConnectorHost
+from taktora_trio.runners.configuration.settings import ProgramSettings
 from taktora_trio.runners.deployment import Deployment
 from taktora_trio.runners.loading import load_deployment
 from taktora_trio.testing.backend import Backend, Broker, Run, Shape, backend_for
@@ -33,7 +34,11 @@ class NothingCame(AssertionError):
 
 @contextlib.asynccontextmanager
 async def open_app(
-    deployment: Deployment | str, shape: Shape = "memory", *, broker: Broker = None
+    deployment: Deployment | str,
+    shape: Shape = "memory",
+    *,
+    broker: Broker = None,
+    settings: ProgramSettings | None = None,
 ) -> AsyncIterator[AppUnderTest]:
     """Run a deployment's app for as long as the block lasts, with everything outside it in the test's hands.
 
@@ -43,6 +48,9 @@ async def open_app(
     and `"split"` run the same test with a real broker, in the shapes in which an operator runs the deployment: `broker`
     is its URL, or one for each connector by its name. By default the test has brokers of its own, one for each that the
     deployment names. The gateway reaches them by a network in between, which fails as the test says.
+
+    `settings` are those of an operator, by their names at the command line, as `{"app.low": "12"}`. What the
+    environment or a file says of settings does not count.
 
     At the end of the block the app is stopped as by a signal. What it raised before, the block raises. An app that
     returns ends well, and the test goes on. Where the deployment has no app (`app=None`), the test is the app: it has
@@ -54,7 +62,9 @@ async def open_app(
     if not isinstance(declared, Deployment):
         raise ConfigError(f"open_app tests a Deployment, not {declared!r}: write open_app(deployment)")
     scope = trio.CancelScope()
-    run = Run(Journal(declared.connectors), scope, deployment if isinstance(deployment, str) else None, broker)
+    run = Run(
+        Journal(declared.connectors), scope, deployment if isinstance(deployment, str) else None, broker, settings
+    )
     failure: BaseException | None = None  # the test's own
     try:
         async with backend_for(shape)(declared, run) as backend:
@@ -152,21 +162,23 @@ class AppUnderTest:
         self,
         what: str | Outbound[Any],
         *,
+        where: Callable[[Sent], bool] = lambda sent: True,
         timeout: float = PATIENCE,  # noqa: ASYNC109 - it raises what a cancel scope could not
     ) -> Sent:
         """Return the next message that the app publishes and that fits; the first that was not expected yet.
 
-        `what` is an outbound channel or its name, or a topic, or a pattern of topics as the protocol has it. Messages
-        that don't fit are left for those who expect them.
+        `what` is an outbound channel or its name, or a topic, or a pattern of topics as the protocol has it; `where`
+        says more of what fits, such as `lambda sent: sent.value.on`. Messages that don't fit are left for those who
+        expect them.
 
         Raises `NothingCame`, with what came instead, after `timeout` seconds, or when the app has ended. Raises
         `ConfigError` for what the app can't publish.
         """
-        fits = find_outbound(self._backend.connectors, what, self._journal.all)
+        meant = find_outbound(self._backend.connectors, what, self._journal.all)
         await trio.lowlevel.checkpoint()
         with trio.move_on_after(timeout):
             while True:
-                if (sent := self._journal.take(fits)) is not None:
+                if (sent := self._journal.take(lambda sent: meant(sent) and where(sent))) is not None:
                     return sent
                 if self._run.has_ended:
                     break

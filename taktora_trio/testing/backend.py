@@ -9,6 +9,7 @@ from contextlib import AbstractAsyncContextManager
 from importlib import import_module
 from typing import Any, Literal, Protocol, TypeAlias
 
+import attrs
 import trio
 
 from taktora_trio.channels import Metadata
@@ -16,6 +17,8 @@ from taktora_trio.connectors.base import Connector
 from taktora_trio.errors import ConfigError
 from taktora_trio.health import ConnectorHealth
 from taktora_trio.host.host import ConnectorHost
+from taktora_trio.runners.configuration.reading import Sources, read_configuration
+from taktora_trio.runners.configuration.settings import ProgramSettings, as_typed
 from taktora_trio.runners.deployment import Deployment
 from taktora_trio.testing.journal import Journal
 
@@ -36,16 +39,35 @@ class Run:
     """What a run of the app is asked for, and what it comes to, as its backend says and the test sees."""
 
     def __init__(
-        self, journal: Journal, scope: trio.CancelScope, target: str | None = None, broker: Broker = None
+        self,
+        journal: Journal,
+        scope: trio.CancelScope,
+        target: str | None = None,
+        broker: Broker = None,
+        settings: ProgramSettings | None = None,
     ) -> None:
         """`target` is the name by which the deployment was given, if it was given so."""
         self.journal = journal
         self.target, self.broker = target, broker
+        self.settings: ProgramSettings = settings or {}
         self.failure: Exception | None = None
         """What the app raised, or what else has ended its run."""
         self.has_ended = False
         """True if the run is over, and all that the app has published is in the journal."""
         self._scope = scope
+
+    def configured(self, deployment: Deployment, more: ProgramSettings | None = None) -> Deployment:
+        """Return the deployment with the settings that were asked for, and with `more`. Raises `ConfigError`.
+
+        What an operator has in the environment or in a file does not count.
+        """
+        sources = Sources(typed=(*as_typed(self.settings), *as_typed(more or {})), environment=False)
+        chosen = deployment.chosen_settings
+        read = deployment if chosen is None else attrs.evolve(deployment, settings=None, chosen_settings=None)
+        configured = read_configuration(read, sources, "in-process").configured
+        if chosen is None:
+            return configured
+        return attrs.evolve(configured, settings=deployment.settings, chosen_settings=chosen)
 
     def ended(self, failure: Exception | None = None) -> None:
         """Say that the run is over. A failure ends the test, which raises it."""

@@ -9,8 +9,6 @@ import trio
 
 from taktora_trio.host.host import ConnectorHost
 from taktora_trio.host.open import open_watching_host
-from taktora_trio.runners.configuration.reading import Sources, read_configuration
-from taktora_trio.runners.configuration.settings import as_typed
 from taktora_trio.runners.deployment import Deployment
 from taktora_trio.runners.parts.gateway_task import GatewayTask
 from taktora_trio.runners.parts.outlasting import open_outlasting
@@ -27,8 +25,7 @@ __all__ = ["open_backend"]
 async def open_backend(deployment: Deployment, run: Run) -> AsyncIterator[Backend]:
     """Run the deployment in this process, at a real broker. See `Backend`."""
     async with open_reality(deployment, run) as reality:
-        sources = Sources(typed=as_typed(reality.settings), environment=False)
-        configured = read_configuration(deployment, sources, "in-process").configured.with_store(reality.store)
+        configured = run.configured(deployment, reality.settings).with_store(reality.store)
         configured.check_files()
         backend = _InProcessBackend(configured, run, reality)
         async with trio.open_nursery() as nursery:

@@ -40,6 +40,7 @@ async def open_backend(deployment: Deployment, run: Run) -> AsyncIterator[Backen
     """Run the deployment in memory. See `Backend`."""
     token = f"memory-{uuid.uuid4().hex[:12]}"
     name = Domain(deployment.name).identity
+    deployment = run.configured(deployment)
     async with contextlib.AsyncExitStack() as stack:
         peers: dict[str, MemoryPeer] = {}
         connectors = []

@@ -24,6 +24,7 @@ from taktora_trio.host.host import ConnectorHost
 from taktora_trio.processes import interpreter
 from taktora_trio.processes.lines import read_lines
 from taktora_trio.runners.child_log import log_line
+from taktora_trio.runners.configuration.settings import as_typed
 from taktora_trio.runners.deployment import Deployment
 from taktora_trio.runners.finding import name_of
 from taktora_trio.runners.hosting import open_deployment
@@ -65,7 +66,11 @@ async def open_backend(deployment: Deployment, run: Run) -> AsyncIterator[Backen
 @contextlib.asynccontextmanager
 async def _open_hosted(target: str, deployment: Deployment, run: Run, reality: Reality) -> AsyncIterator[_SplitBackend]:
     async with open_deployment(
-        target, mode="split", domain=reality.domain.name, settings=reality.settings, store=reality.store
+        target,
+        mode="split",
+        domain=reality.domain.name,
+        settings={**run.settings, **reality.settings},
+        store=reality.store,
     ) as host:
         yield _HostedBackend(deployment, reality, host)
     await reality.settle()
@@ -82,8 +87,8 @@ async def _open_command(
     options.append("--plugin-policy=restart=never")  # a failure of the app is one of the test
     if reality.store is not None:
         options.append(f"--store={reality.store}")
-    for name, values in reality.settings.items():
-        options += [f"--{name}={connector}={value}" for connector, value in values.items()]
+    for name, text in as_typed({**run.settings, **reality.settings}):
+        options.append(f"--{name}={text}")
     command = [*interpreter.program("taktora_trio"), "run", target, "--mode=split", "--await-peer", *options]
     process = await trio.lowlevel.open_process(
         command,

@@ -99,16 +99,25 @@ forwarding = Deployment(
     ],
 )
 
-# Apps that end.
+# Apps that end, the first one after it has said what its operator has set.
+
+
+@attrs.frozen
+class Settings:
+    prefix: str = "none"
+    times: int = 1
 
 
 async def end(host: ConnectorHost, *, fails: bool) -> None:
     await host.wait_for_health(Up)
+    if not fails:
+        async with host.open_writer(REPORT) as report:
+            await report.send(Report(host.settings.times, text=host.settings.prefix))
     async with host.open_writer(STATE) as state, host.open_reader(TIME) as times:
         await state.send(Job((await times.receive()).value.number))
     if fails:
         raise ValueError("the sensor is broken")
 
 
-ending = Deployment("ending", partial(end, fails=False), [MqttConnector([TIME, STATE])])
+ending = Deployment("ending", partial(end, fails=False), [MqttConnector([TIME, STATE, REPORT])], settings=Settings)
 failing = Deployment("failing", partial(end, fails=True), [MqttConnector([TIME, STATE])])

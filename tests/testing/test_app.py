@@ -204,3 +204,19 @@ async def test_what_is_no_deployment_or_no_shape_is_said(autojump_clock: MockClo
         async with open_app(deployment, "fast"):  # type: ignore[arg-type]
             pass
     assert isinstance(deployment, Deployment)
+
+
+@attrs.frozen
+class Settings:
+    high: float
+
+
+async def test_settings_that_were_chosen_stay(autojump_clock: MockClock) -> None:
+    wanted = attrs.evolve(NO_APP, settings=Settings)
+    async with open_app(wanted.with_settings(Settings(3.0))) as app:
+        assert app.host.settings == Settings(3.0)
+    async with open_app(wanted, settings={"app.high": "7"}) as app:
+        assert app.host.settings == Settings(7.0)
+    with pytest.raises(ConfigError, match=r"--app.hihg: .*did you mean app.high"):
+        async with open_app(wanted, settings={"app.hihg": "7"}):
+            pass

@@ -35,11 +35,13 @@ async def test_messages_of_each_qos_with_all_that_comes_with_them(open_app: Open
         # A payload that can't be read ends no app.
         await app.publish("asked/0", b"no JSON")
         assert isinstance(await app.wait_for_health(Degraded), Degraded)
-        await app.publish("asked/2", Job(40))
+        for number in (40, 50):
+            await app.publish("asked/2", Job(number))
+        assert (await app.expect("told/#", where=lambda sent: sent.value.number > 41)).value == Job(51)
         assert (await app.expect("told/#")).value == Job(41)
         with pytest.raises(NothingCame, match=r"nothing came on 'told0' within 0\.2 s; health: mqtt"):
             await app.expect("told0", timeout=0.2)
-        assert [sent.value.number for sent in app.sent("told2")] == [11, 21, 31, 41]
+        assert [sent.value.number for sent in app.sent("told2")] == [11, 21, 31, 41, 51]
 
 
 async def test_what_goes_wrong_passes_and_nothing_is_lost(open_app: OpenApp) -> None:
@@ -118,10 +120,10 @@ async def test_each_connector_fails_alone(open_app: OpenApp) -> None:
 
 @heavy
 async def test_an_app_that_returns_and_one_that_fails(open_app: OpenApp, taktora_shape: Shape) -> None:
-    async with open_app(ending) as app:
+    async with open_app(ending, settings={"app.times": "3", "app.prefix": "x"}) as app:
         await app.publish("time", Job(7))
         await app.wait_until_ended()
-        assert [sent.value for sent in app.sent()] == [Job(7)]
+        assert [sent.value for sent in app.sent()] == [Report(3, text="x"), Job(7)]
     # The exception itself is in another process there, and its traceback in the text.
     kind = AppFailed if taktora_shape == "split" else ValueError
     with pytest.raises(kind, match="the sensor is broken"):
