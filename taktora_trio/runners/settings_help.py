@@ -52,7 +52,12 @@ def _text(by_owner: Mapping[str, Sequence[Setting]], title: str) -> str:
         for setting in settings:
             lines.append(f"    {setting.option} {_METAVARS[setting.kind]}")
             lines += textwrap.wrap(setting.help, width, initial_indent=" " * 8, subsequent_indent=" " * 8)
-    return "\n".join([*lines, "", "A setting is for each connector that has it, or for one: --NAME CONNECTOR=VALUE"])
+    lines += ["", "A setting is for each connector that has it, or for one: --NAME CONNECTOR=VALUE"]
+    lines += [
+        "Each other field of a connector's options, of the store, of the policies and of the app's settings is an"
+    ]
+    lines += ["option too, and can stand in a file: `taktora-trio config MODULE:DEPLOYMENT --example` lists them all."]
+    return "\n".join(lines)
 
 
 def _grouped(by_owner: Mapping[str, Sequence[Setting]]) -> Iterable[tuple[Sequence[Setting], list[str]]]:

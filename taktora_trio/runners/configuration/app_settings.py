@@ -64,8 +64,11 @@ def is_secret(name: str) -> bool:
     return name.lower().replace("-", "_").rpartition("_")[2] in _SECRET
 
 
-def app_settings(kind: type, given: Sequence[Given]) -> Any:
-    """Return the settings. Raises `ConfigError`, with the place, for what the class does not know or does not take."""
+def app_settings(kind: type, given: Sequence[Given], declared: Any = None) -> Any:
+    """Return the settings; what is not given is as `declared`, or else as the class has it.
+
+    Raises `ConfigError`, with the place, for what the class does not know or does not take.
+    """
     fields = {field.path: field for field in app_fields(kind)}
     winners: dict[tuple[str, ...], Given] = {}
     for one in sorted(given, key=lambda one: one.source):
@@ -77,7 +80,7 @@ def app_settings(kind: type, given: Sequence[Given]) -> Any:
                 raise ConfigError(f"{leaf.origin} was given twice: give it once")
             winners[path] = leaf
     values = {path: _converted(fields[path], one) for path, one in winners.items()}
-    return _made(kind, (), values, winners)
+    return _made(kind, (), values, winners, declared)
 
 
 def _leaves(one: Given, fields: Mapping[tuple[str, ...], AppField]) -> Iterator[tuple[tuple[str, ...], Given]]:
@@ -159,16 +162,27 @@ def _decode(kind: type, value: Any) -> Any:
 
 
 def _made(
-    kind: type, before: tuple[str, ...], values: Mapping[tuple[str, ...], Any], winners: Mapping[tuple[str, ...], Given]
+    kind: type,
+    before: tuple[str, ...],
+    values: Mapping[tuple[str, ...], Any],
+    winners: Mapping[tuple[str, ...], Given],
+    declared: Any,
 ) -> Any:
     arguments: dict[str, Any] = {}
     hints = get_type_hints(kind)
     for name, default, _ in _fields(kind):
         path = (*before, name)
+        own = None if declared is None else getattr(declared, name)
         if path in values:
             arguments[_argument(kind, name)] = values[path]
-        elif _has_fields(hints[name]) and (default is NOTHING or any(key[: len(path)] == path for key in values)):
-            arguments[_argument(kind, name)] = _made(hints[name], path, values, winners)
+        elif any(key[: len(path)] == path for key in values):
+            base = own if own is not None or default is NOTHING or callable(default) else default
+            base = base if isinstance(base, hints[name]) else None
+            arguments[_argument(kind, name)] = _made(hints[name], path, values, winners, base)
+        elif declared is not None:
+            arguments[_argument(kind, name)] = own
+        elif default is NOTHING and _has_fields(hints[name]):
+            arguments[_argument(kind, name)] = _made(hints[name], path, values, winners, None)
         elif default is NOTHING:
             key = ".".join(("app", *path))
             raise ConfigError(

@@ -219,7 +219,7 @@ def _chosen(deployment: Deployment, given: Sequence[Given], part: Part) -> Any:
         return None
     from taktora_trio.runners.configuration.app_settings import app_settings  # many apps have none
 
-    return app_settings(load_settings_class(deployment), given)
+    return app_settings(load_settings_class(deployment), given, deployment.chosen_settings)
 
 
 def changes(before: Configuration, after: Configuration) -> tuple[str, ...]:

@@ -33,8 +33,10 @@ from taktora_trio.runners.secrets import Once, carries_secret, memory_file, read
 
 __all__ = ["OWN_OPTIONS", "ProgramSettings", "Settings", "as_typed", "read_settings", "setting_by_variable"]
 
-ProgramSettings: TypeAlias = Mapping[str, "str | os.PathLike[str] | Mapping[str, str | os.PathLike[str]]"]
-"""Settings as a program gives them: `{"broker": URL}` for all connectors, `{"broker": {NAME: URL}}` for some."""
+ProgramSetting: TypeAlias = "str | float | os.PathLike[str]"
+ProgramSettings: TypeAlias = Mapping[str, "ProgramSetting | Mapping[str, ProgramSetting]"]
+"""Settings as a program gives them: `{"broker": URL}` for all connectors, `{"broker": {NAME: URL}}` for some; any key
+of a file too, as `{"app.zone": "north"}`."""
 
 _HALF = frozenset({"--config", "--domain", "--log", "--store"})
 OWN_OPTIONS = {
@@ -276,10 +278,16 @@ def as_typed(settings: ProgramSettings) -> TypedSettings:
     options: list[tuple[str, str | None]] = []
     for name, value in settings.items():
         if isinstance(value, Mapping):
-            options += [(name, f"{connector}={os.fspath(own)}") for connector, own in value.items()]
+            options += [(name, f"{connector}={_as_text(own)}") for connector, own in value.items()]
         else:
-            options.append((name, os.fspath(value)))
+            options.append((name, _as_text(value)))
     return tuple(options)
+
+
+def _as_text(value: ProgramSetting) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(value) if isinstance(value, int | float) else os.fspath(value)
 
 
 def _typed(deployment: Deployment, name: str, text: str | None) -> GivenSetting:

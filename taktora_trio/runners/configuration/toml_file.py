@@ -73,10 +73,13 @@ def read_toml(path: Path, once: Once | None = None) -> TomlFile:
     name = escaped(str(path))
     try:
         content = read_once(path, _LARGEST + 1, once)
-        mode = stat.S_IMODE(path.stat().st_mode)
+        found = path.stat().st_mode
     except (OSError, ValueError) as exc:
         reason = exc.strerror if isinstance(exc, OSError) else str(exc)
         raise ConfigError(f"the configuration {name} can't be read: {escaped(str(reason))}") from None
+    mode = stat.S_IMODE(found)
+    if stat.S_ISREG(found) and mode & stat.S_IWOTH:
+        raise ConfigError(f"the configuration {name} can be written by anybody: chmod o-w {name}")
     if len(content) > _LARGEST:
         raise ConfigError(f"the configuration {name} has more than {_LARGEST} bytes")
     try:

@@ -195,6 +195,12 @@ def test_an_empty_file_and_one_of_windows(operator: Operator) -> None:
     assert read_toml(operator.file).place("log", "level") == f"{operator.file}:2"
 
 
+def test_a_file_that_anybody_can_write(operator: Operator) -> None:
+    operator.file.touch()
+    operator.file.chmod(0o606)
+    assert said(operator, "") == "the configuration FILE can be written by anybody: chmod o-w FILE"
+
+
 def test_a_folder(operator: Operator, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"the configuration .* can't be read: Is a directory"):
         read_toml(tmp_path)

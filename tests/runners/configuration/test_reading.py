@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from taktora_trio import Backoff, ConfigError, Deployment, Store
 from taktora_trio.runners.configuration.fields import changed
 from taktora_trio.runners.configuration.keys import variable_for
-from taktora_trio.runners.configuration.reading import Sources, changes, read_configuration
+from taktora_trio.runners.configuration.reading import Sources, changes, read_configuration, read_keys
+from taktora_trio.runners.configuration.settings import as_typed
 from tests.runners.configuration.declared import AppSettings, Limits, Operator, deployment, options_of
 
 
@@ -206,3 +207,44 @@ def test_a_class_of_fields() -> None:
     assert changed(Store(), {"path": "x", "max_age": "off", "mark_backlog": "yes"}) == Store(
         path="x", mark_backlog=True
     )
+
+
+def test_a_program_gives_any_key() -> None:
+    given = as_typed(
+        {"connector.plant.keepalive": 20, "gateway-thread": True, "keepalive": {"cloud": 21}, "app.zone": "z"}
+    )
+    configuration = read_configuration(deployment, Sources(typed=given), "in-process")
+    assert [options_of(configuration, name).keepalive for name in ("plant", "cloud")] == [20, 21]
+    assert configuration.configured.gateway_thread
+    assert configuration.configured.app_settings.zone == "z"
+
+
+def test_who_looks_at_a_run_knows_its_domain_and_its_store(operator: Operator) -> None:
+    """Without what it needs no more: a password file that only the gateway's user can read, or the app's settings."""
+    file = 'domain = "x"\nstore.max-messages = 3\nconnector.broker-password-file = "/no/such"\napp.zone = 3'
+    declared, domain = read_keys(deployment, operator.sources(file))
+    assert (domain, declared.store) == ("x", Store(max_messages=3))
+    assert read_keys(deployment, operator.sources(options={"store": "/kept"}))[0].store == Store(path="/kept")
+
+
+def test_an_overruled_value_is_left_out(operator: Operator) -> None:
+    """The file's is for one connector, and the option's for all: the option's source counts more."""
+    file = 'connector.plant.broker = "mqtt://file"\n[connector.cloud]\nclient-id = "c"'
+    configuration = operator.read(file, options={"broker": "mqtt://option"})
+    assert [value.text for _, value in configuration.settings.given] == ["c", "mqtt://option"]
+    assert [options_of(configuration, name).broker.host for name in ("plant", "cloud")] == ["option", "option"]
+    arguments, _ = configuration.settings.as_arguments()
+    assert arguments == ["--client-id=cloud=c", "--broker=mqtt://option"]
+
+
+def test_a_gateways_process_is_told_all_of_its_store(operator: Operator) -> None:
+    configuration = operator.read('[store]\npath = "kept"\nmax-messages = 3\n[log]\nlevel = "debug"')
+    arguments = [*configuration.arguments(), *configuration.store_arguments()]
+    told = tuple(one.removeprefix("--").partition("=")[::2] for one in arguments if "=" in one)
+    assert told == (
+        ("log.level", "debug"),
+        ("store", str(operator.file.parent / "kept")),
+        ("store.max-messages", "3"),
+    )
+    gateway = read_configuration(deployment, Sources(typed=told, environment=False), "gateway")
+    assert gateway.configured.store == configuration.configured.store
