@@ -59,7 +59,7 @@ check: .venv/check  ## Lint, format, types and import rules
 	$(BIN)/lint-imports
 
 docs: .venv/docs  ## The site, build/site/index.html: fails at any warning, broken link or anchor
-	$(BIN)/sphinx-build -q -W -b html -d build/doctrees docs build/site
+	$(BIN)/sphinx-build -q -W -a -E -b html -d build/doctrees docs build/site
 
 tutorial: .venv/test mosquitto mosquitto-clients  ## How long the tutorial takes: each of its commands, and the time to read it
 	@$(BIN)/python -m tests.docs.tutorial

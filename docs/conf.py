@@ -23,6 +23,8 @@ extensions = ["myst_parser", "sphinx.ext.autodoc", "cyclopts.ext.sphinx"]
 
 html_theme = "furo"
 html_title = project
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
 html_show_copyright = html_show_sphinx = html_show_sourcelink = html_copy_source = False
 
 myst_heading_anchors = 6
@@ -49,17 +51,19 @@ def without_folders(app: Sphinx, page: str, source: list[str]) -> None:
 
 
 def resolve(app: Sphinx, env: BuildEnvironment, node: pending_xref, text: Element) -> Element | None:
-    """Find `host.open_writer`, and warn of a name that begins as a public one does and leads nowhere."""
+    """Find public names from other modules, `host.open_writer` too; warn of one that leads nowhere."""
     first, _, rest = node.get("reftarget", "").partition(".")
-    if node.get("refdomain") != "py" or not rest:
+    if node.get("refdomain") != "py":
         return None
-    if first in VARIABLES:
+    public = first in taktora_trio.__all__ or first in executor.__all__
+    if first in VARIABLES and rest:
         target = f"taktora_trio.{VARIABLES[first]}.{rest.partition('(')[0]}"
-        found: Element | None = env.domains["py"].resolve_xref(
-            env, node["refdoc"], app.builder, "obj", target, node, text
-        )
+    else:
+        target = f"taktora_trio{'.executor' if first in executor.__all__ else ''}.{node['reftarget']}"
+    found: Element | None = env.domains["py"].resolve_xref(env, node["refdoc"], app.builder, "obj", target, node, text)
+    if found is not None:
         return found
-    if first in taktora_trio.__all__ or first in executor.__all__:
+    if public and rest:
         logging.getLogger(__name__).warning("no such name in the reference: %s", node["reftarget"], location=node)
     return None
 
@@ -68,7 +72,9 @@ def signature(
     app: Sphinx, what: str, name: str, value: object, options: object, arguments: str | None, returned: str | None
 ) -> tuple[str | None, str | None] | None:
     """Show no constructor where it is private, and an `async with` as what it is."""
-    if arguments == "(*args: Any, **kwargs: Any)":
+    if arguments == "(*args: Any, **kwargs: Any)" or (
+        what == "class" and re.search(r"\bUse `", inspect.getdoc(value) or "")
+    ):
         return "", None
     if inspect.isasyncgenfunction(getattr(value, "__wrapped__", None)) and returned is not None:
         return arguments, returned.replace("AsyncIterator", "AsyncContextManager", 1)

@@ -38,8 +38,10 @@ PUBLIC_MODULES = (
     "executor.observers.opentelemetry",
     "executor.observers.prometheus",
     "executor.observers.structlog",
+    "testing",
     "testing.conformance",
     "testing.rig",
+    "testing.strategies",
 )
 
 BLOCK = re.compile(r"^ *```(\w*|\{\w+\})\n(.*?)^ *```$\n?", re.MULTILINE | re.DOTALL)
