@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from taktora_trio.channels.codec import MsgpackCodec as MsgpackCodec
     from taktora_trio.channels.codec import PayloadCodec as PayloadCodec
     from taktora_trio.channels.codec import RawCodec as RawCodec
+    from taktora_trio.channels.exchange import Exchange as Exchange
     from taktora_trio.channels.zstd import ZstdCodec as ZstdCodec
     from taktora_trio.cli import main as main
     from taktora_trio.connectors.base import Connector as Connector
@@ -90,6 +91,8 @@ if TYPE_CHECKING:
     from taktora_trio.errors import MessageError as MessageError
     from taktora_trio.errors import MessageRefused as MessageRefused
     from taktora_trio.errors import PayloadOverflow as PayloadOverflow
+    from taktora_trio.errors import RequestFailed as RequestFailed
+    from taktora_trio.errors import RequestTimeout as RequestTimeout
     from taktora_trio.errors import ServiceMismatch as ServiceMismatch
     from taktora_trio.errors import StoreError as StoreError
     from taktora_trio.errors import TransportError as TransportError
@@ -102,6 +105,12 @@ if TYPE_CHECKING:
     from taktora_trio.health import HealthEvent as HealthEvent
     from taktora_trio.health import HealthEvents as HealthEvents
     from taktora_trio.health import Up as Up
+    from taktora_trio.host.asking.request import Request as Request
+    from taktora_trio.host.asking.requester import Call as Call
+    from taktora_trio.host.asking.requester import Requester as Requester
+    from taktora_trio.host.asking.requester import RequesterStatistics as RequesterStatistics
+    from taktora_trio.host.asking.responder import Responder as Responder
+    from taktora_trio.host.asking.responder import ResponderStatistics as ResponderStatistics
     from taktora_trio.host.gateways import Gateways as Gateways
     from taktora_trio.host.host import ConnectorHost as ConnectorHost
     from taktora_trio.host.open import open_connector_host as open_connector_host
@@ -148,6 +157,7 @@ _PUBLIC = {
         "Store",
     ),
     "channels.codec": ("JsonCodec", "MsgpackCodec", "PayloadCodec", "RawCodec"),
+    "channels.exchange": ("Exchange",),
     "channels.zstd": ("ZstdCodec",),
     "cli": ("main",),
     "connectors.base": ("Connector", "GatewayChannels"),
@@ -179,12 +189,17 @@ _PUBLIC = {
         "MessageError",
         "MessageRefused",
         "PayloadOverflow",
+        "RequestFailed",
+        "RequestTimeout",
         "ServiceMismatch",
         "StoreError",
         "TransportError",
     ),
     "escaping": ("escaped",),
     "health": ("Connecting", "ConnectorHealth", "Degraded", "Down", "Failure", "HealthEvent", "HealthEvents", "Up"),
+    "host.asking.request": ("Request",),
+    "host.asking.requester": ("Call", "Requester", "RequesterStatistics"),
+    "host.asking.responder": ("Responder", "ResponderStatistics"),
     "host.gateways": ("Gateways",),
     "host.host": ("ConnectorHost",),
     "host.open": ("open_connector_host", "open_watching_host"),

@@ -24,6 +24,8 @@ __all__ = [
     "MessageRefused",
     "Overrun",
     "PayloadOverflow",
+    "RequestFailed",
+    "RequestTimeout",
     "ServiceMismatch",
     "StoreError",
     "TransportError",
@@ -82,6 +84,18 @@ class MessageRefused(MessageError):
     def __init__(self, message: str, refusals: Mapping[int, str] = MappingProxyType({})) -> None:
         super().__init__(message)
         self.refusals = refusals
+
+
+class RequestFailed(MessageError):
+    """A request was answered with a failure; the text has the reason.
+
+    A handler raises it to answer so, with a reason of its own. The requester raises it with that reason, or with what
+    else the handler has raised.
+    """
+
+
+class RequestTimeout(MessageError, trio.TooSlowError):
+    """A request has no answer at its deadline. It may have been carried out all the same."""
 
 
 class StoreError(ConnectorError):

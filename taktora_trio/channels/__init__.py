@@ -1,6 +1,7 @@
 """Declarations of an app: channels, where their messages go, and how values become bytes. Nothing of a protocol.
 
 descriptor.py  ChannelDescriptor, Outbound, Inbound
+exchange.py    Exchange: requests and their replies
 routing.py     Routing, the base of each protocol's own
 store.py       Store: how outbound messages are kept on disk
 message.py     Header, Metadata, Received, Envelope

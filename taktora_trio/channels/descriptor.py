@@ -69,6 +69,9 @@ class ChannelDescriptor(Generic[T]):
     correlation id has beyond 42 bytes. With 0 the channel carries neither: sending some is a `PayloadOverflow`, and
     what an inbound message has is left out."""
 
+    exchange: str = attrs.field(default="", kw_only=True)
+    """The name of the `Exchange` that it is a part of; empty for a channel that stands for itself."""
+
     direction: ClassVar[Literal["out", "in"]] = "out"
 
     def __attrs_post_init__(self) -> None:

@@ -190,7 +190,10 @@ class Connector(Configurable, ABC):
                 try:
                     self.check_carries_metadata()
                 except ConfigError as exc:
-                    raise ConfigError(f"channel {channel.name!r} sets max_metadata: {exc}") from None
+                    what = f"channel {channel.name!r} sets max_metadata"
+                    if channel.exchange:
+                        what = f"exchange {channel.exchange!r} needs correlation ids"
+                    raise ConfigError(f"{what}: {exc}") from None
             if not isinstance(channel.routing, self.routing_type):
                 raise ConfigError(
                     f"channel {channel.name!r}: its routing must be of type {self.routing_type.__name__}, not"

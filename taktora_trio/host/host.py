@@ -6,7 +6,7 @@ import contextlib
 import logging
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import trio
 from trio_util import move_on_when
@@ -20,7 +20,11 @@ from taktora_trio.opening import NoPublicConstructor
 from taktora_trio.processes.patience import sleep_running
 
 if TYPE_CHECKING:  # supervisor and gateway import this module with the app's, and are to be small
+    from taktora_trio.channels.exchange import Exchange
     from taktora_trio.executor import Observer
+    from taktora_trio.host.asking.requester import Requester
+    from taktora_trio.host.asking.responder import Responder
+    from taktora_trio.host.asking.work import Handler
     from taktora_trio.host.gateways import Gateways
     from taktora_trio.host.reader import ChannelReader, OnError
     from taktora_trio.host.writer import ChannelWriter
@@ -29,6 +33,8 @@ if TYPE_CHECKING:  # supervisor and gateway import this module with the app's, a
 
 __all__ = ["ConnectorHost"]
 
+A = TypeVar("A")
+Q = TypeVar("Q")
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
@@ -121,6 +127,65 @@ class ConnectorHost(metaclass=NoPublicConstructor, opened_by="open_connector_hos
             async with open_reader(trunk, connector, channel, on_error=on_error, on_rejected=rejected) as reader:
                 yield reader
 
+    @contextlib.asynccontextmanager
+    async def open_requester(self, exchange: Exchange[Q, A], *, limit: int = 1000) -> AsyncIterator[Requester[Q, A]]:
+        """Open the end of an exchange at which the app asks, for as long as the block lasts. Raises as `open_writer`.
+
+        `limit` is the number of requests that wait for their replies at once; further ones wait for these.
+        """
+        from taktora_trio.host.asking.requester import check_exchange, open_requester  # most apps don't ask
+
+        check_exchange(exchange, limit)
+        request, reply = exchange.for_requester
+        async with (
+            self.open_writer(request) as writer,
+            self.open_reader(reply, on_error="raise") as reader,
+            open_requester(exchange, writer, reader, limit) as requester,
+        ):
+            yield requester
+
+    async def serve(
+        self,
+        exchange: Exchange[Q, A],
+        handler: Handler[Q, A],
+        *,
+        concurrency: int = 32,
+        max_kept: int = 10_000,
+        max_kept_bytes: int = 16 * 1024 * 1024,
+        task_status: trio.TaskStatus[Responder[Q, A]] = trio.TASK_STATUS_IGNORED,
+    ) -> NoReturn:
+        """Answer the requests of an exchange by a handler, until cancelled. Raises as `open_reader` does.
+
+            async def add(request: Request[Numbers]) -> int:
+                return request.value.a + request.value.b
+
+            await host.serve(ADD, add)
+
+        At most `concurrency` handlers run at once; further requests wait in the channel. A handler that raises
+        `RequestFailed` answers with its reason. Any other exception is logged, and answered with its summary. A request
+        whose deadline has passed is not begun, and a handler is cancelled at that deadline.
+
+        A request that comes again before its deadline is answered again, and the handler is not called again: the last
+        `max_kept` requests are known, whose replies have `max_kept_bytes` together.
+        """
+        from taktora_trio.host.asking.responder import check_serving, serve  # most apps don't
+
+        check_serving(exchange, handler, concurrency=concurrency, max_kept=max_kept, max_kept_bytes=max_kept_bytes)
+        requests, replies = exchange.for_responder
+        async with self.open_reader(requests, on_error="raise") as reader, self.open_writer(replies) as writer:
+            encode = self._owners[id(replies)].codec.encoder(exchange.reply_type)
+            await serve(
+                exchange,
+                handler,
+                reader,
+                writer,
+                encode,
+                concurrency=concurrency,
+                max_kept=max_kept,
+                max_kept_bytes=max_kept_bytes,
+                task_status=task_status,
+            )
+
     def health(self, connector: str | None = None) -> ConnectorHealth:
         """Return the present health of the connector of that name, which may be left out where there is only one."""
         return self._board.state(self._name_of(connector))
@@ -167,6 +232,8 @@ class ConnectorHost(metaclass=NoPublicConstructor, opened_by="open_connector_hos
         if connector is None:
             if channel in self._declared:
                 todo = "an equal one does: use that object, for two connectors may have channels that are equal"
+            elif channel.exchange:
+                todo = f"it is one of exchange {channel.exchange!r}: list its for_requester, its for_responder, or both"
             else:
                 names = ", ".join(repr(declared.name) for declared in self._declared)
                 todo = f"they have {names}: list it in its connector's channels, too"

@@ -29,6 +29,7 @@ In the gateway:
     handover.py       opens a connection while another one works
     connection.py     MqttConnection: one of them; sequence numbers outside, packet identifiers inside
     outbound.py       the packet identifiers of each outbound channel
+    own_topics.py     topics of this client alone, such as for replies
     exactly_once.py   QoS 2, over connections and gateways
     subscriptions.py  subscribes to what the channels want, and to nothing that is left over
     filters.py        the filters of the channels: which to ask for, which the broker refuses

@@ -8,6 +8,7 @@ import struct
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from functools import partial
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, cast
 
 import attrs
@@ -77,11 +78,13 @@ class MqttClient(Client):
         sources: Mapping[str, Source],
         on_message: OnMessage,
         memory: Callable[[str, int], memoryview],
+        own_topics: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         """`name` is the connector's, for the log; `sources` are the open ends of its outbound channels.
 
-        `memory` is `GatewayChannels.memory`.
+        `memory` is `GatewayChannels.memory`, and `own_topics` are those that `of_client` returns.
         """
+        self._own_topics = own_topics
         self._name = name
         self._options = options
         self._on_message: Callable[[Any], None] = on_message
@@ -139,7 +142,9 @@ class MqttClient(Client):
             if at != (self._before or 0):
                 self._say_where(at, session)
             place = None if self._last is None else self._place(self._last, at, ahead)
-            connection = MqttConnection(session, self._outbound, broker.subscriptions, broker.presence, place)
+            connection = MqttConnection(
+                session, self._outbound, broker.subscriptions, broker.presence, place, self._own_topics
+            )
             self._latest = connection
             self._before, self._working.value = at, (at, connection)
             try:

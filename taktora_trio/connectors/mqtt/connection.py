@@ -13,6 +13,7 @@ from trio_util import move_on_when
 from taktora_trio.channels import Envelope
 from taktora_trio.connectors.connection import Connection, ConnectionLeft, ConnectionLost, Incoming, OnDone
 from taktora_trio.connectors.mqtt.outbound import OutboundChannel
+from taktora_trio.connectors.mqtt.own_topics import with_own_topic
 from taktora_trio.connectors.mqtt.presence import Presence
 from taktora_trio.connectors.mqtt.sessions.session import Session
 from taktora_trio.connectors.mqtt.subscriptions import Subscriptions
@@ -51,8 +52,9 @@ class MqttConnection(Connection):
         subscriptions: Subscriptions,
         presence: Presence,
         place: Place | None = None,
+        own_topics: Mapping[str, str] | None = None,
     ) -> None:
-        """`place` is for a client of several brokers."""
+        """`place` is for a client of several brokers; `own_topics` are those that `of_client` returns."""
         self.is_up = False
         """True once it is subscribed."""
         self._session = session
@@ -70,6 +72,9 @@ class MqttConnection(Connection):
         self._left = trio.Event()
         self._reason = ""  # for leaving
         self._is_paused = False
+        if own_topics:
+            self._own_topics = own_topics
+            self.publish = self._publish_asking  # type: ignore[method-assign]
         self._note = place.note if place is not None else None
         self._begin = place.begin if place is not None else None
         if place is not None:
@@ -110,6 +115,11 @@ class MqttConnection(Connection):
             self._publish(message, to.first_id + slot, to.finish)
         else:
             to.exactly_once.publish(message, to.first_id + slot, header, to.finish)
+
+    def _publish_asking(self, channel: str, envelope: Envelope, on_done: OnDone, *, again: bool = False) -> None:
+        """Publish a message that may ask for an answer on a topic of this client."""
+        envelope = with_own_topic(envelope, self._own_topics)
+        MqttConnection.publish(self, channel, envelope, on_done, again=again)
 
     def acknowledge(self, message: Incoming) -> None:
         self._session.acknowledge(cast(Message, message))

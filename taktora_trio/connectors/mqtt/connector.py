@@ -110,9 +110,11 @@ class MqttConnector(Connector):
 
     def client(self, channels: GatewayChannels, on_message: OnMessage) -> Client:
         from taktora_trio.connectors.mqtt.client import MqttClient  # the protocol stack begins here
+        from taktora_trio.connectors.mqtt.own_topics import of_client
 
         options = self.options_as(channels.name)
-        return MqttClient(self.name, self.channels, options, channels.outbound, on_message, channels.memory)
+        declared, own_topics = of_client(self.channels, options.client_id)
+        return MqttClient(self.name, declared, options, channels.outbound, on_message, channels.memory, own_topics)
 
     # For the tests of an app
 

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal, TypeVar
 import attrs
 
 from taktora_trio.channels import Metadata, Routing
+from taktora_trio.checks import flag
 from taktora_trio.connectors.connection import Guarantee
 from taktora_trio.connectors.mqtt.templates import Template, parse_template
 from taktora_trio.connectors.mqtt.topics import check_filter, check_text, check_topic, covers, is_pattern, split_share
@@ -25,6 +26,7 @@ def _check_qos(instance: Any, attribute: attrs.Attribute[int], value: object) ->
 
 
 _GUARANTEES: tuple[Guarantee, ...] = ("at most once", "at least once", "exactly once")
+_CLIENT_ID = "{client_id}"  # stands for a level that the gateway fills in
 _SHORT = 256  # characters of a topic that is remembered: it may have 65,535 bytes
 
 
@@ -33,6 +35,12 @@ def _check_topic_of(topic_filter: str, topic: str) -> None:
     check_topic(topic)
     if not covers(topic_filter, topic):
         raise ConfigError(f"topic {topic!r} is none of {topic_filter!r}, which the channel is declared for")
+
+
+def _as_level(client_id: str) -> str:
+    for sign in "%/+#":  # the one that the others are written with comes first
+        client_id = client_id.replace(sign, f"%{ord(sign):02X}")
+    return client_id
 
 
 @attrs.frozen
@@ -56,10 +64,14 @@ class MqttRouting(Routing):
     """0 at most once, 1 at least once, 2 exactly once (MQTT 3.1.1, section 4.3)."""
     retain: bool = False
     """Outbound only: the broker keeps the last message for later subscribers (section 3.3.1.3)."""
+    per_client: bool = attrs.field(default=False, kw_only=True, validator=flag)
+    """Inbound only: the topic has one level more, which the gateway fills in: its client id. So each deployment has a
+    topic of its own, such as for replies. A `Metadata.response_topic` that is this routing's `address` is filled in,
+    too. In the level stand `%25`, `%2F`, `%2B` and `%23` for `%`, `/`, `+` and `#`."""
 
     @property
     def address(self) -> str:
-        return self._template.topic_filter
+        return f"{self.topic}/{_CLIENT_ID}" if self.per_client else self._template.topic_filter
 
     @property
     def guarantee(self) -> Guarantee:
@@ -83,6 +95,8 @@ class MqttRouting(Routing):
 
     def check(self, direction: Literal["out", "in"]) -> None:
         check_filter(self.topic)
+        if self.per_client and (direction == "out" or self._template.fields or is_pattern(self.topic)):
+            raise ConfigError(f"topic {self.topic!r}: per_client is for an inbound channel of one topic")
         if direction == "in":
             if self.retain:
                 raise ConfigError(f"topic filter {self.topic!r}: retain is for outbound channels")
@@ -123,6 +137,36 @@ class MqttRouting(Routing):
                 check_text(f"user property {name!r}", value)
         except ConfigError as exc:
             raise MessageError(str(exc)) from None
+
+    # Request and response (MQTT 5, section 4.10)
+
+    def replies(self) -> MqttRouting:
+        """Return the routing of replies to requests of this one: of the same QoS, one level below its topic."""
+        if self.retain:
+            raise ConfigError(f"topic {self.topic!r}: a retained request would come at each subscription: leave it out")
+        if split_share(self.topic)[0]:
+            raise ConfigError(f"topic {self.topic!r}: name the topic alone here, and the group by share=...")
+        if self.is_pattern:
+            raise ConfigError(
+                f"topic {self.topic!r} is a pattern, so the replies' topic does not follow from it: give one, by"
+                " replies=MqttRouting(...)"
+            )
+        return MqttRouting(f"{self.topic}/replies", qos=self.qos)
+
+    def of_this_client(self) -> MqttRouting:
+        return attrs.evolve(self, per_client=True)
+
+    def of_any_client(self) -> MqttRouting:
+        return self if self.is_pattern else attrs.evolve(self, topic=f"{self.topic}/+")
+
+    def shared(self, group: str) -> MqttRouting:
+        return attrs.evolve(self, topic=f"$share/{group}/{self.topic}")
+
+    def for_client(self, client_id: str) -> MqttRouting:
+        """Return the routing with the client id filled in, where it has a level for it."""
+        if not self.per_client:
+            return self
+        return attrs.evolve(self, topic=f"{self.topic}/{_as_level(client_id)}", per_client=False)
 
     @cached_property
     def _topics(self) -> str:

@@ -1,0 +1,115 @@
+"""Requests that were begun, with their replies, for as long as they may come again: pure, and bounded in memory."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+from typing import TypeAlias
+
+import msgspec
+
+from taktora_trio.host.asking.signs import Properties
+
+__all__ = ["Answered", "Begun", "Key", "Reply"]
+
+Key: TypeAlias = tuple[str, bytes]
+"""A request, for whoever has sent it: where the reply goes, and the correlation id."""
+
+
+class Reply(msgspec.Struct, frozen=True):
+    """A reply as it was sent."""
+
+    payload: bytes
+    properties: Properties = ()
+
+
+class Begun(msgspec.Struct):
+    """A request that was begun."""
+
+    until: float
+    """The time at which it is forgotten: it can't come again then."""
+    number: int
+    replies: list[Reply] = msgspec.field(default_factory=list)
+    is_finished: bool = False
+    size: int = 0
+
+
+class Answered:
+    """Knows a request again, from when it is begun until it has expired.
+
+    Where that takes more memory than it may, those that were answered are forgotten that expire first. They would be
+    carried out once more if they came again.
+    """
+
+    def __init__(self, max_requests: int, max_bytes: int) -> None:
+        self.forgotten = 0
+        """Counts requests that were forgotten before they had expired."""
+        self.size = 0
+        """The bytes of all requests' ids, and of their replies."""
+        self._max_requests = max_requests
+        self._max_bytes = max_bytes
+        self._begun: dict[Key, Begun] = {}
+        self._expiring: list[tuple[float, int, Key]] = []  # a heap; what was forgotten is left in it
+        self._numbers = itertools.count()
+
+    def __len__(self) -> int:
+        return len(self._begun)
+
+    def find(self, key: Key, now: float) -> Begun | None:
+        """Return the request if it was begun and has not expired."""
+        self._expire(now)
+        return self._begun.get(key)
+
+    def begin(self, key: Key, until: float) -> None:
+        """Know this request from now on, which was not found."""
+        number = next(self._numbers)
+        self._begun[key] = begun = Begun(until, number)
+        heapq.heappush(self._expiring, (until, number, key))
+        self._grow(begun, len(key[0]) + len(key[1]))
+
+    def add(self, key: Key, reply: Reply, *, is_last: bool) -> None:
+        """Keep a reply to a request that was begun."""
+        begun = self._begun.get(key)
+        if begun is None:  # it has expired meanwhile
+            return
+        begun.replies.append(reply)
+        begun.is_finished = is_last
+        self._grow(begun, len(reply.payload) + sum(len(name) + len(value) for name, value in reply.properties))
+
+    def forget(self, key: Key) -> None:
+        """It is as if the request had never come."""
+        begun = self._begun.pop(key, None)
+        if begun is not None:
+            self.size -= begun.size
+            if len(self._expiring) > 2 * len(self._begun) + 16:
+                self._expiring = [entry for entry in self._expiring if self._is_current(entry)]
+                heapq.heapify(self._expiring)
+
+    def _grow(self, begun: Begun, by: int) -> None:
+        begun.size += by
+        self.size += by
+        self._make_room()
+
+    def _is_current(self, entry: tuple[float, int, Key]) -> bool:
+        begun = self._begun.get(entry[2])
+        return begun is not None and begun.number == entry[1]
+
+    def _expire(self, now: float) -> None:
+        while self._expiring and self._expiring[0][0] <= now:
+            entry = heapq.heappop(self._expiring)
+            if self._is_current(entry):
+                self.forget(entry[2])
+
+    def _make_room(self) -> None:
+        running = []
+        while self._expiring and (len(self._begun) > self._max_requests or self.size > self._max_bytes):
+            entry = heapq.heappop(self._expiring)
+            if not self._is_current(entry):
+                continue
+            if self._begun[entry[2]].is_finished:
+                self.forgotten += 1
+                self.forget(entry[2])
+            else:
+                running.append(entry)
+        for entry in running:
+            heapq.heappush(self._expiring, entry)
