@@ -35,11 +35,11 @@ def _share(instance: object, attribute: attrs.Attribute[str], value: object) -> 
 class Exchange(Generic[Q, A]):
     """Requests of one type, and their replies of another. Raises `ConfigError` for what can't work.
 
-        ADD = Exchange("add", Numbers, int, MqttRouting("calculator/add", qos=1))
+        ADD = Exchange("add", Numbers, int, routing)
 
-    The requester's connector has its two channels for that, `MqttConnector(ADD.for_requester)`, and the responder's
-    the other two, `MqttConnector([*ADD.for_responder, OTHER_CHANNEL])`. One connector may have all four. The app then
-    asks by `host.open_requester(ADD)`, and answers by `host.serve(ADD, handler)`.
+    The connector of a requester has two channels for it, `[*ADD.for_requester, OTHER_CHANNEL]`, and that of a responder
+    two others, `ADD.for_responder`. One connector may have all four. The app then asks by `host.open_requester(ADD)`,
+    and answers by `host.serve(ADD, handler)`.
 
     Each deployment gets its replies by a topic of its own. A reply is known by its correlation id.
     """
@@ -69,6 +69,7 @@ class Exchange(Generic[Q, A]):
                 " reply_type, routing), with the routing class of its protocol"
             )
         try:
+            _ = self._replies_to
             _ = self.for_responder
             if self.replies is None or not self.replies.is_pattern:  # one that answers clients of other kinds alone
                 _ = self.for_requester

@@ -38,7 +38,7 @@ def _check_topic_of(topic_filter: str, topic: str) -> None:
 
 
 def _as_level(client_id: str) -> str:
-    for sign in "%/+#":  # the one that the others are written with comes first
+    for sign in "%/+#{}":  # the one that the others are written with comes first
         client_id = client_id.replace(sign, f"%{ord(sign):02X}")
     return client_id
 
@@ -67,7 +67,7 @@ class MqttRouting(Routing):
     per_client: bool = attrs.field(default=False, kw_only=True, validator=flag)
     """Inbound only: the topic has one level more, which the gateway fills in: its client id. So each deployment has a
     topic of its own, such as for replies. A `Metadata.response_topic` that is this routing's `address` is filled in,
-    too. In the level stand `%25`, `%2F`, `%2B` and `%23` for `%`, `/`, `+` and `#`."""
+    too. In that level `/` is written as `%2F`, and `+`, `#`, `{`, `}` and `%` in the same way."""
 
     @property
     def address(self) -> str:
