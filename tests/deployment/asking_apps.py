@@ -104,18 +104,18 @@ async def ask(host: ConnectorHost) -> None:
         for number in numbers:
             in_hurry = number % 10 == 0
             try:
-                done = await requester.request(Work(number), timeout=plan.hurry if in_hurry else plan.timeout)
+                done = await asking.request(Work(number), timeout=plan.hurry if in_hurry else plan.timeout)
                 outcomes["answered" if done.number == number else "wrong"] += 1
                 note(f"{number} answered")
             except ConnectorError as exc:
                 outcomes[f"{type(exc).__name__}{' in a hurry' * in_hurry}"] += 1
 
-    async with host.open_requester(WORK, limit=plan.at_once) as requester:
+    async with host.open_requester(WORK, limit=plan.at_once) as asking:
         await host.wait_for_health(Up)
         async with trio.open_nursery() as nursery:
             for _ in range(plan.at_once):
                 nursery.start_soon(one)
-        counts = {**outcomes, **attrs.asdict(requester.statistics())}
+        counts = {**outcomes, **attrs.asdict(asking.statistics())}
         print(f"asked {json.dumps(counts)}", flush=True)  # noqa: T201 - the test reads it
         await trio.sleep_forever()
 

@@ -17,6 +17,8 @@ from taktora_trio import (
     MqttConnector,
     MqttRouting,
     Outbound,
+    Requester,
+    Responder,
     open_connector_host,
 )
 from taktora_trio.connectors.plan import specs_of
@@ -34,6 +36,8 @@ from taktora_trio.transport.services import open_services
         (ConnectorGateway, r"open_connector_gateway\(node, connectors, incarnation=\.\.\., name=\.\.\.\)"),
         (ChannelWriter, r"host\.open_writer\(channel\)"),
         (ChannelReader, r"host\.open_reader\(channel\)"),
+        (Requester, r"host\.open_requester\(exchange\)"),
+        (Responder, r"nursery\.start\(host\.serve, exchange, handler\)"),
     ],
 )
 def test_a_constructor_is_private_and_says_what_opens_one(cls: Any, opened_by: str) -> None:
@@ -63,8 +67,10 @@ def test_an_apps_host_has_nothing_that_only_who_runs_a_gateway_needs() -> None:
         "health",
         "health_events",
         "open_reader",
+        "open_requester",
         "open_writer",
         "revive_gateway",
+        "serve",
         "settings",
         "states",
         "wait_for_health",
