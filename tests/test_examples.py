@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import uuid
 from array import array
 from functools import partial
 
@@ -18,7 +19,7 @@ from examples.fleet import INSPECTORS, MACHINES
 from examples.vibration import levels_of
 from taktora_trio.processes.lines import read_lines
 from taktora_trio.transport.domain import Domain
-from tests.command import MODES, ROOT, open_command
+from tests.command import MODES, ROOT, open_command, open_run
 from tests.mosquitto import Mosquitto
 from tests.patience import PATIENCE
 
@@ -102,6 +103,35 @@ async def test_the_fleet_divides_its_work(broker: Mosquitto, domain: Domain) -> 
         one = Domain(f"{domain.name}-{name}")
         assert one.files() == []
         one.forget()
+
+
+@pytest.mark.parametrize("mode", MODES)
+async def test_a_service_and_its_client(mode: str, broker: Mosquitto, domain: Domain) -> None:
+    client = Domain(f"test-{uuid.uuid4().hex[:12]}")
+    async with (
+        open_run("examples.ask:service", mode, broker, domain) as service,
+        open_run("examples.ask:client", mode, broker, client) as run,
+    ):
+        await run.until_printed("100 / 4 = 25")
+        await run.until_printed("100 / 0: nothing can be divided by 0")
+        for each in (run, service):
+            each.signal(signal.SIGTERM)
+            assert await each.wait(10) == 0
+    assert "Traceback" not in "".join(run.stderr + service.stderr)
+
+
+@pytest.mark.parametrize("mode", MODES)
+async def test_commands_are_answered_twice(mode: str, broker: Mosquitto, domain: Domain) -> None:
+    async with open_run("examples.commands:deployment", mode, broker, domain) as run:
+        assert await run.wait() == 0
+    printed = "\n".join(run.output)
+    expected = [
+        *("to 70 mm: accepted at 0 mm", "to 70 mm: completed at 70 mm"),
+        *("to 20 mm: accepted at 70 mm", "to 20 mm: completed at 20 mm"),
+        "to 120 mm: 120 mm is beyond the ends of the axis",
+    ]
+    assert re.findall(r"to \d+ mm: [\w ]+", printed) == expected
+    assert "Traceback" not in "".join(run.stderr)
 
 
 @pytest.mark.parametrize("script", ["supervisors/in_process.py", "supervisors/split.py"])

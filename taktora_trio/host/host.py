@@ -173,13 +173,13 @@ class ConnectorHost(metaclass=NoPublicConstructor, opened_by="open_connector_hos
         check_serving(exchange, handler, concurrency=concurrency, max_kept=max_kept, max_kept_bytes=max_kept_bytes)
         requests, replies = exchange.for_responder
         async with self.open_reader(requests, on_error="raise") as reader, self.open_writer(replies) as writer:
-            encode = self._owners[id(replies)].codec.encoder(exchange.reply_type)
+            codec = self._owners[id(replies)].codec.for_channel(replies.max_payload)
             await serve(
                 exchange,
                 handler,
                 reader,
                 writer,
-                encode,
+                codec,
                 concurrency=concurrency,
                 max_kept=max_kept,
                 max_kept_bytes=max_kept_bytes,

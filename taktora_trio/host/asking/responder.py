@@ -11,7 +11,7 @@ from typing import Any, Generic, NoReturn, TypeVar
 import attrs
 import trio
 
-from taktora_trio.channels.codec import Buffer
+from taktora_trio.channels.codec import PayloadCodec
 from taktora_trio.channels.exchange import Exchange
 from taktora_trio.checks import is_async_function
 from taktora_trio.errors import ConfigError, MessageError, TransportError, is_worth_logging
@@ -161,7 +161,7 @@ async def serve(
     handler: Handler[Q, A],
     reader: ChannelReader[Q],
     writer: ChannelWriter[A],
-    encode: Callable[[A], Buffer],
+    codec: PayloadCodec,
     *,
     concurrency: int,
     max_kept: int,
@@ -169,8 +169,8 @@ async def serve(
     task_status: trio.TaskStatus[Responder[Q, A]],
     boottime_ns: Callable[[], int] = lambda: time.clock_gettime_ns(time.CLOCK_BOOTTIME),
 ) -> NoReturn:
-    """Serve on these ends of the exchange's channels; `encode` makes a reply's payload."""
-    workshop = Workshop(exchange, handler, writer, encode, Answered(max_kept, max_kept_bytes), Counts())
+    """Serve on these ends of the exchange's channels; `codec` is that of the replies."""
+    workshop = Workshop(exchange, handler, writer, codec, Answered(max_kept, max_kept_bytes), Counts())
     responder: Responder[Any, Any] = Responder._create(exchange, reader, workshop, concurrency, boottime_ns)
     await responder.run(task_status)
 

@@ -11,12 +11,13 @@ import msgspec
 import trio
 
 from taktora_trio.channels import Metadata
-from taktora_trio.channels.codec import Buffer
+from taktora_trio.channels.codec import PayloadCodec
 from taktora_trio.channels.exchange import Exchange
 from taktora_trio.errors import MessageError, RequestFailed, is_worth_logging, summary
 from taktora_trio.host.asking.answered import Answered, Begun, Key, Reply
 from taktora_trio.host.asking.request import Request
 from taktora_trio.host.asking.signs import failure, interim
+from taktora_trio.host.stamps import CONTENT_ENCODING
 from taktora_trio.host.taken import Taken
 from taktora_trio.host.writer import ChannelWriter
 
@@ -47,18 +48,25 @@ class Workshop(Generic[Q, A]):
         exchange: Exchange[Q, A],
         handler: Handler[Q, A],
         writer: ChannelWriter[A],
-        encode: Callable[[A], Buffer],
+        codec: PayloadCodec,
         answered_before: Answered,
         counts: Counts,
     ) -> None:
         self.name = exchange.name
         self.handler = handler
-        self.encode = encode
+        self._encode = codec.encoder(exchange.reply_type)
+        self._encoding_of = codec.content_encoding()
         self.max_metadata = exchange.max_metadata
         self.answered_before = answered_before
         self.counts = counts
         self._writer = writer
         self._turn = trio.StrictFIFOLock()  # few loans may be open at once
+
+    def encoded(self, value: A) -> Reply:
+        """Return a reply with this value. Raises `CodecError`."""
+        payload = bytes(self._encode(value))
+        encoding = "" if self._encoding_of is None else self._encoding_of(payload)
+        return Reply(payload, ((CONTENT_ENCODING, encoding),) if encoding else ())
 
     async def send(self, key: Key, deadline: float, reply: Reply) -> None:
         """Send a reply, which lives as long as somebody waits for it. Raises `MessageError`."""
@@ -135,12 +143,13 @@ class Work(Generic[Q, A]):
             self._report,
             redelivered=received.redelivered,
         )
-        return Reply(bytes(self._workshop.encode(await self._workshop.handler(request))))
+        return self._workshop.encoded(await self._workshop.handler(request))
 
     async def _report(self, reply: Any) -> None:
         self._interim += 1
-        payload = bytes(self._workshop.encode(reply))
-        await self._send(Reply(payload, interim(self._interim)), is_last=False)
+        encoded = self._workshop.encoded(reply)
+        signed = Reply(encoded.payload, encoded.properties + interim(self._interim))
+        await self._send(signed, is_last=False)
 
     async def _send(self, reply: Reply, *, is_last: bool) -> None:
         await self._workshop.send(self.key, self._deadline, reply)

@@ -70,7 +70,7 @@ async def open_rig(concurrency: int = 10, max_kept: int = 100, max_kept_bytes: i
             rig.handle,
             as_reader(rig.reader),
             as_writer(rig.writer),
-            JsonCodec().encoder(int),
+            JsonCodec(),
             concurrency=concurrency,
             max_kept=max_kept,
             max_kept_bytes=max_kept_bytes,
