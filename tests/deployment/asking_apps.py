@@ -67,6 +67,12 @@ def begun(ledger: Path) -> Counter[int]:
     return Counter(int(line.split()[0]) for line in ledger.read_text().splitlines())
 
 
+def asked(line: str) -> Counter[str]:
+    """Return what `ask` has told in this line of a run's output, which is a log entry in the split shape."""
+    told = json.loads(line)["message"] if line.startswith("{") else line
+    return Counter(json.loads(told.removeprefix("asked ")))
+
+
 async def _work(request: Request[Work]) -> Done:
     work = request.value
     note(f"{work.number} {os.getpid()} {request.redelivered}")

@@ -15,7 +15,7 @@ import trio
 
 from taktora_trio.transport.domain import Domain
 from tests.command import Command, open_run
-from tests.deployment.asking_apps import LEDGER, PLAN, Plan, begun
+from tests.deployment.asking_apps import LEDGER, PLAN, Plan, asked, begun
 from tests.mosquitto import Mosquitto
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(120)]
@@ -53,7 +53,7 @@ async def test_each_of_10_000_calls_is_answered_once_or_fails_at_its_deadline(
             for run in (responder, requester):
                 run.signal(signal.SIGTERM)
                 assert await run.wait(10) == 0
-    counts = Counter[str](json.loads(json.loads(line)["message"].removeprefix("asked ")))
+    counts = asked(line)
     print(f"{dict(counts)}")  # noqa: T201 - shown with -s
     times = begun(ledger)
     answered = Counter(int(line.split()[0]) for line in answers.read_text().splitlines())

@@ -25,10 +25,14 @@ IDS = [b"7", bytes(range(240, 256)), b"ends in zero\0", bytes(16), str(uuid.uuid
 
 
 def client_of(
-    port: int, token: trio.lowlevel.TrioToken, put: Callable[[paho.MQTTMessage], None], ready: trio.Event
+    port: int,
+    token: trio.lowlevel.TrioToken,
+    put: Callable[[paho.MQTTMessage], None],
+    ready: trio.Event,
+    topic_filter: str = "taktora/answers/#",
 ) -> paho.Client:
     def subscribe(client: paho.Client, *args: Any) -> None:
-        client.subscribe("taktora/answers/#", 1)
+        client.subscribe(topic_filter, 1)
 
     client = paho.Client(CallbackAPIVersion.VERSION2, protocol=paho.MQTTv5)
     client.on_message = lambda *args: token.run_sync_soon(put, args[2])

@@ -14,7 +14,7 @@ from taktora_trio.connectors.base import Connector, GatewayChannels
 from taktora_trio.connectors.connection import Client, Guarantee, OnMessage
 from taktora_trio.connectors.mqtt import settings as mqtt_settings
 from taktora_trio.connectors.mqtt.options import MqttOptions
-from taktora_trio.connectors.mqtt.routing import MqttRouting
+from taktora_trio.connectors.mqtt.routing import MqttRouting, any_client
 from taktora_trio.connectors.mqtt.topics import FilterTree, check_shares
 from taktora_trio.connectors.options import MESSAGE_OVERHEAD
 from taktora_trio.connectors.settings import Setting, SettingValues
@@ -119,7 +119,7 @@ class MqttConnector(Connector):
     # For the tests of an app
 
     def overlap(self, pattern: str, other: str) -> bool:
-        return bool(FilterTree([(pattern, None)]).overlapping(other))
+        return bool(FilterTree([(any_client(pattern), None)]).overlapping(any_client(other)))
 
     def in_memory(self, run: str, name: str, on_published: OnPublished) -> tuple[Self, MemoryPeer]:
         from taktora_trio.connectors.mqtt.peer import MqttMemoryPeer, options_in_memory  # the protocol stack is there

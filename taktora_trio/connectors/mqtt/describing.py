@@ -47,7 +47,7 @@ def describe_channel(channel: ChannelDescriptor[Any], options: MqttOptions) -> C
             "responseTopic": {"type": "string", "description": "Where an answer is expected, if one is."},
         }
     return ChannelDescription(
-        topic=routing.topic,
+        topic=routing.address if routing.per_client else routing.topic,
         address=address,
         parameters=parameters,
         properties={"QoS": routing.qos, "retain": routing.retain},
@@ -59,6 +59,8 @@ def describe_channel(channel: ChannelDescriptor[Any], options: MqttOptions) -> C
 
 def _address(routing: MqttRouting) -> tuple[str, Mapping[str, AddressParameter]]:
     """Return the topic with a name for each field and wildcard, and what these are."""
+    if routing.per_client:
+        return routing.address, {"client_id": AddressParameter("The client id of the deployment that it is for.")}
     template = parse_template(split_share(routing.topic)[1])
     levels = list(template.levels)
     parameters: dict[str, AddressParameter] = {}

@@ -15,7 +15,7 @@ from taktora_trio.connectors.mqtt.templates import Template, parse_template
 from taktora_trio.connectors.mqtt.topics import check_filter, check_text, check_topic, covers, is_pattern, split_share
 from taktora_trio.errors import ConfigError, MessageError
 
-__all__ = ["MqttRouting"]
+__all__ = ["MqttRouting", "any_client"]
 
 T = TypeVar("T")
 
@@ -35,6 +35,11 @@ def _check_topic_of(topic_filter: str, topic: str) -> None:
     check_topic(topic)
     if not covers(topic_filter, topic):
         raise ConfigError(f"topic {topic!r} is none of {topic_filter!r}, which the channel is declared for")
+
+
+def any_client(address: str) -> str:
+    """Return an address with `+` where it has a level that the gateway fills in."""
+    return f"{address.removesuffix(_CLIENT_ID)}+" if address.endswith(f"/{_CLIENT_ID}") else address
 
 
 def _as_level(client_id: str) -> str:

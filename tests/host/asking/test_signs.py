@@ -22,6 +22,10 @@ def said(*properties: tuple[str, str]) -> Metadata:
     return Metadata(user_properties=properties)
 
 
+def test_their_names_are_those_of_the_docs_for_others_rely_on_them() -> None:
+    assert (FAILURE, INTERIM) == ("taktora-failure", "taktora-interim")
+
+
 def test_a_final_reply_says_nothing() -> None:
     for metadata in (None, Metadata(), said(("other", "1"))):
         assert (interim_number(metadata), reason_of_failure(metadata)) == (0, None)
