@@ -4,6 +4,7 @@ A comment is not shown where the page is read:
 
     <!-- run CODE -->           the next block is a part: it stands in CODE where CODE has the line HERE, or behind CODE
     <!-- run virtually CODE --> the same, on trio's virtual clock
+    <!-- given CODE -->         CODE is run here, for what follows
     <!-- keep running -->       the next block starts what goes on, until a `<!-- stop -->`, which is a Ctrl-C
     <!-- stop when LINE -->     the same, when it has written this
     <!-- output -->             the next block is what the last command writes; `...` stands for anything
@@ -23,7 +24,7 @@ import attrs
 __all__ = ["Block", "Own", "Step", "Stop", "steps_of"]
 
 FENCE = re.compile(r"^( *)```(\{?[\w-]*\}?)[^\n]*\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
-COMMENT = re.compile(r"<!-- *(run virtually|run|keep running|stop when|stop|output|own)\b *(.*?) *-->", re.DOTALL)
+COMMENT = re.compile(r"<!-- *(run virtually|run|given|keep running|stop when|stop|output|own)\b *(.*?) *-->", re.DOTALL)
 NOT_RUN = re.compile(r"\*Not run by the tests: (.+?)\.\*\n+$", re.DOTALL)
 
 
@@ -83,8 +84,11 @@ def steps_of(text: str) -> Iterator[Step]:
     end = 0
     for found in re.finditer(f"{FENCE.pattern}|{COMMENT.pattern}", text, re.MULTILINE | re.DOTALL):
         indent, kind, code, comment, more = found.groups()
+        more = (more or "").strip()
         if comment in ("stop", "stop when"):
             yield Stop(more)
+        elif comment == "given":
+            yield Block("python", more, text.count("\n", 0, found.start()) + 1)
         elif comment == "own":
             yield Own(more, "port" if more.isdigit() else "deployment")
         elif comment is not None:

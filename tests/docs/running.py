@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import ast
-import configparser
 import contextlib
-import functools
 import inspect
 import json
 import math
 import os
 import re
-import shlex
 import signal
 import subprocess
 import sys
 import tomllib
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -29,16 +26,16 @@ from trio_util import RepeatedEvent
 
 import taktora_trio
 from taktora_trio import executor
-from taktora_trio.cli import parse
-from taktora_trio.errors import ConfigError
 from taktora_trio.processes.lines import read_lines
+from taktora_trio.runners.configuration.reading import DEFAULT_FILE, Sources, read_configuration
 from taktora_trio.transport.domain import Domain
 from tests.command import ROOT
 from tests.docs.blocks import Block, Own, Step, Stop
+from tests.docs.checking import SETTING_UP, check_setting_up, check_unit, commands_in, is_quoted, parse_all
 from tests.mosquitto import free_port
 from tests.patience import PATIENCE
 
-__all__ = ["OpenPage", "commands_in", "fits", "open_page"]
+__all__ = ["OpenPage", "fits", "open_page"]
 
 # What is another one in each run.
 VARIES = [
@@ -47,8 +44,6 @@ VARIES = [
     (r"\b\d+\.\d+ ?s\b", "SECONDS"),
     (r"(?<=127\.0\.0\.1:)\d+", "PORT"),
 ]
-# Commands of a shell block that are looked at and not run: CI sets up an environment and makes targets in its own way.
-SETTING_UP = re.compile(r"(?:make|pip install|python3? -m venv|\. \S+/activate|sudo apt-get install)\b")
 
 INSTALLING = 600.0
 """Seconds until an installation over the network fails."""
@@ -110,7 +105,7 @@ class OpenPage:
         self._last: Shell | None = None
         self._news = RepeatedEvent()
         self._kinds: dict[str, Callable[[Block], object]] = {
-            "toml": lambda block: tomllib.loads(block.code),
+            "toml": self._read_toml,
             "yaml": lambda block: yaml.safe_load(block.code),
             "json": lambda block: json.loads(block.code),
             "ini": lambda block: check_unit(block.code),
@@ -180,6 +175,13 @@ class OpenPage:
         path = self.folder / (block.file or "")
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(self.owned(block.whole))
+
+    def _read_toml(self, block: Block) -> None:
+        """Have the page's deployment configured by it, if it is a file of settings."""
+        tomllib.loads(block.code)
+        if block.file is not None and Path(block.file).name == DEFAULT_FILE:
+            sources = Sources(config=str(self.folder / block.file), environment=False)
+            read_configuration(self.namespace["deployment"], sources, "in-process")
 
     # Commands
 
@@ -286,65 +288,3 @@ async def open_page(folder: Path, *, sets_up: bool = False) -> AsyncIterator[Ope
         assert domain.files() == [], "left behind in shared memory"
         domain.remove_if_alone()
         domain.forget()
-
-
-# What is looked at and not run
-
-
-def is_quoted(code: str) -> bool:
-    """Return whether each piece of it stands in one of our own examples, and so runs there."""
-    return all(any(piece.strip() in source for source in sources()) for piece in code.split("\n\n\n"))
-
-
-@functools.cache
-def sources() -> list[str]:
-    folders = ("examples", "supervisors", "tests/conformance")
-    return [path.read_text() for folder in folders for path in sorted((ROOT / folder).rglob("*.py"))]
-
-
-def commands_in(block: str) -> list[str]:
-    """Return the commands of a shell block, without comments; one that goes on in the next line is one."""
-    lines = block.replace("\\\n", "").splitlines()
-    commands = [re.sub(r"(^|\s)#.*", "", line).strip() for line in lines]
-    return [command for command in commands if command]
-
-
-def parse_all(block: Block) -> None:
-    """Have the command parse what can't be run here."""
-    for command in commands_in(block.code):
-        parse_ours(command)
-
-
-def parse_ours(command: str) -> None:
-    """Find `taktora-trio ...` in a line, and have it parsed, but for what stands for a name."""
-    if (ours := re.search(r"\btaktora-trio ([a-z].*)$", command)) is None:
-        return
-    arguments = shlex.split(ours[1].replace("TARGET", "examples.echo:deployment"))
-    try:
-        parse(arguments)
-    except ConfigError as exc:
-        raise AssertionError(f"{command}: {exc}") from None
-
-
-def check_setting_up(command: str) -> None:
-    """Look whether the target or the extra is there."""
-    words = shlex.split(command)
-    if words[0] == "make":
-        assert re.search(rf"^{words[1]}:", (ROOT / "Makefile").read_text(), re.MULTILINE), command
-    for extras in re.findall(r"\[([\w,-]+)\]", command):
-        known = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-        assert set(extras.split(",")) <= set(known), command
-
-
-def check_unit(text: str) -> None:
-    """Read a unit of systemd, and have its command parsed."""
-    unit = configparser.ConfigParser(strict=False, interpolation=None)
-    unit.optionxform = str  # type: ignore[method-assign,assignment] # its keys are of both cases
-    unit.read_string(text.replace("\\\n", ""))
-    for line in of_units(unit):
-        parse_ours(line)
-
-
-def of_units(unit: configparser.ConfigParser) -> Iterator[str]:
-    for section in unit.sections():
-        yield from (value for key, value in unit[section].items() if key.startswith("Exec"))
