@@ -9,7 +9,6 @@ from contextlib import AbstractAsyncContextManager
 from importlib import import_module
 from typing import Any, Literal, Protocol, TypeAlias
 
-import attrs
 import trio
 
 from taktora_trio.channels import Metadata
@@ -62,12 +61,7 @@ class Run:
         What an operator has in the environment or in a file does not count.
         """
         sources = Sources(typed=(*as_typed(self.settings), *as_typed(more or {})), environment=False)
-        chosen = deployment.chosen_settings
-        read = deployment if chosen is None else attrs.evolve(deployment, settings=None, chosen_settings=None)
-        configured = read_configuration(read, sources, "in-process").configured
-        if chosen is None:
-            return configured
-        return attrs.evolve(configured, settings=deployment.settings, chosen_settings=chosen)
+        return read_configuration(deployment, sources, "in-process").configured
 
     def ended(self, failure: Exception | None = None) -> None:
         """Say that the run is over. A failure ends the test, which raises it."""

@@ -215,8 +215,10 @@ def _chosen(deployment: Deployment, given: Sequence[Given], part: Part) -> Any:
         if given:
             raise given[0].refused(f"the app of deployment {deployment.name!r} has no settings")
         return None
-    if isinstance(deployment.settings, str) and part == "supervisor":
-        return None
+    if (isinstance(deployment.settings, str) and part == "supervisor") or not (
+        given or deployment.chosen_settings is None
+    ):
+        return deployment.chosen_settings
     from taktora_trio.runners.configuration.app_settings import app_settings  # many apps have none
 
     return app_settings(load_settings_class(deployment), given, deployment.chosen_settings)

@@ -16,6 +16,7 @@ from taktora_trio.runners.configuration.fields import changed
 from taktora_trio.runners.configuration.keys import variable_for
 from taktora_trio.runners.configuration.reading import Sources, changes, read_configuration, read_keys
 from taktora_trio.runners.configuration.settings import as_typed
+from taktora_trio.runners.secrets import passwords_as_settings
 from tests.runners.configuration.declared import AppSettings, Limits, Operator, deployment, options_of
 
 
@@ -248,3 +249,24 @@ def test_a_gateways_process_is_told_all_of_its_store(operator: Operator) -> None
     )
     gateway = read_configuration(deployment, Sources(typed=told, environment=False), "gateway")
     assert gateway.configured.store == configuration.configured.store
+
+
+def test_secrets_of_the_environment_for_one_connector(operator: Operator) -> None:
+    """A program's: the command starts itself anew without them (`secrets.py`)."""
+    operator.patch.setenv("TAKTORA_CONNECTOR_PLANT_BROKER_PASSWORD", "s3cret")
+    operator.patch.setenv("TAKTORA_CONNECTOR_PLANT_BROKER", "mqtt://me@plant")
+    operator.patch.setenv("TAKTORA_CONNECTOR_CLOUD_BROKER", "mqtt://me:p4ss@cloud")
+    with passwords_as_settings(take=True) as typed:
+        configuration = read_configuration(deployment, Sources(typed=tuple(typed)), "in-process")
+        overruled = (*typed, ("broker", "mqtt://another"))
+        without = read_configuration(deployment, Sources(typed=overruled), "plugin", checks_needs=False)
+    assert options_of(configuration, "plant").broker.password == b"s3cret"
+    assert options_of(configuration, "cloud").broker.password == b"p4ss"
+    assert {value.variable for _, value in configuration.settings.given} == {
+        "TAKTORA_CONNECTOR_PLANT_BROKER_PASSWORD",
+        "TAKTORA_CONNECTOR_PLANT_BROKER",
+        "TAKTORA_CONNECTOR_CLOUD_BROKER",
+    }
+    assert options_of(without, "cloud").broker.host == "another"
+    left = {name for name in os.environ if name.startswith("TAKTORA_CONNECTOR")}
+    assert left == {"TAKTORA_CONNECTOR_PLANT_BROKER"}, "there is no secret in it"
