@@ -8,7 +8,7 @@ The layers. Each imports only those below it, which import-linter checks (`pypro
     __main__                        `python -m taktora_trio`
     cli                             the `taktora-trio` command
     chaos                           faults on purpose, and what must hold
-    testing                         what a connector's author tests with
+    testing                         what the authors of apps and of connectors test with
     declare | operate | scaffold    channels, shown to others | what an operator asks of a run | a new project's start
     runners                         from a deployment to running processes: the two shapes, and each half
     host                            the app's half
