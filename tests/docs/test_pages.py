@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.command import ROOT
 from tests.docs.blocks import Block, steps_of
 from tests.docs.running import open_page
 from tests.docs.tutorial import sections
@@ -38,3 +39,11 @@ def test_few_blocks_are_not_run_and_each_says_why() -> None:
 
 def test_the_tutorial_leaves_two_of_its_ten_minutes_to_the_commands() -> None:
     assert sum(section.reading for section in sections()) <= 8 * 60
+
+
+def test_each_example_is_on_the_page_with_its_purpose() -> None:
+    listed = re.findall(r"^\| `([\w.]+)` \| \S", PAGES["docs/apps.md"], re.MULTILINE)
+    there = {path.name for path in (ROOT / "examples").glob("*.py")} | {
+        path.parent.name for path in (ROOT / "examples").glob("*/__init__.py")
+    }
+    assert sorted(listed) == sorted(there - {"__init__.py"})
