@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from decimal import Decimal
 from typing import Any, TypeAlias, TypeVar, cast, get_origin, is_typeddict
 
 import attrs
 import msgspec
 
+from taktora_trio.channels.message_types import fields_of, has_models, inspect_type, parts_of
+from taktora_trio.channels.models import is_model, read_model, write_model
 from taktora_trio.errors import CodecError, ConfigError, summary
 from taktora_trio.escaping import escaped
 
-__all__ = ["Buffer", "JsonCodec", "MsgpackCodec", "PayloadCodec", "RawCodec", "inspect_type", "parts_of"]
+__all__ = ["Buffer", "JsonCodec", "MsgpackCodec", "PayloadCodec", "RawCodec"]
 
 T = TypeVar("T")
 Buffer: TypeAlias = bytes | bytearray | memoryview
@@ -81,27 +83,6 @@ def _runtime_type(message_type: Any) -> type | tuple[type, ...]:
     return origin if origin in (list, dict, tuple, set, frozenset) else object
 
 
-def inspect_type(message_type: Any) -> msgspec.inspect.Type:
-    """Return msgspec's description of a message type. Raises `ConfigError` for one that it can't make messages of."""
-    try:
-        return msgspec.inspect.type_info(message_type)
-    except Exception as exc:  # annotations are evaluated, and may raise anything
-        raise ConfigError(f"messages can't be of type {message_type!r}: {summary(exc)}") from exc
-
-
-def parts_of(info: object, seen: set[int]) -> Iterator[msgspec.inspect.Type]:
-    """Yield a type and all that it is made of, each once."""
-    if isinstance(info, tuple):
-        for part in info:
-            yield from parts_of(part, seen)
-    elif isinstance(info, msgspec.Struct) and id(info) not in seen:
-        seen.add(id(info))
-        if isinstance(info, msgspec.inspect.Type):
-            yield info
-        for name in info.__struct_fields__:
-            yield from parts_of(getattr(info, name), seen)
-
-
 def _check_type(message_type: Any) -> None:
     if message_type in (str, bytes, bool, int, float):
         return  # without msgspec's descriptions, which are then never imported
@@ -110,6 +91,16 @@ def _check_type(message_type: Any) -> None:
             raise ConfigError(
                 f"messages of type {message_type!r} would look into shared memory that is soon written again:"
                 " use bytes instead of memoryview or msgspec.Raw"
+            )
+        if isinstance(part, msgspec.inspect.CustomType) and not is_model(part.cls):
+            raise ConfigError(
+                f"messages of type {message_type!r} can't be encoded: no codec knows {part.cls.__name__}; make it"
+                " an attrs class, a dataclass, a msgspec struct, or a model of pydantic"
+            )
+        if isinstance(part, msgspec.inspect.DataclassType) and hasattr(part.cls, "__pydantic_validator__"):
+            raise ConfigError(
+                f"{part.cls.__name__} is a dataclass of pydantic, which would not validate what is received: derive it"
+                " from pydantic.BaseModel, or take a dataclass of Python's"
             )
         if isinstance(part, msgspec.inspect.DataclassType) and attrs.has(part.cls):
             for field in part.fields:
@@ -174,7 +165,7 @@ class _MsgspecCodec(PayloadCodec):
     _decoder_type: type[msgspec.json.Decoder[Any]] | type[msgspec.msgpack.Decoder[Any]]
 
     def encoder(self, message_type: type[T]) -> Callable[[T], Buffer]:
-        encode = self._encoder.encode
+        encode = self._encode(message_type)
         decode = self._decode(message_type)
         expected = _runtime_type(message_type)
         # To isinstance a bool is an int; to the peer's decoder it is not, nor a float.
@@ -218,9 +209,13 @@ class _MsgspecCodec(PayloadCodec):
 
         return decode_message
 
+    def _encode(self, message_type: type[T]) -> Callable[[T], bytes]:
+        return (type(self._encoder)(enc_hook=write_model) if has_models(message_type) else self._encoder).encode
+
     def _decode(self, message_type: type[T]) -> Callable[[Buffer], T]:
         try:
-            return cast("Callable[[Buffer], T]", self._decoder_type(message_type).decode)
+            hook = read_model if has_models(message_type) else None
+            return cast("Callable[[Buffer], T]", self._decoder_type(message_type, dec_hook=hook).decode)
         except Exception as exc:  # annotations are evaluated, and may raise anything
             raise ConfigError(
                 f"messages of type {message_type!r} can't be decoded from {self.name}: {summary(exc)}"
@@ -228,10 +223,10 @@ class _MsgspecCodec(PayloadCodec):
 
     def filling_decoder(self, message_type: type[T]) -> Callable[[Buffer, Mapping[str, object]], T]:
         info = inspect_type(message_type)
-        by_position = isinstance(info, msgspec.inspect.StructType) and info.array_like
-        if by_position or not isinstance(info, msgspec.inspect.StructType | msgspec.inspect.DataclassType):
+        fields = fields_of(message_type)
+        if fields is None or (isinstance(info, msgspec.inspect.StructType) and info.array_like):
             raise ConfigError(f"messages of type {message_type!r} are not written with the names of their fields")
-        names = {field.name: field.encode_name for field in info.fields}
+        names = {field.name: field.encode_name for field in fields}
         # Written together before they are read: so the message's own type has the last word on all of it.
         split = self._decoder_type(dict[str, msgspec.Raw]).decode
         encode = self._encoder.encode

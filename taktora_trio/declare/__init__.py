@@ -3,7 +3,8 @@ them breaks somebody.
 
 command                    the commands `channels` and `asyncapi`
 table                      the table of channels
-document, schemas          the AsyncAPI document, and the schemas of its messages
+document                   the AsyncAPI document
+schemas, model_schemas     the schemas of its messages
 changes, schema_changes    what has changed from one document to another, and for whom it breaks something
 files                      documents on disk
 """

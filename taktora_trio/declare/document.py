@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from taktora_trio.channels import ChannelDescriptor
-from taktora_trio.channels.codec import inspect_type
+from taktora_trio.channels.message_types import MessageField, fields_of
 from taktora_trio.connectors.base import Connector
 from taktora_trio.connectors.description import AddressParameter, ChannelDescription, ServerDescription
 from taktora_trio.declare.schemas import PREFIX, Schema, make_schemas
@@ -89,12 +89,9 @@ def _without_topic(
     return {key: value for key, value in whole.items() if key != "required"}
 
 
-def _fields(channel: ChannelDescriptor[Any]) -> dict[str, Any]:
-    """Return msgspec's description of each field of the messages, by name; of none if they have no fields."""
-    info = inspect_type(channel.message_type)
-    if isinstance(info, msgspec.inspect.StructType | msgspec.inspect.DataclassType):
-        return {field.name: field for field in info.fields}
-    return {}
+def _fields(channel: ChannelDescriptor[Any]) -> dict[str, MessageField]:
+    """Return the fields of the messages by name; none if they have no fields."""
+    return {field.name: field for field in fields_of(channel.message_type) or ()}
 
 
 def _channel(

@@ -12,7 +12,8 @@ from typing import Any, Literal, TypeAlias, get_args, get_origin, get_type_hints
 
 import msgspec
 
-from taktora_trio.channels.codec import inspect_type, parts_of
+from taktora_trio.channels.message_types import inspect_type, parts_of
+from taktora_trio.declare.model_schemas import describe_models
 
 __all__ = ["PREFIX", "Schema", "make_schemas", "mapped", "parts_of_schema"]
 
@@ -72,25 +73,32 @@ def mapped(schema: Schema, change: Callable[[Schema], Schema]) -> Schema:
 
 def _described(types: Sequence[Any], direction: Direction) -> tuple[list[Schema], dict[str, Schema]]:
     """Return the schemas of these types and their definitions, with all fields required in what is sent."""
-    classes = list(dict.fromkeys(_classes_of(types)))
-    schemas, definitions = msgspec.json.schema_components([*types, *classes], ref_template=f"{PREFIX}{{name}}")
+    classes, models = (list(dict.fromkeys(kinds)) for kinds in _classes_of(types))
+    references, definitions = describe_models(models, direction, PREFIX.__add__) if models else ({}, {})
+    schemas, own = msgspec.json.schema_components(
+        [*types, *classes], ref_template=f"{PREFIX}{{name}}", schema_hook=references.__getitem__
+    )
     if direction == "out":
         for schema, cls in zip(schemas[len(types) :], classes, strict=True):
-            _require_all(definitions[schema["$ref"].removeprefix(PREFIX)], cls)
+            _require_all(own[schema["$ref"].removeprefix(PREFIX)], cls)
     return (
         [_adapted(schema) for schema in schemas[: len(types)]],
-        {name: _adapted(definition) for name, definition in definitions.items()},
+        {name: _adapted(definition) for name, definition in {**definitions, **own}.items()},
     )
 
 
-def _classes_of(types: Iterable[Any]) -> Iterator[Any]:
-    """Yield the classes with fields that these types are made of."""
+def _classes_of(types: Iterable[Any]) -> tuple[list[Any], list[Any]]:
+    """Return the classes with fields that these types are made of, and the models of pydantic."""
+    classes, models = [], []
     seen: set[int] = set()
     described = [inspect_type(kind) for kind in types]  # kept, for the parts are known by their ids
     for info in described:
         for part in parts_of(info, seen):
             if isinstance(part, msgspec.inspect.StructType | msgspec.inspect.DataclassType):
-                yield part.cls
+                classes.append(part.cls)
+            elif isinstance(part, msgspec.inspect.CustomType):
+                models.append(part.cls)
+    return classes, models
 
 
 def _require_all(definition: Schema, cls: Any) -> None:

@@ -13,7 +13,8 @@ from __future__ import annotations
 from typing import Any, TypeVar
 
 from taktora_trio.channels import ChannelDescriptor
-from taktora_trio.channels.codec import JsonCodec, PayloadCodec, RawCodec, inspect_type
+from taktora_trio.channels.codec import JsonCodec, PayloadCodec, RawCodec
+from taktora_trio.channels.message_types import inspect_type
 from taktora_trio.errors import CodecError, ConfigError, MessageError, missing_extra
 
 try:

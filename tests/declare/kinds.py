@@ -10,6 +10,7 @@ from uuid import UUID
 
 import attrs
 import msgspec
+import pydantic
 
 from taktora_trio import (
     ConnectorHost,
@@ -76,6 +77,22 @@ class Loose(TypedDict, total=False):
     o: str
 
 
+class Motor(pydantic.BaseModel):
+    """A motor, by pydantic."""
+
+    unit: Unit
+    speed: int = pydantic.Field(ge=0, le=100, description="In percent.")
+    name: str = pydantic.Field(default="m", alias="motorName")
+    since: datetime | None = None
+    next: Motor | None = None
+    pair: tuple[int, str] = (1, "a")
+
+
+@attrs.frozen
+class Moved:
+    motor: Motor
+
+
 KINDS: list[Any] = [
     Reading,
     Start | Stop,
@@ -88,6 +105,9 @@ KINDS: list[Any] = [
     list[Reading],
     tuple[int, str],
     float | None,
+    Motor,
+    Moved,
+    dict[str, Motor],
 ]
 
 
@@ -108,6 +128,7 @@ deployment = Deployment(
     app,
     [
         MqttConnector([*inbound, *outbound, FILLED, READ], options=MqttOptions(protocol="5")),
+        MqttConnector([Inbound("motors", Motor, MqttRouting("motors/{unit}/{name}"))], name="models"),
         MqttConnector([Outbound("packed", Reading, MqttRouting("packed"))], name="packed", codec=MsgpackCodec()),
         MqttConnector(
             [Outbound("any", bytes, MqttRouting("raw/#")), Inbound("all", bytes, MqttRouting("#"))],

@@ -162,6 +162,25 @@ def test_a_field_that_the_topic_fills_in_may_be_missing_where_it_is_received(kin
     assert "required" not in messages(document, "mqtt.a")["payload"]
 
 
+def test_models_of_pydantic_are_described_by_pydantic(kinds: dict[str, Any]) -> None:
+    schemas = kinds["components"]["schemas"]
+    assert messages(kinds, "mqtt.in11")["payload"] == {"$ref": "#/components/schemas/Motor"}
+    assert messages(kinds, "mqtt.out11")["payload"] == {"$ref": "#/components/schemas/Motor-sent"}
+    assert schemas["Motor"]["required"] == ["unit", "speed"]
+    assert schemas["Motor-sent"]["required"] == ["unit", "speed", "motorName", "since", "next", "pair"]
+    assert schemas["Motor"]["description"] == "A motor, by pydantic."
+    assert schemas["Motor"]["properties"]["speed"]["description"] == "In percent."
+    assert schemas["Motor-sent"]["properties"]["next"]["anyOf"][0] == {"$ref": "#/components/schemas/Motor-sent"}
+    assert schemas["Moved-sent"]["properties"]["motor"] == {"$ref": "#/components/schemas/Motor-sent"}
+    assert schemas["Motor"]["properties"]["pair"]["items"] == [{"type": "integer"}, {"type": "string"}]
+    channel = kinds["channels"]["models.motors"]
+    assert {name: one["location"] for name, one in channel["parameters"].items()} == {
+        "unit": "$message.payload#/unit",
+        "name": "$message.payload#/motorName",
+    }
+    assert messages(kinds, "models.motors")["payload"]["required"] == ["speed"]
+
+
 def test_docstrings_are_descriptions(kinds: dict[str, Any]) -> None:
     assert kinds["components"]["schemas"]["Reading"]["description"] == "What a sensor has measured.\n\nOnce a second."
     assert kinds["components"]["schemas"]["Unit"]["description"] == "The halves of the plant."

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import shutil
 import subprocess
@@ -13,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from taktora_trio import Deployment
+from taktora_trio import Deployment, MqttConnector, MqttRouting, Outbound
 from taktora_trio.declare.document import Info, make_document
 from taktora_trio.declare.files import Format, encoded
 from tests.command import ROOT
@@ -26,14 +25,15 @@ pytestmark = pytest.mark.skipif(
 )
 ERROR = 0
 
+SMALL = MqttConnector([Outbound("told", kinds.Reading, MqttRouting("told", qos=1))])
 Document = dict[str, Any]
 WRONG: dict[str, Callable[[Document], object]] = {
     "no version": lambda document: document.pop("asyncapi"),
     "no title": lambda document: document["info"].pop("title"),
     "a QoS of three": lambda document: binding_of(document).update(qos=3),
     "a binding that is none": lambda document: binding_of(document).update(quality=1),
-    "an action that is none": lambda document: document["operations"]["send.mqtt.out0"].update(action="publish"),
-    "a channel that is not there": lambda document: document["operations"]["send.mqtt.out0"].update(
+    "an action that is none": lambda document: document["operations"]["send.mqtt.told"].update(action="publish"),
+    "a channel that is not there": lambda document: document["operations"]["send.mqtt.told"].update(
         channel={"$ref": "#/channels/nothing"}
     ),
     "a definition that is not there": lambda document: document["components"]["schemas"].pop("Reading"),
@@ -42,7 +42,7 @@ WRONG: dict[str, Callable[[Document], object]] = {
 
 
 def binding_of(document: Document) -> dict[str, Any]:
-    binding: dict[str, Any] = document["operations"]["send.mqtt.out0"]["bindings"]["mqtt"]
+    binding: dict[str, Any] = document["operations"]["send.mqtt.told"]["bindings"]["mqtt"]
     return binding
 
 
@@ -77,12 +77,12 @@ def test_every_example_is_valid_and_the_tool_rejects_what_is_wrong(tmp_path: Pat
     good: dict[str, tuple[Document, Format]] = {
         name: (document_of(*deployment.connectors), "yaml") for name, deployment in deployments.items()
     }
-    with_server = {"mqtt": [kinds.deployment.connectors[0].describe_server("wss://broker.example/path")]}
+    with_server = {"mqtt": [SMALL.describe_server("wss://broker.example/path")]}
     info = Info("kinds", "2.7.1", "With a server.\n\nAnd a description of several lines.")
-    good["with a server"] = (make_document(info, kinds.deployment.connectors, with_server), "json")
+    good["with a server"] = (make_document(info, [SMALL], with_server), "json")
     bad: dict[str, tuple[Document, Format]] = {}
     for name, spoil in WRONG.items():
-        spoil(document := copy.deepcopy(good["kinds"][0]))
+        spoil(document := document_of(SMALL))
         bad[name] = (document, "json")
     found = errors_in(tmp_path, {**good, **bad})
     assert {name: found[name] for name in good} == {name: [] for name in good}

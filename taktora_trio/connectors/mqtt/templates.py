@@ -12,7 +12,7 @@ from typing import Any, TypeVar, get_type_hints
 
 import msgspec
 
-from taktora_trio.channels.codec import inspect_type
+from taktora_trio.channels.message_types import fields_of
 from taktora_trio.connectors.mqtt.topics import UNSENDABLE
 from taktora_trio.errors import CodecError, ConfigError
 
@@ -89,13 +89,13 @@ def parse_template(text: str) -> Template:
 
 def _types_of(message_type: type, fields: tuple[tuple[int, str], ...]) -> dict[str, Any]:
     """Return the declared type of each field. Raises `ConfigError`."""
-    info = inspect_type(message_type) if isinstance(message_type, type) else None
-    if not isinstance(info, msgspec.inspect.StructType | msgspec.inspect.DataclassType):
+    known = fields_of(message_type) if isinstance(message_type, type) else None
+    if known is None:
         raise ConfigError(
             f"messages of type {message_type!r} have no fields for the topic: use an attrs class, a dataclass or a"
             " msgspec struct, and a codec that writes its fields"
         )
-    kinds = {field.name: field.type for field in info.fields}
+    kinds = {field.name: field.type for field in known}
     described = msgspec.inspect  # which most processes never import
     come_back_as_sent = described.StrType | described.IntType | described.BoolType | described.EnumType
     hints = get_type_hints(message_type, include_extras=True)
