@@ -6,6 +6,8 @@ routing.py     Routing, the base of each protocol's own
 store.py       Store: how outbound messages are kept on disk
 message.py     Header, Metadata, Received, Envelope
 codec.py       between values and payload bytes
+message_types.py  what message types are made of
+models.py      models of pydantic
 zstd.py        a codec that compresses what another one makes
 """
 

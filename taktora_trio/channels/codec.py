@@ -153,7 +153,7 @@ def _field_names(kind: type) -> tuple[str, ...]:
 
 
 class _MsgspecCodec(PayloadCodec):
-    """JSON and MessagePack alike: attrs classes, dataclasses, msgspec structs and plain types.
+    """JSON and MessagePack alike: attrs classes, dataclasses, msgspec structs, models of pydantic, and plain types.
 
     An annotation is not enforced where a message is made, and not every value has a form of its own (a NaN in JSON is
     `null`). So a message is decoded again before it is sent, which takes about as long as to encode it: what its reader
