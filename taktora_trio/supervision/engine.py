@@ -5,6 +5,8 @@ It knows no clock, no task and no process; `supervisor` carries out what it says
     idle --Started--> starting --Ready--> up --Ended--> waiting --Started--> starting ...
                                            |
                                            +--> ended | given-up (--Revived--> waiting) | escalated
+
+    starting | up --Replaced--> replacing --Ended--> waiting
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ __all__ = [
     "Finish",
     "GiveUp",
     "Ready",
+    "Replaced",
     "Restart",
     "Revived",
     "Started",
@@ -63,7 +66,11 @@ class Revived(msgspec.Struct, frozen=True):
     """Somebody says that the cause is mended: if it was given up, it starts again with its whole budget."""
 
 
-Event: TypeAlias = Started | Ready | Ended | Stopped | Revived
+class Replaced(msgspec.Struct, frozen=True):
+    """The owner wants another one in its place: its end is wanted, and the other one starts with the whole budget."""
+
+
+Event: TypeAlias = Started | Ready | Ended | Stopped | Revived | Replaced
 
 
 # Actions
@@ -97,7 +104,9 @@ Action: TypeAlias = Restart | Finish | GiveUp | Escalate
 class State(msgspec.Struct, frozen=True):
     """The state of a supervised thing. `since` is on the clock of the events' `now`."""
 
-    phase: Literal["idle", "starting", "up", "waiting", "stopping", "ended", "given-up", "escalated"] = "idle"
+    phase: Literal["idle", "starting", "up", "waiting", "replacing", "stopping", "ended", "given-up", "escalated"] = (
+        "idle"
+    )
     incarnation: int = 0
     since: float = 0.0
     uptime: float = 0.0
@@ -135,14 +144,18 @@ def step(
             return msgspec.structs.replace(state, phase="up", since=now), None
         case "starting" | "up", Ended():
             return _after(policy, state, event, now, random)
-        case "starting" | "up", Stopped():
+        case "starting" | "up", Replaced():
+            return msgspec.structs.replace(state, phase="replacing", since=now), None
+        case "replacing", Ended():
+            return State("waiting", state.incarnation, now), Restart(0.0)
+        case ("given-up", Revived()) | ("waiting" | "given-up" | "escalated", Replaced()):
+            return State("waiting", state.incarnation, now), Restart(0.0)
+        case "starting" | "up" | "replacing", Stopped():
             return msgspec.structs.replace(state, phase="stopping", since=now), None
         case "stopping", Ended():
             return msgspec.structs.replace(state, phase="ended", since=now), Finish()
         case "idle" | "waiting" | "given-up", Stopped():
             return msgspec.structs.replace(state, phase="ended", since=now), Finish()
-        case "given-up", Revived():
-            return State("waiting", state.incarnation, now), Restart(0.0)
         case _:
             return state, None
 

@@ -20,6 +20,7 @@ from taktora_trio.supervision.engine import (
     Finish,
     GiveUp,
     Ready,
+    Replaced,
     Restart,
     Revived,
     Started,
@@ -78,12 +79,15 @@ class Supervisor:
         stop: trio.Event | None = None,
         on_failure: Callable[[Failure, Exit], None] = _ignore,
         on_revived: Callable[[bool], None] = _ignore_revival,
+        ask_to_leave: Callable[[], None] | None = None,
         revivable: bool = True,
     ) -> None:
         """Supervise what `runner` runs, by `policy`.
 
         `on_failure` is called at each end that was not wanted: at once, before the delay. `on_revived` is called when
         somebody asks to revive it, with true if it starts again; one that runs may have something to try at once.
+        `ask_to_leave` has what runs end politely, for another one to take its place; without it, the runner is
+        cancelled, which is polite enough for a process.
 
         Once `stop` is set (which the runner is expected to watch for) its end is wanted, and nothing is started again.
         Without `revivable`, `run` returns when it is given up, instead of waiting to be revived.
@@ -97,8 +101,12 @@ class Supervisor:
         self._stop = trio.Event() if stop is None else stop
         self._on_failure = on_failure
         self._on_revived = on_revived
+        self._ask_to_leave = ask_to_leave
         self._revivable = revivable
-        self._revived = trio.Event()
+        self._woken = trio.Event()  # by `revive` or `replace`, while nothing runs
+        self._incarnation = trio.CancelScope()
+        self._left = trio.Event()  # the present incarnation, or the last one
+        self._on_trial = False
         self._decided: Action | None = None  # what follows from the end, where that is known before the runner returns
 
     def __repr__(self) -> str:
@@ -110,19 +118,19 @@ class Supervisor:
         Raises `Escalated` if the policy's `on_exhausted` is `escalate`, and failures were too many.
         """
         while not self._stop.is_set():
-            self._revived = trio.Event()
+            self._woken = trio.Event()
             self._decided = None
             self._step(Started())
-            self.last_exit = exit_ = await self._runner(self.state.incarnation, self._ready)
+            self.last_exit = exit_ = await self._run_incarnation()
             if self._stop.is_set() and self._decided is None:
                 self._step(Stopped())
             match self._decided or self._end(exit_):
                 case Restart(delay=delay):
-                    async with move_on_when(self._stop.wait):
+                    async with move_on_when(self._stop.wait), move_on_when(self._woken.wait):
                         await trio.sleep(delay)
-                case GiveUp() if self._revivable:
+                case GiveUp() | Escalate() as end if self._revivable and (self._on_trial or isinstance(end, GiveUp)):
                     async with move_on_when(self._stop.wait):
-                        await self._revived.wait()
+                        await self._woken.wait()
                 case Escalate(reason=reason):
                     raise Escalated(
                         f"the {self.name} has failed too often, and all ends with it: {exit_.description}; {reason}"
@@ -150,15 +158,61 @@ class Supervisor:
             self._on_revived(False)
             return False
         log.info("%s: revived", self.name)
-        self._revived.set()
+        self._woken.set()
         self._on_revived(True)
         return True
+
+    async def replace(self, runner: Runner) -> None:
+        """Have this runner run instead of the present one: at once, and with the whole budget.
+
+        What runs is asked to leave, which is no failure, and is cancelled if it is still there when the policy's
+        `stop_grace` is over. Returns when it has ended, or would have been started.
+        """
+        await trio.lowlevel.checkpoint_if_cancelled()
+        self._runner = runner
+        self._step(Replaced())
+        if self.state.phase != "replacing":
+            self._woken.set()
+            return
+        left = self._left
+        if self._ask_to_leave is not None:
+            self._ask_to_leave()
+            with trio.move_on_after(self._policy.stop_grace):
+                await left.wait()
+        self._incarnation.cancel()
+        await left.wait()
+
+    async def replace_on_trial(self, runner: Runner, works: Callable[[], Awaitable[bool]], seconds: float) -> bool:
+        """Replace the present runner by this one, and go back to it unless `works()` returns true within `seconds`.
+
+        On trial, failures that are too many end nothing, whatever the policy says. Returns whether the new one stays.
+        """
+        before, self._on_trial = self._runner, True
+        try:
+            await self.replace(runner)
+            with trio.move_on_after(seconds):
+                if await works():
+                    return True
+            log.warning("%s: what has replaced it does not work: going back", self.name)
+            await self.replace(before)
+            return False
+        finally:
+            self._on_trial = False
 
     async def revive_at(self, bell: RepeatedEvent) -> None:
         """Revive it whenever `bell` is rung. Runs until it is stopped."""
         async with move_on_when(self._stop.wait):
             async for _ in bell.events():
                 self.revive()
+
+    async def _run_incarnation(self) -> Exit:
+        self._left = trio.Event()
+        try:
+            with trio.CancelScope() as self._incarnation:
+                return await self._runner(self.state.incarnation, self._ready)
+            return Exit("exit", "another one takes its place", failed=False)
+        finally:
+            self._left.set()
 
     def _ready(self) -> None:
         self._step(Ready())
@@ -177,6 +231,9 @@ class Supervisor:
                 log.error("%s: crashed while stopping", self.name, exc_info=exit_.exception)
             else:
                 log.info("%s: ended (%s)", self.name, exit_.description)
+            return action
+        if before.phase == "replacing":
+            log.info("%s: another one takes its place (%s)", self.name, exit_.description, exc_info=exit_.exception)
             return action
         left = attempts_left(self._policy, self.state)
         gave_up = "" if isinstance(action, Restart) else action.reason

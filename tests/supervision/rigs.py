@@ -40,6 +40,8 @@ class Rig(abc.ABC):
     - What the policy says is what happens, in the same order and with the same delays, whatever the kind.
     - `Supervisor.run` returns how the last one ended, or raises `Escalated`; when it has returned or was cancelled,
       nothing runs any more, and nothing will.
+    - Another runner takes its place when it has ended, at once, with the whole budget, and that is no failure. On trial
+      it gives way to the one before if it does not work in time.
     - An error in the owner's own code leaves `run` as it is, and nothing runs any more either.
     """
 
@@ -54,6 +56,8 @@ class Rig(abc.ABC):
         self.started: list[int] = []
         self.running = 0
         """The number of incarnations that run now."""
+        self.others: list[int] = []
+        """Those of `started` that another runner has started."""
         self.ready: AsyncValue[int] = AsyncValue(0)
         """The incarnation that got ready last."""
         self.supervisor: Supervisor
@@ -76,6 +80,16 @@ class Rig(abc.ABC):
         runner = self._recorded(self.runner(policy))
         self.supervisor = Supervisor("thing", runner, policy, stop=self.stop, on_failure=failed, revivable=revivable)
         return self.supervisor
+
+    def another(self, policy: RestartPolicy) -> Runner:
+        """Return another runner, which takes the place of the first one in the same script."""
+        inner = self._recorded(self.runner(policy))
+
+        async def runner(incarnation: int, ready: Callable[[], None]) -> Exit:
+            self.others.append(incarnation)
+            return await inner(incarnation, ready)
+
+        return runner
 
     def act(self, incarnation: int) -> Act:
         return self.acts[incarnation - 1] if incarnation <= len(self.acts) else "run"

@@ -283,3 +283,112 @@ async def test_nothing_is_left_of_a_process(rig: Rig) -> None:
     if isinstance(rig, ProcessRig):
         assert [pid for pid in rig.pids if psutil.pid_exists(pid)] == []
         assert len(set(rig.pids)) == 3
+
+
+# Replaced by another one
+
+
+async def works() -> bool:
+    return True
+
+
+async def test_another_one_takes_its_place_and_that_is_no_failure(rig: Rig) -> None:
+    supervisor = rig.supervise([], POLICY)
+    async with trio.open_nursery() as nursery:
+        with trio.fail_after(LONG):
+            nursery.start_soon(supervisor.run)
+            await rig.until_ready(1)
+            await supervisor.replace(rig.another(POLICY))
+            await rig.until_ready(2)
+        assert rig.failures == []
+        assert rig.started == [1, 2]
+        nursery.cancel_scope.cancel()
+    assert rig.running == 0
+
+
+async def test_it_is_replaced_while_it_waits_for_its_restart(rig: Rig) -> None:
+    policy = attrs.evolve(POLICY, backoff=NEVER_AGAIN, intensity=1)
+    failed = trio.Event()
+    supervisor = rig.supervise(["crash", "crash"], policy, on_failure=lambda failure: failed.set())
+    async with trio.open_nursery() as nursery:
+        with trio.fail_after(LONG):
+            nursery.start_soon(supervisor.run)
+            await failed.wait()
+            failed = trio.Event()
+            await supervisor.replace(rig.another(policy))
+            await failed.wait()
+        assert [failure.attempts_left for failure in rig.failures] == [0, 0]  # each had the whole budget
+        nursery.cancel_scope.cancel()
+
+
+async def test_what_was_given_up_is_replaced(rig: Rig) -> None:
+    policy, given_up = attrs.evolve(POLICY, intensity=0), trio.Event()
+    supervisor = rig.supervise(["crash"], policy, on_failure=lambda failure: given_up.set(), revivable=True)
+    async with trio.open_nursery() as nursery:
+        with trio.fail_after(LONG):
+            nursery.start_soon(supervisor.run)
+            await given_up.wait()
+            await supervisor.replace(rig.another(policy))
+            await rig.until_ready(2)
+        nursery.cancel_scope.cancel()
+
+
+async def test_on_trial_one_that_works_stays(rig: Rig) -> None:
+    supervisor = rig.supervise([], POLICY)
+    async with trio.open_nursery() as nursery:
+        with trio.fail_after(LONG):
+            nursery.start_soon(supervisor.run)
+            await rig.until_ready(1)
+            assert await supervisor.replace_on_trial(rig.another(POLICY), works, LONG)
+            await rig.until_ready(2)
+        assert (rig.started, rig.others) == ([1, 2], [2])
+        nursery.cancel_scope.cancel()
+
+
+async def test_on_trial_one_that_does_not_work_gives_way_to_the_one_before(rig: Rig) -> None:
+    """For the same policy a failure without a trial ends everything."""
+    policy = attrs.evolve(POLICY, intensity=0, on_exhausted="escalate")
+    failed = trio.Event()
+    supervisor = rig.supervise(["run", "crash early"], policy, on_failure=lambda failure: failed.set(), revivable=True)
+
+    async def fails() -> bool:
+        await failed.wait()
+        return False
+
+    async with trio.open_nursery() as nursery:
+        with trio.fail_after(LONG):
+            nursery.start_soon(supervisor.run)
+            await rig.until_ready(1)
+            assert not await supervisor.replace_on_trial(rig.another(policy), fails, LONG)
+            await rig.until_ready(3)
+        assert (rig.started, rig.others) == ([1, 2, 3], [2])
+        assert [failure.incarnation for failure in rig.failures] == [2]
+        nursery.cancel_scope.cancel()
+
+
+async def test_on_trial_there_is_a_time_to_work_in(rig: Rig) -> None:
+    async def never() -> bool:
+        await trio.sleep_forever()
+        return True
+
+    supervisor = rig.supervise([], POLICY)
+    async with trio.open_nursery() as nursery:
+        with trio.fail_after(LONG):
+            nursery.start_soon(supervisor.run)
+            await rig.until_ready(1)
+            assert not await supervisor.replace_on_trial(rig.another(POLICY), never, 0.01)
+            await rig.until_ready(3)
+        assert rig.failures == []
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_stop_while_it_is_replaced_is_the_end(rig: Rig) -> None:
+    supervisor = rig.supervise([], POLICY)
+    with trio.fail_after(LONG):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(supervisor.run)
+            await rig.until_ready(1)
+            nursery.start_soon(supervisor.replace, rig.another(POLICY))
+            rig.ask_to_stop()
+    assert rig.running == 0
+    assert supervisor.state.phase == "ended"

@@ -25,6 +25,7 @@ from taktora_trio.supervision.engine import (
     Finish,
     GiveUp,
     Ready,
+    Replaced,
     Restart,
     Revived,
     Started,
@@ -38,7 +39,7 @@ from tests.supervision.otp import Otp, Verdict
 BACKOFF = Backoff(initial=1, maximum=8, factor=2, jitter=0)
 POLICY = RestartPolicy(backoff=BACKOFF, intensity=2, period=10)
 FAILED, WELL, PERMANENT = Ended(failed=True), Ended(failed=False), Ended(failed=True, permanent=True)
-EVENTS = (Started(), Ready(), FAILED, WELL, PERMANENT, Stopped(), Revived())
+EVENTS = (Started(), Ready(), FAILED, WELL, PERMANENT, Stopped(), Revived(), Replaced())
 
 # What each phase makes of each event under POLICY. Whatever is not here changes nothing.
 TABLE: dict[str, dict[Event, tuple[str, Action | None]]] = {
@@ -52,16 +53,25 @@ TABLE: dict[str, dict[Event, tuple[str, Action | None]]] = {
         WELL: ("ended", Finish()),
         PERMANENT: ("given-up", GiveUp("another try would end the same way")),
         Stopped(): ("stopping", None),
+        Replaced(): ("replacing", None),
     },
     "up": {
         FAILED: ("waiting", Restart(1)),
         WELL: ("ended", Finish()),
         PERMANENT: ("given-up", GiveUp("another try would end the same way")),
         Stopped(): ("stopping", None),
+        Replaced(): ("replacing", None),
     },
     "waiting": {
         Started(): ("starting", None),
         Stopped(): ("ended", Finish()),
+        Replaced(): ("waiting", Restart(0.0)),
+    },
+    "replacing": {
+        FAILED: ("waiting", Restart(0.0)),
+        WELL: ("waiting", Restart(0.0)),
+        PERMANENT: ("waiting", Restart(0.0)),
+        Stopped(): ("stopping", None),
     },
     "stopping": {
         FAILED: ("ended", Finish()),
@@ -72,8 +82,11 @@ TABLE: dict[str, dict[Event, tuple[str, Action | None]]] = {
     "given-up": {
         Stopped(): ("ended", Finish()),
         Revived(): ("waiting", Restart(0.0)),
+        Replaced(): ("waiting", Restart(0.0)),
     },
-    "escalated": {},
+    "escalated": {
+        Replaced(): ("waiting", Restart(0.0)),
+    },
 }
 
 
@@ -277,9 +290,10 @@ ARROWS = {
     ("idle", "starting"),
     ("starting", "up"),
     ("waiting", "starting"),
-    ("given-up", "waiting"),
+    *((before, "waiting") for before in ("given-up", "escalated", "replacing")),
+    *((before, "replacing") for before in ("starting", "up")),
     *((before, after) for before in ("starting", "up") for after in ("waiting", "ended", "given-up", "escalated")),
-    *((before, "stopping") for before in ("starting", "up")),
+    *((before, "stopping") for before in ("starting", "up", "replacing")),
     *((before, "ended") for before in ("idle", "waiting", "given-up", "stopping")),
 }
 
@@ -311,7 +325,7 @@ class EngineMachine(RuleBasedStateMachine):
         if self.state.phase != before.phase:
             assert (before.phase, self.state.phase) in ARROWS
             assert self.state.since == self.now
-        else:
+        elif event != Replaced():
             assert self.state == before
             assert action is None
         return action
@@ -373,12 +387,24 @@ class EngineMachine(RuleBasedStateMachine):
         if self.policy.restart != "never":
             assert attempts_left(self.policy, self.state) == self.policy.intensity
 
+    @precondition(lambda self: self.phase() not in ("idle", "ended", "stopping", "replacing"))
+    @rule(ended=st.sampled_from([FAILED, WELL, PERMANENT]))
+    def replace(self, ended: Ended) -> None:
+        if self.phase() in ("starting", "up"):
+            assert self.apply(Replaced()) is None
+            assert self.apply(ended) == Restart(0.0)
+        else:
+            assert self.apply(Replaced()) == Restart(0.0)
+        self.revive_models()
+        if self.policy.restart != "never":
+            assert attempts_left(self.policy, self.state) == self.policy.intensity
+
     @precondition(lambda self: self.phase() == "stopping")
     @rule(ended=st.sampled_from([FAILED, WELL, PERMANENT]))
     def end_as_asked(self, ended: Ended) -> None:
         assert self.apply(ended) == Finish()
 
-    @precondition(lambda self: self.phase() not in ("ended", "escalated", "stopping"))
+    @precondition(lambda self: self.phase() not in ("ended", "escalated", "stopping", "replacing"))
     @rule(really=st.integers(0, 9))
     def stop(self, really: int) -> None:
         if really == 0:  # else too many sequences would be over soon
