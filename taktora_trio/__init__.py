@@ -132,6 +132,7 @@ if TYPE_CHECKING:
     from taktora_trio.runners.parts.outlasting import open_outlasting as open_outlasting
     from taktora_trio.runners.parts.owning import open_domain as open_domain
     from taktora_trio.runners.parts.relay import Relay as Relay
+    from taktora_trio.runners.parts.reload import Reload as Reload
     from taktora_trio.runners.parts.status import StatusLine as StatusLine
     from taktora_trio.runners.parts.status import open_life as open_life
     from taktora_trio.runners.run import run as run
@@ -217,6 +218,7 @@ _PUBLIC = {
     "runners.parts.outlasting": ("open_outlasting",),
     "runners.parts.owning": ("open_domain",),
     "runners.parts.relay": ("Relay",),
+    "runners.parts.reload": ("Reload",),
     "runners.parts.status": ("StatusLine", "open_life"),
     "runners.run": ("run",),
     "supervision.backoff": ("Backoff",),

@@ -66,6 +66,10 @@ def run(
         bool,
         Parameter(negative="", help="Split: start the gateway by forking a process that has everything imported."),
     ] = False,
+    reload_timeout: Annotated[
+        float | None,
+        Parameter(help="Seconds for a gateway to be Up that a reload has started, before it goes back; 20 by default."),
+    ] = None,
     policies: Annotated[Policies, Parameter(name="*")] = Policies(),
     options: Shared = Options(),
     settings: Settings,
@@ -84,6 +88,7 @@ def run(
             policies=policies,
             shared=options,
             settings=settings,
+            reload_timeout=reload_timeout,
         ),
         shape,
     )
@@ -167,6 +172,30 @@ def revive(
 
     show(ask_to_revive(_domain_of_run(target, domain, config)))
     return 0
+
+
+@app.command
+def reload(
+    target: Annotated[str | None, Parameter(help="The app that runs, as MODULE:DEPLOYMENT.")] = None,
+    /,
+    *,
+    domain: Annotated[str | None, Parameter(help="The domain of the run; by default the deployment's name.")] = None,
+    config: Configured = None,
+) -> int:
+    """Have a run read its configuration again: it replaces its gateway, and the app goes on.
+
+    If the new gateway is not `Up` within the run's --reload-timeout, it goes back to the configuration before: exit
+    code 1. A configuration that can't be read, or is wrong, touches nothing: exit code 2.
+    """
+    from taktora_trio.operate.reloading import ask_to_reload
+
+    answer = ask_to_reload(_domain_of_run(target, domain, config))
+    if answer.code:
+        for line in answer.lines:
+            print(f"taktora-trio: {line}", file=sys.stderr)  # noqa: T201 - for the user
+    else:
+        show("\n".join(answer.lines))
+    return answer.code
 
 
 @app.command

@@ -233,6 +233,7 @@ class HealthBoard:
         self._base: dict[str, ConnectorHealth] = {name: Connecting() for name in components}
         self._shown = dict(self._base)
         self._degradations: dict[str, dict[str, float]] = {name: {} for name in self._base}
+        self._causes: dict[str, BaseException | str] = {}  # of the present base states, where there is one
         # Weak: a subscription that was dropped without being closed must not collect events forever.
         self._subscriptions: weakref.WeakSet[HealthEvents] = weakref.WeakSet()
         self._closed = False
@@ -248,6 +249,14 @@ class HealthBoard:
 
     def states(self) -> dict[str, ConnectorHealth]:
         return dict(self._shown)
+
+    def base(self, component: str) -> tuple[ConnectorHealth, BaseException | str | None]:
+        """Return the state without degradations, and the latest cause that was given for it."""
+        return self._base[component], self._causes.get(component)
+
+    async def changed(self) -> None:
+        """Wait until a state, or the cause of one, may have changed."""
+        await self._changed.wait()
 
     def add(self, component: str) -> None:
         """Hold the health of one more component, which begins as `Connecting`."""
@@ -270,6 +279,11 @@ class HealthBoard:
 
     def report(self, component: str, state: ConnectorHealth, cause: BaseException | str | None = None) -> None:
         """Set the component's base state; an equal state (reasons included) is not a transition."""
+        if isinstance(state, Up):
+            self._causes.pop(component, None)
+        elif cause is not None:  # also where it is no transition: it fails to connect once more, for another reason
+            self._causes[component] = cause
+            self._changed.set()
         # What was held back goes down with the connection.
         degradations = self._degradations[component] if isinstance(state, Up | Degraded) else {}
         self._set(component, state, degradations, cause)

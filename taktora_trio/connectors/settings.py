@@ -52,6 +52,8 @@ class SettingValue:
     """The text that was typed, or for a `url` the content of its file. Empty for a `secret`."""
     secret: bytes = attrs.field(default=b"", repr=False)
     """The content of the file. Only a `secret` has it."""
+    content: bytes | None = attrs.field(default=None, repr=False)
+    """The content of a file that is in memory alone, where the text is its path in this process."""
     connector: str | None = None
     """The only connector that it is for; `None` if it is for each one that has the setting."""
     is_shared: bool = False

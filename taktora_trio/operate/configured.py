@@ -128,6 +128,7 @@ def _general(configuration: Configuration) -> dict[str, Any]:
         "domain": configuration.domain,
         "await-broker": configuration.await_peers,
         "warm": configuration.warm,
+        "reload-timeout": configuration.reload_timeout,
         "gateway-thread": deployment.gateway_thread,
         "log.format": configuration.log,
         "log.level": configuration.level,

@@ -4,7 +4,8 @@ The child inherits its end. Its end of file means that the supervisor is gone, h
 be bound to the thread that spawned the child, which trio ends when it has been idle.)
 
 The supervisor tells the plugin when a gateway starts or fails. The plugin may ask for the gateway to be revived; a
-gateway that was not given up then gets the request to connect at once.
+gateway that was not given up then gets the request to connect at once. A gateway tells the supervisor how its start
+goes, until each of its connectors has been `Up`.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import trio
 
 from taktora_trio.health import Failure
 
-__all__ = ["VARIABLE", "GatewayFailed", "GatewayStarted", "LinkEnd", "Message", "ReviveGateway"]
+__all__ = ["VARIABLE", "ConnectorState", "GatewayFailed", "GatewayStarted", "LinkEnd", "Message", "ReviveGateway"]
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +55,18 @@ class ReviveGateway(msgspec.Struct, frozen=True, tag=True):
     """
 
 
-Message: TypeAlias = GatewayStarted | GatewayFailed | ReviveGateway
+class ConnectorState(msgspec.Struct, frozen=True, tag=True):
+    """The health of a connector whose gateway has just started: who has replaced one that worked wants to know."""
+
+    connector: str
+    is_up: bool
+    description: str
+    """For people: the state, and why it is so."""
+    next_attempt: float | None = None
+    """Unix time in seconds at which it tries again what was refused; `None` where it tries all the time."""
+
+
+Message: TypeAlias = GatewayStarted | GatewayFailed | ReviveGateway | ConnectorState
 _decode = msgspec.json.Decoder(Message).decode
 _encode = msgspec.json.Encoder().encode
 

@@ -95,18 +95,26 @@ class RunOptions:
     policies: Policies
     shared: Options
     settings: TypedSettings
+    reload_timeout: float | None = None
 
     @property
     def typed(self) -> TypedSettings:
         """All that was given, as settings by their keys."""
-        return typed_run(self.shared, self.policies, self.await_peers, self.warm, self.settings)
+        return typed_run(self.shared, self.policies, self.await_peers, self.warm, self.settings, self.reload_timeout)
 
 
 def typed_run(
-    shared: Options, policies: Policies, await_peers: bool, warm: bool, settings: TypedSettings
+    shared: Options,
+    policies: Policies,
+    await_peers: bool,
+    warm: bool,
+    settings: TypedSettings,
+    reload_timeout: float | None = None,
 ) -> TypedSettings:
     """Return the options of a run as settings by their keys."""
     texts = {"gateway-policy": policies.gateway_policy, "plugin-policy": policies.plugin_policy}
+    if reload_timeout is not None:
+        texts["reload-timeout"] = repr(reload_timeout)
     flags = {"await-broker": await_peers, "warm": warm}
     return (
         *shared.typed,

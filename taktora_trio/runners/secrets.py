@@ -27,6 +27,7 @@ __all__ = [
     "is_memory_file",
     "memory_file",
     "passwords_as_settings",
+    "raw_memory_file",
     "read_handed_over",
     "read_once",
     "read_secret",
@@ -51,6 +52,15 @@ def memory_file(content: bytes, name: str) -> tuple[int, str]:
     """Write a file in memory for an inheriting child. Return its descriptor, and the path for the child."""
     fd = os.memfd_create(name, os.MFD_CLOEXEC)
     os.write(fd, _MARK + content + b"\r\n")  # which `_read` takes away again, and nothing else
+    return fd, f"{_FD}{fd}"
+
+
+def raw_memory_file(content: bytes, name: str) -> tuple[int, str]:
+    """Write a file in memory that has this content and nothing else. Return its descriptor, and its path."""
+    fd = os.memfd_create(name, os.MFD_CLOEXEC)
+    view = memoryview(content)
+    while view:
+        view = view[os.write(fd, view) :]
     return fd, f"{_FD}{fd}"
 
 

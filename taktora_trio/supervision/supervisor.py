@@ -96,6 +96,8 @@ class Supervisor:
         self.state = State()
         self.last_exit: Exit | None = None
         """The end of the last incarnation."""
+        self.last_failure: Failure | None = None
+        """The last end that was not wanted, since another one was last put on trial."""
         self._runner = runner
         self._policy = policy
         self._stop = trio.Event() if stop is None else stop
@@ -107,10 +109,16 @@ class Supervisor:
         self._incarnation = trio.CancelScope()
         self._left = trio.Event()  # the present incarnation, or the last one
         self._on_trial = False
+        self._hopeless = trio.Event()  # what is on trial has failed too often
         self._decided: Action | None = None  # what follows from the end, where that is known before the runner returns
 
     def __repr__(self) -> str:
         return f"<Supervisor of {self.name}: {self.state.phase}, incarnation {self.state.incarnation}>"
+
+    @property
+    def is_given_up(self) -> bool:
+        """True if it failed too often, and waits to be revived."""
+        return self.state.phase == "given-up"
 
     async def run(self) -> Exit | None:
         """Start it again and again as the policy says. Returns the end of the last incarnation.
@@ -129,6 +137,7 @@ class Supervisor:
                     async with move_on_when(self._stop.wait), move_on_when(self._woken.wait):
                         await trio.sleep(delay)
                 case GiveUp() | Escalate() as end if self._revivable and (self._on_trial or isinstance(end, GiveUp)):
+                    self._hopeless.set()
                     async with move_on_when(self._stop.wait):
                         await self._woken.wait()
                 case Escalate(reason=reason):
@@ -182,17 +191,22 @@ class Supervisor:
         self._incarnation.cancel()
         await left.wait()
 
-    async def replace_on_trial(self, runner: Runner, works: Callable[[], Awaitable[bool]], seconds: float) -> bool:
-        """Replace the present runner by this one, and go back to it unless `works()` returns true within `seconds`.
+    async def replace_on_trial(
+        self, runner: Runner, works: Callable[[], Awaitable[bool]], seconds: float, back: Runner | None = None
+    ) -> bool:
+        """Replace the present runner by this one, and go back unless `works()` returns true within `seconds`.
 
-        On trial, failures that are too many end nothing, whatever the policy says. Returns whether the new one stays.
+        The way back leads to the present runner, or to another one that does the same. It is taken at once when the new
+        one fails too often, which ends nothing else, whatever the policy says. Returns whether the new one stays.
         """
-        before, self._on_trial = self._runner, True
+        before, self._on_trial, self.last_failure = back or self._runner, True, None
         try:
             await self.replace(runner)
+            self._hopeless = trio.Event()
             with trio.move_on_after(seconds):
-                if await works():
-                    return True
+                async with move_on_when(self._hopeless.wait):
+                    if await works():
+                        return True
             log.warning("%s: what has replaced it does not work: going back", self.name)
             await self.replace(before)
             return False
@@ -247,6 +261,7 @@ class Supervisor:
             gave_up=gave_up,
             stderr_tail=exit_.stderr_tail,
         )
+        self.last_failure = failure
         self._on_failure(failure, exit_)  # before the log: whoever depends on it waits for that
         match action:
             case Restart(delay=delay):

@@ -98,6 +98,9 @@ ONE_GATEWAY = {
             on_failure=about_gateway.failed,
             on_revived=about_gateway.revived,
         )
+        if reload is not None:
+            again = partial(halves.gateway, deployment.gateway_policy, about_gateway, "gateway")
+            nursery.start_soon(reload.serve, gateway, again, about_gateway.watch)
 """,
     "in-process": """
         task = GatewayTask(deployment, opened, on_hang=gateways.hangs)
@@ -108,11 +111,14 @@ ONE_GATEWAY = {
             stop=task.stop,
             on_failure=lambda failure, exit_: gateways.failed(failure, exit_.exception),
             on_revived=task.revived,
+            ask_to_leave=task.leave,
         )
         # The app ends first, while its gateway still works; then the gateway publishes what is queued.
         async with open_outlasting(gateway.run, lambda scope: task.stop.set(), policy.stop_grace) as nursery:
             if revive is not None:
                 nursery.start_soon(gateway.revive_at, revive)
+            if reload is not None:
+                nursery.start_soon(reload.serve, gateway, task.runner, task.watch)
             yield host
 """,
 }

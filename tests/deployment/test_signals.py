@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import signal
+from collections.abc import Iterator
 
 import pytest
 import trio
@@ -23,22 +25,57 @@ def arguments(request: pytest.FixtureRequest, domain: Domain) -> list[str]:
     return ["run", WORKING, "--mode", request.param, "--domain", domain.name]
 
 
-@pytest.mark.parametrize("count", [1, 2])
-async def test_sighup_stops_politely_however_often_it_comes(arguments: list[str], count: int) -> None:
-    """A terminal that closes sends two."""
-    async with open_command(*arguments) as run:
+class Terminal:
+    """A terminal, and what makes it the one of a process: its session's first terminal that it opens."""
+
+    def __init__(self, master: int, name: str) -> None:
+        self._master = master
+        self.program = prepared(f"import os; os.setsid(); os.open({name!r}, os.O_RDWR)")
+
+    def close(self) -> None:
+        if self._master >= 0:
+            os.close(self._master)
+            self._master = -1
+
+
+@pytest.fixture
+def terminal() -> Iterator[Terminal]:
+    master, slave = os.openpty()
+    name = os.ttyname(slave)
+    os.close(slave)
+    terminal = Terminal(master, name)
+    yield terminal
+    terminal.close()
+
+
+async def test_a_terminal_that_closes_stops_it_politely(arguments: list[str], terminal: Terminal) -> None:
+    async with open_command(*arguments, program=terminal.program) as run:
         await run.until_printed("works")
-        for _ in range(count):
-            run.signal(signal.SIGHUP)
+        terminal.close()
         assert await run.wait() == 0
     assert any("stopped politely" in line for line in run.output)
 
 
-async def test_sighup_after_sigterm_does_not_force_it(arguments: list[str]) -> None:
-    async with open_command(*arguments) as run:
+async def test_where_there_is_a_terminal_sighup_stops_it_however_often_it_comes(
+    arguments: list[str], terminal: Terminal
+) -> None:
+    """A terminal that closes sends two, one of them by the shell, while the terminal may still be there."""
+    async with open_command(*arguments, program=terminal.program) as run:
         await run.until_printed("works")
-        run.signal(signal.SIGTERM)
         run.signal(signal.SIGHUP)
+        run.signal(signal.SIGHUP)
+        assert await run.wait() == 0
+    assert any("stopped politely" in line for line in run.output)
+
+
+async def test_without_a_terminal_sighup_reads_the_configuration_again(arguments: list[str]) -> None:
+    async with open_command(*arguments, program=prepared("import os; os.setsid()")) as run:
+        await run.until_printed("works")
+        run.signal(signal.SIGHUP)
+        await run.until_logged("SIGHUP: reading the configuration again")
+        await run.until_logged("reload: nothing has changed")
+        run.signal(signal.SIGTERM)
+        run.signal(signal.SIGHUP)  # as systemd does with SendSIGHUP=; it does not force it
         assert await run.wait() == 0
     assert any("stopped politely" in line for line in run.output)
 

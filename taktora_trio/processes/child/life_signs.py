@@ -2,7 +2,8 @@
 
 A datagram to the socket named by `NOTIFY_SOCKET` holds lines: `READY=1` once the process works, `STATUS=` for people,
 `WATCHDOG=1` as a sign of life at least every `WATCHDOG_USEC` microseconds, `ERRNO=` for what it is about to die of,
-`EXTEND_TIMEOUT_USEC=` where a start takes longer, `STOPPING=1` when it ends.
+`EXTEND_TIMEOUT_USEC=` where a start takes longer, `RELOADING=1` while it reads its configuration again, `STOPPING=1`
+when it ends.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import logging
 import os
 import signal
 import socket
+import time
 from collections.abc import Callable
 
 import trio
@@ -53,6 +55,14 @@ class LifeSigns:
         """Say that the services are open and the loop runs."""
         self._status = status
         await self._send(f"READY=1\nSTATUS={status}")
+
+    def reloading(self) -> None:
+        """Say that this process reads its configuration again. `reloaded` says that it is done with it."""
+        self._try_send(f"RELOADING=1\nMONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}")
+
+    def reloaded(self) -> None:
+        """Say that it works again, with a new configuration or the one before."""
+        self._try_send("READY=1")
 
     async def status(self, status: str, *, extend: float | None = None) -> None:
         """Say, for people, what this process does now. Before it is ready, ask for `extend` seconds more."""

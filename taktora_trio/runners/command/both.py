@@ -5,22 +5,25 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Callable
+from functools import partial
 
 import trio
 
 from taktora_trio.processes.child.life_signs import inherited_life_signs
 from taktora_trio.processes.time_slice import SHORT, set_time_slice
+from taktora_trio.runners.chosen import choose, read_again
 from taktora_trio.runners.command.relayed_output import open_relayed_output
 from taktora_trio.runners.command.start_halves import open_halves, open_warm_start
-from taktora_trio.runners.configuration.reading import Sources, read_configuration
+from taktora_trio.runners.configuration.reading import Part, Sources, read_configuration
 from taktora_trio.runners.deployment import Deployment
 from taktora_trio.runners.loading import hiding_python, load_app, load_deployment
 from taktora_trio.runners.options import Mode, RunOptions, Shape
+from taktora_trio.runners.parts.reload import Reload
 from taktora_trio.runners.this_process.collecting import collect_less
 from taktora_trio.runners.this_process.limits import make_room
 from taktora_trio.runners.this_process.logs import set_up_logging
 from taktora_trio.runners.this_process.punctual import be_punctual
-from taktora_trio.runners.this_process.signals import open_revive_signal
+from taktora_trio.runners.this_process.signals import has_terminal, open_revive_signal
 from taktora_trio.runners.this_process.until_stopped import until_stopped
 from taktora_trio.transport.domain import Domain
 
@@ -39,7 +42,8 @@ def run_both(run: RunOptions, shape: Shape | None = None, deployment: Deployment
     if loaded.app is None:
         load_app(loaded)  # says what is missing
     sources = Sources(typed=run.typed, config=run.shared.config, default=deployment is None)
-    configuration = read_configuration(loaded, sources, "supervisor" if run.mode == "split" else "in-process")
+    part: Part = "supervisor" if run.mode == "split" else "in-process"
+    configuration = read_configuration(loaded, sources, part)
     declared, configured, settings = configuration.declared, configuration.configured, configuration.settings
     domain = Domain(configuration.domain)
     configured.check_files()
@@ -48,7 +52,7 @@ def run_both(run: RunOptions, shape: Shape | None = None, deployment: Deployment
         make_room(configured.connectors, "app", owner=False)  # the other half needs no more, nor does this process
     else:
         make_room(configured.connectors, "app", "gateway", owner=True)
-    set_up_logging(configuration.log, "supervisor" if run.mode == "split" else "in-process", level=configuration.level)
+    set_up_logging(configuration.log, part, level=configuration.level)
     if configuration.file is not None:
         log.info("configured by %s", configuration.file)
     _warn_of_hidden_modules()
@@ -57,23 +61,32 @@ def run_both(run: RunOptions, shape: Shape | None = None, deployment: Deployment
     else:
         set_time_slice(SHORT)  # it computes little, and tells the app how its gateway ended
     kill_halves: list[Callable[[], None]] = []
+    reloads: list[Reload] = []  # none before the run has begun
 
     async def run_shape(stop: trio.Event) -> int:
-        with open_revive_signal() as revive:
+        with open_revive_signal(lambda: any(reload.look() for reload in reloads)) as revive:
             if not configuration.await_peers:
                 await settings.preflight(configured)
             async with settings.supplied(declared) as supplied:
-                chosen = supplied.applied_to(declared)
-                run_chosen = shape or _usual_shape(run.mode)
+                chosen = choose(configuration, supplied)
+                again = read_again(loaded, sources, part, settings.supplies(supplied))
+                reload = Reload(domain, chosen, again, life)
+                reloads.append(reload)
+                run_chosen = partial(shape or _usual_shape(run.mode), chosen.deployment, domain, stop)
                 if run.mode == "in-process":
-                    return await run_chosen(chosen, domain, stop, revive=revive, life=life)
+                    return await run_chosen(revive=revive, life=life, reload=reload)
                 async with (
                     open_relayed_output(configuration.log) as write,
-                    open_warm_start(configuration, chosen) as zygote,
+                    open_warm_start(configuration, chosen.deployment) as zygote,
                     open_halves(run.target, configuration, supplied, write, zygote) as halves,
                 ):
                     kill_halves.append(halves.kill)
-                    return await run_chosen(chosen, domain, stop, halves, revive=revive, life=life)
+                    return await run_chosen(halves, revive=revive, life=life, reload=reload)
+
+    def hang_up() -> None:
+        for reload in reloads:
+            log.info("SIGHUP: reading the configuration again")
+            reload.ask()
 
     def end_at_once() -> None:
         for kill in kill_halves:
@@ -81,7 +94,8 @@ def run_both(run: RunOptions, shape: Shape | None = None, deployment: Deployment
         domain.remove_if_alone()
 
     with contextlib.closing(inherited_life_signs()) as life:
-        return trio.run(until_stopped, run_shape, None, run.seconds, end_at_once)
+        on_hangup = None if has_terminal() else hang_up
+        return trio.run(until_stopped, run_shape, None, run.seconds, end_at_once, on_hangup)
 
 
 def _usual_shape(mode: Mode) -> Shape:

@@ -15,6 +15,7 @@ from taktora_trio.processes.child.life_signs import LifeSigns
 from taktora_trio.processes.child.supervisor_link import SupervisorLink
 from taktora_trio.processes.link import ReviveGateway
 from taktora_trio.runners.deployment import Deployment
+from taktora_trio.runners.parts.arrival import tell_until_up
 from taktora_trio.runners.parts.naming import warn_of_temporary_names
 from taktora_trio.runners.parts.revival import answer
 from taktora_trio.runners.parts.status import tell_health
@@ -139,6 +140,7 @@ async def _carry(
         nursery.start_soon(_revive_at, revive, gateway, domain)
         if link is not None:
             nursery.start_soon(_obey, link, gateway, domain)
+            nursery.start_soon(tell_until_up, gateway.health, link.send)
         with work.of(gateway, beat):
             try:
                 await gateway.run(stop)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import AsyncIterator, Callable, Collection
 from typing import TYPE_CHECKING
 
 from taktora_trio.processes import interpreter
+from taktora_trio.processes.parent.group import Child
 from taktora_trio.processes.parent.output import Stream
-from taktora_trio.processes.parent.process import StartProcess, spawn
+from taktora_trio.processes.parent.process import Start, StartProcess, spawn
+from taktora_trio.runners.chosen import Chosen
 from taktora_trio.runners.configuration.reading import Configuration
 from taktora_trio.runners.configuration.settings import Settings
 from taktora_trio.runners.deployment import Deployment
@@ -39,17 +42,35 @@ async def open_halves(
 ) -> AsyncIterator[Halves]:
     """Yield the halves of a run. `write` takes their output; a `zygote` forks the gateway.
 
-    The gateway gets the settings of connectors, and the plugin those of the app.
+    The gateway gets the settings of connectors, or those of the configuration that it is started with; the plugin gets
+    those of the app.
     """
     from taktora_trio.runners.parts.halves import Halves  # the in-process shape has none
 
     program, environment = interpreter.program("taktora_trio"), interpreter.environment()
 
-    def start_gateway(connectors: Collection[str]) -> StartProcess:
-        more, fds = settings.as_arguments(connectors)
+    def start_gateway(connectors: Collection[str], chosen: Chosen | None) -> StartProcess:
+        now = settings if chosen is None else chosen.settings
         only = [f"--connector={name}" for name in connectors]
-        gateway = ["gateway", target, *configuration.arguments(), *more, *configuration.store_arguments(), *only]
-        return spawn([*program, *gateway], fds, environment) if zygote is None else zygote.start(gateway, fds)
+
+        async def start(given: Start) -> Child:
+            more, fds = now.as_arguments(connectors)
+            try:
+                gateway = [
+                    "gateway",
+                    target,
+                    *configuration.arguments(),
+                    *more,
+                    *configuration.store_arguments(),
+                    *only,
+                ]
+                begin = spawn([*program, *gateway], fds, environment) if zygote is None else zygote.start(gateway, fds)
+                return await begin(given)
+            finally:
+                for fd in fds:  # what was started has them
+                    os.close(fd)
+
+        return start
 
     with configuration.app_arguments() as (more, fds):
         plugin = [*program, "plugin", target, *configuration.arguments(), *more]

@@ -56,6 +56,7 @@ _GENERAL = (
     Key("await-broker", bool, "`run`: start even if a broker can't be reached, and keep trying."),
     Key("warm", bool, "`run --mode split`: fork the gateway from a process that has everything imported."),
     Key("gateway-thread", bool, "In one process: run the gateway in a thread with a loop of its own."),
+    Key("reload-timeout", float, "`run`: seconds for a gateway to be `Up` that a reload has started."),
     Key("log.format", LogFormat, "Log lines for people, or JSON for machines."),
     Key("log.level", LogLevel, "The least level that is logged."),
 )

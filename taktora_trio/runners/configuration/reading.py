@@ -37,6 +37,8 @@ __all__ = [
 ]
 
 DEFAULT_FILE = "taktora.toml"
+_RELOAD_TIMEOUT = 20.0  # seconds: more than an attempt at each of a broker's addresses takes
+_LONGEST_RELOAD = 3600.0
 Part: TypeAlias = Literal["in-process", "supervisor", "plugin", "gateway"]
 """Who reads: both halves in one process, a supervisor of both, or one of them alone."""
 
@@ -83,6 +85,7 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     level: LogLevel
     await_peers: bool
     warm: bool
+    reload_timeout: float
     app: tuple[Given, ...]
     """What was given for the app's settings, as the plugin's process reads it."""
     given: tuple[Given | GivenSetting, ...]
@@ -102,7 +105,7 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     def _effect(self) -> tuple[object, ...]:
         """Return all that a run goes by, without the places where it was given."""
         app = [(one.key, one.value) for one in self.app]
-        run = (self.domain, self.log, self.level, self.await_peers, self.warm)
+        run = (self.domain, self.log, self.level, self.await_peers, self.warm, self.reload_timeout)
         return (*run, self.declared, self.configured, self.settings, app)
 
     def arguments(self) -> list[str]:
@@ -176,6 +179,7 @@ def read_configuration(
         level=keys["log.level"].value if "log.level" in keys else "info",
         await_peers=values.get("await-broker", False),
         warm=values.get("warm", False),
+        reload_timeout=_timeout(keys),
         app=app,
         given=tuple(given),
         file=sources.file,
@@ -237,6 +241,16 @@ def _texts(configuration: Configuration) -> dict[str, Any]:
     for setting, value in configuration.settings.given:
         texts[".".join(filter(None, ("connector", value.connector, setting.name)))] = value.text, value.secret
     return texts
+
+
+def _timeout(keys: Mapping[str, Given]) -> float:
+    """Return the seconds for a gateway that a reload has started."""
+    if (given := keys.get("reload-timeout")) is None:
+        return _RELOAD_TIMEOUT
+    seconds: float = from_text("reload-timeout", given.value, float)
+    if not 0 < seconds <= _LONGEST_RELOAD:
+        raise given.refused(f"{seconds:g} s; give more than 0, and at most {_LONGEST_RELOAD:g}")
+    return seconds
 
 
 def _is_there() -> bool:

@@ -29,7 +29,15 @@ from taktora_trio.runners.configuration.keys import (
 )
 from taktora_trio.runners.deployment import Deployment
 from taktora_trio.runners.options import TypedSettings
-from taktora_trio.runners.secrets import Once, carries_secret, memory_file, read_secret, read_url, variable_of
+from taktora_trio.runners.secrets import (
+    Once,
+    carries_secret,
+    memory_file,
+    raw_memory_file,
+    read_secret,
+    read_url,
+    variable_of,
+)
 
 __all__ = ["OWN_OPTIONS", "ProgramSettings", "Settings", "as_typed", "read_settings", "setting_by_variable"]
 
@@ -41,7 +49,8 @@ of a file too, as `{"app.zone": "north"}`."""
 _HALF = frozenset({"--config", "--domain", "--log", "--store"})
 OWN_OPTIONS = {
     "run": _HALF
-    | {"--mode", "--for", "--await-broker", "--await-peer", "--warm", "--gateway-policy", "--plugin-policy"},
+    | {"--mode", "--for", "--await-broker", "--await-peer", "--warm", "--reload-timeout"}
+    | {"--gateway-policy", "--plugin-policy"},
     "plugin": _HALF,
     "gateway": _HALF | {"--connector"},
     "forget": _HALF | {"--even-if-up"},
@@ -109,6 +118,28 @@ class Settings:
                 raise ConfigError(_placed(setting, value, reason))
         return Settings(tuple(kept))
 
+    def with_supplies(self, supplies: Mapping[tuple[str, str], str]) -> Settings:
+        """Return these settings with what a run has started at its start for some values (`supplies`).
+
+        Raises `ConfigError` for one that it would have to start now.
+        """
+        given = []
+        for setting, value in self.given:
+            if value.text in setting.words:
+                if (word := (setting.name, value.text)) not in supplies:
+                    raise ConfigError(f"{setting.option} {value.text} is for the start of a run: stop it, and start it")
+                value = attrs.evolve(value, text=supplies[word])
+            given.append((setting, value))
+        return Settings(tuple(given))
+
+    def supplies(self, supplied: Settings) -> Mapping[tuple[str, str], str]:
+        """Return what a run has started for these settings, which `supplied` has instead."""
+        return {
+            (setting.name, value.text): instead.text
+            for (setting, value), (_, instead) in zip(self.given, supplied.given, strict=True)
+            if value.text in setting.words
+        }
+
     @contextlib.asynccontextmanager
     async def supplied(self, deployment: Deployment) -> AsyncIterator[Settings]:
         """Start what some values stand for by a word, and yield the settings with the values that the run is to use."""
@@ -153,6 +184,9 @@ class Settings:
             utf8 = value.text.encode("utf-8", "surrogateescape")
             if setting.kind == "secret":
                 text = hidden(value.secret, setting.name)
+            elif value.content is not None:
+                fd, text = raw_memory_file(value.content, setting.name)
+                descriptors.append(fd)
             elif setting.kind == "path" and not stands_for_none(setting, value.text):
                 text = str(value.path.absolute())
             elif setting.kind in ("text", "path"):

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 
 import trio
 
 from taktora_trio.connectors.base import Connector
 from taktora_trio.connectors.gateway import ConnectorGateway, open_connector_gateway
+from taktora_trio.processes.link import ConnectorState
+from taktora_trio.runners.chosen import Chosen
 from taktora_trio.runners.deployment import Deployment
+from taktora_trio.runners.parts.arrival import Arrival, tell_until_up
 from taktora_trio.runners.parts.gateway_thread import run_in_thread
 from taktora_trio.runners.parts.naming import warn_of_temporary_names
 from taktora_trio.runners.parts.owning import OpenDomain
 from taktora_trio.runners.parts.revival import STARTS_AGAIN, answer
+from taktora_trio.supervision.supervisor import Runner
+from taktora_trio.supervision.task import as_task
 from taktora_trio.transport.node import open_node
 from taktora_trio.transport.ports import Node
 
@@ -39,14 +44,36 @@ class GatewayTask:
         self._opened = opened
         self._on_hang = on_hang
         self._running: list[tuple[ConnectorGateway, trio.lowlevel.TrioToken]] = []  # none, or the one
+        self._leave = trio.Event()  # of the present incarnation
+        self._arrival = Arrival()
+        self._loop: trio.lowlevel.TrioToken | None = None
 
-    async def run(self, incarnation: int) -> None:
-        """Carry messages until `stop` is set, then drain."""
-        if self._deployment.gateway_thread:
-            work = partial(self._carry_in_thread, incarnation)
-            await run_in_thread(work, self.stop, self._deployment.gateway_policy, self._on_hang)
-        else:
-            await self._carry(self._opened.node, incarnation, self.stop)
+    async def run(self, incarnation: int, chosen: Chosen | None = None) -> None:
+        """Carry messages until `stop` is set or `leave` is called, then drain. `chosen` is another configuration."""
+        connectors = self._connectors if chosen is None else self._chosen(chosen)
+        self._leave = leave = trio.Event()
+        self._loop = trio.lowlevel.current_trio_token()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._leave_at_stop, leave)
+            if self._deployment.gateway_thread:
+                work = partial(self._carry_in_thread, connectors, incarnation)
+                await run_in_thread(work, leave, self._deployment.gateway_policy, self._on_hang)
+            else:
+                await self._carry(connectors, self._opened.node, incarnation, leave)
+            nursery.cancel_scope.cancel()
+
+    def runner(self, chosen: Chosen) -> Runner:
+        """Return a runner of a gateway with another configuration."""
+        return as_task(partial(self.run, chosen=chosen))
+
+    def leave(self) -> None:
+        """Have the present incarnation drain and end, for another one to take its place."""
+        self._leave.set()
+
+    def watch(self, connectors: Collection[str]) -> Arrival:
+        """Return what will be known of these connectors of the incarnation that starts next, and of its successors."""
+        self._arrival = Arrival(connectors)
+        return self._arrival
 
     def revived(self, starts_again: bool) -> None:
         """Have the gateway connect at once, if it runs; `starts_again` says that it was given up."""
@@ -59,10 +86,18 @@ class GatewayTask:
     def _connect_now(self, gateway: ConnectorGateway) -> None:
         answer(self._opened.domain, gateway.revive())
 
-    async def _carry(self, node: Node, incarnation: int, stop: trio.Event) -> None:
+    async def _leave_at_stop(self, leave: trio.Event) -> None:
+        await self.stop.wait()
+        leave.set()
+
+    def _chosen(self, chosen: Chosen) -> Sequence[Connector]:
+        mine = {connector.name for connector in self._connectors}
+        return [connector for connector in chosen.deployment.connectors if connector.name in mine]
+
+    async def _carry(self, connectors: Sequence[Connector], node: Node, incarnation: int, stop: trio.Event) -> None:
         async with open_connector_gateway(
             node,
-            self._connectors,
+            connectors,
             incarnation=incarnation,
             name=self._opened.domain.identity,
             observers=self._deployment.observers,
@@ -72,10 +107,26 @@ class GatewayTask:
         ) as gateway:
             self._running.append((gateway, trio.lowlevel.current_trio_token()))
             try:
-                await gateway.run(stop)
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(tell_until_up, gateway.health, self._tell(self._arrival))
+                    await gateway.run(stop)
+                    nursery.cancel_scope.cancel()
             finally:
                 self._running.clear()
 
-    async def _carry_in_thread(self, incarnation: int, stop: trio.Event) -> None:
+    def _tell(self, arrival: Arrival) -> Callable[[ConnectorState], None]:
+        """Return what takes in how a start goes, in whichever loop it is called."""
+        if not self._deployment.gateway_thread:
+            return arrival.said
+        loop = self._loop
+        assert loop is not None
+
+        def tell(state: ConnectorState) -> None:
+            with contextlib.suppress(trio.RunFinishedError):  # this thread was abandoned
+                loop.run_sync_soon(arrival.said, state)
+
+        return tell
+
+    async def _carry_in_thread(self, connectors: Sequence[Connector], incarnation: int, stop: trio.Event) -> None:
         async with open_node(self._opened.domain, "gateway") as node:  # one for each thread, as iceoryx2 advises
-            await self._carry(node, incarnation, stop)
+            await self._carry(connectors, node, incarnation, stop)

@@ -17,6 +17,7 @@ from taktora_trio.processes.parent.output import Stream
 from taktora_trio.processes.parent.process import Start, StartProcess, as_process
 from taktora_trio.processes.parent.subreaper import Reaper, become_subreaper
 from taktora_trio.processes.parent.tags import without_controls
+from taktora_trio.runners.chosen import Chosen
 from taktora_trio.runners.parts.relay import GatewayRelay, Relay
 from taktora_trio.runners.parts.status import StatusLine
 from taktora_trio.runners.this_process.limits import give_back
@@ -41,8 +42,9 @@ class Halves:
     """
 
     start_plugin: StartProcess
-    start_gateway: Callable[[Collection[str]], StartProcess]
-    """Called with the names of the gateway's connectors; none stands for all."""
+    start_gateway: Callable[[Collection[str], Chosen | None], StartProcess]
+    """Called with the names of the gateway's connectors, where none stands for all, and with a configuration other than
+    the first one."""
     write: Callable[[str, Stream, bytes], None]
     """Called with the half's name, the stream, and a line without its end."""
     _reaper: Reaper = attrs.field(factory=_subreaper, init=False)
@@ -71,8 +73,13 @@ class Halves:
             permanent_codes=(USAGE_ERROR,),
         )
 
-    def gateway(self, policy: RestartPolicy, relay: GatewayRelay, name: str = "gateway") -> Runner:
-        """Return a runner of a gateway's process. What is not printable in its output is escaped."""
+    def gateway(
+        self, policy: RestartPolicy, relay: GatewayRelay, name: str = "gateway", chosen: Chosen | None = None
+    ) -> Runner:
+        """Return a runner of a gateway's process. What is not printable in its output is escaped.
+
+        `chosen` is a configuration that was read after the first one, for a reload.
+        """
 
         def ended() -> None:
             self._ended(name)
@@ -80,7 +87,7 @@ class Halves:
 
         return as_process(
             name,
-            self._known(name, self.start_gateway(relay.connectors)),
+            self._known(name, self.start_gateway(relay.connectors, chosen)),
             policy,
             write=lambda stream, line: self.write("gateway", stream, without_controls(line)),
             on_start=relay.started,

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import trio
 
 from taktora_trio.health import Failure
-from taktora_trio.processes.link import GatewayFailed, GatewayStarted, LinkEnd, ReviveGateway
+from taktora_trio.processes.link import ConnectorState, GatewayFailed, GatewayStarted, LinkEnd, ReviveGateway
+from taktora_trio.runners.parts.arrival import Arrival
 from taktora_trio.runners.parts.revival import STARTS_AGAIN, answer
 from taktora_trio.supervision.supervisor import Exit
 from taktora_trio.transport.domain import Domain
@@ -46,6 +47,10 @@ class Relay:
                 link.send(gateway.news)
         self._nursery.start_soon(self._listen, link)
 
+    def gateway_started(self, link: LinkEnd, arrival: Arrival) -> None:
+        """Listen to what a gateway says of its start."""
+        self._nursery.start_soon(_listen_to_gateway, link, arrival)
+
     def plugin_ended(self) -> None:
         """Send nothing from now on."""
         self._to_plugin = None
@@ -60,6 +65,12 @@ class Relay:
             if isinstance(message, ReviveGateway):
                 for gateway in self._gateways:
                     gateway.revive()
+
+
+async def _listen_to_gateway(link: LinkEnd, arrival: Arrival) -> None:
+    async for message in link.messages():
+        if isinstance(message, ConnectorState):
+            arrival.said(message)
 
 
 class GatewayRelay:
@@ -79,9 +90,16 @@ class GatewayRelay:
         self._relay = relay
         self._link: LinkEnd | None = None
         self._pid = 0
+        self._arrival = Arrival()
+
+    def watch(self, connectors: Collection[str]) -> Arrival:
+        """Return what will be known of these connectors of the gateway that starts next, and of its successors."""
+        self._arrival = Arrival(connectors)
+        return self._arrival
 
     def started(self, incarnation: int, pid: int, link: LinkEnd) -> None:
         self._pid, self._link = pid, link
+        self._relay.gateway_started(link, self._arrival)
         self._tell(GatewayStarted(incarnation, pid, self.connectors))
 
     def ended(self) -> None:

@@ -5,13 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 import select
-import signal
 from collections.abc import Iterator
-from pathlib import Path
 
-from taktora_trio.errors import ConfigError, ConnectorError
-from taktora_trio.runners.this_process.signals import REVIVE
-from taktora_trio.transport.domain import Domain, Role
+from taktora_trio.errors import ConnectorError
+from taktora_trio.runners.parts.asking import find_supervising
+from taktora_trio.transport.domain import Domain
 
 __all__ = ["STARTS_AGAIN", "answer", "ask_to_revive"]
 
@@ -28,23 +26,11 @@ def ask_to_revive(domain: Domain) -> str:
     Usually that is the run which supervises the gateway: it starts the gateway again if it was given up, and else has
     it connect at once. A gateway that is supervised by another program is asked itself, and can only connect at once.
 
-    Raises `ConfigError` if neither runs. SIGUSR1 ends a process that does not catch it, so it only goes to one
-    that does, and that still is the one that was looked at.
+    Raises `ConfigError` if neither runs.
     """
-    owner, plugin, gateway = domain.holder("owner"), domain.holder("plugin"), domain.holder("gateway")
-    if not owner:
-        raise ConfigError(f"no run holds domain {domain.name!r}: name the domain of one that runs, with --domain NAME")
-    # In-process it holds every role; a plugin alone holds these two, and its app may use the signal otherwise.
-    alone = owner == plugin != gateway
-    with _open_answers(domain) as answers:
-        if not alone and _signal(domain, "owner", owner):
-            return f"asked the run of domain {domain.name} (pid {owner}): {_read(answers)}"
-        if alone and gateway and _signal(domain, "gateway", gateway):
-            return f"asked the gateway of domain {domain.name} (pid {gateway}): {_read(answers)}"
-    raise ConfigError(
-        f"the process of domain {domain.name!r} (pid {owner}) does not supervise its gateway:"
-        " start the gateway where it was started, for example by systemctl start"
-    )
+    with find_supervising(domain) as asked, _open_answers(domain) as answers:
+        asked.signal()
+        return f"asked the {asked.name} of domain {domain.name} (pid {asked.pid}): {_read(answers)}"
 
 
 def answer(domain: Domain, text: str) -> None:
@@ -79,30 +65,3 @@ def _read(fd: int) -> str:
     if poll.poll(_PATIENCE * 1000):
         return os.read(fd, _LIMIT).decode(errors="replace").partition("\n")[0]
     return f"it has not answered within {_PATIENCE:g} s, see its log"
-
-
-def _signal(domain: Domain, role: Role, pid: int) -> bool:
-    """Send the signal to the holder of the role, if it has a handler. Return whether it was sent."""
-    try:
-        fd = os.pidfd_open(pid)
-    except ProcessLookupError:
-        raise ConfigError(
-            f"the {role} of domain {domain.name!r} (pid {pid}) has just ended: try again once it runs"
-        ) from None
-    try:
-        if not _catches(pid, REVIVE) or domain.holder(role) != pid:
-            return False
-        signal.pidfd_send_signal(fd, REVIVE)
-    finally:
-        os.close(fd)
-    return True
-
-
-def _catches(pid: int, signum: signal.Signals) -> bool:
-    """Return whether the process has a handler for the signal (proc_pid_status(5), SigCgt)."""
-    try:
-        status = Path(f"/proc/{pid}/status").read_text()
-    except OSError:
-        return False
-    masks = [int(line.split()[1], 16) for line in status.splitlines() if line.startswith("SigCgt:")]
-    return any(mask >> (signum - 1) & 1 for mask in masks)

@@ -27,6 +27,7 @@ from taktora_trio import (
     Domain,
     GatewayTask,
     LifeSigns,
+    Reload,
     Supervisor,
     as_task,
     load_app,
@@ -46,13 +47,14 @@ async def run_in_process(
     stop: trio.Event,
     revive: RepeatedEvent | None = None,
     life: LifeSigns | None = None,
+    reload: Reload | None = None,
 ) -> int:
     """Run both halves until the app returns or `stop` is set; return the exit code.
 
     Raises what the app raises, and `Escalated` if the gateway failed too often, and its policy says so.
     """
     app = load_app(deployment)
-    async with open_in_process(deployment, domain, stop, revive, life) as host, move_on_when(stop.wait):
+    async with open_in_process(deployment, domain, stop, revive, life, reload) as host, move_on_when(stop.wait):
         return await run_app(app, host)
     return 0
 
@@ -64,11 +66,13 @@ async def open_in_process(
     stop: trio.Event,
     revive: RepeatedEvent | None = None,
     life: LifeSigns | None = None,
+    reload: Reload | None = None,
 ) -> AsyncIterator[ConnectorHost]:
     """Run the gateway, and yield the host, for as long as the block lasts: the shape itself.
 
     `revive` starts a gateway again that was given up, and has any other connect at once. `life` tells a supervisor of
-    this process that it is ready, once the domain is its own, and that it lives.
+    this process that it is ready, once the domain is its own, and that it lives. `reload` replaces the gateway when the
+    configuration has changed.
     """
     connectors, policy = deployment.connectors, deployment.gateway_policy
     async with (
@@ -90,11 +94,14 @@ async def open_in_process(
             stop=task.stop,
             on_failure=lambda failure, exit_: gateways.failed(failure, exit_.exception),
             on_revived=task.revived,
+            ask_to_leave=task.leave,
         )
         # The app ends first, while its gateway still works; then the gateway publishes what is queued.
         async with open_outlasting(gateway.run, lambda scope: task.stop.set(), policy.stop_grace) as nursery:
             if revive is not None:
                 nursery.start_soon(gateway.revive_at, revive)
+            if reload is not None:
+                nursery.start_soon(reload.serve, gateway, task.runner, task.watch)
             yield host
 
 

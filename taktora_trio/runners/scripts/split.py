@@ -17,6 +17,8 @@ of it is a runner of your own, with the same options.
 
 from __future__ import annotations
 
+from functools import partial
+
 import trio
 from trio_util import RepeatedEvent, move_on_when
 
@@ -28,6 +30,7 @@ from taktora_trio import (
     Halves,
     LifeSigns,
     Relay,
+    Reload,
     StatusLine,
     Supervisor,
     open_domain,
@@ -44,11 +47,13 @@ async def run_split(
     halves: Halves,
     revive: RepeatedEvent | None = None,
     life: LifeSigns | None = None,
+    reload: Reload | None = None,
 ) -> int:
     """Run both halves until the plugin has ended for good or `stop` is set; return the exit code.
 
     `revive` starts a gateway again that was given up, and has any other connect at once. `life` tells a supervisor of
-    this process that it is ready, once the domain is its own, and that it lives.
+    this process that it is ready, once the domain is its own, and that it lives. `reload` replaces the gateway when the
+    configuration has changed.
     Raises `Escalated` if the gateway failed too often, and its policy says so.
     """
     async with (
@@ -65,6 +70,9 @@ async def run_split(
             on_failure=about_gateway.failed,
             on_revived=about_gateway.revived,
         )
+        if reload is not None:
+            again = partial(halves.gateway, deployment.gateway_policy, about_gateway, "gateway")
+            nursery.start_soon(reload.serve, gateway, again, about_gateway.watch)
         plugin = Supervisor(
             "plugin",
             halves.plugin(deployment.plugin_policy, relay, status),

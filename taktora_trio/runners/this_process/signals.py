@@ -1,4 +1,8 @@
-"""One polite stop, then force: SIGINT, SIGTERM and SIGHUP for a whole process."""
+"""One polite stop, then force: SIGINT, SIGTERM, and SIGHUP from a terminal that closes; and the other signals of a run.
+
+A program of a terminal ends with it. One that has none when it starts, as a service, can't lose it: there SIGHUP is a
+request, by convention to read the configuration again (daemon(7)).
+"""
 
 from __future__ import annotations
 
@@ -12,11 +16,14 @@ from types import FrameType
 import trio
 from trio_util import RepeatedEvent
 
-__all__ = ["REVIVE", "open_revive_signal", "open_stop_signals", "stop_signals"]
+from taktora_trio.processes.procfs import process_stat
+
+__all__ = ["REVIVE", "has_terminal", "open_revive_signal", "open_stop_signals", "stop_signals"]
 
 log = logging.getLogger(__name__)
 
 REVIVE = signal.SIGUSR1
+_TERMINAL = 4  # its field in what `process_stat` returns: tty_nr
 _LOOK = 0.05  # seconds of our own computing after which a second signal is noticed for certain
 
 
@@ -26,9 +33,16 @@ def stop_signals() -> list[signal.Signals]:
     return [signal.SIGINT, signal.SIGTERM, *([] if ignores_hangup else [signal.SIGHUP])]
 
 
+def has_terminal() -> bool:
+    """Return whether this process is of a session with a terminal (its controlling terminal, credentials(7))."""
+    return process_stat(os.getpid())[_TERMINAL] != "0"
+
+
 @contextlib.asynccontextmanager
-async def open_stop_signals(on_second: Callable[[], None]) -> AsyncIterator[trio.Event]:
-    """Yield an event, which the first SIGINT, SIGTERM or SIGHUP sets.
+async def open_stop_signals(
+    on_second: Callable[[], None], on_hangup: Callable[[], None] | None = None
+) -> AsyncIterator[trio.Event]:
+    """Yield an event, which the first SIGINT, SIGTERM or SIGHUP sets. With `on_hangup` SIGHUP calls that instead.
 
     A second SIGINT or SIGTERM calls `on_second` and ends the process at once with 128 + the signal's number, also when
     the trio loop is stuck: it runs in the signal handler, not in a task. SIGHUP never forces anything, for a terminal
@@ -41,6 +55,9 @@ async def open_stop_signals(on_second: Callable[[], None]) -> AsyncIterator[trio
 
     def handle(signum: int, frame: FrameType | None) -> None:
         nonlocal asked
+        if signum == signal.SIGHUP and on_hangup is not None:
+            token.run_sync_soon(on_hangup)
+            return
         if signum != signal.SIGHUP:
             if asked:
                 on_second()
@@ -63,11 +80,19 @@ async def open_stop_signals(on_second: Callable[[], None]) -> AsyncIterator[trio
 
 
 @contextlib.contextmanager
-def open_revive_signal() -> Iterator[RepeatedEvent]:
-    """Yield a bell, which each SIGUSR1 rings. Must be entered in the main thread, under trio."""
+def open_revive_signal(is_other: Callable[[], bool] = lambda: False) -> Iterator[RepeatedEvent]:
+    """Yield a bell, which each SIGUSR1 rings, unless `is_other()` says that something else is asked for by it.
+
+    Must be entered in the main thread, under trio.
+    """
     bell = RepeatedEvent()
     token = trio.lowlevel.current_trio_token()
-    before = signal.signal(REVIVE, lambda signum, frame: token.run_sync_soon(bell.set))
+
+    def ring() -> None:
+        if not is_other():
+            bell.set()
+
+    before = signal.signal(REVIVE, lambda signum, frame: token.run_sync_soon(ring))
     try:
         yield bell
     finally:

@@ -19,14 +19,18 @@ async def until_stopped(
     link: SupervisorLink | None,
     seconds: float | None,
     end_at_once: Callable[[], None],
+    on_hangup: Callable[[], None] | None = None,
 ) -> int:
-    """Run `work`, and set its stop event at a signal, after `seconds`, or when the supervisor is gone."""
+    """Run `work`, and set its stop event at a signal, after `seconds`, or when the supervisor is gone.
+
+    SIGHUP calls `on_hangup` instead, if there is one.
+    """
 
     async def stop_when(wait: Callable[[], Awaitable[None]]) -> None:
         await wait()
         stop.set()
 
-    async with open_stop_signals(end_at_once) as stop, trio.open_nursery() as nursery:
+    async with open_stop_signals(end_at_once, on_hangup) as stop, trio.open_nursery() as nursery:
         if link is not None:
             nursery.start_soon(stop_when, partial(_wait_until_alone, link))
         if seconds is not None:

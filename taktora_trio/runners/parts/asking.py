@@ -1,0 +1,79 @@
+"""Asks a run of this machine for something: the process that supervises a domain's gateway gets a signal."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from taktora_trio.errors import ConfigError
+from taktora_trio.runners.this_process.signals import REVIVE
+from taktora_trio.transport.domain import Domain, Role
+
+__all__ = ["Supervising", "find_supervising"]
+
+
+class Supervising(msgspec.Struct, frozen=True):
+    """A process that supervises a domain's gateway: `run`, or `gateway` for one that another program supervises."""
+
+    domain: Domain
+    role: Role
+    pid: int
+    pidfd: int
+
+    @property
+    def name(self) -> str:
+        return "gateway" if self.role == "gateway" else "run"
+
+    def signal(self) -> None:
+        """Send SIGUSR1. It ends a process that does not catch it, so it only goes to one that does, and that still is
+        the one that was looked at. Raises `ConfigError` for another one.
+        """
+        if not _catches(self.pid, REVIVE) or self.domain.holder(self.role) != self.pid:
+            raise _unsupervised(self.domain, self.pid)
+        signal.pidfd_send_signal(self.pidfd, REVIVE)
+
+
+@contextlib.contextmanager
+def find_supervising(domain: Domain) -> Iterator[Supervising]:
+    """Yield the run that supervises the domain's gateway, or else the gateway. Raises `ConfigError` if neither runs."""
+    owner, plugin, gateway = domain.holder("owner"), domain.holder("plugin"), domain.holder("gateway")
+    if not owner:
+        raise ConfigError(f"no run holds domain {domain.name!r}: name the domain of one that runs, with --domain NAME")
+    # In-process it holds every role; a plugin alone holds these two, and its app may use the signal otherwise.
+    alone = owner == plugin != gateway
+    role: Role = "gateway" if alone else "owner"
+    pid = gateway if alone else owner
+    if not pid:
+        raise _unsupervised(domain, owner)
+    try:
+        fd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        raise ConfigError(
+            f"the {role} of domain {domain.name!r} (pid {pid}) has just ended: try again once it runs"
+        ) from None
+    try:
+        yield Supervising(domain, role, pid, fd)
+    finally:
+        os.close(fd)
+
+
+def _unsupervised(domain: Domain, pid: int) -> ConfigError:
+    return ConfigError(
+        f"the process of domain {domain.name!r} (pid {pid}) does not supervise its gateway:"
+        " start the gateway where it was started, for example by systemctl start"
+    )
+
+
+def _catches(pid: int, signum: signal.Signals) -> bool:
+    """Return whether the process has a handler for the signal (proc_pid_status(5), SigCgt)."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return False
+    masks = [int(line.split()[1], 16) for line in status.splitlines() if line.startswith("SigCgt:")]
+    return any(mask >> (signum - 1) & 1 for mask in masks)
