@@ -13,8 +13,9 @@ import msgspec
 from taktora_trio.channels import Store
 from taktora_trio.connectors.base import Connector
 from taktora_trio.connectors.settings import Setting, SettingValue
+from taktora_trio.errors import ConfigError
 from taktora_trio.escaping import escaped
-from taktora_trio.runners.configuration.app_settings import AppField, app_fields
+from taktora_trio.runners.configuration.app_settings import NOTHING, AppField, app_fields
 from taktora_trio.runners.configuration.fields import spelled
 from taktora_trio.runners.configuration.given import Given
 from taktora_trio.runners.configuration.keys import keys, settings_of
@@ -24,7 +25,7 @@ from taktora_trio.runners.loading import load_settings_class
 from taktora_trio.runners.secrets import carries_secret
 from taktora_trio.supervision.policy import BACKOFF_FIELDS
 
-__all__ = ["Shown", "app_fields_of", "as_json", "as_text", "masked", "shown"]
+__all__ = ["Shown", "app_fields_of", "as_json", "as_text", "masked", "shown", "value_of"]
 
 SECRET = "***"  # noqa: S105 - it stands for one
 DEFAULT = "default"
@@ -54,9 +55,7 @@ def shown(configuration: Configuration, *, whole: bool = False) -> Iterator[Show
             yield Shown(f"connector.{connector.name}.{name}", _of_setting(connector, setting, value), origin)
     apps = _origins_of_app(configuration.app)
     for field in app_fields_of(deployment):
-        value = deployment.app_settings
-        for name in field.path:
-            value = getattr(value, name)
+        value = value_of(deployment, field)
         hidden = not field.is_shown and value not in (None, "")
         yield Shown(field.key, SECRET if hidden else masked(value), apps.get(_plain(field.key), DEFAULT))
 
@@ -64,6 +63,19 @@ def shown(configuration: Configuration, *, whole: bool = False) -> Iterator[Show
 def app_fields_of(deployment: Deployment) -> list[AppField]:
     """Return the fields of the app's settings; none where it has none."""
     return [] if deployment.settings is None else list(app_fields(load_settings_class(deployment)))
+
+
+def value_of(deployment: Deployment, field: AppField) -> Any:
+    """Return the value of an app's setting; `None` where it has to be given, and was not."""
+    try:
+        value = deployment.app_settings
+    except ConfigError:
+        value = None
+    if value is None:
+        return None if field.default is NOTHING or callable(field.default) else field.default
+    for name in field.path:
+        value = getattr(value, name)
+    return value
 
 
 def masked(value: Any) -> Any:

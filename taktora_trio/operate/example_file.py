@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from taktora_trio.connectors.base import Connector
 from taktora_trio.operate.configured import SECRET, app_fields_of, literal, shown
+from taktora_trio.runners.configuration.app_settings import NOTHING
 from taktora_trio.runners.configuration.fields import docs_of
 from taktora_trio.runners.configuration.keys import help_of, keys, settings_of, stands_for_none
 from taktora_trio.runners.configuration.reading import Sources, read_configuration
@@ -23,8 +24,8 @@ _HEAD = """\
 
 
 def example_file(deployment: Deployment) -> str:
-    """Return the file for a deployment. Raises `ConfigError` where its app needs settings that have no default."""
-    configuration = read_configuration(deployment, Sources(environment=False), "in-process")
+    """Return the file for a deployment. A setting of its app that has no default is said to be needed."""
+    configuration = read_configuration(deployment, Sources(environment=False), "gateway")
     texts = helps(deployment)
     values = {one.key: one.value for one in shown(configuration, whole=True)}
     every = [*keys(), *(key for key in values if key not in keys())]
@@ -54,7 +55,10 @@ def helps(deployment: Deployment) -> dict[str, str]:
     texts = {key.name: help_of(key) for key in keys().values()}
     for connector in deployment.connectors:
         texts |= {f"connector.{connector.name}.{name}": text for name, text in setting_helps(connector).items()}
-    return texts | {one.key: docs_of(one.owner).get(one.path[-1], "") for one in app_fields_of(deployment)}
+    for one in app_fields_of(deployment):
+        needed = "It has to be given." if one.default is NOTHING else ""
+        texts[one.key] = " ".join(filter(None, (docs_of(one.owner).get(one.path[-1], ""), needed)))
+    return texts
 
 
 def setting_helps(connector: Connector) -> dict[str, str]:

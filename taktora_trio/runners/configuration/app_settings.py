@@ -107,7 +107,7 @@ def _within(
     elif not any(_alike(known[: len(path)], path) for known in fields):
         mine = ".".join(path)
         error = _unknown(mine, [".".join(known) for known in fields])
-        raise msgspec.structs.replace(one, key=escaped(key)).refused(error)
+        raise one.refused(error)
     elif isinstance(value, Mapping):
         for name, inner in value.items():
             yield from _within(one, (*path, name), inner, fields)
@@ -226,7 +226,7 @@ def _argument(kind: type, name: str) -> str:
 
 
 def _fields(kind: type) -> Iterator[tuple[str, Any, bool]]:
-    """Yield the name of each field that is an argument, its default, and whether it is shown."""
+    """Yield the name of each field that is an argument, its default, or what makes that, and whether it is shown."""
     if issubclass(kind, msgspec.Struct):
         for field in msgspec.structs.fields(kind):
             default = field.default if field.default is not msgspec.NODEFAULT else field.default_factory
@@ -234,11 +234,12 @@ def _fields(kind: type) -> Iterator[tuple[str, Any, bool]]:
     elif attrs.has(kind):
         for one in attrs.fields(kind):
             if one.init:
-                yield one.name, NOTHING if one.default is attrs.NOTHING else one.default, bool(one.repr)
+                default = getattr(one.default, "factory", one.default)
+                yield one.name, NOTHING if default is attrs.NOTHING else default, bool(one.repr)
     else:
         import dataclasses
 
         for own in dataclasses.fields(cast(Any, kind)):
             if own.init:
-                none = own.default is dataclasses.MISSING and own.default_factory is dataclasses.MISSING
-                yield own.name, NOTHING if none else own.default, own.repr
+                default = own.default if own.default is not dataclasses.MISSING else own.default_factory
+                yield own.name, NOTHING if default is dataclasses.MISSING else default, own.repr

@@ -43,6 +43,8 @@ def from_file(file: TomlFile, connectors: Sequence[Connector]) -> Iterator[Given
         else:
             name = ".".join(map(spelled, key))
             known = key_of(name)
+            if name in TABLES:
+                raise _error(file, key, f"it must be a table: write [{name}]")
             if known is None:
                 raise _error(file, key, unknown_key(name, [*keys(), *TABLES]))
             if name in seen:

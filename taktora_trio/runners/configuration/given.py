@@ -11,6 +11,7 @@ import msgspec
 
 from taktora_trio.connectors.settings import Setting
 from taktora_trio.errors import ConfigError
+from taktora_trio.escaping import escaped
 
 __all__ = ["Given", "GivenSetting", "Source", "handed_over", "taken_over"]
 
@@ -40,7 +41,7 @@ class Given(msgspec.Struct, frozen=True):
 
     def refused(self, error: object) -> ConfigError:
         """Return an error that names the place first."""
-        key = "" if self.source is Source.FLAG else f"{self.key}: " if self.source is Source.FILE else ""
+        key = "" if self.source is Source.FLAG else f"{escaped(self.key)}: " if self.source is Source.FILE else ""
         return ConfigError(f"{self.origin}: {key}{error}")
 
 

@@ -19,7 +19,11 @@ FILES = {
     'domian = "x"': "1: domian: there is no such key; is domain meant?",
     "[logg]\nlevel = 'x'": "2: logg.level: there is no such key; is log.level meant?",
     "[logg]": "1: logg: there is no such key; is log meant?",
-    "log = 1": "1: log: there is no such key",
+    "log = 1": "1: log: it must be a table: write [log]",
+    "store = '/kept'": "1: store: it must be a table: write [store]",
+    '[app]\n"a\\nb" = 1': "2: app.a\\nb: the app has no such setting; it has",
+    '"a\\nb" = 1': "1: a\\nb: there is no such key",
+    '[connector."a\\nb"]\nx = 1': "1: connector.a\\nb: there is no connector 'a\\\\nb'; there is plant, cloud",
     "[log]\nlevel = 'loud'": "2: log.level: 'loud'; use debug, info, warning, error or critical",
     "[log]\nlevel = 3": '2: log.level: a whole number; it must be a text: write "3"',
     "[log]\nlevel = 'info'\nlevel = 'info'": "3: it is no TOML: Cannot overwrite a value",
@@ -273,6 +277,7 @@ VALUE = st.sampled_from(
 )
 
 
+@settings(max_examples=40)
 @given(
     st.lists(st.tuples(st.lists(KEY, min_size=1, max_size=2), VALUE, st.sampled_from(["", " # '\"[", "\n\n# x = ["])))
 )

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import attrs
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from taktora_trio import Backoff, ConfigError, Deployment, Store
@@ -95,6 +95,7 @@ WAYS = {
 NUMBERS = ("intensity", "grace", "messages", "keepalive", "low", "set_point")
 
 
+@settings(max_examples=60)
 @given(given=st.dictionaries(st.sampled_from(sorted(WAYS)), st.sets(st.sampled_from((0, 1, 2)), min_size=1)))
 def test_the_last_source_wins_whatever_else_is_given(given: dict[str, set[int]]) -> None:
     lines = {key: WAYS[key][0] for key, ways in given.items() if 0 in ways}

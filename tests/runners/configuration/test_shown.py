@@ -8,8 +8,9 @@ import tomllib
 from itertools import pairwise
 from pathlib import Path
 
+import attrs
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from taktora_trio.operate.configured import as_json, as_text, literal, masked, shown
@@ -54,6 +55,7 @@ def test_each_value_with_its_place(operator: Operator) -> None:
 SECRETS = st.text(st.characters(min_codepoint=33, max_codepoint=126, exclude_characters="%#?/@:[]\\\"'"), min_size=12)
 
 
+@settings(max_examples=40)
 @given(secret=SECRETS.map("zq9{}".format), where=st.sampled_from(("url", "file", "token", "app url")))
 def test_no_secret_is_ever_shown(secret: str, where: str, tmp_path_factory: pytest.TempPathFactory) -> None:
     typed = {
@@ -89,6 +91,7 @@ def test_masked() -> None:
     assert masked("no url: a@b?c") == "no url: a@b?c"
 
 
+@settings(max_examples=30)
 @given(
     st.recursive(st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False) | st.text(), st.lists)
 )
@@ -122,3 +125,15 @@ def test_the_example_says_what_each_key_is_for(operator: Operator) -> None:
     lines = example_file(deployment).splitlines()
     bare = [line for before, line in pairwise(lines) if re.match("# [a-z_.-]+ =", line) and not before.startswith("##")]
     assert bare == []
+
+
+def test_an_example_for_an_app_that_needs_something() -> None:
+    @attrs.frozen
+    class Needy:
+        zone: str
+        """Where it is."""
+        size: int = 3
+        names: list[str] = attrs.Factory(list)
+
+    lines = example_file(attrs.evolve(deployment, settings=Needy)).splitlines()
+    assert lines[-5:] == ["[app]", "## Where it is. It has to be given.", "# zone =", "# size = 3", "# names ="]
