@@ -58,8 +58,10 @@ check: .venv/check  ## Lint, format, types and import rules
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-docs: .venv/docs  ## The site, build/site/index.html: fails at any warning, broken link or anchor
+docs: .venv/docs  ## The site, build/site/index.html: fails at any warning, broken link, anchor or file from elsewhere
 	$(BIN)/sphinx-build -q -W -a -E -b html -d build/doctrees docs build/site
+	@! grep -rnoE '<(script|link|img|iframe)[^>]* (src|href)="(https?:)?//[^"]*|@import[^;]*//|url\(.?(https?:)?//[^)]*' \
+	  build/site --include='*.html' --include='*.css' || { echo "The site is to need no other host"; exit 1; }
 
 tutorial: .venv/test mosquitto mosquitto-clients  ## How long the tutorial takes: each of its commands, and the time to read it
 	@$(BIN)/python -m tests.docs.tutorial
