@@ -18,7 +18,7 @@ PYPROJECT = Path(__file__).parent.parent / "pyproject.toml"
 def floors() -> Iterator[str]:
     project = tomllib.loads(PYPROJECT.read_text())["project"]
     for requirement in chain(project["dependencies"], *project["optional-dependencies"].values()):
-        found = re.fullmatch(r"([\w-]+)>=([\d.]+)(,<[\d.]+)?(;.*)?", requirement)
+        found = re.fullmatch(r"([\w.-]+)>=([\d.]+)(,<[\d.]+)?(;.*)?", requirement)
         if not found:
             raise SystemExit(f"{PYPROJECT}: {requirement!r} has no floor: write NAME>=VERSION")
         name, version, _, marker = found.groups()

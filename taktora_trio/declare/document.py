@@ -18,6 +18,7 @@ __all__ = ["VERSION", "Info", "make_document"]
 VERSION = "3.0.0"
 _OPAQUE: Schema = {"type": "string", "format": "binary"}
 _ACTIONS = {"out": "send", "in": "receive"}
+_REPLIES = {"-request": "-reply", "-requests": "-replies"}  # as an exchange names its channels
 
 
 class Info(msgspec.Struct, frozen=True):
@@ -139,6 +140,17 @@ def _parameter(one: AddressParameter, field: Any) -> dict[str, Any]:
     return content
 
 
+def _reply(connector: Connector, channel: ChannelDescriptor[Any]) -> dict[str, Any] | None:
+    """Return where replies go to, if messages of this channel are the requests of an exchange."""
+    for one in connector.channels:
+        for request, reply in _REPLIES.items():
+            names = (f"{channel.exchange}{request}", f"{channel.exchange}{reply}")
+            if channel.exchange and channel.exchange == one.exchange and (channel.name, one.name) == names:
+                at = f"#/channels/{_key(connector, one)}"
+                return {"channel": {"$ref": at}, "messages": [{"$ref": f"{at}/messages/message"}]}
+    return None
+
+
 def _operation(connector: Connector, channel: ChannelDescriptor[Any], about: ChannelDescription) -> dict[str, Any]:
     at = f"#/channels/{_key(connector, channel)}"
     content: dict[str, Any] = {
@@ -146,6 +158,8 @@ def _operation(connector: Connector, channel: ChannelDescriptor[Any], about: Cha
         "channel": {"$ref": at},
         "messages": [{"$ref": f"{at}/messages/message"}],
     }
+    if (reply := _reply(connector, channel)) is not None:
+        content["reply"] = reply
     if about.operation:
         content["bindings"] = {about.protocol: about.operation}
     return content

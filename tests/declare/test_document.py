@@ -11,6 +11,7 @@ import pytest
 from taktora_trio import (
     ConfigError,
     Connector,
+    Exchange,
     Inbound,
     JsonCodec,
     MqttConnector,
@@ -117,6 +118,19 @@ def test_bindings() -> None:
     assert bindings(document, "send.old.old") == {"qos": 0, "retain": False, "bindingVersion": "0.2.0"}
     assert {*messages(document, "mqtt.out")} == {"contentType", "payload", "headers", "bindings"}
     assert {*messages(document, "old.old")} == {"contentType", "payload"}
+
+
+def test_the_requests_of_an_exchange_name_their_replies() -> None:
+    ask = Exchange("ask", Set, float, MqttRouting("ask", qos=1))
+    other = Outbound("ask-other", int, MqttRouting("other"))
+    options = MqttOptions(protocol="5")
+    document = document_of(MqttConnector([*ask.for_requester, *ask.for_responder, other], options=options))
+    assert {
+        name: one["reply"]["channel"]["$ref"] for name, one in document["operations"].items() if "reply" in one
+    } == {
+        "send.mqtt.ask-request": "#/channels/mqtt.ask-reply",
+        "receive.mqtt.ask-requests": "#/channels/mqtt.ask-replies",
+    }
 
 
 def test_limits() -> None:
