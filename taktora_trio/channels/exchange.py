@@ -7,17 +7,20 @@ from typing import Any, Generic, TypeVar
 
 import attrs
 
-from taktora_trio.channels.descriptor import Inbound, Outbound, check_name
+from taktora_trio.channels.descriptor import ChannelDescriptor, Inbound, Outbound, check_name
 from taktora_trio.channels.routing import Routing
 from taktora_trio.checks import instance_of, optional, whole_number
 from taktora_trio.errors import ConfigError
 
-__all__ = ["Exchange"]
+__all__ = ["Exchange", "reply_channel"]
 
 Q = TypeVar("Q")
 A = TypeVar("A")
 
 _LONGEST_NAME = 50  # with what is added to it, a channel's
+# What is added for the channels of requests, and of their replies: the requester's, and the responder's.
+_ASKS, _HEARS = "-request", "-reply"
+_LISTENS, _ANSWERS = "-requests", "-replies"
 
 
 def _name(instance: object, attribute: attrs.Attribute[str], value: object) -> None:
@@ -60,7 +63,8 @@ class Exchange(Generic[Q, A]):
     max_metadata: int = attrs.field(default=1024, kw_only=True, validator=whole_number(256, 65_535))
     """The largest metadata of either, in bytes: the response topic, and the reason of a failure, are in it."""
     window: int = attrs.field(default=64, kw_only=True, validator=whole_number(1))
-    """The number of requests, and of replies, that may wait in shared memory."""
+    """The number of requests, and of replies, that may wait in shared memory. A request takes its place until it and
+    all before it are answered."""
 
     def __attrs_post_init__(self) -> None:
         if not isinstance(self.routing, Routing):
@@ -79,9 +83,9 @@ class Exchange(Generic[Q, A]):
     @cached_property
     def for_requester(self) -> tuple[Outbound[Q], Inbound[A]]:
         """The channels that the connector of a requester has: for requests, and for replies."""
-        request = Outbound(f"{self.name}-request", self.request_type, self.routing, **self._requests)
+        request = Outbound(f"{self.name}{_ASKS}", self.request_type, self.routing, **self._requests)
         reply = Inbound(
-            f"{self.name}-reply",
+            f"{self.name}{_HEARS}",
             self.reply_type,
             self._replies_to.of_this_client(),
             acknowledge="on-arrival",  # who waits for it is in the memory of the same app
@@ -93,9 +97,9 @@ class Exchange(Generic[Q, A]):
     def for_responder(self) -> tuple[Inbound[Q], Outbound[A]]:
         """The channels that the connector of a responder has: for requests, and for replies."""
         routing = self.routing.shared(self.share) if self.share else self.routing
-        requests = Inbound(f"{self.name}-requests", self.request_type, routing, **self._requests)
+        requests = Inbound(f"{self.name}{_LISTENS}", self.request_type, routing, **self._requests)
         to_any = self._replies_to.of_any_client()
-        return requests, Outbound(f"{self.name}-replies", self.reply_type, to_any, **self._of_replies)
+        return requests, Outbound(f"{self.name}{_ANSWERS}", self.reply_type, to_any, **self._of_replies)
 
     @property
     def _replies_to(self) -> Routing:
@@ -112,3 +116,10 @@ class Exchange(Generic[Q, A]):
     @property
     def _of_both(self) -> dict[str, Any]:
         return {"window": self.window, "max_metadata": self.max_metadata, "exchange": self.name}
+
+
+def reply_channel(channel: ChannelDescriptor[Any]) -> str | None:
+    """Return the name of the channel for the replies to requests on this one; `None` if it is not one of requests."""
+    pairs = {_ASKS: _HEARS, _LISTENS: _ANSWERS}
+    names = {f"{channel.exchange}{one}": f"{channel.exchange}{other}" for one, other in pairs.items()}
+    return names.get(channel.name) if channel.exchange else None

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from taktora_trio.channels import ChannelDescriptor
+from taktora_trio.channels.exchange import reply_channel
 from taktora_trio.channels.message_types import MessageField, fields_of
 from taktora_trio.connectors.base import Connector
 from taktora_trio.connectors.description import AddressParameter, ChannelDescription, ServerDescription
@@ -50,7 +51,10 @@ def make_document(
             for one, about, payload in zip(channels, described, payloads, strict=True)
         },
         "operations": {
-            f"{_ACTIONS[channel.direction]}.{_key(connector, channel)}": _operation(connector, channel, about)
+            f"{_ACTIONS[channel.direction]}.{_key(connector, channel)}": {
+                **_operation(connector, channel, about),
+                **_reply(connector, channel),
+            }
             for (connector, channel), about in zip(channels, described, strict=True)
         },
         "components": {"schemas": definitions} if definitions else {},
@@ -163,6 +167,14 @@ def _operation(connector: Connector, channel: ChannelDescriptor[Any], about: Cha
     if about.operation:
         content["bindings"] = {about.protocol: about.operation}
     return content
+
+
+def _reply(connector: Connector, channel: ChannelDescriptor[Any]) -> dict[str, Any]:
+    """Return where the replies go, for the channel of an exchange's requests."""
+    if (replies := reply_channel(channel)) is None:
+        return {}
+    at = f"#/channels/{connector.name}.{replies}"
+    return {"reply": {"channel": {"$ref": at}, "messages": [{"$ref": f"{at}/messages/message"}]}}
 
 
 def _server_names(connector: str, servers: Sequence[ServerDescription]) -> list[str]:

@@ -161,7 +161,8 @@ class ConnectorHost(metaclass=NoPublicConstructor, opened_by="open_connector_hos
 
             await host.serve(ADD, add)
 
-        At most `concurrency` handlers run at once; further requests wait in the channel. A handler that raises
+        At most `concurrency` handlers run at once, and as many as the exchange's window has room for; further requests
+        wait. A handler that raises
         `RequestFailed` answers with its reason. Any other exception is logged, and answered with its summary. A request
         whose deadline has passed is not begun, and a handler is cancelled at that deadline.
 

@@ -6,7 +6,18 @@ from typing import Any
 
 import pytest
 
-from taktora_trio import ConfigError, Envelope, Exchange, Header, Inbound, Metadata, MqttRouting, Outbound
+from taktora_trio import (
+    ConfigError,
+    Envelope,
+    Exchange,
+    Header,
+    Inbound,
+    Metadata,
+    MqttConnector,
+    MqttOptions,
+    MqttRouting,
+    Outbound,
+)
 from taktora_trio.connectors.mqtt.own_topics import of_client, with_own_topic
 
 ADD = Exchange("add", int, int, MqttRouting("add", qos=1))
@@ -61,3 +72,11 @@ def test_only_the_response_topic_that_stands_for_ours_is_filled_in() -> None:
     for metadata in (None, Metadata(), Metadata(response_topic="other/{client_id}")):
         same = envelope(metadata)
         assert with_own_topic(same, {OWN: "add/replies/me"}) is same
+
+
+def test_an_address_that_is_yet_to_be_filled_in_fits_what_it_may_become() -> None:
+    connector = MqttConnector(ADD.for_requester, options=MqttOptions(protocol="5"))
+    assert connector.overlap(OWN, "add/replies/me")
+    assert connector.overlap("add/#", OWN)
+    assert not connector.overlap(OWN, "add/replies/me/too")
+    assert not connector.overlap(OWN, "add")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any, Generic, TypeVar
 
-from taktora_trio.channels import Metadata
+from taktora_trio.channels import Metadata, Received
 
 __all__ = ["Request"]
 
@@ -18,31 +18,36 @@ class Request(Generic[Q]):
     What the handler returns is the reply.
     """
 
-    __slots__ = ("_report", "deadline", "metadata", "redelivered", "topic", "value")
+    __slots__ = ("_report", "deadline", "received")
 
-    def __init__(
-        self,
-        value: Q,
-        topic: str,
-        metadata: Metadata,
-        deadline: float,
-        report: Callable[[Any], Awaitable[None]],
-        *,
-        redelivered: bool,
-    ) -> None:
-        self.value = value
-        self.topic = topic
-        """The concrete topic that it was sent to."""
-        self.metadata = metadata
+    def __init__(self, received: Received[Q], deadline: float, report: Callable[[Any], Awaitable[None]]) -> None:
+        self.received = received
+        """The message, with all that came with it; for example for `trace_context`."""
         self.deadline = deadline
         """By trio's clock: when nobody waits for the reply any more. The handler is cancelled then. Infinite where the
         requester has not said it."""
-        self.redelivered = redelivered
-        """True if the handler may have been called for it before, by a process of this app that has ended since."""
         self._report = report
 
     def __repr__(self) -> str:
         return f"Request({self.value!r}, topic={self.topic!r})"
+
+    @property
+    def value(self) -> Q:
+        return self.received.value
+
+    @property
+    def topic(self) -> str:
+        """The concrete topic that it was sent to."""
+        return self.received.topic
+
+    @property
+    def metadata(self) -> Metadata:
+        return self.received.metadata or Metadata()
+
+    @property
+    def redelivered(self) -> bool:
+        """True if the handler may have been called for it before, by a process of this app that has ended since."""
+        return self.received.redelivered
 
     async def report(self, reply: Any) -> None:
         """Send an interim reply: of the exchange's reply type, before the one that the handler returns.

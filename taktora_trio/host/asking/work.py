@@ -13,7 +13,7 @@ import trio
 from taktora_trio.channels import Metadata
 from taktora_trio.channels.codec import PayloadCodec
 from taktora_trio.channels.exchange import Exchange
-from taktora_trio.errors import MessageError, RequestFailed, is_worth_logging, summary
+from taktora_trio.errors import MessageError, RequestFailed, collapse, is_worth_logging, summary
 from taktora_trio.host.asking.answered import Answered, Begun, Key, Reply
 from taktora_trio.host.asking.request import Request
 from taktora_trio.host.asking.signs import failure, interim
@@ -118,11 +118,13 @@ class Work(Generic[Q, A]):
             await self._send(await self._reply(), is_last=True)
             self._counts.answered += 1
             return
-        except RequestFailed as exc:
-            reason = str(exc)
         except Exception as exc:
-            log.exception("exchange %s: a request has failed", self._workshop.name)
-            reason = summary(exc)
+            cause = collapse(exc)
+            if isinstance(cause, RequestFailed):
+                reason = str(cause)
+            else:
+                log.exception("exchange %s: a request has failed", self._workshop.name)
+                reason = summary(exc)
         self._counts.failed += 1
         try:
             await self._send(Reply(b"", failure(reason, self._workshop.max_metadata)), is_last=True)
@@ -133,16 +135,7 @@ class Work(Generic[Q, A]):
         """Call the handler, and return its reply. Raises whatever that does, and what the reply's encoder does."""
         if self._taken.error is not None:
             raise RequestFailed(f"the request can't be read: {self._taken.error}")
-        received, metadata = self._taken.received, self._taken.metadata
-        assert metadata is not None
-        request = Request(
-            received.value,
-            received.topic,
-            metadata,
-            self._deadline,
-            self._report,
-            redelivered=received.redelivered,
-        )
+        request = Request(self._taken.received, self._deadline, self._report)
         return self._workshop.encoded(await self._workshop.handler(request))
 
     async def _report(self, reply: Any) -> None:

@@ -215,7 +215,8 @@ async def test_what_is_kept_is_bounded_and_what_was_forgotten_is_counted(autojum
 async def test_failures_are_answered_and_kept_as_replies_are(autojump_clock: MockClock) -> None:
     async def fail(request: Request[list[int]]) -> int:
         if request.value == [1]:
-            raise RequestFailed("not\nthat")
+            async with trio.open_nursery():
+                raise RequestFailed("not\nthat")
         raise KeyError("unit 7")
 
     async with open_rig() as rig:
