@@ -19,7 +19,6 @@ __all__ = ["VERSION", "Info", "make_document"]
 VERSION = "3.0.0"
 _OPAQUE: Schema = {"type": "string", "format": "binary"}
 _ACTIONS = {"out": "send", "in": "receive"}
-_REPLIES = {"-request": "-reply", "-requests": "-replies"}  # as an exchange names its channels
 
 
 class Info(msgspec.Struct, frozen=True):
@@ -51,10 +50,7 @@ def make_document(
             for one, about, payload in zip(channels, described, payloads, strict=True)
         },
         "operations": {
-            f"{_ACTIONS[channel.direction]}.{_key(connector, channel)}": {
-                **_operation(connector, channel, about),
-                **_reply(connector, channel),
-            }
+            f"{_ACTIONS[channel.direction]}.{_key(connector, channel)}": _operation(connector, channel, about)
             for (connector, channel), about in zip(channels, described, strict=True)
         },
         "components": {"schemas": definitions} if definitions else {},
@@ -146,12 +142,12 @@ def _parameter(one: AddressParameter, field: Any) -> dict[str, Any]:
 
 def _reply(connector: Connector, channel: ChannelDescriptor[Any]) -> dict[str, Any] | None:
     """Return where replies go to, if messages of this channel are the requests of an exchange."""
+    if (replies := reply_channel(channel)) is None:
+        return None
     for one in connector.channels:
-        for request, reply in _REPLIES.items():
-            names = (f"{channel.exchange}{request}", f"{channel.exchange}{reply}")
-            if channel.exchange and channel.exchange == one.exchange and (channel.name, one.name) == names:
-                at = f"#/channels/{_key(connector, one)}"
-                return {"channel": {"$ref": at}, "messages": [{"$ref": f"{at}/messages/message"}]}
+        if one.name == replies and one.exchange == channel.exchange:
+            at = f"#/channels/{_key(connector, one)}"
+            return {"channel": {"$ref": at}, "messages": [{"$ref": f"{at}/messages/message"}]}
     return None
 
 
@@ -167,14 +163,6 @@ def _operation(connector: Connector, channel: ChannelDescriptor[Any], about: Cha
     if about.operation:
         content["bindings"] = {about.protocol: about.operation}
     return content
-
-
-def _reply(connector: Connector, channel: ChannelDescriptor[Any]) -> dict[str, Any]:
-    """Return where the replies go, for the channel of an exchange's requests."""
-    if (replies := reply_channel(channel)) is None:
-        return {}
-    at = f"#/channels/{connector.name}.{replies}"
-    return {"reply": {"channel": {"$ref": at}, "messages": [{"$ref": f"{at}/messages/message"}]}}
 
 
 def _server_names(connector: str, servers: Sequence[ServerDescription]) -> list[str]:
