@@ -6,13 +6,16 @@ import inspect
 import re
 from typing import TYPE_CHECKING
 
+from docutils import nodes
+from sphinx.domains.python import PyXRefRole
 from sphinx.util import logging
 
 import taktora_trio
 from taktora_trio import executor
 
 if TYPE_CHECKING:
-    from docutils.nodes import Element
+    from docutils.nodes import Element, Node, system_message
+    from docutils.parsers.rst.states import Inliner
     from sphinx.addnodes import pending_xref
     from sphinx.application import Sphinx
     from sphinx.environment import BuildEnvironment
@@ -29,11 +32,11 @@ html_show_copyright = html_show_sphinx = html_show_sourcelink = html_copy_source
 
 myst_heading_anchors = 6
 
-autodoc_default_options = {"members": True, "member-order": "bysource", "show-inheritance": True}
+autodoc_default_options = {"members": True, "undoc-members": True, "member-order": "bysource", "show-inheritance": True}
 autodoc_typehints_format = "short"
 python_use_unqualified_type_names = True
 add_module_names = False
-default_role = "py:obj"  # `name` in a docstring leads to that name's entry, or is code if it has none
+default_role = "name"
 
 FOLDER = re.compile(r"\[([^\]]+)\]\((?:\.\./)+[\w./-]+/\)")
 # What docstrings call the objects that an app works with.
@@ -76,12 +79,23 @@ def signature(
         what == "class" and re.search(r"\bUse `", inspect.getdoc(value) or "")
     ):
         return "", None
-    if inspect.isasyncgenfunction(getattr(value, "__wrapped__", None)) and returned is not None:
-        return arguments, returned.replace("AsyncIterator", "AsyncContextManager", 1)
-    return None
+    inner = getattr(value, "__wrapped__", None)
+    if returned is not None and (inspect.isasyncgenfunction(inner) or inspect.isgeneratorfunction(inner)):
+        returned = returned.replace("Iterator", "ContextManager", 1)
+    return arguments and arguments.replace("NOTHING", "..."), returned
+
+
+def name_role(
+    role: str, rawtext: str, text: str, line: int, inliner: Inliner, options: object = None, content: object = ()
+) -> tuple[list[Node], list[system_message]]:
+    """Make `name` in a docstring a link to that name's entry, or code if it has none."""
+    if re.fullmatch(r"[A-Za-z_][\w.]*(\(.*\))?", text):
+        return PyXRefRole()("py:obj", rawtext, text, line, inliner)
+    return [nodes.literal(rawtext, text)], []
 
 
 def setup(app: Sphinx) -> None:
+    app.add_role("name", name_role)
     app.connect("autodoc-process-signature", signature)
     app.connect("source-read", without_folders)
     app.connect("missing-reference", resolve)
