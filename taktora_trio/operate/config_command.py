@@ -11,7 +11,7 @@ from taktora_trio.operate.configured import as_json, as_text, shown
 from taktora_trio.operate.example_file import example_file
 from taktora_trio.runners.configuration.reading import Sources, read_configuration
 from taktora_trio.runners.loading import load_deployment
-from taktora_trio.runners.options import Options, Policies, TypedSettings, typed_run
+from taktora_trio.runners.options import Mode, Options, Policies, TypedSettings, typed_run
 from taktora_trio.runners.this_process.outcome import show
 from taktora_trio.transport.domain import Domain
 
@@ -30,6 +30,9 @@ def show_config(
         bool, Parameter(name=["--await-broker", "--await-peer"], negative="", help="As `run` has it.")
     ] = False,
     warm: Annotated[bool, Parameter(negative="", help="As `run` has it.")] = False,
+    reload_timeout: Annotated[float | None, Parameter(help="As `run` has it.")] = None,
+    mode: Annotated[Mode | None, Parameter(help="As `run` has it; it changes nothing here.")] = None,
+    for_: Annotated[float | None, Parameter(name="--for", help="As `run` has it; it changes nothing here.")] = None,
     policies: Annotated[Policies, Parameter(name="*")] = Policies(),
     options: Annotated[Options, Parameter(name="*")] = Options(),
     settings: Annotated[TypedSettings, Parameter(parse=False)],
@@ -37,7 +40,7 @@ def show_config(
     """Show the configuration."""
     if json and example:
         raise ConfigError("--example is a file in TOML: leave out --json")
-    typed = typed_run(options, policies, await_peers, warm, settings)
+    typed = typed_run(options, policies, await_peers, warm, settings, reload_timeout)
     deployment = load_deployment(target)
     if example:
         show(example_file(deployment))

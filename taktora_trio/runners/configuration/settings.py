@@ -47,15 +47,17 @@ ProgramSettings: TypeAlias = Mapping[str, "ProgramSetting | Mapping[str, Program
 of a file too, as `{"app.zone": "north"}`."""
 
 _HALF = frozenset({"--config", "--domain", "--log", "--store"})
-OWN_OPTIONS = {
-    "run": _HALF
+_RUN = (
+    _HALF
     | {"--mode", "--for", "--await-broker", "--await-peer", "--warm", "--reload-timeout"}
-    | {"--gateway-policy", "--plugin-policy"},
+    | {"--gateway-policy", "--plugin-policy"}
+)
+OWN_OPTIONS = {
+    "run": _RUN,
     "plugin": _HALF,
     "gateway": _HALF | {"--connector"},
     "forget": _HALF | {"--even-if-up"},
-    "config": _HALF
-    | {"--json", "--example", "--await-broker", "--await-peer", "--warm", "--gateway-policy", "--plugin-policy"},
+    "config": _RUN | {"--json", "--example"},
 }
 """The commands that take settings, and the options that they have themselves."""
 _NAME = re.compile(r"([A-Za-z0-9][A-Za-z0-9_-]*)=(.*)", re.DOTALL)  # as `check_name` has it

@@ -101,11 +101,11 @@ def test_a_variable(operator: Operator, variable: str, message: str) -> None:
     ],
 )
 def test_a_variable_of_another_is_left_alone(operator: Operator, variable: str) -> None:
-    assert operator.read(variables={variable: "tcp://10.0.0.1:80"}) == operator.read()
+    assert operator.read() == operator.read(variables={variable: "tcp://10.0.0.1:80"})
 
 
 def test_an_empty_variable_is_none(operator: Operator) -> None:
-    assert operator.read(variables={"TAKTORA_LOG_LEVEL": "", "TAKTORA_APP_ZNOE": ""}) == operator.read()
+    assert operator.read() == operator.read(variables={"TAKTORA_LOG_LEVEL": "", "TAKTORA_APP_ZNOE": ""})
 
 
 def test_two_variables_for_one_thing(operator: Operator) -> None:
