@@ -23,6 +23,7 @@ Direction: TypeAlias = Literal["out", "in"]
 PREFIX = "#/components/schemas/"
 """What a reference to a definition begins with."""
 _SENT = "-sent"
+_MODEL = "-model"
 # Where a schema has others in it: one, a list of them, or some by name.
 _ONE = ("additionalItems", "additionalProperties", "contains", "items", "not", "propertyNames")
 _LISTS = ("allOf", "anyOf", "items", "oneOf", "prefixItems")
@@ -74,16 +75,18 @@ def mapped(schema: Schema, change: Callable[[Schema], Schema]) -> Schema:
 def _described(types: Sequence[Any], direction: Direction) -> tuple[list[Schema], dict[str, Schema]]:
     """Return the schemas of these types and their definitions, with all fields required in what is sent."""
     classes, models = (list(dict.fromkeys(kinds)) for kinds in _classes_of(types))
-    references, definitions = describe_models(models, direction, PREFIX.__add__) if models else ({}, {})
+    references, of_models = describe_models(models, direction, f"{PREFIX}{{model}}{_MODEL}") if models else ({}, {})
     schemas, own = msgspec.json.schema_components(
         [*types, *classes], ref_template=f"{PREFIX}{{name}}", schema_hook=references.__getitem__
     )
     if direction == "out":
         for schema, cls in zip(schemas[len(types) :], classes, strict=True):
             _require_all(own[schema["$ref"].removeprefix(PREFIX)], cls)
+    names = {f"{name}{_MODEL}": name for name in of_models if name not in own}  # else there are two of that name
+    definitions = {**own, **{names.get(f"{name}{_MODEL}", f"{name}{_MODEL}"): one for name, one in of_models.items()}}
     return (
-        [_adapted(schema) for schema in schemas[: len(types)]],
-        {name: _adapted(definition) for name, definition in {**definitions, **own}.items()},
+        [_renamed(_adapted(schema), names) for schema in schemas[: len(types)]],
+        {name: _renamed(_adapted(definition), names) for name, definition in definitions.items()},
     )
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import attrs
 import msgspec
+import pydantic
 import pytest
 
 from taktora_trio import (
@@ -193,6 +194,20 @@ def test_models_of_pydantic_are_described_by_pydantic(kinds: dict[str, Any]) -> 
         "name": "$message.payload#/motorName",
     }
     assert messages(kinds, "models.motors")["payload"]["required"] == ["speed"]
+
+
+def test_a_model_and_another_class_of_the_same_name() -> None:
+    class Set(pydantic.BaseModel):
+        percent: int
+
+    own = globals()["Set"]
+    document = document_of(
+        MqttConnector([Outbound("model", Set, MqttRouting("a")), Outbound("other", own, MqttRouting("b"))])
+    )
+    fields = {name: [*one["properties"]] for name, one in document["components"]["schemas"].items()}
+    assert fields == {"Set": ["unit", "celsius"], "Set-model": ["percent"]}
+    assert messages(document, "mqtt.model")["payload"] == {"$ref": "#/components/schemas/Set-model"}
+    assert messages(document, "mqtt.other")["payload"] == {"$ref": "#/components/schemas/Set"}
 
 
 def test_docstrings_are_descriptions(kinds: dict[str, Any]) -> None:
