@@ -78,7 +78,7 @@ class Plain:
     id: UUID
     mode: Mode
     level: Level
-    word: Literal["a", "b", 3]
+    word: Literal["a", "b"]
     computed: int = dataclasses.field(default=0, init=False)
 
 
