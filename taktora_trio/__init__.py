@@ -19,7 +19,7 @@ The layers. Each imports only those below it, which import-linter checks (`pypro
     tracing                         the trace that a message belongs to
     channels | health               what an app declares | the health of a connector
     checks                          validators
-    digest | errors | escaping | lean | opening | startpath | statefolder  hashes, errors, foreign text, paths and more
+    boottime | digest | errors | escaping | lean | opening | startpath | statefolder  a clock, hashes, errors, paths
     docstrings | later              libraries without docstrings | modules imported when they are first used
 
 Public names are imported when they are first used, so that each process has only what it needs.

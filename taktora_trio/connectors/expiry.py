@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import time
-
 from msgspec.structs import replace
 
+from taktora_trio.boottime import boottime_ns
 from taktora_trio.channels import Envelope
 
 __all__ = ["aged"]
@@ -19,6 +18,6 @@ def aged(envelope: Envelope, least: int = 0) -> Envelope | None:
     metadata = envelope.metadata
     if metadata is None or not metadata.message_expiry:
         return envelope
-    age = max(0, time.clock_gettime_ns(time.CLOCK_BOOTTIME) - envelope.header.boottime_ns)
+    age = max(0, boottime_ns() - envelope.header.boottime_ns)
     left = max(metadata.message_expiry - age // 10**9, least)
     return replace(envelope, metadata=replace(metadata, message_expiry=left)) if left > 0 else None

@@ -6,7 +6,7 @@ import contextlib
 import shutil
 import tempfile
 import uuid
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ import attrs
 import msgspec
 import trio
 
+from taktora_trio import boottime
 from taktora_trio.channels import Metadata
 from taktora_trio.connectors.gateway import ConnectorGateway, open_connector_gateway
 from taktora_trio.connectors.peer import MemoryPeer
@@ -27,7 +28,6 @@ from taktora_trio.supervision.supervisor import Supervisor
 from taktora_trio.testing.backend import Backend, Run
 from taktora_trio.testing.standstill import open_standstill
 from taktora_trio.testing.tasks import TaskBackend
-from taktora_trio.transport.domain import Domain
 from taktora_trio.transport.local import LocalNode
 
 __all__ = ["open_backend"]
@@ -39,25 +39,31 @@ _TIDY = 5.0  # seconds for what a store has left on disk to be removed
 async def open_backend(deployment: Deployment, run: Run) -> AsyncIterator[Backend]:
     """Run the deployment in memory. See `Backend`."""
     token = f"memory-{uuid.uuid4().hex[:12]}"
-    name = Domain(deployment.name).identity
     deployment = run.configured(deployment)
     async with contextlib.AsyncExitStack() as stack:
         peers: dict[str, MemoryPeer] = {}
         connectors = []
         for declared in deployment.connectors:
             connector, peer = declared.in_memory(
-                token, declared.known_as(name), partial(run.journal.add, declared.name)
+                token, declared.known_as(deployment.name), partial(run.journal.add, declared.name)
             )
             stack.callback(peer.close)
             peers[connector.name] = peer
             connectors.append(connector)
         await stack.enter_async_context(open_standstill())
+        stack.enter_context(boottime.use(_virtual_boottime()))
         folder = await stack.enter_async_context(_open_folder(token))
         nursery = await stack.enter_async_context(trio.open_nursery())
-        backend = _MemoryBackend(attrs.evolve(deployment, connectors=connectors), name, folder, run, peers)
+        backend = _MemoryBackend(attrs.evolve(deployment, connectors=connectors), folder, run, peers)
         await nursery.start(backend.serve)
         yield backend
         backend.stop.set()
+
+
+def _virtual_boottime() -> Callable[[], int]:
+    """Return a clock that goes as trio's does: what waits while a virtual clock jumps gets older."""
+    now, start = boottime.machine_clock(), trio.current_time()
+    return lambda: now + int((trio.current_time() - start) * 1e9)
 
 
 @contextlib.asynccontextmanager
@@ -67,17 +73,15 @@ async def _open_folder(token: str) -> AsyncIterator[Path]:
     try:
         yield folder
     finally:
-        with trio.move_on_after(_TIDY, shield=True):
-            await trio.to_thread.run_sync(partial(shutil.rmtree, folder, ignore_errors=True), abandon_on_cancel=True)
+        if folder.exists():  # noqa: ASYNC240 - one look, instead of a thread each time
+            with trio.move_on_after(_TIDY, shield=True):
+                remove = partial(shutil.rmtree, folder, ignore_errors=True)
+                await trio.to_thread.run_sync(remove, abandon_on_cancel=True)
 
 
 class _MemoryBackend(TaskBackend):
-    def __init__(
-        self, deployment: Deployment, name: str, folder: Path, run: Run, peers: Mapping[str, MemoryPeer]
-    ) -> None:
-        """`name` is the gateway's at the other side."""
+    def __init__(self, deployment: Deployment, folder: Path, run: Run, peers: Mapping[str, MemoryPeer]) -> None:
         super().__init__(deployment, run, peers)
-        self._name = name
         self._folder = folder
         self._peers = peers
         self._node = LocalNode()
@@ -114,7 +118,7 @@ class _MemoryBackend(TaskBackend):
             self._node,
             deployment.connectors,
             incarnation=incarnation,
-            name=self._name,
+            name=deployment.name,
             observers=deployment.observers,
             folder=lambda: self._folder,
             stores=self._in_folder(deployment.stores(deployment.name), "outbound"),

@@ -42,6 +42,7 @@ __all__ = [
     "CursorFile",
     "cursors_at",
     "cursors_size",
+    "lost_counters",
     "map_cursors",
     "plain_cursors",
 ]
@@ -109,6 +110,11 @@ class CursorFile:
         self._whole.release()
         with contextlib.suppress(BufferError):  # somebody has a view of a word, whose memory then stays
             self._memory.close()
+
+
+def lost_counters() -> memoryview:
+    """Return counters that nobody else has, for an end that is still used when its half is closed."""
+    return memoryview(bytearray(COUNTERS_BYTES)).cast("Q")
 
 
 class Cursor:

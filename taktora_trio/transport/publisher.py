@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import time
 from collections.abc import Callable
 from struct import Struct
@@ -11,9 +10,10 @@ from typing import TYPE_CHECKING
 import msgspec
 import trio
 
+from taktora_trio.boottime import clock_of_run, machine_clock
 from taktora_trio.channels.codec import Buffer
 from taktora_trio.errors import PayloadOverflow, TransportError
-from taktora_trio.transport.cursor import ACKNOWLEDGED, LEFT, OPENED, READER, SENT, WANTED, Cursor
+from taktora_trio.transport.cursor import ACKNOWLEDGED, LEFT, OPENED, READER, SENT, WANTED, Cursor, lost_counters
 from taktora_trio.transport.envelope import CORRELATION_FIELD, HEADER
 from taktora_trio.transport.fence import NEEDS_FENCE, fence
 from taktora_trio.transport.spec import SPARE_SLOTS, ChannelSpec
@@ -29,7 +29,6 @@ CHECKPOINT_EVERY = 32
 
 _START = HEADER.size
 _pack_plain = Struct("<QQQIHHIH").pack_into  # the header of an envelope with no correlation id
-_boottime = functools.partial(time.clock_gettime_ns, time.CLOCK_BOOTTIME)
 _time_ns = time.time_ns
 
 
@@ -90,7 +89,9 @@ class EnvelopePublisher:
         self.receipts = cursor.receipts
         """What became of single messages: see `Receipts`."""
         self._wanted = 0
-        self._is_flushing = False
+        self._is_flushing = self._closed = False
+        # An app compares the time of what it gets with the machine's.
+        self._boottime = clock_of_run() if spec.direction == "out" else machine_clock
         self.first = self._sequence_number = self._room_until = first
         """The last sequence number that was used before this port was opened."""
 
@@ -121,7 +122,7 @@ class EnvelopePublisher:
         if topic or metadata or correlation_id:
             self._pack(memory, at, number, length, topic, metadata, correlation_id, flags)
         else:
-            _pack_plain(memory, at, number, _time_ns(), _boottime(), length, 0, 0, flags, 0)
+            _pack_plain(memory, at, number, _time_ns(), self._boottime(), length, 0, 0, flags, 0)
         if NEEDS_FENCE:
             fence()
         self._counters[SENT] = number  # this sends it
@@ -180,7 +181,7 @@ class EnvelopePublisher:
             at,
             number,
             _time_ns(),
-            _boottime(),
+            self._boottime(),
             length,
             len(topic),
             len(metadata),
@@ -207,9 +208,17 @@ class EnvelopePublisher:
         """The sequence number of the last envelope that was sent; 0 if there is none."""
         return self._sequence_number
 
+    def close(self) -> None:
+        """Send nothing more. Who has this end may close it later than its half."""
+        self._closed = True
+        self._counters = lost_counters()
+        self._room_until = -1
+
     @property
     def has_room(self) -> bool:
-        """True if one more may be on its way."""
+        """True if one more may be on its way. Raises `trio.ClosedResourceError`."""
+        if self._closed:
+            raise trio.ClosedResourceError(f"{self.spec.name}: its half was closed")
         self._outgoing.update_connections()  # where there is none, a reader may have come
         number = self._counters[SENT] = self._sequence_number  # again, for a broken reader may have written anything
         self._room_until = number - self.waiting + self._window

@@ -24,6 +24,7 @@ from taktora_trio.transport.cursor import (
     SENT,
     WANTED,
     Cursor,
+    lost_counters,
 )
 from taktora_trio.transport.envelope import unpack
 from taktora_trio.transport.fence import NEEDS_FENCE, fence
@@ -455,3 +456,5 @@ class EnvelopeSubscriber:
             while self._newer:
                 self._newer.popleft().let_go()
             self._counters[READER] = 0
+            self._counters = lost_counters()  # who has this end may close it later than its half
+            self._writer = self._counters[:1]

@@ -214,4 +214,6 @@ async def open_trunk(node: Node, spec: TrunkSpec, end: End) -> AsyncIterator[Tru
         try:
             yield trunk
         finally:
+            for port in trunk._publishers.values():
+                port.close()
             del trunk.node  # a traceback may refer to us, and would keep it

@@ -45,7 +45,7 @@ async def until_connected(broker: MemoryBroker) -> None:
 def heard(broker: MemoryBroker, topic: str = "topic/out") -> list[bytes]:
     """What the broker has got, of a topic that is retained: a fake would do, but this one has rules."""
     kept = broker.retained.get(topic)
-    return [] if kept is None else [kept.payload]
+    return [] if kept is None else [kept.message.payload]
 
 
 async def test_the_next_is_tried_at_once_and_the_way_back_drops_nothing(

@@ -28,3 +28,4 @@ async def app(host: ConnectorHost) -> None:
 
 
 deployment = Deployment("greenhouse", app, [MqttConnector([READINGS, HEATER])])
+by_name = Deployment("greenhouse", "tests.testing.greenhouse:app", [MqttConnector([READINGS, HEATER])])

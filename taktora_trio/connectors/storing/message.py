@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 from msgspec.structs import replace
 
+from taktora_trio.boottime import boottime_ns
 from taktora_trio.channels import Envelope, Header, Metadata
 from taktora_trio.errors import StoreError
 
@@ -63,10 +64,10 @@ def decode(content: bytes, number: int, timestamp_ns: int, topic: str) -> Envelo
         found = _decode(content)
     except (msgspec.MsgspecError, UnicodeDecodeError) as exc:
         raise StoreError(f"record {number} is no message ({exc}): it is left out") from exc
-    boottime_ns = found.boottime_ns
+    sent_at = found.boottime_ns
     if found.boot != boot_of_now():
-        boottime_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME) - max(0, time.time_ns() - timestamp_ns)
-    header = Header(number, timestamp_ns, boottime_ns, found.correlation_id)
+        sent_at = boottime_ns() - max(0, time.time_ns() - timestamp_ns)
+    header = Header(number, timestamp_ns, sent_at, found.correlation_id)
     return Envelope(found.payload, header, found.topic or topic, found.metadata)
 
 

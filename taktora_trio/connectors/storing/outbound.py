@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import logging
 import math
-import time
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import trio
 
+from taktora_trio.boottime import boottime_ns
 from taktora_trio.channels import Envelope, Header, Store
 from taktora_trio.connectors.connection import Guarantee
 from taktora_trio.connectors.storing.backlog import Backlog
@@ -437,7 +437,7 @@ class StoredSource:
         unappended = self._unappended
         due = math.inf
         if not self._stores_at_once:
-            due = time.clock_gettime_ns(time.CLOCK_BOOTTIME) - int(self._policy.behind_after * 1e9)
+            due = boottime_ns() - int(self._policy.behind_after * 1e9)
         while (envelope := unappended.peek()) is not None and envelope.header.boottime_ns <= due:
             if not self._append(envelope):
                 self._tell()
@@ -470,7 +470,7 @@ class StoredSource:
         """Drop what has waited for longer than the policy's `max_age`, as far as it is in memory; the rest follows."""
         if self._policy.max_age is None:
             return
-        before = time.clock_gettime_ns(time.CLOCK_BOOTTIME) - int(self._policy.max_age * 1e9)
+        before = boottime_ns() - int(self._policy.max_age * 1e9)
         while (oldest := self._backlog.oldest(self.stored)) and oldest.header.boottime_ns < before:
             if self._exactly_once and oldest.header.sequence_number <= max(self._begun.last, self.begun_before):
                 break

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import defaultdict, deque
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 
 import attrs
 import msgspec
@@ -26,6 +26,28 @@ from taktora_trio.connectors.mqtt.wire.state import SessionState
 __all__ = ["MemoryBroker", "open_memory_session"]
 
 
+class _Kept(msgspec.Struct, frozen=True, gc=False):
+    """A message that the broker keeps, and since when."""
+
+    message: Message
+    since: float
+
+    @classmethod
+    def now(cls, message: Message) -> _Kept:
+        return cls(message, trio.current_time())
+
+    @property
+    def aged(self) -> Message | None:
+        """The message with what is left of its life; `None` if nothing is (MQTT 5, section 3.3.2.3.3)."""
+        metadata = self.message.metadata
+        if metadata is None or metadata.message_expiry is None:
+            return self.message
+        left = metadata.message_expiry - int(trio.current_time() - self.since)
+        if left <= 0:
+            return None
+        return msgspec.structs.replace(self.message, metadata=msgspec.structs.replace(metadata, message_expiry=left))
+
+
 @attrs.define
 class _Client:
     """A client as the broker knows it: its subscriptions, and the messages that it has not acknowledged."""
@@ -35,7 +57,7 @@ class _Client:
     """The same subscriptions: QoS by filter."""
     shared: dict[tuple[str, str], int] = attrs.field(factory=dict)
     """Shared subscriptions: QoS by group and filter."""
-    unacknowledged: dict[int, Message] = attrs.field(factory=dict)
+    unacknowledged: dict[int, _Kept] = attrs.field(factory=dict)
     sent: set[int] = attrs.field(factory=set)
     """Those of the unacknowledged that were sent before."""
     next_id: int = 0
@@ -68,6 +90,15 @@ class _Client:
         granted = self.filters.match(message.topic)
         return self.keep(message, max(granted)) if granted else None
 
+    def due_again(self) -> Iterator[Message]:
+        """Yield what is to be sent on a new connection, and forget what has had its time and was never sent."""
+        for packet_id, kept in list(self.unacknowledged.items()):
+            message = kept.message if packet_id in self.sent else kept.aged
+            if message is None:
+                del self.unacknowledged[packet_id]
+            else:
+                yield msgspec.structs.replace(message, redelivered=packet_id in self.sent)
+
     def keep(self, message: Message, granted: int) -> Message:
         """Return the message as this client gets it, and keep it until it is acknowledged."""
         qos = min(message.qos, granted)
@@ -79,7 +110,7 @@ class _Client:
             message, qos=qos, delivery_id=packet_id, redelivered=False, reliable=qos > 0, order=qos
         )
         if qos:
-            self.unacknowledged[packet_id] = message
+            self.unacknowledged[packet_id] = _Kept.now(message)
         return message
 
 
@@ -97,7 +128,7 @@ class MemoryBroker:
         self.refuses_login = False
         self.refused_topics: dict[str, str] = {}
         """Topics and filters that the broker refuses, with the reason that it gives."""
-        self.retained: dict[str, Message] = {}
+        self.retained: dict[str, _Kept] = {}
         self.kept: dict[str, _Client] = {}
         """The clients with a persistent session by client id, connected or not."""
         self._delay = 0.0
@@ -136,7 +167,7 @@ class MemoryBroker:
         if message.retained:
             self.retained.pop(message.topic, None)
             if message.payload:  # without one, what was retained is gone (section 3.3.1.3)
-                self.retained[message.topic] = message
+                self.retained[message.topic] = _Kept.now(message)
             message = msgspec.structs.replace(message, retained=False)  # it is news to whoever has subscribed already
         connected = {id(session.client): session for session in self.sessions}
         clients = [session.client for session in self.sessions]
@@ -214,8 +245,9 @@ class MemorySession(Session):
             if split_share(topic_filter)[0] or (self.v5 and not is_new):
                 continue  # what is retained is not sent
             only = FilterTree([(topic_filter, qos)])
-            for message in list(self._broker.retained.values()):
-                if only.match(message.topic) and (taken := self.client.take(message)):
+            for kept in list(self._broker.retained.values()):
+                message = kept.aged
+                if message is not None and only.match(message.topic) and (taken := self.client.take(message)):
                     self.deliver(taken)
         return {name: self._broker.refused_topics[name] for name in filters if name in self._broker.refused_topics}
 
@@ -330,10 +362,7 @@ async def open_memory_session(
     try:
         async with trio.open_nursery() as nursery:
             if client.unacknowledged:
-                session.held = deque(
-                    msgspec.structs.replace(message, redelivered=number in client.sent)
-                    for number, message in client.unacknowledged.items()
-                )
+                session.held = deque(client.due_again())
                 nursery.start_soon(_resend, session)
             async with trio.open_nursery() as services:
                 services.start_soon(session.answer_late)
