@@ -40,6 +40,22 @@ def test_acknowledgements_of_each_qos_go_out_in_the_order_of_arrival_each_once(o
     assert state.due() == []
 
 
+def test_what_the_app_was_done_with_after_a_lost_connection_is_known_to_the_next_gateway() -> None:
+    """The gateway is killed before it has connected again: no PUBREC was sent, and the broker sends it again."""
+    memory = memoryview(bytearray(PacketIds.SIZE))
+    state = SessionState(PacketIds(memory))
+    state.connected(False)
+    done, in_hand = message(1, 2), message(2, 2)
+    assert state.arrived(done)
+    assert state.arrived(in_hand)
+    state.acknowledge(done)  # by a session that is lost, which sends nothing
+    successor = SessionState(PacketIds(memory))
+    successor.connected(True)
+    assert not successor.arrived(message(1, 2))
+    assert successor.arrived(message(2, 2))
+    assert successor.due() == [(1, 2)]
+
+
 def test_what_was_received_at_qos_2_is_known_to_the_next_gateway() -> None:
     memory = memoryview(bytearray(PacketIds.SIZE))
     state = SessionState(PacketIds(memory))

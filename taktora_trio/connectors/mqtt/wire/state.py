@@ -85,6 +85,10 @@ class SessionState:
         packet_id = message.delivery_id
         if self._waiting.get(packet_id) is message:
             self._acknowledged.add(packet_id)
+            if message.qos == 2:
+                # At once, though its PUBREC may wait for another one's, or for a connection: a gateway may be killed
+                # meanwhile, and the next is not to receive again what the app is done with.
+                self._received.add(packet_id)
         elif self._before.get(packet_id) is message:
             self._keep_safe(message)
 
