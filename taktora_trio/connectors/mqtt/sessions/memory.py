@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 
@@ -266,7 +267,7 @@ class MemorySession(Session):
                 sent = message if self.v5 else msgspec.structs.replace(message, metadata=None, correlation_id=b"")
                 self._broker.publish(self.client_id, sent)
             refusal = refusal if self.v5 and message.qos else ""
-            if not (message.qos and self._broker.delay):
+            if not message.qos or not (self._broker.delay or self._unanswered):  # they are answered in order
                 on_done(packet_id, refusal)
                 return
             if message.qos == 2:
@@ -283,17 +284,18 @@ class MemorySession(Session):
         return len(self._unanswered)
 
     async def answer_late(self) -> None:
-        """Serve: acknowledge what was published when the broker's delay is over. Runs until cancelled."""
-        async for _ in self.delayed.events():
-            while self._unanswered and self._lost is None:
-                at, packet_id, refusal, on_done = self._unanswered[0]
-                with trio.move_on_at(at + self._broker.delay) as waiting:
+        """Serve: acknowledge what was published when the broker's delay is over. Runs until the connection is lost."""
+        while True:
+            due = self._unanswered[0][0] + self._broker.delay if self._unanswered else math.inf
+            if due > trio.current_time():
+                with trio.move_on_at(due):
                     await self.delayed.wait()
-                if not waiting.cancelled_caught:
-                    continue  # the delay may be another
-                self._unanswered.popleft()
-                self.client.received.discard(packet_id)
-                on_done(packet_id, refusal)
+                continue
+            if self._lost is not None:
+                return  # the broker holds them still, under their identifiers
+            _, packet_id, refusal, on_done = self._unanswered.popleft()
+            self.client.received.discard(packet_id)
+            on_done(packet_id, refusal)
 
     def acknowledge(self, message: Message) -> None:
         self._state.acknowledge(message)
