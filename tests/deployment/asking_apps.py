@@ -43,6 +43,8 @@ class Plan:
     timeout: float
     hurry: float
     """The timeout of every tenth call."""
+    work: float = 0.0
+    """Seconds that each takes."""
 
 
 @attrs.frozen
@@ -64,7 +66,8 @@ SHARED = Exchange("work", Work, Done, MqttRouting("asking/work", qos=1), window=
 
 def begun(ledger: Path) -> Counter[int]:
     """Return how often the work at each number was begun."""
-    return Counter(int(line.split()[0]) for line in ledger.read_text().splitlines())
+    lines = ledger.read_text().splitlines() if ledger.exists() else []
+    return Counter(int(line.split()[0]) for line in lines)
 
 
 def asked(line: str) -> Counter[str]:
@@ -110,7 +113,7 @@ async def ask(host: ConnectorHost) -> None:
         for number in numbers:
             in_hurry = number % 10 == 0
             try:
-                done = await asking.request(Work(number), timeout=plan.hurry if in_hurry else plan.timeout)
+                done = await asking.request(Work(number, plan.work), timeout=plan.hurry if in_hurry else plan.timeout)
                 outcomes["answered" if done.number == number else "wrong"] += 1
                 note(f"{number} answered")
             except ConnectorError as exc:

@@ -36,6 +36,12 @@ async def kill_gateways(run: Command, times: int, chance: random.Random) -> None
     await run.until_logged("gateway: started", count=times + 1)
 
 
+async def until_begun(ledger: Path, count: int) -> None:
+    with trio.fail_after(40):
+        while begun(ledger).total() < count:  # noqa: ASYNC110 - a file of another process
+            await trio.sleep(0.01)
+
+
 async def test_each_of_10_000_calls_is_answered_once_or_fails_at_its_deadline(
     broker: Mosquitto, domain: Domain, tmp_path: Path
 ) -> None:
@@ -63,3 +69,29 @@ async def test_each_of_10_000_calls_is_answered_once_or_fails_at_its_deadline(
     assert set(answered.values()) == {1}
     assert set(answered) <= set(times)
     assert set(times.values()) == {1}, "no request was carried out twice"
+
+
+async def test_the_app_that_answers_is_killed_and_only_what_is_marked_is_begun_again(
+    broker: Mosquitto, domain: Domain, tmp_path: Path
+) -> None:
+    ledger, other = tmp_path / "begun", Domain(f"test-{uuid.uuid4().hex[:12]}")
+    plan = json.dumps(attrs.asdict(Plan(2000, at_once=50, timeout=60, hurry=60, work=0.1)))
+    async with open_run(f"{APPS}:responder", "split", broker, domain, env={LEDGER: str(ledger)}) as responder:
+        await responder.until_logged("-> Up")
+        async with open_run(f"{APPS}:requester", "split", broker, other, env={PLAN: plan}) as requester:
+            for incarnation in range(1, 5):
+                await responder.until_logged("plugin: started", count=incarnation)
+                await until_begun(ledger, 300 * incarnation)
+                responder.signal(signal.SIGKILL, responder.half("plugin"))
+            line = await requester.until_printed("asked ", 60)
+            for run in (responder, requester):
+                run.signal(signal.SIGTERM)
+                assert await run.wait(10) == 0
+    counts = asked(line)
+    print(f"{dict(counts)}")  # noqa: T201 - shown with -s
+    assert counts["answered"] == 2000, counts
+    begins = [line.split() for line in ledger.read_text().splitlines()]
+    unmarked = Counter(int(number) for number, _, marked in begins if marked == "False")
+    assert set(unmarked.values()) == {1}, "none was begun twice without its handler being told"
+    assert {int(number) for number, _, _ in begins} == set(range(2000))
+    assert len(begins) > 2000, "it was killed at its work"
