@@ -114,8 +114,8 @@ def _check(shapes: Sequence[object], where: str) -> None:
             from difflib import get_close_matches
 
             close = get_close_matches(str(shape), SHAPES, 1)
-            meant = f": is {close[0]!r} meant?" if close else ""
-            raise pytest.UsageError(f"{where}: there is no shape {shape!r}{meant} Use one of {', '.join(SHAPES)}")
+            use = f"is {close[0]!r} meant? Use" if close else "use"
+            raise pytest.UsageError(f"{where}: there is no shape {shape!r}; {use} one of {', '.join(SHAPES)}")
 
 
 def _shape_of(item: pytest.Item) -> str:

@@ -36,6 +36,7 @@ from taktora_trio.testing.tasks import no_host
 __all__ = ["AppFailed", "open_backend"]
 
 _START, _STOP = 30.0, 15.0  # seconds
+_LIFETIME = 3600  # seconds
 _KEPT_OF_OURS = ("TAKTORA_STRICT",)
 _KEPT = 20  # lines that an error shows
 _STATES: dict[str, Callable[[str], ConnectorHealth]] = {
@@ -84,6 +85,7 @@ async def _open_command(
     config = reality.folder / "none.toml"
     config.touch()  # else the one of the present folder would be read
     options = [f"--config={config}", f"--domain={reality.domain.name}", "--log=json"]
+    options.append(f"--for={_LIFETIME}")  # should the test be killed, who can't end it then
     options.append("--plugin-policy=restart=never")  # a failure of the app is one of the test
     if reality.store is not None:
         options.append(f"--store={reality.store}")
@@ -180,6 +182,8 @@ class _CommandBackend(_SplitBackend):
         with trio.move_on_after(_START):
             while self._reality.domain.holder("plugin") is None and not self._run.has_ended:
                 await self._changed.wait()
+            return
+        raise AppFailed(f"the run was not there within {_START:g} s; it said last:\n" + "\n".join(self._lines))
 
     async def stop(self) -> None:
         """Have it end as by an operator; what does not is killed."""

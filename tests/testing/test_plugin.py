@@ -147,12 +147,15 @@ def test_a_test_without_an_app_is_left_alone(pytester: pytest.Pytester) -> None:
     assert seen(run(pytester, "--taktora-shape", "memory,split")) == ["SystemClock"]
 
 
-def test_an_unknown_shape_is_one_line(pytester: pytest.Pytester) -> None:
+@pytest.mark.parametrize(
+    ("given", "said"), [("spilt", "'spilt'; is 'split' meant? Use"), ("", "''; use"), ("memory,x", "'x'; use")]
+)
+def test_an_unknown_shape_is_one_line(pytester: pytest.Pytester, given: str, said: str) -> None:
     pytester.makepyfile(SHOWN)
-    result = run(pytester, "--taktora-shape", "spilt")
+    result = run(pytester, "--taktora-shape", given)
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     assert [line for line in result.errlines if line] == [
-        "ERROR: --taktora-shape: there is no shape 'spilt': is 'split' meant? Use one of memory, in-process, split"
+        f"ERROR: --taktora-shape: there is no shape {said} one of memory, in-process, split"
     ]
 
 

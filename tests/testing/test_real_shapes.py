@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import threading
+import uuid
 from pathlib import Path
 
 import attrs
@@ -124,6 +126,21 @@ async def test_a_declaration_that_the_run_refuses_fails_the_test_at_once() -> No
     # The children would find another one by this name.
     with pytest.raises(ConfigError, match="there is no module 'nowhere'"):
         await opened("nowhere:deployment", "split")
+
+
+async def test_a_module_that_only_the_test_can_import_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = f"importable_{uuid.uuid4().hex[:8]}"
+    await trio.Path(tmp_path, f"{module}.py").write_text(
+        "import sys\n"
+        "if 'pytest' not in sys.modules: raise RuntimeError('pytest alone imports this')\n"
+        "from tests.testing.greenhouse import app, deployment\n"
+        "import attrs\n"
+        "own = attrs.evolve(deployment, name='own')\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    own: Deployment = importlib.import_module(module).own
+    with pytest.raises(ConfigError, match="can't be imported: RuntimeError: pytest alone imports this"):
+        await opened(own, "split")
 
 
 async def test_options_of_another_protocol_are_named() -> None:
