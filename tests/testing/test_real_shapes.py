@@ -16,6 +16,7 @@ from trio.testing import MockClock
 
 from taktora_trio import ConfigError, Deployment, MqttConnector, MqttOptions, Store, Up
 from taktora_trio.testing import AppUnderTest, NothingCame, Shape, open_app
+from taktora_trio.transport.domain import Domain
 from tests.mosquitto import Mosquitto
 from tests.testing.contract_app import STATE, TIME, Job, answering
 from tests.testing.greenhouse import HEATER, READINGS, Heater, Reading, deployment
@@ -26,7 +27,7 @@ hosted = Deployment("hosted", None, [MqttConnector([TIME, STATE])], store=Store(
 
 def traces() -> tuple[set[str], set[int], int, set[str]]:
     """Return what a run could leave: files, processes, threads, and folders of this user's."""
-    files = {str(path) for path in Path("/dev/shm").rglob("*") if path.name.startswith(("tk", "test-"))}
+    files = {str(path) for path in Path("/dev/shm").rglob("*") if path.name.startswith("test-")}
     children = {process.pid for process in psutil.Process().children(recursive=True)}
     threads = sum(not thread.name.startswith("Trio") for thread in threading.enumerate())
     state = {str(path) for path in Path(os.environ["XDG_STATE_HOME"]).rglob("*") if path.is_file()}
@@ -44,11 +45,11 @@ async def test_nothing_outlives_the_block_however_it_ends(
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", None)
     _, children, threads, state = traces()
-    domains: list[str] = []
+    domains: list[Domain] = []
 
     async def fail() -> None:
         async with open_app(deployment, shape=shape) as app:
-            domains.append(app._backend._reality.domain.name)  # type: ignore[attr-defined]
+            domains.append(app._backend._reality.domain)  # type: ignore[attr-defined]
             await app.publish("greenhouse/east/reading", Reading(3.0))
             assert (await app.expect("heater")).value == Heater(on=True)
             assert os.listdir(tmp_path) != []
@@ -57,7 +58,8 @@ async def test_nothing_outlives_the_block_however_it_ends(
     with pytest.raises(StoppedHere):
         await fail()
     files, children_now, threads_now, state_now = traces()
-    assert not [path for path in files if domains[0] in path]
+    assert domains[0].files() == []
+    assert not [path for path in files if domains[0].label in path]
     assert (children_now, threads_now, state_now) == (children, threads, state)
     assert os.listdir(tmp_path) == []
 
