@@ -11,6 +11,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+import trio
+
 from taktora_trio.channels import Header, Metadata
 from taktora_trio.errors import TransportError
 from taktora_trio.transport.cursor import (
@@ -188,7 +190,12 @@ class EnvelopeSubscriber:
             self._incoming.renew()
 
     def _look(self) -> bool:
-        """Look how far may be read, and go over to another writer's ring; return whether there is something."""
+        """Look how far may be read, and go over to another writer's ring; return whether there is something.
+
+        Raises `trio.ClosedResourceError`.
+        """
+        if self._closed:
+            raise trio.ClosedResourceError(f"{self.spec.name}: its half was closed")
         for _ in range(_LOOKS):
             sent = self._counters[SENT]
             if NEEDS_FENCE:
@@ -458,3 +465,4 @@ class EnvelopeSubscriber:
             self._counters[READER] = 0
             self._counters = lost_counters()  # who has this end may close it later than its half
             self._writer = self._counters[:1]
+            self._until = 0

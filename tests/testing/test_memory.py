@@ -219,14 +219,19 @@ async def test_a_gateway_that_fails_too_often_ends_the_run_by_its_policy(
 async def test_what_a_test_closes_too_late_is_closed_without_harm(autojump_clock: trio.testing.MockClock) -> None:
     out = Outbound("out", Reading, MqttRouting("out", qos=1))
     into = Inbound("into", Reading, MqttRouting("into", qos=1))
-    async with contextlib.AsyncExitStack() as later, open_app(deployment_of(out, into)) as app:
-        writer = await later.enter_async_context(app.host.open_writer(out))
-        reader = await later.enter_async_context(app.host.open_reader(into))
-        for seconds in (1.0, 2.0):
-            await app.publish("into", Reading(seconds))
-            await writer.send((await reader.receive()).value)
-            assert (await app.expect("out")).value == Reading(seconds)
-        await app.publish("into", Reading(3.0))
+    async with contextlib.AsyncExitStack() as later:
+        async with open_app(deployment_of(out, into)) as app:
+            writer = await later.enter_async_context(app.host.open_writer(out))
+            reader = await later.enter_async_context(app.host.open_reader(into))
+            for seconds in (1.0, 2.0):
+                await app.publish("into", Reading(seconds))
+                await writer.send((await reader.receive()).value)
+                assert (await app.expect("out")).value == Reading(seconds)
+            await app.publish("into", Reading(3.0))
+        with pytest.raises(trio.ClosedResourceError):
+            writer.send_nowait(Reading(4.0))
+        with trio.fail_after(1000), pytest.raises(trio.ClosedResourceError):
+            await reader.receive()
 
 
 _ALONE = """
