@@ -3,7 +3,7 @@
 A command imports its own part when it is called: a gateway that starts again needs none of the others'.
 
 Options that a command does not know itself are settings of the deployment's connectors. They are taken out before the
-rest is parsed, and judged once the deployment is loaded (`runners/configuration/settings.py`).
+rest is parsed, and judged once the deployment is loaded (`runners/configuration/meant.py`).
 """
 
 from __future__ import annotations
@@ -20,10 +20,9 @@ from taktora_trio.errors import ConfigError
 from taktora_trio.escaping import escaped
 from taktora_trio.runners.command.half import launch_gateway, launch_plugin
 from taktora_trio.runners.command.typed import without_settings
-from taktora_trio.runners.configuration.settings import OWN_OPTIONS
 from taktora_trio.runners.deployment import Deployment
 from taktora_trio.runners.loading import load_deployment
-from taktora_trio.runners.options import Half, Mode, Options, Policies, RunOptions, Shape, TypedSettings
+from taktora_trio.runners.options import OWN_OPTIONS, Half, Mode, Options, Policies, RunOptions, Shape, TypedSettings
 from taktora_trio.runners.secrets import hide_secrets
 from taktora_trio.runners.this_process.outcome import call, show
 from taktora_trio.runners.this_process.surroundings import settle

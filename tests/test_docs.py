@@ -21,7 +21,7 @@ from cyclopts import App
 import taktora_trio
 from taktora_trio import cli, executor
 from taktora_trio.connectors.mqtt import MqttConnector
-from taktora_trio.runners.configuration.settings import OWN_OPTIONS
+from taktora_trio.runners.options import OWN_OPTIONS
 from taktora_trio.testing import rig
 from tests.command import ROOT
 

@@ -16,8 +16,9 @@ from taktora_trio.processes import interpreter
 from taktora_trio.processes.link import LinkEnd
 from taktora_trio.processes.parent.process import StartProcess, as_process, spawn
 from taktora_trio.runners.child_log import log_line
+from taktora_trio.runners.configuration.from_program import ProgramSettings, as_typed
 from taktora_trio.runners.configuration.reading import Configuration, Sources, read_configuration
-from taktora_trio.runners.configuration.settings import ProgramSettings, Settings, as_typed
+from taktora_trio.runners.configuration.settings import Settings
 from taktora_trio.runners.deployment import Deployment
 from taktora_trio.runners.finding import name_of
 from taktora_trio.runners.loading import load_deployment

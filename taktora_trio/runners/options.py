@@ -14,6 +14,7 @@ from taktora_trio.errors import ConfigError
 from taktora_trio.runners.this_process.logs import LogFormat
 
 __all__ = [
+    "OWN_OPTIONS",
     "Half",
     "Mode",
     "Options",
@@ -35,6 +36,22 @@ Shape: TypeAlias = Callable[..., Awaitable[int]]
 
 TypedSettings: TypeAlias = tuple[tuple[str, str | None], ...]
 """Settings of connectors as they were typed: the name without dashes, and the text; `None` where none follows."""
+
+
+_HALF = frozenset({"--config", "--domain", "--log", "--store"})
+_RUN = (
+    _HALF
+    | {"--mode", "--for", "--await-broker", "--await-peer", "--warm", "--reload-timeout"}
+    | {"--gateway-policy", "--plugin-policy"}
+)
+OWN_OPTIONS = {
+    "run": _RUN,
+    "plugin": _HALF,
+    "gateway": _HALF | {"--connector"},
+    "forget": _HALF | {"--even-if-up"},
+    "config": _RUN | {"--json", "--example"},
+}
+"""The commands that take settings, and the options that they have themselves."""
 
 
 def check_mode(mode: object) -> None:

@@ -8,7 +8,7 @@ import sys
 import trio
 
 from taktora_trio.errors import ConfigError
-from taktora_trio.runners.configuration.settings import ProgramSettings, as_typed
+from taktora_trio.runners.configuration.from_program import ProgramSettings, as_typed
 from taktora_trio.runners.deployment import Deployment
 from taktora_trio.runners.finding import name_of
 from taktora_trio.runners.loading import load_deployment

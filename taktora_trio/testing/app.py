@@ -15,7 +15,7 @@ from taktora_trio.channels import Inbound, Metadata, Outbound
 from taktora_trio.errors import ConfigError, collapse, leaves, summary
 from taktora_trio.health import ConnectorHealth, Degraded, Up
 from taktora_trio.host.host import ConnectorHost
-from taktora_trio.runners.configuration.settings import ProgramSettings
+from taktora_trio.runners.configuration.from_program import ProgramSettings
 from taktora_trio.runners.deployment import Deployment
 from taktora_trio.runners.loading import load_deployment
 from taktora_trio.testing.backend import Backend, Broker, Run, Shape, backend_for

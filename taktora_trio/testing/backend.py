@@ -16,8 +16,8 @@ from taktora_trio.connectors.base import Connector
 from taktora_trio.errors import ConfigError
 from taktora_trio.health import ConnectorHealth
 from taktora_trio.host.host import ConnectorHost
+from taktora_trio.runners.configuration.from_program import ProgramSettings, as_typed
 from taktora_trio.runners.configuration.reading import Sources, read_configuration
-from taktora_trio.runners.configuration.settings import ProgramSettings, as_typed
 from taktora_trio.runners.deployment import Deployment
 from taktora_trio.testing.journal import Journal
 

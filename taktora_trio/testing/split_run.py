@@ -24,7 +24,7 @@ from taktora_trio.host.host import ConnectorHost
 from taktora_trio.processes import interpreter
 from taktora_trio.processes.lines import read_lines
 from taktora_trio.runners.child_log import log_line
-from taktora_trio.runners.configuration.settings import as_typed
+from taktora_trio.runners.configuration.from_program import as_typed
 from taktora_trio.runners.deployment import Deployment
 from taktora_trio.runners.finding import name_of
 from taktora_trio.runners.hosting import open_deployment

@@ -25,7 +25,7 @@ from taktora_trio import (
     RawCodec,
     Store,
 )
-from taktora_trio.runners.configuration.settings import read_settings
+from taktora_trio.runners.configuration.settings_reading import read_settings
 from taktora_trio.runners.loading import hiding_python, load_deployment
 from taktora_trio.runners.options import given_store
 from taktora_trio.runners.secrets import memory_file

@@ -16,7 +16,10 @@ from taktora_trio.cli import app as command
 from taktora_trio.cli import parse
 from taktora_trio.connectors.settings import Setting, SettingValue, SettingValues
 from taktora_trio.runners import settings_help
-from taktora_trio.runners.configuration.settings import OWN_OPTIONS, Settings, as_typed, read_settings
+from taktora_trio.runners.configuration.from_program import as_typed
+from taktora_trio.runners.configuration.settings import Settings
+from taktora_trio.runners.configuration.settings_reading import read_settings
+from taktora_trio.runners.options import OWN_OPTIONS
 from taktora_trio.runners.secrets import memory_file
 
 

@@ -6,8 +6,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from taktora_trio.runners.command.half import launch_gateway, launch_plugin
-from taktora_trio.runners.configuration.settings import OWN_OPTIONS
-from taktora_trio.runners.options import Options, TypedSettings
+from taktora_trio.runners.options import OWN_OPTIONS, Options, TypedSettings
 from taktora_trio.runners.this_process.logs import LOG_FORMATS
 
 __all__ = ["plain_half", "without_settings"]

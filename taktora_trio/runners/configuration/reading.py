@@ -17,7 +17,9 @@ from taktora_trio.runners.configuration.fields import NOTHING, changed, from_tex
 from taktora_trio.runners.configuration.from_flags import apart
 from taktora_trio.runners.configuration.given import Given, GivenSetting, Source, handed_over
 from taktora_trio.runners.configuration.keys import POLICIES, SHORT, key_of
-from taktora_trio.runners.configuration.settings import Settings, read_settings, setting_by_variable
+from taktora_trio.runners.configuration.meant import setting_by_variable
+from taktora_trio.runners.configuration.settings import Settings
+from taktora_trio.runners.configuration.settings_reading import read_settings
 from taktora_trio.runners.deployment import Deployment
 from taktora_trio.runners.loading import load_settings_class
 from taktora_trio.runners.options import TypedSettings, given_store

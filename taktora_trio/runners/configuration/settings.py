@@ -1,4 +1,4 @@
-"""Turns options of a command line into settings of connectors, and these into arguments of the gateway's process.
+"""The settings of connectors that were given: applied to a deployment, and handed on to the gateway's process.
 
 The connectors say which settings there are (`connectors/settings.py`).
 """
@@ -7,60 +7,24 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
-from collections.abc import AsyncIterator, Collection, Iterable, Mapping
-from pathlib import Path
-from typing import TypeAlias
+from collections.abc import AsyncIterator, Collection, Mapping
 
 import attrs
 
 from taktora_trio.connectors.base import Connector
 from taktora_trio.connectors.settings import Setting, SettingValue, SettingValues
 from taktora_trio.errors import ConfigError
-from taktora_trio.escaping import escaped
 from taktora_trio.runners.configuration.fields import changed
-from taktora_trio.runners.configuration.given import GivenSetting, Source
-from taktora_trio.runners.configuration.keys import (
-    closest,
-    keys,
-    setting_of,
-    settings_of,
-    stands_for_none,
-)
+from taktora_trio.runners.configuration.keys import setting_of, stands_for_none
+from taktora_trio.runners.configuration.meant import with_hint
 from taktora_trio.runners.deployment import Deployment
-from taktora_trio.runners.options import TypedSettings
 from taktora_trio.runners.secrets import (
-    Once,
     carries_secret,
     memory_file,
     raw_memory_file,
-    read_secret,
-    read_url,
-    variable_of,
 )
 
-__all__ = ["OWN_OPTIONS", "ProgramSettings", "Settings", "as_typed", "read_settings", "setting_by_variable"]
-
-ProgramSetting: TypeAlias = "str | float | os.PathLike[str]"
-ProgramSettings: TypeAlias = Mapping[str, "ProgramSetting | Mapping[str, ProgramSetting]"]
-"""Settings as a program gives them: `{"broker": URL}` for all connectors, `{"broker": {NAME: URL}}` for some; any key
-of a file too, as `{"app.zone": "north"}`."""
-
-_HALF = frozenset({"--config", "--domain", "--log", "--store"})
-_RUN = (
-    _HALF
-    | {"--mode", "--for", "--await-broker", "--await-peer", "--warm", "--reload-timeout"}
-    | {"--gateway-policy", "--plugin-policy"}
-)
-OWN_OPTIONS = {
-    "run": _RUN,
-    "plugin": _HALF,
-    "gateway": _HALF | {"--connector"},
-    "forget": _HALF | {"--even-if-up"},
-    "config": _RUN | {"--json", "--example"},
-}
-"""The commands that take settings, and the options that they have themselves."""
-_NAME = re.compile(r"([A-Za-z0-9][A-Za-z0-9_-]*)=(.*)", re.DOTALL)  # as `check_name` has it
+__all__ = ["Settings"]
 
 
 @attrs.frozen
@@ -210,7 +174,7 @@ class Settings:
         try:
             return _with_values(connector, values)
         except ConfigError as exc:
-            hinted = _with_hint(exc, values.values(), deployment)
+            hinted = with_hint(exc, values.values(), deployment)
             for name, value in values.items():  # which of them is it?
                 setting = setting_of(connector, name)
                 try:
@@ -240,187 +204,3 @@ def _placed(setting: Setting, value: SettingValue, message: str) -> str:
     if value.file is not None:
         return f"{value.file}: {'.'.join(filter(None, ('connector', value.connector, setting.name)))}: {message}"
     return message if value.variable is None else f"{value.variable}: {message}"
-
-
-def read_settings(
-    deployment: Deployment,
-    typed: TypedSettings,
-    before: Iterable[GivenSetting] = (),
-    *,
-    whole_run: bool = False,
-    secrets: bool = True,
-    once: Once | None = None,
-) -> Settings:
-    """Return the settings that were typed, over those given `before`. Raises `ConfigError`.
-
-    Each file is read once, for it may be a pipe; `once` keeps what was read, for another time. Only a `whole_run` can
-    start what a word stands for, as both halves have to reach it. Without `secrets`, files that have one are left
-    alone: the app's half has no use for them.
-    """
-    given: list[tuple[Setting, SettingValue]] = []
-    for one in (*before, *(_typed(deployment, name, text) for name, text in typed)):
-        setting, connector = one.setting, one.connector
-        if setting.kind == "secret" and not secrets:
-            continue
-        if one.text in setting.words and not whole_run:
-            raise _refused(
-                one,
-                f"{setting.option} {one.text} is for `run`: a half alone needs one that the other half can reach too",
-            )
-        several = sum(setting_of(other, setting.name) is not None for other in deployment.connectors) > 1
-        value = SettingValue(
-            "",
-            connector=connector,
-            is_shared=connector is None and several,
-            variable=one.origin if one.source is Source.ENVIRONMENT else None,
-            file=one.origin if one.source is Source.FILE else None,
-        )
-        try:
-            value = _read(one, value, once)
-        except ConfigError as exc:
-            raise _refused(one, _with_hint(exc, [attrs.evolve(value, text=one.text)], deployment)) from exc
-        earlier = next((v for s, v in given if s.name == setting.name and v.connector == connector), None)
-        if earlier is None:
-            given.append((setting, value))
-        elif earlier.rank < value.rank:
-            given = [(s, value if v is earlier else v) for s, v in given]
-        elif earlier.rank > value.rank:
-            pass
-        elif setting.repeatable and one.source is Source.FLAG:
-            both = attrs.evolve(earlier, text=f"{earlier.text},{value.text}")
-            given = [(s, both if v is earlier else v) for s, v in given]
-        elif one.source is Source.ENVIRONMENT:
-            raise ConfigError(f"{earlier.variable} and {value.variable} are the same setting: give one of them")
-        else:
-            whom = "" if connector is None else f" for {connector}"
-            raise ConfigError(f"{setting.option} was given twice{whom}: give it once, or once for each connector")
-    return Settings(tuple(given))
-
-
-def setting_by_variable(deployment: Deployment, variable: str, key: str, text: str) -> GivenSetting:
-    """Return what a variable of the environment says, for a key such as `connector.broker`. Raises `ConfigError`."""
-    _, *only, name = key.split(".")
-    if only:
-        [connector] = [one for one in deployment.connectors if one.name == only[0]]
-        setting = setting_of(connector, name)
-        assert setting is not None
-        return GivenSetting(setting, only[0], text, Source.ENVIRONMENT, variable)
-    setting, connector_name, rest = _meant(deployment, name, text)
-    return GivenSetting(setting, connector_name, rest, Source.ENVIRONMENT, variable)
-
-
-def as_typed(settings: ProgramSettings) -> TypedSettings:
-    """Return a program's settings as they would be typed at the command line."""
-    options: list[tuple[str, str | None]] = []
-    for name, value in settings.items():
-        if isinstance(value, Mapping):
-            options += [(name, f"{connector}={_as_text(own)}") for connector, own in value.items()]
-        else:
-            options.append((name, _as_text(value)))
-    return tuple(options)
-
-
-def _as_text(value: ProgramSetting) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    return str(value) if isinstance(value, int | float) else os.fspath(value)
-
-
-def _typed(deployment: Deployment, name: str, text: str | None) -> GivenSetting:
-    variable = None if text is None else variable_of(Path(text.removeprefix("@")))
-    if variable is not None and text is not None:
-        from taktora_trio.runners.configuration.from_environment import variables_of  # most have none
-
-        meant = variables_of(deployment.connectors)
-        [key, *_] = meant.get(variable) or meant.get(f"{variable}_FILE") or [""]
-        if key.startswith("connector."):
-            return setting_by_variable(deployment, variable, key, text)
-    if name.startswith("connector."):
-        _, *only, own = name.split(".")
-        if len(only) == 1:
-            name, text = own, None if text is None else f"{only[0]}={text}"
-            connector = next((one for one in deployment.connectors if one.name == only[0]), None)
-            if connector is None:
-                names = [one.name for one in deployment.connectors]
-                close = closest(only[0], names, 0.6)
-                raise ConfigError(
-                    f"--connector.{escaped(only[0])}.{escaped(own)}: there is no connector {escaped(only[0])!r};"
-                    f" {f'is {close} meant?' if close else 'there is ' + ', '.join(names)}"
-                )
-        elif not only:
-            name = own
-    setting, connector_name, rest = _meant(deployment, name, text)
-    return GivenSetting(
-        setting,
-        connector_name,
-        rest,
-        Source.FLAG if variable is None else Source.ENVIRONMENT,
-        setting.option if variable is None else variable,
-    )
-
-
-def _refused(one: GivenSetting, error: object) -> ConfigError:
-    """Return the error with the place before it, where it was not typed."""
-    return ConfigError(f"{error}" if one.place is None else f"{one.place}: {error}")
-
-
-def _meant(deployment: Deployment, name: str, text: str | None) -> tuple[Setting, str | None, str]:
-    """Return the setting, the only connector that is meant, if any, and the value."""
-    having = [one for one in deployment.connectors if setting_of(one, name) is not None]
-    if not having:
-        raise ConfigError(_unknown(deployment, name, text))
-    if text is None:
-        raise ConfigError(f"--{name} needs a value; one that begins with '-' is written --{name}=VALUE")
-    head, rest = match.groups() if (match := _NAME.fullmatch(text)) else ("", text)
-    named = next((one for one in deployment.connectors if one.name == head), None)
-    if named is not None:
-        setting = setting_of(named, name)
-        if setting is None:
-            raise ConfigError(f"connector {head!r} has no setting --{name}; {having[0].name!r} has")
-        return setting, head, rest
-    if head and (close := closest(head, [one.name for one in deployment.connectors], 0.75)):
-        raise ConfigError(
-            f"--{name} {head}=...: there is no connector {head!r}; is {close!r} meant? If it is part of the value,"
-            f" write --{name} {having[0].name}={head}=..."
-        )
-    settings = [setting for one in having if (setting := setting_of(one, name))]
-    if any(_form(one) != _form(settings[0]) for one in settings):
-        raise ConfigError(f"--{name} is not the same for all connectors: write --{name} CONNECTOR=VALUE for each")
-    return settings[0], None, text
-
-
-def _form(setting: Setting) -> tuple[object, ...]:
-    return setting.kind, setting.words, setting.hint
-
-
-def _read(one: GivenSetting, value: SettingValue, once: Once | None) -> SettingValue:
-    setting, text = one.setting, one.text
-    if setting.kind == "secret":
-        return attrs.evolve(value, secret=read_secret(Path(text), once) if one.secret is None else one.secret)
-    if setting.kind == "url":
-        return attrs.evolve(value, text=read_url(text, f"the file of the {setting.name} URL", once))
-    if setting.kind == "path" and (not text or "\0" in text):
-        raise ConfigError(f"{setting.option} {escaped(text)!r} is no path of a file")
-    return attrs.evolve(value, text=text)
-
-
-def _unknown(deployment: Deployment, name: str, text: str | None) -> str:
-    if text is not None and (variable := variable_of(Path(text))):
-        return (
-            f"the environment has {variable}, but no connector of deployment {deployment.name!r} takes a password so:"
-            " unset it"
-        )
-    known = sorted({setting.option for one in deployment.connectors for setting in one.settings})
-    options = [f"--{own}" for one in deployment.connectors for own in settings_of(one)]
-    others = [f"--{key}" for key in keys()]
-    close = closest(f"--{name}", [*known, *sorted(OWN_OPTIONS["run"]), *options, *others], 0.7)
-    listed = ", ".join(known) or "none"
-    meant = f"did you mean {close}?" if close else f"the settings of its connectors are {listed}"
-    return f"unknown option --{escaped(name)} for deployment {deployment.name!r}: {meant}"
-
-
-def _with_hint(exc: ConfigError, values: Iterable[SettingValue], deployment: Deployment) -> ConfigError:
-    """Return the same error, with a remark where something before a '=' looks like a connector's name and is none."""
-    heads = [match[1] for v in values if v.connector is None and (match := _NAME.fullmatch(v.text))]
-    names = ", ".join(one.name for one in deployment.connectors)
-    return ConfigError(f"{exc} (there is no connector {heads[0]!r}; there is {names})") if heads else exc

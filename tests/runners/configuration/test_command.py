@@ -6,7 +6,7 @@ import pytest
 
 from taktora_trio import ConfigError
 from taktora_trio.cli import parse
-from taktora_trio.runners.configuration.settings import OWN_OPTIONS
+from taktora_trio.runners.options import OWN_OPTIONS
 from taktora_trio.runners.secrets import COMMANDS_WITH_PASSWORD
 
 TARGET = "tests.runners.configuration.declared:deployment"

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from taktora_trio import Backoff, ConfigError, Deployment, Store
 from taktora_trio.runners.configuration.fields import changed
+from taktora_trio.runners.configuration.from_program import as_typed
 from taktora_trio.runners.configuration.keys import variable_for
 from taktora_trio.runners.configuration.reading import Sources, changes, read_configuration, read_keys
-from taktora_trio.runners.configuration.settings import as_typed
 from taktora_trio.runners.secrets import passwords_as_settings
 from tests.runners.configuration.declared import AppSettings, Limits, Operator, deployment, options_of
 
