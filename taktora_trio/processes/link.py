@@ -62,8 +62,8 @@ class ConnectorState(msgspec.Struct, frozen=True, tag=True):
     is_up: bool
     description: str
     """For people: the state, and why it is so."""
-    next_attempt: float | None = None
-    """Unix time in seconds at which it tries again what was refused; `None` where it tries all the time."""
+    is_refused: bool = False
+    """True if the other side has refused it, which lasts until somebody changes something."""
 
 
 Message: TypeAlias = GatewayStarted | GatewayFailed | ReviveGateway | ConnectorState

@@ -86,7 +86,8 @@ class Chosen:
                 value = attrs.evolve(value, text=path, content=content)
             given.append((setting, value))
         settings = Settings(tuple(given))
-        deployment = settings.applied_to(self.configuration.declared)
+        names = [connector.name for connector in self.deployment.connectors]
+        deployment = _deployment(self.configuration, settings, names)
         return attrs.evolve(self, settings=settings, deployment=deployment, descriptors=tuple(descriptors))
 
     def close(self) -> None:
@@ -95,33 +96,42 @@ class Chosen:
             os.close(fd)
 
 
-def choose(configuration: Configuration, settings: Settings) -> Chosen:
+def choose(configuration: Configuration, settings: Settings, only: Collection[str] = ()) -> Chosen:
     """Return a configuration with these settings instead of its own, which may have words. Reads the files they name.
 
-    Raises `ConfigError` for a file that can't be read.
+    `only` are the connectors of the gateway; none stands for all. Raises `ConfigError` for a file that can't be read.
     """
     contents = {
         (value.connector, setting.name): _read(value.path, setting.option)
         for setting, value in settings.given
         if setting.kind == "path" and not stands_for_none(setting, value.text)
     }
-    return Chosen(configuration, settings, settings.applied_to(configuration.declared), contents)
+    return Chosen(configuration, settings, _deployment(configuration, settings, only), contents)
 
 
 def read_again(
-    deployment: Deployment, sources: Sources, part: Part, supplies: Mapping[tuple[str, str], str]
+    deployment: Deployment,
+    sources: Sources,
+    part: Part,
+    supplies: Mapping[tuple[str, str], str],
+    only: Collection[str] = (),
 ) -> Callable[[], Chosen]:
     """Return what reads a run's configuration again, and checks it. `supplies` are what the run has started for words.
 
-    It blocks on the disk. Raises `ConfigError`.
+    `only` are the connectors of the gateway; none stands for all. It blocks on the disk. Raises `ConfigError`.
     """
 
     def read() -> Chosen:
         configuration = read_configuration(deployment, sources, part)
         configuration.configured.check_files()
-        return choose(configuration, configuration.settings.with_supplies(supplies))
+        return choose(configuration, configuration.settings.with_supplies(supplies), only)
 
     return read
+
+
+def _deployment(configuration: Configuration, settings: Settings, only: Collection[str]) -> Deployment:
+    deployment = settings.applied_to(configuration.declared)
+    return deployment.with_connectors(only) if only else deployment
 
 
 def _is_the_gateways(key: str) -> bool:

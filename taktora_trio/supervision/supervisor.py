@@ -136,7 +136,7 @@ class Supervisor:
                 case Restart(delay=delay):
                     async with move_on_when(self._stop.wait), move_on_when(self._woken.wait):
                         await trio.sleep(delay)
-                case GiveUp() | Escalate() as end if self._revivable and (self._on_trial or isinstance(end, GiveUp)):
+                case GiveUp() | Escalate() as end if self._on_trial or (self._revivable and isinstance(end, GiveUp)):
                     self._hopeless.set()
                     async with move_on_when(self._stop.wait):
                         await self._woken.wait()

@@ -55,8 +55,8 @@ async def count(host: ConnectorHost, channel: Outbound[int], stop: trio.Event) -
 
 async def show(host: ConnectorHost) -> None:
     async with host.open_reader(COME) as reader:
-        async for number in reader:
-            tell("come", number)
+        async for received in reader:
+            tell("come", received.value)
 
 
 async def watch(host: ConnectorHost) -> None:

@@ -85,8 +85,7 @@ def run_both(run: RunOptions, shape: Shape | None = None, deployment: Deployment
 
     def hang_up() -> None:
         for reload in reloads:
-            log.info("SIGHUP: reading the configuration again")
-            reload.ask()
+            reload.hang_up()
 
     def end_at_once() -> None:
         for kill in kill_halves:

@@ -6,6 +6,7 @@ import contextlib
 import logging
 from collections.abc import Callable, Iterator
 from functools import partial
+from typing import TYPE_CHECKING
 
 import trio
 from trio_util import RepeatedEvent, move_on_when
@@ -13,7 +14,7 @@ from trio_util import RepeatedEvent, move_on_when
 from taktora_trio.connectors.gateway import ConnectorGateway, open_connector_gateway
 from taktora_trio.processes.child.life_signs import LifeSigns
 from taktora_trio.processes.child.supervisor_link import SupervisorLink
-from taktora_trio.processes.link import ReviveGateway
+from taktora_trio.processes.link import ConnectorState, ReviveGateway
 from taktora_trio.runners.deployment import Deployment
 from taktora_trio.runners.parts.arrival import tell_until_up
 from taktora_trio.runners.parts.naming import warn_of_temporary_names
@@ -24,6 +25,9 @@ from taktora_trio.transport.node import open_node
 from taktora_trio.transport.orphans import end_orphan
 from taktora_trio.transport.pulse import open_pulse
 from taktora_trio.transport.segments import SharedMemoryFull
+
+if TYPE_CHECKING:  # one under a supervisor of ours has none
+    from taktora_trio.runners.parts.reload import Reload
 
 __all__ = ["run_gateway"]
 
@@ -41,11 +45,13 @@ async def run_gateway(
     revive: RepeatedEvent,
     *,
     shares: bool = False,
+    reload: Reload | None = None,
 ) -> int:
     """Carry messages until `stop` is set, drain, and return the exit code.
 
     With `shares`, other connectors of the domain may have a gateway of their own. It connects at once when `revive` is
-    set, or when the supervisor says so.
+    set, or when the supervisor says so. Without a supervisor of ours, `reload` has it begin anew when the configuration
+    has changed.
 
     A supervisor or a plugin creates the services. Until there is one, this process says that it waits, and that it is
     ready: so it does not hold up whoever waits for it to start, and the plugin may be started after it.
@@ -61,7 +67,15 @@ async def run_gateway(
                 if domain.is_ready():  # else its owner has left before we had our role
                     try:
                         with open_pulse(domain, "gateway") as beat:
-                            await _carry(deployment, domain, stop, work, link, revive, beat)
+                            carry = partial(_carry, domain, work, link, revive, beat)
+                            if link is not None:
+                                await carry(deployment, stop, link.incarnation, link.send)
+                            elif reload is not None:
+                                from taktora_trio.runners.command.reloading import carry_reloading  # for it alone
+
+                                await carry_reloading(carry, deployment, stop, reload)
+                            else:
+                                await carry(deployment, stop, 1, lambda state: None)
                         break
                     except SharedMemoryFull as exc:  # another process would find no more, and cost one restart
                         log.error("%s", exc)
@@ -84,8 +98,10 @@ class _Work:
 
     async def ready(self, status: str) -> None:
         """Say that the process is ready. From the first time on it gives signs of life."""
-        await self.life.ready(status)
-        if not self._is_ready:
+        if self._is_ready:
+            await self.life.status(status)
+        else:
+            await self.life.ready(status)
             self._is_ready = True
             self._nursery.start_soon(self.life.serve, self._stalled, self._show)
 
@@ -113,13 +129,15 @@ async def _wait_for_plugin(domain: Domain, stop: trio.Event, work: _Work) -> Non
 
 
 async def _carry(
-    deployment: Deployment,
     domain: Domain,
-    stop: trio.Event,
     work: _Work,
     link: SupervisorLink | None,
     revive: RepeatedEvent,
     beat: Callable[[], None],
+    deployment: Deployment,
+    stop: trio.Event,
+    incarnation: int,
+    tell: Callable[[ConnectorState], None],
 ) -> None:
     warn_of_temporary_names(deployment)
     async with (
@@ -127,7 +145,7 @@ async def _carry(
         open_connector_gateway(
             node,
             deployment.connectors,
-            incarnation=link.incarnation if link else 1,
+            incarnation=incarnation,
             name=domain.identity,
             observers=deployment.observers,
             folder=partial(deployment.folder, domain.name),
@@ -137,10 +155,10 @@ async def _carry(
         trio.open_nursery() as nursery,
     ):
         nursery.start_soon(_tell, work, gateway)
+        nursery.start_soon(tell_until_up, gateway.health, tell)
         nursery.start_soon(_revive_at, revive, gateway, domain)
         if link is not None:
             nursery.start_soon(_obey, link, gateway, domain)
-            nursery.start_soon(tell_until_up, gateway.health, link.send)
         with work.of(gateway, beat):
             try:
                 await gateway.run(stop)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import errno
 import faulthandler
+import logging
 import os
 import signal
 import sys
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from functools import partial
 
 import trio
@@ -24,9 +25,11 @@ from taktora_trio.runners.this_process.limits import make_room
 from taktora_trio.runners.this_process.logs import set_up_logging
 from taktora_trio.runners.this_process.pid1 import leave_pid_1
 from taktora_trio.runners.this_process.punctual import be_punctual
-from taktora_trio.runners.this_process.signals import open_revive_signal
+from taktora_trio.runners.this_process.signals import has_terminal, open_revive_signal
 from taktora_trio.runners.this_process.until_stopped import until_stopped
 from taktora_trio.transport.domain import Domain
+
+log = logging.getLogger(__name__)
 
 __all__ = ["launch_gateway", "launch_plugin", "read_for_gateway"]
 
@@ -46,7 +49,9 @@ def launch_plugin(target: str, options: Options, typed: TypedSettings) -> int:
         set_up_logging(configuration.log, "plugin", level=configuration.level, tagged=link is not None)
         be_punctual()
         half = partial(run_plugin, deployment, domain, life=life, link=link)
-        return trio.run(until_stopped, half, link, None, domain.remove_if_alone if link is None else _nothing)
+        end_at_once = domain.remove_if_alone if link is None else _nothing
+        hang_up = partial(log.info, "SIGHUP: nothing is read again here: what a plugin has been told, it keeps")
+        return trio.run(until_stopped, half, link, None, end_at_once, _unless_stopped_by_it(link, hang_up))
 
 
 def launch_gateway(target: str, options: Options, typed: TypedSettings, connectors: Collection[str] = ()) -> int:
@@ -59,7 +64,8 @@ def launch_gateway(target: str, options: Options, typed: TypedSettings, connecto
     with _ending_well(life, link):
         with _retried_under(link):
             # Of all connectors: each gateway may be given the same options.
-            configuration = read_for_gateway(target, options, typed, alone=link is None)
+            loaded, sources = load_deployment(target), _sources(options, typed, alone=link is None)
+            configuration = read_configuration(loaded, sources, "gateway", checks_needs=link is None)
             deployment, domain = configuration.configured, Domain(configuration.domain)
             deployment = deployment.with_connectors(connectors) if connectors else deployment
         if link is None:  # else a file that is away by now may come back
@@ -68,11 +74,27 @@ def launch_gateway(target: str, options: Options, typed: TypedSettings, connecto
         make_room(deployment.connectors, "gateway", owner=False)
         set_up_logging(configuration.log, "gateway", level=configuration.level, tagged=link is not None)
 
-        async def half(stop: trio.Event) -> int:
-            with open_revive_signal() as revive:
-                return await run_gateway(deployment, domain, stop, life, link, revive, shares=bool(connectors))
+        reload = None
+        if link is None:
+            from taktora_trio.runners.chosen import choose, read_again  # one under a supervisor of ours has none
+            from taktora_trio.runners.parts.reload import Reload
 
-        return trio.run(until_stopped, half, link, None, _nothing)
+            chosen = choose(configuration, configuration.settings, connectors)
+            reload = Reload(domain, chosen, read_again(loaded, sources, "gateway", {}, connectors), life)
+
+        async def half(stop: trio.Event) -> int:
+            with open_revive_signal(_nobody if reload is None else reload.look) as revive:
+                return await run_gateway(
+                    deployment, domain, stop, life, link, revive, shares=bool(connectors), reload=reload
+                )
+
+        hang_up = partial(log.info, "SIGHUP: ask the supervisor") if reload is None else reload.hang_up
+        return trio.run(until_stopped, half, link, None, _nothing, _unless_stopped_by_it(link, hang_up))
+
+
+def _unless_stopped_by_it(link: SupervisorLink | None, hang_up: Callable[[], None]) -> Callable[[], None] | None:
+    """Return what SIGHUP calls; `None` where it stops this half, since a terminal may close that is its own."""
+    return None if link is None and has_terminal() else hang_up
 
 
 @contextlib.contextmanager
@@ -93,8 +115,12 @@ def read_for_gateway(target: str, options: Options, typed: TypedSettings, *, alo
 
 def _read(target: str, options: Options, typed: TypedSettings, half: Half, *, alone: bool) -> Configuration:
     """Read the configuration; under a supervisor, of what it has handed over alone, which it has checked."""
-    sources = Sources(typed=(*options.typed, *typed), config=options.config, default=True, environment=alone)
+    sources = _sources(options, typed, alone=alone)
     return read_configuration(load_deployment(target), sources, half, checks_needs=alone)
+
+
+def _sources(options: Options, typed: TypedSettings, *, alone: bool) -> Sources:
+    return Sources(typed=(*options.typed, *typed), config=options.config, default=True, environment=alone)
 
 
 @contextlib.contextmanager
@@ -117,3 +143,7 @@ def _ending_well(life: LifeSigns, link: SupervisorLink | None) -> Iterator[None]
 
 def _nothing() -> None:
     pass
+
+
+def _nobody() -> bool:
+    return False

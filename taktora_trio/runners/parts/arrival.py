@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Collection
 
 from trio_util import RepeatedEvent
@@ -34,17 +33,14 @@ class Arrival:
                 self._missing.discard(state.connector)
             self._news.set()
 
-    async def is_complete(self, seconds: float) -> bool:
-        """Wait until each connector has been `Up`, and return true.
+    async def is_complete(self) -> bool:
+        """Wait until each connector has been `Up`, and return true; or false as soon as one is refused.
 
-        Returns false as soon as that can't be within `seconds`, since a connector was refused, and tries again only
-        later. What is said after that counts no more.
+        What is said after that counts no more.
         """
-        until = time.time() + seconds
         try:
             while self._missing:
-                waiting = [self._said[name] for name in self._missing if name in self._said]
-                if any(one.next_attempt is not None and one.next_attempt > until for one in waiting):
+                if any(name in self._said and self._said[name].is_refused for name in self._missing):
                     return False
                 await self._news.wait()
             return True
@@ -80,5 +76,5 @@ async def tell_until_up(board: HealthBoard, tell: Callable[[ConnectorState], Non
 def _state(name: str, health: ConnectorHealth, cause: BaseException | str | None) -> ConnectorState:
     said = summary(cause) if isinstance(cause, BaseException) else cause or ""
     because = f" ({said})" if said and said not in str(health) else ""
-    next_attempt = health.next_attempt if isinstance(health, Down) else None
-    return ConnectorState(name, isinstance(health, Up), escaped(f"{health}{because}", _LENGTH), next_attempt)
+    is_refused = isinstance(health, Down) and health.next_attempt is not None
+    return ConnectorState(name, isinstance(health, Up), escaped(f"{health}{because}", _LENGTH), is_refused)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import trio
@@ -15,6 +15,7 @@ from taktora_trio.runners.chosen import Chosen
 from taktora_trio.runners.deployment import Deployment
 from taktora_trio.runners.parts.arrival import Arrival, tell_until_up
 from taktora_trio.runners.parts.gateway_thread import run_in_thread
+from taktora_trio.runners.parts.incarnations import Incarnations
 from taktora_trio.runners.parts.naming import warn_of_temporary_names
 from taktora_trio.runners.parts.owning import OpenDomain
 from taktora_trio.runners.parts.revival import STARTS_AGAIN, answer
@@ -26,7 +27,7 @@ from taktora_trio.transport.ports import Node
 __all__ = ["GatewayTask"]
 
 
-class GatewayTask:
+class GatewayTask(Incarnations):
     """A gateway to supervise, as `as_task(task.run)`: each incarnation carries messages until `stop` is set."""
 
     def __init__(
@@ -37,43 +38,29 @@ class GatewayTask:
         *connectors: Connector,
     ) -> None:
         """Take all connectors of the deployment, or these alone. `on_hang` is for a gateway in a thread."""
+        super().__init__()
         warn_of_temporary_names(deployment)
-        self.stop = trio.Event()
         self._deployment = deployment
         self._connectors = connectors or deployment.connectors
         self._opened = opened
         self._on_hang = on_hang
         self._running: list[tuple[ConnectorGateway, trio.lowlevel.TrioToken]] = []  # none, or the one
-        self._leave = trio.Event()  # of the present incarnation
-        self._arrival = Arrival()
         self._loop: trio.lowlevel.TrioToken | None = None
 
     async def run(self, incarnation: int, chosen: Chosen | None = None) -> None:
         """Carry messages until `stop` is set or `leave` is called, then drain. `chosen` is another configuration."""
         connectors = self._connectors if chosen is None else self._chosen(chosen)
-        self._leave = leave = trio.Event()
         self._loop = trio.lowlevel.current_trio_token()
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._leave_at_stop, leave)
+        async with self.begin() as leave:
             if self._deployment.gateway_thread:
                 work = partial(self._carry_in_thread, connectors, incarnation)
                 await run_in_thread(work, leave, self._deployment.gateway_policy, self._on_hang)
             else:
                 await self._carry(connectors, self._opened.node, incarnation, leave)
-            nursery.cancel_scope.cancel()
 
     def runner(self, chosen: Chosen) -> Runner:
         """Return a runner of a gateway with another configuration."""
         return as_task(partial(self.run, chosen=chosen))
-
-    def leave(self) -> None:
-        """Have the present incarnation drain and end, for another one to take its place."""
-        self._leave.set()
-
-    def watch(self, connectors: Collection[str]) -> Arrival:
-        """Return what will be known of these connectors of the incarnation that starts next, and of its successors."""
-        self._arrival = Arrival(connectors)
-        return self._arrival
 
     def revived(self, starts_again: bool) -> None:
         """Have the gateway connect at once, if it runs; `starts_again` says that it was given up."""
@@ -85,10 +72,6 @@ class GatewayTask:
 
     def _connect_now(self, gateway: ConnectorGateway) -> None:
         answer(self._opened.domain, gateway.revive())
-
-    async def _leave_at_stop(self, leave: trio.Event) -> None:
-        await self.stop.wait()
-        leave.set()
 
     def _chosen(self, chosen: Chosen) -> Sequence[Connector]:
         mine = {connector.name for connector in self._connectors}
@@ -108,7 +91,7 @@ class GatewayTask:
             self._running.append((gateway, trio.lowlevel.current_trio_token()))
             try:
                 async with trio.open_nursery() as nursery:
-                    nursery.start_soon(tell_until_up, gateway.health, self._tell(self._arrival))
+                    nursery.start_soon(tell_until_up, gateway.health, self._tell(self.arrival))
                     await gateway.run(stop)
                     nursery.cancel_scope.cancel()
             finally:

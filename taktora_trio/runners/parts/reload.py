@@ -53,6 +53,11 @@ class Reload:
         """Reload, or do it once more if it is being done now."""
         self._wanted.value = True
 
+    def hang_up(self) -> None:
+        """Reload at SIGHUP."""
+        log.info("SIGHUP: reading the configuration again")
+        self.ask()
+
     def look(self) -> bool:
         """Return whether somebody asks for a reload by `taktora-trio reload`, and then do it."""
         new = take_requests(self._domain)
@@ -124,7 +129,7 @@ class Reload:
         log.info("reload: %s", "; ".join(changed))
         arrival, seconds = watch(changes.connectors), new.reload_timeout
         back = self._present if self._present.contents == new.contents else self._present.pinned()
-        if await gateway.replace_on_trial(make(new), lambda: arrival.is_complete(seconds), seconds, make(back)):
+        if await gateway.replace_on_trial(make(new), arrival.is_complete, seconds, make(back)):
             self._keep(new)
             return Answer(0, (*changed, f"the new gateway is Up ({', '.join(changes.connectors)})"))
         self._keep(back)

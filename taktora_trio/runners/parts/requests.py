@@ -118,9 +118,8 @@ class Answers:
 @contextlib.contextmanager
 def open_request(domain: Domain) -> Iterator[Answers]:
     """Make the pipe. Raises `FileNotFoundError` if nobody runs."""
-    path: Path = domain.root / f"{_PREFIX}{os.getpid()}"
-    with contextlib.suppress(FileExistsError):  # left by another one with this process id
-        os.mkfifo(path, 0o600)
+    path: Path = domain.root / f"{_PREFIX}{os.urandom(8).hex()}"
+    os.mkfifo(path, 0o600)
     try:
         # For both ends, so that it has no end of file while nobody writes.
         fd = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)

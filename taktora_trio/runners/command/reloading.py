@@ -1,0 +1,55 @@
+"""A gateway alone that reloads: in its process one `ConnectorGateway` takes the place of another.
+
+Nothing is restarted here: a gateway that crashes ends the process, as it would without this, unless it is on trial.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import TypeAlias
+
+import trio
+
+from taktora_trio.processes.link import ConnectorState
+from taktora_trio.runners.chosen import Chosen
+from taktora_trio.runners.deployment import Deployment
+from taktora_trio.runners.parts.incarnations import Incarnations
+from taktora_trio.runners.parts.reload import Reload
+from taktora_trio.supervision.policy import RestartPolicy
+from taktora_trio.supervision.supervisor import Supervisor
+from taktora_trio.supervision.task import as_task
+
+__all__ = ["Carry", "carry_reloading"]
+
+Carry: TypeAlias = Callable[[Deployment, trio.Event, int, Callable[[ConnectorState], None]], Awaitable[None]]
+"""Awaited as `carry(deployment, stop, incarnation, tell)`: carries messages until `stop` is set."""
+
+
+async def carry_reloading(carry: Carry, deployment: Deployment, stop: trio.Event, reload: Reload) -> None:
+    """Carry messages until `stop` is set, by another gateway whenever the configuration has changed.
+
+    Raises what a gateway raises that is not on trial.
+    """
+    incarnations = Incarnations(stop)
+
+    async def run(chosen: Chosen | None, incarnation: int) -> None:
+        now = deployment if chosen is None else chosen.deployment
+        async with incarnations.begin() as leave:
+            await carry(now, leave, incarnation, incarnations.arrival.said)
+
+    policy = RestartPolicy(restart="never", stop_grace=deployment.gateway_policy.stop_grace)
+    gateway = Supervisor(
+        "gateway",
+        as_task(partial(run, None)),
+        policy,
+        stop=stop,
+        ask_to_leave=incarnations.leave,
+        revivable=False,
+    )
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(reload.serve, gateway, lambda chosen: as_task(partial(run, chosen)), incarnations.watch)
+        end = await gateway.run()
+        nursery.cancel_scope.cancel()
+    if end is not None and end.exception is not None and not stop.is_set():
+        raise end.exception
