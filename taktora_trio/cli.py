@@ -24,7 +24,7 @@ from taktora_trio.runners.deployment import Deployment
 from taktora_trio.runners.loading import load_deployment
 from taktora_trio.runners.options import OWN_OPTIONS, Half, Mode, Options, Policies, RunOptions, Shape, TypedSettings
 from taktora_trio.runners.secrets import hide_secrets
-from taktora_trio.runners.this_process.outcome import call, show
+from taktora_trio.runners.this_process.outcome import call, printing_aside, show, show_document
 from taktora_trio.runners.this_process.surroundings import settle
 from taktora_trio.supervision.policy import RestartPolicy
 from taktora_trio.transport.domain import Domain
@@ -228,7 +228,9 @@ def _configured(target: str, config: str | None, **typed: str | None) -> tuple[D
     from taktora_trio.runners.configuration.reading import Sources, read_keys  # what only looks at a run needs less
 
     given = tuple((name, text) for name, text in typed.items() if text is not None)
-    return read_keys(load_deployment(target), Sources(typed=given, config=config, default=True))
+    with printing_aside():
+        deployment = load_deployment(target)
+    return read_keys(deployment, Sources(typed=given, config=config, default=True))
 
 
 @app.command
@@ -273,7 +275,7 @@ def completion(
 
     The settings of a deployment's connectors are not completed, as only the deployment knows them.
     """
-    show(app.generate_completion(shell=shell))
+    show_document(f"{app.generate_completion(shell=shell)}\n".encode())
     return 0
 
 

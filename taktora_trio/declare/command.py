@@ -21,7 +21,7 @@ from taktora_trio.escaping import escaped
 from taktora_trio.runners.deployment import Deployment
 from taktora_trio.runners.loading import load_deployment
 from taktora_trio.runners.secrets import read_url
-from taktora_trio.runners.this_process.outcome import show
+from taktora_trio.runners.this_process.outcome import printing_aside, show, show_document
 
 __all__ = ["list_channels", "write_asyncapi"]
 
@@ -37,8 +37,12 @@ def list_channels(
     """List channels."""
     from taktora_trio.declare.table import as_json, as_table
 
-    connectors = load_deployment(target).connectors
-    show(as_json(connectors) if json else as_table(connectors))
+    with printing_aside():
+        connectors = load_deployment(target).connectors
+    if json:
+        show_document(as_json(connectors))
+    else:
+        show(as_table(connectors))
     return 0
 
 
@@ -75,7 +79,8 @@ def write_asyncapi(
     if format is not None and against is not None and output is None:
         raise ConfigError("--against alone writes no document: leave --format out, or add --output FILE")
     before = None if against is None else read_document(against)
-    deployment = load_deployment(target)
+    with printing_aside():
+        deployment = load_deployment(target)
     module = target.rpartition(":")[0]
     info = Info(deployment.name, app_version or _version(module), _summary(module))
     document = make_document(info, deployment.connectors, _servers(deployment, server))
@@ -92,7 +97,7 @@ def write_asyncapi(
         if any(change.breaks for change in found):
             return 1
     if content is not None and output is None:
-        show(content.decode().rstrip("\n"))
+        show_document(content)
     elif content is not None and output is not None:
         write_whole(output, content)
     return 0

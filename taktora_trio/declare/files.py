@@ -17,6 +17,7 @@ from taktora_trio.escaping import escaped
 __all__ = ["Format", "encoded", "format_of", "read_document", "write_whole"]
 
 Format: TypeAlias = Literal["yaml", "json"]
+_LARGEST = 2**25  # bytes: far more than anybody describes
 _LONGEST = 400  # characters of a path or of what a parser says
 
 
@@ -44,10 +45,10 @@ def _represent_text(dumper: Any, text: str) -> Any:
 def write_whole(path: Path, content: bytes) -> None:
     """Write a file, so that at each moment it is what it was or all that is new. Raises `ConfigError`."""
     try:
-        path = path.resolve()  # what a link leads to is replaced, not the link
         if path.exists() and not path.is_file():  # a pipe or a device, or a folder, which is refused
             path.write_bytes(content)
             return
+        path = path.resolve()  # what a link leads to is replaced, not the link
         fd, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:100]}.")
         try:
             with os.fdopen(fd, "wb") as file:
@@ -60,6 +61,8 @@ def write_whole(path: Path, content: bytes) -> None:
             with contextlib.suppress(OSError):
                 Path(name).unlink()
             raise
+    except RuntimeError as exc:  # of `resolve`
+        raise ConfigError(f"can't write {_shown(path)}: its links lead in a circle") from exc
     except OSError as exc:
         raise ConfigError(f"can't write {_shown(path)}: {exc.strerror}") from exc
 
@@ -67,9 +70,12 @@ def write_whole(path: Path, content: bytes) -> None:
 def read_document(path: Path) -> dict[str, Any]:
     """Return an AsyncAPI 3 document. Raises `ConfigError`, in one line, for a file that is none."""
     try:
-        content = path.read_bytes()
+        with path.open("rb") as file:
+            content = file.read(_LARGEST + 1)
     except OSError as exc:
         raise ConfigError(f"can't read {_shown(path)}: {exc.strerror}") from exc
+    if len(content) > _LARGEST:
+        raise ConfigError(f"{_shown(path)} has more than {_LARGEST} bytes: that is no document of channels")
     document = _parsed(path, content)
     version = document.get("asyncapi") if isinstance(document, dict) else None
     if not isinstance(document, dict) or version is None:

@@ -30,10 +30,10 @@ def as_table(connectors: Iterable[Connector]) -> str:
     return "\n".join([texts[0], "-" * max(map(len, texts)), *texts[1:]])
 
 
-def as_json(connectors: Iterable[Connector]) -> str:
+def as_json(connectors: Iterable[Connector]) -> bytes:
     """Return a list of objects, one for each channel."""
     content = [_object(connector, channel) for connector in connectors for channel in connector.channels]
-    return msgspec.json.format(msgspec.json.encode(content), indent=2).decode()
+    return msgspec.json.format(msgspec.json.encode(content), indent=2) + b"\n"
 
 
 _LAST = ("max payload", "window")

@@ -12,7 +12,7 @@ from taktora_trio.operate.example_file import example_file
 from taktora_trio.runners.configuration.reading import Sources, read_configuration
 from taktora_trio.runners.loading import load_deployment
 from taktora_trio.runners.options import Mode, Options, Policies, TypedSettings, typed_run
-from taktora_trio.runners.this_process.outcome import show
+from taktora_trio.runners.this_process.outcome import printing_aside, show, show_document
 from taktora_trio.transport.domain import Domain
 
 __all__ = ["show_config"]
@@ -41,14 +41,20 @@ def show_config(
     if json and example:
         raise ConfigError("--example is a file in TOML: leave out --json")
     typed = typed_run(options, policies, await_peers, warm, settings, reload_timeout)
-    deployment = load_deployment(target)
-    if example:
-        show(example_file(deployment))
+    with printing_aside():
+        deployment = load_deployment(target)
+        file = example_file(deployment) if example else None
+    if file is not None:
+        show_document(f"{file}\n".encode())
         return 0
     sources = Sources(typed=typed, config=options.config, default=True)
-    configuration = read_configuration(deployment, sources, "in-process")
+    with printing_aside():  # the class of the app's settings may be given by name
+        configuration = read_configuration(deployment, sources, "in-process")
     Domain(configuration.domain)
     configuration.configured.check_files()
     lines = list(shown(configuration))
-    show(as_json(lines) if json else as_text(lines))
+    if json:
+        show_document(f"{as_json(lines)}\n".encode())
+    else:
+        show(as_text(lines))
     return 0

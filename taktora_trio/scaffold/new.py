@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from string import Template
-from tempfile import TemporaryDirectory
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -18,6 +17,7 @@ from taktora_trio.channels import check_name
 from taktora_trio.errors import ConfigError
 from taktora_trio.escaping import escaped
 from taktora_trio.runners.this_process.outcome import show
+from taktora_trio.scaffold.folders import fill, given_folder, in_shell
 
 __all__ = ["new_project", "project_files"]
 
@@ -38,19 +38,20 @@ def new_project(
     name: Annotated[str, Parameter(help="Its name: lower case letters, digits, - and _, as boiler-room.")],
     /,
     *,
-    to: Annotated[Path | None, Parameter(help="The folder, which is new or empty; by default NAME here.")] = None,
+    to: Annotated[str | None, Parameter(help="The folder, which is new or empty; by default NAME here.")] = None,
 ) -> int:
     """Write a new project. Raises `ConfigError` for a name that can't be one, or a folder where something is."""
     files = project_files(name)
-    folder = Path(name) if to is None else to
+    folder = Path(name) if to is None else given_folder(to, "--to")
+    shown = in_shell(folder)
     try:
         _write(folder, files)
     except OSError as exc:
-        raise ConfigError(f"can't write a project to {folder}: {exc}") from exc
+        raise ConfigError(f"can't write a project to {shown}: {exc.strerror}") from exc
     module = _module(name)
     show(
-        f"{name} is in {folder}: {', '.join(sorted(files))}\n\n"
-        f"cd {folder}\n"
+        f"{name} is in {shown}: {', '.join(sorted(files))}\n\n"
+        f"cd {shown}\n"
         f"taktora-trio run {module}:deployment --mode in-process   # one process, until Ctrl-C\n"
         f"taktora-trio run {module}:deployment --mode split        # the gateway in a process of its own\n"
         f"pytest    # the app's test; needs: pip install 'taktora-trio[testing]'\n\n"
@@ -64,7 +65,9 @@ def project_files(name: str) -> Mapping[str, str]:
     module = _module(name)
     words = {"name": name, "module": module}
     return {
-        path.format(**words): Template((_TEMPLATES / f"{template}.template").read_text()).substitute(words)
+        path.format(**words): Template((_TEMPLATES / f"{template}.template").read_text(encoding="utf-8")).substitute(
+            words
+        )
         for template, path in _FILES.items()
     }
 
@@ -91,14 +94,16 @@ def _installed(module: str) -> bool:
 
 
 def _write(folder: Path, files: Mapping[str, str]) -> None:
-    """Write all of it, or nothing: it is made beside its place."""
+    """Write all of it, or nothing."""
     if folder.is_symlink() or (folder.exists() and (not folder.is_dir() or any(folder.iterdir()))):
-        raise ConfigError(f"{folder} is there already: nothing was written; choose another name, or --to FOLDER")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as made:
-        project = Path(made, "project")
+        raise ConfigError(
+            f"{in_shell(folder)} is there already: nothing was written; choose another name, or --to FOLDER"
+        )
+
+    def make(project: Path) -> None:
         for path, text in files.items():
             file = project / path
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(text, encoding="utf-8")
-        project.rename(folder)  # also over an empty folder
+
+    fill(folder, make)

@@ -14,7 +14,8 @@ from cyclopts import Parameter
 
 from taktora_trio.errors import ConfigError
 from taktora_trio.escaping import escaped
-from taktora_trio.runners.this_process.outcome import show
+from taktora_trio.runners.this_process.outcome import show, show_document
+from taktora_trio.scaffold.folders import fill, given_folder, in_shell
 
 __all__ = ["shipped_folders", "show_examples"]
 
@@ -27,7 +28,7 @@ def show_examples(
     /,
     *,
     copy: Annotated[
-        Path | None,
+        str | None,
         Parameter(help="Write all into this folder, as examples/ and supervisors/; none may be there."),
     ] = None,
 ) -> int:
@@ -35,11 +36,11 @@ def show_examples(
     if copy is not None:
         if name is not None:
             raise ConfigError("--copy copies all of them: give either a name or --copy")
-        _copy(copy)
+        _copy(given_folder(copy, "--copy"))
         return 0
     files = dict(_files())
     if name is not None:
-        show(files[_find(name, files)].read_text().rstrip("\n"))
+        show_document(files[_find(name, files)].read_bytes())
     else:
         listed = [(path, file) for path, file in files.items() if not _inside(file)]
         width = max(len(path) for path, _ in listed)
@@ -73,11 +74,11 @@ def _find(name: str, files: Mapping[str, Path]) -> str:
     if len(fitting) == 1:
         return fitting[0]
     if fitting:
-        raise ConfigError(f"several are called {escaped(name)}: {', '.join(fitting)}")
+        raise ConfigError(f"several are called '{escaped(name)}': {', '.join(fitting)}")
     names = {short: path for path in files for short in _names(path)}
     close = get_close_matches(name, names, n=1)
     perhaps = f"did you mean {names[close[0]]}?" if close else "`taktora-trio examples` lists them"
-    raise ConfigError(f"there is no example {escaped(name)}: {perhaps}")
+    raise ConfigError(f"there is no example '{escaped(name)}': {perhaps}")
 
 
 def _names(path: str) -> tuple[str, ...]:
@@ -89,7 +90,7 @@ def _names(path: str) -> tuple[str, ...]:
 
 def _purpose(file: Path) -> str:
     """Return the first line that says what the file is for: of a docstring, a unit's description, or a comment."""
-    text = file.read_text()
+    text = file.read_text(encoding="utf-8")
     if file.suffix == ".py":
         return (ast.get_docstring(ast.parse(text)) or "").partition("\n")[0]
     found = re.search(r"^Description=(.+)", text, re.MULTILINE) or re.search(r"^# (.+)", text, re.MULTILINE)
@@ -98,13 +99,22 @@ def _purpose(file: Path) -> str:
 
 def _copy(to: Path) -> None:
     folders = shipped_folders()
-    for name in folders:
-        if (to / name).exists() or (to / name).is_symlink():
-            raise ConfigError(f"{to / name} is there already: nothing was written; give --copy a folder without it")
+    shown = in_shell(to)
+
+    def make(folder: Path) -> None:
+        for name, shipped in folders.items():
+            shutil.copytree(shipped, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+
     try:
-        for name, folder in folders.items():
-            shutil.copytree(folder, to / name, ignore=shutil.ignore_patterns("__pycache__"))
-    except (OSError, shutil.Error) as exc:
-        raise ConfigError(f"can't copy the examples to {to}: {exc}") from exc
-    show(f"Copied to {to}. Each file says at its top how it is run, from that folder:")
-    show(f"cd {to} && taktora-trio run examples.echo:deployment --mode split --broker embedded --for 10")
+        for name in folders:
+            if (to / name).exists() or (to / name).is_symlink():
+                raise ConfigError(
+                    f"{in_shell(to / name)} is there already: nothing was written; give --copy a folder without it"
+                )
+        fill(to, make)
+    except shutil.Error as exc:  # of several files; the first is as good as all
+        raise ConfigError(f"can't copy the examples to {shown}: {escaped(str(exc.args[0][0][2]))}") from exc
+    except OSError as exc:
+        raise ConfigError(f"can't copy the examples to {shown}: {exc.strerror}") from exc
+    show(f"Copied to {shown}. Each file says at its top how it is run, from that folder:")
+    show(f"cd {shown} && taktora-trio run examples.echo:deployment --mode split --broker embedded --for 10")

@@ -256,3 +256,33 @@ def document_text(value: Any) -> str:
 
 def test_texts_of_several_lines_are_written_as_they_look() -> None:
     assert document_text({"a": "one\ntwo", "b": [1], "c": "ü: #"}) == "a: |-\n  one\n  two\nb:\n- 1\nc: 'ü: #'\n"
+
+
+def test_a_pipe_and_a_device_are_written_to(capsys: Capture, tmp_path: Path) -> None:
+    """`--output /dev/stdout | less`, and `>(program)`: what a link leads to there has no path."""
+    reading, writing = os.pipe()
+    with os.fdopen(reading, "rb") as pipe:
+        with os.fdopen(writing, "wb"):
+            assert perform(capsys, "asyncapi", THERMOSTAT, "--output", f"/dev/fd/{writing}") == (0, "", "")
+        assert pipe.read().startswith(b"asyncapi: 3.0.0\n")
+    (tmp_path / "circle").symlink_to("circle")
+    assert "links lead in a circle" in refused(capsys, "asyncapi", THERMOSTAT, "--output", str(tmp_path / "circle"))
+
+
+def test_a_document_without_an_end(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "_LARGEST", 1000)
+    assert "more than 1000 bytes" in refused(capsys, "asyncapi", THERMOSTAT, "--against", "/dev/zero")
+
+
+@pytest.mark.parametrize("command", ["channels --json", "asyncapi --format json", "config --json", "plan --json"])
+def test_what_the_module_prints_is_no_part_of_the_result(
+    command: str, capsys: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    name = f"talkative_{command.split()[0]}"
+    (tmp_path / f"{name}.py").write_text("from examples.thermostat import deployment\nprint('hello')\n")
+    first, *options = command.split()
+    code, output, errors = perform(capsys, first, f"{name}:deployment", *options)
+    assert (code, errors) == (0, "hello\n")
+    json.loads(output)

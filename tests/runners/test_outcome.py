@@ -12,7 +12,7 @@ import pytest
 PROGRAM = """
 import logging, sys
 from taktora_trio.errors import ConfigError, PayloadOverflow, TransportError
-from taktora_trio.runners.this_process.outcome import call, show
+from taktora_trio.runners.this_process.outcome import call, printing_aside, show, show_document
 
 def command():
     {code}
@@ -21,16 +21,16 @@ sys.exit(call(command))
 """
 
 
-def run(code: str, output: str = "") -> subprocess.CompletedProcess[str]:
+def run(code: str, output: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
     """Run it; `output` says where its output goes, as in a shell."""
     program = [sys.executable, "-c", PROGRAM.format(code=code)]
     return subprocess.run(
         ["bash", "-c", f'"$@" {output}; exit ${{PIPESTATUS[0]}}', "bash", *program],
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         timeout=30,
         check=False,
-        env={**os.environ, "PYTHONUNBUFFERED": ""},  # as it is by default
+        env={**os.environ, "PYTHONUNBUFFERED": "", **environment},  # as it is by default
     )
 
 
@@ -55,6 +55,24 @@ def test_output_that_cannot_be_written_is_told(code: str) -> None:
     process = run(code, ">/dev/full")
     assert process.stderr == "taktora-trio: standard output can't be written: No space left on device\n"
     assert process.returncode == (2 if code.startswith("show") else 0), "what an app prints is not the result"
+
+
+@pytest.mark.parametrize(("code", "output"), [("show('x')", ">&-"), ("sys.stdout.close(); show('x')", "")])
+def test_output_that_is_closed_is_told(code: str, output: str) -> None:
+    process = run(code, output)
+    assert process.stderr == "taktora-trio: standard output can't be written: it is closed\n"
+    assert process.returncode == 2
+
+
+def test_what_an_encoding_lacks_is_written_as_a_literal_and_a_document_as_it_is() -> None:
+    process = run("show('größe'); show_document('größe\\n'.encode())", "2>&1", PYTHONIOENCODING="ascii")
+    assert process.stdout == "gr\\xf6\\xdfe\ngröße\n"
+    assert process.returncode == 0
+
+
+def test_what_a_module_prints_while_it_is_loaded_is_no_part_of_the_result() -> None:
+    process = run("with printing_aside(): print('aside')\n    show('result')")
+    assert (process.stdout, process.stderr) == ("result\n", "aside\n")
 
 
 def test_who_has_read_enough_is_told_nothing() -> None:

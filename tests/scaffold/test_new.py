@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import signal
@@ -95,7 +96,7 @@ def test_where_something_stands_nothing_is_written(tmp_path: Path) -> None:
     for name in ("full", "file", "link"):
         with pytest.raises(ConfigError, match=f"{name} is there already: nothing was written"):
             parse(["new", "boiler", "--to", str(tmp_path / name)])()
-    with pytest.raises(ConfigError, match=r"can't write a project to .*File exists"):
+    with pytest.raises(ConfigError, match=r"can't write a project to .*: Not a directory$"):
         parse(["new", "boiler", "--to", str(tmp_path / "file" / "below")])()
     assert {name: (tmp_path / name).read_text() for name in ("file", "full/mine")} == {
         "file": "kept",
@@ -104,3 +105,45 @@ def test_where_something_stands_nothing_is_written(tmp_path: Path) -> None:
     assert sorted(os.listdir(tmp_path)) == ["file", "full", "link"]
     (tmp_path / "empty").mkdir()
     assert parse(["new", "boiler", "--to", str(tmp_path / "empty")])() == 0
+
+
+def test_an_empty_folder_stays_the_one_that_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody is in it, or a disk is mounted there."""
+    monkeypatch.chdir(tmp_path)
+    assert parse(["new", "boiler", "--to", "."])() == 0
+    assert "boiler.py" in os.listdir()  # the folder that we are in, and not another of its name
+    assert not [name for name in os.listdir() if "unfinished" in name]
+
+
+def test_a_disk_that_is_full_halfway(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever was written until then is gone, with the folders that were made for it."""
+
+    def write(file: Path, text: str, encoding: str) -> None:
+        if file.suffix == ".toml":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        file.touch()
+
+    monkeypatch.setattr(Path, "write_text", write)
+    with pytest.raises(ConfigError, match=r"can't write a project to .*: No space left on device$"):
+        parse(["new", "boiler", "--to", str(tmp_path / "a" / "b")])()
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_folder_is_spelled_as_it_is_typed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert parse(["new", "boiler", "--to", str(tmp_path / "my boiler")])() == 0
+    assert f"cd '{tmp_path}/my boiler'\n" in capsys.readouterr().out
+    odd = str(tmp_path / "a\nb")
+    assert parse(["new", "boiler", "--to", odd])() == 0
+    assert odd not in capsys.readouterr().out
+    with pytest.raises(ConfigError, match=r"a\\nb' is there already"):
+        parse(["new", "boiler", "--to", odd])()
+
+
+def test_a_folder_without_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As it comes of a variable that is not set: it is not the present folder."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match="--to is empty: give a folder"):
+        parse(["new", "boiler", "--to", ""])()
+    with pytest.raises(ConfigError, match="--copy is empty: give a folder"):
+        parse(["examples", "--copy", ""])()
+    assert os.listdir(tmp_path) == []

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -43,9 +46,9 @@ def test_an_example_that_is_a_folder_begins_with_what_it_is(capsys: pytest.Captu
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("termostat", "there is no example termostat: did you mean examples/thermostat.py?"),
-        ("xyz", "there is no example xyz: `taktora-trio examples` lists them"),
-        ("greenhouse", "several are called greenhouse: supervisors/kubernetes/greenhouse.yaml, supervisors/systemd/"),
+        ("termostat", "there is no example 'termostat': did you mean examples/thermostat.py?"),
+        ("xyz", "there is no example 'xyz': `taktora-trio examples` lists them"),
+        ("greenhouse", "several are called 'greenhouse': supervisors/kubernetes/greenhouse.yaml, supervisors/systemd/"),
     ],
 )
 def test_a_name_that_is_none(name: str, said: str) -> None:
@@ -76,6 +79,29 @@ def test_a_copy_that_cant_be_written(tmp_path: Path) -> None:
         parse(["examples", "--copy", str(tmp_path / "file")])()
     with pytest.raises(ConfigError, match="give either a name or --copy"):
         parse(["examples", "echo", "--copy", str(tmp_path)])()
+
+
+def test_a_disk_that_is_full_halfway(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def copy(shipped: Path, to: Path, **_: object) -> None:
+        if to.name == "supervisors":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        to.mkdir()
+
+    monkeypatch.setattr(shutil, "copytree", copy)
+    (tmp_path / "mine").touch()
+    with pytest.raises(ConfigError, match=r"can't copy the examples to .*: No space left on device$"):
+        parse(["examples", "--copy", str(tmp_path)])()
+    assert os.listdir(tmp_path) == ["mine"]
+    with pytest.raises(ConfigError, match=r"can't copy the examples to x+\.\.\.: File name too long$"):
+        parse(["examples", "--copy", "x" * 500])()
+
+
+def test_they_are_utf_8_whatever_the_terminal_has() -> None:
+    command = [sys.executable, "-m", "taktora_trio", "examples"]
+    plain = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    for name in ("thermostat", None):
+        shown = subprocess.run([*command, *filter(None, [name])], env=plain, capture_output=True, check=True)
+        assert not shown.stderr
 
 
 def test_bash_completes_commands_and_options(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

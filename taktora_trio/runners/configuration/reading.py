@@ -26,6 +26,7 @@ from taktora_trio.runners.options import TypedSettings, given_store
 from taktora_trio.runners.secrets import Once, memory_file
 from taktora_trio.runners.this_process.logs import LogFormat, LogLevel
 from taktora_trio.supervision.policy import RestartPolicy
+from taktora_trio.transport.domain import Domain
 
 __all__ = [
     "DEFAULT_FILE",
@@ -176,7 +177,7 @@ def read_configuration(
         declared=declared,
         configured=configured,
         settings=settings,
-        domain=values.get("domain", declared.name),
+        domain=_domain(keys, declared),
         log=keys["log.format"].value if "log.format" in keys else "console",
         level=keys["log.level"].value if "log.level" in keys else "info",
         await_peers=values.get("await-broker", False),
@@ -194,7 +195,18 @@ def read_keys(deployment: Deployment, sources: Sources) -> tuple[Deployment, str
     For who looks at a run: settings of connectors and of the app are known, and not read. Raises `ConfigError`.
     """
     keys = effective(_given(deployment, sources)[0])
-    return _with_keys(deployment, keys), keys["domain"].value if "domain" in keys else deployment.name
+    return _with_keys(deployment, keys), _domain(keys, deployment)
+
+
+def _domain(keys: Mapping[str, Given], deployment: Deployment) -> str:
+    if (given := keys.get("domain")) is None:
+        return deployment.name
+    name: str = given.value
+    try:
+        Domain(name)
+    except ConfigError as exc:
+        raise given.refused(str(exc).removesuffix(" (--domain NAME)")) from None
+    return name
 
 
 def _given(deployment: Deployment, sources: Sources) -> tuple[list[Given | GivenSetting], TypedSettings]:

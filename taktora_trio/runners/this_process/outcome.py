@@ -10,14 +10,14 @@ import select
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TextIO
 
 from taktora_trio.errors import ConfigError, ConnectorError, collapse, leaves, summary
 from taktora_trio.escaping import escaped
 
-__all__ = ["call", "exit_code", "show"]
+__all__ = ["call", "exit_code", "printing_aside", "show", "show_document"]
 
 log = logging.getLogger(__name__)
 
@@ -71,15 +71,46 @@ def exit_code(exits: BaseExceptionGroup[SystemExit]) -> int:
 def show(result: str) -> None:
     """Print what a command was asked for. Ends the program, as SIGPIPE does, where enough was read (`... | head -1`).
 
-    Raises `ConfigError` where it can't be written.
+    Signs that the terminal's encoding lacks are written as in a Python literal. Raises `ConfigError` where it can't be
+    written.
     """
+    _write(lambda out: out.write(_encodable(f"{result}\n", out)))
+
+
+def show_document(content: bytes) -> None:
+    """Print a document that programs read: as it is, in its own encoding whatever that of the terminal is."""
+    _write(lambda out: out.buffer.write(content) if hasattr(out, "buffer") else out.write(content.decode()))
+
+
+@contextlib.contextmanager
+def printing_aside() -> Iterator[None]:
+    """Have what an app's module prints go to standard error: standard output is for what the command was asked for."""
+    with contextlib.redirect_stdout(sys.stderr):
+        yield
+
+
+def _write(write: Callable[[TextIO], object]) -> None:
+    out = sys.stdout
+    if out is None or out.closed:  # it was closed before we began, or the app's module has closed it
+        raise ConfigError("standard output can't be written: it is closed")
     try:
-        print(result, flush=True)  # noqa: T201 - its result
+        out.flush()
+        write(out)
+        out.flush()
     except OSError as exc:
         _flush(sys.stdout, 1)
         if isinstance(exc, BrokenPipeError):
             sys.exit(_ENOUGH)
         raise _unwritable(exc) from None
+
+
+def _encodable(text: str, out: TextIO) -> str:
+    encoding = getattr(out, "encoding", None) or "utf-8"
+    try:
+        text.encode(encoding, getattr(out, "errors", None) or "strict")
+    except UnicodeEncodeError:
+        return text.encode(encoding, "backslashreplace").decode(encoding)
+    return text
 
 
 def _nobody_reads(fd: int) -> bool:
@@ -95,7 +126,7 @@ def _unwritable(exc: OSError) -> ConfigError:
 def _flush(stream: TextIO | None, fd: int) -> OSError | None:
     """Write what is left in the buffer. Return the error if it can't be written; it is dropped then."""
     try:
-        if stream is not None:  # as an app may have set it
+        if stream is not None and not stream.closed:  # as an app may have it
             stream.flush()
     except OSError as exc:
         with open(os.devnull, "wb") as nowhere:  # noqa: PTH123
