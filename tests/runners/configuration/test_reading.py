@@ -271,3 +271,16 @@ def test_secrets_of_the_environment_for_one_connector(operator: Operator) -> Non
     assert options_of(without, "cloud").broker.host == "another"
     left = {name for name in os.environ if name.startswith("TAKTORA_CONNECTOR")}
     assert left == {"TAKTORA_CONNECTOR_PLANT_BROKER"}, "there is no secret in it"
+
+
+def test_a_domain_that_is_none_is_named_with_its_place(operator: Operator, monkeypatch: pytest.MonkeyPatch) -> None:
+    operator.file.write_text('domain = "a/b"')
+    said = r"domain 'a/b': use 1 to 64 letters, digits, '\.', '_' or '-'$"
+    for read in (lambda it: read_configuration(deployment, it, "supervisor"), lambda it: read_keys(deployment, it)):
+        with pytest.raises(ConfigError, match=rf"taktora.toml:1: domain: {said}"):
+            read(Sources(config=str(operator.file)))
+        with pytest.raises(ConfigError, match=f"^--domain: {said}"):
+            read(Sources(typed=(("domain", "a/b"),)))
+    monkeypatch.setenv("TAKTORA_DOMAIN", "a/b")
+    with pytest.raises(ConfigError, match=f"^TAKTORA_DOMAIN: {said}"):
+        read_keys(deployment, Sources(config=os.devnull))
