@@ -141,7 +141,7 @@ if TYPE_CHECKING:
     from taktora_trio.supervision.supervisor import Exit as Exit
     from taktora_trio.supervision.supervisor import Supervisor as Supervisor
     from taktora_trio.supervision.task import as_task as as_task
-    from taktora_trio.tracing.context import trace_context as trace_context
+    from taktora_trio.tracing.continuing import trace_context as trace_context
     from taktora_trio.transport.domain import Domain as Domain
 
 # By module; a test compares this with the imports above, which are for type checkers.
@@ -225,7 +225,7 @@ _PUBLIC = {
     "supervision.policy": ("RestartPolicy",),
     "supervision.supervisor": ("Exit", "Supervisor"),
     "supervision.task": ("as_task",),
-    "tracing.context": ("trace_context",),
+    "tracing.continuing": ("trace_context",),
     "transport.domain": ("Domain",),
 }
 _MODULES = {name: f"{__name__}.{module}" for module, names in _PUBLIC.items() for name in names}

@@ -116,5 +116,5 @@ def _copy(to: Path) -> None:
         raise ConfigError(f"can't copy the examples to {shown}: {escaped(str(exc.args[0][0][2]))}") from exc
     except OSError as exc:
         raise ConfigError(f"can't copy the examples to {shown}: {exc.strerror}") from exc
-    show(f"Copied to {shown}. Each file says at its top how it is run, from that folder:")
+    show(f"Copied to {shown}: each file says at its top how it is run, from that folder:")
     show(f"cd {shown} && taktora-trio run examples.echo:deployment --mode split --broker embedded --for 10")

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from taktora_trio.channels import Metadata, Received
+from taktora_trio.channels import Metadata
 from taktora_trio.errors import missing_extra
 from taktora_trio.tracing.fields import Trace, trace_of
 
@@ -15,22 +13,14 @@ try:
 except ModuleNotFoundError as exc:
     raise missing_extra("trace_context", "opentelemetry-api", "opentelemetry") from exc
 
-__all__ = ["context_of", "trace_context", "trace_in"]
+__all__ = ["context_of", "context_or_empty", "trace_in"]
 
 # Not the propagators that are configured for the process: baggage has no bound, and is nobody's business outside.
 _w3c = TraceContextTextMapPropagator()
 
 
-def trace_context(received: Received[Any] | Metadata | None) -> Context:
-    """Return the context of the span that a message was sent in, for OpenTelemetry.
-
-        with tracer.start_as_current_span("work", trace_context(received)):
-            ...
-
-    It is an empty one if the message says nothing of a trace, or nothing valid: the span then begins a trace of its
-    own.
-    """
-    metadata = received.metadata if isinstance(received, Received) else received
+def context_or_empty(metadata: Metadata | None) -> Context:
+    """Return the context of the span that a message with this metadata was sent in; an empty one if there is none."""
     context = context_of(metadata) if metadata is not None else None
     return Context() if context is None else context
 

@@ -59,3 +59,19 @@ def test_whoever_does_not_trace_has_not_imported_the_library() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True)
     assert not [name for name in done.stdout.split() if name.startswith("opentelemetry")]
+
+
+def test_without_the_library_every_public_name_can_be_had() -> None:
+    """`from taktora_trio import *` in an installation without extras; who calls it is told what is missing."""
+    code = (
+        "import sys\n"
+        "sys.modules['opentelemetry'] = None\n"
+        "from taktora_trio import *\n"
+        "try:\n"
+        "    trace_context(None)\n"
+        "except ConfigError as exc:\n"
+        "    print(exc)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=False)
+    assert done.stderr == ""
+    assert done.stdout.startswith("trace_context needs opentelemetry-api: pip install ")
