@@ -121,8 +121,9 @@ class AppUnderTest:
         """Publish a message to the app, as somebody else would.
 
         `to` is a topic that the app has subscribed to, or one of its inbound channels. `value` is of the channel's
-        type, or bytes: the payload as it is, right or wrong. `options` are the protocol's own; by default the message
-        comes with the guarantee that the app's channel asks for.
+        type, or bytes: the payload as it is, right or wrong. A channel that is itself of bytes has them as a value, in
+        its codec's format. `options` are the protocol's own; by default the message comes with the guarantee that the
+        app's channel asks for.
 
         The first message waits until the app's gateway has subscribed, so that none is lost for want of a subscriber.
 

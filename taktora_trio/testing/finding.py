@@ -35,6 +35,7 @@ def find_outbound(connectors: Mapping[str, Connector], what: str | Outbound[Any]
     if isinstance(what, ChannelDescriptor):
         connector, channel = _declared(connectors, what, "out")
         return lambda sent: sent.connector == connector.name and sent.channel == channel.name
+    _check_name(what, "an outbound channel, its name or a topic")
     named = [(one, channel) for one, channel in _channels(connectors, "out") if channel.name == what]
     if named:
         names = {(one.name, channel.name) for one, channel in named}
@@ -66,6 +67,7 @@ def find_inbound(
     if isinstance(what, ChannelDescriptor):
         connector, channel = _declared(connectors, what, "in")
         return [(connector, channel)], _topic_for(channel, value)
+    _check_name(what, "an inbound channel or a topic")
     found = [
         (one, channel) for one, channel in _channels(connectors, "in") if one.overlap(channel.routing.address, what)
     ]
@@ -83,9 +85,11 @@ def find_inbound(
 def encode(found: Iterable[_Found], value: object) -> bytes:
     """Return a payload: the value as the channels that it is for have it, or bytes as they are.
 
-    Raises `CodecError` that says what the channels carry.
+    A channel that is itself of bytes has them as a value. Raises `CodecError` that says what the channels carry.
     """
-    if isinstance(value, bytes | bytearray | memoryview):
+    found = list(found)
+    carries_bytes = any(channel.message_type is bytes for _, channel in found)
+    if isinstance(value, bytes | bytearray | memoryview) and not carries_bytes:
         return bytes(value)
     errors = []
     for connector, channel in found:
@@ -97,12 +101,17 @@ def encode(found: Iterable[_Found], value: object) -> bytes:
     raise CodecError(f"channel {channel.name!r} of {_type_name(channel)}: {error}") from error
 
 
+def _check_name(what: object, wanted: str) -> None:
+    if not isinstance(what, str):
+        raise ConfigError(f"{what!r} is not {wanted}: give one of these")
+
+
 def _declared(connectors: Mapping[str, Connector], channel: ChannelDescriptor[Any], direction: str) -> _Found:
     for one in connectors.values():
         if any(declared is channel for declared in one.channels):
             if channel.direction != direction:
-                does = "publishes" if direction == "in" else "reads"
-                raise ConfigError(f"channel {channel.name!r} is an {type(channel).__name__}: the app {does} it")
+                does = "publishes it, so expect it" if direction == "in" else "reads it, so publish to it"
+                raise ConfigError(f"channel {channel.name!r} is an {type(channel).__name__}: the app {does}")
             return one, channel
     raise ConfigError(
         f"channel {channel.name!r} belongs to no connector of this deployment"

@@ -81,12 +81,22 @@ def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
     handle.inner_test = test
 
 
-@pytest.hookimpl(hookwrapper=True, tryfirst=True)  # pytest-trio has wrapped it by now
+@pytest.hookimpl(wrapper=True, tryfirst=True)  # pytest-trio has wrapped it by now
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Iterator[None]:
+    """Run the test, and raise what it raised: pytest-trio has that in a group, where pytest shows no source."""
     handle = pyfuncitem.stash.get(_EXAMPLES, None)
     if handle is not None:
         handle.inner_test = _with_clock(handle.inner_test)
-    yield
+    failure: BaseException
+    try:
+        return (yield)
+    except BaseExceptionGroup as group:
+        failure = group
+        if _FIXTURE in pyfuncitem.fixturenames and len(group.exceptions) == 1:
+            failure = group.exceptions[0]
+            for note in getattr(group, "__notes__", ()):  # such as hypothesis' example
+                failure.add_note(note)
+    raise failure  # out here, where it keeps its context
 
 
 @pytest.fixture(scope="session")  # else hypothesis would warn of it: but it has nothing to be made anew

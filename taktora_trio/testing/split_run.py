@@ -221,7 +221,8 @@ class _CommandBackend(_SplitBackend):
 
     def _failure(self, code: int) -> Exception:
         if code == 2:  # a usage error
-            return ConfigError(self._lines[-1] if self._lines else f"the run ended with exit code {code}")
+            said = self._lines[-1] if self._lines else f"the run ended with exit code {code}"
+            return ConfigError(said.removeprefix("taktora-trio: "))
         if self._exception:
             return AppFailed(f"the app has failed in its process:\n{self._exception}")
         how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"

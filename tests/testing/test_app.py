@@ -78,6 +78,20 @@ async def test_a_topic_that_the_app_does_not_publish(what: str, said: str, autoj
             app.sent(what)
 
 
+async def test_what_is_neither_a_channel_nor_a_topic(autojump_clock: MockClock) -> None:
+    async with open_app(deployment) as app:
+        with pytest.raises(ConfigError, match="None is not an inbound channel or a topic"):
+            await app.publish(None, Reading(3.0))  # type: ignore[arg-type]
+        with pytest.raises(ConfigError, match=r"Reading'> is not an outbound channel, its name or a topic"):
+            await app.expect(Reading)  # type: ignore[arg-type]
+        with pytest.raises(ConfigError, match="'heater' is an Outbound: the app publishes it, so expect it"):
+            await app.publish(HEATER, Heater(on=True))  # type: ignore[arg-type]
+        with pytest.raises(ConfigError, match="'readings' is an Inbound: the app reads it, so publish to it"):
+            await app.expect(READINGS)  # type: ignore[arg-type]
+        with pytest.raises(ConfigError, match=r"MQTT has no response_topic: .* are in metadata=Metadata\("):
+            await app.publish("greenhouse/east/reading", Reading(3.0), response_topic="to/me")
+
+
 async def test_a_value_of_another_type_says_what_the_channel_carries(autojump_clock: MockClock) -> None:
     async with open_app(deployment) as app:
         with pytest.raises(CodecError, match=r"channel 'readings' of Reading: .* not Heater"):

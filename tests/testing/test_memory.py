@@ -342,3 +342,45 @@ async def _through(faults: list[tuple[str, float]]) -> list[int]:
 def test_at_qos_2_each_message_comes_once_and_in_order_whatever_goes_wrong(faults: list[tuple[str, float]]) -> None:
     clock = trio.testing.MockClock(autojump_threshold=0)
     assert trio.run(_through, faults, clock=clock) == list(range(len(faults)))
+
+
+@pytest.mark.parametrize("fault", ["unreachable", "refused", "slow", "full"])
+async def test_connectors_of_one_broker_fail_each_by_itself(fault: str, autojump_clock: trio.testing.MockClock) -> None:
+    names = "plant", "cloud"  # both at the broker that is the default, as two clients of it
+    outbound = [Outbound(name, int, MqttRouting(name, qos=1), window=1) for name in names]
+    connectors = [MqttConnector([channel], name=channel.name) for channel in outbound]
+    async with (
+        open_app(Deployment("memory", None, connectors)) as app,
+        app.host.open_writer(outbound[0]) as plant,
+        app.host.open_writer(outbound[1]) as cloud,
+    ):
+        for name in names:
+            await app.wait_for_health(Up, connector=name)
+        broken = app.slow(1000, "cloud") if fault == "slow" else getattr(app, fault)("cloud")
+        async with broken:
+            number = await cloud.send(1)
+            app.cut("plant")  # which connects again
+            for value in range(3):  # there is room for one at a time
+                with trio.fail_after(5):
+                    await plant.wait_acknowledged(await plant.send(value))
+            assert isinstance(app.health("plant"), Up)
+            with trio.move_on_after(5):
+                await cloud.wait_acknowledged(number)
+                pytest.fail(f"{fault} has not reached the connector that is meant")
+        await app.revive()
+        with trio.fail_after(1100):
+            await cloud.wait_acknowledged(number)
+
+
+async def test_a_channel_of_bytes_gets_them_as_a_value_whatever_its_codec(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    blob = Inbound("blob", bytes, MqttRouting("blob/+", qos=1))
+    for codec in (MsgpackCodec(), RawCodec()):
+        async with (
+            open_app(deployment_of(blob, codec=codec)) as app,
+            app.host.open_reader(blob) as reader,
+        ):
+            await app.publish("blob/1", b"12345")
+            with trio.fail_after(5):
+                assert (await reader.receive()).value == b"12345"

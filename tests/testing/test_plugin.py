@@ -191,3 +191,32 @@ def test_a_run_without_an_app_imports_next_to_nothing_for_it() -> None:
     done = subprocess.run([sys.executable, "-c", shown], capture_output=True, text=True, check=True)
     assert [name for name in done.stdout.split() if not name.startswith("taktora_trio")] == []
     assert len(done.stdout.split()) <= 5
+
+
+def test_a_failure_is_shown_at_its_line_and_in_no_group(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile("""
+        from hypothesis import given, strategies
+        async def test_plain(open_app):
+            async with open_app(None):
+                celsius = 21
+                try:
+                    raise KeyError("before")
+                except KeyError as exc:
+                    raise ValueError("mine") from exc
+        @given(celsius=strategies.just(21))
+        async def test_generated(open_app, celsius):
+            async with open_app(None):
+                assert celsius == 3
+    """)
+    result = run(pytester, "--taktora-shape", "memory,split")
+    result.assert_outcomes(failed=4)
+    assert "ExceptionGroup" not in result.stdout.str()
+    result.stdout.fnmatch_lines_random(
+        [
+            "> * raise ValueError(?mine?) from exc",
+            "E * KeyError: 'before'",
+            "> * assert celsius == 3",
+            "E * assert 21 == 3",
+            "E *celsius=21,",  # what hypothesis has noted
+        ]
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import attrs
@@ -17,7 +18,7 @@ from taktora_trio.connectors.peer import MemoryPeer, OnPublished, Published
 from taktora_trio.digest import sha256
 from taktora_trio.errors import ConfigError
 
-__all__ = ["MqttMemoryPeer", "options_in_memory"]
+__all__ = ["MqttMemoryPeer", "check_message", "options_in_memory"]
 
 _GUARANTEES: tuple[Guarantee, ...] = ("at most once", "at least once", "exactly once")
 
@@ -33,6 +34,18 @@ def options_in_memory(options: MqttOptions, run: str) -> MqttOptions:
 def _address(address: BrokerAddress, run: str) -> BrokerAddress:
     where = f"{address.host}:{address.port}{address.path}"
     return BrokerAddress(f"{run}-{sha256(where.encode()).hexdigest()[:12]}", 1883)
+
+
+def check_message(topic: str, qos: int, unknown: Iterable[str]) -> None:
+    """Raise `ConfigError` for what a test can't publish; `unknown` are options that there are not."""
+    if names := ", ".join(unknown):
+        raise ConfigError(
+            f"MQTT has no {names}: it has qos=; a response topic, a content type, an expiry and user properties are in"
+            " metadata=Metadata(...)"
+        )
+    if qos not in (0, 1, 2):
+        raise ConfigError(f"qos is {qos!r}; it must be 0, 1 or 2")
+    check_topic(topic)
 
 
 class MqttMemoryPeer(MemoryPeer):
@@ -60,11 +73,7 @@ class MqttMemoryPeer(MemoryPeer):
         **unknown: Any,
     ) -> None:
         """See `MemoryPeer`. The app gets it at this QoS, or at that of its subscription, whichever is lower."""
-        if unknown:
-            raise ConfigError(f"MQTT has no {', '.join(unknown)}: it has qos=")
-        if qos not in (0, 1, 2):
-            raise ConfigError(f"qos is {qos!r}; it must be 0, 1 or 2")
-        check_topic(topic)
+        check_message(topic, qos, unknown)
         message = Message(topic, payload, qos, retained=retain, metadata=metadata, correlation_id=correlation_id)
         for broker in self._brokers:
             broker.deliver(message)
@@ -77,12 +86,13 @@ class MqttMemoryPeer(MemoryPeer):
 
     def set(self, *, unreachable: bool | None = None, refusing: bool | None = None, delay: float | None = None) -> None:
         for broker in self._brokers:
+            line = broker.lines[self._client_id]
             if unreachable is not None:
-                broker.unreachable = unreachable
+                line.unreachable = unreachable
             if refusing is not None:
-                broker.refuses_login = refusing
+                line.refuses_login = refusing
             if delay is not None:
-                broker.delay = delay
+                broker.set_delay(self._client_id, delay)
 
     def close(self) -> None:
         for address in self._addresses:

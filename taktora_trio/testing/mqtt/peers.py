@@ -16,12 +16,12 @@ from taktora_trio.connectors.mqtt.address import BrokerAddress
 from taktora_trio.connectors.mqtt.connector import MqttConnector
 from taktora_trio.connectors.mqtt.forget import forget_client
 from taktora_trio.connectors.mqtt.options import MqttOptions
+from taktora_trio.connectors.mqtt.peer import check_message
 from taktora_trio.connectors.mqtt.record import record_of
 from taktora_trio.connectors.mqtt.sessions import open_session
 from taktora_trio.connectors.mqtt.sessions.endpoints import open_socket
 from taktora_trio.connectors.mqtt.sessions.session import ConnectFailed, ConnectRefused, Session
 from taktora_trio.connectors.mqtt.sessions.streams import open_stream
-from taktora_trio.connectors.mqtt.topics import check_topic
 from taktora_trio.connectors.mqtt.wire.message import OWN_PACKET_IDS, Message
 from taktora_trio.connectors.mqtt.wire.packets import AS_PUBLISHED, NOT_OWN, NOTHING_RETAINED
 from taktora_trio.connectors.peer import Published
@@ -176,11 +176,7 @@ class MqttPeer(LivePeer):
         **unknown: Any,
     ) -> None:
         """See `LivePeer`. The app gets it at this QoS, or at that of its subscription, whichever is lower."""
-        if unknown:
-            raise ConfigError(f"MQTT has no {', '.join(unknown)}: it has qos=")
-        if qos not in (0, 1, 2):
-            raise ConfigError(f"qos is {qos!r}; it must be 0, 1 or 2")
-        check_topic(topic)
+        check_message(topic, qos, unknown)
         await self._broker.publish(
             Message(topic, payload, qos, retained=retain, metadata=metadata, correlation_id=correlation_id)
         )

@@ -115,6 +115,16 @@ class _Client:
         return message
 
 
+@attrs.define
+class Line:
+    """What lies between one client and the broker."""
+
+    unreachable: bool = False
+    refuses_login: bool = False
+    delay: float = 0.0
+    """Seconds to an acknowledgement of QoS 1 or 2; infinity for none."""
+
+
 class MemoryBroker:
     """A broker without a network. There is one for each address; see `MemoryBroker.at`."""
 
@@ -132,7 +142,8 @@ class MemoryBroker:
         self.retained: dict[str, _Kept] = {}
         self.kept: dict[str, _Client] = {}
         """The clients with a persistent session by client id, connected or not."""
-        self._delay = 0.0
+        self.lines = defaultdict[str | None, Line](Line)
+        """By client id, so that one connector has its faults while others of the same broker have none."""
         self.watchers: list[Callable[[str | None, Message], None]] = []
         """Each is called with the client id of whoever has published a message, and the message."""
         self._turn = 0  # of those who share a subscription
@@ -146,16 +157,12 @@ class MemoryBroker:
         """Have a new broker there from now on, which knows nothing."""
         cls._brokers.pop((host, port), None)
 
-    @property
-    def delay(self) -> float:
-        """Seconds to an acknowledgement of QoS 1 or 2; infinity for none. What waits for one is told of a change."""
-        return self._delay
-
-    @delay.setter
-    def delay(self, seconds: float) -> None:
-        self._delay = seconds
+    def set_delay(self, client_id: str | None, seconds: float) -> None:
+        """Change the delay of a client's line. What waits for an acknowledgement there is told of it."""
+        self.lines[client_id].delay = seconds
         for session in self.sessions:
-            session.delayed.set()
+            if session.client_id == client_id:
+                session.delayed.set()
 
     def publish(self, client_id: str | None, message: Message) -> None:
         """Deliver a message of one of the clients."""
@@ -215,13 +222,14 @@ class MemorySession(Session):
         self._on_message = on_message
         self._state = state
         self._broker = broker
+        self._line = broker.lines[options.client_id]
         self.v5 = options.protocol == "5"
         self._will: LastWill | None = options.will
         self.held: deque[Message] | None = None
         self._lost: SessionLost | None = None
         self._ended = trio.Event()
         self.delayed = RepeatedEvent()
-        """Rung when an acknowledgement is to come later, and when the broker's delay is another."""
+        """Rung when an acknowledgement is to come later, and when the line's delay is another."""
         self._unanswered: deque[tuple[float, int, str, OnDone]] = deque()  # with the time of each
 
     def deliver(self, message: Message) -> None:
@@ -267,7 +275,7 @@ class MemorySession(Session):
                 sent = message if self.v5 else msgspec.structs.replace(message, metadata=None, correlation_id=b"")
                 self._broker.publish(self.client_id, sent)
             refusal = refusal if self.v5 and message.qos else ""
-            if not message.qos or not (self._broker.delay or self._unanswered):  # they are answered in order
+            if not message.qos or not (self._line.delay or self._unanswered):  # they are answered in order
                 on_done(packet_id, refusal)
                 return
             if message.qos == 2:
@@ -284,9 +292,9 @@ class MemorySession(Session):
         return len(self._unanswered)
 
     async def answer_late(self) -> None:
-        """Serve: acknowledge what was published when the broker's delay is over. Runs until the connection is lost."""
+        """Serve: acknowledge what was published when the line's delay is over. Runs until the connection is lost."""
         while True:
-            due = self._unanswered[0][0] + self._broker.delay if self._unanswered else math.inf
+            due = self._unanswered[0][0] + self._line.delay if self._unanswered else math.inf
             if due > trio.current_time():
                 with trio.move_on_at(due):
                     await self.delayed.wait()
@@ -343,9 +351,10 @@ async def open_memory_session(
     await trio.lowlevel.checkpoint()
     broker = MemoryBroker.at(options.broker.host, options.broker.port)
     broker.connects += 1
-    if broker.unreachable:
+    line = broker.lines[options.client_id]
+    if broker.unreachable or line.unreachable:
         raise ConnectFailed("the broker is unreachable")
-    if broker.refuses_login:
+    if broker.refuses_login or line.refuses_login:
         raise ConnectRefused("the broker refused the login: Not authorized", 0x87)
     name = options.client_id or ""
     kept = broker.kept.pop(name, None)
