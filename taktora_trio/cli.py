@@ -13,21 +13,17 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Annotated, Literal, NoReturn
 
-import attrs
 from cyclopts import App, CycloptsError, Parameter
 
 from taktora_trio.errors import ConfigError
 from taktora_trio.escaping import escaped
 from taktora_trio.runners.command.half import launch_gateway, launch_plugin
+from taktora_trio.runners.command.target import Target
 from taktora_trio.runners.command.typed import without_settings
-from taktora_trio.runners.deployment import Deployment
-from taktora_trio.runners.loading import load_deployment
-from taktora_trio.runners.options import OWN_OPTIONS, Half, Mode, Options, Policies, RunOptions, Shape, TypedSettings
+from taktora_trio.runners.options import OWN_OPTIONS, Mode, Options, Policies, RunOptions, Shape, TypedSettings
 from taktora_trio.runners.secrets import hide_secrets
-from taktora_trio.runners.this_process.outcome import call, printing_aside, show, show_document
+from taktora_trio.runners.this_process.outcome import call, show, show_document
 from taktora_trio.runners.this_process.surroundings import settle
-from taktora_trio.supervision.policy import RestartPolicy
-from taktora_trio.transport.domain import Domain
 
 __all__ = ["main", "parse"]
 
@@ -40,10 +36,8 @@ app = App(
     version_flags=["--version"],
 )
 
-Target = Annotated[str, Parameter(help="The app, as MODULE:DEPLOYMENT, for example examples.echo:deployment.")]
 Shared = Annotated[Options, Parameter(name="*")]
 Settings = Annotated[TypedSettings, Parameter(parse=False)]
-Configured = Annotated[str | None, Parameter(help="The file of settings of the run, instead of `taktora.toml`.")]
 
 
 @app.command
@@ -116,124 +110,6 @@ def gateway(
 
 
 @app.command
-def plan(
-    target: Target,
-    /,
-    *,
-    json: Annotated[bool, Parameter(negative="", help="As JSON, with sizes in bytes.")] = False,
-    store: Annotated[str | None, Parameter(help="The folder that the run is given by --store.")] = None,
-    config: Configured = None,
-) -> int:
-    """Show the shared memory that each channel will take, what is free, and where the store is."""
-    from taktora_trio.connectors.plan import specs_of
-    from taktora_trio.runners.store_plan import plan_stores, stores_text
-    from taktora_trio.transport.sizing import plan_memory
-
-    deployment = _configured(target, config, store=store)[0]
-    memory, stores = plan_memory(specs_of(deployment.connectors)), plan_stores(deployment)
-    if json:
-        show(memory.to_json(stores=[attrs.asdict(store) for store in stores]).decode())
-    else:
-        show("\n\n".join(filter(None, [memory.table(), stores_text(stores)])))
-    return 0 if memory.fits else 2
-
-
-@app.command
-def explain_policy(
-    what: Annotated[
-        str | None,
-        Parameter(help="A deployment, as MODULE:DEPLOYMENT, or a policy, as intensity=5,period=60; else the defaults."),
-    ] = None,
-    /,
-    *,
-    policies: Annotated[Policies, Parameter(name="*")] = Policies(),
-    json: Annotated[bool, Parameter(negative="", help="As JSON, with times in seconds.")] = False,
-    config: Configured = None,
-) -> int:
-    """Show what a restart policy comes to: its delays, when it gives up, the worst hour. Refuse one that can't work."""
-    from taktora_trio.supervision.explain import explain_all, to_json, to_text
-
-    explained = explain_all(_policies(what, policies, config))
-    show(to_json(explained).decode() if json else to_text(explained))
-    return 0
-
-
-@app.command
-def revive(
-    target: Annotated[str | None, Parameter(help="The app that runs, as MODULE:DEPLOYMENT.")] = None,
-    /,
-    *,
-    domain: Annotated[str | None, Parameter(help="The domain of the run; by default the deployment's name.")] = None,
-    config: Configured = None,
-) -> int:
-    """Have a gateway started again that was given up, or have it connect at once instead of after its delay."""
-    from taktora_trio.runners.parts.revival import ask_to_revive
-
-    show(ask_to_revive(_domain_of_run(target, domain, config)))
-    return 0
-
-
-@app.command
-def reload(
-    target: Annotated[str | None, Parameter(help="The app that runs, as MODULE:DEPLOYMENT.")] = None,
-    /,
-    *,
-    domain: Annotated[str | None, Parameter(help="The domain of the run; by default the deployment's name.")] = None,
-    config: Configured = None,
-) -> int:
-    """Have a run read its configuration again: it replaces its gateway, and the app goes on.
-
-    If the new gateway is not `Up` within the run's --reload-timeout, it goes back to the configuration before: exit
-    code 1. A configuration that can't be read, or is wrong, touches nothing: exit code 2.
-    """
-    from taktora_trio.operate.reloading import ask_to_reload
-
-    answer = ask_to_reload(_domain_of_run(target, domain, config))
-    if answer.code:
-        for line in answer.lines:
-            print(f"taktora-trio: {line}", file=sys.stderr)  # noqa: T201 - for the user
-    else:
-        show("\n".join(answer.lines))
-    return answer.code
-
-
-@app.command
-def health(
-    target: Annotated[str | None, Parameter(help="The app that runs, as MODULE:DEPLOYMENT.")] = None,
-    /,
-    *,
-    domain: Annotated[str | None, Parameter(help="The domain of the run; by default the deployment's name.")] = None,
-    config: Configured = None,
-    half: Annotated[Half | None, Parameter(help="Only this half; by default all of the run.")] = None,
-    max_age: Annotated[float, Parameter(help="Seconds that the last sign of life may be old.")] = 10.0,
-) -> int:
-    """Say whether a run lives: for the probe of a container. Exit code 1 if a half is gone, hangs, or is stopped."""
-    from taktora_trio.operate.liveness import check_alive
-
-    for line in check_alive(_domain_of_run(target, domain, config), half, max_age):
-        show(line)
-    return 0
-
-
-def _domain_of_run(target: str | None, domain: str | None, config: str | None) -> Domain:
-    if domain is None:
-        if target is None:
-            raise ConfigError("say which run: MODULE:DEPLOYMENT, or --domain NAME")
-        _, domain = _configured(target, config)
-    return Domain(domain)
-
-
-def _configured(target: str, config: str | None, **typed: str | None) -> tuple[Deployment, str]:
-    """Return the deployment with its store and its policies as its runs have them, and their domain."""
-    from taktora_trio.runners.configuration.reading import Sources, read_keys  # what only looks at a run needs less
-
-    given = tuple((name, text) for name, text in typed.items() if text is not None)
-    with printing_aside():
-        deployment = load_deployment(target)
-    return read_keys(deployment, Sources(typed=given, config=config, default=True))
-
-
-@app.command
 def forget(
     target: Target,
     /,
@@ -280,6 +156,36 @@ def completion(
 
 
 # By their names: nothing of them is imported before its turn.
+app.command(
+    "taktora_trio.operate.planning_command:plan",
+    name="plan",
+    help="Show the shared memory that each channel will take, what is free, and where the store is.",
+)
+app.command(
+    "taktora_trio.operate.planning_command:explain_policy",
+    name="explain-policy",
+    help="Show what a restart policy comes to: its delays, when it gives up, the worst hour."
+    " Refuse one that can't work.",
+)
+app.command(
+    "taktora_trio.operate.run_command:revive",
+    name="revive",
+    help="Have a gateway started again that was given up, or have it connect at once instead of after its delay.",
+)
+app.command(
+    "taktora_trio.operate.run_command:reload",
+    name="reload",
+    help="""Have a run read its configuration again: it replaces its gateway, and the app goes on.
+
+    If the new gateway is not `Up` within the run's --reload-timeout, it goes back to the configuration before: exit
+    code 1. A configuration that can't be read, or is wrong, touches nothing: exit code 2.
+    """,
+)
+app.command(
+    "taktora_trio.operate.run_command:health",
+    name="health",
+    help="Say whether a run lives: for the probe of a container. Exit code 1 if a half is gone, hangs, or is stopped.",
+)
 dead_letters = App(
     name="dead-letters",
     help="""Look after the messages that an app could not get done with: list, show, export, send again, discard.
@@ -365,24 +271,6 @@ app.command(
 app.command(
     "taktora_trio.chaos.command:chaos", name="chaos", help="Break a split deployment in every way, and see what holds."
 )
-
-
-def _policies(what: str | None, changes: Policies, config: str | None) -> dict[str, RestartPolicy]:
-    """Return the policies to explain, by half; under an empty name if a policy itself was given."""
-    gateway, plugin = changes.gateway_policy, changes.plugin_policy
-    if what is not None and "=" in what:
-        if gateway or plugin:
-            raise ConfigError(f"{what!r} is a policy: give MODULE:DEPLOYMENT with --gateway-policy or --plugin-policy")
-        return {"": RestartPolicy().changed(what)}
-    if what is not None:
-        given = {"gateway-policy": gateway, "plugin-policy": plugin}
-        deployment, _ = _configured(what, config, **given)
-        return {"gateway": deployment.gateway_policy, "plugin": deployment.plugin_policy}
-    defaults = {half: getattr(attrs.fields(Deployment), f"{half}_policy").default for half in ("gateway", "plugin")}
-    return {
-        "gateway": defaults["gateway"].changed(gateway) if gateway else defaults["gateway"],
-        "plugin": defaults["plugin"].changed(plugin) if plugin else defaults["plugin"],
-    }
 
 
 def main(*first: str, shape: Shape | None = None) -> NoReturn:

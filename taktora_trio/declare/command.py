@@ -18,14 +18,13 @@ from taktora_trio.connectors.description import ServerDescription
 from taktora_trio.declare.files import Format, encoded, format_of, read_document, write_whole
 from taktora_trio.errors import ConfigError
 from taktora_trio.escaping import escaped
+from taktora_trio.runners.command.target import Target
 from taktora_trio.runners.deployment import Deployment
 from taktora_trio.runners.loading import load_deployment
 from taktora_trio.runners.secrets import read_url
 from taktora_trio.runners.this_process.outcome import printing_aside, show, show_document
 
 __all__ = ["list_channels", "write_asyncapi"]
-
-Target = Annotated[str, Parameter(help="The app, as MODULE:DEPLOYMENT, for example examples.echo:deployment.")]
 
 
 def list_channels(

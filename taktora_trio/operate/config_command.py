@@ -9,6 +9,7 @@ from cyclopts import Parameter
 from taktora_trio.errors import ConfigError
 from taktora_trio.operate.configured import as_json, as_text, shown
 from taktora_trio.operate.example_file import example_file
+from taktora_trio.runners.command.target import Target
 from taktora_trio.runners.configuration.reading import Sources, read_configuration
 from taktora_trio.runners.loading import load_deployment
 from taktora_trio.runners.options import Mode, Options, Policies, TypedSettings, typed_run
@@ -19,7 +20,7 @@ __all__ = ["show_config"]
 
 
 def show_config(
-    target: Annotated[str, Parameter(help="The app, as MODULE:DEPLOYMENT, for example examples.echo:deployment.")],
+    target: Target,
     /,
     *,
     json: Annotated[bool, Parameter(negative="", help="As JSON: a list of key, value and origin.")] = False,
