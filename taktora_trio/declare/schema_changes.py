@@ -78,12 +78,9 @@ class _Comparison:
 
     def _choices(self, document: dict[str, Any], schema: Any, depth: int) -> Iterator[dict[str, Any]]:
         """Yield the schemas, each of one type, of which a message fits one."""
-        self._count += 1
-        if self._count > _MOST or depth > _DEEPEST:
-            raise ConfigError("the schemas of the documents are too large to be compared")
         if schema is False:
             return
-        whole = _merged(document, schema, depth)
+        whole = self._merged(document, schema, depth)
         for key in ("anyOf", "oneOf"):
             if isinstance(whole.get(key), list):
                 for choice in whole[key]:
@@ -99,6 +96,21 @@ class _Comparison:
             if isinstance(values := whole.get("enum"), list):
                 one["enum"] = [value for value in values if name is None or _fits(_type_of(value), name)]
             yield one
+
+    def _merged(self, document: dict[str, Any], schema: Any, depth: int) -> dict[str, Any]:
+        """Return a schema without references and `allOf` at its top. Raises `ConfigError` where it has no end."""
+        self._count += 1
+        if self._count > _MOST or depth > _DEEPEST:
+            raise ConfigError("the schemas of the documents are too large to be compared")
+        whole = mapping(resolved(document, schema))
+        if isinstance(parts := whole.get("allOf"), list):
+            for part in parts:
+                other = self._merged(document, part, depth + 1)
+                fields = {**mapping(other.get("properties")), **mapping(whole.get("properties"))}
+                required = [*_names(other.get("required")), *_names(whole.get("required"))]
+                whole = {**other, **whole, "properties": fields, "required": required}
+            whole.pop("allOf", None)
+        return whole
 
     def _of_one(self, written: dict[str, Any], taken: dict[str, Any], at: str, depth: int) -> Iterator[Refusal]:
         """Compare two schemas of one type."""
@@ -156,19 +168,6 @@ class _Comparison:
 
     def _shown(self, document: dict[str, Any], schema: Any) -> str:
         return " or ".join(dict.fromkeys(_one_shown(choice) for choice in self._choices(document, schema, 0))) or "none"
-
-
-def _merged(document: dict[str, Any], schema: Any, depth: int) -> dict[str, Any]:
-    """Return a schema without references and `allOf` at its top."""
-    whole = mapping(resolved(document, schema))
-    if isinstance(parts := whole.get("allOf"), list) and depth < _DEEPEST:
-        for part in parts:
-            other = _merged(document, part, depth + 1)
-            fields = {**mapping(other.get("properties")), **mapping(whole.get("properties"))}
-            required = [*_names(other.get("required")), *_names(whole.get("required"))]
-            whole = {**other, **whole, "properties": fields, "required": required}
-        whole.pop("allOf", None)
-    return whole
 
 
 def _reference(schema: Any) -> str | None:

@@ -11,6 +11,7 @@ import pytest
 
 from taktora_trio import (
     ChannelDescriptor,
+    ConfigError,
     Inbound,
     JsonCodec,
     MqttConnector,
@@ -251,3 +252,12 @@ def test_what_others_say_is_escaped_and_cut() -> None:
     for line in said(FOREIGN, new):
         assert line.isprintable()
         assert len(line) < 1000
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_schema_that_contains_itself_without_end_is_refused(times: int) -> None:
+    """With two references to itself it would be looked at 2**100 times."""
+    document = declared(out())
+    document["components"]["schemas"]["Reading"] = {"allOf": [{"$ref": "#/components/schemas/Reading"}] * times}
+    with pytest.raises(ConfigError, match="too large to be compared"):
+        changes(document, document)
