@@ -160,7 +160,10 @@ def folders() -> set[Path]:
     return set(Path(tempfile.gettempdir()).glob("taktora-*"))
 
 
-async def test_what_is_stored_is_on_disk_for_as_long_as_the_test(autojump_clock: trio.testing.MockClock) -> None:
+async def test_what_is_stored_is_on_disk_for_as_long_as_the_test(
+    autojump_clock: trio.testing.MockClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))  # not where other tests have their folders at the same time
     out = Outbound("out", Reading, MqttRouting("out", qos=1))
     into = Inbound("into", Reading, MqttRouting("into", qos=1), acknowledge="stored", max_deliveries=1)
     elsewhere = Path(tempfile.gettempdir(), "taktora-test-never-made")
