@@ -10,7 +10,7 @@ UNBROKEN = -m "not chaos and not brokers and not package"
 # The tests start hundreds of interpreters, which are to find their bytecode, whatever the environment says.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test chaos brokers pythons floors soak soak-long crashpoints check docs tutorial figures bench bench-check throughput latency scaling fleet isolation mosquitto mosquitto-clients nats fuse clean help
+.PHONY: demo test chaos brokers pythons floors soak soak-long crashpoints package check docs tutorial figures bench bench-check throughput latency scaling fleet isolation mosquitto mosquitto-clients nats fuse clean help
 
 help:  ## Show what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/:/' | awk -F: '{printf "make %-11s%s\n", $$1, $$2}'
@@ -50,6 +50,10 @@ package: .venv/package  ## Build what PyPI gets into dist/, check it, and instal
 	rm -rf dist
 	$(BIN)/python -m build --outdir dist .
 	$(BIN)/python -m twine check --strict dist/*
+	@mkdir -p build
+	$(BIN)/hatch-fancy-pypi-readme > build/pypi.md
+	$(BIN)/python -m readme_renderer build/pypi.md -o build/pypi.html
+	@echo "The page as PyPI will show it: build/pypi.html"
 	$(BIN)/python -m pytest -m package
 
 check: .venv/check  ## Lint, format, types and import rules

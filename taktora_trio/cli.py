@@ -231,7 +231,12 @@ app.command(
 app.command(
     "taktora_trio.declare.command:list_channels",
     name="channels",
-    help="Show the channels of a deployment: topics, message types, and how much each carries.",
+    help="""Show the channels of a deployment: topics, message types, and how much each carries.
+
+    For example:
+
+    taktora-trio channels greenhouse:deployment
+    """,
 )
 app.command(
     "taktora_trio.declare.command:write_asyncapi",

@@ -113,8 +113,14 @@ def _copy(to: Path) -> None:
                 )
         fill(to, make)
     except shutil.Error as exc:  # of several files; the first is as good as all
-        raise ConfigError(f"can't copy the examples to {shown}: {escaped(str(exc.args[0][0][2]))}") from exc
+        raise ConfigError(f"can't copy the examples to {shown}: {_reason(exc.args[0][0][2])}") from exc
     except OSError as exc:
         raise ConfigError(f"can't copy the examples to {shown}: {exc.strerror}") from exc
     show(f"Copied to {shown}: each file says at its top how it is run, from that folder:")
     show(f"cd {shown} && taktora-trio run examples.echo:deployment --mode split --broker embedded --for 10")
+
+
+def _reason(text: str) -> str:
+    """Return why a file could not be copied, without the names of both, as `shutil` puts it."""
+    found = re.match(r"\[Errno \d+\] ([^:]+): ", text)
+    return escaped(found[1] if found else text)

@@ -92,6 +92,10 @@ def test_a_disk_that_is_full_halfway(tmp_path: Path, monkeypatch: pytest.MonkeyP
     with pytest.raises(ConfigError, match=r"can't copy the examples to .*: No space left on device$"):
         parse(["examples", "--copy", str(tmp_path)])()
     assert os.listdir(tmp_path) == ["mine"]
+    said = "[Errno 28] No space left on device: 'examples/a' -> 'b'"
+    monkeypatch.setattr(shutil, "copytree", lambda *_, **__: (_ for _ in ()).throw(shutil.Error([("a", "b", said)])))
+    with pytest.raises(ConfigError, match=r"can't copy the examples to .*: No space left on device$"):
+        parse(["examples", "--copy", str(tmp_path)])()
     with pytest.raises(ConfigError, match=r"can't copy the examples to x+\.\.\.: File name too long$"):
         parse(["examples", "--copy", "x" * 500])()
 
