@@ -146,7 +146,7 @@ class AppUnderTest:
                 metadata=metadata,
                 correlation_id=correlation_id,
                 retain=retain,
-                options=options,
+                **options,
             )
 
     @property

@@ -11,7 +11,6 @@ from typing import Any, Literal, Protocol, TypeAlias
 
 import trio
 
-from taktora_trio.channels import Metadata
 from taktora_trio.connectors.base import Connector
 from taktora_trio.errors import ConfigError
 from taktora_trio.health import ConnectorHealth
@@ -98,18 +97,9 @@ class Backend(ABC):
         """Wait until the connector's health is of one of these kinds, and return it."""
 
     @abstractmethod
-    async def publish(
-        self,
-        connector: str,
-        topic: str,
-        payload: bytes,
-        *,
-        metadata: Metadata | None,
-        correlation_id: bytes,
-        retain: bool,
-        options: Mapping[str, Any],
-    ) -> None:
-        """Publish a message at the connector's broker, as somebody else would. `options` are the protocol's own."""
+    async def publish(self, connector: str, topic: str, payload: bytes, /, **how: Any) -> None:
+        """Publish a message at the connector's broker, as somebody else would. `how` is as `MemoryPeer.publish` has it:
+        the metadata, the correlation id, whether it is retained, and what is the protocol's own."""
 
     @abstractmethod
     def cut(self, connectors: Collection[str]) -> None:
@@ -156,37 +146,29 @@ class PeerBackend(Backend):
         for name in connectors:
             self._all[name].cut()
 
-    @contextlib.asynccontextmanager
-    async def slow(self, connectors: Collection[str], seconds: float) -> AsyncIterator[None]:
-        for name in connectors:
-            self._all[name].set(delay=seconds)
-        try:
-            yield
-        finally:
-            for name in connectors:
-                self._all[name].set(delay=0)
+    def slow(self, connectors: Collection[str], seconds: float) -> AbstractAsyncContextManager[None]:
+        return self._with(connectors, {"delay": seconds}, {"delay": 0})
+
+    def unreachable(self, connectors: Collection[str]) -> AbstractAsyncContextManager[None]:
+        return self._with(connectors, {"unreachable": True}, {"unreachable": False}, cuts=True)
+
+    def refused(self, connectors: Collection[str]) -> AbstractAsyncContextManager[None]:
+        return self._with(connectors, {"refusing": True}, {"refusing": False}, cuts=True)
 
     @contextlib.asynccontextmanager
-    async def unreachable(self, connectors: Collection[str]) -> AsyncIterator[None]:
+    async def _with(
+        self, connectors: Collection[str], inside: Mapping[str, Any], after: Mapping[str, Any], *, cuts: bool = False
+    ) -> AsyncIterator[None]:
+        """Have the peers behave in one way in the block, and in another one after it, as `MemoryPeer.set` has them."""
         for name in connectors:
-            self._all[name].set(unreachable=True)
-        self.cut(connectors)
+            self._all[name].set(**inside)
+        if cuts:
+            self.cut(connectors)
         try:
             yield
         finally:
             for name in connectors:
-                self._all[name].set(unreachable=False)
-
-    @contextlib.asynccontextmanager
-    async def refused(self, connectors: Collection[str]) -> AsyncIterator[None]:
-        for name in connectors:
-            self._all[name].set(refusing=True)
-        self.cut(connectors)
-        try:
-            yield
-        finally:
-            for name in connectors:
-                self._all[name].set(refusing=False)
+                self._all[name].set(**after)
 
 
 def backend_for(shape: str) -> Callable[[Deployment, Run], AbstractAsyncContextManager[Backend]]:

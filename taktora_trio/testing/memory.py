@@ -16,7 +16,6 @@ import msgspec
 import trio
 
 from taktora_trio import boottime
-from taktora_trio.channels import Metadata
 from taktora_trio.connectors.gateway import ConnectorGateway, open_connector_gateway
 from taktora_trio.connectors.peer import MemoryPeer
 from taktora_trio.connectors.storing.stores import ConnectorStore
@@ -136,18 +135,6 @@ class _MemoryBackend(TaskBackend):
         if self._gateway is not None and not starts_again:
             self._gateway.revive()
 
-    async def publish(
-        self,
-        connector: str,
-        topic: str,
-        payload: bytes,
-        *,
-        metadata: Metadata | None,
-        correlation_id: bytes,
-        retain: bool,
-        options: Mapping[str, Any],
-    ) -> None:
+    async def publish(self, connector: str, topic: str, payload: bytes, /, **how: Any) -> None:
         await trio.lowlevel.checkpoint()
-        self._peers[connector].publish(
-            topic, payload, metadata=metadata, correlation_id=correlation_id, retain=retain, **options
-        )
+        self._peers[connector].publish(topic, payload, **how)

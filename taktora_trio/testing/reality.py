@@ -15,7 +15,6 @@ import attrs
 import trio
 import trio.testing
 
-from taktora_trio.channels import Metadata
 from taktora_trio.errors import ConfigError
 from taktora_trio.runners.deployment import Deployment
 from taktora_trio.statefolder import deployment_folder
@@ -55,20 +54,8 @@ class RealBackend(PeerBackend):
 
     _reality: Reality
 
-    async def publish(
-        self,
-        connector: str,
-        topic: str,
-        payload: bytes,
-        *,
-        metadata: Metadata | None,
-        correlation_id: bytes,
-        retain: bool,
-        options: Mapping[str, Any],
-    ) -> None:
-        await self._reality.peers[connector].publish(
-            topic, payload, metadata=metadata, correlation_id=correlation_id, retain=retain, **options
-        )
+    async def publish(self, connector: str, topic: str, payload: bytes, /, **how: Any) -> None:
+        await self._reality.peers[connector].publish(topic, payload, **how)
 
 
 @contextlib.asynccontextmanager
