@@ -125,7 +125,22 @@ class Deployment:
         )
 
     def with_settings(self, settings: object) -> Deployment:
-        """Return the deployment with these settings of its app, an object of the class that it declares."""
+        """Return the deployment with these settings of its app, an object of the class that it declares.
+
+        Raises `ConfigError` for anything else. A class that is given by name is not imported for that.
+        """
+        if self.settings is None:
+            raise ConfigError(
+                f"deployment {self.name!r} has no settings: declare their class, Deployment(settings=...)"
+            )
+        if isinstance(self.settings, type) and not isinstance(settings, self.settings):
+            name = self.settings.__name__
+            given = (
+                f"the class {settings.__name__}"
+                if isinstance(settings, type)
+                else f"an object of {type(settings).__name__}"
+            )
+            raise ConfigError(f"deployment {self.name!r}: its settings are {given}: give an object, {name}(...)")
         return attrs.evolve(self, chosen_settings=settings)
 
     @property

@@ -31,6 +31,7 @@ from taktora_trio.runners.options import given_store
 from taktora_trio.runners.secrets import memory_file
 from taktora_trio.runners.store_plan import plan_stores, stores_text
 from tests.mosquitto import free_port
+from tests.runners.configuration.declared import AppSettings
 
 SPEED = Outbound("speed", float, MqttRouting("car/speed"))
 NOT_DECODABLE: Any = list[int] | set[int]
@@ -521,3 +522,18 @@ def test_the_plan_shows_the_store(tmp_path: Path) -> None:
     first, second = stores_text([plan]).splitlines()
     assert first.startswith(f"store of mqtt: at most 256 MiB in {plan.folder}, ")
     assert second == "    q1: when-behind, when full wait, catches up oldest-first"
+
+
+@pytest.mark.parametrize(
+    ("declared", "given", "said"),
+    [
+        (AppSettings, AppSettings, "its settings are the class AppSettings: give an object, AppSettings(...)"),
+        (AppSettings, {"zone": "b"}, "its settings are an object of dict: give an object, AppSettings(...)"),
+        (AppSettings, None, "its settings are an object of NoneType: give an object, AppSettings(...)"),
+        (None, AppSettings("b"), "has no settings: declare their class, Deployment(settings=...)"),
+    ],
+)
+def test_settings_that_are_none_of_the_declared_class(declared: type | None, given: object, said: str) -> None:
+    deployment = Deployment("car", app, [MqttConnector([SPEED])], settings=declared)
+    with pytest.raises(ConfigError, match=re.escape(said)):
+        deployment.with_settings(given)
