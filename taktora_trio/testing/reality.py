@@ -19,6 +19,7 @@ from taktora_trio.errors import ConfigError
 from taktora_trio.runners.deployment import Deployment
 from taktora_trio.statefolder import deployment_folder
 from taktora_trio.testing.backend import PeerBackend, Run
+from taktora_trio.testing.keeper import open_keeper
 from taktora_trio.testing.live import LivePeer, open_peers
 from taktora_trio.transport.domain import Domain
 
@@ -71,6 +72,7 @@ async def open_reality(deployment: Deployment, run: Run) -> AsyncIterator[Realit
     known_as = {connector.name: connector.known_as(domain.identity) for connector in deployment.connectors}
     try:
         async with contextlib.AsyncExitStack() as stack:
+            await stack.enter_async_context(open_keeper(domain, folder))
             peers = await open_peers(stack, deployment.connectors, known_as, folder, run.broker, run.journal.add)
             yield Reality(domain, folder, peers, folder / "store" if deployment.store is not None else None)
     finally:

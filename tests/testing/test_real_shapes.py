@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
+import subprocess
+import sys
 import threading
 import uuid
 from pathlib import Path
@@ -27,7 +30,7 @@ hosted = Deployment("hosted", None, [MqttConnector([TIME, STATE])], store=Store(
 
 def traces() -> tuple[set[str], set[int], int, set[str]]:
     """Return what a run could leave: files, processes, threads, and folders of this user's."""
-    files = {str(path) for path in Path("/dev/shm").rglob("*") if path.name.startswith("test-")}
+    files = set(shared("test-"))
     children = {process.pid for process in psutil.Process().children(recursive=True)}
     threads = sum(not thread.name.startswith("Trio") for thread in threading.enumerate())
     state = {str(path) for path in Path(os.environ["XDG_STATE_HOME"]).rglob("*") if path.is_file()}
@@ -158,3 +161,49 @@ async def test_options_of_another_protocol_are_named() -> None:
 async def opened(wanted: Deployment | str, shape: Shape, **more: object) -> None:
     async with open_app(wanted, shape=shape, **more):  # type: ignore[arg-type]
         await trio.lowlevel.checkpoint()
+
+
+@pytest.mark.parametrize("shape", REAL)
+async def test_what_a_killed_test_leaves_is_cleared_away(
+    shape: Shape, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    test = (
+        "import trio, taktora_trio, tests.testing.greenhouse as own\n"
+        "from taktora_trio.testing import open_app\n"
+        "async def main():\n"
+        f"    async with open_app(own.deployment, shape={shape!r}) as app:\n"
+        "        await app.wait_for_health(taktora_trio.Up)\n"
+        "        print(app._backend._reality.domain.name, flush=True)\n"
+        "        await trio.sleep_forever()\n"
+        "trio.run(main)\n"
+    )
+    process = await trio.lowlevel.open_process([sys.executable, "-c", test], stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    domain = Domain((await process.stdout.receive_some()).decode().strip())
+    assert os.listdir(tmp_path) != []
+    process.kill()
+    await process.wait()
+    with trio.fail_after(30):
+        while os.listdir(tmp_path) or await trio.to_thread.run_sync(left_of, domain):  # noqa: ASYNC110
+            await trio.sleep(0.05)
+
+
+def left_of(domain: Domain) -> list[str]:
+    """Return the processes that name the domain, and the files in shared memory that have its label."""
+    found = shared(domain.label)
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            if domain.name in (command := path.read_text(errors="replace")):
+                found.append(command)
+    return found
+
+
+def shared(prefix: str) -> list[str]:
+    """Return the files and folders in shared memory whose names begin so. Others may come and go meanwhile."""
+    return [
+        str(Path(folder, name))
+        for folder, folders, files in os.walk("/dev/shm")
+        for name in (*folders, *files)
+        if name.startswith(prefix)
+    ]
