@@ -58,6 +58,8 @@ async def open_app(
 
     `deployment` may be named as "module:attribute". Raises `ConfigError` for what can't be tested so.
     """
+    if not trio.lowlevel.in_trio_run():
+        raise ConfigError("open_app runs on trio: call it in trio.run(...), or take the fixture open_app")
     declared = load_deployment(deployment) if isinstance(deployment, str) else deployment
     if not isinstance(declared, Deployment):
         raise ConfigError(f"open_app tests a Deployment, not {declared!r}: write open_app(deployment)")

@@ -59,6 +59,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: Sequence[pytest.
             continue
         if not config.pluginmanager.hasplugin("trio"):
             raise pytest.UsageError("open_app needs pytest-trio: pip install 'taktora-trio[testing]'")
+        if item.get_closest_marker("asyncio") is not None:  # pytest-asyncio's auto mode marks them, too
+            raise pytest.UsageError(
+                f"{item.nodeid}: a test of open_app runs on trio, and this one is pytest-asyncio's: leave its mark out,"
+                " or set asyncio_mode = strict"
+            )
         if not any("run" in marker.kwargs for marker in item.iter_markers("trio")):
             more = {"run": _run_by_virtual_clock} if _is_virtual(item) else {}
             item.add_marker(pytest.mark.trio(**more), append=False)

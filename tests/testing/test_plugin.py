@@ -220,3 +220,11 @@ def test_a_failure_is_shown_at_its_line_and_in_no_group(pytester: pytest.Pyteste
             "E *celsius=21,",  # what hypothesis has noted
         ]
     )
+
+
+def test_a_test_of_pytest_asyncio_is_told_so(pytester: pytest.Pytester) -> None:
+    pytester.makeini("[pytest]\nmarkers = asyncio")
+    pytester.makepyfile(f"import pytest\npytestmark = pytest.mark.asyncio\n{SHOWN.strip()}")
+    result = run(pytester)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["ERROR: *::test_shown: a test of open_app runs on trio*set asyncio_mode = strict"])
