@@ -165,7 +165,7 @@ class AppUnderTest:
         self,
         what: str | Outbound[Any],
         *,
-        where: Callable[[Sent], bool] = lambda sent: True,
+        where: Callable[[Sent], bool] | None = None,
         timeout: float = PATIENCE,  # noqa: ASYNC109 - it raises what a cancel scope could not
     ) -> Sent:
         """Return the next message that the app publishes and that fits; the first that was not expected yet.
@@ -178,10 +178,14 @@ class AppUnderTest:
         `ConfigError` for what the app can't publish.
         """
         meant = find_outbound(self._backend.connectors, what, self._journal.all)
+
+        def fits(sent: Sent) -> bool:
+            return meant(sent) and (where is None or where(sent))
+
         await trio.lowlevel.checkpoint()
         with trio.move_on_after(timeout):
             while True:
-                if (sent := self._journal.take(lambda sent: meant(sent) and where(sent))) is not None:
+                if (sent := self._journal.take(fits)) is not None:
                     return sent
                 if self._run.has_ended:
                     break
