@@ -34,6 +34,7 @@ myst_heading_anchors = 6
 
 autodoc_default_options = {"members": True, "undoc-members": True, "member-order": "bysource", "show-inheritance": True}
 autodoc_typehints_format = "short"
+autodoc_preserve_defaults = True  # a default that is a function has no text that could be read
 python_use_unqualified_type_names = True
 add_module_names = False
 default_role = "name"
