@@ -120,6 +120,11 @@ class Supervisor:
         """True if it failed too often, and waits to be revived."""
         return self.state.phase == "given-up"
 
+    @property
+    def is_on_trial(self) -> bool:
+        """True while it is not known yet whether what has replaced another one works."""
+        return self._on_trial
+
     async def run(self) -> Exit | None:
         """Start it again and again as the policy says. Returns the end of the last incarnation.
 

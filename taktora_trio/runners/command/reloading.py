@@ -11,13 +11,14 @@ from typing import TypeAlias
 
 import trio
 
+from taktora_trio.health import Failure
 from taktora_trio.processes.link import ConnectorState
 from taktora_trio.runners.chosen import Chosen
 from taktora_trio.runners.deployment import Deployment
 from taktora_trio.runners.parts.incarnations import Incarnations
 from taktora_trio.runners.parts.reload import Reload
 from taktora_trio.supervision.policy import RestartPolicy
-from taktora_trio.supervision.supervisor import Supervisor
+from taktora_trio.supervision.supervisor import Exit, Supervisor
 from taktora_trio.supervision.task import as_task
 
 __all__ = ["Carry", "carry_reloading"]
@@ -38,18 +39,21 @@ async def carry_reloading(carry: Carry, deployment: Deployment, stop: trio.Event
         async with incarnations.begin() as leave:
             await carry(now, leave, incarnation, incarnations.arrival.said)
 
+    def raise_unless_on_trial(_: Failure, exit_: Exit) -> None:
+        if exit_.exception is not None and not gateway.is_on_trial:
+            raise exit_.exception
+
     policy = RestartPolicy(restart="never", stop_grace=deployment.gateway_policy.stop_grace)
     gateway = Supervisor(
         "gateway",
         as_task(partial(run, None)),
         policy,
         stop=stop,
+        on_failure=raise_unless_on_trial,
         ask_to_leave=incarnations.leave,
         revivable=False,
     )
     async with trio.open_nursery() as nursery:
         nursery.start_soon(reload.serve, gateway, lambda chosen: as_task(partial(run, chosen)), incarnations.watch)
-        end = await gateway.run()
+        await gateway.run()
         nursery.cancel_scope.cancel()
-    if end is not None and end.exception is not None and not stop.is_set():
-        raise end.exception
