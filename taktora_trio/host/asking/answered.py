@@ -26,8 +26,6 @@ class Reply(msgspec.Struct, frozen=True):
 class Begun(msgspec.Struct):
     """A request that was begun."""
 
-    until: float
-    """The time at which it is forgotten: it can't come again then."""
     number: int
     replies: list[Reply] = msgspec.field(default_factory=list)
     is_finished: bool = False
@@ -35,10 +33,10 @@ class Begun(msgspec.Struct):
 
 
 class Answered:
-    """Knows a request again, from when it is begun until it has expired.
+    """Knows a request again, from when it is begun until it has expired, and as long as there is work at it.
 
-    Where that takes more memory than it may, those that were answered are forgotten that expire first. They would be
-    carried out once more if they came again.
+    Where that takes more memory than it may, those are forgotten that expire first and have no work at them. They
+    would be carried out once more if they came again.
     """
 
     def __init__(self, max_requests: int, max_bytes: int) -> None:
@@ -49,32 +47,36 @@ class Answered:
         self._max_requests = max_requests
         self._max_bytes = max_bytes
         self._begun: dict[Key, Begun] = {}
-        self._expiring: list[tuple[float, int, Key]] = []  # a heap; what was forgotten is left in it
+        self._expiring: list[tuple[float, int, Key]] = []  # a heap of those that are finished, and of some forgotten
         self._numbers = itertools.count()
 
     def __len__(self) -> int:
         return len(self._begun)
 
     def find(self, key: Key, now: float) -> Begun | None:
-        """Return the request if it was begun and has not expired."""
+        """Return the request if it was begun, and is not finished or has not expired."""
         self._expire(now)
         return self._begun.get(key)
 
-    def begin(self, key: Key, until: float) -> None:
+    def begin(self, key: Key) -> None:
         """Know this request from now on, which was not found."""
-        number = next(self._numbers)
-        self._begun[key] = begun = Begun(until, number)
-        heapq.heappush(self._expiring, (until, number, key))
+        self._begun[key] = begun = Begun(next(self._numbers))
         self._grow(begun, len(key[0]) + len(key[1]))
 
-    def add(self, key: Key, reply: Reply, *, is_last: bool) -> None:
-        """Keep a reply to a request that was begun."""
+    def add(self, key: Key, reply: Reply) -> None:
+        """Keep a reply to a request, if it is known."""
         begun = self._begun.get(key)
-        if begun is None:  # it has expired meanwhile
-            return
-        begun.replies.append(reply)
-        begun.is_finished = is_last
-        self._grow(begun, len(reply.payload) + sum(len(name) + len(value) for name, value in reply.properties))
+        if begun is not None:
+            begun.replies.append(reply)
+            self._grow(begun, len(reply.payload) + sum(len(name) + len(value) for name, value in reply.properties))
+
+    def finish(self, key: Key, until: float) -> None:
+        """There is no more work at it, and it can't come again after `until`."""
+        begun = self._begun.get(key)
+        if begun is not None and not begun.is_finished:
+            begun.is_finished = True
+            heapq.heappush(self._expiring, (until, begun.number, key))
+            self._make_room()
 
     def forget(self, key: Key) -> None:
         """It is as if the request had never come."""
@@ -101,15 +103,8 @@ class Answered:
                 self.forget(entry[2])
 
     def _make_room(self) -> None:
-        running = []
         while self._expiring and (len(self._begun) > self._max_requests or self.size > self._max_bytes):
             entry = heapq.heappop(self._expiring)
-            if not self._is_current(entry):
-                continue
-            if self._begun[entry[2]].is_finished:
+            if self._is_current(entry):
                 self.forgotten += 1
                 self.forget(entry[2])
-            else:
-                running.append(entry)
-        for entry in running:
-            heapq.heappush(self._expiring, entry)

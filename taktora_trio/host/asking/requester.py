@@ -343,17 +343,19 @@ async def open_requester(
     """Open the requester on these ends of its channels."""
     requester: Requester[Any, Any] = Requester._create(exchange, writer, reader, limit)
     failure: Exception | None = None
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(requester.receive)
-        try:
-            yield requester
-        except Exception as exc:  # noqa: BLE001 - the app's own; it is to come out as it is, and in no group
-            failure = exc
-        finally:
-            requester.close()
-            nursery.cancel_scope.cancel()
-    if failure is not None:
-        raise failure
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(requester.receive)
+            try:
+                yield requester
+            except Exception as exc:  # noqa: BLE001 - the app's own; it is to come out as it is, and in no group
+                failure = exc
+            finally:
+                requester.close()
+                nursery.cancel_scope.cancel()
+    finally:
+        if failure is not None:  # also if what comes out of the nursery is a cancellation
+            raise failure
 
 
 def check_exchange(exchange: object, limit: object) -> None:

@@ -30,8 +30,6 @@ Q = TypeVar("Q")
 A = TypeVar("A")
 log = logging.getLogger(__name__)
 
-_KEPT_FOR = 60.0  # seconds for which a request is known that does not say how long somebody waits
-
 
 @attrs.frozen
 class ResponderStatistics:
@@ -131,7 +129,7 @@ class Responder(Generic[Q, A], metaclass=NoPublicConstructor, opened_by="nursery
         begun = answered_before.find(key, now)
         if begun is None:
             if key[1]:  # a request without an id can't be known again
-                answered_before.begin(key, now + _KEPT_FOR if left is None else deadline)
+                answered_before.begin(key)
         else:
             self._counts.repeated += 1
             if not begun.is_finished:

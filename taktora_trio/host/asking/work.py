@@ -28,6 +28,8 @@ A = TypeVar("A")
 Handler: TypeAlias = Callable[[Request[Q]], Awaitable[A]]
 log = logging.getLogger(__name__)
 
+_KEPT_FOR = 60.0  # seconds for which a request is still known that does not say how long somebody waits
+
 
 class Counts(msgspec.Struct):
     """As in `ResponderStatistics`."""
@@ -103,19 +105,26 @@ class Work(Generic[Q, A]):
 
     async def do(self) -> None:
         """Answer the request, unless its deadline comes first. Raises nothing but what ends this process."""
-        with trio.CancelScope(deadline=self._deadline) as scope:
-            if self._begun is None:
-                await self._answer()
-            else:
-                for reply in self._begun.replies.copy():
-                    await self._workshop.send(self.key, self._deadline, reply)
+        scope = trio.CancelScope(deadline=self._deadline)
+        try:
+            with scope:
+                if self._begun is None:
+                    await self._answer()
+                else:
+                    for reply in self._begun.replies.copy():
+                        await self._workshop.send(self.key, self._deadline, reply)
+        except Exception:  # of a handler, in a group with its cancellation; or a repeated reply has no room
+            log.exception("exchange %s: a request has failed, and can't be answered", self._workshop.name)
         if scope.cancelled_caught:
             self._workshop.too_late()
+        if self._begun is None:
+            until = trio.current_time() + _KEPT_FOR if self._deadline == math.inf else self._deadline
+            self._workshop.answered_before.finish(self.key, until)
 
     async def _answer(self) -> None:
         self._counts.requests += 1
         try:
-            await self._send(await self._reply(), is_last=True)
+            await self._send(await self._reply())
             self._counts.answered += 1
             return
         except Exception as exc:
@@ -127,7 +136,7 @@ class Work(Generic[Q, A]):
                 reason = summary(exc)
         self._counts.failed += 1
         try:
-            await self._send(Reply(b"", failure(reason, self._workshop.max_metadata)), is_last=True)
+            await self._send(Reply(b"", failure(reason, self._workshop.max_metadata)))
         except MessageError as exc:
             log.error("exchange %s: a requester can't be told of a failure: %s", self._workshop.name, exc)
 
@@ -142,8 +151,8 @@ class Work(Generic[Q, A]):
         self._interim += 1
         encoded = self._workshop.encoded(reply)
         signed = Reply(encoded.payload, encoded.properties + interim(self._interim))
-        await self._send(signed, is_last=False)
+        await self._send(signed)
 
-    async def _send(self, reply: Reply, *, is_last: bool) -> None:
+    async def _send(self, reply: Reply) -> None:
         await self._workshop.send(self.key, self._deadline, reply)
-        self._workshop.answered_before.add(self.key, reply, is_last=is_last)
+        self._workshop.answered_before.add(self.key, reply)

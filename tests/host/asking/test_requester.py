@@ -275,3 +275,16 @@ def test_what_can_not_be_opened_is_said() -> None:
         check_exchange(7, 1)
     with pytest.raises(ConfigError, match="exchange 'add': limit is 0; it must be a whole number above 0"):
         check_exchange(ADD, 0)
+
+
+async def test_what_the_app_raises_while_it_is_cancelled_comes_out(autojump_clock: MockClock) -> None:
+    async def ask() -> None:
+        with trio.move_on_after(1):
+            async with open_rig():
+                try:
+                    await trio.sleep_forever()
+                finally:
+                    raise KeyError("unit 7")
+
+    with pytest.raises(KeyError, match="unit 7"):
+        await ask()

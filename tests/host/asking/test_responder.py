@@ -13,7 +13,7 @@ import trio
 import trio.testing
 from trio.testing import MockClock
 
-from taktora_trio import ConfigError, JsonCodec, Metadata, Request, RequestFailed, Responder
+from taktora_trio import ConfigError, JsonCodec, Metadata, PayloadOverflow, Request, RequestFailed, Responder
 from taktora_trio.host.asking.responder import check_serving, serve
 from taktora_trio.host.asking.signs import FAILURE, INTERIM
 from tests.host.asking.ends import ADD, Reader, Sent, Writer, as_reader, as_writer
@@ -210,6 +210,60 @@ async def test_what_is_kept_is_bounded_and_what_was_forgotten_is_counted(autojum
             await rig.sent(number + 6)
         assert rig.counts()["forgotten"] >= 2
         assert len(rig.handled) > 5
+
+
+async def test_one_without_a_deadline_is_known_for_as_long_as_there_is_work_at_it(autojump_clock: MockClock) -> None:
+    async def long(request: Request[list[int]]) -> int:
+        await trio.sleep(500)
+        return 1
+
+    async with open_rig() as rig:
+        rig.handler = long
+        replies = []
+        for seconds in (200, 250, 100, 1):
+            rig.put(b"[1]", b"one", asked(None))
+            await trio.sleep(seconds)
+            replies.append(len(rig.writer.sent))
+        assert replies == [0, 0, 1, 2]
+        assert rig.handled == [[1]]
+
+
+async def test_a_handler_that_fails_while_it_is_cancelled_at_its_deadline_fails_alone(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def fail_at_the_end() -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            raise KeyError("unit 7")
+
+    async def handle(request: Request[list[int]]) -> int:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(fail_at_the_end)
+            await trio.sleep_forever()
+        return 0
+
+    async with open_rig() as rig:
+        rig.handler = handle
+        rig.put(b"[1]", b"one", asked(3))
+        await trio.sleep(10)
+        assert rig.counts() == {"requests": 1, "expired": 1}
+        assert rig.reader.record == [("done", b"one")]
+    assert "KeyError: 'unit 7'" in caplog.text
+
+
+async def test_what_can_not_be_answered_takes_no_more_memory_than_the_rest(autojump_clock: MockClock) -> None:
+    """Whoever asks says how long it waits, up to 136 years, and may leave no room for a reply."""
+    async with open_rig(max_kept=3) as rig:
+
+        def refuse(length: int, **more: Any) -> Any:
+            raise PayloadOverflow("no room")
+
+        rig.writer.loan = refuse  # type: ignore[method-assign]
+        for number in range(10):
+            rig.put(b"[1]", b"%d" % number, asked(2**32 - 1))
+        await trio.sleep(10)
+        assert len(rig.responder._workshop.answered_before) == 3
 
 
 async def test_failures_are_answered_and_kept_as_replies_are(autojump_clock: MockClock) -> None:
