@@ -142,7 +142,8 @@ class Supervisor:
                     async with move_on_when(self._stop.wait), move_on_when(self._woken.wait):
                         await trio.sleep(delay)
                 case GiveUp() | Escalate() as end if self._on_trial or (self._revivable and isinstance(end, GiveUp)):
-                    self._hopeless.set()
+                    if not self._woken.is_set():  # else another one was put in its place before its runner returned
+                        self._hopeless.set()
                     async with move_on_when(self._stop.wait):
                         await self._woken.wait()
                 case Escalate(reason=reason):
@@ -206,8 +207,8 @@ class Supervisor:
         """
         before, self._on_trial, self.last_failure = back or self._runner, True, None
         try:
-            await self.replace(runner)
             self._hopeless = trio.Event()
+            await self.replace(runner)
             with trio.move_on_after(seconds):
                 async with move_on_when(self._hopeless.wait):
                     if await works():

@@ -320,3 +320,29 @@ async def test_its_state_can_be_seen() -> None:
         task.stop.set()
     assert supervisor.state.phase == "ended"
     assert supervisor.last_exit == Exit("exit", "it returned", failed=False)
+
+
+async def test_one_that_was_given_up_and_still_tidies_up_is_replaced_on_trial(autojump_clock: MockClock) -> None:
+    is_over = Exit("exit", "it can't work", failed=True, permanent=True)
+
+    async def tidying(incarnation: int, ready: Callable[[], None]) -> Exit:
+        supervisor.ended(is_over)
+        await trio.sleep(5)
+        return is_over
+
+    async def another(incarnation: int, ready: Callable[[], None]) -> Exit:
+        ready()
+        await trio.sleep_forever()
+        raise AssertionError
+
+    async def works() -> bool:
+        await trio.sleep(10)
+        return supervisor.state.phase == "up"
+
+    supervisor = Supervisor("worker", tidying, POLICY)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(supervisor.run)
+        await wait_all_tasks_blocked()
+        assert supervisor.is_given_up
+        assert await supervisor.replace_on_trial(another, works, 20)
+        nursery.cancel_scope.cancel()

@@ -11,6 +11,7 @@ from typing import TypeAlias
 
 import trio
 
+from taktora_trio.errors import collapse
 from taktora_trio.health import Failure
 from taktora_trio.processes.link import ConnectorState
 from taktora_trio.runners.chosen import Chosen
@@ -53,7 +54,10 @@ async def carry_reloading(carry: Carry, deployment: Deployment, stop: trio.Event
         ask_to_leave=incarnations.leave,
         revivable=False,
     )
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(reload.serve, gateway, lambda chosen: as_task(partial(run, chosen)), incarnations.watch)
-        await gateway.run()
-        nursery.cancel_scope.cancel()
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(reload.serve, gateway, lambda chosen: as_task(partial(run, chosen)), incarnations.watch)
+            await gateway.run()
+            nursery.cancel_scope.cancel()
+    except Exception as exc:  # noqa: BLE001 - whoever calls knows some by their class
+        raise collapse(exc) from None

@@ -131,6 +131,7 @@ class Reload:
         back = self._present if self._present.contents == new.contents else self._present.pinned()
         if await gateway.replace_on_trial(make(new), arrival.is_complete, seconds, make(back)):
             self._keep(new)
+            back.close()
             return Answer(0, (*changed, f"the new gateway is Up ({', '.join(changes.connectors)})"))
         self._keep(back)
         ended = [f"the gateway's {gateway.last_failure}"] if gateway.last_failure is not None else []

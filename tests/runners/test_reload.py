@@ -1,0 +1,98 @@
+"""What a reload keeps and lets go of, and what comes out of a gateway alone; by fakes of what it replaces."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+import trio
+from trio.testing import wait_all_tasks_blocked
+from trio_util import AsyncValue
+
+from taktora_trio import Deployment, Domain, MqttConnector, MqttRouting, Outbound, Reload, Supervisor
+from taktora_trio.runners.chosen import Chosen, choose
+from taktora_trio.runners.command.reloading import carry_reloading
+from taktora_trio.runners.configuration.reading import Sources, read_configuration
+from taktora_trio.runners.parts.arrival import Arrival
+from taktora_trio.supervision.supervisor import Runner
+from taktora_trio.transport.segments import SharedMemoryFull
+
+DEPLOYMENT = Deployment("reloaded", None, [MqttConnector([Outbound("one", int, MqttRouting("one"))])])
+
+
+class Replaced:
+    """A supervisor that has each trial end as `stays` says, and counts them."""
+
+    is_given_up = False
+    last_failure = None
+
+    def __init__(self) -> None:
+        self.stays = True
+        self.trials = AsyncValue(0)
+
+    async def replace_on_trial(
+        self, runner: Runner, works: Callable[[], Awaitable[bool]], seconds: float, back: Runner
+    ) -> bool:
+        await trio.lowlevel.checkpoint()
+        self.trials.value += 1
+        return self.stays
+
+
+def memory_files() -> int:
+    """Return how many files in memory this process has open that are of the setting."""
+    found = 0
+    for entry in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # the one by which this folder is read
+            found += str(entry.readlink()).startswith("/memfd:ca-file")
+    return found
+
+
+async def test_of_a_configuration_that_none_goes_back_to_no_file_is_kept(tmp_path: Path, domain: Domain) -> None:
+    ca, file = tmp_path / "ca.pem", tmp_path / "taktora.toml"
+    file.write_text(f"await-broker = true\n[connector]\nbroker = 'mqtts://127.0.0.1'\nca-file = '{ca}'\n")
+
+    def read() -> Chosen:
+        configuration = read_configuration(DEPLOYMENT, Sources(config=str(file)), "in-process")
+        return choose(configuration, configuration.settings)
+
+    ca.write_text("0")
+    gateway, reload = Replaced(), Reload(domain, read(), read)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(reload.serve, cast(Supervisor, gateway), lambda chosen: cast(Any, chosen), Arrival)
+        kept = []
+        for number, stays in enumerate((True, True, False, False, True), 1):
+            gateway.stays = stays
+            ca.write_text(str(number))
+            reload.ask()
+            await gateway.trials.wait_value(number)
+            await wait_all_tasks_blocked()
+            kept.append(memory_files())
+        assert kept == [0, 0, 1, 1, 0], "the one that it went back to is in memory, until the next one"
+        nursery.cancel_scope.cancel()
+
+
+async def test_what_a_gateway_alone_raises_comes_out_as_it_is() -> None:
+    """For where there is no room in shared memory it waits, and starts again."""
+
+    async def carry(deployment: Deployment, stop: trio.Event, incarnation: int, tell: object) -> None:
+        await trio.lowlevel.checkpoint()
+        raise SharedMemoryFull("a port")
+
+    class Idle:
+        async def serve(self, *arguments: object) -> None:
+            await trio.sleep_forever()
+
+    with pytest.raises(SharedMemoryFull):
+        await carry_reloading(carry, DEPLOYMENT, trio.Event(), cast(Reload, Idle()))
+
+
+def test_fds_are_counted_at_all() -> None:
+    fd = os.memfd_create("ca-file")
+    try:
+        assert memory_files() == 1
+    finally:
+        os.close(fd)
