@@ -13,11 +13,23 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 from trio_util import AsyncValue
 
-from taktora_trio import Deployment, Domain, MqttConnector, MqttRouting, Outbound, Reload, Supervisor
+from taktora_trio import (
+    Deployment,
+    Domain,
+    MqttConnector,
+    MqttRouting,
+    Outbound,
+    Reload,
+    RestartPolicy,
+    Supervisor,
+    as_task,
+    open_domain,
+)
 from taktora_trio.runners.chosen import Chosen, choose
 from taktora_trio.runners.command.reloading import carry_reloading
 from taktora_trio.runners.configuration.reading import Sources, read_configuration
 from taktora_trio.runners.parts.arrival import Arrival
+from taktora_trio.runners.parts.requests import Answer, open_request
 from taktora_trio.supervision.supervisor import Runner
 from taktora_trio.transport.segments import SharedMemoryFull
 
@@ -75,6 +87,39 @@ async def test_of_a_configuration_that_none_goes_back_to_no_file_is_kept(tmp_pat
         nursery.cancel_scope.cancel()
 
 
+async def test_a_stop_during_a_trial_is_no_failure_and_is_answered(tmp_path: Path, domain: Domain) -> None:
+    file, on_trial = tmp_path / "taktora.toml", trio.Event()
+    file.write_text("await-broker = true")
+
+    def read() -> Chosen:
+        configuration = read_configuration(DEPLOYMENT, Sources(config=str(file)), "in-process")
+        return choose(configuration, configuration.settings)
+
+    async def run(incarnation: int) -> None:
+        if incarnation == 2:
+            on_trial.set()
+        await trio.sleep_forever()
+
+    gateway, reload = Supervisor("gateway", as_task(run), RestartPolicy()), Reload(domain, read(), read)
+    file.write_text("await-broker = true\n[connector]\nkeepalive = 20")
+    with trio.fail_after(30):
+        async with open_domain(domain, DEPLOYMENT.connectors):
+            with open_request(domain) as answers:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(gateway.run)
+                    nursery.start_soon(reload.serve, gateway, lambda chosen: as_task(run), Arrival)
+                    await wait_all_tasks_blocked()
+                    assert reload.look()
+                    await on_trial.wait()
+                    await wait_all_tasks_blocked()
+                    nursery.cancel_scope.cancel()
+                ourselves = os.pidfd_open(os.getpid())
+                try:
+                    assert answers.wait(ourselves) == Answer(1, ("the run ends",))
+                finally:
+                    os.close(ourselves)
+
+
 async def test_what_a_gateway_alone_raises_comes_out_as_it_is() -> None:
     """For where there is no room in shared memory it waits, and starts again."""
 
@@ -88,11 +133,3 @@ async def test_what_a_gateway_alone_raises_comes_out_as_it_is() -> None:
 
     with pytest.raises(SharedMemoryFull):
         await carry_reloading(carry, DEPLOYMENT, trio.Event(), cast(Reload, Idle()))
-
-
-def test_fds_are_counted_at_all() -> None:
-    fd = os.memfd_create("ca-file")
-    try:
-        assert memory_files() == 1
-    finally:
-        os.close(fd)

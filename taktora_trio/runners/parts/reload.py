@@ -90,11 +90,9 @@ class Reload:
             requests, self._requests = self._requests, []
             if self._life is not None:
                 self._life.reloading()
+            answer = Answer(1, ("the run ends",))  # unless it goes on
             try:
                 answer = await self._reload(gateway, make, watch)
-            except trio.Cancelled:
-                answer = Answer(1, ("the run ends",))
-                raise
             finally:
                 for request in requests:
                     request.answer(answer)
