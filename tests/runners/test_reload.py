@@ -11,9 +11,10 @@ from typing import Any, cast
 import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
-from trio_util import AsyncValue
+from trio_util import AsyncValue, move_on_when
 
 from taktora_trio import (
+    Connector,
     Deployment,
     Domain,
     MqttConnector,
@@ -25,6 +26,7 @@ from taktora_trio import (
     as_task,
     open_domain,
 )
+from taktora_trio.processes.link import ConnectorState
 from taktora_trio.runners.chosen import Chosen, choose
 from taktora_trio.runners.command.reloading import carry_reloading
 from taktora_trio.runners.configuration.reading import Sources, read_configuration
@@ -120,16 +122,40 @@ async def test_a_stop_during_a_trial_is_no_failure_and_is_answered(tmp_path: Pat
                     os.close(ourselves)
 
 
-async def test_what_a_gateway_alone_raises_comes_out_as_it_is() -> None:
-    """For where there is no room in shared memory it waits, and starts again."""
+async def test_a_gateway_alone_that_finds_no_memory_starts_again_with_what_it_has_reloaded(
+    tmp_path: Path, domain: Domain
+) -> None:
+    """Its error comes out as it is, for whoever waits for memory then."""
+    file, carried, is_full = tmp_path / "taktora.toml", list[Connector](), trio.Event()
+    file.write_text("await-broker = true")
 
-    async def carry(deployment: Deployment, stop: trio.Event, incarnation: int, tell: object) -> None:
-        await trio.lowlevel.checkpoint()
-        raise SharedMemoryFull("a port")
+    def read() -> Chosen:
+        configuration = read_configuration(DEPLOYMENT, Sources(config=str(file)), "gateway")
+        return choose(configuration, configuration.settings)
 
-    class Idle:
-        async def serve(self, *arguments: object) -> None:
-            await trio.sleep_forever()
+    async def carry(
+        deployment: Deployment, leave: trio.Event, incarnation: int, tell: Callable[[ConnectorState], None]
+    ) -> None:
+        carried.append(deployment.connectors[0])
+        tell(ConnectorState("mqtt", is_up=True, description="Up"))
+        async with move_on_when(leave.wait):
+            await is_full.wait()
+            raise SharedMemoryFull("a port")
 
-    with pytest.raises(SharedMemoryFull):
-        await carry_reloading(carry, DEPLOYMENT, trio.Event(), cast(Reload, Idle()))
+    async def run() -> None:
+        with pytest.raises(SharedMemoryFull):
+            await carry_reloading(carry, trio.Event(), reload)
+
+    first = read()
+    reload = Reload(domain, first, read)
+    with trio.fail_after(30):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(run)
+            await wait_all_tasks_blocked()
+            file.write_text("await-broker = true\n[connector]\nkeepalive = 20")
+            reload.ask()
+            while reload.present is first:  # a thread reads the file
+                await wait_all_tasks_blocked(0.01)
+            is_full.set()
+        await run()
+    assert carried[0] != carried[1] == carried[2] == reload.present.deployment.connectors[0]

@@ -73,7 +73,7 @@ async def run_gateway(
                             elif reload is not None:
                                 from taktora_trio.runners.command.reloading import carry_reloading  # for it alone
 
-                                await carry_reloading(carry, deployment, stop, reload)
+                                await carry_reloading(carry, stop, reload)
                             else:
                                 await carry(deployment, stop, 1, lambda state: None)
                         break

@@ -28,26 +28,25 @@ Carry: TypeAlias = Callable[[Deployment, trio.Event, int, Callable[[ConnectorSta
 """Awaited as `carry(deployment, stop, incarnation, tell)`: carries messages until `stop` is set."""
 
 
-async def carry_reloading(carry: Carry, deployment: Deployment, stop: trio.Event, reload: Reload) -> None:
+async def carry_reloading(carry: Carry, stop: trio.Event, reload: Reload) -> None:
     """Carry messages until `stop` is set, by another gateway whenever the configuration has changed.
 
     Raises what a gateway raises that is not on trial.
     """
     incarnations = Incarnations(stop)
 
-    async def run(chosen: Chosen | None, incarnation: int) -> None:
-        now = deployment if chosen is None else chosen.deployment
+    async def run(chosen: Chosen, incarnation: int) -> None:
         async with incarnations.begin() as leave:
-            await carry(now, leave, incarnation, incarnations.arrival.said)
+            await carry(chosen.deployment, leave, incarnation, incarnations.arrival.said)
 
     def raise_unless_on_trial(_: Failure, exit_: Exit) -> None:
         if exit_.exception is not None and not gateway.is_on_trial:
             raise exit_.exception
 
-    policy = RestartPolicy(restart="never", stop_grace=deployment.gateway_policy.stop_grace)
+    policy = RestartPolicy(restart="never", stop_grace=reload.present.deployment.gateway_policy.stop_grace)
     gateway = Supervisor(
         "gateway",
-        as_task(partial(run, None)),
+        as_task(partial(run, reload.present)),
         policy,
         stop=stop,
         on_failure=raise_unless_on_trial,

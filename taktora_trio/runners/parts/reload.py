@@ -49,6 +49,11 @@ class Reload:
         self._requests: list[Request] = []
         self._is_served = False
 
+    @property
+    def present(self) -> Chosen:
+        """The configuration that the gateway has."""
+        return self._present
+
     def ask(self) -> None:
         """Reload, or do it once more if it is being done now."""
         self._wanted.value = True
