@@ -24,7 +24,9 @@ from taktora_trio import (
     Up,
     open_deployment,
 )
+from taktora_trio.operate.reloading import ask_to_reload
 from taktora_trio.runners.options import MODES, Mode
+from taktora_trio.runners.parts.revival import ask_to_revive
 from tests.client import open_client
 from tests.command import open_command, run_command
 from tests.deployment.opened import BACK, THERE, deployment, fragile
@@ -67,6 +69,13 @@ async def test_a_message_there_and_back(mode: Mode, broker: Mosquitto, domain: D
             await send_and_receive(host, "hello")
             assert (gateway_pid(domain) == os.getpid()) == (mode == "in-process")
             assert domain.holder("owner") == domain.holder("plugin") == os.getpid()
+
+
+async def test_a_program_that_runs_its_gateway_by_itself_is_not_signalled(broker: Mosquitto, domain: Domain) -> None:
+    async with open_deployment(deployment, domain=domain.name, settings={"broker": broker.url}):
+        for ask in (ask_to_reload, ask_to_revive):
+            with pytest.raises(ConfigError, match="as by open_deployment, and can't be asked"):
+                ask(domain)
 
 
 async def test_a_killed_gateway_process_is_a_health_event(broker: Mosquitto, domain: Domain) -> None:

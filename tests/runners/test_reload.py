@@ -14,6 +14,7 @@ from trio.testing import wait_all_tasks_blocked
 from trio_util import AsyncValue, move_on_when
 
 from taktora_trio import (
+    ConfigError,
     Connector,
     Deployment,
     Domain,
@@ -159,3 +160,8 @@ async def test_a_gateway_alone_that_finds_no_memory_starts_again_with_what_it_ha
             is_full.set()
         await run()
     assert carried[0] != carried[1] == carried[2] == reload.present.deployment.connectors[0]
+
+
+def test_where_the_run_ends_while_it_is_asked_that_is_said(domain: Domain) -> None:
+    with pytest.raises(ConfigError, match="has just ended"), open_request(domain):
+        raise AssertionError

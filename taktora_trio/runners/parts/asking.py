@@ -34,6 +34,11 @@ class Supervising(msgspec.Struct, frozen=True):
         the one that was looked at. Raises `ConfigError` for another one.
         """
         if not _catches(self.pid, REVIVE) or self.domain.holder(self.role) != self.pid:
+            if self.domain.holder("gateway") == self.pid:
+                raise ConfigError(
+                    f"domain {self.domain.name!r} is that of a program (pid {self.pid}) which runs its gateway by"
+                    " itself, as by open_deployment, and can't be asked: start that program again"
+                )
             raise _unsupervised(self.domain, self.pid)
         signal.pidfd_send_signal(self.pidfd, REVIVE)
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import msgspec
 
-from taktora_trio.errors import ConnectorError
+from taktora_trio.errors import ConfigError, ConnectorError
 from taktora_trio.transport.domain import Domain
 
 __all__ = ["Answer", "Answers", "Request", "open_request", "take_requests"]
@@ -117,9 +117,12 @@ class Answers:
 
 @contextlib.contextmanager
 def open_request(domain: Domain) -> Iterator[Answers]:
-    """Make the pipe. Raises `FileNotFoundError` if nobody runs."""
+    """Make the pipe. Raises `ConfigError` if nobody runs any more."""
     path: Path = domain.root / f"{_PREFIX}{os.urandom(8).hex()}"
-    os.mkfifo(path, 0o600)
+    try:
+        os.mkfifo(path, 0o600)
+    except FileNotFoundError:
+        raise ConfigError(f"the run of domain {domain.name!r} has just ended: try again once it runs") from None
     try:
         # For both ends, so that it has no end of file while nobody writes.
         fd = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
