@@ -46,7 +46,8 @@ class ResponderStatistics:
     expired: int
     """Requests that were not begun, or not completed, before their deadline."""
     unanswerable: int
-    """Requests that nobody could be answered to: they name no response topic, or one that is not the exchange's."""
+    """Requests that nobody could be answered to: they name no response topic, or one that is not the exchange's, or
+    is too long for a reply."""
     forgotten: int
     """Replies that were not kept until their requests had expired, since there was no room for them."""
 
@@ -63,7 +64,7 @@ class Responder(Generic[Q, A], metaclass=NoPublicConstructor, opened_by="nursery
         boottime_ns: Callable[[], int],
     ) -> None:
         self._name = exchange.name
-        self._check_topic = exchange.for_responder[1].routing.check_topic
+        self._replies = exchange.for_responder[1]
         self._reader = reader
         self._workshop = workshop
         self._counts = workshop.counts
@@ -114,9 +115,12 @@ class Responder(Generic[Q, A], metaclass=NoPublicConstructor, opened_by="nursery
             self._can_not_answer("it names no response topic")
             return None
         try:
-            self._check_topic(metadata.response_topic)
+            self._replies.routing.check_topic(metadata.response_topic)
         except MessageError as exc:
             self._can_not_answer(str(exc))
+            return None
+        if len(metadata.response_topic.encode()) > self._replies.topic_space:
+            self._can_not_answer(f"its response topic has more than {self._replies.topic_space} bytes")
             return None
         now = trio.current_time()
         left = seconds_left(taken.header.boottime_ns, metadata, self._boottime_ns())
