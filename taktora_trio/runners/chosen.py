@@ -75,16 +75,21 @@ class Chosen:
     def pinned(self) -> Chosen:
         """Return the same configuration with what its files had in them when it was read, whatever they have now.
 
-        Files are in memory then; `close` lets go of them.
+        Files are in memory then; `close` lets go of them. Raises `OSError` if there can be none.
         """
         descriptors: list[int] = []
         given = []
-        for setting, value in self.settings.given:
-            if (content := self.contents.get((value.connector, setting.name))) is not None:
-                fd, path = raw_memory_file(content, setting.name)
-                descriptors.append(fd)
-                value = attrs.evolve(value, text=path, content=content)
-            given.append((setting, value))
+        try:
+            for setting, value in self.settings.given:
+                if (content := self.contents.get((value.connector, setting.name))) is not None:
+                    fd, path = raw_memory_file(content, setting.name)
+                    descriptors.append(fd)
+                    value = attrs.evolve(value, text=path, content=content)
+                given.append((setting, value))
+        except OSError:
+            for fd in descriptors:
+                os.close(fd)
+            raise
         settings = Settings(tuple(given))
         names = [connector.name for connector in self.deployment.connectors]
         deployment = _deployment(self.configuration, settings, names)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -57,6 +59,11 @@ class Replaced:
         return self.stays
 
 
+def chosen_by(file: Path) -> Chosen:
+    configuration = read_configuration(DEPLOYMENT, Sources(config=str(file)), "in-process")
+    return choose(configuration, configuration.settings)
+
+
 def memory_files() -> int:
     """Return how many files in memory this process has open that are of the setting."""
     found = 0
@@ -69,10 +76,7 @@ def memory_files() -> int:
 async def test_of_a_configuration_that_none_goes_back_to_no_file_is_kept(tmp_path: Path, domain: Domain) -> None:
     ca, file = tmp_path / "ca.pem", tmp_path / "taktora.toml"
     file.write_text(f"await-broker = true\n[connector]\nbroker = 'mqtts://127.0.0.1'\nca-file = '{ca}'\n")
-
-    def read() -> Chosen:
-        configuration = read_configuration(DEPLOYMENT, Sources(config=str(file)), "in-process")
-        return choose(configuration, configuration.settings)
+    read = partial(chosen_by, file)
 
     ca.write_text("0")
     gateway, reload = Replaced(), Reload(domain, read(), read)
@@ -90,13 +94,35 @@ async def test_of_a_configuration_that_none_goes_back_to_no_file_is_kept(tmp_pat
         nursery.cancel_scope.cancel()
 
 
+async def test_without_descriptors_the_gateway_goes_on_as_it_was(
+    tmp_path: Path, domain: Domain, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    ca, file, failed = tmp_path / "ca.pem", tmp_path / "taktora.toml", trio.Event()
+    file.write_text(f"await-broker = true\n[connector]\nbroker = 'mqtts://127.0.0.1'\nca-file = '{ca}'\n")
+    read = partial(chosen_by, file)
+
+    def fail(*arguments: object) -> int:
+        failed.set()
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    ca.write_text("0")
+    gateway, reload = Replaced(), Reload(domain, read(), read)
+    ca.write_text("1")
+    monkeypatch.setattr(os, "memfd_create", fail)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(reload.serve, cast(Supervisor, gateway), lambda chosen: cast(Any, chosen), Arrival)
+        reload.ask()
+        await failed.wait()
+        await wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+    assert gateway.trials.value == 0
+    assert "no file in memory (Too many open files); the gateway goes on as it was" in caplog.text
+
+
 async def test_a_stop_during_a_trial_is_no_failure_and_is_answered(tmp_path: Path, domain: Domain) -> None:
     file, on_trial = tmp_path / "taktora.toml", trio.Event()
     file.write_text("await-broker = true")
-
-    def read() -> Chosen:
-        configuration = read_configuration(DEPLOYMENT, Sources(config=str(file)), "in-process")
-        return choose(configuration, configuration.settings)
+    read = partial(chosen_by, file)
 
     async def run(incarnation: int) -> None:
         if incarnation == 2:
@@ -129,10 +155,7 @@ async def test_a_gateway_alone_that_finds_no_memory_starts_again_with_what_it_ha
     """Its error comes out as it is, for whoever waits for memory then."""
     file, carried, is_full = tmp_path / "taktora.toml", list[Connector](), trio.Event()
     file.write_text("await-broker = true")
-
-    def read() -> Chosen:
-        configuration = read_configuration(DEPLOYMENT, Sources(config=str(file)), "gateway")
-        return choose(configuration, configuration.settings)
+    read = partial(chosen_by, file)
 
     async def carry(
         deployment: Deployment, leave: trio.Event, incarnation: int, tell: Callable[[ConnectorState], None]

@@ -129,9 +129,12 @@ class Reload:
                 await new.preflight(changes.connectors)
             except ConfigError as exc:
                 return Answer(1, (*changed, str(exc), _UNTOUCHED))
+        try:
+            back = self._present if self._present.contents == new.contents else self._present.pinned()
+        except OSError as exc:
+            return Answer(1, (*changed, f"there would be no way back: no file in memory ({exc.strerror})", _UNTOUCHED))
         log.info("reload: %s", "; ".join(changed))
         arrival, seconds = watch(changes.connectors), new.reload_timeout
-        back = self._present if self._present.contents == new.contents else self._present.pinned()
         if await gateway.replace_on_trial(make(new), arrival.is_complete, seconds, make(back)):
             self._keep(new)
             back.close()
