@@ -60,12 +60,15 @@ async def test_a_gateway_that_fails_is_replaced(
     async with _run(broker, domain, instructions, policy) as run:
         await run.until_logged("-> Up")
         plugin, gateway = domain.holder("plugin"), domain.holder("gateway")
-        instructions.give(name)
-        match GATEWAY_FAULTS[name].moment:
-            case Moment.START | Moment.CONNECTED:  # which are those of the next one
-                run.signal(signal.SIGKILL, gateway)
-            case Moment.CLEANUP:
-                run.signal(signal.SIGTERM, gateway)
+        moment = GATEWAY_FAULTS[name].moment
+        if moment in (Moment.START, Moment.CONNECTED):  # of the next one: this one may still be at its own
+            run.signal(signal.SIGSTOP, gateway)
+            instructions.give(name)
+            run.signal(signal.SIGKILL, gateway)
+        else:
+            instructions.give(name)
+        if moment is Moment.CLEANUP:
+            run.signal(signal.SIGTERM, gateway)
         await run.until_logged(*SAID[name])
         again = 3 if GATEWAY_FAULTS[name].moment is Moment.CONNECTED else 2
         await run.until_logged("health of mqtt", "-> Up", count=again)
