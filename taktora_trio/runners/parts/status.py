@@ -80,3 +80,7 @@ async def tell_health(
             await events.receive()
         except trio.EndOfChannel:
             return
+        # Only the newest counts, and there may be more of them than are sent: each would keep what it was caused by.
+        with contextlib.suppress(trio.WouldBlock, trio.EndOfChannel):
+            while True:
+                events.receive_nowait()
