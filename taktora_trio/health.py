@@ -21,6 +21,8 @@ import attrs
 import trio
 from trio_util import RepeatedEvent
 
+from taktora_trio.errors import summary
+
 __all__ = [
     "FULL_FOR",
     "TRANSITIONS",
@@ -233,7 +235,8 @@ class HealthBoard:
         self._base: dict[str, ConnectorHealth] = {name: Connecting() for name in components}
         self._shown = dict(self._base)
         self._degradations: dict[str, dict[str, float]] = {name: {} for name in self._base}
-        self._causes: dict[str, BaseException | str] = {}  # of the present base states, where there is one
+        # Of the present base states, where there is one. In words: an exception would keep all that was running.
+        self._causes: dict[str, str] = {}
         # Weak: a subscription that was dropped without being closed must not collect events forever.
         self._subscriptions: weakref.WeakSet[HealthEvents] = weakref.WeakSet()
         self._closed = False
@@ -250,9 +253,9 @@ class HealthBoard:
     def states(self) -> dict[str, ConnectorHealth]:
         return dict(self._shown)
 
-    def base(self, component: str) -> tuple[ConnectorHealth, BaseException | str | None]:
-        """Return the state without degradations, and the latest cause that was given for it."""
-        return self._base[component], self._causes.get(component)
+    def base(self, component: str) -> tuple[ConnectorHealth, str]:
+        """Return the state without degradations, and the latest cause that was given for it, if any, in words."""
+        return self._base[component], self._causes.get(component, "")
 
     async def changed(self) -> None:
         """Wait until a state, or the cause of one, may have changed."""
@@ -282,7 +285,7 @@ class HealthBoard:
         if isinstance(state, Up):
             self._causes.pop(component, None)
         elif cause is not None:  # also where it is no transition: it fails to connect once more, for another reason
-            self._causes[component] = cause
+            self._causes[component] = summary(cause) if isinstance(cause, BaseException) else cause
             self._changed.set()
         # What was held back goes down with the connection.
         degradations = self._degradations[component] if isinstance(state, Up | Degraded) else {}

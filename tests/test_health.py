@@ -706,3 +706,19 @@ async def test_tasks_that_report_in_turns_and_readers_that_come_and_go(autojump_
     assert len(read) == 40
     for walk, count in read:
         assert walk.seen == whole.seen[walk.skipped :][:count] != []
+
+
+def test_the_board_keeps_no_exception() -> None:
+    """It would keep its traceback, and with that all that was running when it was raised."""
+
+    class Reset(OSError):
+        pass
+
+    board = HealthBoard(["mqtt"])
+    cause = Reset("by peer")
+    kept = weakref.ref(cause)
+    board.report("mqtt", Down("crashed"), cause)
+    assert board.base("mqtt") == (Down("crashed"), "Reset: by peer")
+    del cause
+    gc.collect()
+    assert kept() is None

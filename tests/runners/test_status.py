@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pytest
 import trio
 from trio.testing import MockClock
 
@@ -26,7 +27,8 @@ class Told(LifeSigns):
 async def test_the_health_of_each_connector_is_told_as_it_changes(autojump_clock: MockClock) -> None:
     board, life = HealthBoard(["a", "b"]), Told()
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(tell_health, life, board.states, board.events(), "the app runs; ")
+        events = board.events()
+        nursery.start_soon(tell_health, life, board.states, events, "the app runs; ")
         await trio.sleep(1)
         board.report("a", Up())
         await trio.sleep(1)
@@ -34,6 +36,9 @@ async def test_the_health_of_each_connector_is_told_as_it_changes(autojump_clock
             board.report("a", Connecting())
             board.report("a", Up())
             await trio.sleep(0.001)
+        await trio.sleep(0.5)  # none of them is kept: they would keep what they were caused by
+        with pytest.raises(trio.WouldBlock):
+            events.receive_nowait()
         board.report("b", Down("refused\x1b[2J", next_attempt=61.0))
         await trio.sleep(1)
         board.close()

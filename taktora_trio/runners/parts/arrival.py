@@ -6,7 +6,6 @@ from collections.abc import Callable, Collection
 
 from trio_util import RepeatedEvent
 
-from taktora_trio.errors import summary
 from taktora_trio.escaping import escaped
 from taktora_trio.health import ConnectorHealth, Down, HealthBoard, Up
 from taktora_trio.processes.link import ConnectorState
@@ -73,8 +72,7 @@ async def tell_until_up(board: HealthBoard, tell: Callable[[ConnectorState], Non
         await board.changed()
 
 
-def _state(name: str, health: ConnectorHealth, cause: BaseException | str | None) -> ConnectorState:
-    said = summary(cause) if isinstance(cause, BaseException) else cause or ""
-    because = f" ({said})" if said and said not in str(health) else ""
+def _state(name: str, health: ConnectorHealth, cause: str) -> ConnectorState:
+    because = f" ({cause})" if cause and cause not in str(health) else ""
     is_refused = isinstance(health, Down) and health.next_attempt is not None
     return ConnectorState(name, isinstance(health, Up), escaped(f"{health}{because}", _LENGTH), is_refused)
