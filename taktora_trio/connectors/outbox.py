@@ -275,6 +275,9 @@ class Outbox:
 
     def _take(self, connection: Connection, limit: int) -> int:
         """Publish up to `limit` of what waits, as many as may be in flight; no await, so none gets lost."""
+        if self._least_life and self._answered is not None:
+            # Exactly once: a new message may take the place of one that is done, so that is told before.
+            self._acknowledge()
         taken = 0
         channel, inflight, ahead, finish = self.channel, self._inflight, self._ahead, self._finish
         receive = self._source.receive_nowait

@@ -12,7 +12,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from taktora_trio.channels import Envelope, Header
-from taktora_trio.connectors.connection import OnDone
+from taktora_trio.connectors.connection import Guarantee, OnDone
 from taktora_trio.connectors.outbox import Outbox
 from taktora_trio.connectors.pump import Pump
 from tests.connectors.rig import FakeClient, FakeConnection, Source, numbered, open_bridge, outbound
@@ -55,8 +55,14 @@ class Batching(FakeConnection):
 
 
 @contextlib.contextmanager
-def carried(connection: FakeConnection, source: Source, pump: Pump, most: int = 64) -> Iterator[Outbox]:
-    outbox = Outbox("out", cast(Any, source), most, pump, window=64)
+def carried(
+    connection: FakeConnection,
+    source: Source,
+    pump: Pump,
+    most: int = 64,
+    guarantee: Guarantee = "at least once",
+) -> Iterator[Outbox]:
+    outbox = Outbox("out", cast(Any, source), most, pump, window=64, guarantee=guarantee)
     with pump.serving(connection), outbox.publishing(connection):
         yield outbox
 
@@ -73,6 +79,18 @@ async def test_an_app_is_told_once_of_answers_that_came_together_and_after_what_
         connection.finish(3)  # and one that comes alone at once
         assert source.acknowledged == [3, 4]
     assert not isinstance(connection.answers, Pump), "it hands them over to nobody when it is given back"
+
+
+async def test_exactly_once_what_is_done_counts_before_anything_takes_its_place() -> None:
+    """Else a gateway that is killed in between leaves two messages for one identifier."""
+    record: list[str] = []
+    source, connection, pump = Recording(record, *numbered(6)), Batching(record), Pump()
+    with carried(connection, source, pump, 4, "exactly once"):
+        await pump.cycle(None)
+        with connection.answers:
+            connection.finish(0, 1, 2)
+            assert source.acknowledged == []
+        assert record == ["written [1, 2, 3, 4]", "told 3", "written [5, 6]"]
 
 
 async def test_an_app_is_told_once_of_what_was_written_and_is_not_answered() -> None:

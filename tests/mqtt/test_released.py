@@ -16,7 +16,7 @@ from taktora_trio.connectors.mqtt.wire.state import SessionState
 from tests.brokers.packets import PUBLISH, PUBREL, split
 
 IDS = 3
-KILLS = ("kill before it counts", "kill when it counts")
+KILLS = ("kill before it counts", "kill when it counts", "kill before it is told")
 _KINDS = {PUBLISH: 0x5002, PUBREL: 0x7002}
 
 
@@ -32,16 +32,23 @@ class Gateway:
     def __init__(self, shared: Shared) -> None:
         self._shared = shared
         self.state = SessionState(released=PacketIds(shared.memory))
+        self.resumable = self.state.released
         self.exactly_once = ExactlyOnce(range(1, IDS + 1), shared)  # type: ignore[arg-type]
+        self._done = shared.done  # up to here, and the channel is told of it later
         self.connect()
 
     def connect(self) -> None:
         self.engine = Engine(4, self.state, lambda message: None, lambda: None, 1000)
         self.engine.receive(b"\x20\x02\x01\x00")
         self.exactly_once.connected(self)  # type: ignore[arg-type]
-        self.next = self._shared.done + 1
+        self.next = self._done + 1
+
+    def tell(self) -> None:
+        """Count what is done, as the outbox does behind a batch of answers, and before it publishes anything new."""
+        self._shared.done = self._done
 
     def publish_next(self) -> None:
+        self.tell()
         number = self.next
         if number <= self._shared.count and number <= self._shared.done + IDS:
             self.next += 1
@@ -55,7 +62,13 @@ class Gateway:
         self.engine.release(packet_id, on_done)  # type: ignore[arg-type]
 
     def _finished(self, packet_id: int, refusal: str) -> None:
-        self._shared.finish(packet_id)
+        assert packet_id == 1 + (self._done + 1) % IDS, "in order"
+        if self._shared.kills == "kill before it counts":
+            raise Killed
+        self._done += 1
+        if self._shared.kills == "kill when it counts":
+            self.tell()
+            raise Killed
 
 
 class Shared:
@@ -70,14 +83,6 @@ class Shared:
     def begin(self, header: Header, begun: object) -> None:
         self.begun_before = header.sequence_number
         begun()  # type: ignore[operator]
-
-    def finish(self, packet_id: int) -> None:
-        assert packet_id == 1 + (self.done + 1) % IDS, "in order"
-        if self.kills == "kill before it counts":
-            raise Killed
-        self.done += 1
-        if self.kills == "kill when it counts":
-            raise Killed
 
 
 class Broker:
@@ -124,10 +129,13 @@ def test_a_killed_gateway_publishes_nothing_anew_that_the_broker_has(count: int,
                     data = gateway.engine.take()[0]
                     assert isinstance(data, bytes)
                     to_us = broker.take(data)
-                case "read" | "kill before it counts" | "kill when it counts":
+                case "read" | "kill before it counts" | "kill when it counts" | "kill before it is told":
                     data, to_us = to_us, b""
                     shared.kills = step
                     gateway.engine.receive(data)
+                    if step != "read":
+                        raise Killed
+                    gateway.tell()
                 case "cut":
                     gateway.connect()
                     to_us = b""

@@ -116,10 +116,12 @@ class MqttClient(Client):
     ) -> list[_Broker]:
         """Return what is kept for each address: the same for all where they have one session."""
 
+        packet_ids = " ".join(f"{name} {channel.first_id} {channel.ids}" for name, channel in self._outbound.items())
+
         def make(options: MqttOptions) -> _Broker:
             with_will, presence = with_presence(options)
             subscriptions = Subscriptions(self._name, ChannelFilters(inbound), record_of(options))
-            state = ClientState() if memory is None else client_state(options, memory)
+            state = ClientState() if memory is None else client_state(options, memory, packet_ids)
             return _Broker(with_will, presence, subscriptions, state)
 
         if self._has_one_session:

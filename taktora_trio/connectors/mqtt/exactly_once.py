@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 
 __all__ = ["MEMORY", "ExactlyOnce"]
 
-_MEMORY = struct.Struct("<QQQ")  # as ExactlyOnce._at, _elsewhere and _here
-MEMORY = _MEMORY.size
+_STAY = struct.Struct("<QQQ")  # as ExactlyOnce._stay
+_LEFT = struct.Struct("<16Q")  # as ExactlyOnce._left: eight brokers, each with its number; zeros for none
+MEMORY = _STAY.size + _LEFT.size
 
 
 class ExactlyOnce:
@@ -36,12 +37,17 @@ class ExactlyOnce:
 
         `memory` of `MEMORY` bytes outlives the gateway; it is for a client of several brokers."""
         self._memory = memory
-        self._at = 0  # the broker, as `connected` names it
+        # The broker where something was published last, and what `_elsewhere` and `_here` were there.
+        self._stay = (0, 0, 0)
+        self._left: dict[int, int] = {}  # of other brokers: the last number that was begun there, the latest left last
+        if memory is not None:  # of the gateway before
+            self._stay = _STAY.unpack_from(memory)
+            left = _LEFT.unpack_from(memory, _STAY.size)
+            self._left = {at: number for at, number in zip(left[::2], left[1::2], strict=True) if at and number}
+        self._at = self._stay[0]  # the broker, as `connected` names it
         # What was begun up to this number may have been begun at another broker; `None` for all that is begun by now.
-        self._elsewhere: int | None = 0
-        self._here = 0  # and of these, all up to this one were published at this broker, too
-        if memory is not None:
-            self._at, self._elsewhere, self._here = _MEMORY.unpack(memory)  # of the gateway before
+        self._elsewhere: int | None = self._stay[1]
+        self._here = self._stay[2]  # and of these, all up to this one were published at this broker, too
         self._packet_ids = packet_ids
         self._first_id = packet_ids[0]
         self._source = source
@@ -80,6 +86,7 @@ class ExactlyOnce:
         if self._begun is None:
             self._begun = self._source.begun_before
         if self._elsewhere is None:
+            self._leave()
             self._elsewhere = self._begun
             self._remember()
         if self._elsewhere < number <= self._begun or number <= self._here:
@@ -90,7 +97,8 @@ class ExactlyOnce:
         if not self._unknown:
             self._record(session, header)
         elif len(self._held) == 1:
-            for unknown in sorted(self._unknown, key=self._age):
+            newest = self._newest()
+            for unknown in sorted(self._unknown, key=lambda packet_id: self._age(packet_id, newest)):
                 session.release(unknown, partial(self._released, session))
 
     def set_aside(self, packet_id: int) -> None:
@@ -98,13 +106,32 @@ class ExactlyOnce:
         self._unknown.add(packet_id)
         self._set_aside.append(packet_id)
 
-    def _age(self, packet_id: int) -> int:
-        """Return where an identifier stands in the order in which they were used last.
+    def _age(self, packet_id: int, newest: int) -> int:
+        """Return where an identifier stands in the order in which they were used last, up to this number.
 
         The broker passes on what it holds half done as it is released: so that is in order, although identifiers begin
         anew after the last one. Nothing is known of another numbering, such as that of a run without a store.
         """
-        return (packet_id - self._first_id - self._begun - 1) % len(self._packet_ids) if self._begun else packet_id
+        return (packet_id - self._first_id - newest - 1) % len(self._packet_ids) if newest else packet_id
+
+    def _newest(self) -> int:
+        """Return the number of the last message that was begun at the broker where something was published last.
+
+        As long as nothing new was begun there since it is used again, it holds what it did when it was left.
+        """
+        at, elsewhere, here = self._stay
+        begun = self._begun or 0
+        return self._left.get(at, begun) if elsewhere == begun and not here else begun
+
+    def _leave(self) -> None:
+        """Note how far the broker had come where something was published last: others have published since."""
+        newest, at = self._newest(), self._stay[0]
+        self._left.pop(at, None)
+        if at and newest:
+            self._left[at] = newest
+        if self._memory is not None:
+            numbers = [number for item in list(self._left.items())[-8:] for number in item]
+            _LEFT.pack_into(self._memory, _STAY.size, *numbers, *[0] * (16 - len(numbers)))
 
     def _released(self, session: Session, packet_id: int, refusal: str) -> None:
         self._unknown.discard(packet_id)
@@ -114,6 +141,9 @@ class ExactlyOnce:
 
     def _record(self, session: Session, header: Header) -> None:
         number = header.sequence_number
+        # Before it counts as begun: else the next gateway would take it for the one that had the identifier before, and
+        # that one for half done.
+        session.resumable.discard(self._first_id + number % len(self._packet_ids))
         if number <= (self._begun or 0):
             self._here = max(number, self._here)
             self._remember()
@@ -122,10 +152,11 @@ class ExactlyOnce:
             self._source.begin(header, partial(self._recorded, session, number))
 
     def _remember(self) -> None:
+        self._stay = (self._at, self._elsewhere or 0, self._here)
         if self._memory is not None:
             # Nothing is known while it is written: should it be cut in the middle, it says nothing that is not so.
-            _MEMORY.pack_into(self._memory, 0, 0, 0, 0)
-            _MEMORY.pack_into(self._memory, 0, self._at, self._elsewhere or 0, self._here)
+            _STAY.pack_into(self._memory, 0, 0, 0, 0)
+            _STAY.pack_into(self._memory, 0, *self._stay)
 
     def _recorded(self, session: Session, number: int) -> None:
         """All up to this message may be published: it is known from now on that they may have been."""

@@ -24,15 +24,19 @@ class ClientState(msgspec.Struct, frozen=True):
     """The order in which the broker's addresses are tried."""
 
 
-def client_state(options: MqttOptions, memory: Callable[[str, int], memoryview]) -> ClientState:
+def client_state(options: MqttOptions, memory: Callable[[str, int], memoryview], packet_ids: str = "") -> ClientState:
     """Return a state of which the part that the next gateway must know lies in memory that outlives this one.
 
     `memory` is `GatewayChannels.memory`. Each broker and client id has a memory of its own, as it has a session.
+    `packet_ids` says which channel uses which: what is known of an identifier is not true of another message's.
     """
     if not options.persistent:
         return ClientState()
     broker = options.broker
     address = broker.path if broker.transport == "unix" else f"{broker.host}:{broker.port}"
     session = sha256(f"{address}\n{options.client_id}".encode()).hexdigest()[:20]
-    received, released = (PacketIds(memory(f"{what}-{session}", PacketIds.SIZE)) for what in ("received", "released"))
+    channels = sha256(f"{session}\n{packet_ids}".encode()).hexdigest()[:20]
+    received, released = (
+        PacketIds(memory(name, PacketIds.SIZE)) for name in (f"received-{session}", f"released-{channels}")
+    )
     return ClientState(SessionState(received, released))

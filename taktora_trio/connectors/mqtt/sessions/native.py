@@ -86,6 +86,7 @@ class NativeSession(Session):
         self.stream = stream
         self._direct = direct
         self._state = state
+        self.resumable = state.released
         self._wakened = trio.Event()
         self._answers: AbstractContextManager[object] = contextlib.nullcontext()
         self._together = _Together(self)

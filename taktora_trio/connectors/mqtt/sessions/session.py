@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager, nullcontext
 from taktora_trio.connectors import connection
 from taktora_trio.connectors.mqtt.wire.limits import NO_LIMITS, BrokerLimits
 from taktora_trio.connectors.mqtt.wire.message import Message, OnDone
+from taktora_trio.connectors.mqtt.wire.packet_ids import PacketIds
 
 __all__ = [
     "ConnectFailed",
@@ -65,6 +66,11 @@ class Session(ABC):
     """True if the broker still had the state of an earlier connection of this client (MQTT 3.1.1, section 3.2.2.2)."""
     limits: BrokerLimits = NO_LIMITS
     """The limits that the broker has announced. A message beyond them is refused without being sent."""
+    resumable: PacketIds = PacketIds()
+    """QoS 2: the identifiers for which the broker has had its PUBLISH: `publish` goes on with PUBREL under one of them.
+
+    Discard one before another message takes it. Only a session that outlives connections has any.
+    """
 
     @abstractmethod
     async def subscribe(self, filters: Mapping[str, int]) -> dict[str, str]:

@@ -92,10 +92,10 @@ class Exchanges:
         on_done = self._comps.pop(packet_id, None)
         if on_done is not None:
             # "Packet identifier not found": the exchange was complete already.
+            # It stays in `released` until another message takes its identifier. Where a gateway is killed before it has
+            # told that this one is done, or while an earlier one is not, its successor asks for this PUBCOMP once more;
+            # else it would publish the message anew.
             self._finish(on_done, packet_id, 0 if code == 0x92 else code)
-            # After that: where a gateway is killed in between, its successor asks for this PUBCOMP once more. The other
-            # way round it would publish the message anew.
-            self._state.released.discard(packet_id)
         elif packet_id in self._strays:
             self._strays.pop(packet_id)(packet_id, "")
         else:

@@ -25,7 +25,9 @@ class SessionState:
 
     def __init__(self, received: PacketIds | None = None, released: PacketIds | None = None) -> None:
         self.released = PacketIds() if released is None else released
-        """Outbound QoS 2: the identifiers for which PUBREC has come, so that PUBREL is sent next (MQTT-4.3.3-1)."""
+        """Outbound QoS 2: the identifiers for which PUBREC has come, so that PUBREL is sent next (MQTT-4.3.3-1).
+
+        Whoever publishes another message under one discards it before: it stays here when its exchange is complete."""
         # Of this connection: the order in which to acknowledge, by QoS; the same messages; and those acknowledged.
         self._orders: tuple[deque[int], deque[int], deque[int]] = (deque(), deque(), deque())
         self._waiting: dict[int, Message] = {}
