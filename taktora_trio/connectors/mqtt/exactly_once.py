@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 __all__ = ["MEMORY", "ExactlyOnce"]
 
 _STAY = struct.Struct("<QQQ")  # as ExactlyOnce._stay
-_LEFT = struct.Struct("<16Q")  # as ExactlyOnce._left: eight brokers, each with its number; zeros for none
+_BROKERS = 8  # that are remembered beside the present one
+_LEFT = struct.Struct(f"<{2 * _BROKERS}Q")  # as ExactlyOnce._left: brokers, each with its number; zeros for none
 MEMORY = _STAY.size + _LEFT.size
 
 
@@ -130,8 +131,8 @@ class ExactlyOnce:
         if at and newest:
             self._left[at] = newest
         if self._memory is not None:
-            numbers = [number for item in list(self._left.items())[-8:] for number in item]
-            _LEFT.pack_into(self._memory, _STAY.size, *numbers, *[0] * (16 - len(numbers)))
+            numbers = [number for item in list(self._left.items())[-_BROKERS:] for number in item]
+            _LEFT.pack_into(self._memory, _STAY.size, *numbers, *[0] * (2 * _BROKERS - len(numbers)))
 
     def _released(self, session: Session, packet_id: int, refusal: str) -> None:
         self._unknown.discard(packet_id)
