@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 import attrs
@@ -18,7 +17,7 @@ from taktora_trio.connectors.peer import MemoryPeer, OnPublished, Published
 from taktora_trio.digest import sha256
 from taktora_trio.errors import ConfigError
 
-__all__ = ["MqttMemoryPeer", "check_message", "options_in_memory"]
+__all__ = ["MqttMemoryPeer", "message_of_a_test", "options_in_memory"]
 
 _GUARANTEES: tuple[Guarantee, ...] = ("at most once", "at least once", "exactly once")
 
@@ -36,8 +35,20 @@ def _address(address: BrokerAddress, run: str) -> BrokerAddress:
     return BrokerAddress(f"{run}-{sha256(where.encode()).hexdigest()[:12]}", 1883)
 
 
-def check_message(topic: str, qos: int, unknown: Iterable[str]) -> None:
-    """Raise `ConfigError` for what a test can't publish; `unknown` are options that there are not."""
+def message_of_a_test(
+    topic: str,
+    payload: bytes,
+    *,
+    metadata: Metadata | None,
+    correlation_id: bytes,
+    retain: bool,
+    qos: int = 2,
+    **unknown: Any,
+) -> Message:
+    """Return what a test publishes. The app gets it at this QoS, or at that of its subscription, whichever is lower.
+
+    Raises `ConfigError` for what can't be published, and for options that there are not.
+    """
     if names := ", ".join(unknown):
         raise ConfigError(
             f"MQTT has no {names}: it has qos=; a response topic, a content type, an expiry and user properties are in"
@@ -46,6 +57,7 @@ def check_message(topic: str, qos: int, unknown: Iterable[str]) -> None:
     if qos not in (0, 1, 2):
         raise ConfigError(f"qos is {qos!r}; it must be 0, 1 or 2")
     check_topic(topic)
+    return Message(topic, payload, qos, retained=retain, metadata=metadata, correlation_id=correlation_id)
 
 
 class MqttMemoryPeer(MemoryPeer):
@@ -61,20 +73,9 @@ class MqttMemoryPeer(MemoryPeer):
         for broker in self._brokers:
             broker.watchers.append(self._watch)
 
-    def publish(
-        self,
-        topic: str,
-        payload: bytes,
-        *,
-        metadata: Metadata | None,
-        correlation_id: bytes,
-        retain: bool,
-        qos: int = 2,
-        **unknown: Any,
-    ) -> None:
-        """See `MemoryPeer`. The app gets it at this QoS, or at that of its subscription, whichever is lower."""
-        check_message(topic, qos, unknown)
-        message = Message(topic, payload, qos, retained=retain, metadata=metadata, correlation_id=correlation_id)
+    def publish(self, topic: str, payload: bytes, **options: Any) -> None:
+        """See `MemoryPeer`, and `message_of_a_test` for the options."""
+        message = message_of_a_test(topic, payload, **options)
         for broker in self._brokers:
             broker.deliver(message)
 

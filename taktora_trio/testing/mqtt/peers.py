@@ -10,13 +10,12 @@ from typing import Any
 import attrs
 import trio
 
-from taktora_trio.channels import Metadata
 from taktora_trio.connectors.connection import Guarantee
 from taktora_trio.connectors.mqtt.address import BrokerAddress
 from taktora_trio.connectors.mqtt.connector import MqttConnector
 from taktora_trio.connectors.mqtt.forget import forget_client
 from taktora_trio.connectors.mqtt.options import MqttOptions
-from taktora_trio.connectors.mqtt.peer import check_message
+from taktora_trio.connectors.mqtt.peer import message_of_a_test
 from taktora_trio.connectors.mqtt.record import record_of
 from taktora_trio.connectors.mqtt.sessions import open_session
 from taktora_trio.connectors.mqtt.sessions.endpoints import open_socket
@@ -164,22 +163,9 @@ class MqttPeer(LivePeer):
         """Return whether the app may publish to this topic through the connector."""
         return any(self._overlap(one, topic) for one in self.filters)
 
-    async def publish(
-        self,
-        topic: str,
-        payload: bytes,
-        *,
-        metadata: Metadata | None,
-        correlation_id: bytes,
-        retain: bool,
-        qos: int = 2,
-        **unknown: Any,
-    ) -> None:
-        """See `LivePeer`. The app gets it at this QoS, or at that of its subscription, whichever is lower."""
-        check_message(topic, qos, unknown)
-        await self._broker.publish(
-            Message(topic, payload, qos, retained=retain, metadata=metadata, correlation_id=correlation_id)
-        )
+    async def publish(self, topic: str, payload: bytes, **options: Any) -> None:
+        """See `LivePeer`, and `message_of_a_test` for the options."""
+        await self._broker.publish(message_of_a_test(topic, payload, **options))
 
     async def settle(self) -> None:
         await self._broker.publish(Message(_NOBODYS, b"", 1))  # its answer comes behind all that came before
