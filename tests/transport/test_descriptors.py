@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import resource
 from collections.abc import Iterator
@@ -21,6 +22,12 @@ from taktora_trio.transport.services import open_services
 from taktora_trio.transport.sizing import for_end, for_services
 from tests.transport.rig import declare, open_domain, open_publisher, open_subscriber
 from tests.transport.test_sizing import connectors_of
+
+
+@pytest.fixture(autouse=True)
+def _collected() -> None:
+    """What earlier tests have left to Python's collection of garbage would be closed while descriptors are counted."""
+    gc.collect()
 
 
 def in_use() -> int:
