@@ -247,13 +247,13 @@ async def test_what_is_acknowledged_in_time_is_never_stored_when_behind(autojump
 
 async def test_what_is_not_acknowledged_in_time_is_stored(autojump_clock: MockClock) -> None:
     shared, log = SharedMemory(), MemoryLog()
-    async with stored(Store(behind_after=0.5), shared, log) as source:
+    async with stored(Store(behind_after=50), shared, log) as source:
         source.connected(True)
-        shared.send(b"old", age=0.6)
+        shared.send(b"old", age=60)
         shared.send(b"young")
         envelopes = await publish(source, 2, acknowledge=False)
         assert shared.released == 0
-        await trio.sleep(0.2)
+        await trio.sleep(20)
         assert shared.released == 1
         assert shared.acknowledged == 0
         source.connected(False)
@@ -708,14 +708,15 @@ async def test_exactly_once_what_was_begun_is_not_dropped(autojump_clock: MockCl
 
 def test_a_message_of_an_earlier_boot_has_its_age_by_the_clock_for_people() -> None:
     now = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
-    envelope = Envelope(b"x", Header(5, time.time_ns() - 10**9, now - 10**9, b"id"), "topic", Metadata("text"))
+    ago = 1000 * 10**9
+    envelope = Envelope(b"x", Header(5, time.time_ns() - ago, now - ago, b"id"), "topic", Metadata("text"))
     content = encode(envelope, "topic")
     again = decode(content, 9, envelope.header.timestamp_ns, "topic")
     assert again == replace(envelope, header=replace(envelope.header, sequence_number=9))
     other_boot = content.replace(boot_of_now().to_bytes(4, "big"), b"\x00\x00\x00\x01")
     assert other_boot != content
     aged = decode(other_boot, 9, envelope.header.timestamp_ns, "topic")
-    assert abs(aged.header.boottime_ns - (now - 10**9)) < 10**9
+    assert abs(aged.header.boottime_ns - (now - ago)) < ago / 2, "however slow the machine is"
 
 
 @pytest.mark.parametrize("content", [b"", b"\xc1", b"\x93\x01\x02\x03", b"\x91\xc4\x01x"])
