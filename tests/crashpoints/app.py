@@ -64,6 +64,7 @@ IN: dict[int, Inbound[bytes]] = {
 class _Journal:
     def __init__(self) -> None:
         self._fd = os.open(f"{orders.folder}/journal", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        os.write(self._fd, b"\n")  # where a life was killed within a line, the next one's does not go on in it
 
     def note(self, *words: object) -> None:
         line = f"{time.monotonic():.6f} {' '.join(map(str, words))}\n"

@@ -12,6 +12,7 @@ from tests.crashpoints.case import Case
 
 __all__ = ["Fault", "Judgement", "judge"]
 
+_FIELDS = 5  # of a line of the journal: time, word, QoS, and two that depend on the word
 Number = tuple[str, int]
 """Outbound: a life of the app, and a number of it."""
 
@@ -47,7 +48,8 @@ class Judgement:
 
 class _Journal:
     def __init__(self, folder: Path) -> None:
-        self.lines = [line.split() for line in _lines(folder / "journal")]
+        lines = (line.split() for line in _lines(folder / "journal"))
+        self.lines = [line for line in lines if len(line) >= _FIELDS]  # else its writer was killed within it
         self.reached = [
             (float(time), point) for time, _, point in (line.split() for line in _lines(folder / "reached"))
         ]
@@ -151,4 +153,5 @@ def _number(payload: bytes) -> Number:
 
 
 def _lines(path: Path) -> Iterable[str]:
-    return path.read_text().splitlines() if path.exists() else ()
+    """Return the whole lines: who writes one may be within it."""
+    return path.read_text().split("\n")[:-1] if path.exists() else ()

@@ -35,6 +35,14 @@ def test_all_is_well(folder: Path) -> None:
     assert judge(CASE, folder, {1: [b"7:0", b"7:1", b"7:1"]}, 2).faults == []
 
 
+@pytest.mark.parametrize("torn", ["9\n", "9.9 sent\n", "9.9 sent 1 7\n", "9.9 sent 1 7 5"])
+def test_a_line_that_is_not_whole_says_nothing(folder: Path, torn: str) -> None:
+    """Its writer is just writing it, or was killed within it."""
+    (folder / "journal").write_text(JOURNAL + torn)
+    result = judge(CASE, folder, {1: [b"7:0", b"7:1"]}, 2)
+    assert (result.sent, result.faults) == (2, [])
+
+
 @pytest.mark.parametrize(
     ("came", "fault"),
     [
