@@ -26,7 +26,7 @@ def format_of(path: Path | None) -> Format:
     return "json" if path is not None and path.suffix.lower() == ".json" else "yaml"
 
 
-def encoded(document: dict[str, Any], form: Format) -> bytes:
+def encoded(document: object, form: Format) -> bytes:
     """Return the text of a document. Raises `ConfigError` where the library for it is missing."""
     if form == "json":
         return msgspec.json.format(msgspec.json.encode(document), indent=2) + b"\n"

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-import msgspec
-
 from taktora_trio.channels import ChannelDescriptor, Inbound
 from taktora_trio.connectors.base import Connector
+from taktora_trio.declare.files import encoded
 
 __all__ = ["as_json", "as_table"]
 
@@ -33,7 +32,7 @@ def as_table(connectors: Iterable[Connector]) -> str:
 def as_json(connectors: Iterable[Connector]) -> bytes:
     """Return a list of objects, one for each channel."""
     content = [_object(connector, channel) for connector in connectors for channel in connector.channels]
-    return msgspec.json.format(msgspec.json.encode(content), indent=2) + b"\n"
+    return encoded(content, "json")
 
 
 _LAST = ("max payload", "window")
