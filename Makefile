@@ -4,13 +4,13 @@ BIN := .venv/bin
 WORKERS ?= 5
 # What `make pythons` runs the tests with: names on the PATH, or paths.
 PYTHONS ?= python3.11 python3.12 python3.13 python3.14
-# What `make test`, `make pythons` and `make floors` run; by default all but those of `make chaos`.
+# What `make test`, `make pythons` and `make floors` run; by default all that have no command of their own.
 TESTS ?=
-UNBROKEN = -m "not chaos and not brokers and not package"
+UNBROKEN = -m "not chaos and not brokers and not package and not operate"
 # The tests start hundreds of interpreters, which are to find their bytecode, whatever the environment says.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test chaos brokers pythons floors soak soak-long crashpoints package check docs tutorial figures bench bench-check throughput latency scaling fleet isolation mosquitto mosquitto-clients nats fuse clean help
+.PHONY: demo test chaos operate brokers pythons floors soak soak-long crashpoints package check docs tutorial figures bench bench-check throughput latency scaling fleet isolation mosquitto mosquitto-clients nats fuse clean help
 
 help:  ## Show what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/:/' | awk -F: '{printf "make %-11s%s\n", $$1, $$2}'
@@ -23,6 +23,10 @@ test: .venv/test mosquitto mosquitto-clients nats fuse  ## The tests, against a 
 
 chaos: .venv/test mosquitto nats fuse  ## The tests that kill and break deployments under load (about two minutes)
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m chaos
+
+# What it can't run here is skipped, with the reason at the end.
+operate: .venv/test mosquitto mosquitto-clients  ## Deployments as operators run them: systemd, containers, probes (minutes)
+	@.ci/operate
 
 brokers: .venv/test  ## The tests with brokers that few have installed: ejabberd and RabbitMQ, from Debian
 	@command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ] && apt-get update -qq && \

@@ -1,0 +1,1 @@
+"""Deployments as an operator runs them: `make operate`."""
