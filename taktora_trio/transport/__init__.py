@@ -48,5 +48,7 @@ incoming        the memory that a half reads, of the present writer and of those
 publisher       the writing end of a channel
 subscriber      the reading end of a channel
 source, sink    the gateway's ends of a channel, for raw payloads
+outside         what a third process may know of a domain that runs
+following       a third process reads the messages of a channel that pass by
 health          the service by which a gateway says how it is
 """

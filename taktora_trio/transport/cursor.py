@@ -32,11 +32,14 @@ __all__ = [
     "DONE",
     "EPOCH",
     "FULL",
+    "GENERATION",
     "LEFT",
     "LIMIT",
+    "MAGIC",
     "OPENED",
     "READER",
     "SENT",
+    "TEXT_AT",
     "WANTED",
     "Cursor",
     "CursorFile",
@@ -57,12 +60,12 @@ FULL = 2**63
 LIMIT = 2**62  # a million messages a second would get there in 146,000 years
 
 # The head of the file: words, then the channels as JSON.
-_MAGIC = int.from_bytes(b"CURSORS1", "little")
+MAGIC = int.from_bytes(b"CURSORS1", "little")
 _MAGIC_AT, _LENGTH_AT = 0, 1
-_GENERATION: dict[Direction, int] = {"out": 2, "in": 3}
+GENERATION: dict[Direction, int] = {"out": 2, "in": 3}
 _ATTACHED: dict[Direction, int] = {"out": 4, "in": 5}
 _TAKEN: dict[Direction, int] = {"out": 6, "in": 7}
-_TEXT_AT = 64
+TEXT_AT = 64
 _SHOWN = 5  # channels that differ
 
 
@@ -76,7 +79,7 @@ class CursorFile:
     def __init__(self, node: Node, spec: TrunkSpec) -> None:
         self._memory = node.map_cursors(spec)
         self._whole = memoryview(self._memory)
-        self._head = self._whole[:_TEXT_AT].cast("Q")
+        self._head = self._whole[:TEXT_AT].cast("Q")
         self._places = cursors_at(spec)
         self._spec = spec
         self._open: dict[str, Cursor] = {}
@@ -90,7 +93,7 @@ class CursorFile:
 
     def generation(self, direction: Direction) -> memoryview:
         """Return the word that says which writer's rings are the present ones: see `Rings`. 0 while one begins."""
-        return self._head[_GENERATION[direction] : _GENERATION[direction] + 1]
+        return self._head[GENERATION[direction] : GENERATION[direction] + 1]
 
     def attached(self, direction: Direction) -> memoryview:
         """Return the word that counts those who came to read this direction."""
@@ -251,14 +254,14 @@ def plain_cursors(spec: TrunkSpec) -> PlainMemory:
 def _beginning(spec: TrunkSpec) -> Iterator[tuple[int, bytes]]:
     """Yield what is in a new file besides zeros, each piece with its place."""
     text = _text(spec)
-    yield 8 * _MAGIC_AT, _word(_MAGIC) + _word(len(text))
-    yield _TEXT_AT, text
+    yield 8 * _MAGIC_AT, _word(MAGIC) + _word(len(text))
+    yield TEXT_AT, text
     for at in cursors_at(spec).values():
         yield at + 8 * EPOCH, _word(random.SystemRandom().randrange(1, _EPOCHS))
 
 
 def _text_bytes(spec: TrunkSpec) -> int:
-    return in_pages(_TEXT_AT + len(_text(spec)))
+    return in_pages(TEXT_AT + len(_text(spec)))
 
 
 def _text(spec: TrunkSpec) -> bytes:
@@ -294,11 +297,11 @@ def _word(number: int) -> bytes:
 def _check(fd: int, path: Path, spec: TrunkSpec) -> None:
     """Raise `ServiceMismatch` unless it was made for these channels."""
     size = os.fstat(fd).st_size
-    head = os.pread(fd, _TEXT_AT, 0)
+    head = os.pread(fd, TEXT_AT, 0)
     length = int.from_bytes(head[8 * _LENGTH_AT :][:8], "little")
-    if int.from_bytes(head[8 * _MAGIC_AT :][:8], "little") != _MAGIC or length > size:
+    if int.from_bytes(head[8 * _MAGIC_AT :][:8], "little") != MAGIC or length > size:
         raise TransportError(f"{path} is no file of cursors: stop everything in this domain and start again")
-    text = os.pread(fd, length, _TEXT_AT)
+    text = os.pread(fd, length, TEXT_AT)
     if text == _text(spec) and size == cursors_size(spec):
         return
     try:
