@@ -14,6 +14,7 @@ The layers. Each imports only those below it, which import-linter checks (`pypro
     runners                         from a deployment to running processes: the two shapes, and each half
     host                            the app's half
     connectors                      the gateway's half: what each protocol needs; a package for each protocol
+    vitals                          what a run says of itself, for who looks from outside
     executor | store | transport    items on triggers | the log on disk | shared memory: alone imports iceoryx2
     processes                       operating-system processes
     supervision                     restart policy, and what carries it out
@@ -91,6 +92,7 @@ if TYPE_CHECKING:
     from taktora_trio.errors import Escalated as Escalated
     from taktora_trio.errors import MessageError as MessageError
     from taktora_trio.errors import MessageRefused as MessageRefused
+    from taktora_trio.errors import NoSuchDomain as NoSuchDomain
     from taktora_trio.errors import PayloadOverflow as PayloadOverflow
     from taktora_trio.errors import RequestFailed as RequestFailed
     from taktora_trio.errors import RequestTimeout as RequestTimeout
@@ -190,6 +192,7 @@ _PUBLIC = {
         "Escalated",
         "MessageError",
         "MessageRefused",
+        "NoSuchDomain",
         "PayloadOverflow",
         "RequestFailed",
         "RequestTimeout",

@@ -22,6 +22,7 @@ __all__ = [
     "Escalated",
     "MessageError",
     "MessageRefused",
+    "NoSuchDomain",
     "Overrun",
     "PayloadOverflow",
     "RequestFailed",
@@ -48,6 +49,10 @@ class ConfigError(ConnectorError):
 
 class DomainInUse(ConfigError):
     """Another process already holds the domain, in the role that was asked for."""
+
+
+class NoSuchDomain(ConnectorError):
+    """There is no run of the deployment that was asked for. The command exits with 3."""
 
 
 class ServiceMismatch(ConfigError):

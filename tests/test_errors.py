@@ -8,7 +8,7 @@ from taktora_trio import errors
 
 def test_one_family() -> None:
     family = [value for name, value in vars(errors).items() if name in errors.__all__ and isinstance(value, type)]
-    assert len(family) == 16
+    assert len(family) == 17
     assert all(issubclass(error, errors.ConnectorError) for error in family)
     assert not issubclass(errors.ConnectorError, (ValueError, OSError, RuntimeError))
 

@@ -26,7 +26,17 @@ from taktora_trio.errors import ConfigError, ConnectorError
 from taktora_trio.transport.descriptors import refusal
 from taktora_trio.transport.segments import SHM, segments
 
-__all__ = ["PULSE", "Generation", "generations", "new_generation", "open_folder", "remove_generation", "user_folder"]
+__all__ = [
+    "PULSE",
+    "VITALS",
+    "Generation",
+    "all_generations",
+    "generations",
+    "new_generation",
+    "open_folder",
+    "remove_generation",
+    "user_folder",
+]
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +51,7 @@ _GONE = "~gone"
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 _FOLDERS = ("cursors", "kept", "nodes", "services")
 PULSE = "pulse."  # the beginning of the names of files in which a role's holder gives signs of life
+VITALS = "vitals."  # and of those in which a half writes its figures
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -49,6 +60,11 @@ class Generation(msgspec.Struct, frozen=True):
 
     name: str
     """The folder's name: the domain's label, `~`, and eight random characters."""
+
+    @property
+    def label(self) -> str:
+        """The domain's label."""
+        return self.name.removesuffix(_GONE).rpartition("~")[0]
 
     @property
     def path(self) -> Path:
@@ -129,12 +145,13 @@ def _explain(path: Path, exc: OSError) -> ConnectorError:
 
 def generations(folder: int, label: str, *, gone: bool = False) -> list[Generation]:
     """Return the generations of a domain that are in use, or with `gone` those that somebody was removing."""
-    found = []
-    for name in os.listdir(folder):
-        whose, _, token = name.removesuffix(_GONE).rpartition("~")
-        if whose == label and _TOKEN.fullmatch(token) and name.endswith(_GONE) == gone:
-            found.append(Generation(name))
-    return found
+    return [one for one in all_generations(folder, gone=gone) if one.label == label]
+
+
+def all_generations(folder: int, *, gone: bool = False) -> list[Generation]:
+    """Return the generations of all domains of this user, as `generations` does."""
+    names = (name for name in os.listdir(folder) if name.endswith(_GONE) == gone)
+    return [Generation(name) for name in names if _TOKEN.fullmatch(name.removesuffix(_GONE).rpartition("~")[2])]
 
 
 def new_generation(folder: int, label: str) -> Generation:
@@ -197,7 +214,7 @@ def _remove(name: str, folder: int) -> None:
 def _is_known(below: str, name: str, prefix: str) -> bool:
     """True if we or iceoryx2 make such a name in a generation's folder."""
     if below == "":
-        return name in (*_FOLDERS, "ready", "revived") or name.startswith((prefix, PULSE))
+        return name in (*_FOLDERS, "ready", "revived") or name.startswith((prefix, PULSE, VITALS))
     if below == "cursors":
         return name.startswith("taktora.connector.")
     return name.startswith(prefix) or (below == "nodes" and name.isdecimal())

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TextIO
 
-from taktora_trio.errors import ConfigError, ConnectorError, collapse, leaves, summary
+from taktora_trio.errors import ConfigError, ConnectorError, NoSuchDomain, collapse, leaves, summary
 from taktora_trio.escaping import escaped
 
 __all__ = ["call", "exit_code", "printing_aside", "show", "show_document"]
@@ -35,6 +35,8 @@ def call(command: Callable[[], int | None]) -> int:
         code = exit_code(group)
     except* ConfigError as group:
         code = _complain(group, 2)
+    except* NoSuchDomain as group:
+        code = _complain(group, 3)
     except* ConnectorError as group:
         code = _complain(group, 1)
     except* KeyboardInterrupt:  # before there was anything to be stopped politely

@@ -1,0 +1,61 @@
+"""What two halves say of the same channels and connectors, as one.
+
+A counter that both know is taken from the one that has written last. What one of them does not know is `None` there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from taktora_trio.transport.snapshot import Snapshot
+from taktora_trio.vitals.model import ChannelVitals, ConnectorVitals, HalfVitals, HealthChange, Page
+
+__all__ = ["HISTORY", "connectors_of", "history_of", "merged_channels"]
+
+HISTORY = 32
+"""So many changes of health are kept."""
+_AGES = ("age", "oldest")
+
+
+def merged_channels(pages: Sequence[tuple[Page, Snapshot]], now: int) -> list[ChannelVitals]:
+    """Return each channel once. `pages` are in the order in which they were written; times are counted to `now`."""
+    found: dict[tuple[str, str, str], dict[str, object]] = {}
+    for page, snapshot in pages:
+        since = max(0.0, (now - snapshot.boottime_ns) / 1e9)
+        for channel in page.channels:
+            values = {name: value for name, value in msgspec.structs.asdict(channel).items() if value is not None}
+            values |= {name: values[name] + since for name in _AGES if name in values}
+            known = found.setdefault((channel.connector, channel.name, channel.direction), {})
+            if channel.in_use == 0:
+                known.pop("oldest", None)  # it was, when the other half had written
+            known |= values
+    return [msgspec.convert(values, ChannelVitals) for values in found.values()]
+
+
+def connectors_of(pages: Sequence[Page], halves: Mapping[str, HalfVitals | None]) -> dict[str, ConnectorVitals]:
+    """Return the health of each connector: as the plugin has it, which also knows of a gateway that has ended.
+
+    Where the plugin does not run, it is as the gateway says, unless that does not run either.
+    """
+    found: dict[str, ConnectorVitals] = {}
+    plugin = halves.get("plugin")
+    plugin_knows = plugin is not None and plugin.state == "runs"
+    for page in sorted(pages, key=lambda page: (page.name == "plugin") == plugin_knows):
+        for connector in page.connectors:
+            values = {**msgspec.structs.asdict(connector)}
+            if (before := found.get(connector.name)) is not None:
+                values["peer"] = connector.peer or before.peer
+                values["reconnects"] = max(connector.reconnects, before.reconnects)
+                values["since"] = connector.since if connector.health != before.health else before.since
+                values["cause"] = connector.cause or (before.cause if connector.health == before.health else "")
+            found[connector.name] = ConnectorVitals(**values)
+    return found
+
+
+def history_of(pages: Sequence[Page]) -> list[HealthChange]:
+    """Return the changes of health: the plugin's, which sees all, or else what there is."""
+    sees_all = [page for page in pages if page.name == "plugin" and page.history]
+    longest = max(sees_all or pages, key=lambda page: len(page.history), default=None)
+    return [] if longest is None else [HealthChange(**msgspec.structs.asdict(change)) for change in longest.history]

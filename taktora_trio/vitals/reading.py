@@ -1,0 +1,196 @@
+"""Reading a run's vitals from outside. Nobody is asked: a half that hangs, or that was killed, is seen as well."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import AsyncGenerator
+from pathlib import Path
+
+import msgspec
+import trio
+
+from taktora_trio.errors import NoSuchDomain, TransportError
+from taktora_trio.processes.procfs import process_stat
+from taktora_trio.transport.domain import HALVES, Domain, Role
+from taktora_trio.transport.folder import VITALS, Generation, all_generations, open_folder
+from taktora_trio.transport.snapshot import Snapshot, read_snapshot
+from taktora_trio.vitals.merging import connectors_of, history_of, merged_channels
+from taktora_trio.vitals.model import DomainVitals, HalfState, HalfVitals, Mode, Page
+
+__all__ = ["domains", "half_name", "page_name", "read", "watch"]
+
+_LATE = 3.0  # intervals without a page after which a half that is there hangs
+_TICKS = os.sysconf("SC_CLK_TCK")
+_PAGE_BYTES = os.sysconf("SC_PAGESIZE")
+_decode = msgspec.msgpack.Decoder(Page).decode
+
+
+def page_name(half: str) -> str:
+    """Return the name of the file in which this half writes."""
+    return VITALS + half
+
+
+def half_name(file_name: str) -> str:
+    """Return the half that writes in the file of this name."""
+    return file_name.removeprefix(VITALS)
+
+
+def domains() -> list[str]:
+    """Return the names of all domains of this user, also of those that a killed run has left."""
+    with open_folder() as folder:
+        present = all_generations(folder)
+    return sorted({_name_of(generation) for generation in present})
+
+
+def read(domain: Domain | str) -> DomainVitals:
+    """Return what is known of a run, now. It is read in files and in /proc, in about a millisecond.
+
+    Raises `NoSuchDomain`, with the domains that there are, and `ConfigError` for a name that can't be one.
+    """
+    domain = Domain(domain) if isinstance(domain, str) else domain
+    generation = domain.generation
+    if generation is None:
+        raise _no_such(domain)
+    now, monotonic = time.clock_gettime_ns(time.CLOCK_BOOTTIME), time.monotonic_ns()
+    halves: dict[str, HalfVitals | None] = {}
+    pages: list[tuple[Page, Snapshot]] = []
+    names = sorted({*HALVES, *_written(generation.path)}, key=lambda name: (not name.startswith("plugin"), name))
+    for name in names:
+        role: Role = "plugin" if name == "plugin" else "gateway"
+        holder = domain.holder(role)
+        try:
+            snapshot = read_snapshot(generation.path / page_name(name))
+            page = None if snapshot is None else _page_of(snapshot, name)
+        except TransportError as exc:
+            halves[name] = HalfVitals(name=name, state="unreadable", problem=str(exc), pid=holder or None)
+            continue
+        if snapshot is None or page is None:
+            halves[name] = _without_page(domain, name, role, holder)
+            continue
+        pages.append((page, snapshot))
+        halves[name] = _half(page, snapshot, holder, now, monotonic)
+    if any(name.startswith("gateway:") for name in halves) and halves["gateway"] is not None:
+        if halves["gateway"].state in ("starts", "waits"):
+            del halves["gateway"]  # it is one of those that have written
+    elif any(name.startswith("gateway:") for name in halves):
+        del halves["gateway"]
+    pages.sort(key=lambda one: one[1].boottime_ns)
+    return DomainVitals(
+        domain=domain.name,
+        app=pages[-1][0].app if pages else "",
+        mode=_mode(domain),
+        read_at=now / 1e9,
+        owner=domain.holder("owner"),
+        halves=halves,
+        connectors=connectors_of([page for page, _ in pages], halves),
+        channels=merged_channels(pages, now),
+        history=history_of([page for page, _ in pages]),
+    )
+
+
+async def watch(domain: Domain | str, every: float = 1.0) -> AsyncGenerator[DomainVitals, None]:
+    """Yield what is known of a run, again and again, `every` so many seconds. Raises as `read` does: also when the run
+    has ended. Close it, by `contextlib.aclosing`, when you leave it early.
+
+    The files are in memory, so it reads them in its own task.
+    """
+    due = trio.current_time()
+    while True:
+        yield read(domain)
+        due = max(due + every, trio.current_time())
+        await trio.sleep_until(due)
+
+
+def _name_of(generation: Generation) -> str:
+    """Return a domain's name: what its halves have written, for a long one is shortened in the names of files."""
+    if "~" in generation.label:
+        for name in _written(generation.path):
+            with contextlib.suppress(TransportError):
+                snapshot = read_snapshot(generation.path / page_name(name))
+                if snapshot is not None:
+                    return _page_of(snapshot, name).domain
+    return generation.label
+
+
+def _written(folder: Path) -> list[str]:
+    """Return the names of the halves that have a page there."""
+    try:
+        found = os.listdir(folder)
+    except FileNotFoundError:
+        return []
+    return [half_name(name) for name in found if name.startswith(VITALS) and "~" not in name]
+
+
+def _page_of(snapshot: Snapshot, name: str) -> Page:
+    try:
+        return _decode(snapshot.content)
+    except msgspec.MsgspecError as exc:
+        raise TransportError(f"the page {page_name(name)} can't be read: {exc}") from exc
+
+
+def _no_such(domain: Domain) -> NoSuchDomain:
+    there = domains()
+    others = f"there are {', '.join(there)}" if there else "there is none of this user now"
+    return NoSuchDomain(f"there is no run in domain {domain.name!r}: {others} (--domain NAME)")
+
+
+def _mode(domain: Domain) -> Mode:
+    owner, plugin, gateway = (domain.holder(role) for role in ("owner", "plugin", "gateway"))
+    if owner is not None and owner == plugin == gateway:
+        return "in-process"
+    return "separate" if owner is None or owner == plugin else "split"
+
+
+def _without_page(domain: Domain, name: str, role: Role, holder: int | None) -> HalfVitals | None:
+    if holder is not None:
+        return HalfVitals(name=name, state="starts", pid=holder or None)
+    if role == "gateway" and domain.is_awaited():
+        return HalfVitals(name=name, state="waits", problem="waits for its plugin")
+    return None
+
+
+def _half(page: Page, snapshot: Snapshot, holder: int | None, now: int, monotonic: int) -> HalfVitals:
+    age = max(0, monotonic - snapshot.monotonic_ns) / 1e9
+    late = age > _LATE * page.interval
+    state: HalfState = "runs"
+    problem, memory, cpu = "", page.memory, page.cpu
+    process = _process(page.pid, page.process_started)
+    if holder is None:
+        state, problem = "gone", f"process {page.pid} has ended, {age:.1f} s after it had written last at most"
+    elif process is None and holder not in (0, page.pid):
+        state, problem = "starts", f"process {page.pid} has ended, and process {holder} starts"
+    elif process is not None and process[0] in "Tt":
+        state, problem = "stopped", f"process {page.pid} is stopped: `kill -CONT {page.pid}` lets it go on"
+    elif late:
+        state, problem = "hangs", f"process {page.pid} has not turned its loop for {age:.1f} s"
+    if process is not None:
+        _, memory, cpu = process
+    return HalfVitals(
+        name=page.name,
+        state=state,
+        problem=problem,
+        pid=holder if state == "starts" else page.pid,
+        incarnation=page.incarnation,
+        restarts=page.restarts,
+        uptime=max(0.0, now / 1e9 - page.started_at) if state != "gone" else None,
+        memory=memory if state != "gone" else None,
+        cpu=cpu,
+        loop_lag=max(page.loop_lag, age - page.interval) if state == "hangs" else page.loop_lag,
+        age=age,
+        written_at=snapshot.boottime_ns / 1e9,
+    )
+
+
+def _process(pid: int, started: int) -> tuple[str, int, float] | None:
+    """Return state, bytes in memory and seconds of processor time of a process; `None` if it is not there, or can't be
+    seen from here."""
+    try:
+        stat = process_stat(pid)
+        state, times, start, pages = stat[0], stat[11:13], stat[19], stat[21]
+    except (OSError, IndexError):
+        return None
+    if started and int(start) != started:
+        return None
+    return state, int(pages) * _PAGE_BYTES, sum(map(int, times)) / _TICKS

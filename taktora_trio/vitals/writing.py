@@ -1,0 +1,47 @@
+"""A half's page: what it says of itself, encoded, and made to fit."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from taktora_trio.transport.snapshot import SnapshotWriter, map_snapshot
+from taktora_trio.vitals.model import Page
+
+__all__ = ["PageWriter", "open_page", "page_bytes"]
+
+_BASE = 16 * 1024  # bytes for the half itself, and its history
+_CONNECTOR, _CHANNEL = 1024, 512
+_encode = msgspec.msgpack.Encoder().encode
+
+
+class PageWriter:
+    """Writes the pages of one half."""
+
+    def __init__(self, snapshots: SnapshotWriter) -> None:
+        self._snapshots = snapshots
+
+    def write(self, page: Page) -> None:
+        """Write a page. What there is no room for is left out: of the history the oldest first, then channels."""
+        while not self._snapshots.write(_encode(page)):
+            if page.history:
+                page = msgspec.structs.replace(page, history=page.history[len(page.history) // 2 + 1 :])
+            else:
+                page = msgspec.structs.replace(page, channels=page.channels[: len(page.channels) // 2])
+                if not page.channels:
+                    break
+
+
+def page_bytes(connectors: int, channels: int) -> int:
+    """Return the bytes that a page may have."""
+    return _BASE + _CONNECTOR * connectors + _CHANNEL * channels
+
+
+@contextlib.contextmanager
+def open_page(path: Path, connectors: int, channels: int) -> Iterator[PageWriter]:
+    """Make the page at this path. Raises as `map_snapshot` does."""
+    with contextlib.closing(map_snapshot(path, page_bytes(connectors, channels))) as snapshots:
+        yield PageWriter(snapshots)
