@@ -98,6 +98,7 @@ if TYPE_CHECKING:
     from taktora_trio.errors import RequestTimeout as RequestTimeout
     from taktora_trio.errors import ServiceMismatch as ServiceMismatch
     from taktora_trio.errors import StoreError as StoreError
+    from taktora_trio.errors import TemporaryFailure as TemporaryFailure
     from taktora_trio.errors import TransportError as TransportError
     from taktora_trio.escaping import escaped as escaped
     from taktora_trio.health import Connecting as Connecting
@@ -198,6 +199,7 @@ _PUBLIC = {
         "RequestTimeout",
         "ServiceMismatch",
         "StoreError",
+        "TemporaryFailure",
         "TransportError",
     ),
     "escaping": ("escaped",),

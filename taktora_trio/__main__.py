@@ -15,7 +15,7 @@ __all__ = ["main"]
 
 
 def main() -> NoReturn:
-    """The command's entry point. Bad input ends it with one clear line and exit code 2."""
+    """The command's entry point. Bad input ends it with one clear line and exit code 2, what may pass with 75."""
     sys.exit(call(_run))
 
 

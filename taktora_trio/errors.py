@@ -29,6 +29,7 @@ __all__ = [
     "RequestTimeout",
     "ServiceMismatch",
     "StoreError",
+    "TemporaryFailure",
     "TransportError",
     "check_library",
     "collapse",
@@ -47,7 +48,11 @@ class ConfigError(ConnectorError):
     """A declaration or a request that can't work. The command shows its message in one line and exits with 2."""
 
 
-class DomainInUse(ConfigError):
+class TemporaryFailure(ConfigError):
+    """What was asked for can't work now, and may later, though nothing of it is changed. The command exits with 75."""
+
+
+class DomainInUse(TemporaryFailure):
     """Another process already holds the domain, in the role that was asked for."""
 
 
@@ -55,8 +60,11 @@ class NoSuchDomain(ConnectorError):
     """There is no run of the deployment that was asked for. The command exits with 3."""
 
 
-class ServiceMismatch(ConfigError):
-    """The other half has other channels, or another codec or size of one; the message says which, and in what."""
+class ServiceMismatch(TemporaryFailure):
+    """The other half has other channels, or another codec or size of one; the message says which, and in what.
+
+    It passes when the other half is the same version again.
+    """
 
 
 class MessageError(ConnectorError):

@@ -8,7 +8,7 @@ from taktora_trio import errors
 
 def test_one_family() -> None:
     family = [value for name, value in vars(errors).items() if name in errors.__all__ and isinstance(value, type)]
-    assert len(family) == 17
+    assert len(family) == 18
     assert all(issubclass(error, errors.ConnectorError) for error in family)
     assert not issubclass(errors.ConnectorError, (ValueError, OSError, RuntimeError))
 
@@ -17,8 +17,9 @@ def test_one_family() -> None:
     ("error", "base"),
     [
         (errors.BackPressure, trio.WouldBlock),
-        (errors.DomainInUse, errors.ConfigError),
-        (errors.ServiceMismatch, errors.ConfigError),
+        (errors.TemporaryFailure, errors.ConfigError),
+        (errors.DomainInUse, errors.TemporaryFailure),
+        (errors.ServiceMismatch, errors.TemporaryFailure),
         (errors.CodecError, errors.MessageError),
         (errors.PayloadOverflow, errors.MessageError),
     ],

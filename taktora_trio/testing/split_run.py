@@ -220,7 +220,7 @@ class _CommandBackend(_SplitBackend):
         self._changed = trio.Event()
 
     def _failure(self, code: int) -> Exception:
-        if code == 2:  # a usage error
+        if code in (2, os.EX_TEMPFAIL):  # a usage error, or what may pass
             said = self._lines[-1] if self._lines else f"the run ended with exit code {code}"
             return ConfigError(said.removeprefix("taktora-trio: "))
         if self._exception:

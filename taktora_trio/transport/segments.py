@@ -12,7 +12,18 @@ import msgspec
 
 from taktora_trio.errors import ConfigError, TransportError
 
-__all__ = ["PAGE", "SHM", "Segment", "SharedMemoryFull", "entries", "examine", "free_bytes", "in_pages", "segments"]
+__all__ = [
+    "PAGE",
+    "SHM",
+    "Segment",
+    "SharedMemoryFull",
+    "all_bytes",
+    "entries",
+    "examine",
+    "free_bytes",
+    "in_pages",
+    "segments",
+]
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +48,12 @@ class SharedMemoryFull(TransportError):
 def free_bytes() -> int:
     """Return the free bytes of /dev/shm. Raises `ConfigError` if there is no /dev/shm."""
     return _free(_look())
+
+
+def all_bytes() -> int:
+    """Return the bytes of /dev/shm, free or not. Raises `ConfigError` if there is no /dev/shm."""
+    there = _look()
+    return there.f_blocks * there.f_frsize
 
 
 def _look() -> os.statvfs_result:

@@ -9,9 +9,9 @@ from collections.abc import Iterable
 
 import msgspec
 
-from taktora_trio.errors import ConfigError
+from taktora_trio.errors import ConfigError, TemporaryFailure
 from taktora_trio.transport.cursor import cursors_size
-from taktora_trio.transport.segments import PAGE, SHM, free_bytes, in_pages
+from taktora_trio.transport.segments import PAGE, SHM, all_bytes, free_bytes, in_pages
 from taktora_trio.transport.spec import ChannelSpec, End, TrunkSpec, read_by, written_by
 
 __all__ = ["ChannelPlan", "MemoryPlan", "check_plan", "file_sizes", "for_end", "for_services", "plan_memory"]
@@ -82,9 +82,10 @@ def plan_memory(specs: Iterable[TrunkSpec]) -> MemoryPlan:
 
 
 def check_plan(plan: MemoryPlan) -> None:
-    """Raise `ConfigError`, with the plan's table, if the deployment can't fit."""
+    """Raise `ConfigError`, with the plan's table, if the deployment can't fit: `TemporaryFailure` if others fill it."""
     if not plan.fits:
-        raise ConfigError(
+        error = TemporaryFailure if plan.total_bytes <= all_bytes() else ConfigError
+        raise error(
             f"the deployment needs {_size(plan.total_bytes)} of shared memory and {SHM} has {_size(plan.free_bytes)}"
             f" free: lower max_payload or window, or enlarge {SHM} (docker run --shm-size, mount -o remount,size=)\n"
             + plan.table()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import socket
 from collections.abc import AsyncIterator
@@ -67,7 +68,7 @@ async def test_a_run_is_ready_once_the_domain_is_its_own(
     async with open_systemd(tmp_path) as systemd:
         with domain.hold("owner"):
             async with open_run(ECHO, mode, broker, domain, env=systemd.environment) as refused:
-                assert await refused.wait() == 2
+                assert await refused.wait() == os.EX_TEMPFAIL
         assert systemd.told == []
         async with open_run(ECHO, mode, broker, domain, env=systemd.environment) as run:
             await systemd.until("READY=1")

@@ -76,3 +76,20 @@ def test_it_is_one_line_and_exit_code_2(surrounding: str, mode: str, tmp_path: P
     for part in expected:
         assert part in line
     assert thesis.read_text() == "years of work"
+
+
+@pytest.mark.parametrize(
+    ("setting", "code"),
+    [
+        (f"mount -t tmpfs -o size=64m tmpfs {SHM} && head -c 67M /dev/zero >{SHM}/anothers 2>/dev/null; :", 75),
+        (f"mount -t tmpfs -o size=64k tmpfs {SHM}", 2),
+    ],
+    ids=["others fill it", "it is too small"],
+)
+def test_shared_memory_that_is_full_now_may_pass_and_one_that_is_too_small_does_not(
+    setting: str, code: int, tmp_path: Path
+) -> None:
+    """A supervisor such as systemd tries another time after 75, and does not after 2."""
+    done = run_in(setting, tmp_path, "plugin", "examples.echo:deployment")
+    assert done.returncode == code, done.stderr
+    assert "of shared memory and /dev/shm has" in done.stderr

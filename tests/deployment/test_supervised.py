@@ -241,7 +241,7 @@ async def test_a_stale_gateway_is_fenced_off(broker: Mosquitto, domain: Domain) 
         async with open_command(
             "gateway", "examples.echo:deployment", "--domain", domain.name, "--broker", broker.url, json_log=False
         ) as second:
-            assert await second.wait() == 2
+            assert await second.wait() == os.EX_TEMPFAIL
         assert "already has a gateway" in "\n".join(second.stderr)
         run.signal(signal.SIGTERM)
         assert await run.wait(8) == 0

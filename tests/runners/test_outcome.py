@@ -11,7 +11,7 @@ import pytest
 
 PROGRAM = """
 import logging, sys
-from taktora_trio.errors import ConfigError, PayloadOverflow, TransportError
+from taktora_trio.errors import ConfigError, DomainInUse, PayloadOverflow, TransportError
 from taktora_trio.runners.this_process.outcome import call, printing_aside, show, show_document
 
 def command():
@@ -85,6 +85,12 @@ def test_an_app_that_prints_to_nobody_ends_in_one_line() -> None:
     process = run("import time; time.sleep(0.3); print('x', flush=True)", "| true")
     assert process.returncode == 128 + signal.SIGPIPE
     assert process.stderr == "taktora-trio: nobody reads standard output any more\n"
+
+
+def test_what_may_pass_is_told_apart_from_what_will_not() -> None:
+    assert run("raise DomainInUse('in use')").returncode == os.EX_TEMPFAIL
+    assert run("raise ExceptionGroup('', [DomainInUse('in use'), DomainInUse('too')])").returncode == os.EX_TEMPFAIL
+    assert run("raise ExceptionGroup('', [DomainInUse('in use'), ConfigError('bad')])").returncode == 2
 
 
 def test_nobody_to_complain_to() -> None:

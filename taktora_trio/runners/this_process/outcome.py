@@ -14,7 +14,15 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TextIO
 
-from taktora_trio.errors import ConfigError, ConnectorError, NoSuchDomain, collapse, leaves, summary
+from taktora_trio.errors import (
+    ConfigError,
+    ConnectorError,
+    NoSuchDomain,
+    TemporaryFailure,
+    collapse,
+    leaves,
+    summary,
+)
 from taktora_trio.escaping import escaped
 
 __all__ = ["call", "exit_code", "printing_aside", "show", "show_document"]
@@ -34,7 +42,8 @@ def call(command: Callable[[], int | None]) -> int:
     except* SystemExit as group:
         code = exit_code(group)
     except* ConfigError as group:
-        code = _complain(group, 2)
+        passes = all(isinstance(leaf, TemporaryFailure) for leaf in leaves(group))
+        code = _complain(group, os.EX_TEMPFAIL if passes else 2)
     except* NoSuchDomain as group:
         code = _complain(group, 3)
     except* ConnectorError as group:
