@@ -340,7 +340,12 @@ class HealthBoard:
             illegal = f"{component} can't go from {before} to {after}"
             if self._strict:
                 raise IllegalTransition(illegal)
-            log.error("%s, but does: a bug of what reported it", illegal, stack_info=True)
+            log.error(
+                "%s, but does: a bug of what reported it",
+                illegal,
+                stack_info=True,
+                extra={"event": "health-illegal", "connector": component},
+            )
         self._base[component], self._degradations[component] = base, degradations
         if after != before:
             self._shown[component] = after

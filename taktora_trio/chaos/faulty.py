@@ -152,7 +152,7 @@ def _give_nothing() -> None:
 
 def _ignore_sigterm() -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    log.info("deaf to SIGTERM from now on")
+    log.info("deaf to SIGTERM from now on", extra={"event": "chaos-deaf"})
 
 
 def _leak_grandchild() -> NoReturn:

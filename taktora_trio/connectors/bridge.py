@@ -185,7 +185,12 @@ class Bridge:
                     # From now on a stop cancels nothing of the connection, which is still needed for the drain.
                     self._attempt = None
                     since = trio.current_time()
-                    log.info("%s: connected to %s", self._name, self._client.address)
+                    log.info(
+                        "%s: connected to %s",
+                        self._name,
+                        self._client.address,
+                        extra={"event": "connected", "connector": self._name, "address": str(self._client.address)},
+                    )
                     self._show_refused(connection)
                     for outbox in self._outboxes:
                         outbox.show_set_aside()
@@ -210,7 +215,7 @@ class Bridge:
         if complaints != self._complaints:
             self._complaints = complaints
             for complaint in complaints:
-                log.error("%s: %s", self._name, complaint)
+                log.error("%s: %s", self._name, complaint, extra={"event": "channel-refused", "connector": self._name})
         self._health.report(self._name, Degraded("; ".join(complaints)) if complaints else Up(self._client.place))
 
     async def _ask_again(self, connection: Connection) -> None:
@@ -281,16 +286,44 @@ class Bridge:
         name, following = self._name, self._client.address
         again = "again" if following == address else following
         if isinstance(ended.failure, ConnectionLeft):
-            log.info("%s: left %s: %s", name, address, retry.reason)
+            log.info(
+                "%s: left %s: %s",
+                name,
+                address,
+                retry.reason,
+                extra={"event": "connection-left", "connector": name, "address": str(address)},
+            )
             state: ConnectorHealth = Connecting()
         elif retry.refused:
             text = "%s: %s: %s; trying %s in %.0f s, or when asked to by `taktora-trio revive`"
-            log.error(text, name, address, retry.reason, again, retry.delay)
+            log.error(
+                text,
+                name,
+                address,
+                retry.reason,
+                again,
+                retry.delay,
+                extra={"event": "login-refused", "connector": name, "address": str(address), "delay": retry.delay},
+            )
             state = Down(reason, next_attempt=time.time() + retry.delay)
         else:
             verb = "cannot reach" if ended.uptime is None else "lost"
             text = "%s: %s %s: %s; trying %s in %.1f s"
-            log.warning(text, name, verb, address, retry.reason, again, retry.delay)
+            log.warning(
+                text,
+                name,
+                verb,
+                address,
+                retry.reason,
+                again,
+                retry.delay,
+                extra={
+                    "event": "connection-failed" if ended.uptime is None else "connection-lost",
+                    "connector": name,
+                    "address": str(address),
+                    "delay": retry.delay,
+                },
+            )
             state = Connecting()
         self._health.report(name, state, reason)
 
@@ -298,7 +331,13 @@ class Bridge:
         text = summary(failure)
         if not isinstance(failure, ConnectorError) and text != self._unexpected:  # else its traceback is in the log
             self._unexpected = text
-            log.error("%s: the connection ended by an error: %s", self._name, text, exc_info=failure)
+            log.error(
+                "%s: the connection ended by an error: %s",
+                self._name,
+                text,
+                exc_info=failure,
+                extra={"event": "connection-error", "connector": self._name},
+            )
 
     async def _pause(self, seconds: float) -> bool:
         """Wait for so long, or until a stop, or until `revive`. Returns true if it was `revive`."""

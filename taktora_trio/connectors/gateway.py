@@ -113,7 +113,7 @@ class ConnectorGateway(
                 done.append(f"{connector.name}: revived: tries at once; it was {state}")
                 if connector.name in self._bridges:  # else its first attempt is yet to come
                     self._bridges[connector.name].revive()
-            log.info("%s", done[-1])
+            log.info("%s", done[-1], extra={"event": "connects-now", "connector": connector.name})
         return ", ".join(done)
 
     def stalled(self) -> str | None:

@@ -153,10 +153,16 @@ class Inbox:
             lost += max(0, unread - in_hand - delivery.given_once()) if unread else 0
             if lost:
                 text = "channel %s: stopped with %d inbound messages that the app has not had and nobody keeps: lost"
-                log.warning(text, channel, lost)
+                log.warning(text, channel, lost, extra={"event": "inbound-lost", "channel": channel, "count": lost})
             if kept:
                 text = "channel %s: stopped with %d inbound messages that the app is not done with: %s"
-                log.info(text, channel, kept, "they are not acknowledged, and come again if the other side keeps them")
+                log.info(
+                    text,
+                    channel,
+                    kept,
+                    "they are not acknowledged, and come again if the other side keeps them",
+                    extra={"event": "inbound-left", "channel": channel, "count": kept},
+                )
 
     def _match(self, topic: str) -> list[_Delivery]:
         deliveries = [self._deliveries[name] for name in self._channels_of(topic)]
@@ -367,7 +373,7 @@ class Inbox:
             self._connection.pause_reading()
             name = "" if delivery is None else f" {delivery.name}"
             reason = f"channel{name} is not read: no more is taken from the other side"
-            log.warning("%s: %s", self._name, reason)
+            log.warning("%s: %s", self._name, reason, extra={"event": "reading-paused", "connector": self._name})
             self._health.degrade(self._name, reason, DEGRADED_FOR)
 
     def _resume_if_there_is_room(self) -> None:
@@ -386,6 +392,7 @@ class Inbox:
                 self._name,
                 self._stray,
                 self.strays,
+                extra={"event": "message-stray", "connector": self._name, "count": self.strays},
             )
         self._health.degrade(self._name, self._stray, DEGRADED_FOR)
 
@@ -397,7 +404,13 @@ class Inbox:
         delivery.discarded += 1
         count = delivery.discarded
         if is_worth_logging(count):
-            log.error("channel %s: discarded %d inbound messages so far: %s", delivery.name, count, reason)
+            log.error(
+                "channel %s: discarded %d inbound messages so far: %s",
+                delivery.name,
+                count,
+                reason,
+                extra={"event": "inbound-discarded", "connector": self._name, "channel": delivery.name, "count": count},
+            )
         self._health.degrade(self._name, f"channel {delivery.name} discards inbound messages", DEGRADED_FOR)
 
 

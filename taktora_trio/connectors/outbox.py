@@ -183,6 +183,7 @@ class Outbox:
             self.channel,
             escaped(envelope.topic),
             self.set_aside_count,
+            extra={"event": "message-set-aside", "channel": self.channel, "count": self.set_aside_count},
         )
         self._finish(number, "set aside: the other side ends the connection behind it", given_up=True)
         return envelope
@@ -214,7 +215,15 @@ class Outbox:
             what = "they wait for the next gateway, as long as the app runs" if waits else "they are lost"
             stored = self._source.stored  # those are not among what is left
             published = sum(stored < number <= self._published for number in self.unfinished)
-            log.log(logging.INFO if waits else logging.WARNING, text, self.channel, left, published, what)
+            log.log(
+                logging.INFO if waits else logging.WARNING,
+                text,
+                self.channel,
+                left,
+                published,
+                what,
+                extra={"event": "outbound-left" if waits else "outbound-lost", "channel": self.channel, "count": left},
+            )
 
     # The ledger
 
@@ -330,7 +339,13 @@ class Outbox:
         """Log what can't be published. Returns its sequence number; 0 if that is not known, or can't be."""
         self.discarded += 1
         if is_worth_logging(self.discarded):
-            log.error("channel %s: %s (%d so far)", self.channel, exc, self.discarded)
+            log.error(
+                "channel %s: %s (%d so far)",
+                self.channel,
+                exc,
+                self.discarded,
+                extra={"event": "outbound-unreadable", "channel": self.channel, "count": self.discarded},
+            )
         newest = self._ahead[-1].header.sequence_number if self._ahead else self._last
         return exc.number if isinstance(exc, Discarded) and exc.number > newest else 0
 
@@ -345,7 +360,12 @@ class Outbox:
             return
         self.expired += 1
         if is_worth_logging(self.expired):
-            log.warning("channel %s: %d messages have expired while they waited", self.channel, self.expired)
+            log.warning(
+                "channel %s: %d messages have expired while they waited",
+                self.channel,
+                self.expired,
+                extra={"event": "message-expired", "channel": self.channel, "count": self.expired},
+            )
         self._finish(envelope.header.sequence_number, "it expired before it could be published", given_up=True)
 
     def _finish(self, number: int, refusal: str, *, given_up: bool = False) -> None:
@@ -386,7 +406,11 @@ class Outbox:
         self.refused += 1
         if is_worth_logging(self.refused):
             log.error(
-                "channel %s: the other side has refused %d messages so far: %s", self.channel, self.refused, refusal
+                "channel %s: the other side has refused %d messages so far: %s",
+                self.channel,
+                self.refused,
+                refusal,
+                extra={"event": "message-refused", "channel": self.channel, "count": self.refused},
             )
         self._on_trouble(f"the other side refuses messages: {refusal}")
 

@@ -57,7 +57,12 @@ class SendingAgain:
             except StoreError as exc:
                 if str(exc) != said:
                     said = str(exc)
-                    log.error("%s: no dead letter is sent again for now: %s", self._connector, exc)
+                    log.error(
+                        "%s: no dead letter is sent again for now: %s",
+                        self._connector,
+                        exc,
+                        extra={"event": "dead-letters-stuck", "connector": self._connector},
+                    )
                 with trio.move_on_after(next(delays)):
                     await self._news.wait()
                 self._news.set()
@@ -70,7 +75,12 @@ class SendingAgain:
             await self._letters.remove(done)
             self._in_hand.difference_update(done)
             del self._done[: len(done)]
-            log.info("%s: the app is done with %s, sent again", self._connector, _letters(len(done)))
+            log.info(
+                "%s: the app is done with %s, sent again",
+                self._connector,
+                _letters(len(done)),
+                extra={"event": "dead-letter-done", "connector": self._connector, "count": len(done)},
+            )
 
     async def _give(self) -> None:
         room = _AT_ONCE - len(self._in_hand)
@@ -79,7 +89,12 @@ class SendingAgain:
         marked = await self._letters.to_send(self._connector, self._channels, _AT_ONCE)
         fresh = [one for one in marked if one.number not in self._in_hand][:room]
         if fresh:
-            log.info("%s: sent %s to the app again", self._connector, _letters(len(fresh)))
+            log.info(
+                "%s: sent %s to the app again",
+                self._connector,
+                _letters(len(fresh)),
+                extra={"event": "dead-letter-sent", "connector": self._connector, "count": len(fresh)},
+            )
         for letter in fresh:
             self._in_hand.add(letter.number)
             self._inbox.give(

@@ -34,7 +34,11 @@ class Trials:
 
     async def publish_one_by_one(self, connection: Connection) -> None:
         """Publish what is not acknowledged with nothing else in flight, so that a loss is certain to be behind it."""
-        log.warning("%s: connections end right behind a message: publishing one by one, to find which", self._connector)
+        log.warning(
+            "%s: connections end right behind a message: publishing one by one, to find which",
+            self._connector,
+            extra={"event": "trial-begun", "connector": self._connector},
+        )
         await trio.sleep(poison.QUIET)
         others_pass = connection.is_answered
         unfinished = [(name, number) for name, outbox in self._outboxes.items() for number in outbox.unfinished]

@@ -163,7 +163,13 @@ class ItemRunner:
         self._failed_in_a_row += 1
         count = self._failed_in_a_row
         if is_worth_logging(count):
-            log.error("item %s: skips this cycle, failed %d in a row", self.name, count, exc_info=error)
+            log.error(
+                "item %s: skips this cycle, failed %d in a row",
+                self.name,
+                count,
+                exc_info=error,
+                extra={"event": "item-skips", "item": self.name, "count": count},
+            )
         self._tell_crash(error, "skips this cycle")
         self.runtime.board.report(self.name, Degraded(f"its last cycle failed: {summary(error)}"), error)
 

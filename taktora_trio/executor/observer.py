@@ -137,4 +137,10 @@ class Observers:
         if observer in self._observers:
             self._observers.remove(observer)
         self._wire()
-        log.error("observer %r raised in %s, and is told nothing more", observer, hook, exc_info=exc)
+        log.error(
+            "observer %r raised in %s, and is told nothing more",
+            observer,
+            hook,
+            exc_info=exc,
+            extra={"event": "observer-dropped"},
+        )

@@ -78,7 +78,11 @@ class _InThread(_Offloaded):
             )
         except trio.Cancelled:
             if limiter.borrowed_tokens:
-                log.warning("%s: cancelled; its thread is left to end by itself, with the call that it is in", ctx.item)
+                log.warning(
+                    "%s: cancelled; its thread is left to end by itself, with the call that it is in",
+                    ctx.item,
+                    extra={"event": "offload-abandoned", "item": ctx.item},
+                )
             raise
 
 

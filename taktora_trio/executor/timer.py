@@ -85,7 +85,9 @@ def open_timer() -> Timer | None:
     try:
         return Timer(create_timer())
     except OSError as exc:
-        log.warning("no timerfd (%s): every(...) will be up to a millisecond late", exc)
+        log.warning(
+            "no timerfd (%s): every(...) will be up to a millisecond late", exc, extra={"event": "timer-coarse"}
+        )
         return None
 
 

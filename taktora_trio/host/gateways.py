@@ -169,7 +169,11 @@ class Gateways(metaclass=NoPublicConstructor, opened_by="open_watching_host(node
         if not self._allowances[name].take(len(read)):
             self._skipped += 1
             if is_worth_logging(self._skipped):
-                log.warning("%s: the gateway reports its health too often, so only the newest report counts", name)
+                log.warning(
+                    "%s: the gateway reports its health too often, so only the newest report counts",
+                    name,
+                    extra={"event": "health-flood", "connector": name, "count": self._skipped},
+                )
             readable = readable[-1:]
         for report in readable:
             self._reported(watch.Reported(name, report.identity, report.health, report.shown_cause))
@@ -183,7 +187,13 @@ class Gateways(metaclass=NoPublicConstructor, opened_by="open_watching_host(node
                     self._unreadable += 1
                     if is_worth_logging(self._unreadable):
                         text = "%s: a health report can't be read (%d so far); is the gateway of another version? %s"
-                        log.error(text, name, self._unreadable, escaped(str(exc)))
+                        log.error(
+                            text,
+                            name,
+                            self._unreadable,
+                            escaped(str(exc)),
+                            extra={"event": "health-unreadable", "connector": name, "count": self._unreadable},
+                        )
                     yield None
 
     def _reported(self, report: watch.Reported) -> None:
@@ -200,7 +210,12 @@ async def _wait_for_end(identity: GatewayIdentity) -> None:
             if start_time(identity.pid) == identity.started:
                 await wait_for_exit(identity.pid)
         except OSError as exc:  # no descriptor is left, and nothing announces that there is one again
-            log.warning("the gateway process (pid %d) can't be watched now: %s", identity.pid, exc)
+            log.warning(
+                "the gateway process (pid %d) can't be watched now: %s",
+                identity.pid,
+                exc,
+                extra={"event": "gateway-unwatched"},
+            )
             await trio.sleep(1)
         else:
             return

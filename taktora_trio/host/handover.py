@@ -136,14 +136,25 @@ class Handover(Generic[T]):
         name = self._port.spec.name
         if self._deliveries is None:
             log.error(
-                "%s: message %d is discarded, for it was acknowledged on arrival: %s", name, number, escaped(reason)
+                "%s: message %d is discarded, for it was acknowledged on arrival: %s",
+                name,
+                number,
+                escaped(reason),
+                extra={"event": "inbound-given-up", "service": name},
             )
         else:
             for each in self.hand.bury(number, reason, delivery_id):
                 self._deliveries.bury(each, reason)
             if is_worth_logging(self.dead):
                 text = "%s: message %d goes to the dead letters (%d so far): %s"
-                log.error(text, name, number, self.dead, escaped(reason))
+                log.error(
+                    text,
+                    name,
+                    number,
+                    self.dead,
+                    escaped(reason),
+                    extra={"event": "message-given-up", "service": name, "count": self.dead},
+                )
         self.done(number)
 
     def leave(self, exc: BaseException | None) -> None:

@@ -262,4 +262,9 @@ class ConnectorHost(metaclass=NoPublicConstructor, opened_by="open_connector_hos
             # A gateway that is there says itself, at its own end, what it could not publish.
             if port.waiting > 0 and not (port.has_reader and self._gateways.has_gateway(self._owners[channel].name)):
                 text = "%s: closed with %d messages not acknowledged by the other side: they are lost"
-                log.warning(text, port.spec.name, port.waiting)
+                log.warning(
+                    text,
+                    port.spec.name,
+                    port.waiting,
+                    extra={"event": "outbound-lost", "channel": channel, "count": port.waiting},
+                )

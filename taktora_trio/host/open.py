@@ -13,7 +13,7 @@ import trio
 from taktora_trio.connectors.base import Connector
 from taktora_trio.connectors.plan import check_ends
 from taktora_trio.errors import summary
-from taktora_trio.health import Down, HealthBoard, HealthEvent
+from taktora_trio.health import Connecting, ConnectorHealth, Degraded, Down, HealthBoard, HealthEvent, Up
 from taktora_trio.host.gateways import Gateways
 from taktora_trio.host.host import ConnectorHost
 from taktora_trio.host.reader import ChannelReader as ChannelReader  # here, so that no app waits for it in its loop
@@ -71,7 +71,7 @@ async def open_watching_host(
     for connector in connectors:
         if connector.tracing and not connector.trace_space:
             text = "%s: messages carry no trace, for what it speaks carries no metadata: leave tracing=True out"
-            log.warning(text, connector.name)
+            log.warning(text, connector.name, extra={"event": "trace-impossible", "connector": connector.name})
     if link is not None:
         revive = partial(link.send, ReviveGateway())
     board = HealthBoard((connector.name for connector in connectors), on_event=_log_event)
@@ -94,6 +94,15 @@ async def open_watching_host(
             nursery.cancel_scope.cancel()
 
 
+# By what the connector is now. docs/events.md says of each what to do.
+_EVENTS: dict[type[ConnectorHealth], str] = {
+    Up: "health-up",
+    Connecting: "health-connecting",
+    Degraded: "health-degraded",
+    Down: "health-down",
+}
+
+
 def _log_event(event: HealthEvent) -> None:
     cause = event.cause
     if isinstance(cause, BaseException):
@@ -105,5 +114,9 @@ def _log_event(event: HealthEvent) -> None:
         type(event.before).__name__,
         event.after,
         because,
-        extra={"health": (event.component, type(event.after).__name__, getattr(event.after, "reason", ""))},
+        extra={
+            "event": _EVENTS[type(event.after)],
+            "connector": event.component,
+            "health": (event.component, type(event.after).__name__, getattr(event.after, "reason", "")),
+        },
     )

@@ -109,6 +109,7 @@ class Unreadable:
                     self._name,
                     self.count,
                     escaped(str(error)),
+                    extra={"event": "message-unreadable", "service": self._name, "count": self.count},
                 )
         if number:
             self._done(number)

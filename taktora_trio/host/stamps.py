@@ -87,7 +87,11 @@ class _TraceStamp:
                 return with_it
         if not self._has_told:
             self._has_told = True
-            log.warning("%s: a message has no room for its trace, and goes without: raise max_metadata", self._name)
+            log.warning(
+                "%s: a message has no room for its trace, and goes without: raise max_metadata",
+                self._name,
+                extra={"event": "trace-dropped", "service": self._name},
+            )
         return packed
 
 

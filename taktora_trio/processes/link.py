@@ -86,7 +86,7 @@ class LinkEnd:
         try:
             self._socket.send(_encode(message))
         except OSError as exc:
-            log.debug("a message on the link was not taken: %s", exc)
+            log.debug("a message on the link was not taken: %s", exc, extra={"event": "link-full"})
 
     async def messages(self) -> AsyncIterator[Message]:
         """Yield each message of the peer, until the peer is gone or this end is closed."""
@@ -106,7 +106,7 @@ class LinkEnd:
             try:
                 message = _decode(data)
             except msgspec.DecodeError as exc:  # what a peer sends must not end us
-                log.warning("a message on the link makes no sense: %s", exc)
+                log.warning("a message on the link makes no sense: %s", exc, extra={"event": "link-nonsense"})
                 continue
             yield message
 

@@ -24,7 +24,12 @@ def log_line(stream: Stream, line: bytes) -> None:
     """
     entry = _entry(line)
     if entry is None:
-        log.log(logging.INFO if stream == "stdout" else logging.WARNING, "%s", _shown(line.decode(errors="replace")))
+        log.log(
+            logging.INFO if stream == "stdout" else logging.WARNING,
+            "%s",
+            _shown(line.decode(errors="replace")),
+            extra={"event": "output"},
+        )
         return
     level = logging.getLevelNamesMapping().get(str(entry.get("level")).upper(), logging.INFO)
     text = "\n".join(_shown(part) for part in (entry["message"], entry.get("exception")) if part)

@@ -11,7 +11,7 @@ import attrs
 
 from taktora_trio.checks import as_path
 from taktora_trio.errors import ConfigError
-from taktora_trio.runners.this_process.logs import LogFormat
+from taktora_trio.runners.this_process.log_formats import LogFormat
 
 __all__ = [
     "OWN_OPTIONS",

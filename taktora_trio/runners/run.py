@@ -14,7 +14,7 @@ from taktora_trio.runners.finding import name_of
 from taktora_trio.runners.loading import load_deployment
 from taktora_trio.runners.options import Mode, Options, Policies, RunOptions, check_mode
 from taktora_trio.runners.secrets import passwords_as_settings
-from taktora_trio.runners.this_process.logs import LogFormat
+from taktora_trio.runners.this_process.log_formats import LogFormat
 from taktora_trio.runners.this_process.outcome import call
 from taktora_trio.runners.this_process.surroundings import settle
 

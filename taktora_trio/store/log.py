@@ -236,7 +236,11 @@ class Log(metaclass=NoPublicConstructor, opened_by="open_log(...)"):
             try:
                 smaller = await self._in_worker(lambda: self._writer.compact(segment, kept))  # noqa: B023 - awaited
             except OSError as exc:
-                log.warning("%s: settled messages keep their space for now", store_error(self.path, exc))
+                log.warning(
+                    "%s: settled messages keep their space for now",
+                    store_error(self.path, exc),
+                    extra={"event": "store-not-compacted"},
+                )
                 break
             by = smaller.segment
             by.size = smaller.size
@@ -291,17 +295,22 @@ class Log(metaclass=NoPublicConstructor, opened_by="open_log(...)"):
         self._failures += 1
         text = str(store_error(self.path, exc))
         if is_worth_logging(self._failures):
-            log.warning("%s; tried again until it succeeds (%d times so far)", text, self._failures)
+            log.warning(
+                "%s; tried again until it succeeds (%d times so far)",
+                text,
+                self._failures,
+                extra={"event": "store-write-failed", "count": self._failures},
+            )
         self._say(text)
 
     def _succeeded(self) -> None:
         if self.trouble:
-            log.info("the store %s can be written again", self.path)
+            log.info("the store %s can be written again", self.path, extra={"event": "store-written-again"})
         self._failures = 0
         self._say("")
 
     def _report(self, damage: str) -> None:
-        log.error("the store %s: %s", self.path, damage)
+        log.error("the store %s: %s", self.path, damage, extra={"event": "store-damaged"})
         self.damage = f"{self.damage}; {damage}" if self.damage else damage
         if self.on_trouble is not None:
             self.on_trouble(self.trouble)
@@ -349,7 +358,7 @@ async def open_log(
             raise store_error(folder, exc) from exc
         opened = Log._create(folder, disk, writer, found, identity, max_bytes, sync_every)
         for damage in found.damage:
-            log.error("the store %s: %s", folder, damage)
+            log.error("the store %s: %s", folder, damage, extra={"event": "store-damaged"})
         async with trio.open_nursery() as nursery:
             nursery.start_soon(opened._serve)
             nursery.start_soon(opened._watch)
@@ -361,7 +370,13 @@ async def open_log(
                     await opened.commit()
                 if left := opened._remaining():
                     reason = opened.trouble or "the disk has not answered in time"
-                    log.warning("the store %s: %d messages were not stored: %s", folder, left, reason)
+                    log.warning(
+                        "the store %s: %d messages were not stored: %s",
+                        folder,
+                        left,
+                        reason,
+                        extra={"event": "store-lost", "count": left},
+                    )
                 opened._serving.cancel()
                 nursery.cancel_scope.cancel()
     finally:

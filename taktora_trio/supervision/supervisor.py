@@ -169,10 +169,14 @@ class Supervisor:
         Either way `on_revived` is called.
         """
         if not self._revivable or self._step(Revived()) is None:
-            log.info("%s: not given up, so there is nothing to start again", self.name)
+            log.info(
+                "%s: not given up, so there is nothing to start again",
+                self.name,
+                extra={"event": "revive-needless", "half": self.name},
+            )
             self._on_revived(False)
             return False
-        log.info("%s: revived", self.name)
+        log.info("%s: revived", self.name, extra={"event": "revived", "half": self.name})
         self._woken.set()
         self._on_revived(True)
         return True
@@ -213,7 +217,11 @@ class Supervisor:
                 async with move_on_when(self._hopeless.wait):
                     if await works():
                         return True
-            log.warning("%s: what has replaced it does not work: going back", self.name)
+            log.warning(
+                "%s: what has replaced it does not work: going back",
+                self.name,
+                extra={"event": "replacement-failed", "half": self.name},
+            )
             await self.replace(before)
             return False
         finally:
@@ -248,12 +256,23 @@ class Supervisor:
             raise AssertionError("an end without a decision")
         if isinstance(action, Finish):
             if before.phase == "stopping" and exit_.exception is not None:
-                log.error("%s: crashed while stopping", self.name, exc_info=exit_.exception)
+                log.error(
+                    "%s: crashed while stopping",
+                    self.name,
+                    exc_info=exit_.exception,
+                    extra={"event": "stop-crashed", "half": self.name},
+                )
             else:
-                log.info("%s: ended (%s)", self.name, exit_.description)
+                log.info("%s: ended (%s)", self.name, exit_.description, extra={"event": "ended", "half": self.name})
             return action
         if before.phase == "replacing":
-            log.info("%s: another one takes its place (%s)", self.name, exit_.description, exc_info=exit_.exception)
+            log.info(
+                "%s: another one takes its place (%s)",
+                self.name,
+                exit_.description,
+                exc_info=exit_.exception,
+                extra={"event": "replaced", "half": self.name},
+            )
             return action
         left = attempts_left(self._policy, self.state)
         gave_up = "" if isinstance(action, Restart) else action.reason
@@ -275,10 +294,28 @@ class Supervisor:
                 level = logging.ERROR if exit_.exception else logging.WARNING
                 after = f"{left} more after that" if left else "for the last time"
                 message = "%s: %s (%s), starts again in %.2f s, %s"
-                log.log(level, message, self.name, verb, exit_.description, delay, after, exc_info=exit_.exception)
+                log.log(
+                    level,
+                    message,
+                    self.name,
+                    verb,
+                    exit_.description,
+                    delay,
+                    after,
+                    exc_info=exit_.exception,
+                    extra={"event": "restarting", "half": self.name, "delay": delay},
+                )
             case GiveUp(reason=reason) | Escalate(reason=reason):
                 tail = "".join(f"\n    {line}" for line in exit_.stderr_tail)
                 end = f"; the end of its standard error:{tail}" if tail else ""
                 message = "%s: given up (%s): %s%s"
-                log.critical(message, self.name, exit_.description, reason, end, exc_info=exit_.exception)
+                log.critical(
+                    message,
+                    self.name,
+                    exit_.description,
+                    reason,
+                    end,
+                    exc_info=exit_.exception,
+                    extra={"event": "given-up", "half": self.name},
+                )
         return action

@@ -151,7 +151,11 @@ class Cursor:
         """A random number, the same for as long as this file is there: it tells this numbering from any other, such as
         that of the run before. 0 if it can't be trusted: then nothing that was written down goes with these numbers."""
         if not 0 < self.epoch < _EPOCHS:
-            log.error("%s: its cursor has no epoch, which can't be: its numbers are taken for new ones", spec.name)
+            log.error(
+                "%s: its cursor has no epoch, which can't be: its numbers are taken for new ones",
+                spec.name,
+                extra={"event": "cursor-renumbered", "service": spec.name},
+            )
             self.epoch = 0
         self._memory = memory
         self._name, self._window = spec.name, spec.window
@@ -203,9 +207,18 @@ class Cursor:
                 "%s: its cursor says that %d messages were sent and %d acknowledged, which can't be and is not believed"
             )
             if done is None:
-                log.error(impossible, self._name, sent, said)
+                log.error(
+                    impossible, self._name, sent, said, extra={"event": "cursor-impossible", "service": self._name}
+                )
             else:
-                log.error(f"{impossible}: it is %d", self._name, sent, said, done)
+                log.error(
+                    f"{impossible}: it is %d",
+                    self._name,
+                    sent,
+                    said,
+                    done,
+                    extra={"event": "cursor-impossible", "service": self._name},
+                )
 
     def close(self) -> None:
         self.receipts.close()

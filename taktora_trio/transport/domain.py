@@ -177,7 +177,12 @@ class Domain:
             stale = [*last, *generations(folder, self.label, gone=True)]
             count = sum(remove_generation(folder, generation) for generation in stale)
             if count > 0:
-                log.info("domain %s: removed %d files that a killed run has left", self.name, count)
+                log.info(
+                    "domain %s: removed %d files that a killed run has left",
+                    self.name,
+                    count,
+                    extra={"event": "leftovers-removed", "domain": self.name, "count": count},
+                )
             new_generation(folder, self.label)
 
     def present(self) -> Generation:

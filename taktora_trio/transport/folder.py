@@ -194,7 +194,12 @@ def remove_generation(folder: int, generation: Generation) -> int:
         for below, folders, names, fd in os.fwalk(gone.name, topdown=False, dir_fd=folder):
             for name in (*names, *folders):
                 if not _is_known(below.partition("/")[2], name, generation.prefix):
-                    log.warning("%s/%s was not made by this library: it is left there", user_folder() / below, name)
+                    log.warning(
+                        "%s/%s was not made by this library: it is left there",
+                        user_folder() / below,
+                        name,
+                        extra={"event": "folder-foreign"},
+                    )
                     continue
                 with contextlib.suppress(OSError):  # gone already, or a folder in which something is left
                     _remove(name, fd)

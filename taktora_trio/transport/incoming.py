@@ -192,4 +192,4 @@ class Incoming:
     def _tell(self, what: str) -> None:
         if not self._has_told:
             self._has_told = True
-            log.error("%s: %s", self._spec.service(self.direction), what)
+            log.error("%s: %s", self._spec.service(self.direction), what, extra={"event": "ring-nonsense"})

@@ -27,7 +27,13 @@ async def wait_for_orphans(domain: Domain, seconds: float = 5.0) -> None:
     if domain.holder("owner") is None:
         for role in HALVES:
             if pid := domain.holder(role):
-                log.info("domain %s: waiting for the %s of the run before (pid %d) to end", domain.name, role, pid)
+                log.info(
+                    "domain %s: waiting for the %s of the run before (pid %d) to end",
+                    domain.name,
+                    role,
+                    pid,
+                    extra={"event": "orphan-awaited", "domain": domain.name, "half": role},
+                )
                 async with move_on_when(sleep_running, seconds):
                     await wait_for_exit(pid)
     for role in ROLES:
@@ -47,7 +53,11 @@ async def end_orphan(domain: Domain, role: Role, seconds: float = 5.0) -> None:
         await wait_for_exit(pid)
     if domain.holder(role) == pid:
         log.error(
-            "domain %s: the %s (pid %d) does not end without its supervisor, so it is killed", domain.name, role, pid
+            "domain %s: the %s (pid %d) does not end without its supervisor, so it is killed",
+            domain.name,
+            role,
+            pid,
+            extra={"event": "orphan-killed", "domain": domain.name, "half": role},
         )
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)

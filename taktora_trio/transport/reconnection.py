@@ -126,7 +126,16 @@ class Reconnection:
             return
         self.lacking = lacking
         if lacking:
-            log.error("%s: not connected with the other half: %s; trying again", self._trunk.spec.name, lacking)
+            log.error(
+                "%s: not connected with the other half: %s; trying again",
+                self._trunk.spec.name,
+                lacking,
+                extra={"event": "halves-unconnected", "service": self._trunk.spec.name},
+            )
         else:
-            log.info("%s: connected with the other half", self._trunk.spec.name)
+            log.info(
+                "%s: connected with the other half",
+                self._trunk.spec.name,
+                extra={"event": "halves-connected", "service": self._trunk.spec.name},
+            )
         self._on_change(lacking)

@@ -124,4 +124,4 @@ def _warn_once(name: str, uid: int) -> None:
     if prefix not in _warned:
         _warned.add(prefix)
         others = "somebody else (uid %d) makes files in %s that are named as ours are: %r; they are left alone"
-        log.warning(others, uid, SHM, name)
+        log.warning(others, uid, SHM, name, extra={"event": "memory-foreign"})

@@ -151,6 +151,7 @@ class PayloadSink:
                 self._port.spec.name,
                 len(correlation_id),
                 CORRELATION_FIELD,
+                extra={"event": "correlation-dropped", "service": self._port.spec.name},
             )
         return b""
 

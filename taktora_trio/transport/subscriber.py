@@ -240,7 +240,12 @@ class EnvelopeSubscriber:
             self._incoming.on_doubt()
             if self._window < behind and sent <= LIMIT and self._is_there(sent):
                 over = "%s: %d messages were written over before they were read: what is done with was counted wrongly"
-                log.error(over, self.spec.name, behind - self._window)
+                log.error(
+                    over,
+                    self.spec.name,
+                    behind - self._window,
+                    extra={"event": "messages-overwritten", "service": self.spec.name},
+                )
                 self.taken, self._until = sent - self._window, sent
                 return True
         return False

@@ -63,7 +63,13 @@ class Turn:
                 stands_still = pid > 0 and is_stopped(pid)
                 if stands_still or trio.current_time() >= deadline:
                     why = "stands still" if stands_still else "is still opening something"
-                    log.warning("opening %s beside process %s, which %s", what, pid or "unknown", why)
+                    log.warning(
+                        "opening %s beside process %s, which %s",
+                        what,
+                        pid or "unknown",
+                        why,
+                        extra={"event": "opening-beside"},
+                    )
                     self._passed.add(pid)
                     return False
             await sleep(next(pauses))

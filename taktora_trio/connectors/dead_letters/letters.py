@@ -106,7 +106,11 @@ class DeadLetters(metaclass=NoPublicConstructor, opened_by="open_dead_letters(fo
                 )
             except StoreError as exc:
                 if str(exc) != last:
-                    log.error("%s; the messages are not acknowledged meanwhile", exc)
+                    log.error(
+                        "%s; the messages are not acknowledged meanwhile",
+                        exc,
+                        extra={"event": "dead-letters-unwritable"},
+                    )
                 last = str(exc)
                 delay = next(delays)
                 self._health.degrade(batch[0][0].connector, last, delay + 1)
@@ -167,24 +171,53 @@ class DeadLetters(metaclass=NoPublicConstructor, opened_by="open_dead_letters(fo
         if is_worth_logging(count):  # so a flood of them is no flood of reasons
             why = f"({count} so far): the last on '{escaped(letter.topic)}': {escaped(letter.reason)}"
             self._reasons[channel] = f"channel {letter.channel}: messages went to the dead letters {why}"
-            log.error("%s: %s; see `taktora-trio dead-letters list`", letter.connector, self._reasons[channel])
+            log.error(
+                "%s: %s; see `taktora-trio dead-letters list`",
+                letter.connector,
+                self._reasons[channel],
+                extra={
+                    "event": "dead-letter",
+                    "connector": letter.connector,
+                    "channel": letter.channel,
+                    "count": count,
+                },
+            )
         self._health.degrade(letter.connector, self._reasons[channel], SHOWN_FOR, instead_of=before)
 
     def _show_discarded(self, letter: DeadLetter) -> None:
         self._discarded += 1
         reason = "dead letters are discarded, since the disk is too slow or takes nothing"
         if is_worth_logging(self._discarded):
-            log.error("channel %s: %s (%d so far)", letter.channel, reason, self._discarded)
+            log.error(
+                "channel %s: %s (%d so far)",
+                letter.channel,
+                reason,
+                self._discarded,
+                extra={
+                    "event": "dead-letter-discarded",
+                    "connector": letter.connector,
+                    "channel": letter.channel,
+                    "count": self._discarded,
+                },
+            )
         self._health.degrade(letter.connector, reason, SHOWN_FOR)
 
     def _show_losses(self, connector: str, dropped: int, aside: Path | None) -> None:
         if aside is not None:
             log.error(
-                "%s: the file of the dead letters was damaged: it is now %s, and a new one is begun", connector, aside
+                "%s: the file of the dead letters was damaged: it is now %s, and a new one is begun",
+                connector,
+                aside,
+                extra={"event": "dead-letters-damaged", "connector": connector},
             )
             self._health.degrade(connector, "the file of the dead letters was damaged, and put aside", SHOWN_FOR)
         if dropped:
-            log.error("%s: the dead letters are full: the oldest %d were discarded", connector, dropped)
+            log.error(
+                "%s: the dead letters are full: the oldest %d were discarded",
+                connector,
+                dropped,
+                extra={"event": "dead-letters-full", "connector": connector, "count": dropped},
+            )
             self._health.degrade(connector, "the dead letters are full, and the oldest are discarded", SHOWN_FOR)
 
 

@@ -189,7 +189,13 @@ class MqttClient(Client):
             except* ConnectorError as group:
                 failure = leaves(group)[0]
                 setbacks += isinstance(failure, ConnectRefused)
-                log.info("%s: %s is not back: %s", self._name, self._addresses[0], failure)
+                log.info(
+                    "%s: %s is not back: %s",
+                    self._name,
+                    self._addresses[0],
+                    failure,
+                    extra={"event": "broker-not-back", "connector": self._name, "address": str(self._addresses[0])},
+                )
             else:
                 setbacks = 0 if trio.current_time() - began >= self._return else setbacks + 1
 
@@ -258,7 +264,13 @@ class MqttClient(Client):
         """Log what a change of the broker means for messages."""
         here, there = self._addresses[at], self._addresses[self._before or 0]
         if self._has_one_session:
-            log.info("%s: at %s now, not %s", self._name, here, there)
+            log.info(
+                "%s: at %s now, not %s",
+                self._name,
+                here,
+                there,
+                extra={"event": "broker-changed", "connector": self._name, "address": str(here)},
+            )
             return
         log.warning(
             "%s: at %s now, which has %s session of this client: inbound messages that wait at %s come when that is"
@@ -267,6 +279,7 @@ class MqttClient(Client):
             here,
             "a" if session.session_present else "no",
             there,
+            extra={"event": "session-elsewhere", "connector": self._name, "address": str(here)},
         )
 
     def _warn_of_qos_2(self, session: Session) -> None:
@@ -274,7 +287,14 @@ class MqttClient(Client):
         if self._of_qos_2 > most:
             text = "%s: %d channels of QoS 2, and a broker may drop what is beyond %d messages at once%s"
             way_out = "" if self._options.protocol == "5" else "; with protocol='5' it says how many it takes"
-            log.warning(text, self._name, self._of_qos_2, most, way_out)
+            log.warning(
+                text,
+                self._name,
+                self._of_qos_2,
+                most,
+                way_out,
+                extra={"event": "qos2-many-channels", "connector": self._name},
+            )
 
 
 def _is_elsewhere(working: tuple[int, MqttConnection] | None) -> bool:

@@ -95,7 +95,12 @@ class Presence:
 
     def give_up(self, reason: str) -> None:
         """Publish nothing any more, and log why."""
-        log.warning("no presence on %r: %s; MqttOptions(presence=None) is without", self.topic, reason)
+        log.warning(
+            "no presence on %r: %s; MqttOptions(presence=None) is without",
+            self.topic,
+            reason,
+            extra={"event": "presence-refused"},
+        )
         self.topic = None
 
     def _publish(self, session: Session, payload: bytes, packet_id: int, on_done: OnDone) -> None:

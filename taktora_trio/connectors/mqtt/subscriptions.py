@@ -74,9 +74,21 @@ class Subscriptions:
         """Unsubscribe these, and return those that the broker keeps. The new filters are subscribed by then."""
         refused = await session.unsubscribe(sorted(left_over))
         names = ", ".join(f"'{escaped(name)}'" for name in sorted(left_over)[:_NAMED])
-        log.info("%s: unsubscribed %d filters that no channel needs: %s", self._name, len(left_over), names)
+        log.info(
+            "%s: unsubscribed %d filters that no channel needs: %s",
+            self._name,
+            len(left_over),
+            names,
+            extra={"event": "unsubscribed", "connector": self._name, "count": len(left_over)},
+        )
         for name, reason in refused.items():
-            log.warning("%s: the broker goes on with '%s': %s", self._name, escaped(name), reason)
+            log.warning(
+                "%s: the broker goes on with '%s': %s",
+                self._name,
+                escaped(name),
+                reason,
+                extra={"event": "unsubscribe-refused", "connector": self._name},
+            )
         return set(refused)
 
     async def _read(self) -> set[str]:
@@ -99,6 +111,7 @@ class Subscriptions:
                 " their messages still; set XDG_STATE_HOME to a folder that lasts and may be written",
                 self._name,
                 str(exc) or "the disk does not answer",
+                extra={"event": "subscriptions-not-kept", "connector": self._name},
             )
             self._record = None
         return otherwise

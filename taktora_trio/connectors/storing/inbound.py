@@ -102,7 +102,13 @@ class StoredInbox:
             except* StoreError as group:
                 failure = leaves(group)[0]
                 delay = next(delays)
-                log.error("%s: the inbound store can't be used: %s; trying again in %.1f s", self._name, failure, delay)
+                log.error(
+                    "%s: the inbound store can't be used: %s; trying again in %.1f s",
+                    self._name,
+                    failure,
+                    delay,
+                    extra={"event": "store-unusable", "connector": self._name, "delay": delay},
+                )
                 opened.set()
                 self._health.degrade(self._name, f"the inbound store can't be used: {failure}", delay + LOOK_EVERY)
             await trio.sleep(delay)
@@ -172,7 +178,12 @@ class _Feed:
                     try:
                         await self._feed(channel, before)
                     except StoreError as exc:
-                        log.error("channel %s: stored messages can't be read now: %s", self._name, exc)
+                        log.error(
+                            "channel %s: stored messages can't be read now: %s",
+                            self._name,
+                            exc,
+                            extra={"event": "store-unreadable-now", "channel": self._name},
+                        )
                         await trio.sleep(_READ_AGAIN)
                         continue
                     await self._news.wait()
@@ -188,7 +199,12 @@ class _Feed:
     def log_undelivered(self) -> None:
         self._settle()
         if (channel := self._log) is not None and (count := channel.count - len(self._kept)):
-            log.info("channel %s: stopped with %d stored messages, which the next run gets", self._name, count)
+            log.info(
+                "channel %s: stopped with %d stored messages, which the next run gets",
+                self._name,
+                count,
+                extra={"event": "inbound-stored", "channel": self._name, "count": count},
+            )
 
     async def _feed(self, channel: LogChannel, before: int) -> None:
         while (room := self._window - self._in_hand) > 0:
@@ -207,7 +223,9 @@ class _Feed:
                 try:
                     message = incoming(record, self._topic, record.number <= before)
                 except StoreError as exc:
-                    log.error("channel %s: %s", self._name, exc)
+                    log.error(
+                        "channel %s: %s", self._name, exc, extra={"event": "stored-unreadable", "channel": self._name}
+                    )
                     channel.settle(record.number)
                     continue
                 self._give(record.number, message)

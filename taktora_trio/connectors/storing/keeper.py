@@ -97,7 +97,13 @@ class StoreKeeper:
                     await self._look_after(store)
             except StoreError as exc:
                 delay = next(delays)
-                log.error("%s: %s; trying again in %.1f s", self._name, exc, delay)
+                log.error(
+                    "%s: %s; trying again in %.1f s",
+                    self._name,
+                    exc,
+                    delay,
+                    extra={"event": "store-unusable", "connector": self._name, "delay": delay},
+                )
                 opened.set()
                 self._trouble = str(exc)
                 await self._show_trouble_for(delay)
@@ -115,7 +121,12 @@ class StoreKeeper:
                     source.stop()
                     source.closed()
                 if left := sum(store.channel(name).count for name in self.sources):
-                    log.info("%s: %d messages stay in the store, for the next gateway", self._name, left)
+                    log.info(
+                        "%s: %d messages stay in the store, for the next gateway",
+                        self._name,
+                        left,
+                        extra={"event": "store-left", "connector": self._name, "count": left},
+                    )
 
     async def _look_after(self, store: Log) -> None:
         """Show again and again how full the store is, and what is wrong with it; drop what is too old."""

@@ -41,7 +41,13 @@ class Remarks:
         if remarks != self._shown:
             self._shown, text = remarks, "; ".join(remarks.values())
             level = logging.WARNING if text else logging.INFO
-            log.log(level, "%s: %s", self._connector, text or "the store is well again")
+            log.log(
+                level,
+                "%s: %s",
+                self._connector,
+                text or "the store is well again",
+                extra={"event": "store-remark" if text else "store-well", "connector": self._connector},
+            )
 
     def show_trouble(self, trouble: str) -> None:
         """Show it in the health if there is any."""
@@ -83,9 +89,21 @@ async def open_store(
     ) as opened:
         for name, channel in opened.channels.items():
             if channel.count and name in kept:
-                log.info("%s: channel %s goes on with %d stored messages", connector, name, channel.count)
+                log.info(
+                    "%s: channel %s goes on with %d stored messages",
+                    connector,
+                    name,
+                    channel.count,
+                    extra={"event": "store-goes-on", "connector": connector, "channel": name, "count": channel.count},
+                )
             elif channel.count:
                 text = "%s: the store has %d messages of channel %s, which is not stored any more: they stay there"
-                log.warning(text, connector, channel.count, name)
+                log.warning(
+                    text,
+                    connector,
+                    channel.count,
+                    name,
+                    extra={"event": "store-orphaned", "connector": connector, "channel": name, "count": channel.count},
+                )
         opened.on_trouble = remarks.show_trouble
         yield opened

@@ -292,7 +292,13 @@ class StoredSource:
         self._last_taken = max(self._last_taken, stored_before)
         if self._connected and self._backlog.is_behind:
             self._catch_up.begins(self.name, trio.current_time())
-        log.debug("channel %s: numbering %d, %d messages stored", self.name, index, channel.count)
+        log.debug(
+            "channel %s: numbering %d, %d messages stored",
+            self.name,
+            index,
+            channel.count,
+            extra={"event": "store-numbering", "channel": self.name},
+        )
         self._store_what_is_due()
         self._load_more()
         self._more()
@@ -341,7 +347,9 @@ class StoredSource:
             except trio.WouldBlock:
                 break
             except TransportError as exc:
-                log.error("channel %s: %s", self.name, exc)
+                log.error(
+                    "channel %s: %s", self.name, exc, extra={"event": "outbound-unreadable", "channel": self.name}
+                )
                 if number := getattr(exc, "number", 0):
                     self._source.settled(number, str(exc))
                     self._last_taken = max(self._last_taken, number)
@@ -482,7 +490,13 @@ class StoredSource:
     def _drop(self, number: int, reason: str) -> None:
         self.dropped += 1
         if is_worth_logging(self.dropped):
-            log.error("channel %s: dropped %d messages so far: %s", self.name, self.dropped, reason)
+            log.error(
+                "channel %s: dropped %d messages so far: %s",
+                self.name,
+                self.dropped,
+                reason,
+                extra={"event": "store-dropped", "channel": self.name, "count": self.dropped},
+            )
         self._on_trouble(f"messages are dropped: {reason}")
         if shm := self._in_shared_memory(number):
             self._source.settled(shm, f"dropped: {reason}")

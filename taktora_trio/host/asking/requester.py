@@ -202,7 +202,12 @@ class Requester(Generic[Q, A], metaclass=NoPublicConstructor, opened_by="host.op
                 except trio.WouldBlock:
                     break
                 except TransportError as exc:
-                    log.error("exchange %s: a reply can't be read: %s", self._name, exc)
+                    log.error(
+                        "exchange %s: a reply can't be read: %s",
+                        self._name,
+                        exc,
+                        extra={"event": "reply-unreadable", "exchange": self._name},
+                    )
                     continue
                 self._came(taken)
                 taken.done()
@@ -213,7 +218,12 @@ class Requester(Generic[Q, A], metaclass=NoPublicConstructor, opened_by="host.op
         if call is None or not call.take(taken):
             self._late += 1
             if is_worth_logging(self._late):
-                log.info("exchange %s: %d replies came that nobody waits for", self._name, self._late)
+                log.info(
+                    "exchange %s: %d replies came that nobody waits for",
+                    self._name,
+                    self._late,
+                    extra={"event": "reply-late", "exchange": self._name, "count": self._late},
+                )
 
     def close(self) -> None:
         """Close at once; whoever waits for a reply gets `trio.ClosedResourceError`."""

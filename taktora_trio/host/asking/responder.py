@@ -106,7 +106,12 @@ class Responder(Generic[Q, A], metaclass=NoPublicConstructor, opened_by="nursery
             except trio.WouldBlock:
                 await self._reader.wait()
             except TransportError as exc:
-                log.error("exchange %s: a request can't be read: %s", self._name, exc)
+                log.error(
+                    "exchange %s: a request can't be read: %s",
+                    self._name,
+                    exc,
+                    extra={"event": "request-unreadable", "exchange": self._name},
+                )
 
     def _work_at(self, taken: Taken[Q]) -> Work[Q, A] | None:
         """Return what is to be done for a request; `None` if nothing is."""
@@ -155,7 +160,13 @@ class Responder(Generic[Q, A], metaclass=NoPublicConstructor, opened_by="nursery
         self._counts.unanswerable += 1
         if is_worth_logging(self._counts.unanswerable):
             text = "exchange %s: a request can't be answered (%d so far): %s"
-            log.warning(text, self._name, self._counts.unanswerable, escaped(reason))
+            log.warning(
+                text,
+                self._name,
+                self._counts.unanswerable,
+                escaped(reason),
+                extra={"event": "request-unanswerable", "exchange": self._name, "count": self._counts.unanswerable},
+            )
 
 
 async def serve(

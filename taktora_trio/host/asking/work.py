@@ -85,7 +85,12 @@ class Workshop(Generic[Q, A]):
     def too_late(self) -> None:
         self.counts.expired += 1
         if is_worth_logging(self.counts.expired):
-            log.warning("exchange %s: requests are too late, %d so far", self.name, self.counts.expired)
+            log.warning(
+                "exchange %s: requests are too late, %d so far",
+                self.name,
+                self.counts.expired,
+                extra={"event": "request-late", "exchange": self.name, "count": self.counts.expired},
+            )
 
 
 class Work(Generic[Q, A]):
@@ -114,7 +119,11 @@ class Work(Generic[Q, A]):
                     for reply in self._begun.replies.copy():
                         await self._workshop.send(self.key, self._deadline, reply)
         except Exception:  # of a handler, in a group with its cancellation; or a repeated reply has no room
-            log.exception("exchange %s: a request has failed, and can't be answered", self._workshop.name)
+            log.exception(
+                "exchange %s: a request has failed, and can't be answered",
+                self._workshop.name,
+                extra={"event": "request-failed", "exchange": self._workshop.name},
+            )
         if scope.cancelled_caught:
             self._workshop.too_late()
         if self._begun is None:
@@ -132,13 +141,22 @@ class Work(Generic[Q, A]):
             if isinstance(cause, RequestFailed):
                 reason = str(cause)
             else:
-                log.exception("exchange %s: a request has failed", self._workshop.name)
+                log.exception(
+                    "exchange %s: a request has failed",
+                    self._workshop.name,
+                    extra={"event": "request-failed", "exchange": self._workshop.name},
+                )
                 reason = summary(exc)
         self._counts.failed += 1
         try:
             await self._send(Reply(b"", failure(reason, self._workshop.max_metadata)))
         except MessageError as exc:
-            log.error("exchange %s: a requester can't be told of a failure: %s", self._workshop.name, exc)
+            log.error(
+                "exchange %s: a requester can't be told of a failure: %s",
+                self._workshop.name,
+                exc,
+                extra={"event": "failure-untold", "exchange": self._workshop.name},
+            )
 
     async def _reply(self) -> Reply:
         """Call the handler, and return its reply. Raises whatever that does, and what the reply's encoder does."""

@@ -118,7 +118,7 @@ class LifeSigns:
                         self._try_send("WATCHDOG=1")
                 else:
                     shows_stall = True
-                    log.error("no sign of life: %s", self._stalled)
+                    log.error("no sign of life: %s", self._stalled, extra={"event": "stalled"})
                     self._try_send(f"STATUS=stalled: {self._stalled}")
                 await trio.sleep(min(period, _UNWATCHED) / _BEATS)
         finally:
@@ -138,7 +138,7 @@ class LifeSigns:
             except BlockingIOError:
                 return False
             except OSError as exc:  # the supervisor is gone, which its link shows, too
-                log.debug("cannot notify the supervisor: %s", exc)
+                log.debug("cannot notify the supervisor: %s", exc, extra={"event": "supervisor-deaf"})
         return True
 
 

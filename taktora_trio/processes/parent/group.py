@@ -39,10 +39,17 @@ async def stop_process(name: str, child: Child, grace: float) -> None:
             async with move_on_when(sleep_running, grace):
                 await child.wait()
             if child.returncode is None:
-                log.warning("%s: did not stop within %.1f s, so it is killed", name, grace)
+                log.warning(
+                    "%s: did not stop within %.1f s, so it is killed",
+                    name,
+                    grace,
+                    extra={"event": "process-stop-forced", "half": name},
+                )
                 signal_group(child.pid, signal.SIGKILL)
                 await child.wait()
-        log.info("%s: stopped (%s)", name, describe(child.returncode or 0))
+        log.info(
+            "%s: stopped (%s)", name, describe(child.returncode or 0), extra={"event": "process-stopped", "half": name}
+        )
     signal_group(child.pid, signal.SIGKILL)
 
 

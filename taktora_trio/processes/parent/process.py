@@ -118,7 +118,12 @@ def as_process(
                     except (OSError, TransportError) as exc:  # too many processes, too little memory, no such program
                         return Exit("exception", f"it could not be started: {exc}", failed=True)
                 starting = StartsLast(child.pid) if starts_last else None
-                log.info("%s: started, pid %d", name, child.pid)
+                log.info(
+                    "%s: started, pid %d",
+                    name,
+                    child.pid,
+                    extra={"event": "process-started", "half": name, "child": child.pid},
+                )
                 notify.pid = child.pid
 
                 def is_ready(starting: StartsLast | None = starting) -> None:
@@ -155,7 +160,12 @@ def as_process(
                     await stop_process(name, child, policy.stop_grace)
                     with trio.CancelScope(shield=True, deadline=trio.current_time() + _DYING):
                         if left := await descendants.end():
-                            log.warning("%s: killed %d processes that it left behind", name, len(left))
+                            log.warning(
+                                "%s: killed %d processes that it left behind",
+                                name,
+                                len(left),
+                                extra={"event": "process-leftovers-killed", "half": name, "count": len(left)},
+                            )
                     on_end()
         assert child.returncode is not None
         return exit_(child.returncode)

@@ -52,7 +52,10 @@ class Zygote:
                 with trio.move_on_after(_FORKING if self._has_answered else _IMPORTING):
                     if (pid := await self._fork(arguments, given, pass_fds)) is not None:
                         return _Forked(pid)
-                log.error("the process that warm starts are forked from does not answer, so it is replaced")
+                log.error(
+                    "the process that warm starts are forked from does not answer, so it is replaced",
+                    extra={"event": "warm-start-replaced"},
+                )
                 await self.close()
             raise TransportError("no warm start is possible: leave --warm away")
 

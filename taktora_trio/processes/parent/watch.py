@@ -74,7 +74,13 @@ class Watch:
             heard = trio.current_time()
         self.silent = trio.current_time() - heard
         self._missed = self._deadline.missed(self.silent)
-        log.error("%s: pid %d: %s, so it is killed", self._name, self._child.pid, self._missed)
+        log.error(
+            "%s: pid %d: %s, so it is killed",
+            self._name,
+            self._child.pid,
+            self._missed,
+            extra={"event": "process-hangs", "half": self._name, "child": self._child.pid},
+        )
         # First the signal at which a Python process with faulthandler writes where it is.
         signal_group(self._child.pid, signal.SIGABRT)
         await trio.sleep(min(self._deadline.period * _DUMP, 0.5))

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable
 from functools import partial
 
+import msgspec
 import trio
 
 from taktora_trio.processes.child.life_signs import inherited_life_signs
@@ -21,7 +22,7 @@ from taktora_trio.runners.options import Mode, RunOptions, Shape
 from taktora_trio.runners.parts.reload import Reload
 from taktora_trio.runners.this_process.collecting import collect_less
 from taktora_trio.runners.this_process.limits import make_room
-from taktora_trio.runners.this_process.logs import set_up_logging
+from taktora_trio.runners.this_process.logs import set_up_logging, shown_as
 from taktora_trio.runners.this_process.punctual import be_punctual
 from taktora_trio.runners.this_process.signals import has_terminal, open_revive_signal
 from taktora_trio.runners.this_process.until_stopped import until_stopped
@@ -54,7 +55,7 @@ def run_both(run: RunOptions, shape: Shape | None = None, deployment: Deployment
         make_room(configured.connectors, "app", "gateway", owner=True)
     set_up_logging(configuration.log, part, level=configuration.level)
     if configuration.file is not None:
-        log.info("configured by %s", configuration.file)
+        log.info("configured by %s", configuration.file, extra={"event": "configured"})
     _warn_of_hidden_modules()
     if run.mode == "in-process":
         be_punctual()
@@ -75,10 +76,11 @@ def run_both(run: RunOptions, shape: Shape | None = None, deployment: Deployment
                 run_chosen = partial(shape or _usual_shape(run.mode), chosen.deployment, domain, stop)
                 if run.mode == "in-process":
                     return await run_chosen(revive=revive, life=life, reload=reload)
+                shown = msgspec.structs.replace(configuration, log=shown_as(configuration.log))
                 async with (
-                    open_relayed_output(configuration.log) as write,
+                    open_relayed_output(shown.log) as write,
                     open_warm_start(configuration, chosen.deployment) as zygote,
-                    open_halves(run.target, configuration, supplied, write, zygote) as halves,
+                    open_halves(run.target, shown, supplied, write, zygote) as halves,
                 ):
                     kill_halves.append(halves.kill)
                     return await run_chosen(halves, revive=revive, life=life, reload=reload)
@@ -110,5 +112,8 @@ def _usual_shape(mode: Mode) -> Shape:
 def _warn_of_hidden_modules() -> None:
     for name, path in hiding_python().items():
         log.warning(
-            "%s has the name of Python's own module %r, and whatever needs that may fail: rename it", path, name
+            "%s has the name of Python's own module %r, and whatever needs that may fail: rename it",
+            path,
+            name,
+            extra={"event": "module-hidden"},
         )

@@ -78,7 +78,7 @@ async def run_gateway(
                                 await carry(deployment, stop, 1, lambda state: None)
                         break
                     except SharedMemoryFull as exc:  # another process would find no more, and cost one restart
-                        log.error("%s", exc)
+                        log.error("%s", exc, extra={"event": "memory-full"})
                         await life.status(str(exc), extend=3 * _WAITING)
         nursery.cancel_scope.cancel()
     if link is not None and link.is_gone:
@@ -122,7 +122,11 @@ class _Work:
 
 
 async def _wait_for_plugin(domain: Domain, stop: trio.Event, work: _Work) -> None:
-    log.info("domain %s: waiting for its plugin: start `taktora-trio plugin` with the same deployment", domain.name)
+    log.info(
+        "domain %s: waiting for its plugin: start `taktora-trio plugin` with the same deployment",
+        domain.name,
+        extra={"event": "waiting-for-plugin", "domain": domain.name},
+    )
     await work.ready("waiting for its plugin")
     async with move_on_when(stop.wait):
         await domain.wait_until_ready()

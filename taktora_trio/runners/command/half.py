@@ -50,7 +50,11 @@ def launch_plugin(target: str, options: Options, typed: TypedSettings) -> int:
         be_punctual()
         half = partial(run_plugin, deployment, domain, life=life, link=link)
         end_at_once = domain.remove_if_alone if link is None else _nothing
-        hang_up = partial(log.info, "SIGHUP: nothing is read again here: what a plugin has been told, it keeps")
+        hang_up = partial(
+            log.info,
+            "SIGHUP: nothing is read again here: what a plugin has been told, it keeps",
+            extra={"event": "sighup"},
+        )
         return trio.run(until_stopped, half, link, None, end_at_once, _unless_stopped_by_it(link, hang_up))
 
 
@@ -88,7 +92,11 @@ def launch_gateway(target: str, options: Options, typed: TypedSettings, connecto
                     deployment, domain, stop, life, link, revive, shares=bool(connectors), reload=reload
                 )
 
-        hang_up = partial(log.info, "SIGHUP: ask the supervisor") if reload is None else reload.hang_up
+        hang_up = (
+            partial(log.info, "SIGHUP: ask the supervisor", extra={"event": "sighup"})
+            if reload is None
+            else reload.hang_up
+        )
         return trio.run(until_stopped, half, link, None, _nothing, _unless_stopped_by_it(link, hang_up))
 
 

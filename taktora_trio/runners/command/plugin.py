@@ -44,7 +44,7 @@ async def run_plugin(
         async with open_domain(domain, deployment.connectors, "plugin", joins=True) as opened:
             if domain.holder("gateway") is None:
                 waiting = "domain %s: waiting for its gateway: start `taktora-trio gateway` with the same deployment"
-                log.info(waiting, domain.name)
+                log.info(waiting, domain.name, extra={"event": "waiting-for-gateway", "domain": domain.name})
             code = await _host_app(app, deployment, domain, stop, life, None, opened.beat)
     return code
 

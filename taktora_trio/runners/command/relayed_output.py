@@ -7,8 +7,9 @@ from collections.abc import AsyncIterator, Callable
 from functools import partial
 
 from taktora_trio.processes.parent.output import Stream, open_writer
-from taktora_trio.processes.parent.tags import tag_console, tag_json
-from taktora_trio.runners.this_process.logs import LogFormat, logging_to
+from taktora_trio.processes.parent.tags import TAGS, TAGS_OF_JOURNAL
+from taktora_trio.runners.this_process.log_formats import LogFormat, goes_to_journal
+from taktora_trio.runners.this_process.logs import logging_to
 
 __all__ = ["open_relayed_output"]
 
@@ -19,7 +20,7 @@ async def open_relayed_output(log_format: LogFormat) -> AsyncIterator[Callable[[
 
     The log of this process goes the same way.
     """
-    tag = tag_json if log_format == "json" else tag_console
+    tag = (TAGS_OF_JOURNAL if goes_to_journal(2) else TAGS)[log_format]
     async with (
         open_writer(1, partial(tag, "supervisor", "stdout")) as stdout,
         open_writer(2, partial(tag, "supervisor", "stderr")) as stderr,

@@ -7,7 +7,7 @@ from functools import partial
 
 from taktora_trio.runners.command.half import launch_gateway, launch_plugin
 from taktora_trio.runners.options import OWN_OPTIONS, Options, TypedSettings
-from taktora_trio.runners.this_process.logs import LOG_FORMATS
+from taktora_trio.runners.this_process.log_formats import LOG_FORMATS
 
 __all__ = ["plain_half", "without_settings"]
 

@@ -12,7 +12,7 @@ from taktora_trio.channels import Store
 from taktora_trio.connectors.base import Connector
 from taktora_trio.connectors.settings import Setting
 from taktora_trio.runners.configuration.fields import docs_of, fields_of, is_nothing, is_path, spelled
-from taktora_trio.runners.this_process.logs import LogFormat, LogLevel
+from taktora_trio.runners.this_process.log_formats import LogFormat, LogLevel
 from taktora_trio.supervision.backoff import Backoff
 from taktora_trio.supervision.policy import BACKOFF_FIELDS, RestartPolicy
 
@@ -57,7 +57,11 @@ _GENERAL = (
     Key("warm", bool, "`run --mode split`: fork the gateway from a process that has everything imported."),
     Key("gateway-thread", bool, "In one process: run the gateway in a thread with a loop of its own."),
     Key("reload-timeout", float, "`run`: seconds for a gateway to be `Up` that a reload has started."),
-    Key("log.format", LogFormat, "Log lines for people, or JSON for machines."),
+    Key(
+        "log.format",
+        LogFormat,
+        "Log lines for people, JSON for machines, or lines with priorities for the journal of systemd.",
+    ),
     Key("log.level", LogLevel, "The least level that is logged."),
 )
 _GENERAL_BY_NAME = {key.name: key for key in _GENERAL}

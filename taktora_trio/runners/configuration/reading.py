@@ -24,7 +24,7 @@ from taktora_trio.runners.deployment import Deployment
 from taktora_trio.runners.loading import load_settings_class
 from taktora_trio.runners.options import TypedSettings, given_store
 from taktora_trio.runners.secrets import Once, memory_file
-from taktora_trio.runners.this_process.logs import LogFormat, LogLevel
+from taktora_trio.runners.this_process.log_formats import LogFormat, LogLevel
 from taktora_trio.supervision.policy import RestartPolicy
 from taktora_trio.transport.domain import Domain
 

@@ -59,6 +59,7 @@ async def run_in_thread(
                 "the gateway thread has not ended in time and is abandoned: it is stuck in a blocking (or a shielded)"
                 " call, and ends with the process; what it has not published is lost; it is at\n%s",
                 thread.place(),
+                extra={"event": "gateway-thread-abandoned"},
             )
         nursery.cancel_scope.cancel()
 
@@ -83,12 +84,21 @@ async def _watch(thread: _Thread, seconds: float, on_hang: Callable[[str, float]
         await trio.sleep(seconds / _LOOKS)
         if thread.turns != seen:
             if silent >= _LOOKS:
-                log.info("the gateway thread turns its loop again, after %.1f s", trio.current_time() - since)
+                log.info(
+                    "the gateway thread turns its loop again, after %.1f s",
+                    trio.current_time() - since,
+                    extra={"event": "gateway-thread-back"},
+                )
             seen, silent, since = thread.turns, 0, trio.current_time()
             continue
         silent += 1
         if silent == _LOOKS:
-            log.error("the gateway thread has not turned its loop for %g s; it is at\n%s", seconds, thread.place())
+            log.error(
+                "the gateway thread has not turned its loop for %g s; it is at\n%s",
+                seconds,
+                thread.place(),
+                extra={"event": "gateway-thread-hangs", "seconds": seconds},
+            )
         if silent >= _LOOKS:
             shown = max(_SHOWN, 3 * seconds / _LOOKS)
             on_hang(f"the gateway thread has not turned its loop for {seconds:g} s", shown)

@@ -17,4 +17,6 @@ def warn_of_temporary_names(deployment: Deployment) -> None:
     origin = temporary_origin()
     for connector in deployment.connectors if origin else ():
         if warning := connector.warning_of_temporary_name(origin or ""):
-            log.warning("%s: %s", connector.name, warning)
+            log.warning(
+                "%s: %s", connector.name, warning, extra={"event": "name-temporary", "connector": connector.name}
+            )

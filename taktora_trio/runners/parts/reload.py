@@ -60,7 +60,7 @@ class Reload:
 
     def hang_up(self) -> None:
         """Reload at SIGHUP."""
-        log.info("SIGHUP: reading the configuration again")
+        log.info("SIGHUP: reading the configuration again", extra={"event": "sighup"})
         self.ask()
 
     def look(self) -> bool:
@@ -104,7 +104,12 @@ class Reload:
             if self._life is not None:
                 self._life.reloaded()
             level = logging.INFO if answer.code == 0 else logging.ERROR
-            log.log(level, "reload: %s", "; ".join(answer.lines))
+            log.log(
+                level,
+                "reload: %s",
+                "; ".join(answer.lines),
+                extra={"event": "reload-done" if answer.code == 0 else "reload-failed", "exit_code": answer.code},
+            )
 
     async def _reload(
         self, gateway: Supervisor, make: Callable[[Chosen], Runner], watch: Callable[[Collection[str]], Arrival]
@@ -133,7 +138,7 @@ class Reload:
             back = self._present if self._present.contents == new.contents else self._present.pinned()
         except OSError as exc:
             return Answer(1, (*changed, f"there would be no way back: no file in memory ({exc.strerror})", _UNTOUCHED))
-        log.info("reload: %s", "; ".join(changed))
+        log.info("reload: %s", "; ".join(changed), extra={"event": "reload-begun"})
         arrival, seconds = watch(changes.connectors), new.reload_timeout
         if await gateway.replace_on_trial(make(new), arrival.is_complete, seconds, make(back)):
             self._keep(new)

@@ -1,4 +1,4 @@
-"""Logging of a command: lines for people, or JSON for machines, on standard error.
+"""Logging of a command: lines for people, for the journal, or JSON for machines, on standard error.
 
 The library itself only uses `logging.getLogger`. structlog would add 7 MB to a supervisor that is to stay under 35.
 """
@@ -10,47 +10,29 @@ import logging
 import os
 import select
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
-from typing import Literal, TypeAlias, get_args
 
-import msgspec
+import trio
 
 from taktora_trio.errors import summary
+from taktora_trio.runners.this_process.log_formats import LogFormat, LogLevel, formatter, goes_to_journal, prioritized
+from taktora_trio.runners.this_process.repeats import Repeats
 
-__all__ = ["LOG_FORMATS", "LogFormat", "LogLevel", "logging_to", "set_up_logging"]
-
-LogFormat: TypeAlias = Literal["console", "json"]
-LOG_FORMATS: tuple[LogFormat, ...] = get_args(LogFormat)
-LogLevel: TypeAlias = Literal["debug", "info", "warning", "error", "critical"]
+__all__ = ["logging_to", "set_up_logging", "shown_as", "tell_repeats"]
 
 _PATIENCE = 1.0  # seconds to wait for a descriptor that does not block, and takes nothing
+_LOOK = 60.0  # seconds between two looks for faults that were left out
 
 
-class _JsonFormatter(logging.Formatter):
-    def __init__(self, process: str) -> None:
-        super().__init__()
-        self._process = process
-
-    def format(self, record: logging.LogRecord) -> str:
-        entry: dict[str, object] = {
-            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
-            "level": record.levelname.lower(),
-            "process": self._process,
-            "pid": record.process,
-            "logger": _encodable(record.name),
-            "message": _encodable(record.getMessage()),
-        }
-        if health := getattr(record, "health", None):
-            entry["health"] = [_encodable(text) for text in health]
-        if record.exc_info:
-            entry["exception"] = _encodable(self.formatException(record.exc_info))
-        return msgspec.json.encode(entry).decode()
+def shown_as(log_format: LogFormat) -> LogFormat:
+    """Return the format in which lines for people go to standard error: the journal's, if they go there."""
+    return "journal" if log_format == "console" and goes_to_journal(2) else log_format
 
 
 def set_up_logging(log_format: LogFormat, process: str, *, level: LogLevel = "info", tagged: bool = False) -> None:
     """Log from this level up; `process` says which half a line is from, unless each line is `tagged` with that."""
-    handler = _Handler(_Output(2).write)
-    handler.setFormatter(_formatter(log_format, process, tagged))
+    shown = shown_as(log_format)
+    handler = _Handler(_Output(2).write, priorities=shown == "journal" or goes_to_journal(2))
+    handler.setFormatter(formatter(shown, process, tagged))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
 
 
@@ -62,32 +44,62 @@ def logging_to(write: Callable[[bytes], None], log_format: LogFormat, process: s
         for line in text.splitlines():
             write(line)
 
-    handler = _Handler(write_lines)
-    handler.setFormatter(_formatter(log_format, process, tagged=True))
+    handler = _Handler(write_lines, priorities=log_format == "journal")
+    handler.setFormatter(formatter(log_format, process, tagged=True))
     root = logging.getLogger()
     before, root.handlers = root.handlers, [handler]
     try:
         yield
     finally:
+        handler.close()
         root.handlers = before
+
+
+async def tell_repeats() -> None:
+    """Serve: log how often faults have repeated that were left out. Runs until cancelled."""
+    while True:
+        await trio.sleep(_LOOK)
+        for handler in logging.getLogger().handlers:
+            if isinstance(handler, _Handler):
+                handler.tell_repeats()
 
 
 class _Handler(logging.Handler):
     """A handler that never raises, whatever is logged, and never suffers from an earlier record.
 
     What can't be shown is named instead. What can't be written (a full disk) is lost, and the next record that can be
-    is preceded by the number of those lost.
+    is preceded by the number of those lost. A fault that repeats is left out and counted.
     """
 
-    def __init__(self, write: Callable[[bytes], None]) -> None:
+    def __init__(self, write: Callable[[bytes], None], *, priorities: bool) -> None:
         super().__init__()
         self._write = write
+        self._priorities = priorities
+        self._repeats = Repeats()
         self._lost = 0
 
     def emit(self, record: logging.LogRecord) -> None:
+        if not self._repeats.leaves_out(record):
+            self._emit(record)
+
+    def tell_repeats(self, *, at_end: bool = False) -> None:
+        """Write how often each fault has repeated whose time is over."""
+        with self.lock or contextlib.nullcontext():
+            for record in self._repeats.over(at_end=at_end):
+                self._emit(record)
+
+    def close(self) -> None:
+        self.tell_repeats(at_end=True)
+        super().close()
+
+    def _emit(self, record: logging.LogRecord) -> None:
         try:
             if self._lost:
-                self._write(self._shown(_like(record, f"{self._lost} log records could not be written, and are lost")))
+                self._write(
+                    self._shown(
+                        _like(record, "log-lost", f"{self._lost} log records could not be written, and are lost")
+                    )
+                )
                 self._lost = 0
             self._write(self._shown(record))
         except OSError:
@@ -97,14 +109,17 @@ class _Handler(logging.Handler):
         try:
             text = self.format(record)
         except Exception as exc:  # noqa: BLE001 - arguments that don't fit, or whose own methods raise
-            text = self.format(
-                _like(record, f"a log record of {record.pathname}:{record.lineno} can't be shown: {summary(exc)}")
-            )
+            what = f"a log record of {record.pathname}:{record.lineno} can't be shown: {summary(exc)}"
+            text = self.format(_like(record, "log-unshowable", what))
+        if self._priorities:
+            text = prioritized(record.levelno, text)
         return text.encode(errors="backslashreplace")
 
 
-def _like(record: logging.LogRecord, message: str) -> logging.LogRecord:
-    return logging.LogRecord(record.name, logging.ERROR, record.pathname, record.lineno, message, (), None)
+def _like(record: logging.LogRecord, event: str, message: str) -> logging.LogRecord:
+    like = logging.LogRecord(record.name, logging.ERROR, record.pathname, record.lineno, message, (), None)
+    like.event = event
+    return like
 
 
 class _Output:
@@ -128,15 +143,3 @@ class _Output:
                 continue
             rest = rest[written:]
             self._is_within_line = bool(rest)
-
-
-def _formatter(log_format: LogFormat, process: str, tagged: bool) -> logging.Formatter:
-    if log_format == "json":
-        return _JsonFormatter(process)
-    name = "" if tagged else f"{process:<10} "
-    return logging.Formatter(f"%(asctime)s.%(msecs)03d %(levelname)-8s {name}%(message)s", datefmt="%H:%M:%S")
-
-
-def _encodable(text: str) -> str:
-    r"""Return the same text; what UTF-8 can't encode (halves of surrogate pairs) as \udc80."""
-    return text.encode(errors="backslashreplace").decode()

@@ -55,7 +55,7 @@ def call(command: Callable[[], int | None]) -> int:
         if isinstance(cause, BrokenPipeError) and _nobody_reads(1):
             code = _complain(ConnectorError("nobody reads standard output any more"), _ENOUGH)
         else:
-            log.critical("ended by an error: %s", summary(cause), exc_info=cause)
+            log.critical("ended by an error: %s", summary(cause), exc_info=cause, extra={"event": "ended-by-error"})
             code = 1
     # Else the interpreter does it at its end, and complains about what it can't write in its own way.
     if (failure := _flush(sys.stdout, 1)) and not isinstance(failure, BrokenPipeError):

@@ -11,6 +11,7 @@ import logging
 import os
 import signal
 from collections.abc import AsyncIterator, Callable, Iterator
+from functools import partial
 from types import FrameType
 
 import trio
@@ -66,7 +67,7 @@ async def open_stop_signals(
         # The kernel may hand a second signal that follows at once to another thread, and Python then does not interrupt
         # what the main thread computes to look for it. It does at the next signal that the main thread gets itself.
         signal.setitimer(signal.ITIMER_VIRTUAL, _LOOK, _LOOK)
-        token.run_sync_soon(log.info, "%s: stopping", signal.Signals(signum).name)
+        token.run_sync_soon(partial(log.info, "%s: stopping", signal.Signals(signum).name, extra={"event": "stopping"}))
         token.run_sync_soon(stop.set)
 
     before = {signum: signal.signal(signum, handle) for signum in stop_signals()}

@@ -9,6 +9,7 @@ from functools import partial
 import trio
 
 from taktora_trio.processes.child.supervisor_link import SupervisorLink
+from taktora_trio.runners.this_process.logs import tell_repeats
 from taktora_trio.runners.this_process.signals import open_stop_signals
 
 __all__ = ["until_stopped"]
@@ -31,6 +32,7 @@ async def until_stopped(
         stop.set()
 
     async with open_stop_signals(end_at_once, on_hangup) as stop, trio.open_nursery() as nursery:
+        nursery.start_soon(tell_repeats)
         if link is not None:
             nursery.start_soon(stop_when, partial(_wait_until_alone, link))
         if seconds is not None:

@@ -128,7 +128,13 @@ class NativeSession(Session):
             for name, options in some:
                 qos = options & 3  # with MQTT 5 it may have other options beside it
                 if self._engine.granted.get(name, qos) < qos:
-                    log.warning("%r: the broker grants QoS %d, not %d", name, self._engine.granted[name], qos)
+                    log.warning(
+                        "%r: the broker grants QoS %d, not %d",
+                        name,
+                        self._engine.granted[name],
+                        qos,
+                        extra={"event": "qos-lowered"},
+                    )
         return refused
 
     async def unsubscribe(self, filters: Iterable[str]) -> dict[str, str]:

@@ -69,7 +69,8 @@ class Exchanges:
                 self._lowers_qos = True
                 log.warning(
                     "the broker acknowledges messages of QoS 2 by PUBACK, as if they were of QoS 1: they count as"
-                    " published, and may come twice after a lost connection"
+                    " published, and may come twice after a lost connection",
+                    extra={"event": "qos2-as-qos1"},
                 )
         self._finish(on_done, packet_id, code)
 

@@ -71,7 +71,10 @@ class BrokerLimits(msgspec.Struct, frozen=True):
         """Log a warning if the broker keeps the session for less than the seconds asked for."""
         if self.session_expiry is not None and self.session_expiry < asked:
             log.warning(
-                "the broker keeps the session for %d s without a connection, not for %d s", self.session_expiry, asked
+                "the broker keeps the session for %d s without a connection, not for %d s",
+                self.session_expiry,
+                asked,
+                extra={"event": "session-shortened"},
             )
 
 
