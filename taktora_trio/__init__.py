@@ -9,8 +9,9 @@ The layers. Each imports only those below it, which import-linter checks (`pypro
     cli                             the `taktora-trio` command
     chaos                           faults on purpose, and what must hold
     testing                         what the authors of apps and of connectors test with
-    declare | operate | scaffold    channels, shown to others | what an operator asks of a run | a new project's start
-    recorder                        what a deployment did: followed, kept in files, given to an app once more
+    operate | scaffold              what an operator asks of a run | a new project's start
+    recorder                        what a deployment does: followed, and kept in files
+    declare                         channels, shown to others
     runners                         from a deployment to running processes: the two shapes, and each half
     host                            the app's half
     connectors                      the gateway's half: what each protocol needs; a package for each protocol

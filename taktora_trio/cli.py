@@ -274,6 +274,19 @@ app.command(
     """,
 )
 app.command(
+    "taktora_trio.recorder.command:record",
+    name="record",
+    help="""Record the messages of a deployment that runs, into a file that other tools open too (MCAP, with schemas).
+
+    It looks on: neither half does anything for it, or waits for it. What comes faster than it reads is lost to it, and
+    counted. It ends with SIGINT (Ctrl-C), or with the run. Exit code 3 if there is no such run. For example:
+
+    taktora-trio record greenhouse:deployment readings heater -o evening.mcap --for 3600
+
+    Without MODULE:DEPLOYMENT, for which --domain NAME is enough, the file has no schemas of the app's message types.
+    """,
+)
+app.command(
     "taktora_trio.chaos.command:chaos", name="chaos", help="Break a split deployment in every way, and see what holds."
 )
 

@@ -1,7 +1,7 @@
 """A follower: the decoded messages of a running deployment, for a third process.
 
     with open_follower(Domain("greenhouse"), ["readings"]) as follower:
-        async for messages in follower:
+        async for messages in follower.messages():
             for message in messages:
                 print(message.channel, message.value)
 
@@ -17,16 +17,17 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from difflib import get_close_matches
 from typing import Any
 
 import msgspec
 import trio
 
+from taktora_trio import vitals
 from taktora_trio.channels import Envelope
 from taktora_trio.connectors.plan import channel_name
-from taktora_trio.errors import CodecError, ConfigError
+from taktora_trio.errors import CodecError, ConfigError, NoSuchDomain
 from taktora_trio.escaping import escaped
 from taktora_trio.recorder.decoding import Decode, decoder_by_name, decoder_of
 from taktora_trio.runners.deployment import Deployment
@@ -41,12 +42,14 @@ _SOONEST, _LATEST = 0.001, 0.02  # seconds from one look to the next
 _CHECK = 0.5  # seconds from one look whether the run still lives to the next
 
 
-class Channel(msgspec.Struct, eq=False):
+class Channel(msgspec.Struct, eq=False, kw_only=True):
     """A channel that is followed."""
 
     connector: str
     name: str
     direction: Direction
+    address: str
+    """Where its messages go, or come from; empty if no half has told it yet."""
     codec: str
     max_payload: int
     window: int
@@ -112,10 +115,8 @@ class Follower:
             found.sort(key=lambda each: each[1].header.boottime_ns)
         return [_decoded(channel, envelope) for channel, envelope in found]
 
-    def __aiter__(self) -> AsyncIterator[list[Message]]:
-        return self._follow()
-
-    async def _follow(self) -> AsyncIterator[list[Message]]:
+    async def messages(self) -> AsyncGenerator[list[Message], None]:
+        """Yield what comes, until the run ends. Close it, by `contextlib.aclosing`, where you leave it early."""
         pause = _SOONEST
         while True:
             is_over = self.has_ended  # before the last look
@@ -138,14 +139,15 @@ def open_follower(
     A name that two connectors have, or both directions, stands for both. The deployment is needed only where a channel
     has a codec that is not this library's: without it the value of its messages is their payload.
 
-    Raises `ConfigError` for a channel that there is not, and `TransportError` if nothing runs in the domain.
+    Raises `ConfigError` for a channel that there is not, and `NoSuchDomain` if nothing runs in the domain.
     """
+    addresses = _addresses(domain)
     trunks: list[FollowedTrunk] = []
     try:
         prefix = domain.prefix
         trunks += [FollowedTrunk(onlooker, prefix) for onlooker in look_at(domain)]
         declared = _declared(deployment)
-        there = [_channel(followed, declared) for trunk in trunks for followed in trunk.channels]
+        there = [_channel(followed, declared, addresses) for trunk in trunks for followed in trunk.channels]
         yield Follower(domain, trunks, _chosen(there, channels, domain))
     finally:
         for trunk in trunks:
@@ -162,12 +164,30 @@ def _declared(deployment: Deployment | None) -> dict[str, Decode]:
     }
 
 
-def _channel(followed: FollowedChannel, declared: dict[str, Decode]) -> Channel:
+def _addresses(domain: Domain) -> dict[str, str]:
+    """Return the address of each channel, by its whole name, as far as a half has told it."""
+    found = vitals.read(domain)
+    if found.owner is None:
+        raise NoSuchDomain(f"nothing runs in domain {domain.name!r}: a run that was killed has left its files there")
+    return {f"taktora.connector.{one.connector}.{one.name}.{one.direction}": one.address for one in found.channels}
+
+
+def _channel(followed: FollowedChannel, declared: dict[str, Decode], addresses: dict[str, str]) -> Channel:
     spec = followed.spec
     _, _, connector, name, _ = spec.name.split(".")
     codec = codec_of(spec)
     decode = declared.get(spec.name) or decoder_by_name(codec, spec.max_payload)
-    return Channel(connector, name, spec.direction, codec, spec.max_payload, spec.window, followed, decode)
+    return Channel(
+        connector=connector,
+        name=name,
+        direction=spec.direction,
+        address=addresses.get(spec.name, ""),
+        codec=codec,
+        max_payload=spec.max_payload,
+        window=spec.window,
+        followed=followed,
+        decode=decode,
+    )
 
 
 def _chosen(there: Sequence[Channel], names: Sequence[str], domain: Domain) -> list[Channel]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -16,6 +17,7 @@ __all__ = ["NO_VALUES", "message_schema", "schemas_of"]
 NO_VALUES: Schema = {}
 """The schema of values of which nothing is known."""
 _DEFINITIONS = "#/$defs/"
+_REFERENCE = re.compile(f'"{re.escape(PREFIX)}([^"]+)"')
 _BASE64 = {"type": "string", "contentEncoding": "base64"}
 _BESIDE: Schema = {
     "payload": {**_BASE64, "description": "The payload, where the value is not the payload itself"},
@@ -57,7 +59,18 @@ def message_schema(value: Schema, definitions: Mapping[str, Schema] | None = Non
         "properties": {"value": value, **_BESIDE},
         "required": ["number"],
     }
-    used = {name: one for name, one in (definitions or {}).items()}
-    if used:
+    if used := _used(value, definitions or {}):
         schema["$defs"] = used
     return msgspec.json.encode(schema).replace(PREFIX.encode(), _DEFINITIONS.encode())
+
+
+def _used(schema: Schema, definitions: Mapping[str, Schema]) -> dict[str, Schema]:
+    """Return those definitions that a schema refers to, or that another one of them does."""
+    used: dict[str, Schema] = {}
+    left = [schema]
+    while left:
+        for name in _REFERENCE.findall(msgspec.json.encode(left.pop()).decode()):
+            if name in definitions and name not in used:
+                used[name] = definitions[name]
+                left.append(definitions[name])
+    return used

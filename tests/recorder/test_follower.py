@@ -20,10 +20,10 @@ from taktora_trio import (
     Outbound,
     PayloadCodec,
     RawCodec,
-    TransportError,
     ZstdCodec,
 )
 from taktora_trio.channels.codec import Buffer
+from taktora_trio.errors import NoSuchDomain
 from taktora_trio.recorder.follower import Message, open_follower
 from taktora_trio.transport.domain import Domain
 from tests.host.rig import open_channel, writer_of
@@ -103,7 +103,7 @@ async def test_it_waits_for_messages_and_ends_with_the_run(domain: Domain, autoj
     async def follow(task_status: trio.TaskStatus[None]) -> None:
         with open_follower(domain, ["c"]) as follower:
             task_status.started()
-            async for messages in follower:
+            async for messages in follower.messages():
                 found.extend(messages)
                 seen.set()
 
@@ -134,5 +134,5 @@ async def test_one_channel_is_followed_or_all_and_another_is_told(domain: Domain
 
 
 def test_a_domain_in_which_nothing_runs_is_told(domain: Domain) -> None:
-    with pytest.raises(TransportError, match="has no owner"), open_follower(domain):
+    with pytest.raises(NoSuchDomain, match=f"no run in domain '{domain.name}'"), open_follower(domain):
         pass
