@@ -153,6 +153,8 @@ def _general(configuration: Configuration) -> dict[str, Any]:
         elif table == "policy":
             policy = getattr(deployment, f"{rest[0]}_policy")
             values[key] = getattr(policy.backoff if name in BACKOFF_FIELDS else policy, name)
+        elif table == "fence":
+            values[key] = getattr(getattr(configuration.fences, rest[0]), name)
     return values
 
 

@@ -76,6 +76,10 @@ async def open_deployment(
     with passwords_as_settings(take=False) as passwords:
         typed = (*options.typed, *as_typed(settings or {}), *passwords)
         configuration = read_configuration(declared, Sources(typed=typed, config=options.config), "in-process")
+    configuration.refuse("fence.plugin", "the program is the app here: fence it where it is started")
+    if mode == "in-process":
+        configuration.refuse("fence.gateway", 'the gateway is a task of the program: use mode="split"')
+    configuration.fences.gateway.check("gateway")
     own = Domain(configuration.domain)
     async with configuration.settings.supplied(configuration.declared) as supplied:
         configured = supplied.applied_to(configuration.declared)
@@ -151,6 +155,7 @@ def _gateway_command(target: str, configuration: Configuration, settings: Settin
         *msgspec.structs.replace(configuration, log="json").arguments(),
         *arguments,
         *configuration.store_arguments(),
+        *configuration.fences.gateway.options("gateway"),
     ]
     try:
         yield spawn([*program, "gateway", target, *given], descriptors, environment)

@@ -12,6 +12,8 @@ stderr_tail     the last lines that a child wrote to standard error
 tags            lines with the name of the child that wrote them
 descendants     ending what a child has left behind
 subreaper       waiting for orphans, which become our children
+memory_controller  where memory is limited, and whom the kernel has killed for want of it
+memory_group    a limit of memory for a child and all that it starts
 warm            starting a child by forking a process that has everything imported
 """
 

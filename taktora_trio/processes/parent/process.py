@@ -16,11 +16,12 @@ from taktora_trio.errors import TransportError
 from taktora_trio.processes.parent.child_link import ChildLink, open_link
 from taktora_trio.processes.parent.descendants import Descendants
 from taktora_trio.processes.parent.group import Child, stop_process
+from taktora_trio.processes.parent.memory_controller import out_of_memory_kills
 from taktora_trio.processes.parent.notify_socket import open_notify_socket
 from taktora_trio.processes.parent.output import Pipe, Stream
 from taktora_trio.processes.parent.start_last import StartsLast
 from taktora_trio.processes.parent.stderr_tail import StderrTail
-from taktora_trio.processes.parent.watch import Watch, out_of_memory_kills
+from taktora_trio.processes.parent.watch import Watch
 from taktora_trio.supervision.policy import RestartPolicy
 from taktora_trio.supervision.supervisor import Exit, Runner
 
@@ -77,6 +78,7 @@ def as_process(
     on_exit: Callable[[Exit], None] = lambda exit_: None,
     permanent_codes: Sequence[int] = (),
     starts_last: bool = False,
+    count_kills: Callable[[], int] = out_of_memory_kills,
 ) -> Runner:
     """Return a runner of one process at a time.
 
@@ -91,7 +93,8 @@ def as_process(
     (`STATUS=`, any text at all). `on_exit` is called as soon as it is known how it ended, while what it has left behind
     is still being ended. An exit code that the process says it was asked for (`EXIT_STATUS=`) is no
     failure. One in `permanent_codes` is a permanent failure: another try would end the same way. With `starts_last`
-    every other process that wants a core gets it first, until this one is ready (`start_last.py`).
+    every other process that wants a core gets it first, until this one is ready (`start_last.py`). `count_kills` counts
+    the processes that the kernel has killed for want of memory, of which this may be one.
     """
 
     async def runner(incarnation: int, ready: Callable[[], None]) -> Exit:
@@ -103,7 +106,7 @@ def as_process(
                 stderr_tail.add(text)
             write(stream, text)
 
-        kills = out_of_memory_kills()
+        kills = count_kills()
         with open_notify_socket() as notify, open_link() as link:
             async with _open_output(line) as (stdout, stderr, take_all):
                 with _closed_after(stdout, stderr, link):
@@ -134,7 +137,7 @@ def as_process(
                 watch = Watch(name, child, policy, notify, is_ready, on_status)
 
                 def exit_(returncode: int) -> Exit:
-                    kind, description = watch.verdict(returncode, out_of_memory_kills() > kills)
+                    kind, description = watch.verdict(returncode, count_kills() > kills)
                     return Exit(
                         kind,
                         description,

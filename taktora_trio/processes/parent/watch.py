@@ -16,10 +16,9 @@ from taktora_trio.processes.parent.group import Child, describe, exit_code, sign
 from taktora_trio.processes.parent.notify_socket import Notification, NotifySocket
 from taktora_trio.processes.patience import sleep_running
 from taktora_trio.processes.pidfd import wait_for_exit
-from taktora_trio.processes.procfs import read_proc
 from taktora_trio.supervision.policy import RestartPolicy
 
-__all__ = ["Watch", "out_of_memory_kills"]
+__all__ = ["Watch"]
 
 log = logging.getLogger(__name__)
 
@@ -125,12 +124,3 @@ class Watch:
         if returncode == -signal.SIGKILL and memory_ran_out:
             return "out-of-memory", "killed by the kernel, out of memory"
         return ("signal" if returncode < 0 else "exit"), describe(returncode)
-
-
-def out_of_memory_kills() -> int:
-    """Count the processes of this machine that the kernel has killed for want of memory (proc_vmstat(5))."""
-    try:
-        _, _, after = read_proc("/proc/vmstat").partition(b"\noom_kill ")
-    except OSError:
-        return 0
-    return int(after.split(maxsplit=1)[0]) if after else 0

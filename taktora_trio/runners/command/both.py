@@ -21,6 +21,7 @@ from taktora_trio.runners.loading import hiding_python, load_app, load_deploymen
 from taktora_trio.runners.options import Mode, RunOptions, Shape
 from taktora_trio.runners.parts.reload import Reload
 from taktora_trio.runners.this_process.collecting import collect_less
+from taktora_trio.runners.this_process.fencing import put_up
 from taktora_trio.runners.this_process.limits import make_room
 from taktora_trio.runners.this_process.logs import set_up_logging, shown_as
 from taktora_trio.runners.this_process.punctual import be_punctual
@@ -31,6 +32,11 @@ from taktora_trio.transport.domain import Domain
 __all__ = ["run_both"]
 
 log = logging.getLogger(__name__)
+
+_SHARED = (
+    "in one process the gateway shares the app's interpreter, memory and CPUs, so its fence would be the app's, too:"
+    " use --mode split, or fence all of it by fence.plugin"
+)
 
 
 def run_both(run: RunOptions, shape: Shape | None = None, deployment: Deployment | None = None) -> int:
@@ -47,6 +53,11 @@ def run_both(run: RunOptions, shape: Shape | None = None, deployment: Deployment
     configuration = read_configuration(loaded, sources, part)
     declared, configured, settings = configuration.declared, configuration.configured, configuration.settings
     domain = Domain(configuration.domain)
+    fences = configuration.fences
+    if run.mode == "in-process":
+        configuration.refuse("fence.gateway", _SHARED)
+    fences.plugin.check("plugin")
+    fences.gateway.check("gateway")
     configured.check_files()
     configured.check_stores(domain.name)
     if run.mode == "split":
@@ -59,6 +70,7 @@ def run_both(run: RunOptions, shape: Shape | None = None, deployment: Deployment
     _warn_of_hidden_modules()
     if run.mode == "in-process":
         be_punctual()
+        put_up(fences.plugin, "plugin")
     else:
         set_time_slice(SHORT)  # it computes little, and tells the app how its gateway ended
     kill_halves: list[Callable[[], None]] = []

@@ -21,6 +21,7 @@ from taktora_trio.runners.configuration.reading import Configuration, Sources, r
 from taktora_trio.runners.loading import load_deployment
 from taktora_trio.runners.options import Half, Options, TypedSettings
 from taktora_trio.runners.this_process.collecting import collect_less
+from taktora_trio.runners.this_process.fencing import put_up
 from taktora_trio.runners.this_process.limits import make_room
 from taktora_trio.runners.this_process.logs import set_up_logging
 from taktora_trio.runners.this_process.pid1 import leave_pid_1
@@ -48,6 +49,7 @@ def launch_plugin(target: str, options: Options, typed: TypedSettings) -> int:
         make_room(deployment.connectors, "app", owner=link is None)
         set_up_logging(configuration.log, "plugin", level=configuration.level, tagged=link is not None)
         be_punctual()
+        put_up(configuration.fences.plugin, "plugin")
         half = partial(run_plugin, deployment, domain, life=life, link=link)
         end_at_once = domain.remove_if_alone if link is None else _nothing
         hang_up = partial(
@@ -77,6 +79,7 @@ def launch_gateway(target: str, options: Options, typed: TypedSettings, connecto
             deployment.check_stores(domain.name)
         make_room(deployment.connectors, "gateway", owner=False)
         set_up_logging(configuration.log, "gateway", level=configuration.level, tagged=link is not None)
+        put_up(configuration.fences.gateway, "gateway")
 
         reload = None
         if link is None:

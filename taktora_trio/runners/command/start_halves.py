@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Callable, Collection, Iterator
 from typing import TYPE_CHECKING
+
+import attrs
 
 from taktora_trio.processes import interpreter
 from taktora_trio.processes.parent.group import Child
@@ -17,6 +19,7 @@ from taktora_trio.runners.configuration.settings import Settings
 from taktora_trio.runners.deployment import Deployment
 
 if TYPE_CHECKING:
+    from taktora_trio.processes.parent.memory_group import MemoryGroup
     from taktora_trio.processes.parent.warm import Zygote
     from taktora_trio.runners.parts.halves import Halves
 
@@ -48,6 +51,7 @@ async def open_halves(
     from taktora_trio.runners.parts.halves import Halves  # the in-process shape has none
 
     program, environment = interpreter.program("taktora_trio"), interpreter.environment()
+    fences = configuration.fences
 
     def start_gateway(connectors: Collection[str], chosen: Chosen | None) -> StartProcess:
         now = settings if chosen is None else chosen.settings
@@ -55,6 +59,8 @@ async def open_halves(
 
         async def start(given: Start) -> Child:
             more, fds = now.as_arguments(connectors)
+            has_group = group is not None and group.open()
+            fence = attrs.evolve(fences.gateway, memory=None) if has_group else fences.gateway
             try:
                 gateway = [
                     "gateway",
@@ -62,19 +68,39 @@ async def open_halves(
                     *configuration.arguments(),
                     *more,
                     *configuration.store_arguments(),
+                    *fence.options("gateway"),
                     *only,
                 ]
                 begin = spawn([*program, *gateway], fds, environment) if zygote is None else zygote.start(gateway, fds)
-                return await begin(given)
+                child = await begin(given)
+                if group is not None:
+                    group.add(child.pid)
+                return child
             finally:
                 for fd in fds:  # what was started has them
                     os.close(fd)
 
         return start
 
-    with configuration.app_arguments() as (more, fds):
-        plugin = [*program, "plugin", target, *configuration.arguments(), *more]
-        yield Halves(spawn(plugin, fds, environment), start_gateway, write)
+    with _memory_group(configuration) as group, configuration.app_arguments() as (more, fds):
+        plugin = [*program, "plugin", target, *configuration.arguments(), *fences.plugin.options("plugin"), *more]
+        halves = Halves(spawn(plugin, fds, environment), start_gateway, write)
+        if group is not None:
+            halves.count_kills, halves.release = group.kills, group.close
+        yield halves
+
+
+@contextlib.contextmanager
+def _memory_group(configuration: Configuration) -> Iterator[MemoryGroup | None]:
+    """Yield the control group that gateways are to be in; `None` where their memory has no limit."""
+    limit = configuration.fences.gateway.memory
+    if limit is None:
+        yield None
+        return
+    from taktora_trio.processes.parent.memory_group import MemoryGroup  # most runs have none
+
+    with contextlib.closing(MemoryGroup(f"taktora-{configuration.domain}-gateway", limit)) as group:
+        yield group
 
 
 @contextlib.asynccontextmanager

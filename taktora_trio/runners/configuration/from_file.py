@@ -12,6 +12,8 @@ from taktora_trio.escaping import escaped
 from taktora_trio.runners.configuration.fields import spelled, text_of
 from taktora_trio.runners.configuration.given import Given, GivenSetting, Source
 from taktora_trio.runners.configuration.keys import (
+    FENCES,
+    POLICIES,
     TABLES,
     closest,
     key_of,
@@ -68,7 +70,8 @@ def _flat(table: Mapping[str, Any], before: tuple[str, ...] = ()) -> Iterator[tu
     for name, value in table.items():
         key = (*before, name)
         if isinstance(value, Mapping) and key not in (("app",), ("connector",)):
-            if not value and ".".join(map(spelled, key)) not in (*TABLES, "policy.gateway", "policy.plugin"):
+            inner = [*(f"policy.{half}" for half in POLICIES), *(f"fence.{half}" for half in FENCES)]
+            if not value and ".".join(map(spelled, key)) not in (*TABLES, *inner):
                 yield key, value  # an empty table of a wrong name
             yield from _flat(value, key)
         else:

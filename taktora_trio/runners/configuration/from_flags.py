@@ -15,7 +15,7 @@ from taktora_trio.runners.secrets import is_memory_file, read_handed_over, read_
 
 __all__ = ["apart"]
 
-_TABLES = ("app", "log", "policy", "store")
+_TABLES = ("app", "fence", "log", "policy", "store")
 
 
 def apart(typed: TypedSettings) -> tuple[list[Given], TypedSettings]:

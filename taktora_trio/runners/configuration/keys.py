@@ -11,12 +11,14 @@ import msgspec
 from taktora_trio.channels import Store
 from taktora_trio.connectors.base import Connector
 from taktora_trio.connectors.settings import Setting
+from taktora_trio.processes.fence import Fence, GatewayFence, PluginFence
 from taktora_trio.runners.configuration.fields import docs_of, fields_of, is_nothing, is_path, spelled
 from taktora_trio.runners.this_process.log_formats import LogFormat, LogLevel
 from taktora_trio.supervision.backoff import Backoff
 from taktora_trio.supervision.policy import BACKOFF_FIELDS, RestartPolicy
 
 __all__ = [
+    "FENCES",
     "POLICIES",
     "SHORT",
     "TABLES",
@@ -32,7 +34,8 @@ __all__ = [
 ]
 
 POLICIES = ("gateway", "plugin")
-TABLES = ("app", "connector", "log", "policy", "store")
+FENCES: Mapping[str, type[Fence]] = {"gateway": GatewayFence, "plugin": PluginFence}
+TABLES = ("app", "connector", "fence", "log", "policy", "store")
 
 
 class Key(msgspec.Struct, frozen=True):
@@ -80,12 +83,17 @@ def keys() -> Mapping[str, Key]:
         for name, hint in (get_type_hints(Backoff) if field == "backoff" else {field: declared}).items()
     }
     found += [Key(f"policy.{half}.{spelled(name)}", hint) for half in POLICIES for name, hint in of_policy.items()]
+    found += [
+        Key(f"fence.{half}.{spelled(name)}", hint)
+        for half, kind in FENCES.items()
+        for name, hint in fields_of(cast(type, cast(Hashable, kind))).items()
+    ]
     return {key.name: key for key in found}
 
 
 def key_of(name: str) -> Key | None:
     """Return the key of this name. It looks at the fields of a class only where it has to: each half asks."""
-    if name.startswith(("store.", "policy.")):
+    if name.startswith(("store.", "policy.", "fence.")):
         return keys().get(name)
     return _GENERAL_BY_NAME.get(name)
 
@@ -94,10 +102,10 @@ def help_of(key: Key) -> str:
     """Return what a key is for. For help and references: it reads sources."""
     if key.help:
         return key.help
-    table, *_, name = key.name.split(".")
+    table, *rest, name = key.name.split(".")
     if table == "store":
         return docs_of(Store).get(name.replace("-", "_"), "")
-    kind = Backoff if name in BACKOFF_FIELDS else RestartPolicy
+    kind = FENCES[rest[0]] if table == "fence" else Backoff if name in BACKOFF_FIELDS else RestartPolicy
     return docs_of(kind).get(name.replace("-", "_"), "")
 
 

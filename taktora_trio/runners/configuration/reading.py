@@ -13,10 +13,11 @@ import msgspec
 
 from taktora_trio.channels import Store
 from taktora_trio.errors import ConfigError
+from taktora_trio.processes.fence import Fences
 from taktora_trio.runners.configuration.fields import NOTHING, changed, from_text, is_nothing
 from taktora_trio.runners.configuration.from_flags import apart
 from taktora_trio.runners.configuration.given import Given, GivenSetting, Source, handed_over
-from taktora_trio.runners.configuration.keys import POLICIES, SHORT, key_of
+from taktora_trio.runners.configuration.keys import FENCES, POLICIES, SHORT, key_of
 from taktora_trio.runners.configuration.meant import setting_by_variable
 from taktora_trio.runners.configuration.settings import Settings
 from taktora_trio.runners.configuration.settings_reading import read_settings
@@ -89,6 +90,7 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     await_peers: bool
     warm: bool
     reload_timeout: float
+    fences: Fences
     app: tuple[Given, ...]
     """What was given for the app's settings, as the plugin's process reads it."""
     given: tuple[Given | GivenSetting, ...]
@@ -108,8 +110,14 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     def _effect(self) -> tuple[object, ...]:
         """Return all that a run goes by, without the places where it was given."""
         app = [(one.key, one.value) for one in self.app]
-        run = (self.domain, self.log, self.level, self.await_peers, self.warm, self.reload_timeout)
+        run = (self.domain, self.log, self.level, self.await_peers, self.warm, self.reload_timeout, self.fences)
         return (*run, self.declared, self.configured, self.settings, app)
+
+    def refuse(self, table: str, why: str) -> None:
+        """Raise `ConfigError`, with the place, if a key of this table was given."""
+        for key, given in effective(self.given).items():
+            if key.startswith(f"{table}."):
+                raise given.refused(why)
 
     def arguments(self) -> list[str]:
         """Return what both halves' processes are told at their command lines."""
@@ -183,6 +191,7 @@ def read_configuration(
         await_peers=values.get("await-broker", False),
         warm=values.get("warm", False),
         reload_timeout=_timeout(keys),
+        fences=_fences(keys),
         app=app,
         given=tuple(given),
         file=sources.file,
@@ -335,8 +344,21 @@ def _with_keys(deployment: Deployment, keys: Mapping[str, Given]) -> Deployment:
     return attrs.evolve(deployment, **changes) if changes else deployment
 
 
+def _fences(keys: Mapping[str, Given]) -> Fences:
+    fences: dict[str, Any] = {}
+    for half, kind in FENCES.items():
+        given = {name: one for name, one in keys.items() if name.startswith(f"fence.{half}.")}
+        fences[half] = _blaming(given, lambda some, kind=kind: changed(kind(), _fields(some))) if given else kind()
+    return Fences(**fences)
+
+
+def _fields(given: Mapping[str, Given]) -> dict[str, str]:
+    """Return what was given for the fields of a class, by their names."""
+    return {name.split(".")[-1].replace("-", "_"): one.value for name, one in given.items()}
+
+
 def _store(declared: Store, given: Mapping[str, Given]) -> Store:
-    texts = {name.removeprefix("store.").replace("-", "_"): one.value for name, one in given.items()}
+    texts = _fields(given)
     path = given.get("store.path")
     if path is not None and not is_nothing(path.value, Path | None) and (folder := given_store(path.value)) is not None:
         texts["path"] = str(folder if path.folder is None else (path.folder / path.value).absolute())
@@ -344,8 +366,7 @@ def _store(declared: Store, given: Mapping[str, Given]) -> Store:
 
 
 def _as_text(given: Mapping[str, Given]) -> str:
-    fields = {name.split(".")[-1].replace("-", "_"): one.value for name, one in given.items()}
-    return ",".join(f"{name}={'off' if value.lower() in NOTHING else value}" for name, value in fields.items())
+    return ",".join(f"{name}={'off' if text.lower() in NOTHING else text}" for name, text in _fields(given).items())
 
 
 def _blaming(given: Mapping[str, Given], make: Any) -> Any:

@@ -13,6 +13,7 @@ import attrs
 
 from taktora_trio.processes.parent.child_link import ChildLink
 from taktora_trio.processes.parent.group import Child
+from taktora_trio.processes.parent.memory_controller import out_of_memory_kills
 from taktora_trio.processes.parent.output import Stream
 from taktora_trio.processes.parent.process import Start, StartProcess, as_process
 from taktora_trio.processes.parent.subreaper import Reaper, become_subreaper
@@ -47,6 +48,10 @@ class Halves:
     the first one."""
     write: Callable[[str, Stream, bytes], None]
     """Called with the half's name, the stream, and a line without its end."""
+    count_kills: Callable[[], int] = out_of_memory_kills
+    """Counts the processes that the kernel has killed for want of memory, of which a gateway may be one."""
+    release: Callable[[], None] = lambda: None
+    """Called when they were ended by force: lets go of what was made for them."""
     _reaper: Reaper = attrs.field(factory=_subreaper, init=False)
     _running: dict[str, int] = attrs.field(factory=dict, init=False)  # name to process id, which is also its group's
 
@@ -94,6 +99,7 @@ class Halves:
             on_end=ended,
             on_exit=relay.exited,
             starts_last=True,  # what is to be on time is the app
+            count_kills=self.count_kills,
         )
 
     async def serve(self) -> None:
@@ -109,6 +115,7 @@ class Halves:
         for pid in self._running.values():
             with contextlib.suppress(ChildProcessError):  # was waited for already
                 os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+        self.release()
 
     def _known(self, name: str, start: StartProcess) -> StartProcess:
         async def start_known(given: Start) -> Child:

@@ -56,6 +56,15 @@ FILES = {
     "[app]\nlimits = 1": "2: app.limits: it is a table, with limits.low, limits.high",
     "[app.limits]\nlow = 10": "2: app.limits.low: high is 9.0; it must be above low",
     "[app]\nlimits.hgih = 1": "2: app.limits.hgih: the app has no such setting; is limits.high meant?",
+    "[fence]\nnice = 3": "2: fence.nice: there is no such key; is fence.plugin.nice meant?",
+    "[fence.plguin]\nnice = 3": "2: fence.plguin.nice: there is no such key; is fence.plugin.nice meant?",
+    "[fence.plugin]\nmemory = 90_000_000": "2: fence.plugin.memory: there is no such key; is fence.plugin.nice meant?",
+    "[fence.gateway]\nfifo = 3": "2: fence.gateway.fifo: there is no such key; is",
+    "[fence.gateway]\ncpus = 0": '2: fence.gateway.cpus: a whole number; it must be a text: write "0"',
+    "[fence.gateway]\ncpus = 'all'": "2: fence.gateway.cpus: GatewayFence: cpus is 'all'; write numbers of CPUs",
+    "[fence.gateway]\nmemory = 5": "2: fence.gateway.memory: GatewayFence: memory is 5; it must be a whole",
+    "[fence.plugin]\nnice = 1\nfifo = 100": "3: fence.plugin.fifo: PluginFence: fifo is 100; it must be a whole",
+    "[fence.plugin]\nnice = 20": "2: fence.plugin.nice: PluginFence: nice is 20; it must be a whole",
     "a = [": "1: it is no TOML: ",
 }
 
@@ -82,6 +91,8 @@ VARIABLES = {
     "TAKTORA_LOG_LEVEL=loud": "TAKTORA_LOG_LEVEL: log.level is 'loud'; use debug",
     "TAKTORA_KEEPALIVE=x": "TAKTORA_KEEPALIVE: keepalive is 'x'; it must be a whole number",
     "TAKTORA_GATEWAY_POLICY=x=1": "TAKTORA_GATEWAY_POLICY: a policy has no field 'x'",
+    "TAKTORA_FENCE_PLUGIN_FIFO=x": "TAKTORA_FENCE_PLUGIN_FIFO: fence.plugin.fifo is 'x'; it must be a whole number",
+    "TAKTORA_FENCE_PLUGIN_FIFI=1": "TAKTORA_FENCE_PLUGIN_FIFI: there is no such setting; is TAKTORA_FENCE_PLUGIN_FIFO",
     "TAKTORA_BROKER=nonsense": "TAKTORA_BROKER: the broker URL must begin with",
     "TAKTORA_CONFIG=/no/such": "the configuration /no/such can't be read: No such file or directory",
 }

@@ -85,6 +85,8 @@ WAYS = {
     "policy.gateway.intensity": ("1", "2", "3"),
     "policy.plugin.stop-grace": ("1.0", "2.0", "3.0"),
     "store.max-messages": ("1", "2", "3"),
+    "fence.plugin.nice": ("4", "5", "6"),
+    "fence.gateway.cpus": ("0", "1", "0-1"),
     "connector.plant.keepalive": ("11", "12", "13"),
     "connector.cloud.client-id": ("a", "b", "c"),
     "connector.keepalive": ("11", "12", "13"),
@@ -92,7 +94,7 @@ WAYS = {
     "app.limits.low": ("2.0", "3.0", "4.0"),
     "app.set_point": ("4", "5", "6"),
 }
-NUMBERS = ("intensity", "grace", "messages", "keepalive", "low", "set_point")
+NUMBERS = ("intensity", "grace", "nice", "messages", "keepalive", "low", "set_point")
 
 
 @settings(max_examples=60)
@@ -117,6 +119,8 @@ def test_the_last_source_wins_whatever_else_is_given(given: dict[str, set[int]])
     assert configuration.level == of("log.level", "info")
     assert str(configured.gateway_policy.intensity) == of("policy.gateway.intensity", 10)
     assert str(configured.plugin_policy.stop_grace) == of("policy.plugin.stop-grace", 2.0)
+    assert str(configuration.fences.plugin.nice) == of("fence.plugin.nice", None)
+    assert str(configuration.fences.gateway.cpus) == of("fence.gateway.cpus", None)
     assert str(configured.store and configured.store.max_messages) == of("store.max-messages", None)
     assert options_of(configuration, "cloud").client_id == expected.get("connector.cloud.client-id")
     settings = configured.app_settings

@@ -111,7 +111,7 @@ def test_the_example_is_what_is_declared(operator: Operator) -> None:
     assert as_it_stands == operator.read()
     whole = re.sub(r"(?m)^# (?=[a-z_-]+(\.[a-z_-]+)* = |\[)", "", text)
     whole = re.sub("(?m)^brokers-are .*", "", whole)  # which is for several
-    assert whole.count("\n[") == 7
+    assert whole.count("\n[") == 9
     configuration = operator.read(whole)
     assert configuration.configured.connectors == deployment.connectors
     assert configuration.configured.app_settings == deployment.app_settings
