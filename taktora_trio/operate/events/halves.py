@@ -24,6 +24,16 @@ HALVES: Mapping[str, Event] = {
     "process-leftovers-killed": Event(
         "warning", "A half has left processes behind, which were killed.", "Let the app end what it starts."
     ),
+    "fence-lacking": Event(
+        "warning",
+        "A part of a half's fence could not be put up. The run goes on without it.",
+        "The line says what is missing, such as LimitRTPRIO= of a unit.",
+    ),
+    "fence-by-process": Event(
+        "info",
+        "No control group can be made here, so each process of the gateway gets the limit of memory by itself.",
+        "For one limit of all, give the unit `Delegate=yes`.",
+    ),
     "ended": Event("info", "A half has ended as it may."),
     "restarting": Event(
         "warning",

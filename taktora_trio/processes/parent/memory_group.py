@@ -46,7 +46,8 @@ class MemoryGroup:
                 except OSError:  # not ours to change
                     self.close()
             if self._folder is None:
-                log.info("no control group can be made here: each process of %s gets the limit by itself", self._name)
+                by_itself = "no control group can be made here: each process of %s gets the limit by itself"
+                log.info(by_itself, self._name, extra={"event": "fence-by-process"})
         return self._folder is not None
 
     def add(self, pid: int) -> None:
@@ -57,7 +58,7 @@ class MemoryGroup:
             except ProcessLookupError:
                 pass  # it has ended
             except OSError as exc:
-                log.warning("pid %d has no limit of memory: %s", pid, exc)
+                log.warning("pid %d has no limit of memory: %s", pid, exc, extra={"event": "fence-lacking"})
 
     def kills(self) -> int:
         """Count the processes that the kernel has killed for want of memory; in this group, if there is one."""

@@ -18,4 +18,4 @@ def put_up(fence: Fence, half: str) -> None:
     """
     fence.check(half)
     for what in fence.put_up():
-        log.warning("fence.%s.%s", half, what)
+        log.warning("fence.%s.%s", half, what, extra={"event": "fence-lacking"})
