@@ -69,6 +69,7 @@ if TYPE_CHECKING:
     from taktora_trio.connectors.description import AddressParameter as AddressParameter
     from taktora_trio.connectors.description import ChannelDescription as ChannelDescription
     from taktora_trio.connectors.description import ServerDescription as ServerDescription
+    from taktora_trio.connectors.finding import Finding as Finding
     from taktora_trio.connectors.gateway import ConnectorGateway as ConnectorGateway
     from taktora_trio.connectors.gateway import open_connector_gateway as open_connector_gateway
     from taktora_trio.connectors.mqtt import BrokerAddress as BrokerAddress
@@ -179,6 +180,7 @@ _PUBLIC = {
         "OnMessage",
     ),
     "connectors.description": ("AddressParameter", "ChannelDescription", "ServerDescription"),
+    "connectors.finding": ("Finding",),
     "connectors.gateway": ("ConnectorGateway", "open_connector_gateway"),
     "connectors.mqtt": ("BrokerAddress", "LastWill", "MqttConnector", "MqttOptions", "MqttRouting"),
     "connectors.options": ("ConnectorOptions",),

@@ -186,6 +186,18 @@ app.command(
     name="health",
     help="Say whether a run lives: for the probe of a container. Exit code 1 if a half is gone, hangs, or is stopped.",
 )
+app.command(
+    "taktora_trio.operate.doctor.command:doctor",
+    name="doctor",
+    help="""Find out why a run does not work, or would not: look at all that it needs, and say what to do.
+
+    Python, libraries, shared memory, limits, clock; with a deployment also its brokers (name, TCP, TLS, login, what
+    they announce) and its disk. It changes nothing, and a run may go on meanwhile. Give the options that the run has.
+    Exit code 1 if something fails. For example:
+
+    taktora-trio doctor greenhouse:deployment --broker mqtts://house@broker.example
+    """,
+)
 dead_letters = App(
     name="dead-letters",
     help="""Look after the messages that an app could not get done with: list, show, export, send again, discard.

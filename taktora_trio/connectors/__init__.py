@@ -20,6 +20,7 @@ options        ConnectorOptions: what the options of every protocol have
 retry          Retry: the next attempt to connect, and when
 settings       hooks of a protocol that a run calls: options of the command line, a preflight, and so on
 source         Source: where an outbox takes messages from, and whom it tells what became of them
+finding        Finding: what `taktora-trio doctor` has found
 pump           the one task that moves messages, for all channels of a connector, each in turn
 
 Each imports only from those below it, and generic code imports no protocol.

@@ -9,9 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeAlias
 
 import attrs
+
+if TYPE_CHECKING:
+    from taktora_trio.connectors.finding import Finding
 
 __all__ = ["Configurable", "Setting", "SettingValue", "SettingValues"]
 
@@ -116,6 +119,23 @@ class Configurable:
 
     async def preflight(self) -> None:
         """Raise `ConfigError` if the other side can't be reached now. Called before a run, unless it is to wait."""
+
+    async def diagnose(self, name: str) -> Sequence[Finding]:
+        """Look at the other side for `taktora-trio doctor`, and return what was found, in the order of its steps.
+
+        `name` is what the gateway is called there by default. A gateway may be connected now: disturb neither it nor
+        what is kept for it. Bound each step in time. By default it is what `preflight` finds.
+        """
+        from taktora_trio.connectors.finding import fail, ok  # no run needs it
+        from taktora_trio.errors import ConfigError
+
+        if type(self).preflight is Configurable.preflight:
+            return ()
+        try:
+            await self.preflight()
+        except ConfigError as exc:
+            return [fail("reached", str(exc), "mend what this says")]
+        return [ok("reached", "the other side can be reached")]
 
     @property
     def preload(self) -> Iterable[str]:

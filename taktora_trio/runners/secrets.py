@@ -38,7 +38,7 @@ __all__ = [
 Once: TypeAlias = MutableMapping[Path, bytes]
 """What was read of pipes, so that a configuration can be read again."""
 
-COMMANDS_WITH_PASSWORD = ("run", "gateway", "forget", "config")
+COMMANDS_WITH_PASSWORD = ("run", "gateway", "forget", "doctor", "config")
 """The commands that log in somewhere, and need a password for it; and the one that says where it came from."""
 _VARIABLE = re.compile("TAKTORA_(?!APP_)([A-Z0-9]+(?:_[A-Z0-9]+)*)_PASSWORD")  # what is the app's, the app needs
 _MOST = 65_535  # bytes of a secret: more than a login of any protocol takes

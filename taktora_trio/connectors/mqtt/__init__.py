@@ -14,6 +14,7 @@ What the command asks it for:
 
     settings.py       its options of the command line
     preflight.py      a check before a run starts: something listens at the broker's address
+    diagnosis/        what `taktora-trio doctor` finds out about its brokers
     describing.py     what it says of its channels to others
     forget.py         has the broker forget a client that is gone for good
     embedded/         a broker for demos

@@ -22,6 +22,7 @@ from taktora_trio.errors import ConfigError
 
 if TYPE_CHECKING:
     from taktora_trio.connectors.description import ChannelDescription, ServerDescription
+    from taktora_trio.connectors.finding import Finding
     from taktora_trio.connectors.peer import MemoryPeer, OnPublished
 
 __all__ = ["MqttConnector"]
@@ -150,6 +151,11 @@ class MqttConnector(Connector):
             from taktora_trio.connectors.mqtt.preflight import check_any_reachable  # the protocol stack begins here
 
             await check_any_reachable(self.options.brokers)
+
+    async def diagnose(self, name: str) -> Sequence[Finding]:
+        from taktora_trio.connectors.mqtt.diagnosis import diagnose  # the protocol stack begins here
+
+        return await diagnose(self.options_as(name), self.channels)
 
     @property
     def preload(self) -> Iterable[str]:

@@ -14,7 +14,7 @@ from taktora_trio.connectors.mqtt.options import MqttOptions
 from taktora_trio.connectors.mqtt.sessions.session import ConnectFailed
 from taktora_trio.connectors.mqtt.sessions.streams import why
 
-__all__ = ["Endpoint", "EndpointOrder", "connect_to_any", "open_any", "open_socket"]
+__all__ = ["Endpoint", "EndpointOrder", "connect_to_any", "open_any", "open_socket", "resolve"]
 
 T = TypeVar("T")
 _AT_ONCE = 4  # addresses of an attempt: more have their turn in the next one
@@ -78,7 +78,7 @@ async def connect_to_any(
         with trio.move_on_after(options.connect_timeout) as patience:
             try:
                 if not found:
-                    found = await _resolve(options.broker)
+                    found = await resolve(options.broker)
                     untried = order.sorted(found)
                 candidates = order.best_of(untried)  # no slow link is to let one win that is known to hang
                 endpoint, stream = await open_any(candidates)
@@ -103,7 +103,7 @@ async def connect_to_any(
     raise ConnectFailed("; ".join(dict.fromkeys(reasons)), answered=answered, overdue=overdue)
 
 
-async def _resolve(address: BrokerAddress) -> list[Endpoint]:
+async def resolve(address: BrokerAddress) -> list[Endpoint]:
     """Return all addresses behind the name, in the resolver's order. Raises `OSError`."""
     if address.transport == "unix":
         return [Endpoint(socket.AF_UNIX, address.path)]
@@ -155,5 +155,5 @@ async def open_any(endpoints: Sequence[Endpoint]) -> tuple[Endpoint, trio.Socket
 
 async def open_socket(address: BrokerAddress) -> trio.SocketStream:
     """Connect to any of its addresses, without TLS or a websocket. Raises `OSError`."""
-    _, stream = await open_any(await _resolve(address))
+    _, stream = await open_any(await resolve(address))
     return stream

@@ -184,6 +184,11 @@ class NativeSession(Session):
         return 0 if self._lost is not None else self._engine.unacknowledged + self._engine.queued
 
     @property
+    def granted(self) -> Mapping[str, int]:
+        """The QoS that the broker has granted for each filter of the last subscription."""
+        return self._engine.granted
+
+    @property
     def lost(self) -> SessionLost | None:
         """The reason why the connection has ended; `None` while it lasts."""
         return self._lost

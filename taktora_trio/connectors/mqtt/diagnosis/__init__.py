@@ -1,0 +1,42 @@
+"""What `taktora-trio doctor` finds out about a connector's brokers, as a guest: no session, no last will, no message.
+
+steps         one broker: name, tcp, tls, login, and so on; each only if the one before has worked
+tls           the handshake, and what is wrong with a certificate
+certificate   reads a certificate (X.509), also one that does not verify
+login         the login, and why it fails
+capabilities  what the broker announces, beside what the channels need: pure
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+import trio
+
+from taktora_trio.channels import ChannelDescriptor
+from taktora_trio.connectors.finding import Finding, ok
+from taktora_trio.connectors.mqtt.diagnosis.steps import examine
+from taktora_trio.connectors.mqtt.options import MqttOptions
+
+__all__ = ["diagnose"]
+
+
+async def diagnose(options: MqttOptions, channels: Sequence[ChannelDescriptor[Any]]) -> list[Finding]:
+    """Examine all brokers of a client at once, and return what was found of each in their order."""
+    if options.session == "memory":
+        return [ok("broker", "it is within the process, for tests")]
+    found: dict[int, list[Finding]] = {}
+
+    async def examine_one(position: int, one: MqttOptions) -> None:
+        found[position] = await examine(one, channels)
+
+    async with trio.open_nursery() as nursery:
+        for position, broker in enumerate(options.brokers):
+            nursery.start_soon(examine_one, position, options.at(broker))
+    return [
+        msgspec.structs.replace(finding, subject=str(broker))
+        for position, broker in enumerate(options.brokers)
+        for finding in found[position]
+    ]

@@ -1,0 +1,204 @@
+"""Examines one broker step by step, each bounded in time, and only if the one before has worked."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, cast
+
+import attrs
+import trio
+from trio_util import move_on_when
+
+from taktora_trio.channels import ChannelDescriptor
+from taktora_trio.connectors.finding import Finding, fail, ok, warn
+from taktora_trio.connectors.mqtt.diagnosis.capabilities import compare, subscriptions
+from taktora_trio.connectors.mqtt.diagnosis.login import refused, unanswered
+from taktora_trio.connectors.mqtt.options import MqttOptions
+from taktora_trio.connectors.mqtt.own_topics import of_client
+from taktora_trio.connectors.mqtt.routing import MqttRouting
+from taktora_trio.connectors.mqtt.sessions.client_state import ClientState
+from taktora_trio.connectors.mqtt.sessions.endpoints import Endpoint, open_any, resolve
+from taktora_trio.connectors.mqtt.sessions.native import NativeSession, open_native_session
+from taktora_trio.connectors.mqtt.sessions.session import ConnectFailed, ConnectRefused, SessionLost
+from taktora_trio.connectors.mqtt.sessions.streams import why
+from taktora_trio.connectors.mqtt.wire.message import Message
+from taktora_trio.escaping import escaped
+
+__all__ = ["examine"]
+
+_RESOLVE_WITHIN = 5.0  # seconds, which is the resolver's own patience with one server (resolv.conf(5))
+_MOST_ADDRESSES = 8
+_SMALL = 256  # bytes of a payload that is looked at: that of a presence
+_AT_ONCE = 100  # filters
+_RETAINED_WITHIN = 0.5  # seconds: nothing tells that there is no retained message
+
+
+async def examine(options: MqttOptions, channels: Sequence[ChannelDescriptor[Any]]) -> list[Finding]:
+    """Return what was found of the one broker that is in these options. `options` have the client id of the gateway."""
+    findings, endpoints = await _names(options)
+    reached: list[Endpoint] = []
+    if endpoints:
+        found, reached = await _connections(options, endpoints)
+        findings += found
+    if reached and options.broker.tls:
+        from taktora_trio.connectors.mqtt.diagnosis.tls import examine_tls  # with it comes OpenSSL
+
+        findings += await examine_tls(options, reached[0])
+    if reached and not any(finding.status == "fail" for finding in findings):
+        findings += await _login(options, channels)
+    return findings
+
+
+async def _names(options: MqttOptions) -> tuple[list[Finding], list[Endpoint]]:
+    host = escaped(options.broker.host)
+    try:
+        with trio.fail_after(_RESOLVE_WITHIN):
+            found = await resolve(options.broker)
+    except trio.TooSlowError:
+        text = f"no answer about {host} within {_RESOLVE_WITHIN:g} s"
+        return [fail("name", text, "check the name servers in /etc/resolv.conf, and the network")], []
+    except (OSError, ValueError) as exc:
+        text = f"{host} can't be looked up: {why(exc)}"
+        return [fail("name", text, "check the spelling, /etc/hosts and /etc/resolv.conf; or give an address")], []
+    addresses = list(dict.fromkeys(map(str, found)))
+    if options.broker.transport == "unix" or addresses == [options.broker.host]:
+        return [], found
+    return [ok("name", f"{host} is {', '.join(addresses[:_MOST_ADDRESSES])}")], found
+
+
+async def _connections(options: MqttOptions, endpoints: Sequence[Endpoint]) -> tuple[list[Finding], list[Endpoint]]:
+    """Connect to each address at once."""
+    reached: dict[Endpoint, float] = {}
+    failed: dict[Endpoint, str] = {}
+
+    async def connect(endpoint: Endpoint) -> None:
+        begun = trio.current_time()
+        failed[endpoint] = f"no answer within {options.connect_timeout:g} s"
+        with trio.move_on_after(options.connect_timeout):
+            try:
+                _, stream = await open_any([endpoint])
+            except (OSError, ValueError) as exc:
+                failed[endpoint] = why(exc)
+                return
+            reached[endpoint] = trio.current_time() - begun
+            del failed[endpoint]
+            await trio.aclose_forcefully(stream)
+
+    async with trio.open_nursery() as nursery:
+        for endpoint in endpoints[:_MOST_ADDRESSES]:
+            nursery.start_soon(connect, endpoint)
+    check = "socket" if options.broker.transport == "unix" else "tcp"
+    wrong = "; ".join(f"{endpoint}: {reason}" for endpoint, reason in failed.items())
+    if not reached:
+        return [fail(check, escaped(wrong, 400), _advice(wrong, options))], []
+    times = ", ".join(f"{endpoint} in {1000 * seconds:.1f} ms" for endpoint, seconds in reached.items())
+    findings = [ok(check, f"connected to {times}")]
+    if failed:
+        advice = "a gateway tries the other addresses, and loses time at these: mend them, or take them from the name"
+        findings.append(warn(check, escaped(wrong, 400), advice))
+    return findings, [endpoint for endpoint in endpoints if endpoint in reached]
+
+
+def _advice(wrong: str, options: MqttOptions) -> str:
+    if options.broker.transport == "unix":
+        return "start the broker; check the path, and that this user may write to the socket"
+    if "refused" in wrong:
+        return f"start the broker, or check its port ({options.broker.port}) and the addresses that it listens at"
+    if "no answer" in wrong:
+        return "a firewall drops this, or the machine is off: check the way there (ip route get, nc -vz)"
+    return "check the network, and the address"
+
+
+class _Presence:
+    """What the broker has retained of this gateway."""
+
+    def __init__(self, topic: str | None) -> None:
+        self._topic = topic
+        self._said = b""
+        self._heard = trio.Event()
+
+    def hear(self, message: Message) -> None:
+        if message.retained and message.topic == self._topic:
+            self._said = bytes(message.payload)
+            self._heard.set()
+
+    async def look(self, session: NativeSession) -> list[Finding]:
+        if self._topic is None:
+            return []
+        topic = repr(escaped(self._topic))
+        if await session.subscribe({self._topic: 0}):
+            return [ok("presence", f"{topic} may not be read by this user")]
+        with trio.move_on_after(_RETAINED_WITHIN):
+            async with move_on_when(session.wait_until_lost):
+                await self._heard.wait()
+        if not self._heard.is_set():
+            return [ok("presence", f"nothing is retained at {topic}: no gateway of this name was there yet")]
+        return [ok("presence", f"retained at {topic}: {escaped(self._said)}")]
+
+
+async def _login(options: MqttOptions, channels: Sequence[ChannelDescriptor[Any]]) -> list[Finding]:
+    guest = attrs.evolve(options, client_id=None, persistent=False, will=None, session="native")
+    findings: list[Finding] = []
+    presence = _Presence(options.presence_topic)
+
+    begun = trio.current_time()
+    patience = 4 * options.connect_timeout  # as the attempt at four addresses takes at most
+    with trio.move_on_after(patience) as scope:
+        try:
+            async with open_native_session(guest, presence.hear, ClientState(), _SMALL) as session:
+                took = 1000 * (trio.current_time() - begun)
+                who = f"as {escaped(guest.broker.username)!r}" if guest.broker.username else "without a user name"
+                findings.append(ok("login", f"accepted {who}, by MQTT {options.protocol}, in {took:.1f} ms"))
+                findings += await _subscribed(session, options, channels)
+                findings += await presence.look(session)
+                limits = session.limits if options.protocol == "5" else None
+        except ConnectRefused as exc:
+            return [refused(options, exc)]
+        except ConnectFailed as exc:
+            return [unanswered(options, exc)]
+        except SessionLost as exc:
+            advice = "the broker's log says why: a client may not be allowed to do this"
+            return [*findings, fail("session", escaped(str(exc), 300), advice)]
+    if scope.cancelled_caught:
+        return [*findings, fail("login", f"not done within {patience:g} s", "look at the broker's load, and its log")]
+    if limits is None:
+        return [*findings, *await _limits_of_5(guest, options, channels)]
+    return [*findings, *compare(limits, options, channels)]
+
+
+async def _subscribed(
+    session: NativeSession, options: MqttOptions, channels: Sequence[ChannelDescriptor[Any]]
+) -> list[Finding]:
+    """Subscribe as a gateway would, but for shared subscriptions, whose messages others would miss."""
+    own, _ = of_client(channels, options.client_id or "guest")
+    routings = [cast(MqttRouting, channel.routing) for channel in own if channel.direction == "in"]
+    wanted: dict[str, int] = {}
+    for routing in routings:
+        if not routing.is_shared:
+            wanted[routing.subscription] = max(routing.qos, wanted.get(routing.subscription, 0))
+    if not wanted:
+        return []
+    refusals: dict[str, str] = {}
+    granted: dict[str, int] = {}
+    filters = list(wanted.items())
+    for start in range(0, len(filters), _AT_ONCE):
+        refusals |= await session.subscribe(dict(filters[start : start + _AT_ONCE]))
+        granted |= session.granted
+    return list(subscriptions(wanted, refusals, granted))
+
+
+async def _limits_of_5(
+    guest: MqttOptions, options: MqttOptions, channels: Sequence[ChannelDescriptor[Any]]
+) -> list[Finding]:
+    """Ask once more by MQTT 5, for with MQTT 3.1.1 a broker announces nothing."""
+    nothing = ok("limits", f"MQTT {options.protocol} announces none, and the broker does not answer by MQTT 5")
+    with trio.move_on_after(options.connect_timeout if options.connect_timeout < math.inf else 3.0):
+        try:
+            five = attrs.evolve(guest, protocol="5")
+            async with open_native_session(five, lambda message: None, ClientState(), _SMALL) as session:
+                limits = session.limits
+        except (ConnectFailed, ConnectRefused, SessionLost):
+            return [nothing]
+        return list(compare(limits, attrs.evolve(options, persistent=False), channels))
+    return [nothing]
