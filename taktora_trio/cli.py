@@ -195,7 +195,7 @@ app.command(
     they announce) and its disk. It changes nothing, and a run may go on meanwhile. Give the options that the run has.
     Exit code 1 if something fails. For example:
 
-    taktora-trio doctor greenhouse:deployment --broker mqtts://house@broker.example
+    taktora-trio doctor greenhouse:deployment
     """,
 )
 dead_letters = App(

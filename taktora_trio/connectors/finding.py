@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import Literal, TypeAlias
 
-import msgspec
+import attrs
 
 __all__ = ["Finding", "Status", "fail", "ok", "warn"]
 
 Status: TypeAlias = Literal["ok", "warn", "fail"]
 
 
-class Finding(msgspec.Struct, frozen=True, kw_only=True):
+@attrs.frozen(kw_only=True)
+class Finding:
     """What was found. Texts are for people, and hold nothing secret. What others have said is escaped in them."""
 
     check: str

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
 
-import msgspec
+import attrs
 import trio
 
 from taktora_trio.connectors.base import Connector
@@ -126,6 +126,6 @@ def _by_subject(connector: Connector, findings: Sequence[Finding]) -> list[Secti
     """Return a section for each subject, such as each of several brokers."""
     sections: dict[str, list[Finding]] = {}
     for finding in findings:
-        sections.setdefault(finding.subject, []).append(msgspec.structs.replace(finding, subject=""))
+        sections.setdefault(finding.subject, []).append(attrs.evolve(finding, subject=""))
     title = f"connector {connector.name}"
     return [Section(f"{title}: {subject}" if subject else title, some) for subject, some in sections.items()]

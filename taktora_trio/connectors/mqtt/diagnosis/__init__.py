@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import msgspec
+import attrs
 import trio
 
 from taktora_trio.channels import ChannelDescriptor
@@ -36,7 +36,7 @@ async def diagnose(options: MqttOptions, channels: Sequence[ChannelDescriptor[An
         for position, broker in enumerate(options.brokers):
             nursery.start_soon(examine_one, position, options.at(broker))
     return [
-        msgspec.structs.replace(finding, subject=str(broker))
+        attrs.evolve(finding, subject=str(broker))
         for position, broker in enumerate(options.brokers)
         for finding in found[position]
     ]
