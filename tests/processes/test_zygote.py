@@ -14,7 +14,8 @@ from taktora_trio.processes.child.zygote import _renumber
 from taktora_trio.processes.parent import warm
 from taktora_trio.processes.parent.child_link import open_link
 from taktora_trio.processes.parent.process import Start
-from taktora_trio.processes.parent.warm import Zygote
+from taktora_trio.processes.parent.subreaper import become_subreaper
+from taktora_trio.processes.parent.warm import Zygote, open_zygote
 
 
 @pytest.mark.parametrize("numbers", [[101, 102, 103, 100], [103, 102, 101, 100], [100, 101, 102, 103], [7, 250, 8, 9]])
@@ -86,3 +87,38 @@ async def test_a_fork_that_was_killed_has_ended_when_the_zygote_is_closed(
             assert await fork.receive_some() == b"!"
             await zygote.close()
             assert os.read(fork.fileno(), 1) == b""  # it does not wait
+
+
+async def test_after_an_upgrade_forks_run_the_new_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that is missing is about to be replaced, and the old code goes on meanwhile."""
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    module = tmp_path / "versioned.py"
+
+    def install(version: int) -> None:
+        new = tmp_path / "new"
+        new.write_text(f"import os\ndef say():\n    os.write(1, b'{version}')\n")
+        new.rename(module)
+
+    async def said() -> bytes:
+        reading, writing = os.pipe()
+        async with trio.lowlevel.FdStream(reading) as stream:
+            with open_link() as link:
+                start = zygote.start([])
+                child = await start(Start(environment={}, link=link, stdout=writing, stderr=writing))
+            os.close(writing)
+            assert await child.wait() == 0
+            return bytes(await stream.receive_some())
+
+    become_subreaper()
+    install(1)
+    async with open_zygote("versioned:say", []) as zygote:
+        assert await said() == b"1"
+        first = zygote._process
+        module.unlink()
+        assert await said() == b"1"
+        assert zygote._process is first
+        install(2)
+        assert await said() == b"2"
+        assert zygote._process is not first
+        assert await said() == b"2"

@@ -24,6 +24,7 @@ HALVES: Mapping[str, Event] = {
     "process-leftovers-killed": Event(
         "warning", "A half has left processes behind, which were killed.", "Let the app end what it starts."
     ),
+    "warm-start-renewed": Event("info", "The code has changed on the disk, and the next gateway runs the new one."),
     "fence-lacking": Event(
         "warning",
         "A part of a half's fence could not be put up. The run goes on without it.",

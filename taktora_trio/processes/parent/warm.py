@@ -48,14 +48,23 @@ class Zygote:
         """Return what starts a process by a fork, in which ENTRY is called with these arguments in `sys.argv`."""
 
         async def start(given: Start) -> _Forked:
-            for _ in range(2):
+            tries, has_changed = 2, False
+            while tries:
+                pid = None
                 with trio.move_on_after(_FORKING if self._has_answered else _IMPORTING):
-                    if (pid := await self._fork(arguments, given, pass_fds)) is not None:
-                        return _Forked(pid)
-                log.error(
-                    "the process that warm starts are forked from does not answer, so it is replaced",
-                    extra={"event": "warm-start-replaced"},
-                )
+                    pid = await self._fork(arguments, given, pass_fds)
+                if pid:
+                    return _Forked(pid)
+                if pid is not None and not has_changed:
+                    has_changed = True  # that much only once: it may go on changing
+                    renewed = "the code has changed on the disk, so what warm starts are forked from imports it anew"
+                    log.info(renewed, extra={"event": "warm-start-renewed"})
+                else:
+                    tries -= 1
+                    log.error(
+                        "the process that warm starts are forked from does not answer, so it is replaced",
+                        extra={"event": "warm-start-replaced"},
+                    )
                 await self.close()
             raise TransportError("no warm start is possible: leave --warm away")
 
@@ -105,7 +114,7 @@ class Zygote:
             reap(unknown)
 
     async def _fork(self, arguments: Sequence[str], given: Start, pass_fds: Sequence[int]) -> int | None:
-        """Return the id of the new process, or `None` if the zygote is gone."""
+        """Return the id of the new process; `None` if the zygote is gone, and 0 if the code has changed that it has."""
         if self._socket is None:
             await self.open()
         assert self._socket is not None
