@@ -139,6 +139,7 @@ async def test_it_is_for_the_split_shape() -> None:
     assert "--warm is for --mode split" in stderr
 
 
+@pytest.mark.chaos
 @pytest.mark.parametrize("warm", [False, True], ids=["fresh", "warm"])
 async def test_killed_again_and_again(warm: bool, broker: Mosquitto) -> None:
     """1,000 kills take minutes: `python -m benchmarks.kills`."""

@@ -1,7 +1,7 @@
 """Whatever surrounds a command: it works there, or says in one line what is wrong, with exit code 2.
 
 Each row is a shell line that starts the command, which stands in `"$@"`; its present folder has `app.py`. A new kind of
-surrounding is a row more.
+surrounding is a row more. They are run by `make operate`, since each is a run of its own.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import trio
 from taktora_trio.transport.domain import Domain
 from tests.command import ROOT
 
-APP = (Path(__file__).parent / "surrounded_apps.py").read_text()
+APP = (ROOT / "tests" / "deployment" / "surrounded_apps.py").read_text()
 PACKAGE = ROOT / "taktora_trio"
 MAIN = "from taktora_trio.cli import main; main()"
 
