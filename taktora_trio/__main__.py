@@ -6,8 +6,6 @@ from typing import NoReturn
 from taktora_trio import lean as lean  # before any other library is imported
 
 # isort: split
-from taktora_trio.runners.command.typed import plain_half
-from taktora_trio.runners.secrets import hide_secrets
 from taktora_trio.runners.this_process.outcome import call
 from taktora_trio.runners.this_process.surroundings import settle
 
@@ -21,6 +19,14 @@ def main() -> NoReturn:
 
 def _run() -> int | None:
     settle()
+    if sys.argv[1:2] == ["healthcheck"]:
+        from taktora_trio.operate.healthcheck import plain_healthcheck  # it needs little, and is asked often
+
+        if (check := plain_healthcheck(sys.argv[1:])) is not None:
+            return check()
+    from taktora_trio.runners.command.typed import plain_half
+    from taktora_trio.runners.secrets import hide_secrets
+
     arguments = hide_secrets((), sys.argv[1:])
     if (half := plain_half(arguments)) is not None:
         return half()

@@ -20,7 +20,16 @@ from taktora_trio.escaping import escaped
 from taktora_trio.runners.command.half import launch_gateway, launch_plugin
 from taktora_trio.runners.command.target import Target
 from taktora_trio.runners.command.typed import without_settings
-from taktora_trio.runners.options import OWN_OPTIONS, Mode, Options, Policies, RunOptions, Shape, TypedSettings
+from taktora_trio.runners.options import (
+    OWN_OPTIONS,
+    EndpointOptions,
+    Mode,
+    Options,
+    Policies,
+    RunOptions,
+    Shape,
+    TypedSettings,
+)
 from taktora_trio.runners.secrets import hide_secrets
 from taktora_trio.runners.this_process.outcome import call, show, show_document
 from taktora_trio.runners.this_process.surroundings import settle
@@ -64,6 +73,7 @@ def run(
         Parameter(help="Seconds for a gateway to be Up that a reload has started, before it goes back; 20 by default."),
     ] = None,
     policies: Annotated[Policies, Parameter(name="*")] = Policies(),
+    endpoint: Annotated[EndpointOptions, Parameter(name="*", negative="")] = EndpointOptions(),
     options: Shared = Options(),
     settings: Settings,
     shape: Annotated[Shape | None, Parameter(parse=False)] = None,
@@ -82,6 +92,7 @@ def run(
             shared=options,
             settings=settings,
             reload_timeout=reload_timeout,
+            endpoint=endpoint,
         ),
         shape,
     )
@@ -182,9 +193,28 @@ app.command(
     """,
 )
 app.command(
-    "taktora_trio.operate.run_command:health",
-    name="health",
-    help="Say whether a run lives: for the probe of a container. Exit code 1 if a half is gone, hangs, or is stopped.",
+    "taktora_trio.operate.run_command:healthcheck",
+    name="healthcheck",
+    help="""Say whether a run lives, or with --ready whether it works: for the probes of a container.
+
+    Exit code 1 if a half is gone, hangs or is stopped, or with --ready if messages can't pass; 3 if there is no run.
+    For example, as a liveness and as a readiness probe:
+
+    taktora-trio healthcheck --domain greenhouse
+
+    taktora-trio healthcheck --domain greenhouse --ready
+    """,
+)
+app.command(
+    "taktora_trio.operate.endpoint.command:serve_endpoint",
+    name="endpoint",
+    help="""Serve probes, metrics and, with --endpoint-page, a web page, for a run that is there already.
+
+    `run --endpoint ADDRESS` does that by itself; this is for halves that something else supervises. It goes on when the
+    run ends, and says so to whoever asks. For example:
+
+    taktora-trio endpoint --domain greenhouse --endpoint 127.0.0.1:9464 --endpoint-page
+    """,
 )
 app.command(
     "taktora_trio.operate.doctor.command:doctor",

@@ -24,7 +24,7 @@ def accepted(words: list[str]) -> bool:
     settings = {word for word in words if word.startswith("--")} - {
         name for argument in app[words[0]].assemble_argument_collection() for name in argument.names
     }
-    return words[0] in ("run", "plugin", "gateway", "health") and settings <= {one.option for one in SETTINGS}
+    return words[0] in ("run", "plugin", "gateway", "healthcheck") and settings <= {one.option for one in SETTINGS}
 
 
 def test_there_are_some() -> None:
@@ -46,7 +46,7 @@ def test_a_unit_starts_a_command_that_exists(unit: Path) -> None:
 @pytest.mark.parametrize("manifest", MANIFESTS, ids=lambda path: path.stem)
 def test_a_manifest_starts_commands_that_exist(manifest: Path) -> None:
     commands = re.findall(r"command: \[(.*?)\]", manifest.read_text(), re.DOTALL)
-    assert [command.split(", ")[1] for command in commands] == ["plugin", "health", "gateway", "health"]
+    assert [command.split(", ")[1] for command in commands] == ["plugin", "healthcheck", "gateway", "healthcheck"]
     for command in commands:
         program, *words = [word.strip().strip('"') for word in command.split(",")]
         assert program == "taktora-trio"

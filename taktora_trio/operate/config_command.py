@@ -12,7 +12,7 @@ from taktora_trio.operate.example_file import example_file
 from taktora_trio.runners.command.target import Target
 from taktora_trio.runners.configuration.reading import Sources, read_configuration
 from taktora_trio.runners.loading import load_deployment
-from taktora_trio.runners.options import Mode, Options, Policies, TypedSettings, typed_run
+from taktora_trio.runners.options import EndpointOptions, Mode, Options, Policies, TypedSettings, typed_run
 from taktora_trio.runners.this_process.outcome import printing_aside, show, show_document
 from taktora_trio.transport.domain import Domain
 
@@ -35,13 +35,14 @@ def show_config(
     mode: Annotated[Mode | None, Parameter(help="As `run` has it; it changes nothing here.")] = None,
     for_: Annotated[float | None, Parameter(name="--for", help="As `run` has it; it changes nothing here.")] = None,
     policies: Annotated[Policies, Parameter(name="*")] = Policies(),
+    endpoint: Annotated[EndpointOptions, Parameter(name="*", negative="")] = EndpointOptions(),
     options: Annotated[Options, Parameter(name="*")] = Options(),
     settings: Annotated[TypedSettings, Parameter(parse=False)],
 ) -> int:
     """Show the configuration."""
     if json and example:
         raise ConfigError("--example is a file in TOML: leave out --json")
-    typed = typed_run(options, policies, await_peers, warm, settings, reload_timeout)
+    typed = typed_run(options, policies, await_peers, warm, settings, reload_timeout, endpoint)
     with printing_aside():
         deployment = load_deployment(target)
         file = example_file(deployment) if example else None

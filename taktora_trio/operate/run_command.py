@@ -1,6 +1,6 @@
-"""The commands `revive`, `reload` and `health`, which ask a run. Their help is in cli.py.
+"""The commands `revive`, `reload` and `healthcheck`, which ask a run. Their help is in cli.py.
 
-Each imports its own part when it is called: the probe of a container asks for `health` again and again.
+Each imports its own part when it is called.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from taktora_trio.runners.command.target import Configured, OfRun, RunDomain, do
 from taktora_trio.runners.options import Half
 from taktora_trio.runners.this_process.outcome import show
 
-__all__ = ["health", "reload", "revive"]
+__all__ = ["healthcheck", "reload", "revive"]
 
 
 def revive(
@@ -50,18 +50,20 @@ def reload(
     return answer.code
 
 
-def health(
+def healthcheck(
     target: OfRun = None,
     /,
     *,
     domain: RunDomain = None,
     config: Configured = None,
     half: Annotated[Half | None, Parameter(help="Only this half; by default all of the run.")] = None,
+    ready: Annotated[
+        bool, Parameter(negative="", help="Messages have to be able to pass, too: each connector is Up, or Degraded.")
+    ] = False,
     max_age: Annotated[float, Parameter(help="Seconds that the last sign of life may be old.")] = 10.0,
+    json: Annotated[bool, Parameter(negative="", help="As JSON: `healthy`, and `checks`, a list of lines.")] = False,
 ) -> int:
-    """Check that a run lives."""
-    from taktora_trio.operate.liveness import check_alive
+    """Check that a run lives, or works."""
+    from taktora_trio.operate.healthcheck import check
 
-    for line in check_alive(domain_of_run(target, domain, config), half, max_age):
-        show(line)
-    return 0
+    return check(domain_of_run(target, domain, config), half, max_age, ready, json)

@@ -15,6 +15,7 @@ from taktora_trio.runners.this_process.log_formats import LogFormat
 
 __all__ = [
     "OWN_OPTIONS",
+    "EndpointOptions",
     "Half",
     "Mode",
     "Options",
@@ -43,6 +44,7 @@ _RUN = (
     _HALF
     | {"--mode", "--for", "--await-broker", "--await-peer", "--warm", "--reload-timeout"}
     | {"--gateway-policy", "--plugin-policy"}
+    | {"--endpoint", "--endpoint-page", "--endpoint-token-file"}
 )
 OWN_OPTIONS = {
     "run": _RUN,
@@ -102,6 +104,25 @@ class Policies:
 
 
 @attrs.frozen(kw_only=True)
+class EndpointOptions:
+    """The HTTP endpoint of a run: probes, metrics and, where wanted, a web page."""
+
+    endpoint: str | None = None
+    """Serve probes and metrics there: HOST:PORT such as 127.0.0.1:9464, or unix:PATH. By default nothing is served."""
+    endpoint_page: bool = False
+    """Have a web page there, too."""
+    endpoint_token_file: str | None = None
+    """Whoever asks has to give the token in this file. Needed where other machines can ask."""
+
+    @property
+    def typed(self) -> TypedSettings:
+        """What was given, as settings by their keys."""
+        given = {"endpoint": self.endpoint, "endpoint-token-file": self.endpoint_token_file}
+        page: TypedSettings = (("endpoint-page", "true"),) if self.endpoint_page else ()
+        return (*((name, text) for name, text in given.items() if text is not None), *page)
+
+
+@attrs.frozen(kw_only=True)
 class RunOptions:
     """The options of `run`."""
 
@@ -114,11 +135,20 @@ class RunOptions:
     shared: Options
     settings: TypedSettings
     reload_timeout: float | None = None
+    endpoint: EndpointOptions = EndpointOptions()
 
     @property
     def typed(self) -> TypedSettings:
         """All that was given, as settings by their keys."""
-        return typed_run(self.shared, self.policies, self.await_peers, self.warm, self.settings, self.reload_timeout)
+        return typed_run(
+            self.shared,
+            self.policies,
+            self.await_peers,
+            self.warm,
+            self.settings,
+            self.reload_timeout,
+            self.endpoint,
+        )
 
 
 def typed_run(
@@ -128,6 +158,7 @@ def typed_run(
     warm: bool,
     settings: TypedSettings,
     reload_timeout: float | None = None,
+    endpoint: EndpointOptions = EndpointOptions(),
 ) -> TypedSettings:
     """Return the options of a run as settings by their keys."""
     texts = {"gateway-policy": policies.gateway_policy, "plugin-policy": policies.plugin_policy}
@@ -136,6 +167,7 @@ def typed_run(
     flags = {"await-broker": await_peers, "warm": warm}
     return (
         *shared.typed,
+        *endpoint.typed,
         *((name, text) for name, text in texts.items() if text is not None),
         *((name, "true") for name, given in flags.items() if given),
         *settings,

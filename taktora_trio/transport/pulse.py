@@ -1,4 +1,4 @@
-"""A half's life signs in shared memory: for those who are not its supervisor, such as `taktora-trio health`.
+"""A half's life signs in shared memory: for those who are not its supervisor, such as `taktora-trio healthcheck`.
 
 They are a small file of the domain for each role. The process that has the role writes there when its loop turned last.
 """

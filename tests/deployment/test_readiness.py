@@ -113,14 +113,14 @@ async def test_whether_a_half_lives_is_seen_from_outside(broker: Mosquitto, doma
         assert await look("gateway") == "the gateway waits for its plugin"
         async with open_command("plugin", ECHO, "--domain", domain.name) as plugin:
             await plugin.until_logged("-> Up")
-            code, output, _ = await run_command("health", "--domain", domain.name)
+            code, output, _ = await run_command("healthcheck", "--domain", domain.name)
             assert code == 0
             assert [line.split(":")[0] for line in output.splitlines()] == [
                 f"the {role} lives (pid {half.pid})"
                 for role, half in (("owner", plugin), ("plugin", plugin), ("gateway", gateway))
             ]
             gateway.signal(signal.SIGSTOP)
-            command = ("health", "--domain", domain.name, "--half", "gateway", "--max-age", "0.1")
+            command = ("healthcheck", "--domain", domain.name, "--half", "gateway", "--max-age", "0.1")
             code, output, errors = await run_command(*command)
             assert (code, output) == (1, "")
             told = (

@@ -9,6 +9,7 @@ from taktora_trio.operate.events.event import Event
 __all__ = ["HALVES"]
 
 HALVES: Mapping[str, Event] = {
+    "endpoint": Event("info", "Probes and metrics are served at an address, and a web page where it is wanted."),
     "process-started": Event("info", "A half's process was started."),
     "process-stopped": Event("info", "A half's process has stopped, as it was told to."),
     "process-stop-forced": Event(

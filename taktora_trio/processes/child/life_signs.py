@@ -26,7 +26,7 @@ __all__ = ["LifeSigns", "inherited_life_signs"]
 log = logging.getLogger(__name__)
 
 _BEATS = 4  # signs of life in a watchdog period, so that a late one is no hang (systemd recommends two)
-_UNWATCHED = 10.0  # seconds of a period where no supervisor has said one; `health` expects no longer one
+_UNWATCHED = 10.0  # seconds of a period where no supervisor has said one; `healthcheck` expects no longer one
 _GRACE = 2  # silent periods after which a process begins to end itself, should its supervisor not do it
 _DIGITS = 20  # fewer than these fit into 64 bits
 

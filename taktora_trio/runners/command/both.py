@@ -17,6 +17,7 @@ from taktora_trio.runners.command.relayed_output import open_relayed_output
 from taktora_trio.runners.command.start_halves import open_halves, open_warm_start
 from taktora_trio.runners.configuration.reading import Part, Sources, read_configuration
 from taktora_trio.runners.deployment import Deployment
+from taktora_trio.runners.endpoint import open_endpoint, open_endpoint_socket
 from taktora_trio.runners.loading import hiding_python, load_app, load_deployment
 from taktora_trio.runners.options import Mode, RunOptions, Shape
 from taktora_trio.runners.parts.reload import Reload
@@ -87,7 +88,8 @@ def run_both(run: RunOptions, shape: Shape | None = None, deployment: Deployment
                 reloads.append(reload)
                 run_chosen = partial(shape or _usual_shape(run.mode), chosen.deployment, domain, stop)
                 if run.mode == "in-process":
-                    return await run_chosen(revive=revive, life=life, reload=reload)
+                    async with open_endpoint(configuration, listener):
+                        return await run_chosen(revive=revive, life=life, reload=reload)
                 shown = msgspec.structs.replace(configuration, log=shown_as(configuration.log))
                 async with (
                     open_relayed_output(shown.log) as write,
@@ -95,7 +97,8 @@ def run_both(run: RunOptions, shape: Shape | None = None, deployment: Deployment
                     open_halves(run.target, shown, supplied, write, zygote) as halves,
                 ):
                     kill_halves.append(halves.kill)
-                    return await run_chosen(halves, revive=revive, life=life, reload=reload)
+                    async with open_endpoint(shown, listener, halves):
+                        return await run_chosen(halves, revive=revive, life=life, reload=reload)
 
     def hang_up() -> None:
         for reload in reloads:
@@ -106,7 +109,7 @@ def run_both(run: RunOptions, shape: Shape | None = None, deployment: Deployment
             kill()
         domain.remove_if_alone()
 
-    with contextlib.closing(inherited_life_signs()) as life:
+    with contextlib.closing(inherited_life_signs()) as life, open_endpoint_socket(configuration.endpoint) as listener:
         on_hangup = None if has_terminal() else hang_up
         return trio.run(until_stopped, run_shape, None, run.seconds, end_at_once, on_hangup)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Mapping
 from functools import cache
+from pathlib import Path
 from typing import Any, cast, get_type_hints
 
 import msgspec
@@ -60,6 +61,11 @@ _GENERAL = (
     Key("warm", bool, "`run --mode split`: fork the gateway from a process that has everything imported."),
     Key("gateway-thread", bool, "In one process: run the gateway in a thread with a loop of its own."),
     Key("reload-timeout", float, "`run`: seconds for a gateway to be `Up` that a reload has started."),
+    Key(
+        "endpoint", str | None, "`run`: serve probes and metrics there: `HOST:PORT` or `unix:PATH`; `none` for nothing."
+    ),
+    Key("endpoint-page", bool, "`run`: have a web page there, too."),
+    Key("endpoint-token-file", Path | None, "`run`: whoever asks there has to give the token in this file."),
     Key(
         "log.format",
         LogFormat,

@@ -14,6 +14,7 @@ import msgspec
 from taktora_trio.channels import Store
 from taktora_trio.errors import ConfigError
 from taktora_trio.processes.fence import Fences
+from taktora_trio.runners.configuration.endpoint import Endpoint, endpoint_of
 from taktora_trio.runners.configuration.fields import NOTHING, changed, from_text, is_nothing
 from taktora_trio.runners.configuration.from_flags import apart
 from taktora_trio.runners.configuration.given import Given, GivenSetting, Source, handed_over
@@ -37,6 +38,7 @@ __all__ = [
     "changes",
     "effective",
     "read_configuration",
+    "read_endpoint",
     "read_keys",
 ]
 
@@ -91,6 +93,7 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     warm: bool
     reload_timeout: float
     fences: Fences
+    endpoint: Endpoint | None
     app: tuple[Given, ...]
     """What was given for the app's settings, as the plugin's process reads it."""
     given: tuple[Given | GivenSetting, ...]
@@ -111,7 +114,7 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True, eq=False):
         """Return all that a run goes by, without the places where it was given."""
         app = [(one.key, one.value) for one in self.app]
         run = (self.domain, self.log, self.level, self.await_peers, self.warm, self.reload_timeout, self.fences)
-        return (*run, self.declared, self.configured, self.settings, app)
+        return (*run, self.endpoint, self.declared, self.configured, self.settings, app)
 
     def refuse(self, table: str, why: str) -> None:
         """Raise `ConfigError`, with the place, if a key of this table was given."""
@@ -192,6 +195,7 @@ def read_configuration(
         warm=values.get("warm", False),
         reload_timeout=_timeout(keys),
         fences=_fences(keys),
+        endpoint=endpoint_of(keys),
         app=app,
         given=tuple(given),
         file=sources.file,
@@ -205,6 +209,12 @@ def read_keys(deployment: Deployment, sources: Sources) -> tuple[Deployment, str
     """
     keys = effective(_given(deployment, sources)[0])
     return _with_keys(deployment, keys), _domain(keys, deployment)
+
+
+def read_endpoint(deployment: Deployment, sources: Sources) -> tuple[Endpoint | None, str]:
+    """Return the endpoint that is configured, and the domain of the runs. Raises `ConfigError`."""
+    keys = effective(_given(deployment, sources)[0])
+    return endpoint_of(keys), _domain(keys, deployment)
 
 
 def _domain(keys: Mapping[str, Given], deployment: Deployment) -> str:

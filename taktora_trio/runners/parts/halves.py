@@ -102,6 +102,17 @@ class Halves:
             count_kills=self.count_kills,
         )
 
+    def beside(self, name: str, start: StartProcess, policy: RestartPolicy) -> Runner:
+        """Return a runner of another process of the run, which is no half."""
+        return as_process(
+            name,
+            self._known(name, start),
+            policy,
+            write=lambda stream, line: self.write(name, stream, without_controls(line)),
+            on_end=lambda: self._ended(name),
+            permanent_codes=(USAGE_ERROR,),
+        )
+
     async def serve(self) -> None:
         """Serve: wait for the end of each such orphan. Needs the main thread, for it handles SIGCHLD."""
         _give_back_memory()

@@ -1,0 +1,13 @@
+"""The HTTP endpoint of a run: probes, metrics, and a web page where it is wanted. A process of its own serves it.
+
+command   `taktora-trio endpoint`: the process
+http      HTTP/1.1, everything bounded
+access    who may ask
+answers   what is at which path
+probes    does the run live, can it work
+metrics   vitals, as Prometheus has them
+sampling  what the page is told once a second
+page/     the page: no build step, nothing of elsewhere
+
+All of it is read from the vitals in shared memory: nobody in the run is asked, so one that hangs is seen, too.
+"""
