@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import shutil
@@ -72,3 +73,27 @@ def test_systemd_finds_nothing_wrong_with_a_unit(unit: Path, tmp_path: Path) -> 
     verified = subprocess.run(["systemd-analyze", "verify", "--man=no", here], capture_output=True, text=True)
     # It reads the units that are installed, too, whose faults are not ours.
     assert [line for line in verified.stderr.splitlines() if unit.name in line] == []
+
+
+@pytest.mark.parametrize("unit", UNITS, ids=lambda path: path.stem)
+def test_a_unit_is_exposed_little(unit: Path) -> None:
+    """`systemd-analyze security` gives it less than 2 of 10. The plugin has no network at all."""
+    if shutil.which("systemd-analyze") is None:
+        pytest.skip("systemd-analyze is not installed")
+    looked = subprocess.run(
+        ["systemd-analyze", "security", "--offline=true", "--threshold=20", "--no-pager", unit],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "LC_ALL": "C.UTF-8"},
+    )
+    if "unrecognized option" in looked.stderr:
+        pytest.skip("it looks at no files before systemd 250")
+    assert looked.returncode == 0, looked.stdout + looked.stderr
+    assert ("PrivateNetwork=yes" in unit.read_text()) == (unit.stem == "greenhouse-plugin")
+
+
+@pytest.mark.parametrize("unit", UNITS, ids=lambda path: path.stem)
+def test_a_unit_tries_again_what_may_pass_and_nothing_else(unit: Path) -> None:
+    """By the exit codes 75 and 2. systemd's own limit would give up after five starts in ten seconds."""
+    lines = unit.read_text().splitlines()
+    assert {"RestartPreventExitStatus=2", "StartLimitIntervalSec=0", "RestartSec=1"} <= set(lines)
