@@ -72,9 +72,7 @@ class Machine:
 
     def run(self, *words: str, check: bool = True, input: str = "") -> str:  # noqa: A002 - as subprocess has it
         """Run a command, and return what it writes to standard output."""
-        done = subprocess.run(
-            self.command(*words), capture_output=True, text=True, timeout=2 * PATIENCE, input=input
-        )
+        done = subprocess.run(self.command(*words), capture_output=True, text=True, timeout=2 * PATIENCE, input=input)
         if check and done.returncode:
             lines = "\n".join(f"{entry.unit}: {entry.message}" for entry in self.read()[-40:])
             raise AssertionError(f"{' '.join(words)}: {done.returncode}\n{done.stdout}{done.stderr}\njournal:\n{lines}")
