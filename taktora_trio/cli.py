@@ -217,6 +217,41 @@ app.command(
     """,
 )
 app.command(
+    "taktora_trio.operate.seeing.watching:top",
+    name="top",
+    help="""Show a run live: both halves, connectors, the rates of all channels, the last changes of health.
+
+    q quits, the arrows scroll. It reads what the halves write into shared memory once a second, and asks them nothing,
+    so it shows one that hangs, too. Without a terminal it prints one frame after the other.
+
+    Say which run by MODULE:DEPLOYMENT or --domain NAME, if there are several. For example:
+
+    taktora-trio top greenhouse:deployment
+    """,
+)
+app.command(
+    "taktora_trio.operate.seeing.watching:hz",
+    name="hz",
+    help="""Show how often messages come: the rate of each channel, and the times from one message to the next.
+
+    Jitter is the standard deviation of these times. Exit code 1 if no message came at all. For example, for ten
+    seconds:
+
+    taktora-trio hz readings --for 10
+    """,
+)
+app.command(
+    "taktora_trio.operate.seeing.watching:echo",
+    name="echo",
+    help="""Show the messages of channels as they pass by, decoded, in both directions.
+
+    It reads the memory that the halves use anyway, so it disturbs nobody and takes no message from anyone. What comes
+    faster than it is read here is counted. For example:
+
+    taktora-trio echo readings --count 3
+    """,
+)
+app.command(
     "taktora_trio.operate.doctor.command:doctor",
     name="doctor",
     help="""Find out why a run does not work, or would not: look at all that it needs, and say what to do.

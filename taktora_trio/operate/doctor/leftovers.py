@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import msgspec
@@ -20,6 +20,7 @@ from taktora_trio.operate.doctor.report import size
 from taktora_trio.transport.domain import ROLES, Domain
 from taktora_trio.transport.folder import user_folder
 from taktora_trio.transport.segments import SHM
+from taktora_trio.vitals import domains
 
 __all__ = ["Remains", "examine_leftovers", "remains", "tokens_in_use"]
 
@@ -53,9 +54,14 @@ def examine_leftovers() -> Iterator[Finding]:
     found = remains()
     used = tokens_in_use()  # behind it: what has come since then is not in the list
     me = os.geteuid()
-    own = [one for one in found if one.uid == me and one.token not in used and not _is_held(one)]
+    names = _names()
+    own = [one for one in found if one.uid == me and one.token not in used and not _is_held(one, names)]
     for one in own[:_MOST]:
-        whose = f"of domain {one.label!r}" if one.label is not None else "whose domain is not known any more"
+        whose = (
+            f"of domain {names.get(one.label, one.label)!r}"
+            if one.label is not None
+            else "whose domain is not known any more"
+        )
         next_run = "the next run in this domain removes them; or now: " if one.label is not None else ""
         text = f"{one.files + (one.label is not None)} files {whose}, {size(one.bytes)}, which no process uses"
         yield warn("leftovers", text, f"{next_run}{one.command}")
@@ -116,13 +122,18 @@ def tokens_in_use() -> set[str]:
     return used
 
 
-def _is_held(one: Remains) -> bool:
-    """True if a process has a role in the domain. Only the name of a short one is known."""
-    if one.label is None or "~" in one.label or one.uid != os.geteuid():
-        return False
-    with contextlib.suppress(ConnectorError):
-        domain = Domain(one.label)
-        return user_folder().is_dir() and any(domain.holder(role) is not None for role in ROLES)
+def _names() -> dict[str, str]:
+    """Return the domains of this user by their labels, in which a long name is shortened."""
+    with contextlib.suppress(OSError, ConnectorError):
+        return {Domain(name).label: name for name in domains() if "~" not in name} if user_folder().is_dir() else {}
+    return {}
+
+
+def _is_held(one: Remains, names: Mapping[str, str]) -> bool:
+    """True if a process has a role in the domain, also one that can't be seen from here."""
+    name = None if one.label is None else names.get(one.label)
+    with contextlib.suppress(OSError, ConnectorError):
+        return name is not None and any(Domain(name).holder(role) is not None for role in ROLES)
     return False
 
 

@@ -1,0 +1,12 @@
+"""Commands that show a run from outside. None of them asks it anything, so they show one that hangs, too.
+
+watching   `top`, `hz` and `echo` as they are typed
+top        the loop of `top`: a screen, or plain frames where there is no terminal
+board      what `top` shows, as lines of a given width
+tracking   rates of a run, second by second
+terminal   a terminal as a screen: keys, its size, and put back as it was
+hz         how often messages come, by the times that they have in shared memory
+gaps       the times from one message to the next: pure
+echo       messages as they pass by
+wording    numbers, times and names in few characters
+"""
