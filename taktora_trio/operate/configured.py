@@ -145,6 +145,7 @@ def _general(configuration: Configuration) -> dict[str, Any]:
         "endpoint-page": configuration.endpoint is not None and configuration.endpoint.page,
         "endpoint-token-file": None if configuration.endpoint is None else configuration.endpoint.token_file,
         "gateway-thread": deployment.gateway_thread,
+        "flight-recorder": deployment.flight_recorder,
         "log.format": configuration.log,
         "log.level": configuration.level,
     }

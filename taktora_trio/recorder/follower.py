@@ -132,12 +132,13 @@ class Follower:
 
 @contextlib.contextmanager
 def open_follower(
-    domain: Domain, channels: Sequence[str] = (), deployment: Deployment | None = None
+    domain: Domain, channels: Sequence[str] = (), deployment: Deployment | None = None, *, recent: bool = False
 ) -> Iterator[Follower]:
     """Follow these channels of a running deployment, or all; each by its name, or as CONNECTOR.CHANNEL.
 
     A name that two connectors have, or both directions, stands for both. The deployment is needed only where a channel
-    has a codec that is not this library's: without it the value of its messages is their payload.
+    has a codec that is not this library's: without it the value of its messages is their payload. With `recent`, those
+    come first that still lie in shared memory: up to a window of each channel.
 
     Raises `ConfigError` for a channel that there is not, and `NoSuchDomain` if nothing runs in the domain.
     """
@@ -145,7 +146,7 @@ def open_follower(
     trunks: list[FollowedTrunk] = []
     try:
         prefix = domain.prefix
-        trunks += [FollowedTrunk(onlooker, prefix) for onlooker in look_at(domain)]
+        trunks += [FollowedTrunk(onlooker, prefix, recent=recent) for onlooker in look_at(domain)]
         declared = _declared(deployment)
         there = [_channel(followed, declared, addresses) for trunk in trunks for followed in trunk.channels]
         yield Follower(domain, trunks, _chosen(there, channels, domain))

@@ -21,7 +21,7 @@ from taktora_trio.runners.deployment import Deployment
 from taktora_trio.runners.this_process.until_stopped import until_stopped
 from taktora_trio.transport.domain import Domain
 
-__all__ = ["Recorded", "Wanted", "add_channels", "record", "record_until"]
+__all__ = ["Recorded", "Wanted", "add_channels", "record", "record_until", "write_messages"]
 
 
 class Wanted(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,7 +80,7 @@ async def record_until(
     why = "it was stopped"
     async with move_on_when(stop.wait):
         why = await _follow(follower, recording, most_bytes)
-    await trio.to_thread.run_sync(_write, recording, follower.take())
+    await trio.to_thread.run_sync(write_messages, recording, follower.take())
     return why
 
 
@@ -103,13 +103,14 @@ async def _follow(follower: Follower, recording: Recording, most_bytes: int | No
     async with contextlib.aclosing(follower.messages()) as batches:
         async for messages in batches:
             with trio.CancelScope(shield=True):  # what was taken is written
-                await trio.to_thread.run_sync(_write, recording, messages)
+                await trio.to_thread.run_sync(write_messages, recording, messages)
             if most_bytes is not None and recording.size >= most_bytes:
                 return f"the file has {most_bytes} bytes"
     return "the run has ended"
 
 
-def _write(recording: Recording, messages: Sequence[Message]) -> None:
+def write_messages(recording: Recording, messages: Sequence[Message]) -> None:
+    """Write messages. It blocks on the disk."""
     for message in messages:
         channel, header = message.channel, message.envelope.header
         content = recorded(message.envelope, channel.codec, message.value, message.error)

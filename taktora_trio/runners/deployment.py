@@ -7,12 +7,12 @@ import re
 from collections.abc import Awaitable, Callable, Collection, Iterable
 from pathlib import Path
 from types import CoroutineType, FunctionType
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import attrs
 
 from taktora_trio.channels import ChannelDescriptor, Store, check_name
-from taktora_trio.checks import flag, instance_of, is_async_function, optional
+from taktora_trio.checks import flag, instance_of, is_async_function, one_of, optional
 from taktora_trio.connectors.base import Connector
 from taktora_trio.connectors.dead_letters.letter import check_dead_letters
 from taktora_trio.connectors.storing.stores import ConnectorStore, check_stores, inbound_stores_of, stores_of
@@ -67,6 +67,12 @@ class Deployment:
 
     In the split shape, where it has a process of its own, this changes nothing.
     """
+
+    flight_recorder: Literal["off", "on", "messages"] = attrs.field(
+        default="off", kw_only=True, validator=one_of("off", "on", "messages")
+    )
+    """With `"on"`, the last log lines, changes of health and vitals of each half are kept in shared memory, and written
+    to a file when a connector is `Down` or the plugin has failed; with `"messages"`, the last messages too."""
 
     store: Store | None = attrs.field(default=None, kw_only=True, validator=optional(instance_of(Store)))
     """How the gateway keeps outbound messages on disk until the other side has acknowledged them; `None` for not at

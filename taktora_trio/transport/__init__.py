@@ -10,6 +10,7 @@ locks           the locks on roles
 doorbell        waiting for an owner that is not there yet
 pulse           life signs of those who have a role
 snapshot        what a process says of itself, for anybody who looks
+flight          the last seconds of a half, which outlive it
 machine         the identity of this machine
 
 Memory, reserved so that a full /dev/shm never hurts what is open:

@@ -42,13 +42,16 @@ _SLOT = Struct("<I").unpack_from
 class FollowedTrunk:
     """The channels of one connector, as who looks on has them. `close` lets go of all memory."""
 
-    def __init__(self, onlooker: Onlooker, prefix: str) -> None:
-        """`prefix` is that of the domain's segments (`Domain.prefix`). It is closed with the onlooker given."""
+    def __init__(self, onlooker: Onlooker, prefix: str, *, recent: bool = False) -> None:
+        """`prefix` is that of the domain's segments (`Domain.prefix`). The onlooker is closed with it.
+
+        With `recent`, what is still there of the last window comes first.
+        """
         self.spec = onlooker.spec
         self._onlooker = onlooker
         self._directions = {direction: _Writers(onlooker, direction, prefix) for direction in onlooker.spec.directions}
         self.channels = [
-            FollowedChannel(spec, onlooker.counters(spec.name), self._directions[spec.direction])
+            FollowedChannel(spec, onlooker.counters(spec.name), self._directions[spec.direction], recent)
             for spec in onlooker.spec.channels
         ]
 
@@ -61,9 +64,9 @@ class FollowedTrunk:
 
 
 class FollowedChannel:
-    """The messages of one channel, from now on."""
+    """The messages of one channel, from now on, or with `recent` from a window ago."""
 
-    def __init__(self, spec: ChannelSpec, counters: memoryview, writers: _Writers) -> None:
+    def __init__(self, spec: ChannelSpec, counters: memoryview, writers: _Writers, recent: bool = False) -> None:
         self.spec = spec
         self.lost = 0
         """The number of messages that were written over before they were read here."""
@@ -75,6 +78,8 @@ class FollowedChannel:
         self._last = sent if sent <= LIMIT else 0
         writers.look()
         self._memory = writers.newest
+        if recent and self._memory is not None:  # what the writers before it have sent is gone
+            self._last = min(max(self._last - spec.window, self._memory.first(spec.name)), self._last)
 
     @property
     def waiting(self) -> int:

@@ -10,6 +10,17 @@ __all__ = ["HALVES"]
 
 HALVES: Mapping[str, Event] = {
     "endpoint": Event("info", "Probes and metrics are served at an address, and a web page where it is wanted."),
+    "flight-written": Event(
+        "warning",
+        "What went on before a connector was Down, or the plugin has failed, is in the file that the line names.",
+        "Look into it: docs/how-to/record-and-replay.md.",
+    ),
+    "flight-not-written": Event(
+        "warning", "The flight recorder could write no file: the line says why.", "Make room on the disk."
+    ),
+    "flight-off": Event(
+        "warning", "There is no memory for the flight recorder, and the half goes without.", "Make room in /dev/shm."
+    ),
     "process-started": Event("info", "A half's process was started."),
     "process-stopped": Event("info", "A half's process has stopped, as it was told to."),
     "process-stop-forced": Event(

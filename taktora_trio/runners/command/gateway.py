@@ -17,6 +17,7 @@ from taktora_trio.processes.child.supervisor_link import SupervisorLink
 from taktora_trio.processes.link import ConnectorState, ReviveGateway
 from taktora_trio.runners.deployment import Deployment
 from taktora_trio.runners.parts.arrival import tell_until_up
+from taktora_trio.runners.parts.flight import open_flight_recorder
 from taktora_trio.runners.parts.naming import warn_of_temporary_names
 from taktora_trio.runners.parts.revival import answer
 from taktora_trio.runners.parts.status import tell_health
@@ -145,6 +146,7 @@ async def _carry(
 ) -> None:
     warn_of_temporary_names(deployment)
     async with (
+        open_flight_recorder(deployment, domain, "gateway"),
         open_node(domain, "gateway") as node,
         open_connector_gateway(
             node,

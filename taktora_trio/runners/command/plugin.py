@@ -14,6 +14,7 @@ from taktora_trio.processes.child.supervisor_link import SupervisorLink
 from taktora_trio.runners.deployment import App, Deployment
 from taktora_trio.runners.loading import load_app
 from taktora_trio.runners.parts.app import run_app
+from taktora_trio.runners.parts.flight import open_flight_recorder
 from taktora_trio.runners.parts.owning import open_domain
 from taktora_trio.runners.parts.status import open_life
 from taktora_trio.transport.domain import Domain
@@ -67,6 +68,7 @@ async def _host_app(
             observers=deployment.observers,
             settings=deployment.app_settings,
         ) as host,
+        open_flight_recorder(deployment, domain, "plugin", host),
         open_life(life, stop, beat, "the app runs", host),
         move_on_when(stop.wait),
     ):

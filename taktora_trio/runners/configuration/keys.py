@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any, cast, get_type_hints
+from typing import Any, Literal, cast, get_type_hints
 
 import msgspec
 
@@ -60,6 +60,11 @@ _GENERAL = (
     Key("await-broker", bool, "`run`: start even if a broker can't be reached, and keep trying."),
     Key("warm", bool, "`run --mode split`: fork the gateway from a process that has everything imported."),
     Key("gateway-thread", bool, "In one process: run the gateway in a thread with a loop of its own."),
+    Key(
+        "flight-recorder",
+        Literal["off", "on", "messages"],
+        "Keep what went on in each half lately, and write it to a file at each `Down`; with the messages or without.",
+    ),
     Key("reload-timeout", float, "`run`: seconds for a gateway to be `Up` that a reload has started."),
     Key(
         "endpoint", str | None, "`run`: serve probes and metrics there: `HOST:PORT` or `unix:PATH`; `none` for nothing."

@@ -125,7 +125,9 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     def arguments(self) -> list[str]:
         """Return what both halves' processes are told at their command lines."""
         level = [] if self.level == "info" else [f"--log.level={self.level}"]
-        return ["--domain", self.domain, "--log", self.log, *level]
+        flight = self.configured.flight_recorder
+        recorder = [] if flight == "off" else [f"--flight-recorder={flight}"]
+        return ["--domain", self.domain, "--log", self.log, *level, *recorder]
 
     def store_arguments(self) -> list[str]:
         """Return what the gateway's process is told of its store."""
@@ -351,6 +353,8 @@ def _with_keys(deployment: Deployment, keys: Mapping[str, Given]) -> Deployment:
             changes[f"{half}_policy"] = _blaming(fields, lambda some, policy=declared: policy.changed(_as_text(some)))
     if "gateway-thread" in keys:
         changes["gateway_thread"] = from_text("gateway-thread", keys["gateway-thread"].value, bool)
+    if "flight-recorder" in keys:
+        changes["flight_recorder"] = keys["flight-recorder"].value
     return attrs.evolve(deployment, **changes) if changes else deployment
 
 

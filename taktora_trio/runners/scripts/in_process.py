@@ -32,6 +32,7 @@ from taktora_trio import (
     as_task,
     load_app,
     open_domain,
+    open_flight_recorder,
     open_life,
     open_outlasting,
     open_watching_host,
@@ -84,6 +85,7 @@ async def open_in_process(
             observers=deployment.observers,
             settings=deployment.app_settings,
         ) as (host, gateways),
+        open_flight_recorder(deployment, domain, "plugin", host),
         open_life(life, stop, opened.beat, "the app runs", host),
     ):
         task = GatewayTask(deployment, opened, on_hang=gateways.hangs)

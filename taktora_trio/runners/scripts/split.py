@@ -34,6 +34,7 @@ from taktora_trio import (
     StatusLine,
     Supervisor,
     open_domain,
+    open_flight_recorder,
     open_life,
 )
 
@@ -58,6 +59,7 @@ async def run_split(
     """
     async with (
         open_domain(domain, deployment.connectors) as opened,
+        open_flight_recorder(deployment, domain, "supervisor") as flight,
         open_life(life, stop, opened.beat, "both halves are supervised") as telling,
         trio.open_nursery() as nursery,
     ):
@@ -77,6 +79,7 @@ async def run_split(
             "plugin",
             halves.plugin(deployment.plugin_policy, relay, status),
             deployment.plugin_policy,
+            on_failure=flight.plugin_failed,
             revivable=False,  # without its app there is nothing left to run
         )
         nursery.start_soon(halves.serve)

@@ -1,0 +1,114 @@
+"""The flight recorder of a process: what went on in it lately, kept in memory that outlives it, and in a file when a
+connector is `Down` or the plugin has failed.
+
+Each half has a ring (`transport/flight.py`) of its log lines, in which its health is, and of its vitals. Whoever lives
+has the file written: the plugin where it sees a connector `Down`, and a supervisor where the plugin fails. Without
+`Deployment.flight_recorder` nothing is recorded.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Iterator
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+import trio
+
+from taktora_trio.errors import TransportError, check_library
+from taktora_trio.runners.deployment import Deployment
+from taktora_trio.runners.parts.flight_files import FlightFiles
+from taktora_trio.transport.domain import Domain
+
+if TYPE_CHECKING:  # a supervisor imports this module too, and is to be small
+    from taktora_trio.host.host import ConnectorHost
+    from taktora_trio.transport.flight import FlightRing
+
+__all__ = ["LOG_LINE", "VITALS_PAGE", "open_flight_recorder"]
+
+log = logging.getLogger(__name__)
+
+Part: TypeAlias = Literal["plugin", "gateway", "supervisor"]
+LOG_LINE, VITALS_PAGE = 1, 2
+"""The kinds of records in a ring."""
+_EVERY = 1.0  # seconds from one page of vitals to the next
+_LAST = 3.0  # seconds for which the last file may still be written, at the end of the block
+
+
+@contextlib.asynccontextmanager
+async def open_flight_recorder(
+    deployment: Deployment, domain: Domain, part: Part, host: ConnectorHost | None = None
+) -> AsyncIterator[FlightFiles]:
+    """Record what goes on in this process during the block, if the deployment says so. The domain must exist.
+
+    With a `host`, a file is written for each `Down` of a connector. By what is yielded, it is for more.
+
+    Raises `ConfigError` if the library is missing that writes files.
+    """
+    files = FlightFiles(deployment, domain)
+    if deployment.flight_recorder == "off":
+        yield files
+        return
+    check_library("the flight recorder", "mcap", "mcap", "operate")
+    with _open_ring(domain, part) as ring:
+        async with trio.open_nursery() as nursery:
+            if ring is not None:
+                nursery.start_soon(_keep_vitals, ring, domain, part)
+            if host is not None:
+                nursery.start_soon(files.follow, host.health_events())
+            async with _serving(files):
+                yield files
+            nursery.cancel_scope.cancel()
+
+
+@contextlib.asynccontextmanager
+async def _serving(files: FlightFiles) -> AsyncIterator[None]:
+    """Have files written during the block, and the last one a little longer, even if the block was cancelled."""
+    scope = trio.CancelScope(shield=True)
+
+    async def serve() -> None:
+        with scope:
+            await files.serve()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(serve)
+        try:
+            yield
+        finally:
+            files.stop()
+            scope.deadline = trio.current_time() + _LAST
+
+
+@contextlib.contextmanager
+def _open_ring(domain: Domain, part: Part) -> Iterator[FlightRing | None]:
+    from taktora_trio.runners.this_process.flight_log import logging_into
+    from taktora_trio.transport.flight import map_flight
+    from taktora_trio.transport.folder import FLIGHT
+
+    try:
+        ring = map_flight(domain.present().path / f"{FLIGHT}{part}")
+    except TransportError as exc:  # the app is worth more than its recorder
+        log.warning("no flight recorder: %s", exc, extra={"event": "flight-off"})
+        yield None
+        return
+    try:
+        with logging_into(ring, LOG_LINE, part):
+            yield ring
+    finally:
+        ring.close()
+
+
+async def _keep_vitals(ring: FlightRing, domain: Domain, part: Part) -> None:
+    """Serve: keep what this half says of itself. Runs until cancelled."""
+    from taktora_trio.transport.folder import VITALS
+    from taktora_trio.transport.snapshot import read_snapshot
+
+    path = domain.present().path / f"{VITALS}{part}"
+    last = 0
+    while True:
+        with contextlib.suppress(TransportError):
+            snapshot = read_snapshot(path)
+            if snapshot is not None and snapshot.boottime_ns != last:
+                last = snapshot.boottime_ns
+                ring.write(VITALS_PAGE, snapshot.content)
+        await trio.sleep(_EVERY)

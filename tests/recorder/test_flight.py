@@ -1,0 +1,202 @@
+"""The flight recorder: what went on before a half was killed is in a file, and nothing of it harms the app."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import attrs
+import msgspec
+import pytest
+import trio
+from mcap.reader import make_reader
+
+from taktora_trio import ConnectorError, Deployment, Failure, JsonCodec
+from taktora_trio.recorder import flight_file
+from taktora_trio.recorder.flight_file import About, write_flight
+from taktora_trio.runners.parts.flight import LOG_LINE, open_flight_recorder
+from taktora_trio.runners.parts.flight_files import FlightFiles
+from taktora_trio.supervision.supervisor import Exit
+from taktora_trio.transport.domain import Domain
+from taktora_trio.transport.flight import read_flight
+from tests.command import open_run
+from tests.mosquitto import Mosquitto
+from tests.recorder.test_follower import connector_of
+
+DEPLOYMENT = Deployment("greenhouse", None, [connector_of(JsonCodec(), int)], flight_recorder="on")
+
+
+def read(path: Path) -> dict[str, list[Any]]:
+    """Return the messages of a file, by topic."""
+    found: dict[str, list[Any]] = {}
+    with path.open("rb") as file:
+        for _, channel, message in make_reader(file).iter_messages():
+            found.setdefault(channel.topic, []).append(msgspec.json.decode(message.data))
+    return found
+
+
+async def test_a_gateway_that_is_killed_is_told_of_by_a_file_with_its_last_lines(
+    broker: Mosquitto, domain: Domain, tmp_path: Path
+) -> None:
+    env = {"XDG_STATE_HOME": str(tmp_path)}
+    settings = ("--flight-recorder", "messages")
+    async with open_run("tests.deployment.apps:ticking", "split", broker, domain, *settings, env=env) as run:
+        await run.until_logged("health of mqtt: Connecting -> Up")
+        gateway = run.half("gateway")
+        run.signal(signal.SIGKILL, gateway)
+        entry = await run.until_logged("flight recording of mqtt Down")
+        run.signal(signal.SIGTERM)
+        assert await run.wait(5) == 0
+    [path] = (tmp_path / "taktora-trio" / "deployments" / domain.name / "flight").iterdir()
+    assert str(path) in entry["message"]
+    found = read(path)
+    lines = [(line["name"].split()[0], line["event"], line["extra"].get("pid")) for line in found["taktora/log"]]
+    assert ("gateway", "connected") in [line[:2] for line in lines], "what the killed one has logged"
+    assert {"Up", "Down"} <= {change["state"] for change in found["taktora/health"]}
+    assert found["taktora/vitals"][-1]["name"] == "all"
+    ticks = [message["value"] for message in found["mqtt/out/ticks"]]
+    assert ticks
+
+
+async def test_log_lines_are_kept_over_a_restart_of_their_half(domain: Domain) -> None:
+    log = logging.getLogger("taktora_trio.test")
+    with domain.hold("owner"):
+        for number in (1, 2):
+            async with open_flight_recorder(DEPLOYMENT, domain, "gateway"):
+                log.warning("line %d", number, extra={"event": "tested", "size": 7})
+            log.warning("a line that nobody keeps", extra={"event": "tested"})
+        records = read_flight(domain.present().path / "flight.gateway")
+        lines = [msgspec.json.decode(record.content) for record in records if record.kind == LOG_LINE]
+    assert [(line["message"], line["event"], line["size"]) for line in lines] == [
+        ("line 1", "tested", 7),
+        ("line 2", "tested", 7),
+    ]
+
+
+async def test_what_can_not_be_shown_or_is_too_long_ends_nothing(domain: Domain) -> None:
+    log = logging.getLogger("taktora_trio.test")
+    log.propagate, before = True, logging.raiseExceptions
+    logging.raiseExceptions = False  # pytest has a handler of its own
+    try:
+        with domain.hold("owner"):
+            async with open_flight_recorder(DEPLOYMENT, domain, "plugin"):
+                log.warning("%d", "no number", extra={"event": "tested"})
+                log.warning("x" * 10_000, extra={"event": "tested"})
+                log.warning("short", extra={"event": "tested"})
+            records = read_flight(domain.present().path / "flight.plugin")
+    finally:
+        logging.raiseExceptions = before
+    assert [msgspec.json.decode(record.content)["message"] for record in records] == ["short"]
+
+
+class Written(FlightFiles):
+    """It only says what it would write, and at what time."""
+
+    def __init__(self) -> None:
+        super().__init__(DEPLOYMENT, Domain("none"))
+        self.said: list[tuple[str, float]] = []
+
+    async def _write(self, why: str) -> None:
+        self.said.append((why, trio.current_time() - self.start))
+        self._skipped = 0
+
+    start = 0.0
+
+
+async def test_one_file_a_minute_is_written_a_second_after_what_it_is_for(autojump_clock: Any) -> None:
+    files = Written()
+    files.start = trio.current_time()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(files.serve)
+        files.write("first")
+        files.write("while the first is waited for")
+        await trio.sleep(30)
+        files.write("too soon")
+        await trio.sleep(40)
+        failure = Failure(kind="signal", description="killed", incarnation=1, uptime=1, delay=1, attempts_left=1)
+        files.plugin_failed(failure, Exit("signal", "killed", failed=True))
+        await trio.sleep(0.5)
+        files.stop()
+    assert files.said == [("first", 1.0), ("plugin failed: killed", 70.5)]
+
+
+async def test_a_file_that_cant_be_written_is_one_line_in_the_log(
+    domain: Domain, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The folder is a file, so its process fails; the app is not bothered."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    deployments = tmp_path / "taktora-trio" / "deployments"
+    deployments.mkdir(parents=True)
+    (deployments / domain.name).write_text("no folder")
+    files = FlightFiles(DEPLOYMENT, domain)
+    files.write("a test")
+    files.stop()
+    await files.serve()
+    [record] = [record for record in caplog.records if getattr(record, "event", "") == "flight-not-written"]
+    assert "no flight recording of a test: cannot use" in record.getMessage()
+    assert "Not a directory" in record.getMessage() or "File exists" in record.getMessage()
+
+
+def about(domain: Domain, folder: Path, why: str = "mqtt Down: killed") -> About:
+    return About(domain=domain.name, folder=str(folder), why=why)
+
+
+def test_there_are_never_more_than_so_many_files_and_bytes(
+    domain: Domain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(flight_file, "_FILES", 3)
+    (tmp_path / "somebody's.mcap").write_text("left alone")
+    with domain.hold("owner"):
+        paths = [write_flight(about(domain, tmp_path)) for _ in range(5)]
+        assert sorted(tmp_path.glob("2*")) == paths[2:]
+        monkeypatch.setattr(flight_file, "_BYTES", 1.5 * paths[-1].stat().st_size)
+        last = write_flight(about(domain, tmp_path, why="../../etc: a/b\n"))
+        assert [*tmp_path.glob("2*")] == [last]
+        assert last.parent == tmp_path
+    assert (tmp_path / "somebody's.mcap").exists()
+    assert last.stat().st_mode & 0o777 == 0o600
+
+
+def test_the_last_bytes_of_a_disk_are_left_to_others(
+    domain: Domain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(flight_file, "_FREE", 2**62)
+    with domain.hold("owner"), pytest.raises(ConnectorError, match="bytes are free in"):
+        write_flight(about(domain, tmp_path))
+    assert [*tmp_path.iterdir()] == []
+
+
+async def test_a_ring_that_is_damaged_costs_its_own_lines_alone(domain: Domain, tmp_path: Path) -> None:
+    with domain.hold("owner"):
+        async with open_flight_recorder(DEPLOYMENT, domain, "plugin"):
+            logging.getLogger("taktora_trio").warning("a line", extra={"event": "tested"})
+        (domain.present().path / "flight.gateway").write_bytes(b"nothing")
+        found = read(write_flight(about(domain, tmp_path)))
+    assert [line["message"] for line in found["taktora/log"]] == ["a line"]
+
+
+async def test_without_the_option_nothing_is_kept(domain: Domain) -> None:
+    off = attrs.evolve(DEPLOYMENT, flight_recorder="off")
+    before = logging.getLogger().handlers.copy()
+    with domain.hold("owner"):
+        async with open_flight_recorder(off, domain, "plugin") as files:
+            files.write("a test")
+            assert not files._asked.is_set()
+            assert logging.getLogger().handlers == before
+            assert not (domain.present().path / "flight.plugin").exists()
+
+
+async def test_memory_that_is_full_leaves_the_app_without_a_recorder(
+    domain: Domain, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(fd: int, at: int, size: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with domain.hold("owner"):
+        async with open_flight_recorder(DEPLOYMENT, domain, "plugin"):
+            pass
+    assert "no flight recorder: no room for" in caplog.text
