@@ -24,7 +24,7 @@ from taktora_trio.transport.plain import PlainMemory
 from taktora_trio.transport.ports import Node
 from taktora_trio.transport.receipts import Receipts
 from taktora_trio.transport.segments import in_pages
-from taktora_trio.transport.spec import COUNTERS_BYTES, ChannelSpec, Direction, TrunkSpec
+from taktora_trio.transport.spec import COUNTERS_BYTES, FORMAT, OTHER_INSTALLATION, ChannelSpec, Direction, TrunkSpec
 
 __all__ = [
     "ACKNOWLEDGED",
@@ -60,7 +60,8 @@ FULL = 2**63
 LIMIT = 2**62  # a million messages a second would get there in 146,000 years
 
 # The head of the file: words, then the channels as JSON.
-MAGIC = int.from_bytes(b"CURSORS1", "little")
+_NAME = b"CURSORS"
+MAGIC = int.from_bytes(_NAME + bytes([ord("0") + FORMAT]), "little")
 _MAGIC_AT, _LENGTH_AT = 0, 1
 GENERATION: dict[Direction, int] = {"out": 2, "in": 3}
 _ATTACHED: dict[Direction, int] = {"out": 4, "in": 5}
@@ -312,7 +313,14 @@ def _check(fd: int, path: Path, spec: TrunkSpec) -> None:
     size = os.fstat(fd).st_size
     head = os.pread(fd, TEXT_AT, 0)
     length = int.from_bytes(head[8 * _LENGTH_AT :][:8], "little")
-    if int.from_bytes(head[8 * _MAGIC_AT :][:8], "little") != MAGIC or length > size:
+    magic = head[8 * _MAGIC_AT :][:8]
+    if magic.startswith(_NAME) and int.from_bytes(magic, "little") != MAGIC:
+        theirs_is = magic[len(_NAME)] - ord("0")
+        raise ServiceMismatch(
+            f"this half has format {FORMAT} of what lies in shared memory, the domain has format {theirs_is}."
+            f" {OTHER_INSTALLATION}"
+        )
+    if int.from_bytes(magic, "little") != MAGIC or length > size:
         raise TransportError(f"{path} is no file of cursors: stop everything in this domain and start again")
     text = os.pread(fd, length, TEXT_AT)
     if text == _text(spec) and size == cursors_size(spec):
@@ -336,7 +344,8 @@ def _mismatch(ours: Mapping[str, str], theirs: Mapping[str, str], name: str) -> 
     what = "; ".join(unlike[:_SHOWN]) or f"the channels of {name} are in another order or size in the domain"
     return (
         f"{escaped(what, 2000)}{more}. The domain was made by another version of the deployment: stop both halves and"
-        " start both from the same one, or give this one a domain of its own"
+        " start both from the same one (with `taktora-trio run`: stop the run and start it), or give this one a domain"
+        " of its own"
     )
 
 

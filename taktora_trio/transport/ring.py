@@ -15,11 +15,11 @@ import os
 import weakref
 from collections.abc import Callable, Mapping
 
-from taktora_trio.transport.spec import ChannelSpec, Direction, RingPlace, TrunkSpec
+from taktora_trio.transport.spec import FORMAT, ChannelSpec, Direction, RingPlace, TrunkSpec
 
 __all__ = ["LAYOUT", "Rings"]
 
-LAYOUT = 1
+LAYOUT = FORMAT
 _GENERATION, _LAYOUT = 0, 1  # words
 _WORD = 8
 

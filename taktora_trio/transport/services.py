@@ -16,11 +16,12 @@ from typing import Any, Literal, Protocol, TypeVar
 import iceoryx2 as iox2
 import trio
 
+from taktora_trio.errors import ServiceMismatch
 from taktora_trio.transport.descriptors import check_descriptors, refusal
 from taktora_trio.transport.plain import Memory
 from taktora_trio.transport.ports import REPORT_BYTES, REPORTS
 from taktora_trio.transport.sizing import for_services
-from taktora_trio.transport.spec import ENDS, Direction, TrunkSpec, events_for
+from taktora_trio.transport.spec import ENDS, OTHER_INSTALLATION, Direction, TrunkSpec, events_for
 
 __all__ = [
     "Report",
@@ -35,6 +36,8 @@ T = TypeVar("T")
 # A killed process stays in a service's list until a survivor has cleaned it up, so there is room for a few of them.
 MAX_NODES = 16
 _BATCH = 32
+_OF_ANOTHER_VERSION = ("Incompatible", "DoesNotSupportRequested", "VersionMismatch")
+"""How iceoryx2 calls it that a service was made in another way than it is wanted now."""
 
 
 class Report(ctypes.Structure):
@@ -155,6 +158,8 @@ def _open(builder: Any, name: str, *, create: bool) -> Any:
         iox2.EventCreateError,
         iox2.EventOpenError,
     ) as exc:
+        if str(exc).startswith(_OF_ANOTHER_VERSION):
+            raise ServiceMismatch(f"the service {name} has another form ({exc}). {OTHER_INSTALLATION}") from exc
         raise refusal(name, exc, _explain("open" if not create else "create", name, exc)) from exc
 
 
@@ -179,7 +184,6 @@ def _explain(verb: Literal["open", "create"], name: str, exc: Exception) -> str:
     reasons = {
         "DoesNotExist": "the owner of the domain has not created it: run both halves from the same deployment",
         "HangsInCreation": "its creator was killed half-way: stop everything in this domain and start again",
-        "IncompatibleTypes": "the peer is of another version: run both halves from the same installation",
         "InsufficientPermissions": "run both halves as the same user",
     }
     return f"cannot {verb} service {name}: {exc}; {reasons.get(str(exc), 'see the iceoryx2 documentation')}"

@@ -17,8 +17,10 @@ from taktora_trio.transport.segments import PAGE, in_pages
 __all__ = [
     "COUNTERS_BYTES",
     "ENDS",
+    "FORMAT",
     "KEPT_WRITERS",
     "MOST_EVENTS",
+    "OTHER_INSTALLATION",
     "SPARE_SLOTS",
     "ChannelSpec",
     "Direction",
@@ -34,6 +36,16 @@ Direction: TypeAlias = Literal["out", "in"]
 End: TypeAlias = Literal["app", "gateway"]
 ENDS: tuple[End, End] = ("app", "gateway")
 
+FORMAT = 1
+"""The number of the present form of all that lies in shared memory: envelopes, rings, cursors, receipts, reports.
+
+Whoever changes one of them gives it the next one (a test knows what each number stands for). Two halves with another
+one refuse each other when the second one starts; else each would take what the other has written for something else.
+"""
+OTHER_INSTALLATION = (
+    "The domain was made by another version of taktora-trio: stop both halves and start both from the same installation"
+    " (with `taktora-trio run`: stop the run and start it)"
+)
 KEPT_WRITERS = 48
 """Of so many writers that are gone, one after the other, a reader keeps what it has not read yet."""
 MOST_EVENTS = 1_023

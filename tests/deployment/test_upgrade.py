@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 from pathlib import Path
 
@@ -9,7 +10,9 @@ import attrs
 import pytest
 
 from taktora_trio.transport.domain import Domain
-from tests.deployment.upgrade import COMPATIBLE, open_upgrade
+from taktora_trio.transport.spec import FORMAT
+from tests.command import ROOT, run_command
+from tests.deployment.upgrade import COMPATIBLE, FIRST, OTHER_WINDOW, open_upgrade
 from tests.mosquitto import Mosquitto
 
 
@@ -57,4 +60,84 @@ async def test_the_gateway_of_a_run_is_replaced(
         upgrade.silence()
         await upgrade.until_all_heard()
         await upgrade.stop(run)
+        upgrade.check()
+
+
+@pytest.mark.chaos
+async def test_all_of_a_run_is_replaced(broker: Mosquitto, domain: Domain, tmp_path: Path) -> None:
+    async with open_upgrade(tmp_path, broker, domain) as upgrade:
+        run = await upgrade.start("run", "--mode", "split")
+        await run.until_logged("-> Up")
+        upgrade.place_orders()
+        for old, new in ((FIRST, COMPATIBLE), (COMPATIBLE, OTHER_WINDOW)):
+            await upgrade.until_served_by(old.number)
+            upgrade.install(new)
+            await upgrade.stop(run)
+            run = await upgrade.start("run", "--mode", "split")
+            await upgrade.until_served_by(new.number)
+        upgrade.silence()
+        await upgrade.until_all_heard()
+        await upgrade.stop(run)
+        upgrade.check()
+
+
+@pytest.mark.chaos
+@pytest.mark.parametrize("half", ["plugin", "gateway"])
+async def test_a_half_that_is_not_compatible_says_what_to_do_and_the_run_loses_nothing(
+    half: str, broker: Mosquitto, domain: Domain, tmp_path: Path
+) -> None:
+    async with open_upgrade(tmp_path, broker, domain) as upgrade:
+        run = await upgrade.start("run", "--mode", "split", f"--{half}-policy", "intensity=1")
+        await run.until_logged("-> Up")
+        upgrade.place_orders()
+        await upgrade.until_served_by(1)
+        upgrade.install(OTHER_WINDOW)
+        run.signal(signal.SIGTERM if half == "gateway" else signal.SIGKILL, run.half(half))
+        await run.until_logged("this half has window 128, the domain has window 64", "stop the run and start it")
+        await run.until_logged(f"{half}: given up (exit code 75)")
+        if half == "gateway":
+            # The app goes on, and what it sends waits for a gateway: let one that fits publish it before the stop.
+            upgrade.install(FIRST)
+            code, output, errors = await run_command("revive", "--domain", domain.name)
+            assert code == 0, output + errors
+            await upgrade.until_served_by(1)
+            upgrade.install(OTHER_WINDOW)
+            await upgrade.stop(run)
+        else:
+            assert await run.wait() == 75, "so that systemd starts the run again, and with it the new code of both"
+        run = await upgrade.start("run", "--mode", "split")
+        await upgrade.until_served_by(3)
+        upgrade.silence()
+        await upgrade.until_all_heard()
+        await upgrade.stop(run)
+        upgrade.check()
+
+
+@pytest.mark.chaos
+async def test_a_half_of_another_version_of_the_package_is_refused(
+    broker: Mosquitto, domain: Domain, tmp_path: Path
+) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(ROOT / "taktora_trio", other / "taktora_trio", ignore=shutil.ignore_patterns("__pycache__"))
+    spec = other / "taktora_trio" / "transport" / "spec.py"
+    spec.write_text(spec.read_text().replace(f"\nFORMAT = {FORMAT}\n", f"\nFORMAT = {FORMAT + 1}\n"))
+    async with open_upgrade(tmp_path, broker, domain) as upgrade:
+        plugin, gateway = await upgrade.start("plugin"), await upgrade.start("gateway")
+        await gateway.until_logged("mqtt: connected to")
+        upgrade.place_orders()
+        await upgrade.until_served_by(1)
+        for name, half in (("gateway", gateway), ("plugin", plugin)):
+            await upgrade.stop(half)
+            refused = await upgrade.start(name, env={"PYTHONPATH": str(other)})
+            assert await refused.wait() == 75
+            [line] = refused.stderr
+            assert f"format {FORMAT + 1} of what lies in shared memory, the domain has format {FORMAT}" in line
+            assert "start both from the same installation" in line
+            await upgrade.start(name)  # the old version is back, and nothing was lost
+            await upgrade.until_served_by(1)
+        upgrade.silence()
+        await upgrade.until_all_heard()
+        for half in upgrade.commands[::-1]:
+            if half.process.returncode is None:
+                await upgrade.stop(half)
         upgrade.check()

@@ -6,7 +6,7 @@ import contextlib
 import re
 import signal
 from collections import defaultdict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import TypeAlias
 
@@ -141,14 +141,14 @@ class Upgrade:
         new.write_text(_SOURCE.format(**values, pace=_PACE))
         new.rename(self.folder / "shop.py")
 
-    async def start(self, name: str, *more: str) -> Command:
+    async def start(self, name: str, *more: str, env: Mapping[str, str] | None = None) -> Command:
         """Start a command of the deployment, which ends with the block at the latest."""
         options = ["--domain", self.domain.name, *more]
         if name != "plugin":
             options += ["--broker", self.broker.url, "--client-id", self.domain.name]
         # Python takes a module's compiled form by its time in seconds and its size.
-        env = {"PYTHONDONTWRITEBYTECODE": "1"}
-        opening = open_command(name, "shop:deployment", *options, env=env, cwd=self.folder)
+        variables = {"PYTHONDONTWRITEBYTECODE": "1", **(env or {})}
+        opening = open_command(name, "shop:deployment", *options, env=variables, cwd=self.folder)
         command = await self._stack.enter_async_context(opening)
         self.commands.append(command)
         return command
@@ -179,12 +179,12 @@ class Upgrade:
         def is_there(qos: int) -> bool:
             return any(
                 bill["number"] >= number and version in (None, bill["version"])
-                for bill in self._heard("bills", qos)[-64:]
+                for bill in self._heard("bills", qos, 64)
             )
 
         with trio.move_on_after(30) as scope:
             await self.listener.changes.wait_value(lambda _: all(map(is_there, LEVELS)))
-        last = {qos: self._heard("bills", qos)[-1:] for qos in LEVELS}
+        last = {qos: self._heard("bills", qos, 1) for qos in LEVELS}
         said = "\n".join(line for command in self.commands for line in command.stderr[-30:])
         assert not scope.cancelled_caught, f"no bill of version {version} for {number}; the last are {last}\n{said}"
 
@@ -220,9 +220,9 @@ class Upgrade:
         assert self._sent(), "no app has ended"
         return again
 
-    def _heard(self, what: str, qos: int) -> list[dict[str, int]]:
+    def _heard(self, what: str, qos: int, most: int = 0) -> list[dict[str, int]]:
         heard = self.listener.heard[f"shop/{what}/{qos}"]
-        return [msgspec.json.decode(payload) for payload in heard]
+        return [msgspec.json.decode(payload) for payload in heard[-most:]]
 
     def _ticks(self, qos: int) -> dict[str, Numbers]:
         series: defaultdict[str, Numbers] = defaultdict(list)

@@ -176,8 +176,8 @@ async def test_a_peer_with_another_format_is_refused_and_told_in_what_it_differs
                         pass
                 assert str(caught.value) == (
                     f"channel {spec.name}: this half has {here}, the domain has {there}. The domain was made by another"
-                    " version of the deployment: stop both halves and start both from the same one, or give this one a"
-                    " domain of its own"
+                    " version of the deployment: stop both halves and start both from the same one (with"
+                    " `taktora-trio run`: stop the run and start it), or give this one a domain of its own"
                 )
                 assert spec.name == other.name
         async with writer_of(node, connector):

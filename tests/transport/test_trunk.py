@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from taktora_trio import Inbound, MqttConnector, MqttOptions, MqttRouting, Outbound, RawCodec, ServiceMismatch
 from taktora_trio.connectors.plan import channel_spec, specs_of, trunk_spec
 from taktora_trio.errors import TransportError
+from taktora_trio.transport import services
 from taktora_trio.transport.cursor import cursors_at, cursors_size
 from taktora_trio.transport.domain import Domain
 from taktora_trio.transport.node import open_node
@@ -189,6 +190,33 @@ async def test_a_file_of_cursors_that_is_none(content: bytes, domain: Domain) ->
             with pytest.raises(TransportError, match="stop everything in this domain and start again"):
                 async with open_services(node, specs_of([connector])):
                     pass
+
+
+async def test_a_domain_of_another_version_is_told_by_its_number(domain: Domain) -> None:
+    connector, _ = declare(bytes, RawCodec())
+    async with open_domain(domain, connector) as node:
+        path = domain.root / "cursors" / trunk_spec(connector).name
+        path.write_bytes(path.read_bytes().replace(b"CURSORS1", b"CURSORS2"))
+        said = (
+            "this half has format 1 of what lies in shared memory, the domain has format 2.*another version of taktora"
+        )
+        with pytest.raises(ServiceMismatch, match=said):
+            async with open_half(node, connector, "app"):
+                pass
+
+
+async def test_a_service_of_another_version_is_told(domain: Domain, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What each version makes for itself differs in ways that iceoryx2 finds."""
+    connector, _ = declare(bytes, RawCodec())
+    async with open_domain(domain, connector) as node:
+        with monkeypatch.context() as patch:
+            patch.setattr(services, "MAX_NODES", services.MAX_NODES + 1)
+            with pytest.raises(ServiceMismatch, match=r"another form \(DoesNotSupport.*stop both halves"):
+                services.reports_service(node.iox, f"{trunk_spec(connector).name}.health")
+        with monkeypatch.context() as patch:
+            patch.setattr(services.Report, "type_name", lambda: "taktora.Report.of.another.version")
+            with pytest.raises(ServiceMismatch, match=r"another form \(IncompatibleTypes\)"):
+                services.reports_service(node.iox, f"{trunk_spec(connector).name}.health")
 
 
 def test_options_that_are_not_of_a_channel_make_no_other_format() -> None:
