@@ -7,6 +7,7 @@ answers   what is at which path
 probes    does the run live, can it work
 metrics   vitals, as Prometheus has them
 sampling  what the page is told once a second
+verdict   is the run well, and if not, why
 page/     the page: no build step, nothing of elsewhere
 
 All of it is read from the vitals in shared memory: nobody in the run is asked, so one that hangs is seen, too.

@@ -22,6 +22,7 @@ from taktora_trio.vitals import read
 __all__ = ["Answers"]
 
 _HTML, _TEXT = "text/html; charset=utf-8", "text/plain; charset=utf-8"
+_SCRIPTS = ("page.js", "dom.js", "flow.js", "words.js")
 _MAX_AGE = 13.0  # seconds of silence: as `healthcheck` takes, which waits for 3 s where 10 have passed
 _PAUSE = 1.0  # seconds before a wrong token is refused: who guesses shall not be fast
 _WATCHERS = 16  # pages that are open at the same time
@@ -43,7 +44,7 @@ class Answers:
             self._guarded |= {"/": _file("page.html", _HTML), "/events": self._events}
             self._open |= {
                 "/page.css": _file("page.css", "text/css; charset=utf-8"),
-                "/page.js": _file("page.js", "text/javascript; charset=utf-8"),
+                **{f"/{name}": _file(name, "text/javascript; charset=utf-8") for name in _SCRIPTS},
                 "/icon.svg": _file("icon.svg", "image/svg+xml"),
             }
 

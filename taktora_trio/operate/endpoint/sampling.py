@@ -17,6 +17,7 @@ import trio
 from trio_util import AsyncValue
 
 from taktora_trio.errors import ConnectorError
+from taktora_trio.operate.endpoint.verdict import Verdict, verdict_of
 from taktora_trio.transport.domain import Domain
 from taktora_trio.vitals import DomainVitals, rates, read
 
@@ -33,6 +34,7 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True):
     time: float
     """Unix time in seconds."""
     vitals: DomainVitals | None = None
+    verdict: Verdict | None = None
     problem: str = ""
     """Why there are no vitals."""
     messages: dict[str, float] = {}
@@ -78,11 +80,12 @@ class Sampler:
         except ConnectorError as exc:
             return Sample(time=time.time(), problem=str(exc))
         if before is None:
-            return Sample(time=time.time(), vitals=vitals)
+            return Sample(time=time.time(), vitals=vitals, verdict=verdict_of(vitals))
         between = rates(before, vitals)
         return Sample(
             time=time.time(),
             vitals=vitals,
+            verdict=verdict_of(vitals),
             messages={"/".join(key): round(one.messages, 2) for key, one in between.channels.items()},
             bytes={"/".join(key): round(one.bytes, 1) for key, one in between.channels.items()},
             cpu={name: round(one.cpu, 4) for name, one in between.halves.items()},
