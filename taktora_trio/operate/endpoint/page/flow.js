@@ -72,7 +72,7 @@ export function showFlow(container, vitals, rates) {
   const groups = grouped(vitals, rates);
   const width = container.clientWidth - 24;
   const [w, h] = width >= 640 ? wide(svg, vitals, groups) : narrow(svg, vitals, groups, Math.max(260, width));
-  set(svg, "viewBox", `0 0 ${w} ${h}`);
+  set(svg, "viewBox", `-2 -2 ${w + 4} ${h + 4}`);
   for (const [name, item] of svg.items) if (!svg.seen.has(name)) { item.remove(); svg.items.delete(name); }
   const told = Object.values(vitals.connectors).map((one) => `${one.name} to ${one.peer || "its broker"} is ${one.health}`);
   set(svg, "aria-label", `The app, ${counted(vitals.channels.length, "channel")}, the gateway, and ${told.join("; ") || "no connector"}`);

@@ -79,7 +79,11 @@ function showChannels() {
   byId("none").hidden = shown.length > 0;
   each(byId("rows"), shown, keyOf, () => make("tr", {}, ...COLUMNS.map((one, index) =>
     make(index ? "td" : "th", { scope: index ? null : "row", class: one.number ? "number" : null, "data-label": one.name }, ...one.make()))),
-  (row, one) => COLUMNS.forEach((each, index) => each.fill([...row.children[index].children], one)));
+  (row, one) => COLUMNS.forEach((column, index) => {
+    const cell = row.children[index];
+    column.fill([...cell.children], one);
+    set(cell, "class", [column.number ? "number" : "", cell.textContent === NONE ? "unknown" : ""].filter(Boolean).join(" ") || null);
+  }));
 }
 
 function card(key, title, tone, state, rows, reason) {
@@ -105,7 +109,7 @@ function showParts({ vitals, cpu, time }) {
       say(title, one.title);
       say(badge, one.state);
       say(reason, one.reason ?? "");
-      each(list, one.rows, ([name]) => name, ([name]) => make("div", {}, make("dt", {}, name), make("dd")),
+      each(list, one.rows, ([name]) => name, ([name]) => make("div", { class: name === "broker" ? "long" : null }, make("dt", {}, name), make("dd")),
         (row, [, value]) => say(row.lastChild, String(value)));
     });
 }

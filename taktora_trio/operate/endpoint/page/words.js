@@ -6,8 +6,7 @@ export function number(value, digits = 1) {
   for (const [limit, unit] of [[1e9, " G"], [1e6, " M"], [1e4, " k"]]) {
     if (value >= limit) return `${(value / (limit === 1e4 ? 1e3 : limit)).toFixed(1)}${unit}`;
   }
-  if (Number.isInteger(value) || value >= 100) return Math.round(value).toLocaleString("en");
-  return value.toFixed(value >= 10 ? Math.min(digits, 1) : digits);
+  return Number.isInteger(value) || value >= 10 ? Math.round(value).toLocaleString("en") : value.toFixed(digits);
 }
 
 export function bytes(value) {
