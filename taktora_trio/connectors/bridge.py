@@ -64,6 +64,8 @@ class Bridge:
 
         Raises whatever the connector raises when it makes its client.
         """
+        self.connections = 0
+        """Counts the connections that were complete."""
         self._name = connector.name
         self._options = connector.options
         self._health = health = channels.health
@@ -76,7 +78,7 @@ class Bridge:
         self._stored_inbox = stored_inbox
         sinks: dict[str, Any] = {**channels.inbound, **(stored_inbox.sinks if stored_inbox is not None else {})}
         self._pump = pump = channels.pump
-        self._inbox = Inbox(
+        self.inbox = Inbox(
             connector.name,
             [(channel, sinks[channel.name]) for channel in connector.channels if channel.direction == "in"],
             lambda topic: self._client.channels_of(topic),
@@ -88,9 +90,9 @@ class Bridge:
         )
         self._store = store
         self._dead_letters = channels.dead_letters
-        self._client = connector.client(channels, self._inbox.deliver)
-        self._outboxes = [
-            Outbox(
+        self._client = connector.client(channels, self.inbox.deliver)
+        self.outboxes = {
+            channel.name: Outbox(
                 channel.name,
                 channels.outbound[channel.name],
                 connector.options.max_inflight,
@@ -102,13 +104,13 @@ class Bridge:
             )
             for channel in connector.channels
             if channel.direction == "out"
-        ]
+        }
         self._again = (
-            SendingAgain(connector.name, list(channels.inbound), self._inbox, channels.dead_letters)
+            SendingAgain(connector.name, list(channels.inbound), self.inbox, channels.dead_letters)
             if channels.dead_letters is not None and channels.inbound
             else None
         )
-        self._trials = Trials(connector.name, self._client, self._outboxes)
+        self._trials = Trials(connector.name, self._client, list(self.outboxes.values()))
         self._executor = channels.executor
         # An item, in one cycle a batch of messages: so the observers see what the gateway does.
         pump.add_to(self._executor, f"gateway.{self._name}")
@@ -147,12 +149,17 @@ class Bridge:
                     histories.clear()
                     self._client.revived()
             self._health.report(self._name, Down("the gateway was stopped"))
-            for outbox in self._outboxes:
+            for outbox in self.outboxes.values():
                 outbox.log_unpublished()
-            self._inbox.log_undelivered()
+            self.inbox.log_undelivered()
             if self._stored_inbox is not None:
                 self._stored_inbox.log_undelivered()
             nursery.cancel_scope.cancel()
+
+    @property
+    def peer(self) -> str:
+        """The address that it connects to, without secrets."""
+        return self._client.address
 
     def revive(self) -> None:
         """Attempt to connect at once, or ask again at once for what the other side has refused."""
@@ -165,7 +172,7 @@ class Bridge:
 
     def stalled(self) -> str | None:
         """Return the work that could be done and was not since the last call; `None` if there is none."""
-        for outbox in self._outboxes:
+        for outbox in self.outboxes.values():
             if reason := outbox.stalled():
                 return f"{self._name}: {reason}"
         return None
@@ -179,12 +186,13 @@ class Bridge:
         try:
             with trio.CancelScope() as self._attempt:
                 async with self._client.connect() as connection:
-                    self._inbox.attach(connection)  # before anything can come
+                    self.inbox.attach(connection)  # before anything can come
                     await connection.start()
-                    self._inbox.started()
+                    self.inbox.started()
                     # From now on a stop cancels nothing of the connection, which is still needed for the drain.
                     self._attempt = None
                     since = trio.current_time()
+                    self.connections += 1
                     log.info(
                         "%s: connected to %s",
                         self._name,
@@ -192,7 +200,7 @@ class Bridge:
                         extra={"event": "connected", "connector": self._name, "address": str(self._client.address)},
                     )
                     self._show_refused(connection)
-                    for outbox in self._outboxes:
+                    for outbox in self.outboxes.values():
                         outbox.show_set_aside()
                     with contextlib.nullcontext() if self._store is None else self._store.connected():
                         failure = await self._carry(connection)
@@ -250,11 +258,11 @@ class Bridge:
             # This is the last chance for messages that the app has sent before it stopped.
             with trio.CancelScope(shield=True, deadline=trio.current_time() + self._options.drain_timeout):
                 async with move_on_when(connection.wait_until_lost), trio.open_nursery() as nursery:
-                    for outbox in self._outboxes:
+                    for outbox in self.outboxes.values():
                         if outbox.has_work:  # there may be thousands that have none
                             nursery.start_soon(outbox.drain, connection)
         finally:
-            self._inbox.settle()
+            self.inbox.settle()
             if self._dead_letters is not None:
                 with trio.CancelScope(shield=True, deadline=trio.current_time() + _FAREWELL):
                     await self._dead_letters.flush()
@@ -266,7 +274,7 @@ class Bridge:
             async with move_on_when(connection.wait_until_lost):
                 await self._trials.publish_one_by_one(connection)
         with self._pump.serving(connection), contextlib.ExitStack() as lent:
-            for outbox in self._outboxes:
+            for outbox in self.outboxes.values():
                 lent.enter_context(outbox.publishing(connection))
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._ask_again, connection)

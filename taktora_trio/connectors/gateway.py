@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Container, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -17,7 +17,7 @@ from taktora_trio.connectors.base import Connector, GatewayChannels
 from taktora_trio.connectors.dead_letters.letters import DeadLetters, open_dead_letters
 from taktora_trio.connectors.plan import channel_name, check_ends
 from taktora_trio.errors import summary
-from taktora_trio.health import FULL_FOR, Connecting, Down, HealthBoard, Up
+from taktora_trio.health import FULL_FOR, Connecting, Down, HealthBoard, HealthEvent, Up
 from taktora_trio.opening import NoPublicConstructor
 from taktora_trio.statefolder import deployment_folder
 from taktora_trio.tracing.fields import trace_alone
@@ -37,6 +37,10 @@ if TYPE_CHECKING:
     from taktora_trio.connectors.storing.keeper import StoreKeeper
     from taktora_trio.connectors.storing.stores import ConnectorStore
     from taktora_trio.executor import Executor, ItemStats, Observer
+    from taktora_trio.vitals.model import Channel
+    from taktora_trio.vitals.model import Connector as ConnectorFigures
+    from taktora_trio.vitals.record import HealthRecord
+    from taktora_trio.vitals.serving import HalfFigures
 
 __all__ = ["ConnectorGateway", "open_connector_gateway"]
 
@@ -57,8 +61,10 @@ class ConnectorGateway(
         reporters: dict[str, HealthReporter],
         trunks: Sequence[Trunk],
         health: HealthBoard,
+        vitals: Callable[[ConnectorGateway], HalfFigures],
     ) -> None:
         self.health = health
+        self._vitals = vitals
         self._connectors = connectors
         self._channels = channels
         self._keepers = keepers
@@ -82,8 +88,11 @@ class ConnectorGateway(
                 self._keepers.get(connector.name),
                 self._stored_inboxes.get(connector.name),
             )
+        from taktora_trio.vitals.serving import serve_vitals
+
         async with trio.open_nursery() as services:
             services.start_soon(self.health.expire)
+            services.start_soon(serve_vitals, self._trunks[0].node, self._vitals(self))
             for (name, reporter), trunk in zip(self._reporters.items(), self._trunks, strict=True):
                 reconnection = Reconnection(trunk, partial(self._repeat, name))
                 services.start_soon(reporter.serve_newcomers, reconnection.look)
@@ -123,6 +132,24 @@ class ConnectorGateway(
         """
         return next((reason for bridge in self._bridges.values() if (reason := bridge.stalled())), None)
 
+    def figures(self) -> Iterator[Channel]:
+        """Yield what it can tell of each of its channels now."""
+        from taktora_trio.connectors.figures import gateway_figures  # nobody asks a supervisor
+
+        for connector, trunk in zip(self._connectors, self._trunks, strict=True):
+            name = connector.name
+            bridge, dead_letters = self._bridges[name], self._channels[name].dead_letters
+            keeper, inbox = self._keepers.get(name), self._stored_inboxes.get(name)
+            for channel in connector.channels:
+                yield gateway_figures(connector, channel, trunk, bridge, keeper, inbox, dead_letters)
+
+    def connectors(self, record: HealthRecord) -> list[ConnectorFigures]:
+        """Return what it can tell of each of its connectors now, with what `record` has of the past."""
+        return [
+            record.connector(name, self.health, bridge.peer, max(0, bridge.connections - 1))
+            for name, bridge in self._bridges.items()
+        ]
+
     def stats(self) -> dict[str, ItemStats]:
         """Return the figures of its pumps, each `gateway.CONNECTOR`."""
         executors = (channels.executor for channels in self._channels.values())
@@ -145,6 +172,8 @@ async def open_connector_gateway(
     folder: Callable[[], Path] | None = None,
     stores: Mapping[str, ConnectorStore] | None = None,
     inbound_stores: Mapping[str, ConnectorStore] | None = None,
+    deployment: str = "",
+    half: str = "gateway",
 ) -> AsyncIterator[ConnectorGateway]:
     """Open the gateway's end of every channel; the services must exist.
 
@@ -152,11 +181,13 @@ async def open_connector_gateway(
     connectors call it at the other end. `observers` see its pumps, which are items of an executor. `folder` returns
     where the deployment keeps what is on disk, by default a folder of the present user's for this name. `stores` are
     those of connectors that keep outbound messages on disk (`Deployment.stores`), `inbound_stores` of those that keep
-    inbound ones there.
+    inbound ones there. `deployment` and `half` are names that it is shown by (`taktora_trio.vitals`).
     """
     # Here, for a supervisor imports this module too, and is to be small.
     from taktora_trio.connectors.pump import Pump
     from taktora_trio.executor import Executor
+    from taktora_trio.vitals.record import HealthRecord
+    from taktora_trio.vitals.serving import HalfFigures
 
     specs = check_ends(connectors, "gateway")
     identity = GatewayIdentity.of_this_process(incarnation)
@@ -169,7 +200,13 @@ async def open_connector_gateway(
             # A plugin that hears of us lets go of what a killed gateway has left: that may be the memory we need.
             announce(node, spec, "gateway")
             reporters[one].report(Connecting())
-        health = HealthBoard(reporters, on_event=lambda event: reporters[event.component].forward(event))
+        record = HealthRecord(specs)
+
+        def on_event(event: HealthEvent) -> None:
+            record.note(event)
+            reporters[event.component].forward(event)
+
+        health = HealthBoard(reporters, on_event=on_event)
         stack.callback(health.close)
         dead_letters = await stack.enter_async_context(
             open_dead_letters(
@@ -196,7 +233,13 @@ async def open_connector_gateway(
         _with_traces(connectors, channels)
         for reporter in reporters.values():
             reporter.report(Connecting())
-        yield ConnectorGateway._create(connectors, channels, keepers, stored_inboxes, reporters, trunks, health)
+
+        def vitals(gateway: ConnectorGateway) -> HalfFigures:
+            count = sum(len(connector.channels) for connector in connectors)
+            of_connectors = partial(gateway.connectors, record)
+            return HalfFigures(half, deployment, incarnation, record, of_connectors, gateway.figures, count)
+
+        yield ConnectorGateway._create(connectors, channels, keepers, stored_inboxes, reporters, trunks, health, vitals)
 
 
 async def _open_channels(

@@ -142,6 +142,14 @@ class Inbox:
             self._settle(delivery)
         self._acknowledge_due()
 
+    def waiting(self, channel: str) -> int:
+        """Return the number of messages in this channel's backlog."""
+        return len(self._deliveries[channel].backlog)
+
+    def discarded_of(self, channel: str) -> int:
+        """Return how many messages of this channel were discarded."""
+        return self._deliveries[channel].discarded
+
     def log_undelivered(self) -> None:
         """Log at the end how many messages the app is not done with. Those not acknowledged come to the next run."""
         for channel, delivery in self._deliveries.items():

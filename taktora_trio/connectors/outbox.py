@@ -196,6 +196,11 @@ class Outbox:
 
     # Looking
 
+    @property
+    def waiting(self) -> int:
+        """The number of messages that were taken, and can't be on their way yet."""
+        return len(self._ahead)
+
     def stalled(self) -> str | None:
         """Return a complaint if messages wait, nothing is in the way, and none was moved since the last call."""
         before, self._moved_before = self._moved_before, self._moved

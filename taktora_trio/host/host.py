@@ -25,11 +25,13 @@ if TYPE_CHECKING:  # supervisor and gateway import this module with the app's, a
     from taktora_trio.host.asking.requester import Requester
     from taktora_trio.host.asking.responder import Responder
     from taktora_trio.host.asking.work import Handler
+    from taktora_trio.host.figures import HostStatistics
     from taktora_trio.host.gateways import Gateways
     from taktora_trio.host.reader import ChannelReader, OnError
     from taktora_trio.host.writer import ChannelWriter
     from taktora_trio.transport.publisher import EnvelopePublisher
     from taktora_trio.transport.trunk import Trunk
+    from taktora_trio.vitals.record import HealthRecord
 
 __all__ = ["ConnectorHost"]
 
@@ -52,8 +54,11 @@ class ConnectorHost(metaclass=NoPublicConstructor, opened_by="open_connector_hos
         gateways: Gateways,
         revive: Callable[[], object] | None,
         observers: Sequence[Observer],
-        settings: Any = None,
+        settings: Any,
+        record: HealthRecord,
     ) -> None:
+        from taktora_trio.host.figures import HostFigures  # `host.open` has imported it
+
         self.observers = observers
         """The deployment's, for the app's executors: `Executor(observers=host.observers)`."""
         self._settings = settings
@@ -64,6 +69,8 @@ class ConnectorHost(metaclass=NoPublicConstructor, opened_by="open_connector_hos
         self._owners = {id(channel): connector for connector in connectors for channel in connector.channels}
         self._declared = [channel for connector in connectors for channel in connector.channels]
         self._in_use: set[int] = set()
+        self._ends: dict[int, ChannelReader[Any] | ChannelWriter[Any]] = {}  # that are open
+        self._vitals = HostFigures(connectors, trunks, board, record, self._ends)
         # They outlive the writers that the app opens and closes, so that all are flushed at once, at the end.
         self._publishers: dict[int, EnvelopePublisher] = {}
 
@@ -99,6 +106,7 @@ class ConnectorHost(metaclass=NoPublicConstructor, opened_by="open_connector_hos
             # Without a checkpoint at the end: a cancelled app with thousands of channels would raise a `Cancelled` for
             # each, and Python looks at all that came before it, each time.
             with contextlib.closing(writer_on(self._publishers[id(channel)], connector, channel, full)) as writer:
+                self._ends[id(channel)] = writer
                 yield writer
 
     @contextlib.asynccontextmanager
@@ -125,6 +133,7 @@ class ConnectorHost(metaclass=NoPublicConstructor, opened_by="open_connector_hos
         trunk = self._trunks[connector.name]
         with self._reserve(channel):
             async with open_reader(trunk, connector, channel, on_error=on_error, on_rejected=rejected) as reader:
+                self._ends[id(channel)] = reader
                 yield reader
 
     @contextlib.asynccontextmanager
@@ -195,6 +204,16 @@ class ConnectorHost(metaclass=NoPublicConstructor, opened_by="open_connector_hos
         """Return the present health of every connector, by name."""
         return self._board.states()
 
+    def statistics(self) -> HostStatistics:
+        """Return the figures of every channel and connector as this half has them now, exactly.
+
+            host.statistics().channel("temperature").in_use
+
+        It costs about 10 us for each channel. Others see the same figures, and the gateway's, by
+        `taktora-trio status`, up to a second old.
+        """
+        return self._vitals.statistics()
+
     def health_events(self) -> HealthEvents:
         """Subscribe to every change of health from now on: `async for event in host.health_events()`."""
         return self._board.events()
@@ -250,6 +269,7 @@ class ConnectorHost(metaclass=NoPublicConstructor, opened_by="open_connector_hos
             yield
         finally:
             self._in_use.discard(id(channel))
+            self._ends.pop(id(channel), None)
 
     async def _close(self, seconds: float) -> None:
         """Let the gateway publish what the app has sent; say so if it can't in that time."""

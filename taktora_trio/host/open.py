@@ -41,14 +41,24 @@ async def open_connector_host(
     revive: Callable[[], object] | None = None,
     observers: Sequence[Observer] = (),
     settings: object = None,
+    deployment: str = "",
+    incarnation: int = 1,
 ) -> AsyncIterator[ConnectorHost]:
     """Open the host of these connectors; the services must exist. Health is followed while the block lasts.
 
     `link` leads to the supervisor, if the gateway has one of ours; `revive` revives it, if it runs in this process.
-    `settings` are the app's own.
+    `settings` are the app's own. `deployment` is the name that it is shown by, and `incarnation` the number of this
+    start (`taktora_trio.vitals`).
     """
     async with open_watching_host(
-        node, connectors, link=link, revive=revive, observers=observers, settings=settings
+        node,
+        connectors,
+        link=link,
+        revive=revive,
+        observers=observers,
+        settings=settings,
+        deployment=deployment,
+        incarnation=incarnation,
     ) as (host, _):
         yield host
 
@@ -62,11 +72,16 @@ async def open_watching_host(
     revive: Callable[[], object] | None = None,
     observers: Sequence[Observer] = (),
     settings: object = None,
+    deployment: str = "",
+    incarnation: int = 1,
 ) -> AsyncIterator[tuple[ConnectorHost, Gateways]]:
     """Open the host as `open_connector_host` does, and yield its `Gateways` too.
 
     They are for whoever runs a gateway in this process, and tells by them how it fares.
     """
+    from taktora_trio.vitals.record import HealthRecord  # a supervisor imports this module, too, and is to be small
+    from taktora_trio.vitals.serving import HalfFigures, serve_vitals
+
     specs = check_ends(connectors, "app")
     for connector in connectors:
         if connector.tracing and not connector.trace_space:
@@ -74,12 +89,21 @@ async def open_watching_host(
             log.warning(text, connector.name, extra={"event": "trace-impossible", "connector": connector.name})
     if link is not None:
         revive = partial(link.send, ReviveGateway())
-    board = HealthBoard((connector.name for connector in connectors), on_event=_log_event)
+    record = HealthRecord(specs)
+
+    def on_event(event: HealthEvent) -> None:
+        record.note(event)
+        _log_event(event)
+
+    board = HealthBoard(specs, on_event=on_event)
     async with contextlib.AsyncExitStack() as stack:
         trunks = {name: await stack.enter_async_context(open_trunk(node, spec, "app")) for name, spec in specs.items()}
         nursery = await stack.enter_async_context(trio.open_nursery())
         gateways = Gateways._create(node, connectors, board, nursery, trunks, supervised=link is not None)
-        host = ConnectorHost._create(connectors, trunks, board, gateways, revive, observers, settings)
+        host = ConnectorHost._create(connectors, trunks, board, gateways, revive, observers, settings, record)
+        figures, count = host._vitals, sum(len(connector.channels) for connector in connectors)
+        half = HalfFigures("plugin", deployment, incarnation, record, figures.connectors, figures.channels, count)
+        nursery.start_soon(serve_vitals, node, half)
         nursery.start_soon(board.expire)
         if link is not None:
             nursery.start_soon(gateways.follow_supervisor, link)

@@ -111,6 +111,7 @@ async def _open_with_gateway_process(
             link=to_supervisor,
             observers=deployment.observers,
             settings=deployment.app_settings,
+            deployment=deployment.name,
         ) as host,
         open_life(None, trio.Event(), opened.beat, "the app runs") as nursery,
     ):

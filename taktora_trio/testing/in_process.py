@@ -55,6 +55,7 @@ class _InProcessBackend(TaskBackend, RealBackend):
                 revive=lambda: gateway.revive(),
                 observers=deployment.observers,
                 settings=deployment.app_settings,
+                deployment=deployment.name,
             ) as (host, gateways),
         ):
             task = GatewayTask(deployment, opened, on_hang=gateways.hangs)

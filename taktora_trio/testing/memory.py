@@ -97,6 +97,7 @@ class _MemoryBackend(TaskBackend):
             revive=lambda: gateway.revive(),
             observers=deployment.observers,
             settings=deployment.app_settings,
+            deployment=deployment.name,
         ) as (host, gateways):
             stop = trio.Event()
             gateway = Supervisor(
@@ -122,6 +123,7 @@ class _MemoryBackend(TaskBackend):
             folder=lambda: self._folder,
             stores=self._in_folder(deployment.stores(deployment.name), "outbound"),
             inbound_stores=self._in_folder(deployment.inbound_stores(deployment.name), "inbound"),
+            deployment=deployment.name,
         ) as self._gateway:
             await self._gateway.run(stop)
 

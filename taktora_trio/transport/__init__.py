@@ -49,6 +49,7 @@ outgoing        the memory that a half writes
 incoming        the memory that a half reads, of the present writer and of those before it
 publisher       the writing end of a channel
 subscriber      the reading end of a channel
+counts          what has gone through a channel, as one half can tell
 source, sink    the gateway's ends of a channel, for raw payloads
 outside         what a third process may know of a domain that runs
 following       a third process reads the messages of a channel that pass by

@@ -183,7 +183,7 @@ class Domain:
                     count,
                     extra={"event": "leftovers-removed", "domain": self.name, "count": count},
                 )
-            new_generation(folder, self.label)
+            new_generation(folder, self.label, self.name)
 
     def present(self) -> Generation:
         """Return the files in use now. Raises `TransportError` if the domain has no owner."""

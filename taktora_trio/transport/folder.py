@@ -23,6 +23,7 @@ from pathlib import Path
 import msgspec
 
 from taktora_trio.errors import ConfigError, ConnectorError
+from taktora_trio.escaping import escaped
 from taktora_trio.transport.descriptors import refusal
 from taktora_trio.transport.segments import SHM, segments
 
@@ -49,6 +50,7 @@ _NODE_IDS_BEGIN = (10 << 16).to_bytes(8, "little") + bytes(8)
 _LETTERS = "abcdefghijklmnopqrstuvwxyz234567"
 _TOKEN = re.compile(r"[a-z2-7]{8}")
 _GONE = "~gone"
+_NAME = "name"  # of the domain, where its label is another one
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 _FOLDERS = ("cursors", "kept", "nodes", "services")
 PULSE = "pulse."  # the beginning of the names of files in which a role's holder gives signs of life
@@ -67,6 +69,14 @@ class Generation(msgspec.Struct, frozen=True):
     def label(self) -> str:
         """The domain's label."""
         return self.name.removesuffix(_GONE).rpartition("~")[0]
+
+    @property
+    def domain(self) -> str:
+        """The domain's name; its label where nothing says more."""
+        try:
+            return escaped(self.path.joinpath(_NAME).read_text())
+        except (OSError, ValueError):
+            return self.label
 
     @property
     def path(self) -> Path:
@@ -156,7 +166,7 @@ def all_generations(folder: int, *, gone: bool = False) -> list[Generation]:
     return [Generation(name) for name in names if _TOKEN.fullmatch(name.removesuffix(_GONE).rpartition("~")[2])]
 
 
-def new_generation(folder: int, label: str) -> Generation:
+def new_generation(folder: int, label: str, domain: str) -> Generation:
     """Make the folders of a new generation, and the one segment that iceoryx2 must not make."""
     made = Generation(f"{label}~{''.join(random.SystemRandom().choices(_LETTERS, k=8))}")
     try:
@@ -167,6 +177,8 @@ def new_generation(folder: int, label: str) -> Generation:
                 os.mkdir(name, 0o700, dir_fd=fd)
         finally:
             os.close(fd)
+        if label != domain:
+            made.path.joinpath(_NAME).write_text(domain)
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         fd = os.open(SHM / f"{made.prefix}{_NODE_IDS}", flags, 0o600)
         try:
@@ -221,7 +233,7 @@ def _remove(name: str, folder: int) -> None:
 def _is_known(below: str, name: str, prefix: str) -> bool:
     """True if we or iceoryx2 make such a name in a generation's folder."""
     if below == "":
-        return name in (*_FOLDERS, "ready", "revived") or name.startswith((prefix, PULSE, VITALS, FLIGHT))
+        return name in (*_FOLDERS, "ready", "revived", _NAME) or name.startswith((prefix, PULSE, VITALS, FLIGHT))
     if below == "cursors":
         return name.startswith("taktora.connector.")
     return name.startswith(prefix) or (below == "nodes" and name.isdecimal())

@@ -295,6 +295,12 @@ class LocalNode(Node):
     def map_kept(self, name: str, size: int) -> PlainMemory:
         return self._memories.setdefault(f"kept {name}", PlainMemory(size))
 
+    def map_snapshot(self, name: str, most: int) -> None:
+        return None
+
+    def last_snapshot(self, name: str) -> None:
+        return None
+
     async def clean_up(self) -> None:
         await trio.lowlevel.checkpoint()
 

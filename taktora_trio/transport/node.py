@@ -15,12 +15,14 @@ from taktora_trio.transport.cleaning import clean_up_dead_nodes, without_own_cle
 from taktora_trio.transport.cursor import map_cursors
 from taktora_trio.transport.descriptors import refusal
 from taktora_trio.transport.domain import Domain
+from taktora_trio.transport.folder import VITALS
 from taktora_trio.transport.kept import map_kept
 from taktora_trio.transport.lasting import map_lasting
 from taktora_trio.transport.listener_socket import SocketListener
 from taktora_trio.transport.ports import Node
 from taktora_trio.transport.reservation import reserve
 from taktora_trio.transport.segments import PAGE
+from taktora_trio.transport.snapshot import Snapshot, SnapshotWriter, map_snapshot, read_snapshot
 from taktora_trio.transport.spec import KEPT_WRITERS, Direction, TrunkSpec
 
 __all__ = ["SharedNode", "config_of", "open_node"]
@@ -81,6 +83,12 @@ class SharedNode(Node):
 
     def map_kept(self, name: str, size: int) -> mmap.mmap:
         return map_kept(self._root.name.rpartition("~")[0], name, size)
+
+    def map_snapshot(self, name: str, most: int) -> SnapshotWriter:
+        return map_snapshot(self._root / f"{VITALS}{name}", most)
+
+    def last_snapshot(self, name: str) -> Snapshot | None:
+        return read_snapshot(self._root / f"{VITALS}{name}")
 
     async def clean_up(self) -> None:
         await clean_up_dead_nodes(self.iox)

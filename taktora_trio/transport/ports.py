@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from taktora_trio.transport.plain import Memory
+    from taktora_trio.transport.snapshot import Snapshot, SnapshotWriter
     from taktora_trio.transport.spec import Direction, TrunkSpec
 
 __all__ = [
@@ -202,6 +203,15 @@ class Node(ABC):
     @abstractmethod
     def map_kept(self, name: str, size: int) -> Memory:
         """Map so many bytes that outlive the run; zeros at first."""
+
+    @abstractmethod
+    def map_snapshot(self, name: str, most: int) -> SnapshotWriter | None:
+        """Return what writes snapshots of up to `most` bytes, under this name, for whoever looks from outside; `None`
+        where nobody can."""
+
+    @abstractmethod
+    def last_snapshot(self, name: str) -> Snapshot | None:
+        """Return what was written last under this name, as `read_snapshot` does."""
 
     @abstractmethod
     async def clean_up(self) -> None:

@@ -29,6 +29,7 @@ CHECKPOINT_EVERY = 32
 
 _START = HEADER.size
 _pack_plain = Struct("<QQQIHHIH").pack_into  # the header of an envelope with no correlation id
+_times_at = Struct("<QQQ").unpack_from  # number, and when it was sent by two clocks
 _time_ns = time.time_ns
 
 
@@ -68,7 +69,8 @@ class EnvelopePublisher:
         self.spec = spec
         self.space = space
         """Woken when a reader has made room, and when one has come."""
-        self.sent = 0
+        self.bytes = 0
+        """Bytes of payload that were sent."""
         self._outgoing = outgoing
         self._cursor = cursor
         self._counters = cursor.counters
@@ -127,7 +129,7 @@ class EnvelopePublisher:
             fence()
         self._counters[SENT] = number  # this sends it
         self._sequence_number = number
-        self.sent += 1
+        self.bytes += length
         self.ring()  # 0.1 us while the reader is awake, so always: a lost wake-up would cost far more
         return number
 
@@ -159,7 +161,7 @@ class EnvelopePublisher:
         self._sequence_number = number
         self._at[index] = self._slots_at + loan.slot * self._size
         self._spare.append(before)
-        self.sent += 1
+        self.bytes += loan.length
         self.ring()
         return number
 
@@ -202,6 +204,19 @@ class EnvelopePublisher:
                 f" {self.spec.name} takes {self._max_payload}, {self._topic_space} and {self._metadata_space}:"
                 " send less, or raise its max_payload, max_topic or max_metadata"
             )
+
+    @property
+    def sent(self) -> int:
+        """The number of envelopes that were sent by this port."""
+        return self._sequence_number - self.first
+
+    def age_of(self, number: int) -> float | None:
+        """Return the seconds since this envelope was sent; `None` if it is not one of the last ones."""
+        if self._closed or not max(self.first, self._sequence_number - self._window) < number <= self._sequence_number:
+            return None
+        at = self._at[number % self._window]
+        found, _, sent = _times_at(self._memory, at)
+        return max(0, self._boottime() - sent) / 1e9 if found == number else None
 
     @property
     def last_sent(self) -> int:

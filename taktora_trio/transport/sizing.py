@@ -12,6 +12,7 @@ import msgspec
 from taktora_trio.errors import ConfigError, TemporaryFailure
 from taktora_trio.transport.cursor import cursors_size
 from taktora_trio.transport.segments import PAGE, SHM, all_bytes, free_bytes, in_pages
+from taktora_trio.transport.snapshot import page_bytes, snapshot_bytes
 from taktora_trio.transport.spec import ChannelSpec, End, TrunkSpec, read_by, written_by
 
 __all__ = ["ChannelPlan", "MemoryPlan", "check_plan", "file_sizes", "for_end", "for_services", "plan_memory"]
@@ -61,7 +62,7 @@ class MemoryPlan(msgspec.Struct, frozen=True):
         rows = [("channel", "envelopes", "bytes each", "total")]
         rows += [(s.name, str(s.envelopes), f"{s.envelope_bytes:,}", _size(s.total_bytes)) for s in self.channels]
         rows += [
-            ("services, health, nodes, locks", "", "", _size(self.overhead_bytes)),
+            ("services, health, vitals, nodes", "", "", _size(self.overhead_bytes)),
             ("total", "", "", _size(self.total_bytes)),
             (f"free in {SHM}", "", "", _size(self.free_bytes)),
         ]
@@ -75,10 +76,14 @@ class MemoryPlan(msgspec.Struct, frozen=True):
 
 
 def plan_memory(specs: Iterable[TrunkSpec]) -> MemoryPlan:
-    """Add up the channels. The plan's `free_bytes` are those of /dev/shm now."""
+    """Add up the channels, and what each half says of itself.
+
+    The plan's `free_bytes` are those of /dev/shm now.
+    """
     specs = list(specs)
     channels = tuple(_plan(channel) for spec in specs for channel in spec.channels)
-    return MemoryPlan(channels, _PER_DOMAIN + sum(map(_overhead, specs)), free_bytes())
+    pages = 2 * snapshot_bytes(page_bytes(len(specs), len(channels)))
+    return MemoryPlan(channels, _PER_DOMAIN + pages + sum(map(_overhead, specs)), free_bytes())
 
 
 def check_plan(plan: MemoryPlan) -> None:

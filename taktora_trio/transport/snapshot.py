@@ -20,7 +20,15 @@ from taktora_trio.errors import TransportError
 from taktora_trio.transport.descriptors import refusal
 from taktora_trio.transport.segments import in_pages
 
-__all__ = ["SNAPSHOT_VERSION", "Snapshot", "SnapshotWriter", "map_snapshot", "read_snapshot", "snapshot_bytes"]
+__all__ = [
+    "SNAPSHOT_VERSION",
+    "Snapshot",
+    "SnapshotWriter",
+    "map_snapshot",
+    "page_bytes",
+    "read_snapshot",
+    "snapshot_bytes",
+]
 
 SNAPSHOT_VERSION = 1
 """It grows with each change of what is in the file."""
@@ -28,6 +36,8 @@ SNAPSHOT_VERSION = 1
 _MAGIC = b"SNAPSHOT"
 _HEAD = Struct("<8sII48x")  # magic, version, bytes of a place
 _PLACE = Struct("<QQQIIQ24x")  # number, two times, length, checksum of what follows, checksum of this
+_BASE = 16 * 1024  # bytes for a half itself, and its history
+_CONNECTOR, _CHANNEL = 1024, 512
 _MOST = 64 * 1024 * 1024  # bytes of a file that is read
 
 
@@ -70,6 +80,11 @@ class SnapshotWriter:
     def close(self) -> None:
         if isinstance(self._memory, mmap.mmap):
             self._memory.close()
+
+
+def page_bytes(connectors: int, channels: int) -> int:
+    """Return the bytes that a snapshot of one half may have, with figures of so many connectors and channels."""
+    return _BASE + _CONNECTOR * connectors + _CHANNEL * channels
 
 
 def snapshot_bytes(most: int) -> int:

@@ -9,10 +9,12 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable
+from struct import Struct
 from typing import TYPE_CHECKING
 
 import trio
 
+from taktora_trio.boottime import clock_of_run, machine_clock
 from taktora_trio.channels import Header, Metadata
 from taktora_trio.errors import TransportError
 from taktora_trio.transport.cursor import (
@@ -47,6 +49,7 @@ _TOLD_EVERY = 0.001  # seconds
 _NOWHERE = -1
 _LOOKS = KEPT_WRITERS + 16  # in one go: a broken writer may change all that is looked at, all the time
 _monotonic = time.monotonic
+_times_at = Struct("<QQQ").unpack_from  # number, and when it was sent by two clocks
 
 
 def _do_nothing() -> None: ...
@@ -78,6 +81,10 @@ class EnvelopeSubscriber:
         """The sequence number of the envelope that was taken last."""
         self.leaving: Callable[[], None] = _do_nothing
         """Called when what one writer has sent is taken, and its memory is about to be let go of."""
+        self.is_timed = False
+        """True where the next message that its writer is told of is to be timed: `latency`."""
+        self.latency: float | None = None
+        """Seconds that it took from its sending to its being done with."""
         self._incoming = incoming
         self.ring = ring
         """Rings the channel in the other half."""
@@ -103,6 +110,7 @@ class EnvelopeSubscriber:
         self._notify_after = 0.0
         self._batch = max(1, spec.window // 2)
         self._openings = Openings()
+        self._boottime = clock_of_run() if spec.direction == "out" else machine_clock  # as its writer has it
         self._closed = False
         self._counters[READER] = 1
         incoming.add(self)
@@ -456,8 +464,21 @@ class EnvelopeSubscriber:
 
     def wake_writer(self) -> None:
         """Wake a writer that waits for room, or for somebody to come."""
-        self._notified_at = self._counters[DONE]
+        self._notified_at = done = self._counters[DONE]
+        if self.is_timed and (age := self.age_of(done)) is not None:
+            self.is_timed = False
+            self.latency = age
         self.ring()
+
+    def age_of(self, number: int) -> float | None:
+        """Return the seconds since this envelope was sent; `None` if it is not there now."""
+        if self._rings is None or number < 1:
+            return None
+        slot = self._table[number % self._window]
+        if slot >= self._slots:
+            return None
+        found, _, sent = _times_at(self._memory, self._slots_at + slot * self._size)
+        return max(0, self._boottime() - sent) / 1e9 if found == number else None
 
     def close(self) -> None:
         if not self._closed:

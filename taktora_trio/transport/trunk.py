@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 
 from taktora_trio.errors import TransportError
 from taktora_trio.transport.bell import Bell, Ringer, open_bell, open_ringer
+from taktora_trio.transport.counts import ChannelCounts, counts_of
 from taktora_trio.transport.cursor import READER, CursorFile
 from taktora_trio.transport.incoming import Incoming
 from taktora_trio.transport.outgoing import Outgoing
@@ -95,6 +96,11 @@ class Trunk:
                 subscriber.close()
         finally:
             del self._read[name]
+
+    def counts(self, name: str) -> ChannelCounts:
+        """Return what has gone through this channel, as far as this half can tell."""
+        spec = self.spec.by_name[name]
+        return counts_of(self._cursors.cursor(name), spec.window, self._publishers.get(name), self._read.get(name))
 
     @property
     def lacking(self) -> str:

@@ -12,10 +12,8 @@ import msgspec
 from taktora_trio.transport.snapshot import Snapshot
 from taktora_trio.vitals.model import ChannelVitals, ConnectorVitals, HalfVitals, HealthChange, Page
 
-__all__ = ["HISTORY", "connectors_of", "history_of", "merged_channels"]
+__all__ = ["connectors_of", "history_of", "merged_channels"]
 
-HISTORY = 32
-"""So many changes of health are kept."""
 _AGES = ("age", "oldest")
 
 

@@ -209,7 +209,6 @@ class Change(HealthChange, frozen=True, kw_only=True, array_like=True):
 class Page(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     """What a half writes."""
 
-    domain: str
     name: str
     app: str
     pid: int
@@ -227,3 +226,5 @@ class Page(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     connectors: list[Connector]
     channels: list[Channel]
     history: list[Change]
+    has_ended: bool = False
+    """True on the last page of a half that has left in order, or by an error of its own."""

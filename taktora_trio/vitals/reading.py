@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import time
 from collections.abc import AsyncGenerator
@@ -14,7 +13,7 @@ import trio
 from taktora_trio.errors import NoSuchDomain, TransportError
 from taktora_trio.processes.procfs import process_stat
 from taktora_trio.transport.domain import HALVES, Domain, Role
-from taktora_trio.transport.folder import VITALS, Generation, all_generations, open_folder
+from taktora_trio.transport.folder import VITALS, all_generations, open_folder
 from taktora_trio.transport.snapshot import Snapshot, read_snapshot
 from taktora_trio.vitals.merging import connectors_of, history_of, merged_channels
 from taktora_trio.vitals.model import DomainVitals, HalfState, HalfVitals, Mode, Page
@@ -40,8 +39,7 @@ def half_name(file_name: str) -> str:
 def domains() -> list[str]:
     """Return the names of all domains of this user, also of those that a killed run has left."""
     with open_folder() as folder:
-        present = all_generations(folder)
-    return sorted({_name_of(generation) for generation in present})
+        return sorted({generation.domain for generation in all_generations(folder)})
 
 
 def read(domain: Domain | str) -> DomainVitals:
@@ -103,17 +101,6 @@ async def watch(domain: Domain | str, every: float = 1.0) -> AsyncGenerator[Doma
         await trio.sleep_until(due)
 
 
-def _name_of(generation: Generation) -> str:
-    """Return a domain's name: what its halves have written, for a long one is shortened in the names of files."""
-    if "~" in generation.label:
-        for name in _written(generation.path):
-            with contextlib.suppress(TransportError):
-                snapshot = read_snapshot(generation.path / page_name(name))
-                if snapshot is not None:
-                    return _page_of(snapshot, name).domain
-    return generation.label
-
-
 def _written(folder: Path) -> list[str]:
     """Return the names of the halves that have a page there."""
     try:
@@ -157,7 +144,9 @@ def _half(page: Page, snapshot: Snapshot, holder: int | None, now: int, monotoni
     state: HalfState = "runs"
     problem, memory, cpu = "", page.memory, page.cpu
     process = _process(page.pid, page.process_started)
-    if holder is None:
+    if page.has_ended:
+        state, problem = "gone", f"it has ended, {age:.0f} s ago"
+    elif holder is None:
         state, problem = "gone", f"process {page.pid} has ended, {age:.1f} s after it had written last at most"
     elif process is None and holder not in (0, page.pid):
         state, problem = "starts", f"process {page.pid} has ended, and process {holder} starts"

@@ -8,13 +8,11 @@ from pathlib import Path
 
 import msgspec
 
-from taktora_trio.transport.snapshot import SnapshotWriter, map_snapshot
+from taktora_trio.transport.snapshot import SnapshotWriter, map_snapshot, page_bytes
 from taktora_trio.vitals.model import Page
 
-__all__ = ["PageWriter", "open_page", "page_bytes"]
+__all__ = ["PageWriter", "open_page"]
 
-_BASE = 16 * 1024  # bytes for the half itself, and its history
-_CONNECTOR, _CHANNEL = 1024, 512
 _encode = msgspec.msgpack.Encoder().encode
 
 
@@ -33,11 +31,6 @@ class PageWriter:
                 page = msgspec.structs.replace(page, channels=page.channels[: len(page.channels) // 2])
                 if not page.channels:
                     break
-
-
-def page_bytes(connectors: int, channels: int) -> int:
-    """Return the bytes that a page may have."""
-    return _BASE + _CONNECTOR * connectors + _CHANNEL * channels
 
 
 @contextlib.contextmanager

@@ -73,6 +73,7 @@ def test_an_apps_host_has_nothing_that_only_who_runs_a_gateway_needs() -> None:
         "serve",
         "settings",
         "states",
+        "statistics",
         "wait_for_health",
     }
 

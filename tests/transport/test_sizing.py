@@ -19,6 +19,7 @@ from taktora_trio.transport.node import open_node
 from taktora_trio.transport.segments import PAGE, SHM
 from taktora_trio.transport.services import open_services
 from taktora_trio.transport.sizing import MemoryPlan, check_plan, plan_memory
+from taktora_trio.transport.snapshot import page_bytes
 
 MIB = 2**20
 
@@ -78,6 +79,9 @@ async def measured(domain: Domain, connectors: list[MqttConnector]) -> int:
                         await stack.enter_async_context(host.open_writer(channel))
                     elif isinstance(channel, Inbound):
                         await stack.enter_async_context(host.open_reader(channel))
+            channels = sum(len(connector.channels) for connector in connectors)
+            page = gateway.map_snapshot("gateway", page_bytes(len(connectors), channels))  # as one that runs
+            stack.callback(page.close)
             await wait_all_tasks_blocked()  # the host opens its end of the health services by itself
             return sum(in_pages(path) for path in domain.files())
 

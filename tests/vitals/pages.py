@@ -46,10 +46,9 @@ def change(after: str, before: str = "Up", connector: str = "mqtt", at: float = 
     return Change(**{"at": at, "connector": connector, "before": before, "after": after, **more})
 
 
-def page(domain: Domain | str, name: str, **more: Any) -> Page:
+def page(name: str, **more: Any) -> Page:
     """What this half says, in this process, if it is as every half is; `more` are its other fields."""
     values: dict[str, Any] = {
-        "domain": domain if isinstance(domain, str) else domain.name,
         "name": name,
         "app": "greenhouse",
         "pid": os.getpid(),
@@ -80,6 +79,6 @@ def write(domain: Domain, written: Page) -> None:
 def open_run(domain: Domain, *pages: Page, roles: tuple[Role, ...] = ("owner", "plugin", "gateway")) -> Iterator[None]:
     """Hold a domain in these roles, with these pages; without any, one of each half that is well."""
     with domain.hold(*roles):
-        for each in pages or (page(domain, "plugin"), page(domain, "gateway")):
+        for each in pages or (page("plugin"), page("gateway")):
             write(domain, each)
         yield

@@ -69,6 +69,10 @@ class DeadLetters(metaclass=NoPublicConstructor, opened_by="open_dead_letters(fo
         self._bytes += len(letter.payload)
         self._more.set()
 
+    def count_of(self, connector: str, channel: str) -> int:
+        """Return how many letters of this channel there were since it was opened."""
+        return self._counts.get((connector, channel), 0)
+
     async def put(self, letter: DeadLetter) -> None:
         """Wait until the letter is on disk, through any trouble with it.
 

@@ -21,6 +21,16 @@ class Filling:
         self._limit = limit
         self._seen: deque[tuple[float, int]] = deque()
 
+    @property
+    def full_in(self) -> float | None:
+        """The seconds until the limit is reached at the present rate; `None` if it does not get fuller."""
+        if len(self._seen) < 2:
+            return None
+        (since, before), (now, used) = self._seen[0], self._seen[-1]
+        if used <= before or now <= since:
+            return None
+        return max(0.0, (self._limit - used) * (now - since) / (used - before))
+
     def look(self, now: float, used: int) -> str | None:
         """Return a remark for people if the limit is near; it changes seldom. `None` if there is nothing to say."""
         seen = self._seen
@@ -32,10 +42,9 @@ class Filling:
         if used >= FULL_AT * self._limit:
             return "full"
         percent = int(100 * used / self._limit) // 5 * 5
-        since, before = seen[0]
-        if used <= before or now <= since:
+        left = self.full_in
+        if left is None:
             return f"{percent} % full"
-        left = (self._limit - used) * (now - since) / (used - before)
         return f"{percent} % full; at the present rate it is full in {rounded(left)}"
 
 

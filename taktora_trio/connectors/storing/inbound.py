@@ -55,12 +55,16 @@ class StoredInbox:
         self._store = store
         self._health = health
         self._remarks = Remarks(connector.name, health)
+        self.log: Log | None = None
+        """The log, while it is open."""
+        self.filling: Filling | None = None
+        """How the log fills, as soon as it was looked at."""
         channels = [channel for channel in connector.channels if channel.name in store.channels]
         self.sinks = {
             channel.name: StoredSink(channel.routing.address, store.shared.max_messages) for channel in channels
         }
         """What the connector's inbox sends to, instead of to the app."""
-        self._inbox = Inbox(
+        self.inbox = Inbox(
             connector.name,
             [(channel, sinks[channel.name]) for channel in channels],
             lambda topic: (),  # what comes from the other side goes to the sinks above
@@ -70,12 +74,12 @@ class StoredInbox:
             dead_letters=dead_letters,
         )
         self._feeds = [
-            _Feed(channel, self.sinks[channel.name], sinks[channel.name], self._inbox) for channel in channels
+            _Feed(channel, self.sinks[channel.name], sinks[channel.name], self.inbox) for channel in channels
         ]
 
     def log_undelivered(self) -> None:
         """Settle at the end what the app is done with, and log how many stored messages it is not done with."""
-        self._inbox.settle()
+        self.inbox.settle()
         for feed in self._feeds:
             feed.log_undelivered()
 
@@ -119,9 +123,11 @@ class StoredInbox:
             try:
                 for name, sink in self.sinks.items():
                     await sink.opened(store.channel(name))
+                self.log = store
                 yield store
             finally:
-                self._inbox.settle()
+                self.log = None
+                self.inbox.settle()
                 for feed in self._feeds:
                     feed.closing()
                 for sink in self.sinks.values():
@@ -129,7 +135,7 @@ class StoredInbox:
 
     async def _look_after(self, store: Log) -> None:
         """Show again and again how full the store is, and what is wrong with it."""
-        filling = Filling(store.capacity)
+        filling = self.filling = Filling(store.capacity)
         while True:
             remarks = {}
             if store.damage:

@@ -43,6 +43,10 @@ class StoreKeeper:
         self._remarks = Remarks(connector.name, health)
         self._catch_up = CatchUp(store.priorities, store.shared.catch_up_rate)
         self._trouble = ""
+        self.log: Log | None = None
+        """The log, while it is open."""
+        self.filling: Filling | None = None
+        """How the log fills, as soon as it was looked at."""
         declared = {channel.name: channel for channel in connector.channels}
         self.sources = {
             name: StoredSource(
@@ -112,11 +116,13 @@ class StoreKeeper:
     async def _open(self) -> AsyncIterator[Log]:
         async with open_store(self._name, self._store, self.sources, self._remarks) as store:
             self._trouble = ""
+            self.log = store
             for source in self.sources.values():
                 source.opened(store)
             try:
                 yield store
             finally:
+                self.log = None
                 for source in self.sources.values():
                     source.stop()
                     source.closed()
@@ -130,7 +136,7 @@ class StoreKeeper:
 
     async def _look_after(self, store: Log) -> None:
         """Show again and again how full the store is, and what is wrong with it; drop what is too old."""
-        whole = Filling(store.capacity)
+        whole = self.filling = Filling(store.capacity)
         limits = {name: policy.max_messages for name, policy in self._store.channels.items()}
         fillings = {name: Filling(limit) for name, limit in limits.items() if limit is not None}
         while True:

@@ -68,7 +68,8 @@ async def run_gateway(
                 if domain.is_ready():  # else its owner has left before we had our role
                     try:
                         with open_pulse(domain, "gateway") as beat:
-                            carry = partial(_carry, domain, work, link, revive, beat)
+                            half = f"gateway:{deployment.connectors[0].name}" if shares else "gateway"
+                            carry = partial(_carry, domain, work, link, revive, beat, half)
                             if link is not None:
                                 await carry(deployment, stop, link.incarnation, link.send)
                             elif reload is not None:
@@ -139,6 +140,7 @@ async def _carry(
     link: SupervisorLink | None,
     revive: RepeatedEvent,
     beat: Callable[[], None],
+    half: str,
     deployment: Deployment,
     stop: trio.Event,
     incarnation: int,
@@ -157,6 +159,8 @@ async def _carry(
             folder=partial(deployment.folder, domain.name),
             stores=deployment.stores(domain.name),
             inbound_stores=deployment.inbound_stores(domain.name),
+            deployment=deployment.name,
+            half=half,
         ) as gateway,
         trio.open_nursery() as nursery,
     ):

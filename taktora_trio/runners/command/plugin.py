@@ -67,6 +67,8 @@ async def _host_app(
             link=link,
             observers=deployment.observers,
             settings=deployment.app_settings,
+            deployment=deployment.name,
+            incarnation=1 if link is None else link.incarnation,
         ) as host,
         open_flight_recorder(deployment, domain, "plugin", host),
         open_life(life, stop, beat, "the app runs", host),

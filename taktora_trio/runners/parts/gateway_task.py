@@ -43,6 +43,7 @@ class GatewayTask(Incarnations):
         self._deployment = deployment
         self._connectors = connectors or deployment.connectors
         self._opened = opened
+        self._half = f"gateway:{connectors[0].name}" if connectors else "gateway"
         self._on_hang = on_hang
         self._running: list[tuple[ConnectorGateway, trio.lowlevel.TrioToken]] = []  # none, or the one
         self._loop: trio.lowlevel.TrioToken | None = None
@@ -87,6 +88,8 @@ class GatewayTask(Incarnations):
             folder=partial(self._deployment.folder, self._opened.domain.name),
             stores=self._deployment.stores(self._opened.domain.name),
             inbound_stores=self._deployment.inbound_stores(self._opened.domain.name),
+            deployment=self._deployment.name,
+            half=self._half,
         ) as gateway:
             self._running.append((gateway, trio.lowlevel.current_trio_token()))
             try:

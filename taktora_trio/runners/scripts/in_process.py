@@ -84,6 +84,7 @@ async def open_in_process(
             revive=lambda: gateway.revive(),
             observers=deployment.observers,
             settings=deployment.app_settings,
+            deployment=deployment.name,
         ) as (host, gateways),
         open_flight_recorder(deployment, domain, "plugin", host),
         open_life(life, stop, opened.beat, "the app runs", host),
