@@ -117,6 +117,7 @@ if TYPE_CHECKING:
     from taktora_trio.host.asking.requester import RequesterStatistics as RequesterStatistics
     from taktora_trio.host.asking.responder import Responder as Responder
     from taktora_trio.host.asking.responder import ResponderStatistics as ResponderStatistics
+    from taktora_trio.host.figures import HostStatistics as HostStatistics
     from taktora_trio.host.gateways import Gateways as Gateways
     from taktora_trio.host.host import ConnectorHost as ConnectorHost
     from taktora_trio.host.open import open_connector_host as open_connector_host
@@ -211,6 +212,7 @@ _PUBLIC = {
     "host.asking.request": ("Request",),
     "host.asking.requester": ("Call", "Requester", "RequesterStatistics"),
     "host.asking.responder": ("Responder", "ResponderStatistics"),
+    "host.figures": ("HostStatistics",),
     "host.gateways": ("Gateways",),
     "host.host": ("ConnectorHost",),
     "host.open": ("open_connector_host", "open_watching_host"),

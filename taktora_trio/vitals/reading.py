@@ -10,9 +10,9 @@ from pathlib import Path
 import msgspec
 import trio
 
-from taktora_trio.errors import NoSuchDomain, TransportError
+from taktora_trio.errors import ConfigError, NoSuchDomain, TransportError
 from taktora_trio.processes.procfs import process_stat
-from taktora_trio.transport.domain import HALVES, Domain, Role
+from taktora_trio.transport.domain import HALVES, ROLES, Domain, Role
 from taktora_trio.transport.folder import VITALS, all_generations, open_folder
 from taktora_trio.transport.snapshot import Snapshot, read_snapshot
 from taktora_trio.vitals.merging import connectors_of, history_of, merged_channels
@@ -21,6 +21,7 @@ from taktora_trio.vitals.model import DomainVitals, HalfState, HalfVitals, Mode,
 __all__ = ["domains", "half_name", "page_name", "read", "watch"]
 
 _LATE = 3.0  # intervals without a page after which a half that is there hangs
+_NAMED = 20  # domains that an error names
 _TICKS = os.sysconf("SC_CLK_TCK")
 _PAGE_BYTES = os.sysconf("SC_PAGESIZE")
 _decode = msgspec.msgpack.Decoder(Page).decode
@@ -118,9 +119,18 @@ def _page_of(snapshot: Snapshot, name: str) -> Page:
 
 
 def _no_such(domain: Domain) -> NoSuchDomain:
-    there = domains()
-    others = f"there are {', '.join(there)}" if there else "there is none of this user now"
+    there = sorted(domains(), key=lambda name: not _is_held(name))
+    more = f" and {len(there) - _NAMED} more" if len(there) > _NAMED else ""
+    others = f"there are {', '.join(there[:_NAMED])}{more}" if there else "there is none of this user now"
     return NoSuchDomain(f"there is no run in domain {domain.name!r}: {others} (--domain NAME)")
+
+
+def _is_held(name: str) -> bool:
+    """True if a process has a role there: what a killed run has left is not held."""
+    try:
+        return any(Domain(name).holder(role) is not None for role in ROLES)
+    except ConfigError:  # a label, which is all that is known of it
+        return False
 
 
 def _mode(domain: Domain) -> Mode:

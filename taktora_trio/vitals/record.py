@@ -24,12 +24,15 @@ class HealthRecord:
     def __init__(self, components: Iterable[str]) -> None:
         self.history: deque[Change] = deque(maxlen=HISTORY)
         """The newest last."""
+        self.changes = 0
+        """Counts them."""
         now = time.time()
         self._since = dict.fromkeys(components, now)
         self._causes: dict[str, str] = {}
 
     def note(self, event: HealthEvent) -> None:
         """Keep one more change."""
+        self.changes += 1
         cause = event.cause
         text = summary(cause) if isinstance(cause, BaseException) else cause or ""
         if type(event.before) is not type(event.after):

@@ -75,7 +75,7 @@ async def serve_vitals(node: Node, figures: HalfFigures) -> None:
             channels = await _in_pieces(figures.channels())
             page = _next_page(page, figures, channels, lag)
             writer.write(page)
-            lag = await _pause(every)
+            lag = await _pause(every, figures.record)
     finally:
         channels = list(figures.channels())
         writer.write(msgspec.structs.replace(_next_page(page, figures, channels, 0.0), has_ended=True))
@@ -135,11 +135,13 @@ async def _in_pieces(channels: Iterable[Channel]) -> list[Channel]:
     return found
 
 
-async def _pause(seconds: float) -> float:
-    """Wait, and return by how much the loop was late at most meanwhile."""
-    lag = 0.0
+async def _pause(seconds: float, record: HealthRecord) -> float:
+    """Wait, less long if the health changes, and return by how much the loop was late at most meanwhile."""
+    lag, changes = 0.0, record.changes
     for _ in range(_LOOKS):
         due = trio.current_time() + seconds / _LOOKS
         await trio.sleep_until(due)
         lag = max(lag, trio.current_time() - due)
+        if record.changes != changes:
+            break
     return lag
