@@ -42,6 +42,7 @@ PUBLIC_MODULES = (
     "testing.conformance",
     "testing.rig",
     "testing.strategies",
+    "vitals",
 )
 
 BLOCK = re.compile(r"^ *```(\w*|\{\w+\})\n(.*?)^ *```$\n?", re.MULTILINE | re.DOTALL)

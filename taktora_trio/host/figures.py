@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import attrs
 import msgspec
 
 from taktora_trio.connectors.figures import channel_figures
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
 __all__ = ["HostFigures", "HostStatistics"]
 
 
-class HostStatistics(msgspec.Struct, frozen=True, kw_only=True):
+@attrs.frozen(kw_only=True)
+class HostStatistics:
     """The figures of the app's half, exact and as they are now.
 
     What the gateway alone knows (its backlog, what it has on disk, what it has discarded) is `None` here: it is in

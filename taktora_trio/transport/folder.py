@@ -166,7 +166,7 @@ def all_generations(folder: int, *, gone: bool = False) -> list[Generation]:
     return [Generation(name) for name in names if _TOKEN.fullmatch(name.removesuffix(_GONE).rpartition("~")[2])]
 
 
-def new_generation(folder: int, label: str, domain: str) -> Generation:
+def new_generation(folder: int, label: str, domain: str = "") -> Generation:
     """Make the folders of a new generation, and the one segment that iceoryx2 must not make."""
     made = Generation(f"{label}~{''.join(random.SystemRandom().choices(_LETTERS, k=8))}")
     try:
@@ -177,7 +177,7 @@ def new_generation(folder: int, label: str, domain: str) -> Generation:
                 os.mkdir(name, 0o700, dir_fd=fd)
         finally:
             os.close(fd)
-        if label != domain:
+        if domain not in ("", label):
             made.path.joinpath(_NAME).write_text(domain)
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         fd = os.open(SHM / f"{made.prefix}{_NODE_IDS}", flags, 0o600)

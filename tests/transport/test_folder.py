@@ -111,7 +111,7 @@ def test_only_names_that_are_made_here_are_removed(shm: Path, caplog: pytest.Log
     outside.mkdir()
     (outside / "kept").touch()
     with open_folder() as fd:
-        made = new_generation(fd, "d", "d")
+        made = new_generation(fd, "d")
         root = made.path
         (root / f"{made.prefix}7.event").symlink_to(outside)  # the link goes, and not what it leads to
         (root / "nodes/123").mkdir()

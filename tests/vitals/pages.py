@@ -46,8 +46,8 @@ def change(after: str, before: str = "Up", connector: str = "mqtt", at: float = 
     return Change(**{"at": at, "connector": connector, "before": before, "after": after, **more})
 
 
-def page(name: str, **more: Any) -> Page:
-    """What this half says, in this process, if it is as every half is; `more` are its other fields."""
+def page(domain: Domain | str, name: str, **more: Any) -> Page:
+    """What this half of the domain says, in this process, if it is as every half is; `more` are its other fields."""
     values: dict[str, Any] = {
         "name": name,
         "app": "greenhouse",
@@ -79,6 +79,6 @@ def write(domain: Domain, written: Page) -> None:
 def open_run(domain: Domain, *pages: Page, roles: tuple[Role, ...] = ("owner", "plugin", "gateway")) -> Iterator[None]:
     """Hold a domain in these roles, with these pages; without any, one of each half that is well."""
     with domain.hold(*roles):
-        for each in pages or (page("plugin"), page("gateway")):
+        for each in pages or (page(domain, "plugin"), page(domain, "gateway")):
             write(domain, each)
         yield

@@ -24,8 +24,8 @@ def domain() -> Domain:
 
 
 def test_both_halves_are_read_as_one_run(domain: Domain) -> None:
-    plugin = page("plugin", channels=[channel(messages=7, bytes=70, done=5, in_use=2)])
-    gateway = page("gateway", channels=[channel(messages=7, bytes=None, done=5, in_use=2, backlog=1, expired=3)])
+    plugin = page(domain, "plugin", channels=[channel(messages=7, bytes=70, done=5, in_use=2)])
+    gateway = page(domain, "gateway", channels=[channel(messages=7, bytes=None, done=5, in_use=2, backlog=1, expired=3)])
     with open_run(domain, plugin, gateway):
         seen = vitals.read(domain.name)
     assert (seen.domain, seen.app, seen.mode, seen.owner) == (domain.name, "greenhouse", "in-process", os.getpid())
@@ -98,7 +98,7 @@ def test_a_half_that_has_written_nothing_for_long_hangs(domain: Domain) -> None:
 
 
 def test_a_half_whose_process_has_ended_is_gone(domain: Domain) -> None:
-    with open_run(domain, page("plugin"), page("gateway", pid=2**22), roles=("owner", "plugin")):
+    with open_run(domain, page(domain, "plugin"), page(domain, "gateway", pid=2**22), roles=("owner", "plugin")):
         seen = vitals.read(domain)
     assert seen.mode == "separate"
     half = seen.halves["gateway"]
@@ -107,7 +107,7 @@ def test_a_half_whose_process_has_ended_is_gone(domain: Domain) -> None:
 
 
 def test_a_half_that_has_said_nothing_yet_starts_and_one_that_is_not_there_is_none(domain: Domain) -> None:
-    with open_run(domain, page("plugin"), roles=("owner", "plugin")):
+    with open_run(domain, page(domain, "plugin"), roles=("owner", "plugin")):
         seen = vitals.read(domain)
         assert seen.halves["gateway"] is None
         assert seen.problems == ["there is no gateway"]
@@ -118,8 +118,8 @@ def test_a_half_that_has_said_nothing_yet_starts_and_one_that_is_not_there_is_no
 
 
 def test_gateways_of_single_connectors_are_halves_of_their_own(domain: Domain) -> None:
-    plugin = page("plugin", connectors=[up("a"), down("b")], channels=[channel(connector="a")])
-    pages = [page("gateway:a", connectors=[up("a")]), page("gateway:b", connectors=[down("b")])]
+    plugin = page(domain, "plugin", connectors=[up("a"), down("b")], channels=[channel(connector="a")])
+    pages = [page(domain, "gateway:a", connectors=[up("a")]), page(domain, "gateway:b", connectors=[down("b")])]
     with open_run(domain, plugin, *pages):
         seen = vitals.read(domain)
     assert list(seen.halves) == ["plugin", "gateway:a", "gateway:b"]
@@ -127,8 +127,8 @@ def test_gateways_of_single_connectors_are_halves_of_their_own(domain: Domain) -
 
 
 def test_the_health_is_the_plugins_which_knows_of_a_gateway_that_has_ended(domain: Domain) -> None:
-    plugin = page("plugin", connectors=[down(reason="killed by SIGKILL")], history=[change("Down")])
-    with open_run(domain, plugin, page("gateway")):
+    plugin = page(domain, "plugin", connectors=[down(reason="killed by SIGKILL")], history=[change("Down")])
+    with open_run(domain, plugin, page(domain, "gateway")):
         seen = vitals.read(domain)
     assert seen.connectors["mqtt"].health == "Down"
     assert seen.connectors["mqtt"].peer == "mqtt://broker:1883"
@@ -137,7 +137,7 @@ def test_the_health_is_the_plugins_which_knows_of_a_gateway_that_has_ended(domai
 
 def test_a_page_that_is_too_small_loses_the_oldest_of_the_history_first(domain: Domain) -> None:
     history = [change("Down", at=float(at), reason="x" * 1000, cause="y" * 1000) for at in range(32)]
-    with open_run(domain, page("plugin", history=history)):
+    with open_run(domain, page(domain, "plugin", history=history)):
         seen = vitals.read(domain)
     assert 0 < len(seen.history) < 32
     assert seen.history[-1].at == 31.0
@@ -169,8 +169,8 @@ async def test_watch_yields_again_and_again_until_the_run_has_ended(domain: Doma
             async with aclosing(vitals.watch(domain, every=5)) as readings:
                 async for reading in readings:
                     seen.append(reading.channels[0].messages)
-                    write(domain, page("plugin", channels=[channel(messages=len(seen))]))
-                    write(domain, page("gateway", channels=[]))
+                    write(domain, page(domain, "plugin", channels=[channel(messages=len(seen))]))
+                    write(domain, page(domain, "gateway", channels=[]))
                     if len(seen) == 3:
                         break
         vitals.read(domain)
