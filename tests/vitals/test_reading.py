@@ -25,7 +25,9 @@ def domain() -> Domain:
 
 def test_both_halves_are_read_as_one_run(domain: Domain) -> None:
     plugin = page(domain, "plugin", channels=[channel(messages=7, bytes=70, done=5, in_use=2)])
-    gateway = page(domain, "gateway", channels=[channel(messages=7, bytes=None, done=5, in_use=2, backlog=1, expired=3)])
+    gateway = page(
+        domain, "gateway", channels=[channel(messages=7, bytes=None, done=5, in_use=2, backlog=1, expired=3)]
+    )
     with open_run(domain, plugin, gateway):
         seen = vitals.read(domain.name)
     assert (seen.domain, seen.app, seen.mode, seen.owner) == (domain.name, "greenhouse", "in-process", os.getpid())
