@@ -7,7 +7,7 @@ The layers. Each imports only those below it, which import-linter checks (`pypro
 
     __main__                        `python -m taktora_trio`
     cli                             the `taktora-trio` command
-    chaos                           faults on purpose, and what must hold
+    chaos | replay                  faults on purpose, and what must hold | a recording, given to an app once more
     testing                         what the authors of apps and of connectors test with
     operate | scaffold              what an operator asks of a run | a new project's start
     recorder                        what a deployment does: followed, and kept in files

@@ -364,6 +364,17 @@ app.command(
     """,
 )
 app.command(
+    "taktora_trio.replay.command:replay",
+    name="replay",
+    help="""Give an app once more what a recording says that it got, and compare what it sends with what it sent then.
+
+    The app runs in memory, with its gateway, on a clock that jumps over pauses: an hour takes as long as the app
+    computes. Exit code 1 if it sends something else, less, or more. For example:
+
+    taktora-trio replay evening.mcap greenhouse:deployment --ignore measured_at
+    """,
+)
+app.command(
     "taktora_trio.chaos.command:chaos", name="chaos", help="Break a split deployment in every way, and see what holds."
 )
 
