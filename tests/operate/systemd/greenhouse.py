@@ -11,7 +11,7 @@ import trio
 from taktora_trio import ConnectorHost, Deployment, Inbound, MqttConnector, MqttRouting, Outbound, RawCodec
 
 READINGS = Outbound("readings", bytes, MqttRouting("greenhouse/readings", qos=1))
-COMMANDS = Inbound("commands", bytes, MqttRouting("greenhouse/commands", qos=1))
+COMMANDS = Inbound("commands", bytes, MqttRouting("greenhouse/commands", qos=0))
 
 log = logging.getLogger("greenhouse")
 

@@ -107,6 +107,10 @@ class Machine:
     def write(self, path: str, text: str) -> None:
         self.run("install", "-D", "-m", "644", "/dev/stdin", path, input=text)
 
+    def tell(self, command: str) -> None:
+        """Publish a command to the app."""
+        self.run("mosquitto_pub", "-h", "127.0.0.1", "-q", "1", "-t", "greenhouse/commands", "-m", command)
+
     # The journal
 
     def follow(self) -> None:

@@ -1,4 +1,4 @@
-"""A root file system of Debian with systemd, mosquitto, and this package in a virtual environment. It is made once."""
+"""A root file system of Debian with systemd, mosquitto, and a virtual environment for this package. It is made once."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import hashlib
 import os
 import shutil
 import subprocess
+import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -25,33 +27,38 @@ def make_root() -> Path:
     for tool in ("mmdebstrap", "systemd-nspawn", "nsenter", "unshare", "setpriv"):
         if shutil.which(tool) is None:
             pytest.skip(f"{tool} is not installed (Debian: mmdebstrap, systemd-container, util-linux)")
-    made_of = hashlib.sha256(Path(__file__).read_bytes() + (ROOT / "pyproject.toml").read_bytes()).hexdigest()
+    needs = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    made_of = hashlib.sha256(repr(needs).encode() + Path(__file__).read_bytes()).hexdigest()
     root, stamp = FOLDER / "root", FOLDER / "root.made"
     if not stamp.is_file() or stamp.read_text() != made_of:
         FOLDER.mkdir(exist_ok=True)
         stamp.unlink(missing_ok=True)
         shutil.rmtree(root, ignore_errors=True)
         _step("mmdebstrap", "--quiet", "--variant=minbase", f"--include={PACKAGES}", "bookworm", str(root))
-        _install(root)
+        _install(root, needs)
         stamp.write_text(made_of)
     return root
 
 
-def _install(root: Path) -> None:
-    """Install the package from wheels that this Python's pip gets: the file system needs no network of its own."""
-    wheels = root / "wheels"
-    _step(
-        *(str(ROOT / ".venv/bin/python"), "-m", "pip", "wheel", "--quiet", "--wheel-dir", str(wheels)),
-        *("--prefer-binary", str(ROOT)),
-    )
-    if (found := subprocess.run(["chroot", root, "python3", "--version"], capture_output=True, text=True)).returncode:
-        pytest.skip(f"the root file system does not run here: {found.stderr.strip()}")
+def _install(root: Path, needs: list[str]) -> None:
+    """Make a virtual environment with what the package needs, from wheels that this Python's pip gets.
+
+    The package itself comes with the machine, as it is then.
+    """
+    found = subprocess.run(["chroot", root, "python3", "--version"], capture_output=True, text=True)
     if "3.11" not in found.stdout:
-        pytest.skip(f"Debian's Python is {found.stdout.strip()}: the wheels are for 3.11")
-    python = f"/{HOME}/.venv/bin/python"
+        pytest.skip(f"the root file system has no Python 3.11: {found.stdout}{found.stderr}".strip())
+    home, wheels = root / HOME, root / "wheels"
+    platform = ("--python-version", "3.11", "--only-binary", ":all:")
+    _step(sys.executable, "-m", "pip", "download", "--quiet", *platform, "--dest", str(wheels), *needs)
     _step("chroot", str(root), "useradd", "--system", "--no-create-home", "greenhouse")
     _step("chroot", str(root), "python3", "-m", "venv", f"/{HOME}/.venv")
-    _step("chroot", str(root), python, "-m", "pip", "install", "--quiet", "--no-index", "-f", "/wheels", "taktora-trio")
+    install = (f"/{HOME}/.venv/bin/python", "-m", "pip", "install", "--quiet", "--no-index", "--no-deps")
+    _step("chroot", str(root), *install, *(f"/wheels/{wheel.name}" for wheel in wheels.iterdir()))
+    (root / SITE / "taktora_trio").mkdir()
+    command = home / ".venv/bin/taktora-trio"
+    command.write_text(f"#!/{HOME}/.venv/bin/python\nfrom taktora_trio.__main__ import main\n\nmain()\n")
+    command.chmod(0o755)
     shutil.rmtree(wheels)
 
 
