@@ -34,7 +34,7 @@ from benchmarks.children import ROOT
 from benchmarks.isolation_app import BATCH, PERIOD, TO_APP, TO_BROKER, VARIABLE, Fault, Order, Result, Setup
 from benchmarks.mosquitto import open_mosquitto
 
-__all__ = ["main"]
+__all__ = ["Collected", "Figures", "main", "run_once"]
 
 SETUPS: dict[Setup, str] = {
     "plain": "plain app with aiomqtt",
@@ -80,7 +80,9 @@ class Figures(msgspec.Struct, frozen=True):
 
 
 @attrs.define
-class _Collected:
+class Collected:
+    """What several runs of one combination have measured."""
+
     lateness: list[float] = attrs.field(factory=list)
     sent: int = 0
     received: int = 0
@@ -102,16 +104,20 @@ class _Collected:
 async def _measure(
     rounds: int, seconds: float, setups: Sequence[Setup], faults: Sequence[Fault], warm: bool
 ) -> list[Figures]:
-    collected = {(setup, fault): _Collected() for setup in setups for fault in faults}
+    collected = {(setup, fault): Collected() for setup in setups for fault in faults}
     async with open_mosquitto() as port:
         for number in range(rounds):
             for (setup, fault), so_far in collected.items():
                 print(f"round {number + 1} of {rounds}: {SETUPS[setup]}, {FAULTS[fault]}", file=sys.stderr, flush=True)
-                await _run(setup, fault, port, seconds, warm, so_far)
+                more = ["--warm"] if warm and setup == "split" else []
+                await run_once(setup, fault, port, seconds, so_far, more)
     return [so_far.figures(setup, fault) for (setup, fault), so_far in collected.items()]
 
 
-async def _run(setup: Setup, fault: Fault, port: int, seconds: float, warm: bool, so_far: _Collected) -> None:
+async def run_once(
+    setup: Setup, fault: Fault, port: int, seconds: float, so_far: Collected, more: Sequence[str] = ()
+) -> None:
+    """Run one combination once; `more` are further options of `taktora-trio run`."""
     with tempfile.TemporaryDirectory() as folder:
         result = Path(folder) / "result.json"
         (Path(folder) / "sitecustomize.py").write_text(_NO_NUMPY)
@@ -122,7 +128,7 @@ async def _run(setup: Setup, fault: Fault, port: int, seconds: float, warm: bool
             mode = "split" if setup == "split" else "in-process"
             program = ["taktora_trio", "run", "benchmarks.isolation_app:deployment", "--mode", mode]
             program += ["--broker", f"mqtt://127.0.0.1:{order.port}", "--gateway-policy", _POLICY, "--await-broker"]
-            program += ["--domain", f"isolation-{os.getpid()}", *(["--warm"] if warm and setup == "split" else [])]
+            program += ["--domain", f"isolation-{os.getpid()}", *more]
         async with contextlib.AsyncExitStack() as stack:
             count = await stack.enter_async_context(_load(port)) if fault == "busy" else None
             process = await trio.lowlevel.open_process(
@@ -288,7 +294,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--seconds", type=float, default=10.0, help="measured in each round")
     parser.add_argument("--setups", default=",".join(get_args(Setup)), help="some of %(default)s")
-    parser.add_argument("--faults", default=",".join(get_args(Fault)), help="some of %(default)s")
+    parser.add_argument("--faults", default=",".join(FAULTS), help="some of %(default)s")
     parser.add_argument("--warm", action="store_true", help="split: start gateways by a fork")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "isolation", help="of the files, without suffix")
     parser.add_argument("--from", dest="earlier", type=Path, metavar="FILE", help="figures of an earlier run")

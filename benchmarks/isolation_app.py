@@ -34,6 +34,7 @@ from taktora_trio import (
     Received,
     Up,
 )
+from taktora_trio.chaos.greed import take_cores, take_memory
 from taktora_trio.connectors.base import GatewayChannels
 from taktora_trio.connectors.connection import Client, OnMessage
 from taktora_trio.executor import Context, Executor, Tick, every, on_message
@@ -41,7 +42,7 @@ from taktora_trio.executor import Context, Executor, Tick, every, on_message
 __all__ = ["BATCH", "PERIOD", "TO_APP", "TO_BROKER", "VARIABLE", "Fault", "Order", "Result", "Setup"]
 
 Setup: TypeAlias = Literal["plain", "in-process", "thread", "split"]
-Fault: TypeAlias = Literal["idle", "busy", "dead", "killed", "burning", "blocked"]
+Fault: TypeAlias = Literal["idle", "busy", "dead", "killed", "burning", "blocked", "greedy"]
 
 VARIABLE = "TAKTORA_ISOLATION"
 """The environment variable with the `Order`, as JSON."""
@@ -129,6 +130,10 @@ async def misbehave(order: Order, kill: Callable[[], None]) -> None:
             while True:
                 await trio.sleep(_BLOCK)
                 time.sleep(_BLOCK)  # noqa: ASYNC251 - that is the fault
+        case "greedy":
+            with take_cores():
+                while True:
+                    await take_memory()
         case _:
             pass
 

@@ -408,4 +408,7 @@ FAULTS: Mapping[str, Fault] = {
     "out-of-memory": _of_gateway(
         "the gateway runs out of memory", partial(_tell_gateway, "out-of-memory"), "out-of-memory"
     ),
+    "greedy": _of_gateway(
+        "the gateway takes every core, and memory up to its fence", partial(_tell_gateway, "greedy"), "out-of-memory"
+    ),
 }

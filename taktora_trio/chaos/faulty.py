@@ -24,6 +24,7 @@ import attrs
 import trio
 
 from taktora_trio.channels import Envelope
+from taktora_trio.chaos.greed import take_cores, take_memory
 from taktora_trio.connectors.base import Connector, GatewayChannels
 from taktora_trio.connectors.connection import Client, OnMessage
 from taktora_trio.connectors.source import Source
@@ -39,6 +40,7 @@ FOLDER_VARIABLE = "TAKTORA_CHAOS_FOLDER"
 _LOOK = 0.02  # seconds between two looks into the folder
 _LONG = 60.0  # seconds that a blocked gateway and a leaked process last at most, should nobody end them
 _GRANDCHILD = "grandchild"
+_GREEDY = 1.5  # seconds
 _HEADROOM = 64 * 2**20  # bytes of address space that are left to a gateway that is to run out of memory
 
 
@@ -184,6 +186,13 @@ def _exhaust_memory() -> NoReturn:
         held.append(bytearray(2**20))
 
 
+async def _take_everything() -> None:
+    """Take every core for a while, and then all memory too: a fence is what ends that."""
+    with take_cores():
+        await trio.sleep(_GREEDY)
+        await take_memory()
+
+
 GATEWAY_FAULTS: Mapping[str, GatewayFault] = {
     "crash-at-start": GatewayFault(Moment.START, _crash),
     "crash-at-connect": GatewayFault(Moment.CONNECTED, _crash),
@@ -199,6 +208,7 @@ GATEWAY_FAULTS: Mapping[str, GatewayFault] = {
     "leak-grandchild": GatewayFault(Moment.RUNNING, _leak_grandchild),
     "flood-stderr": GatewayFault(Moment.RUNNING, _flood_stderr),
     "out-of-memory": GatewayFault(Moment.RUNNING, _exhaust_memory),
+    "greedy": GatewayFault(Moment.RUNNING, _take_everything),
 }
 
 

@@ -43,6 +43,7 @@ _ROUND_TRIP_TIMEOUT = 1.0  # seconds; then the app may be another one, and it is
 _TRANSIENT = 2.0  # seconds for what may be so for a moment: a process that was not reaped yet, a file being removed
 _END_TIMEOUT = 8.0  # seconds after which an orphan is one
 _SHOWN_LINES = 25
+_FENCES = ("--fence.gateway.memory=300_000_000", "--fence.gateway.nice=10")
 _MAX_SEED = 2**32
 
 
@@ -163,7 +164,7 @@ class _Chaos:
 
     async def _run_subject(self, system: System, environment: dict[str, str], ending: _Ending | None) -> _Ending | None:
         """Start the deployment and go through the schedule as far as the run lasts; return the fault that ended it."""
-        more = ["--warm"] if self._options.warm else []
+        more = [*_FENCES, *(["--warm"] if self._options.warm else [])]
         url = f"{self._kit.scheme}://{system.proxy.address}"
         async with open_subject(self._kit.target, self._domain, url, environment, more) as subject:
             system.subject = subject

@@ -33,7 +33,7 @@ def test_without_rich_it_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> Non
 GROUPS = {
     "processes": ("gateway-", "plugin-", "supervisor-"),
     "surroundings": ("broker-", "connection-", "queue-", "shm-"),
-    "gateways that crash": ("crash-", "exit-", "out-of-", "leak-"),
+    "gateways that crash": ("crash-", "exit-", "out-of-", "leak-", "greedy"),
     "gateways that do not end": ("hang-", "stall-", "ignore-", "flood-"),
     "warm": ("zygote-",),
 }
