@@ -21,8 +21,14 @@ log = logging.getLogger(__name__)
 
 
 def is_failure(exc: BaseException) -> bool:
-    """True if something went wrong, and false if somebody wanted it to end: by a cancellation, or Ctrl-C."""
-    return any(isinstance(leaf, Exception) for leaf in leaves(exc))
+    """True if something went wrong, and false if somebody wanted it to end: by a cancellation, Ctrl-C, or `sys.exit()`.
+
+    `sys.exit(1)` says itself that something went wrong, and a supervisor such as systemd starts the app again after it.
+    """
+    return any(
+        leaf.code not in (None, 0) if isinstance(leaf, SystemExit) else isinstance(leaf, Exception)
+        for leaf in leaves(exc)
+    )
 
 
 class Handover(Generic[T]):

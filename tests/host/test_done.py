@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 
 import pytest
 import trio
@@ -333,6 +334,24 @@ async def test_a_message_that_kills_each_app_is_given_up(domain: Domain) -> None
         async with rig.reader() as reader:
             assert await receive(reader, 1) == [(2, 1)]
             assert gateway.given_up(1) == ("the app was given it 2 times, and was never done with it", 2)
+
+
+@pytest.mark.parametrize(("code", "counts"), [(0, False), (None, False), (1, True), ("it is broken", True)])
+async def test_an_exit_counts_against_the_message_unless_its_code_is_0(
+    code: int | str | None, counts: bool, domain: Domain
+) -> None:
+    """systemd starts an app again that has exited with 1, so else the message would come to it for ever."""
+    async with open_run(domain, max_deliveries=2) as rig, rig.gateway() as gateway:
+        send(gateway, 1)
+        for count in (1, 2):
+            with pytest.raises(SystemExit):
+                async with rig.reader() as reader:
+                    assert await receive(reader, 1) == [(1, count)]
+                    sys.exit(code)
+        async with rig.reader() as reader:
+            with pytest.raises(trio.WouldBlock) if counts else contextlib.nullcontext():
+                assert reader.receive_nowait().delivery_count == 3
+            assert (gateway.given_up(1) is not None) == counts
 
 
 async def test_a_message_that_kills_whole_runs_is_given_up(domain: Domain) -> None:
