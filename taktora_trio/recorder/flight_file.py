@@ -29,7 +29,7 @@ __all__ = ["About", "write_flight"]
 
 _FILES, _BYTES = 20, 64 * 2**20  # that are kept
 _FREE = 64 * 2**20  # bytes that stay free on the disk, for what is worth more
-_NAME = re.compile(r"\d{8}T\d{6}\.\d{3}-[\w.-]+\.mcap(\.unfinished)?")
+_NAME = re.compile(r"\d{8}T\d{6}\.\d{6}-[\w.-]+\.mcap(\.unfinished)?")
 
 
 class About(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,7 +48,7 @@ def write_flight(about: About) -> Path:
     folder, domain = Path(about.folder), Domain(about.domain)
     now = datetime.now(UTC)
     slug = re.sub(r"[^\w.]+", "-", about.why, flags=re.ASCII)[:40].strip("-.") or "file"
-    path = folder / f"{now:%Y%m%dT%H%M%S}.{now.microsecond // 1000:03d}-{slug}.mcap"
+    path = folder / f"{now:%Y%m%dT%H%M%S.%f}-{slug}.mcap"
     unfinished = path.with_name(f"{path.name}.unfinished")
     try:
         make_private(folder)

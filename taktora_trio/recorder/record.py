@@ -58,19 +58,23 @@ def record(wanted: Wanted) -> Recorded:
     if wanted.most_bytes is not None and wanted.most_bytes < 1:
         raise ConfigError(f"--max-bytes {wanted.most_bytes}: give at least 1")
     with open_follower(wanted.domain, wanted.channels, wanted.deployment) as follower:
-        path = wanted.path or Path(f"{wanted.domain.name}-{datetime.now(UTC):%Y%m%dT%H%M%S}.mcap")
-        about = {"kind": "record", "domain": wanted.domain.name, "version": taktora_trio.__version__}
-        with open_recording(path, about) as recording:
-            add_channels(recording, follower.channels, wanted.deployment)
-            why = ""
+        done: list[Recorded] = []
 
-            async def follow(stop: trio.Event) -> int:
-                nonlocal why
-                why = await record_until(stop, follower, recording, wanted.most_bytes)
-                return 0
+        async def follow(stop: trio.Event) -> int:
+            done.append(await _record(stop, follower, wanted))
+            return 0
 
-            trio.run(until_stopped, follow, None, wanted.seconds, lambda: None)
-            return Recorded(path, recording.messages, len(follower.channels), follower.lost, why)
+        trio.run(until_stopped, follow, None, wanted.seconds, lambda: None)
+        return done[0]
+
+
+async def _record(stop: trio.Event, follower: Follower, wanted: Wanted) -> Recorded:
+    path = wanted.path or Path(f"{wanted.domain.name}-{datetime.now(UTC):%Y%m%dT%H%M%S}.mcap")
+    about = {"kind": "record", "domain": wanted.domain.name, "version": taktora_trio.__version__}
+    with open_recording(path, about) as recording:
+        add_channels(recording, follower.channels, wanted.deployment)
+        why = await record_until(stop, follower, recording, wanted.most_bytes)
+    return Recorded(path, recording.messages, len(follower.channels), follower.lost, why)
 
 
 async def record_until(

@@ -148,7 +148,7 @@ async def _carry(
 ) -> None:
     warn_of_temporary_names(deployment)
     async with (
-        open_flight_recorder(deployment, domain, "gateway"),
+        open_flight_recorder(deployment, domain, half),
         open_node(domain, "gateway") as node,
         open_connector_gateway(
             node,

@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Iterator
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING
 
 import trio
 
@@ -28,7 +28,6 @@ __all__ = ["LOG_LINE", "VITALS_PAGE", "open_flight_recorder"]
 
 log = logging.getLogger(__name__)
 
-Part: TypeAlias = Literal["plugin", "gateway", "supervisor"]
 LOG_LINE, VITALS_PAGE = 1, 2
 """The kinds of records in a ring."""
 _EVERY = 1.0  # seconds from one page of vitals to the next
@@ -37,11 +36,12 @@ _LAST = 3.0  # seconds for which the last file may still be written, at the end 
 
 @contextlib.asynccontextmanager
 async def open_flight_recorder(
-    deployment: Deployment, domain: Domain, part: Part, host: ConnectorHost | None = None
+    deployment: Deployment, domain: Domain, half: str, host: ConnectorHost | None = None
 ) -> AsyncIterator[FlightFiles]:
     """Record what goes on in this process during the block, if the deployment says so. The domain must exist.
 
-    With a `host`, a file is written for each `Down` of a connector. By what is yielded, it is for more.
+    `half` is `plugin`, `gateway`, `gateway:CONNECTOR` for one that has some connectors alone, or `supervisor`. With a
+    `host`, a file is written for each `Down` of a connector; by what is yielded, for more.
 
     Raises `ConfigError` if the library is missing that writes files.
     """
@@ -50,10 +50,10 @@ async def open_flight_recorder(
         yield files
         return
     check_library("the flight recorder", "mcap", "mcap", "operate")
-    with _open_ring(domain, part) as ring:
+    with _open_ring(domain, half) as ring:
         async with trio.open_nursery() as nursery:
             if ring is not None:
-                nursery.start_soon(_keep_vitals, ring, domain, part)
+                nursery.start_soon(_keep_vitals, ring, domain, half)
             if host is not None:
                 nursery.start_soon(files.follow, host.health_events())
             async with _serving(files):
@@ -80,30 +80,30 @@ async def _serving(files: FlightFiles) -> AsyncIterator[None]:
 
 
 @contextlib.contextmanager
-def _open_ring(domain: Domain, part: Part) -> Iterator[FlightRing | None]:
+def _open_ring(domain: Domain, half: str) -> Iterator[FlightRing | None]:
     from taktora_trio.runners.this_process.flight_log import logging_into
     from taktora_trio.transport.flight import map_flight
     from taktora_trio.transport.folder import FLIGHT
 
     try:
-        ring = map_flight(domain.present().path / f"{FLIGHT}{part}")
+        ring = map_flight(domain.present().path / f"{FLIGHT}{half}")
     except TransportError as exc:  # the app is worth more than its recorder
         log.warning("no flight recorder: %s", exc, extra={"event": "flight-off"})
         yield None
         return
     try:
-        with logging_into(ring, LOG_LINE, part):
+        with logging_into(ring, LOG_LINE, half):
             yield ring
     finally:
         ring.close()
 
 
-async def _keep_vitals(ring: FlightRing, domain: Domain, part: Part) -> None:
+async def _keep_vitals(ring: FlightRing, domain: Domain, half: str) -> None:
     """Serve: keep what this half says of itself. Runs until cancelled."""
     from taktora_trio.transport.folder import VITALS
     from taktora_trio.transport.snapshot import read_snapshot
 
-    path = domain.present().path / f"{VITALS}{part}"
+    path = domain.present().path / f"{VITALS}{half}"
     last = 0
     while True:
         with contextlib.suppress(TransportError):
