@@ -24,7 +24,15 @@ from taktora_trio.transport.plain import PlainMemory
 from taktora_trio.transport.ports import Node
 from taktora_trio.transport.receipts import Receipts
 from taktora_trio.transport.segments import in_pages
-from taktora_trio.transport.spec import COUNTERS_BYTES, FORMAT, OTHER_INSTALLATION, ChannelSpec, Direction, TrunkSpec
+from taktora_trio.transport.spec import (
+    COUNTERS_BYTES,
+    FORMAT,
+    OTHER_DEPLOYMENT,
+    OTHER_INSTALLATION,
+    ChannelSpec,
+    Direction,
+    TrunkSpec,
+)
 
 __all__ = [
     "ACKNOWLEDGED",
@@ -43,6 +51,7 @@ __all__ = [
     "WANTED",
     "Cursor",
     "CursorFile",
+    "check_cursors",
     "cursors_at",
     "cursors_size",
     "lost_counters",
@@ -257,6 +266,21 @@ def map_cursors(folder: Path, spec: TrunkSpec) -> mmap.mmap:
         raise refusal(f"the cursors of {spec.name}", exc, f"cannot open {path}: {exc.strerror}") from exc
 
 
+def check_cursors(folder: Path, spec: TrunkSpec) -> None:
+    """Raise `ServiceMismatch` if the file in this folder is not for these channels, or if there is none."""
+    path = folder / spec.name
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except FileNotFoundError:
+        raise ServiceMismatch(f"{spec.name} is not in the domain. {OTHER_DEPLOYMENT}") from None
+    except OSError as exc:
+        raise TransportError(f"cannot open {path}: {exc.strerror}") from exc
+    try:
+        _check(fd, path, spec)
+    finally:
+        os.close(fd)
+
+
 def plain_cursors(spec: TrunkSpec) -> PlainMemory:
     """Return what a new file of cursors holds."""
     memory = PlainMemory(cursors_size(spec))
@@ -342,11 +366,7 @@ def _mismatch(ours: Mapping[str, str], theirs: Mapping[str, str], name: str) -> 
     ]
     more = f"; and {len(unlike) - _SHOWN} more channels" if len(unlike) > _SHOWN else ""
     what = "; ".join(unlike[:_SHOWN]) or f"the channels of {name} are in another order or size in the domain"
-    return (
-        f"{escaped(what, 2000)}{more}. The domain was made by another version of the deployment: stop both halves and"
-        " start both from the same one (with `taktora-trio run`: stop the run and start it), or give this one a domain"
-        " of its own"
-    )
+    return f"{escaped(what, 2000)}{more}. {OTHER_DEPLOYMENT}"
 
 
 def _unlike(ours: str | None, theirs: str | None) -> str:

@@ -20,6 +20,7 @@ __all__ = [
     "FORMAT",
     "KEPT_WRITERS",
     "MOST_EVENTS",
+    "OTHER_DEPLOYMENT",
     "OTHER_INSTALLATION",
     "SPARE_SLOTS",
     "ChannelSpec",
@@ -42,6 +43,10 @@ FORMAT = 1
 Whoever changes one of them gives it the next one (a test knows what each number stands for). Two halves with another
 one refuse each other when the second one starts; else each would take what the other has written for something else.
 """
+OTHER_DEPLOYMENT = (
+    "The domain was made by another version of the deployment: stop both halves and start both from the same one (with"
+    " `taktora-trio run`: stop the run and start it), or give this one a domain of its own"
+)
 OTHER_INSTALLATION = (
     "The domain was made by another version of taktora-trio: stop both halves and start both from the same installation"
     " (with `taktora-trio run`: stop the run and start it)"
