@@ -217,6 +217,27 @@ app.command(
     """,
 )
 app.command(
+    "taktora_trio.operate.seeing.command:status",
+    name="status",
+    help="""Show a run as it is now: both halves, connectors, channels, the last changes of health.
+
+    Exit code 0 if all is well; 1 if a half is gone, hangs or is stopped, or a connector is Down; 3 if there is no such
+    run. It reads what the halves write into shared memory once a second, and asks them nothing. For example:
+
+    taktora-trio status --domain greenhouse
+    """,
+)
+app.command(
+    "taktora_trio.operate.seeing.command:ps",
+    name="ps",
+    help="""List all runs of this user, and what killed ones have left, a line each.
+
+    For example, the domains whose runs are not well:
+
+    taktora-trio ps --json | jq -r '.[] | select(.is_well | not) | .domain'
+    """,
+)
+app.command(
     "taktora_trio.operate.seeing.watching:top",
     name="top",
     help="""Show a run live: both halves, connectors, the rates of all channels, the last changes of health.

@@ -119,9 +119,12 @@ def _page_of(snapshot: Snapshot, name: str) -> Page:
 
 
 def _no_such(domain: Domain) -> NoSuchDomain:
-    there = sorted(domains(), key=lambda name: not _is_held(name))
+    every = domains()
+    there = [name for name in every if _is_held(name)]
     more = f" and {len(there) - _NAMED} more" if len(there) > _NAMED else ""
-    others = f"there are {', '.join(there[:_NAMED])}{more}" if there else "there is none of this user now"
+    others = f"there are {', '.join(there[:_NAMED])}{more}" if there else "nothing runs here as this user"
+    if left := len(every) - len(there):
+        others += f" ({left} more were left by runs that were killed)"
     return NoSuchDomain(f"there is no run in domain {domain.name!r}: {others} (--domain NAME)")
 
 

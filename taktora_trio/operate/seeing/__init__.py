@@ -1,5 +1,9 @@
 """Commands that show a run from outside. None of them asks it anything, so they show one that hangs, too.
 
+command    `status` and `ps` as they are typed
+status     a run as it is now, in lines or as JSON
+ps         every run of this user, a line each
+table      rows as lines
 watching   `top`, `hz` and `echo` as they are typed
 top        the loop of `top`: a screen, or plain frames where there is no terminal
 board      what `top` shows, as lines of a given width

@@ -1,0 +1,108 @@
+"""What `status` shows: a run as it is now, once, in lines or as JSON. It needs no library of its own."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+import msgspec
+
+from taktora_trio.escaping import escaped
+from taktora_trio.operate.seeing.table import table
+from taktora_trio.operate.seeing.wording import amount, duration
+from taktora_trio.vitals import ChannelVitals, ConnectorVitals, DomainVitals, HalfVitals
+
+__all__ = ["as_json", "as_lines"]
+
+_WIDTH = 80
+_NAME, _STATE = 11, 12  # columns
+_CHANGES = 5
+_REASON = 400  # characters
+
+
+def as_json(reading: DomainVitals) -> bytes:
+    """Return a reading as a JSON document, with what is not well in it."""
+    document = {
+        "is_well": reading.is_well,
+        "problems": reading.problems,
+        **msgspec.structs.asdict(reading),
+    }
+    return msgspec.json.format(msgspec.json.encode(document), indent=2) + b"\n"
+
+
+def as_lines(reading: DomainVitals, now: float) -> list[str]:
+    """Return a reading as lines. `now` is the unix time in seconds, by which "since" is told."""
+    name = reading.domain if reading.app in ("", reading.domain) else f"{reading.domain} ({reading.app})"
+    count = len(reading.problems)
+    what = "all is well" if not count else f"{count} problem{'s' * (count > 1)}"
+    lines = [f"{escaped(name)}  {reading.mode}  {what}", ""]
+    for half, vitals in reading.halves.items():
+        lines += _half(half, vitals)
+    for connector in reading.connectors.values():
+        lines += _connector(connector, now)
+    if reading.channels:
+        lines += ["", *table([_HEADS, *map(_channel, reading.channels)], "<<" + ">" * (len(_HEADS) - 2))]
+    if reading.history:
+        lines.append("")
+    for change in reading.history[-_CHANGES:]:
+        at = f"{datetime.fromtimestamp(change.at, UTC):%Y-%m-%d %H:%M:%S} UTC"
+        why = f"  {escaped(change.reason, _REASON)}" if change.reason else ""
+        lines.append(f"{at}  {escaped(change.connector)} {change.before} -> {change.after}{why}")
+    return lines
+
+
+def _half(name: str, half: HalfVitals | None) -> Iterator[str]:
+    if half is None:
+        yield f"{escaped(name):<{_NAME}}is not there"
+        return
+    figures = [
+        "" if half.pid is None else f"pid {half.pid}",
+        "" if half.uptime is None else f"up {duration(half.uptime)}",
+        f"restarts {half.restarts}" if half.restarts else "",
+        "" if half.memory is None else f"{half.memory / 2**20:.1f} MiB",
+        "" if half.cpu is None else f"cpu {duration(half.cpu)}",
+        "" if half.loop_lag is None else f"lag {duration(half.loop_lag)}",
+    ]
+    text = "  ".join(filter(None, figures))
+    yield f"{escaped(name):<{_NAME - 1}} {half.state:<{_STATE}}{text}".rstrip()
+    yield from _indented(half.problem)
+
+
+def _connector(connector: ConnectorVitals, now: float) -> Iterator[str]:
+    figures = [f"since {duration(max(0.0, now - connector.since))}", f"reconnects {connector.reconnects}"]
+    text = "  ".join([*figures, escaped(connector.peer)])
+    yield f"{escaped(connector.name):<{_NAME - 1}} {connector.health:<{_STATE}}{text}".rstrip()
+    if connector.health != "Up":
+        yield from _indented(connector.reason or connector.cause)
+
+
+def _indented(text: str) -> Iterator[str]:
+    for line in textwrap.wrap(escaped(text, _REASON), _WIDTH - _NAME):
+        yield " " * _NAME + line
+
+
+_HEADS = ("channel", "", "sent", "bytes", "window", "waits", "lost", "store", "full in", "age", "latency")
+
+
+def _channel(channel: ChannelVitals) -> tuple[str, ...]:
+    window = "-" if channel.in_use is None else f"{channel.in_use}/{channel.window}"
+    lost = (channel.discarded, channel.expired, channel.refused, channel.dead_letters)
+    waits = (channel.backlog, channel.store_messages)
+    return (
+        escaped(channel.name, 24),
+        channel.direction,
+        amount(channel.messages),
+        amount(channel.bytes),
+        window,
+        amount(sum(filter(None, waits))),
+        amount(sum(filter(None, lost))),
+        _part(channel.store_bytes, channel.store_limit),
+        duration(channel.store_full_in),
+        duration(channel.age),
+        duration(channel.latency),
+    )
+
+
+def _part(of: int | None, all_of_it: int | None) -> str:
+    return "-" if of is None or not all_of_it else f"{100 * of / all_of_it:.0f}%"
