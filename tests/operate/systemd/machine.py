@@ -242,7 +242,7 @@ class Received:
         return found
 
 
-def _files(folder: Path) -> Path:
+def write_files(folder: Path) -> Path:
     """Write what lies over the root file system: the units as they are, the app, a broker with TLS and a password."""
     authority = trustme.CA()
     certificate = authority.issue_cert("broker.example")
@@ -264,21 +264,20 @@ def _files(folder: Path) -> Path:
     secret = etc / "greenhouse/broker-password"
     secret.write_text(f"{PASSWORD}\n")
     secret.chmod(0o600)
-    for unit in UNITS:
-        shutil.copy(ROOT / f"supervisors/systemd/{unit}.service", etc / "systemd/system")
+    for unit in (ROOT / "supervisors/systemd").iterdir():
+        shutil.copy(unit, etc / "systemd/system")
     shutil.copy(Path(__file__).with_name("greenhouse.py"), home)
-    # A boot with the gateway alone: see test_boot.
-    wants = etc / "systemd/system/multi-user.target.wants"
-    wants.mkdir()
-    (wants / "greenhouse-gateway.service").symlink_to("/etc/systemd/system/greenhouse-gateway.service")
     return folder
 
 
 @contextlib.contextmanager
 def open_machine(folder: Path) -> Iterator[Machine]:
     """Boot. Skips where this machine can't."""
-    root, memory, files = make_root(), folder / "memory", _files(folder / "files")
+    root, memory, files = make_root(), folder / "memory", write_files(folder / "files")
     memory.mkdir()
+    wants = files / "etc/systemd/system/multi-user.target.wants"
+    wants.mkdir()
+    (wants / "greenhouse-gateway.service").symlink_to("/etc/systemd/system/greenhouse-gateway.service")
     with (folder / "console").open("wb") as console:
         nspawn = subprocess.Popen(
             [

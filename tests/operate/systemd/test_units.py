@@ -23,8 +23,10 @@ def sent(machine: Machine, since: int) -> Mapping[int, int]:
     }
 
 
-def stop(machine: Machine, received: Received, since: int, *units: str) -> None:
+def stop(machine: Machine, received: Received, since: int, *units: str, by: str = "") -> None:
     """Stop the units: each ends well, and everything that the app has sent arrives."""
+    if by:
+        machine.systemctl("stop", by)  # which does not wait for them, as the next command does
     machine.systemctl("stop", *units)
     for unit in units:
         assert (machine.show(unit, "ActiveState"), machine.show(unit, "Result")) == ("inactive", "success")
@@ -104,7 +106,7 @@ class TestTwoUnits:
         self, machine: Machine, received: Received
     ) -> None:
         since = machine.mark()
-        machine.systemctl("start", "greenhouse-plugin")  # which wants the other
+        machine.systemctl("start", "greenhouse.target")
         received.until_more()
         for killed, other, runs in ((*BOTH, 2), (*BOTH[::-1], 2)):
             before, pid = machine.mark(), machine.main_pid(other)
@@ -115,7 +117,9 @@ class TestTwoUnits:
         for half in BOTH:
             machine.systemctl("restart", half)
             received.until_runs(3)
-        stop(machine, received, since, *BOTH)
+        machine.systemctl("restart", "greenhouse.target")
+        received.until_runs(4)
+        stop(machine, received, since, *BOTH, by="greenhouse.target")
 
     def test_a_half_that_hangs_is_started_again(self, machine: Machine, received: Received) -> None:
         for unit in BOTH:
@@ -124,7 +128,7 @@ class TestTwoUnits:
             )
         machine.systemctl("daemon-reload")
         since = machine.mark()
-        machine.systemctl("start", "greenhouse-plugin")
+        machine.systemctl("start", "greenhouse-plugin")  # which wants the other
         received.until_more()
         for unit in BOTH:
             machine.kill(machine.main_pid(unit), signal.SIGSTOP)
