@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 import shutil
 from collections.abc import Iterator, Mapping
@@ -20,7 +21,7 @@ from taktora_trio.scaffold.folders import fill, given_folder, in_shell
 __all__ = ["shipped_folders", "show_examples"]
 
 _FOLDERS = ("examples", "supervisors")
-_SUFFIXES = (".py", ".toml", ".service", ".yaml")
+_SUFFIXES = (".py", ".toml", ".service", ".yaml", ".json")
 
 
 def show_examples(
@@ -93,6 +94,8 @@ def _purpose(file: Path) -> str:
     text = file.read_text(encoding="utf-8")
     if file.suffix == ".py":
         return (ast.get_docstring(ast.parse(text)) or "").partition("\n")[0]
+    if file.suffix == ".json":
+        return str(json.loads(text).get("description", ""))
     found = re.search(r"^Description=(.+)", text, re.MULTILINE) or re.search(r"^# (.+)", text, re.MULTILINE)
     return found[1] if found else ""
 

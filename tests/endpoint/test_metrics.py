@@ -84,3 +84,13 @@ def test_names_follow_the_conventions_and_the_page_lists_them(domain: Domain) ->
         assert f"`{family.name}{suffix}`" in listed, family.name
     names = set(re.findall(r"`(taktora_[a-z_]+)`", listed))
     assert names == {family.name + {"counter": "_total", "info": "_info"}.get(family.type, "") for family in found}
+
+
+def test_alerts_and_board_know_no_other_metric(domain: Domain) -> None:
+    with open_living_run(domain):
+        found = families(vitals.read(domain), domain.name)
+        names = {family.name + {"counter": "_total", "info": "_info"}.get(family.type, "") for family in found}
+    for file in ("alerts.yaml", "board.json"):
+        used = set(re.findall(r"\btaktora_[a-z_]+", (ROOT / "supervisors" / "grafana" / file).read_text()))
+        assert len(used) > 10
+        assert used <= names, file

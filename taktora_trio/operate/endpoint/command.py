@@ -70,27 +70,32 @@ def serve_endpoint(
     with contextlib.closing(life), listening(chosen) as listener:
         if link is None:
             read(own)  # a name that was mistyped is to be said at once; later the run may come and go
-            log.info(
-                "domain %s: probes, metrics%s at %s",
-                named,
-                " and a page" * chosen.page,
-                url_of(listener),
-                extra={"event": "endpoint", "address": url_of(listener)},
-            )
         try:
-            return trio.run(until_stopped, partial(_serve, own, chosen, listener, life), link, None, _nothing)
+            return trio.run(
+                until_stopped, partial(_serve, own, chosen, listener, life, link is not None), link, None, _nothing
+            )
         finally:
             if link is not None:
                 link.close()
 
 
-async def _serve(domain: Domain, endpoint: Endpoint, listener: socket.socket, life: LifeSigns, stop: trio.Event) -> int:
+async def _serve(
+    domain: Domain, endpoint: Endpoint, listener: socket.socket, life: LifeSigns, is_child: bool, stop: trio.Event
+) -> int:
     """Answer until `stop` is set. Connections are closed at once then: whoever watches is to ask who comes after us."""
     sampler = Sampler(domain) if endpoint.page else None
     access = Access(read_token(endpoint.token_file), checks_host=listener.family != socket.AF_UNIX)
     served = trio.SocketListener(trio.socket.from_stdlib_socket(listener.dup()))
     async with served, move_on_when(stop.wait), trio.open_nursery() as nursery:
         await life.ready("serves")
+        log.log(
+            logging.DEBUG if is_child else logging.INFO,  # whoever has started it says so, too
+            "domain %s: probes, metrics%s at %s",
+            domain.name,
+            " and a page" * endpoint.page,
+            url_of(listener),
+            extra={"event": "endpoint", "address": url_of(listener)},
+        )
         nursery.start_soon(life.serve)
         if sampler is not None:
             nursery.start_soon(sampler.serve)
