@@ -18,10 +18,10 @@ from taktora_trio.recorder.writing import Recording
 from taktora_trio.runners.parts.flight import LOG_LINE, VITALS_PAGE
 from taktora_trio.transport.domain import Domain
 from taktora_trio.transport.flight import FlightRecord, read_flight
-from taktora_trio.transport.folder import FLIGHT
+from taktora_trio.transport.folder import FLIGHT, FLIGHT_BEFORE
 from taktora_trio.vitals.model import Page
 
-__all__ = ["add_messages", "add_rings", "add_vitals"]
+__all__ = ["add_messages", "add_rings", "add_vitals", "forget_left"]
 
 # As Foxglove's schema of log lines has them, so that its panel shows them.
 _LEVELS = {"debug": 1, "info": 2, "warning": 3, "error": 4, "critical": 5}
@@ -78,6 +78,13 @@ def add_messages(recording: Recording, domain: Domain) -> None:
         add_channels(recording, follower.channels, None)
         while messages := follower.take():
             write_messages(recording, messages)
+
+
+def forget_left(domain: Domain) -> None:
+    """Remove the rings of a run that was killed, which are in a file by now."""
+    with contextlib.suppress(ConnectorError):
+        for path in domain.present().path.glob(f"{FLIGHT_BEFORE}*"):
+            path.unlink(missing_ok=True)
 
 
 def _all(domain: Domain) -> Iterator[FlightRecord]:

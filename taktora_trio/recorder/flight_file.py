@@ -19,7 +19,7 @@ import msgspec
 import taktora_trio
 from taktora_trio.errors import ConfigError, ConnectorError, TransportError
 from taktora_trio.escaping import escaped
-from taktora_trio.recorder.flight_content import add_messages, add_rings, add_vitals
+from taktora_trio.recorder.flight_content import add_messages, add_rings, add_vitals, forget_left
 from taktora_trio.recorder.writing import open_recording
 from taktora_trio.runners.this_process.outcome import call, show
 from taktora_trio.statefolder import make_private
@@ -70,6 +70,7 @@ def write_flight(about: About) -> Path:
             unfinished.unlink()
         raise
     _make_room(folder, _FILES)
+    forget_left(domain)
     return path
 
 

@@ -26,6 +26,7 @@ from taktora_trio.digest import sha256
 from taktora_trio.errors import ConfigError, DomainInUse, TransportError
 from taktora_trio.transport.deliveries import is_needed
 from taktora_trio.transport.doorbell import has_doorbell, ring, wait_at_doorbell
+from taktora_trio.transport.flight import keep_left, left_in
 from taktora_trio.transport.folder import (
     PULSE,
     Generation,
@@ -175,6 +176,7 @@ class Domain:
             if last and any(self.holder(half) not in (None, os.getpid()) for half in HALVES):
                 return
             stale = [*last, *generations(folder, self.label, gone=True)]
+            left = {name: ring for generation in stale for name, ring in left_in(generation.path).items()}
             count = sum(remove_generation(folder, generation) for generation in stale)
             if count > 0:
                 log.info(
@@ -183,7 +185,8 @@ class Domain:
                     count,
                     extra={"event": "leftovers-removed", "domain": self.name, "count": count},
                 )
-            new_generation(folder, self.label, self.name)
+            made = new_generation(folder, self.label, self.name)
+            keep_left(made.path, left)
 
     def present(self) -> Generation:
         """Return the files in use now. Raises `TransportError` if the domain has no owner."""

@@ -8,12 +8,13 @@ a reader find them that looks while others are written. Each record has a checks
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import os
 import threading
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from struct import Struct
 
@@ -21,9 +22,19 @@ import msgspec
 
 from taktora_trio.errors import TransportError
 from taktora_trio.transport.descriptors import refusal
+from taktora_trio.transport.folder import FLIGHT, FLIGHT_BEFORE
 from taktora_trio.transport.segments import PAGE, in_pages
 
-__all__ = ["FLIGHT_BYTES", "FLIGHT_VERSION", "FlightRecord", "FlightRing", "map_flight", "read_flight"]
+__all__ = [
+    "FLIGHT_BYTES",
+    "FLIGHT_VERSION",
+    "FlightRecord",
+    "FlightRing",
+    "keep_left",
+    "left_in",
+    "map_flight",
+    "read_flight",
+]
 
 FLIGHT_VERSION = 1
 FLIGHT_BYTES = 256 * 1024
@@ -142,6 +153,32 @@ def read_flight(path: Path) -> list[FlightRecord]:
     finally:
         os.close(fd)
     return [record for at, record in _records(content) if at >= begin]
+
+
+def left_in(folder: Path) -> dict[str, bytes]:
+    """Return the rings that a killed run has left in its folder, by the names that the next run has for them."""
+    left = {}
+    for path in folder.glob(f"{FLIGHT}*"):
+        if not path.name.startswith(FLIGHT_BEFORE):
+            with contextlib.suppress(OSError, TransportError):
+                if read_flight(path):
+                    left[FLIGHT_BEFORE + path.name.removeprefix(FLIGHT)] = path.read_bytes()
+    return left
+
+
+def keep_left(folder: Path, left: Mapping[str, bytes]) -> None:
+    """Keep these rings in a new folder, as far as there is room."""
+    for name, content in left.items():
+        path = folder / name
+        try:
+            fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+            try:
+                os.write(fd, content)
+            finally:
+                os.close(fd)
+        except OSError:
+            with contextlib.suppress(OSError):
+                path.unlink()
 
 
 def _records(content: bytes) -> Iterator[tuple[int, FlightRecord]]:

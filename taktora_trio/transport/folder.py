@@ -29,6 +29,7 @@ from taktora_trio.transport.segments import SHM, segments
 
 __all__ = [
     "FLIGHT",
+    "FLIGHT_BEFORE",
     "PULSE",
     "VITALS",
     "Generation",
@@ -56,6 +57,7 @@ _FOLDERS = ("cursors", "kept", "nodes", "services")
 PULSE = "pulse."  # the beginning of the names of files in which a role's holder gives signs of life
 VITALS = "vitals."  # and of those in which a half writes its figures
 FLIGHT = "flight."  # and of those with its last seconds
+FLIGHT_BEFORE = f"{FLIGHT}before."  # and of those that a killed run has left
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,7 @@ from taktora_trio.runners.parts.flight_files import FlightFiles
 from taktora_trio.supervision.supervisor import Exit
 from taktora_trio.transport.domain import Domain
 from taktora_trio.transport.flight import read_flight
-from tests.command import open_run
+from tests.command import ROOT, open_run
 from tests.mosquitto import Mosquitto
 from tests.recorder.test_follower import connector_of
 
@@ -176,6 +178,39 @@ async def test_a_ring_that_is_damaged_costs_its_own_lines_alone(domain: Domain, 
         (domain.present().path / "flight.gateway").write_bytes(b"nothing")
         found = read(write_flight(about(domain, tmp_path)))
     assert [line["message"] for line in found["taktora/log"]] == ["a line"]
+
+
+def test_what_a_killed_run_has_left_is_in_the_first_file_of_the_next_one(domain: Domain, tmp_path: Path) -> None:
+    program = (
+        "import sys, os, trio, logging\n"
+        "from tests.recorder.test_flight import DEPLOYMENT\n"
+        "from taktora_trio.runners.parts.flight import open_flight_recorder\n"
+        "from taktora_trio.transport.domain import Domain\n"
+        "async def main(domain):\n"
+        "    with domain.hold('owner', 'plugin'):\n"
+        "        async with open_flight_recorder(DEPLOYMENT, domain, 'plugin'):\n"
+        "            logging.getLogger('taktora_trio').warning('the last line', extra={'event': 'tested'})\n"
+        "            os.kill(os.getpid(), 9)\n"
+        "trio.run(main, Domain(sys.argv[1]))\n"
+    )
+    subprocess.run([sys.executable, "-c", program, domain.name], cwd=ROOT, check=False, stderr=subprocess.DEVNULL)
+    with domain.hold("owner"):
+        assert [path.name for path in domain.present().path.glob("flight*")] == ["flight.before.plugin"]
+        asked = trio.run(ask, domain)
+        assert asked == "the run before was killed"
+        found = read(write_flight(about(domain, tmp_path)))
+        assert "the last line" in [line["message"] for line in found["taktora/log"]]
+        assert not [*domain.present().path.glob("flight.before*")]
+
+
+async def ask(domain: Domain) -> str:
+    """Open the recorder of the next run, and return why it wants to write a file."""
+    with trio.CancelScope() as scope:
+        async with open_flight_recorder(DEPLOYMENT, domain, "plugin") as files:
+            why = files._why
+            files._asked = trio.Event()  # it is not written here
+            scope.cancel()
+    return why
 
 
 async def test_without_the_option_nothing_is_kept(domain: Domain) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 from collections.abc import AsyncIterator, Iterator
 from typing import TYPE_CHECKING
 
@@ -56,6 +57,8 @@ async def open_flight_recorder(
                 nursery.start_soon(_keep_vitals, ring, domain, half)
             if host is not None:
                 nursery.start_soon(files.follow, host.health_events())
+            if domain.holder("owner") == os.getpid() and _has_left(domain):
+                files.write("the run before was killed")
             async with _serving(files):
                 yield files
             nursery.cancel_scope.cancel()
@@ -96,6 +99,13 @@ def _open_ring(domain: Domain, half: str) -> Iterator[FlightRing | None]:
             yield ring
     finally:
         ring.close()
+
+
+def _has_left(domain: Domain) -> bool:
+    """True if a run that was killed has left rings, which this one has kept."""
+    from taktora_trio.transport.folder import FLIGHT_BEFORE
+
+    return any(domain.present().path.glob(f"{FLIGHT_BEFORE}*"))
 
 
 async def _keep_vitals(ring: FlightRing, domain: Domain, half: str) -> None:
