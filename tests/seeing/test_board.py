@@ -46,7 +46,7 @@ def texts(shown: Frame) -> list[str]:
 def test_all_of_a_run_at_80_columns() -> None:
     assert texts(frame(reading())) == [
         "greenhouse  split                                                   13:01:01 UTC",
-        "plugin    runs       pid 71  up 1m30s  40.0 MiB  lag 300us",
+        "plugin    runs       pid 71  up 1m30s  memory 40.0 MiB  lag 300us",
         "gateway   hangs      pid 72  restarts 3",
         "          process 72 has not turned its loop for 4.2 s",
         "mqtt      Up         since 1h01m  mqtt://broker:1883",
@@ -65,6 +65,23 @@ def test_60_columns_leave_out_what_matters_least() -> None:
     lines = texts(frame(reading(), 60))
     assert "  channel        msg/s  window   waits    lost          rate" in lines
     assert "▸ north              -   64/64       0       3" in lines
+
+
+def test_where_a_connector_says_no_reason_its_cause_is_shown() -> None:
+    lost = up(health="Connecting", cause="the broker closed the connection", next_attempt=NOW + 3663)
+    lines = texts(frame(reading(connectors={"mqtt": lost}, history=[change("Connecting", cause="it was closed")])))
+    assert lines[4:6] == [
+        "mqtt      Connecting since 1h01m  next attempt in 2.0s  mqtt://broker:1883",
+        "          the broker closed the connection",
+    ]
+    assert "12:00:00 mqtt Up → Connecting  it was closed" in lines
+
+
+def test_figures_that_do_not_fit_are_left_out_whole() -> None:
+    half = HalfVitals(name="plugin", state="runs", pid=1234567, restarts=12, uptime=9e5, memory=2**40, loop_lag=0.1)
+    for width in range(25, 90):
+        [line] = [line for line in texts(frame(reading(halves={"plugin": half}), width)) if line.startswith("plugin")]
+        assert not line.endswith("…") or width < 33
 
 
 def test_a_half_that_is_not_there() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 
 import msgspec
@@ -86,32 +86,41 @@ def _half(name: str, half: HalfVitals | None, cpu: float | None, width: int) -> 
         yield _ended(line.append("is not there", style=_BAD), width)
         return
     line.append(_cut(half.state, _STATE), style=_WELL if half.is_well else _BAD)
-    figures = [f"pid {half.pid or '-'}"]
-    if half.restarts:
-        figures.append(f"restarts {half.restarts}")
-    if half.uptime is not None:
-        figures.append(f"up {duration(half.uptime)}")
-    if half.memory is not None:
-        figures.append(f"{half.memory / 2**20:.1f} MiB")
-    if cpu is not None and half.state == "runs":
-        figures.append(f"cpu {100 * cpu:.1f}%")
-    if half.loop_lag is not None:
-        figures.append(f"lag {duration(half.loop_lag)}")
-    yield _ended(line.append("  ".join(figures)), width)
+    figures = {
+        "pid": str(half.pid or "-"),
+        "restarts": str(half.restarts) if half.restarts else None,
+        "up": None if half.uptime is None else duration(half.uptime),
+        "memory": None if half.memory is None else f"{half.memory / 2**20:.1f} MiB",
+        "cpu": None if cpu is None or half.state != "runs" else f"{100 * cpu:.1f}%",
+        "lag": None if half.loop_lag is None else duration(half.loop_lag),
+    }
+    yield _ended(line.append(_fitting(figures, width - _NAME - _STATE)), width)
     yield from _indented(escaped(half.problem, 400), width, "" if half.is_well else _BAD)
+
+
+def _fitting(figures: Mapping[str, str | None], width: int) -> str:
+    """Return the figures that there are; those that matter least are left out where they don't fit."""
+    there = {name: f"{name} {value}" for name, value in figures.items() if value is not None}
+    for name in ("", "up", "memory", "lag", "cpu", "restarts"):
+        there.pop(name, None)
+        if len(text := "  ".join(there.values())) <= width:
+            return text
+    return text
 
 
 def _connector(connector: ConnectorVitals, now: float, width: int) -> Iterator[Text]:
     line = Text(_cut(escaped(connector.name), _NAME - 1) + " ")
     line.append(_cut(connector.health, _STATE), style=_COLOURS[connector.health])
     figures = [f"since {duration(max(0.0, now - connector.since))}"]
+    if connector.next_attempt is not None and connector.health != "Up":
+        figures.append(f"next attempt in {duration(max(0.0, connector.next_attempt - now))}")
     if connector.reconnects:
         figures.append(f"reconnects {connector.reconnects}")
     if connector.peer:
         figures.append(escaped(connector.peer))
     yield _ended(line.append("  ".join(figures)), width)
     if connector.health != "Up":
-        yield from _indented(escaped(connector.reason, 400), width, _COLOURS[connector.health])
+        yield from _indented(escaped(connector.reason or connector.cause, 400), width, _COLOURS[connector.health])
 
 
 def _heads(width: int) -> Text:
@@ -165,7 +174,7 @@ def _change(change: HealthChange, width: int) -> Text:
     at = f"{datetime.fromtimestamp(change.at, UTC):%H:%M:%S}"
     line = Text(f"{at} {escaped(change.connector)} {change.before} → ", style=_DIM)
     line.append(change.after, style=_COLOURS[change.after])
-    why = change.reason if change.after != "Up" else ""
+    why = (change.reason or change.cause) if change.after != "Up" else ""
     return _ended(line.append(f"  {escaped(why, 300)}", style="none"), width)
 
 

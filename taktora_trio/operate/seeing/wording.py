@@ -10,7 +10,7 @@ __all__ = ["amount", "duration", "plain", "rate", "sparkline"]
 _BARS = "▁▂▃▄▅▆▇█"
 _PLAIN_BARS = "_.-:=+*#"
 _UNITS = ("", "k", "M", "G", "T")
-_PLAIN = {"→": "->", "…": "~", "·": "-", "▸": ">", "◂": "<", "│": "|", "─": "-", "↑": "^", "↓": "v"}
+_PLAIN = {"→": ">", "…": "~", "·": "-", "▸": ">", "◂": "<", "│": "|", "─": "-", "↑": "^", "↓": "v"}
 
 
 def amount(value: float | None) -> str:
@@ -70,10 +70,10 @@ def _bar(value: float | None, largest: float) -> str:
 
 
 def plain(text: str) -> str:
-    """Return a text in ASCII: bars and arrows by what looks like them, all else as in a Python literal."""
+    """Return a text in ASCII, no longer than it was: bars and arrows by what looks like them, `?` for all else."""
     for sign, other in [*zip(_BARS, _PLAIN_BARS, strict=True), *_PLAIN.items()]:
         text = text.replace(sign, other)
-    return text.encode("ascii", "backslashreplace").decode()
+    return text.encode("ascii", "replace").decode()
 
 
 def listed(names: Iterable[str], most: int = 5) -> str:
