@@ -63,6 +63,8 @@ class Setting(msgspec.Struct, frozen=True, kw_only=True):
     """If true, a flood at QoS 1 is done when each message's receipt has come, and it takes that long."""
     stored: bool = False
     """If true, messages are kept on disk until they are acknowledged."""
+    vitals: bool = True
+    """If false, neither half writes its figures down, but for a first page."""
     paced: bool = False
     """If true, it has channels for `Paced`; a client that has no channels needs none."""
     uvloop: bool = False

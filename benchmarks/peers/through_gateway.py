@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from contextlib import AsyncExitStack
@@ -42,10 +43,13 @@ from taktora_trio import (
     Up,
 )
 from taktora_trio.processes.lines import read_lines
+from taktora_trio.vitals import serving
 
 __all__ = ["deployment"]
 
 _SETTING = setting()
+if not _SETTING.vitals:
+    serving.EVERY = math.inf
 _SIZE: Any = {"max_payload": _SETTING.max_payload, "window": _SETTING.window}
 _OUT = {
     qos: [

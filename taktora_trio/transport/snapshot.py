@@ -37,7 +37,7 @@ _MAGIC = b"SNAPSHOT"
 _HEAD = Struct("<8sII48x")  # magic, version, bytes of a place
 _PLACE = Struct("<QQQIIQ24x")  # number, two times, length, checksum of what follows, checksum of this
 _BASE = 16 * 1024  # bytes for a half itself, and its history
-_CONNECTOR, _CHANNEL = 1024, 512
+_CONNECTOR, _CHANNEL = 1024, 320
 _MOST = 64 * 1024 * 1024  # bytes of a file that is read
 
 

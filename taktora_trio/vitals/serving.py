@@ -19,7 +19,7 @@ from taktora_trio.vitals.model import Channel, Connector, Page
 from taktora_trio.vitals.record import HealthRecord
 from taktora_trio.vitals.writing import PageWriter
 
-__all__ = ["EVERY", "HalfFigures", "serve_vitals"]
+__all__ = ["EVERY", "HalfFigures", "first_page", "next_page", "serve_vitals"]
 
 log = logging.getLogger(__name__)
 
@@ -68,17 +68,17 @@ async def serve_vitals(node: Node, figures: HalfFigures) -> None:
     del node  # whoever has a node of a domain holds a role in it for as long
     writer = PageWriter(snapshots)
     every = EVERY * max(1.0, figures.count / 1000)
-    page = _first_page(figures, restarts, every)
+    page = first_page(figures, restarts, every)
     try:
         lag = 0.0
         while True:
             channels = await _in_pieces(figures.channels())
-            page = _next_page(page, figures, channels, lag)
+            page = next_page(page, figures, channels, lag)
             writer.write(page)
             lag = await _pause(every, figures.record)
     finally:
         channels = list(figures.channels())
-        writer.write(msgspec.structs.replace(_next_page(page, figures, channels, 0.0), has_ended=True))
+        writer.write(msgspec.structs.replace(next_page(page, figures, channels, 0.0), has_ended=True))
         snapshots.close()
 
 
@@ -91,7 +91,8 @@ def _page_before(node: Node, half: str) -> Page | None:
         return None
 
 
-def _first_page(figures: HalfFigures, restarts: int, every: float) -> Page:
+def first_page(figures: HalfFigures, restarts: int, every: float) -> Page:
+    """Return what does not change of a half's pages."""
     pid = os.getpid()
     return Page(
         name=figures.half,
@@ -111,7 +112,8 @@ def _first_page(figures: HalfFigures, restarts: int, every: float) -> Page:
     )
 
 
-def _next_page(page: Page, figures: HalfFigures, channels: list[Channel], lag: float) -> Page:
+def next_page(page: Page, figures: HalfFigures, channels: list[Channel], lag: float) -> Page:
+    """Return the next page."""
     used = os.times()
     return msgspec.structs.replace(
         page,

@@ -23,14 +23,17 @@ class PageWriter:
         self._snapshots = snapshots
 
     def write(self, page: Page) -> None:
-        """Write a page. What there is no room for is left out: of the history the oldest first, then channels."""
+        """Write a page. What has no room is left out: of the history the oldest first, then addresses, then channels."""
         while not self._snapshots.write(_encode(page)):
             if page.history:
                 page = msgspec.structs.replace(page, history=page.history[len(page.history) // 2 + 1 :])
-            else:
+            elif any(channel.address for channel in page.channels):
+                channels = [msgspec.structs.replace(channel, address="") for channel in page.channels]
+                page = msgspec.structs.replace(page, channels=channels)
+            elif page.channels:
                 page = msgspec.structs.replace(page, channels=page.channels[: len(page.channels) // 2])
-                if not page.channels:
-                    break
+            else:
+                break
 
 
 @contextlib.contextmanager

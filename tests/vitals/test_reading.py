@@ -146,6 +146,14 @@ def test_a_page_that_is_too_small_loses_the_oldest_of_the_history_first(domain: 
     assert len(seen.channels) == 2
 
 
+def test_channels_with_long_names_lose_their_addresses_rather_than_their_figures(domain: Domain) -> None:
+    channels = [channel(f"{number:064}", connector="c" * 64, address="ü" * 120, bytes=2**60) for number in range(300)]
+    with open_run(domain, page(domain, "plugin", channels=channels), page(domain, "gateway", channels=[])):
+        seen = vitals.read(domain)
+    assert len(seen.channels) == 300
+    assert {(one.address, one.bytes) for one in seen.channels} == {("", 2**60)}
+
+
 def test_rates_are_of_two_readings_and_a_counter_may_begin_anew(domain: Domain) -> None:
     with open_run(domain):
         before = vitals.read(domain)
