@@ -23,7 +23,7 @@ class PageWriter:
         self._snapshots = snapshots
 
     def write(self, page: Page) -> None:
-        """Write a page. What has no room is left out: the oldest of the history first, then addresses, channels last."""
+        """Write a page. What has no room is left out: old history first, then addresses, channels last."""
         while not self._snapshots.write(_encode(page)):
             if page.history:
                 page = msgspec.structs.replace(page, history=page.history[len(page.history) // 2 + 1 :])
