@@ -180,6 +180,7 @@ def new_generation(folder: int, label: str, domain: str = "") -> Generation:
         finally:
             os.close(fd)
         if domain not in ("", label):
+            made.path.joinpath(_NAME).touch(mode=0o600)  # whatever the umask is
             made.path.joinpath(_NAME).write_text(domain)
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         fd = os.open(SHM / f"{made.prefix}{_NODE_IDS}", flags, 0o600)
