@@ -176,7 +176,7 @@ async def test_the_page_is_told_how_it_went_and_how_it_is(domain: Domain, autoju
             assert now.endswith(b"\n\n")
             await response.pieces.aclose()
             nursery.cancel_scope.cancel()
-    gone = sampler.sample_now()
+    gone = sampler.sample()
     assert gone.vitals is None
     assert "there is no run" in gone.problem
 

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import operator
 import time
-from collections import deque
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator
 from functools import partial
 
 import msgspec
@@ -18,13 +17,13 @@ from trio_util import AsyncValue
 
 from taktora_trio.errors import ConnectorError
 from taktora_trio.operate.endpoint.verdict import Verdict, verdict_of
+from taktora_trio.operate.seeing.tracking import Tracker
 from taktora_trio.transport.domain import Domain
-from taktora_trio.vitals import DomainVitals, rates, read
+from taktora_trio.vitals import ChannelVitals, DomainVitals, read
 
 __all__ = ["Sample", "Sampler"]
 
 _EVERY = 1.0  # seconds
-_KEPT = 120  # samples
 _encode = msgspec.json.Encoder().encode
 
 
@@ -51,52 +50,45 @@ class Sampler:
     def __init__(self, domain: Domain) -> None:
         self._domain = domain
         self._newest: AsyncValue[Sample] = AsyncValue(Sample(time=time.time(), problem="nothing was read yet"))
-        self._past: deque[Sample] = deque(maxlen=_KEPT)
+        self._tracker = Tracker()
 
     async def serve(self) -> None:
         """Serve: read once a second. Runs until cancelled."""
         due = trio.current_time()
-        before: DomainVitals | None = None
         while True:
-            sample = self.sample_now(before)
-            before = sample.vitals
-            self._past.append(sample)
-            self._newest.value = sample
+            self._newest.value = self.sample()
             due = max(due + _EVERY, trio.current_time())
             await trio.sleep_until(due)
 
     async def events(self) -> AsyncGenerator[bytes, None]:
         """Yield server-sent events: first `past`, how the rates went; then `now`, again and again."""
-        yield _event("past", {"messages": _series(sample.messages for sample in self._past)})
         sample = self._newest.value
+        channels = [] if sample.vitals is None else sample.vitals.channels
+        yield _event("past", {"messages": {_name(one): list(self._tracker.history(one)) for one in channels}})
         while True:
             yield _event("now", sample)
             sample = await self._newest.wait_value(partial(operator.is_not, sample))
 
-    def sample_now(self, before: DomainVitals | None = None) -> Sample:
-        """Return how the run is now; with what was read before, its rates, too."""
+    def sample(self) -> Sample:
+        """Return how the run is now, and what went on since the last time."""
         try:
             vitals = read(self._domain)
         except ConnectorError as exc:
             return Sample(time=time.time(), problem=str(exc))
-        if before is None:
-            return Sample(time=time.time(), vitals=vitals, verdict=verdict_of(vitals))
-        between = rates(before, vitals)
+        self._tracker.add(vitals)
+        rates = {_name(one): now for one in vitals.channels if (now := self._tracker.now(one)) is not None}
         return Sample(
             time=time.time(),
             vitals=vitals,
             verdict=verdict_of(vitals),
-            messages={"/".join(key): round(one.messages, 2) for key, one in between.channels.items()},
-            bytes={"/".join(key): round(one.bytes, 1) for key, one in between.channels.items()},
-            cpu={name: round(one.cpu, 4) for name, one in between.halves.items()},
+            messages={name: round(one.messages, 2) for name, one in rates.items()},
+            bytes={name: round(one.bytes, 1) for name, one in rates.items()},
+            cpu={name: round(share, 4) for name, share in self._tracker.cpu.items()},
         )
 
 
-def _series(samples: Iterable[dict[str, float]]) -> dict[str, list[float | None]]:
-    """Return the values of each key, one for each sample; `None` where a sample has none."""
-    listed = list(samples)
-    names = sorted({name for one in listed for name in one})
-    return {name: [one.get(name) for one in listed] for name in names}
+def _name(channel: ChannelVitals) -> str:
+    return f"{channel.connector}/{channel.name}/{channel.direction}"
 
 
 def _event(name: str, data: object) -> bytes:

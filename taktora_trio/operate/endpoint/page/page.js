@@ -120,7 +120,7 @@ function showHistory(history) {
     make("time", { datetime: new Date(one.at * 1000).toISOString() }, moment(one.at)), make("strong", {}, one.connector),
     make("span", { class: "change" }, make("span", { class: `badge ${toneOf(one.before)}` }, one.before), " → ",
       make("span", { class: `badge ${toneOf(one.after)}` }, one.after)),
-    make("span", { class: "why" }, [one.reason, one.cause !== one.reason ? one.cause : ""].filter(Boolean).join(" – "))), () => {});
+    make("span", { class: "why" }, [one.reason, one.reason.includes(one.cause) ? "" : one.cause].filter(Boolean).join(" – "))), () => {});
 }
 
 function showVerdict(level, reasons) {

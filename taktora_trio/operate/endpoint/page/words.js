@@ -6,7 +6,7 @@ export function number(value, digits = 1) {
   for (const [limit, unit] of [[1e9, " G"], [1e6, " M"], [1e4, " k"]]) {
     if (value >= limit) return `${(value / (limit === 1e4 ? 1e3 : limit)).toFixed(1)}${unit}`;
   }
-  return Number.isInteger(value) || value >= 10 ? Math.round(value).toLocaleString("en") : value.toFixed(digits);
+  return Number.isInteger(value) || value >= 9.95 ? Math.round(value).toLocaleString("en") : value.toFixed(digits);
 }
 
 export function bytes(value) {
