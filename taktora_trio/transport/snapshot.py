@@ -25,6 +25,7 @@ __all__ = [
     "Snapshot",
     "SnapshotWriter",
     "map_snapshot",
+    "newest_snapshot",
     "page_bytes",
     "read_snapshot",
     "snapshot_bytes",
@@ -136,10 +137,11 @@ def read_snapshot(path: Path) -> Snapshot | None:
         raise TransportError(f"{path} can't be read: {exc.strerror}") from exc
     finally:
         os.close(fd)
-    return _newest(path.name, content)
+    return newest_snapshot(path.name, content)
 
 
-def _newest(name: str, content: bytes) -> Snapshot | None:
+def newest_snapshot(name: str, content: bytes) -> Snapshot | None:
+    """Return the last whole snapshot in the content of a file of this name: see `read_snapshot`."""
     if len(content) < _HEAD.size:
         raise TransportError(f"the page {name} is cut: it has {len(content)} bytes")
     magic, version, most = _HEAD.unpack_from(content)
@@ -166,7 +168,7 @@ def _newest(name: str, content: bytes) -> Snapshot | None:
 
 def _is_torn(content: bytes) -> bool:
     try:
-        _newest("", content)
+        newest_snapshot("", content)
     except TransportError:
         return True
     return False

@@ -157,12 +157,12 @@ def _half(page: Page, snapshot: Snapshot, holder: int | None, now: int, monotoni
     state: HalfState = "runs"
     problem, memory, cpu = "", page.memory, page.cpu
     process = _process(page.pid, page.process_started)
-    if page.has_ended:
+    if holder not in (None, 0, page.pid) and (process is None or page.has_ended):
+        state, problem = "starts", f"process {page.pid} has ended, and process {holder} starts"
+    elif page.has_ended:
         state, problem = "gone", f"it has ended, {age:.0f} s ago"
     elif holder is None:
         state, problem = "gone", f"process {page.pid} has ended, {age:.1f} s after it had written last at most"
-    elif process is None and holder not in (0, page.pid):
-        state, problem = "starts", f"process {page.pid} has ended, and process {holder} starts"
     elif process is not None and process[0] in "Tt":
         state, problem = "stopped", f"process {page.pid} is stopped: `kill -CONT {page.pid}` lets it go on"
     elif late:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import time
@@ -12,7 +13,8 @@ import msgspec
 import trio
 
 from taktora_trio.errors import ConnectorError, TransportError
-from taktora_trio.processes.procfs import process_stat, read_proc
+from taktora_trio.processes.procfs import read_proc
+from taktora_trio.transport.health import start_time
 from taktora_trio.transport.ports import Node
 from taktora_trio.transport.snapshot import page_bytes
 from taktora_trio.vitals.model import Channel, Connector, Page
@@ -98,7 +100,7 @@ def first_page(figures: HalfFigures, restarts: int, every: float) -> Page:
         name=figures.half,
         app=figures.deployment,
         pid=pid,
-        process_started=int(process_stat(pid)[19]),
+        process_started=start_time(pid) or 0,
         incarnation=figures.incarnation,
         restarts=restarts,
         started_at=time.clock_gettime(time.CLOCK_BOOTTIME),
@@ -114,10 +116,12 @@ def first_page(figures: HalfFigures, restarts: int, every: float) -> Page:
 
 def next_page(page: Page, figures: HalfFigures, channels: list[Channel], lag: float) -> Page:
     """Return the next page."""
-    used = os.times()
+    used, memory = os.times(), page.memory
+    with contextlib.suppress(OSError):  # no descriptor is left, which is no reason to end
+        memory = int(read_proc("/proc/self/statm").split()[1]) * _PAGE_BYTES
     return msgspec.structs.replace(
         page,
-        memory=int(read_proc("/proc/self/statm").split()[1]) * _PAGE_BYTES,
+        memory=memory,
         cpu=used.user + used.system,
         loop_lag=lag,
         connectors=figures.connectors(),

@@ -119,6 +119,14 @@ def test_a_half_that_has_said_nothing_yet_starts_and_one_that_is_not_there_is_no
             assert half.state == "starts"
 
 
+def test_a_half_that_takes_the_place_of_one_that_has_ended_starts(domain: Domain) -> None:
+    for before in (page(domain, "gateway", pid=2**22), page(domain, "gateway", pid=1, has_ended=True)):
+        with open_run(domain, page(domain, "plugin"), before):
+            half = vitals.read(domain).halves["gateway"]
+        assert half is not None
+        assert (half.state, half.pid, half.is_well) == ("starts", os.getpid(), True)
+
+
 def test_gateways_of_single_connectors_are_halves_of_their_own(domain: Domain) -> None:
     plugin = page(domain, "plugin", connectors=[up("a"), down("b")], channels=[channel(connector="a")])
     pages = [page(domain, "gateway:a", connectors=[up("a")]), page(domain, "gateway:b", connectors=[down("b")])]
