@@ -43,12 +43,13 @@ from taktora_trio import (
     Up,
 )
 from taktora_trio.processes.lines import read_lines
-from taktora_trio.vitals import serving
 
 __all__ = ["deployment"]
 
 _SETTING = setting()
 if not _SETTING.vitals:
+    from taktora_trio.vitals import serving  # here, for a release without vitals is measured by this, too
+
     serving.EVERY = math.inf
 _SIZE: Any = {"max_payload": _SETTING.max_payload, "window": _SETTING.window}
 _OUT = {
