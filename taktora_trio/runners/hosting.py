@@ -20,6 +20,7 @@ from taktora_trio.runners.configuration.from_program import ProgramSettings, as_
 from taktora_trio.runners.configuration.reading import Configuration, Sources, read_configuration
 from taktora_trio.runners.configuration.settings import Settings
 from taktora_trio.runners.deployment import Deployment
+from taktora_trio.runners.endpoint import open_endpoint, open_endpoint_socket
 from taktora_trio.runners.finding import name_of
 from taktora_trio.runners.loading import load_deployment
 from taktora_trio.runners.options import Mode, Options, check_mode
@@ -81,10 +82,13 @@ async def open_deployment(
         configuration.refuse("fence.gateway", 'the gateway is a task of the program: use mode="split"')
     configuration.fences.gateway.check("gateway")
     own = Domain(configuration.domain)
-    async with configuration.settings.supplied(configuration.declared) as supplied:
+    async with contextlib.AsyncExitStack() as stack:
+        listener = stack.enter_context(open_endpoint_socket(configuration.endpoint))
+        supplied = await stack.enter_async_context(configuration.settings.supplied(configuration.declared))
         configured = supplied.applied_to(configuration.declared)
         configured.check_files()
         await trio.to_thread.run_sync(configured.check_stores, own.name)
+        await stack.enter_async_context(open_endpoint(configuration, listener))
         if mode == "in-process":
             from taktora_trio.runners.scripts.in_process import open_in_process  # the split shape has no use for it
 

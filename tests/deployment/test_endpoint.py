@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import socket
 import stat
@@ -12,6 +11,11 @@ import psutil
 import pytest
 import trio
 
+from taktora_trio import ConfigError, open_deployment
+from taktora_trio.cli import parse
+from taktora_trio.runners.configuration.endpoint import Endpoint
+from taktora_trio.runners.configuration.reading import Sources, read_configuration
+from taktora_trio.runners.loading import load_deployment
 from taktora_trio.transport.domain import Domain
 from tests.command import MODES, Command, open_command, open_run, run_command
 from tests.endpoint.asking import Reply, ask
@@ -64,12 +68,9 @@ async def test_it_answers_while_the_app_hangs_is_replaced_when_killed_and_ends_w
         await ask(address, "/livez")
 
 
-async def test_it_ends_with_a_run_that_is_killed_and_its_unix_socket_does_not_keep_the_next_one_away(
-    broker: Mosquitto, domain: Domain, tmp_path: Path
-) -> None:
+async def test_it_ends_with_a_run_that_is_killed(broker: Mosquitto, domain: Domain, tmp_path: Path) -> None:
     path = tmp_path / "endpoint"
-    more = ("--endpoint", f"unix:{path}")
-    async with open_run(ECHO, "split", broker, domain, *more) as killed:
+    async with open_run(ECHO, "split", broker, domain, "--endpoint", f"unix:{path}") as killed:
         await killed.until_logged("-> Up")
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
         await until(str(path), "/livez", "livez passed")
@@ -77,11 +78,13 @@ async def test_it_ends_with_a_run_that_is_killed_and_its_unix_socket_does_not_ke
         killed.signal(signal.SIGKILL)
         await killed.wait()
         await trio.to_thread.run_sync(endpoint.wait, PATIENCE)
-    async with open_run(ECHO, "in-process", broker, domain, *more) as run:
-        await run.until_logged("-> Up")
-        await until(str(path), "/livez", "livez passed")
-        run.signal(signal.SIGTERM)
-        assert await run.wait() == 0
+
+
+async def test_of_a_program_that_is_the_app(broker: Mosquitto, domain: Domain, tmp_path: Path) -> None:
+    path = tmp_path / "endpoint"
+    settings = {"broker": broker.url, "endpoint": f"unix:{path}"}
+    async with open_deployment(ECHO, domain=domain.name, settings=settings):
+        await until(str(path), "/readyz", "readyz passed")
     assert not path.exists()
 
 
@@ -101,28 +104,49 @@ async def test_beside_halves_that_others_supervise(broker: Mosquitto, domain: Do
             assert await endpoint.wait() == 0
 
 
-async def test_bad_input_is_one_line_and_nothing_was_started(domain: Domain, tmp_path: Path) -> None:
+async def test_an_address_in_use_is_one_line_and_nothing_was_started(domain: Domain) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        port = taken.getsockname()[1]
-        run = ("run", ECHO, "--mode", "in-process", "--await-broker", "--domain", domain.name)
-        for arguments, code, message in (
-            ((*run, "--endpoint", f"127.0.0.1:{port}"), 2, "something listens there already"),
-            ((*run, "--endpoint", "0.0.0.0:0"), 2, "needs a token: give --endpoint-token-file FILE"),
-            ((*run, "--endpoint", "nowhere"), 2, "--endpoint: 'nowhere' is no address"),
-            ((*run, "--endpoint-page"), 2, "--endpoint-page: there is no endpoint for that"),
-            (
-                (*run, "--endpoint", "127.0.0.1:0", "--endpoint-token-file", str(tmp_path / "none")),
-                2,
-                "can't be read: No such file",
-            ),
-            (("endpoint", "--domain", domain.name), 2, "say where to listen"),
-            (("endpoint", "--endpoint", "127.0.0.1:0"), 2, "say which run"),
-            (("endpoint", "--domain", domain.name, "--endpoint", "127.0.0.1:0"), 3, "there is no run in domain"),
-        ):
-            found, output, errors = await run_command(*arguments)
-            assert (found, output) == (code, ""), errors
-            assert len(errors.splitlines()) == 1, errors
-            assert message in errors
-    assert os.listdir(tmp_path) == []
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        run = ("run", ECHO, "--mode", "split", "--await-broker", "--domain", domain.name)
+        code, output, errors = await run_command(*run, "--endpoint", address)
+    assert (code, output) == (2, "")
+    assert errors == (
+        f"taktora-trio: endpoint {address}: something listens there already: stop that, or choose another one"
+    )
+
+
+async def test_of_a_run_that_is_not_there(domain: Domain) -> None:
+    code, output, errors = await run_command("endpoint", "--domain", domain.name, "--endpoint", "127.0.0.1:0")
+    assert (code, output, len(errors.splitlines())) == (3, "", 1)
+    assert errors.startswith(f"taktora-trio: there is no run in domain '{domain.name}': ")
+
+
+def test_what_is_asked_for_has_to_make_sense(monkeypatch: pytest.MonkeyPatch) -> None:
+    def read(**typed: str) -> object:
+        given = tuple((name.replace("_", "-"), text) for name, text in typed.items())
+        return read_configuration(load_deployment(ECHO), Sources(typed=given), "supervisor").endpoint
+
+    assert read() is None
+    assert read(endpoint="none", endpoint_page="true") is None
+    assert read(endpoint="localhost:1", endpoint_page="true") == Endpoint(address="localhost:1", page=True)
+    for typed, message in (
+        ({"endpoint": "nowhere"}, "--endpoint: 'nowhere' is no address"),
+        ({"endpoint_page": "true"}, "--endpoint-page: there is no endpoint for that"),
+        ({"endpoint_token_file": "x"}, "--endpoint-token-file: there is no endpoint for that"),
+        ({"endpoint": "localhost:1", "endpoint_page": "maybe"}, "use true or false"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            read(**typed)
+    monkeypatch.setenv("TAKTORA_ENDPOINT", "unix:here")
+    assert read() == Endpoint(address="unix:here")
+    for words, message in (
+        (["--domain", "d"], "say where to listen"),
+        (["--endpoint", "127.0.0.1:0"], "say which run"),
+        (["--domain", "d", "--endpoint", "0.0.0.0:0"], "needs a token: give --endpoint-token-file FILE"),
+        (["--domain", "d", "--endpoint", "127.0.0.1:0", "--endpoint-token-file", "/no/such"], "can't be read"),
+    ):
+        monkeypatch.delenv("TAKTORA_ENDPOINT", raising=False)
+        with pytest.raises(ConfigError, match=message):
+            parse(["endpoint", *words])()

@@ -36,7 +36,7 @@ from taktora_trio.runners.listening import url_of
 from taktora_trio.runners.loading import load_deployment
 from taktora_trio.runners.options import EndpointOptions
 from taktora_trio.runners.this_process.collecting import collect_less
-from taktora_trio.runners.this_process.log_formats import LogFormat
+from taktora_trio.runners.this_process.log_formats import LogFormat, LogLevel
 from taktora_trio.runners.this_process.logs import set_up_logging
 from taktora_trio.runners.this_process.outcome import printing_aside
 from taktora_trio.runners.this_process.pid1 import leave_pid_1
@@ -63,33 +63,29 @@ def serve_endpoint(
     """Serve an endpoint."""
     leave_pid_1()
     collect_less()
-    link, life = inherited_link(), inherited_life_signs()
-    chosen, named = _chosen(target, config, endpoint, domain)
-    own = Domain(named)
-    set_up_logging(log_, "endpoint", tagged=link is not None)
-    with contextlib.closing(life), listening(chosen) as listener:
+    with contextlib.ExitStack() as stack:
+        life = stack.enter_context(contextlib.closing(inherited_life_signs()))
+        if (link := inherited_link()) is not None:
+            stack.callback(link.close)
+        chosen, named = _chosen(target, config, endpoint, domain)
+        own = Domain(named)
+        listener = stack.enter_context(listening(chosen))
         if link is None:
             read(own)  # a name that was mistyped is to be said at once; later the run may come and go
-        try:
-            return trio.run(
-                until_stopped, partial(_serve, own, chosen, listener, life, link is not None), link, None, _nothing
-            )
-        finally:
-            if link is not None:
-                link.close()
+        # A run says itself that its endpoint is there, and when it stops.
+        level: LogLevel = "info" if link is None else "warning"
+        set_up_logging(log_, "endpoint", level=level, tagged=link is not None)
+        return trio.run(until_stopped, partial(_serve, own, chosen, listener, life), link, None, _nothing)
 
 
-async def _serve(
-    domain: Domain, endpoint: Endpoint, listener: socket.socket, life: LifeSigns, is_child: bool, stop: trio.Event
-) -> int:
+async def _serve(domain: Domain, endpoint: Endpoint, listener: socket.socket, life: LifeSigns, stop: trio.Event) -> int:
     """Answer until `stop` is set. Connections are closed at once then: whoever watches is to ask who comes after us."""
     sampler = Sampler(domain) if endpoint.page else None
     access = Access(read_token(endpoint.token_file), checks_host=listener.family != socket.AF_UNIX)
     served = trio.SocketListener(trio.socket.from_stdlib_socket(listener.dup()))
     async with served, move_on_when(stop.wait), trio.open_nursery() as nursery:
         await life.ready("serves")
-        log.log(
-            logging.DEBUG if is_child else logging.INFO,  # whoever has started it says so, too
+        log.info(
             "domain %s: probes, metrics%s at %s",
             domain.name,
             " and a page" * endpoint.page,
