@@ -24,6 +24,7 @@ from taktora_trio.runners.endpoint import open_endpoint, open_endpoint_socket
 from taktora_trio.runners.finding import name_of
 from taktora_trio.runners.loading import load_deployment
 from taktora_trio.runners.options import Mode, Options, check_mode
+from taktora_trio.runners.parts.flight import open_flight_recorder
 from taktora_trio.runners.parts.outlasting import open_outlasting
 from taktora_trio.runners.parts.owning import open_domain
 from taktora_trio.runners.parts.relay import Relay
@@ -117,6 +118,7 @@ async def _open_with_gateway_process(
             settings=deployment.app_settings,
             deployment=deployment.name,
         ) as host,
+        open_flight_recorder(deployment, domain, "plugin", host),
         open_life(None, trio.Event(), opened.beat, "the app runs") as nursery,
     ):
         relay = Relay(domain, nursery)

@@ -14,9 +14,11 @@ import attrs
 import msgspec
 import pytest
 import trio
+import trio.testing
 from mcap.reader import make_reader
 
-from taktora_trio import ConnectorError, Deployment, Failure, JsonCodec
+from taktora_trio import ConnectorError, Degraded, Deployment, Down, Failure, JsonCodec, Up
+from taktora_trio.health import HealthBoard
 from taktora_trio.recorder import flight_file
 from taktora_trio.recorder.flight_file import About, write_flight
 from taktora_trio.runners.parts.flight import LOG_LINE, open_flight_recorder
@@ -123,6 +125,25 @@ async def test_one_file_a_minute_is_written_a_second_after_what_it_is_for(autoju
         await trio.sleep(0.5)
         files.stop()
     assert files.said == [("first", 1.0), ("plugin failed: killed", 70.5)]
+
+
+async def test_a_file_is_written_for_each_down_and_for_nothing_else(autojump_clock: Any) -> None:
+    files = Written()
+    files.start = trio.current_time()
+    board = HealthBoard(["mqtt", "other"])
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(files.serve)
+        nursery.start_soon(files.follow, board.events())
+        await trio.testing.wait_all_tasks_blocked()
+        board.report("mqtt", Up())
+        board.report("mqtt", Degraded("full"))
+        await trio.sleep(5)
+        assert files.said == []
+        board.report("other", Down("refused"))
+        await trio.sleep(5)
+        assert files.said == [("other Down: refused", 6.0)]
+        files.stop()
+        board.close()
 
 
 async def test_a_file_that_cant_be_written_is_one_line_in_the_log(
