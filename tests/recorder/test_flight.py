@@ -25,7 +25,7 @@ from taktora_trio.runners.parts.flight import LOG_LINE, open_flight_recorder
 from taktora_trio.runners.parts.flight_files import FlightFiles
 from taktora_trio.supervision.supervisor import Exit
 from taktora_trio.transport.domain import Domain
-from taktora_trio.transport.flight import read_flight
+from taktora_trio.transport.flight import map_flight, read_flight
 from tests.command import ROOT, open_run
 from tests.mosquitto import Mosquitto
 from tests.recorder.test_follower import connector_of
@@ -93,7 +93,8 @@ async def test_what_can_not_be_shown_or_is_too_long_ends_nothing(domain: Domain)
             records = read_flight(domain.present().path / "flight.plugin")
     finally:
         logging.raiseExceptions = before
-    assert [msgspec.json.decode(record.content)["message"] for record in records] == ["short"]
+    lines = [msgspec.json.decode(record.content)["message"] for record in records if record.kind == LOG_LINE]
+    assert lines == ["short"]
 
 
 class Written(FlightFiles):
@@ -217,20 +218,35 @@ def test_what_a_killed_run_has_left_is_in_the_first_file_of_the_next_one(domain:
     subprocess.run([sys.executable, "-c", program, domain.name], cwd=ROOT, check=False, stderr=subprocess.DEVNULL)
     with domain.hold("owner"):
         assert [path.name for path in domain.present().path.glob("flight*")] == ["flight.before.plugin"]
-        asked = trio.run(ask, domain)
-        assert asked == "the run before was killed"
+        assert trio.run(ask, domain) == "the run before was killed"
         found = read(write_flight(about(domain, tmp_path)))
         assert "the last line" in [line["message"] for line in found["taktora/log"]]
         assert not [*domain.present().path.glob("flight.before*")]
 
 
-async def ask(domain: Domain) -> str:
+def test_a_plugin_that_fails_while_its_gateway_stays_is_told_of_by_the_next_one(domain: Domain) -> None:
+    """As under systemd: the domain stays, and so does the ring."""
+    with domain.hold("owner"):
+        assert trio.run(ask, domain) == "", "nothing was there before"
+        assert trio.run(ask, domain) == "", "it has ended by itself"
+        ring = map_flight(domain.present().path / "flight.plugin")
+        ring.write(LOG_LINE, b"{}")
+        ring.close()
+        assert trio.run(ask, domain) == "the plugin before has failed or was killed"
+        assert trio.run(ask, domain) == ""
+        with pytest.raises(ExceptionGroup):
+            trio.run(ask, domain, True)
+        assert trio.run(ask, domain) == "the plugin before has failed or was killed"
+
+
+async def ask(domain: Domain, fails: bool = False) -> str:
     """Open the recorder of the next run, and return why it wants to write a file."""
-    with trio.CancelScope() as scope:
-        async with open_flight_recorder(DEPLOYMENT, domain, "plugin") as files:
-            why = files._why
-            files._asked = trio.Event()  # it is not written here
-            scope.cancel()
+    async with open_flight_recorder(DEPLOYMENT, domain, "plugin") as files:
+        why = files._why
+        files._asked = trio.Event()  # it is not written here
+        logging.getLogger("taktora_trio").warning("it runs", extra={"event": "tested"})
+        if fails:
+            raise ValueError("the app's")
     return why
 
 

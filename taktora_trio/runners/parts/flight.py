@@ -25,12 +25,12 @@ if TYPE_CHECKING:  # a supervisor imports this module too, and is to be small
     from taktora_trio.host.host import ConnectorHost
     from taktora_trio.transport.flight import FlightRing
 
-__all__ = ["LOG_LINE", "VITALS_PAGE", "open_flight_recorder"]
+__all__ = ["GOOD_END", "LOG_LINE", "VITALS_PAGE", "open_flight_recorder"]
 
 log = logging.getLogger(__name__)
 
-LOG_LINE, VITALS_PAGE = 1, 2
-"""The kinds of records in a ring."""
+LOG_LINE, VITALS_PAGE, GOOD_END = 1, 2, 3
+"""The kinds of records in a ring. The last one is written where a half ends well."""
 _EVERY = 1.0  # seconds from one page of vitals to the next
 _LAST = 3.0  # seconds for which the last file may still be written, at the end of the block
 
@@ -51,14 +51,14 @@ async def open_flight_recorder(
         yield files
         return
     check_library("the flight recorder", "mcap", "mcap", "operate")
+    if domain.holder("owner") == os.getpid() and (killed := _killed(domain, half)):
+        files.write(killed)
     with _open_ring(domain, half) as ring:
         async with trio.open_nursery() as nursery:
             if ring is not None:
                 nursery.start_soon(_keep_vitals, ring, domain, half)
             if host is not None:
                 nursery.start_soon(files.follow, host.health_events())
-            if domain.holder("owner") == os.getpid() and _has_left(domain):
-                files.write("the run before was killed")
             async with _serving(files):
                 yield files
             nursery.cancel_scope.cancel()
@@ -97,15 +97,24 @@ def _open_ring(domain: Domain, half: str) -> Iterator[FlightRing | None]:
     try:
         with logging_into(ring, LOG_LINE, half):
             yield ring
+        ring.write(GOOD_END, b"")
     finally:
         ring.close()
 
 
-def _has_left(domain: Domain) -> bool:
-    """True if a run that was killed has left rings, which this one has kept."""
-    from taktora_trio.transport.folder import FLIGHT_BEFORE
+def _killed(domain: Domain, half: str) -> str:
+    """Return what was killed before this process began, which is the owner; empty if nothing was."""
+    from taktora_trio.transport.flight import read_flight
+    from taktora_trio.transport.folder import FLIGHT, FLIGHT_BEFORE
 
-    return any(domain.present().path.glob(f"{FLIGHT_BEFORE}*"))
+    folder = domain.present().path
+    if any(folder.glob(f"{FLIGHT_BEFORE}*")):
+        return "the run before was killed"
+    with contextlib.suppress(TransportError):
+        left = read_flight(folder / f"{FLIGHT}{half}")
+        if left and left[-1].kind != GOOD_END:
+            return f"the {half} before has failed or was killed"
+    return ""
 
 
 async def _keep_vitals(ring: FlightRing, domain: Domain, half: str) -> None:
