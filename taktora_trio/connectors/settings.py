@@ -120,11 +120,13 @@ class Configurable:
     async def preflight(self) -> None:
         """Raise `ConfigError` if the other side can't be reached now. Called before a run, unless it is to wait."""
 
-    async def diagnose(self, name: str) -> Sequence[Finding]:
+    async def diagnose(self, name: str, trial: str | None = None) -> Sequence[Finding]:
         """Look at the other side for `taktora-trio doctor`, and return what was found, in the order of its steps.
 
         `name` is what the gateway is called there by default. A gateway may be connected now: disturb neither it nor
-        what is kept for it. Bound each step in time. By default it is what `preflight` finds.
+        what is kept for it. Bound each step in time. `trial` is an address that the operator has chosen, for messages
+        that are sent only to see whether they come back; without it send nothing. By default it is what `preflight`
+        finds.
         """
         from taktora_trio.connectors.finding import fail, ok  # no run needs it
         from taktora_trio.errors import ConfigError

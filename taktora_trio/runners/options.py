@@ -52,7 +52,7 @@ OWN_OPTIONS = {
     "gateway": _HALF | {"--connector"},
     "forget": _HALF | {"--even-if-up"},
     "config": _RUN | {"--json", "--example"},
-    "doctor": _HALF | {"--json"},
+    "doctor": _HALF | {"--json", "--try"},
 }
 """The commands that take settings, and the options that they have themselves."""
 

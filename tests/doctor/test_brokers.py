@@ -373,3 +373,45 @@ async def test_each_of_several_brokers_is_examined(tmp_path: Path) -> None:
     by_subject = {one.subject for one in findings}
     assert by_subject == {f"mqtt://127.0.0.1:{closed}", f"mqtt://house@127.0.0.1:{broker.port}"}
     assert [one.subject for one in findings if one.status == "fail"] == [f"mqtt://127.0.0.1:{closed}"]
+
+
+# A trial
+
+
+async def tried(url: str, topic: str = "doctor/try", **options: Any) -> list[tuple[str, str]]:
+    declared = MqttOptions(broker=url, client_id="house", **{"connect_timeout": 5.0, **options})
+    return [(one.status, one.text) for one in await diagnose(declared, (), topic) if one.check == "try"]
+
+
+@pytest.mark.parametrize("protocol", ["3.1.1", "5"])
+async def test_messages_come_back_and_nothing_stays(tmp_path: Path, protocol: Any) -> None:
+    async with open_mosquitto(tmp_path) as broker:
+        url = f"mqtt://127.0.0.1:{broker.port}"
+        assert await tried(url, protocol=protocol) == [
+            ("ok", "messages to 'doctor/try' come back: QoS 0, QoS 1, QoS 2, retained")
+        ]
+        assert await tried(url, protocol=protocol) != []  # else it had found what it has left there itself
+        await trio.run_process(["mosquitto_pub", "-p", str(broker.port), "-t", "doctor/try", "-r", "-m", "somebody's"])
+        assert await tried(url, protocol=protocol) == [("fail", "there is a retained message at 'doctor/try'")]
+        heard = await trio.run_process(
+            ["mosquitto_sub", "-p", str(broker.port), "-t", "doctor/try", "-C", "1"], capture_stdout=True
+        )
+        assert heard.stdout == b"somebody's\n"
+
+
+@pytest.mark.parametrize("protocol", ["3.1.1", "5"])
+async def test_a_user_who_may_not_publish(tmp_path: Path, protocol: Any) -> None:
+    """With MQTT 3.1.1 the broker says that it has taken the message, and drops it."""
+    rights = tmp_path / "rights"
+    rights.write_text("topic read #\n")
+    rights.chmod(0o600)
+    async with open_mosquitto(tmp_path, [f"acl_file {rights}", "user root"]) as broker:
+        url = f"mqtt://127.0.0.1:{broker.port}"
+        found = await tried(url, protocol=protocol, connect_timeout=0.3)
+    [(status, text)] = found
+    assert status == "fail"
+    assert "did not come back within 0.3 s" in text or "closed the connection" in text
+
+
+async def test_without_a_login_nothing_is_tried() -> None:
+    assert await tried(f"mqtt://127.0.0.1:{free_port()}") == []

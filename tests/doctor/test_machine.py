@@ -176,7 +176,7 @@ def test_leftovers_of_another_user(monkeypatch: pytest.MonkeyPatch) -> None:
     try:
         os.chown(path, 54_321, 54_321)
         [found] = leftovers_of("doctors2")
-        assert "1 runs of another user (uid 54321) have 8 KiB" in found.text
+        assert "1 run of another user (uid 54321): 8 KiB" in found.text
         assert "no process uses it" in found.text
         with path.open("rb"):
             assert leftovers_of("doctors2") == []

@@ -152,10 +152,10 @@ class MqttConnector(Connector):
 
             await check_any_reachable(self.options.brokers)
 
-    async def diagnose(self, name: str) -> Sequence[Finding]:
+    async def diagnose(self, name: str, trial: str | None = None) -> Sequence[Finding]:
         from taktora_trio.connectors.mqtt.diagnosis import diagnose  # the protocol stack begins here
 
-        return await diagnose(self.options_as(name), self.channels)
+        return await diagnose(self.options_as(name), self.channels, trial)
 
     @property
     def preload(self) -> Iterable[str]:

@@ -29,6 +29,10 @@ def doctor(
     /,
     *,
     json: Annotated[bool, Parameter(negative="", help="As JSON: each finding with its remedy.")] = False,
+    try_: Annotated[
+        str | None,
+        Parameter(name="--try", help="Send messages to this topic, which nobody uses, and see that they come back."),
+    ] = None,
     options: Annotated[Options, Parameter(name="*")] = Options(),
     settings: Annotated[TypedSettings, Parameter(parse=False)],
 ) -> int:
@@ -37,10 +41,10 @@ def doctor(
     if target is not None:
         with printing_aside():
             configuration = read_for_gateway(target, options, settings)
-    elif given := [name for name, _ in (*options.typed, *settings)]:
+    elif given := [*(["try"] if try_ is not None else []), *(name for name, _ in (*options.typed, *settings))]:
         raise ConfigError(f"--{given[0]} is for a deployment: name it, as MODULE:DEPLOYMENT")
     with _without_log():
-        sections = trio.run(examine, configuration)
+        sections = trio.run(examine, configuration, try_)
     if json:
         show_document(as_json(sections))
     else:

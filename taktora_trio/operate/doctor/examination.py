@@ -23,6 +23,7 @@ from taktora_trio.operate.doctor.report import Section
 from taktora_trio.operate.doctor.shared_memory import examine_shared_memory
 from taktora_trio.runners.configuration.reading import Configuration
 from taktora_trio.transport.domain import ROLES, Domain
+from taktora_trio.transport.folder import user_folder
 
 __all__ = ["examine"]
 
@@ -33,8 +34,11 @@ _HANGS = "find out what it waits for: a disk, a file system of the network, or a
 Check = Callable[[], Iterable[Finding]]
 
 
-async def examine(configuration: Configuration | None) -> list[Section]:
-    """Run every check of this machine, and, with a configuration, every one of its deployment. All run at once."""
+async def examine(configuration: Configuration | None, trial: str | None = None) -> list[Section]:
+    """Run every check of this machine, and, with a configuration, every one of its deployment. All run at once.
+
+    Messages are sent only to the address `trial`.
+    """
     specs = specs_of(configuration.configured.connectors) if configuration is not None else []
     runs = configuration is not None and await _runs(configuration.domain)
     local: list[tuple[str, Check]] = [
@@ -52,7 +56,7 @@ async def examine(configuration: Configuration | None) -> list[Section]:
     checks: list[Callable[[], Awaitable[Sequence[Finding]]]] = [partial(_locally, *one) for one in local]
     connectors = configuration.configured.connectors if configuration is not None else ()
     if configuration is not None:
-        checks += [partial(_diagnosed, connector, configuration.domain) for connector in connectors]
+        checks += [partial(_diagnosed, connector, configuration.domain, trial) for connector in connectors]
     found = await _all(checks)
     sections = [Section("this machine", [one for some in found[: len(local)] for one in some])]
     if configuration is not None:
@@ -88,11 +92,11 @@ async def _locally(name: str, check: Check) -> Sequence[Finding]:
     return [fail(name, f"not done within {_LOCAL:g} s", _HANGS)]
 
 
-async def _diagnosed(connector: Connector, domain: str) -> Sequence[Finding]:
+async def _diagnosed(connector: Connector, domain: str, trial: str | None) -> Sequence[Finding]:
     with trio.move_on_after(_CONNECTOR):
         try:
             name = connector.known_as(await trio.to_thread.run_sync(lambda: Domain(domain).identity))
-            return await connector.diagnose(name)
+            return await connector.diagnose(name, trial)
         except (OSError, ValueError, ConnectorError) as exc:
             return [fail("connector", escaped(summary(exc), 300), "mend what this says")]
     return [fail("connector", f"not done within {_CONNECTOR:g} s", "check the network, and the other side")]
@@ -101,7 +105,7 @@ async def _diagnosed(connector: Connector, domain: str) -> Sequence[Finding]:
 async def _runs(domain: str) -> bool:
     def holds() -> bool:
         try:
-            return any(Domain(domain).holder(role) is not None for role in ROLES)
+            return user_folder().is_dir() and any(Domain(domain).holder(role) is not None for role in ROLES)
         except (OSError, ConnectorError):  # what is wrong with /dev/shm is found out below
             return False
 

@@ -79,7 +79,8 @@ def _of_others(found: list[Remains]) -> Iterator[Finding]:
     running = _uids_with_processes() if os.geteuid() else set()  # what root sees nobody use, nobody uses
     for uid in sorted({one.uid for one in found}):
         theirs = [one for one in found if one.uid == uid]
-        text = f"{len(theirs)} runs of another user (uid {uid}) have {size(sum(one.bytes for one in theirs))} in {SHM}"
+        runs = f"{len(theirs)} run{'s' * (len(theirs) != 1)}"
+        text = f"{runs} of another user (uid {uid}): {size(sum(one.bytes for one in theirs))} in {SHM}"
         if uid in running:
             yield ok("others", f"{text}; only that user and root can see whether they are used")
         else:

@@ -1,9 +1,10 @@
-"""What `taktora-trio doctor` finds out about a connector's brokers, as a guest: no session, no last will, no message.
+"""What `taktora-trio doctor` finds out about a connector's brokers, as a guest: no session, no last will.
 
 steps         one broker: name, tcp, tls, login, and so on; each only if the one before has worked
 tls           the handshake, and what is wrong with a certificate
 certificate   reads a certificate (X.509), also one that does not verify
 login         the login, and why it fails
+trial         messages that come back, where the operator has asked for them
 capabilities  what the broker announces, beside what the channels need: pure
 """
 
@@ -19,18 +20,26 @@ from taktora_trio.channels import ChannelDescriptor
 from taktora_trio.connectors.finding import Finding, ok
 from taktora_trio.connectors.mqtt.diagnosis.steps import examine
 from taktora_trio.connectors.mqtt.options import MqttOptions
+from taktora_trio.connectors.mqtt.topics import check_topic
 
 __all__ = ["diagnose"]
 
 
-async def diagnose(options: MqttOptions, channels: Sequence[ChannelDescriptor[Any]]) -> list[Finding]:
-    """Examine all brokers of a client at once, and return what was found of each in their order."""
+async def diagnose(
+    options: MqttOptions, channels: Sequence[ChannelDescriptor[Any]], trial: str | None = None
+) -> list[Finding]:
+    """Examine all brokers of a client at once, and return what was found of each in their order.
+
+    Messages are published only to the topic `trial`. Raises `ConfigError` if it is none.
+    """
+    if trial is not None:
+        check_topic(trial)
     if options.session == "memory":
         return [ok("broker", "it is within the process, for tests")]
     found: dict[int, list[Finding]] = {}
 
     async def examine_one(position: int, one: MqttOptions) -> None:
-        found[position] = await examine(one, channels)
+        found[position] = await examine(one, channels, trial)
 
     async with trio.open_nursery() as nursery:
         for position, broker in enumerate(options.brokers):

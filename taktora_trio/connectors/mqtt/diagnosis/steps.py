@@ -14,6 +14,7 @@ from taktora_trio.channels import ChannelDescriptor
 from taktora_trio.connectors.finding import Finding, fail, ok, warn
 from taktora_trio.connectors.mqtt.diagnosis.capabilities import compare, subscriptions
 from taktora_trio.connectors.mqtt.diagnosis.login import refused, unanswered
+from taktora_trio.connectors.mqtt.diagnosis.trial import try_out
 from taktora_trio.connectors.mqtt.options import MqttOptions
 from taktora_trio.connectors.mqtt.own_topics import of_client
 from taktora_trio.connectors.mqtt.routing import MqttRouting
@@ -34,7 +35,7 @@ _AT_ONCE = 100  # filters
 _RETAINED_WITHIN = 0.5  # seconds: nothing tells that there is no retained message
 
 
-async def examine(options: MqttOptions, channels: Sequence[ChannelDescriptor[Any]]) -> list[Finding]:
+async def examine(options: MqttOptions, channels: Sequence[ChannelDescriptor[Any]], trial: str | None) -> list[Finding]:
     """Return what was found of the one broker that is in these options. `options` have the client id of the gateway."""
     findings, endpoints = await _names(options)
     reached: list[Endpoint] = []
@@ -45,9 +46,16 @@ async def examine(options: MqttOptions, channels: Sequence[ChannelDescriptor[Any
         from taktora_trio.connectors.mqtt.diagnosis.tls import examine_tls  # with it comes OpenSSL
 
         findings += await examine_tls(options, reached[0])
-    if reached and not any(finding.status == "fail" for finding in findings):
-        findings += await _login(options, channels)
+    if reached and not _failed(findings):
+        guest = attrs.evolve(options, client_id=None, persistent=False, will=None, session="native")
+        findings += await _login(guest, options, channels)
+        if trial is not None and not any(finding.check in ("login", "session") for finding in _failed(findings)):
+            findings += await try_out(guest, trial)
     return findings
+
+
+def _failed(findings: Sequence[Finding]) -> list[Finding]:
+    return [finding for finding in findings if finding.status == "fail"]
 
 
 async def _names(options: MqttOptions) -> tuple[list[Finding], list[Endpoint]]:
@@ -137,8 +145,7 @@ class _Presence:
         return [ok("presence", f"retained at {topic}: {escaped(self._said)}")]
 
 
-async def _login(options: MqttOptions, channels: Sequence[ChannelDescriptor[Any]]) -> list[Finding]:
-    guest = attrs.evolve(options, client_id=None, persistent=False, will=None, session="native")
+async def _login(guest: MqttOptions, options: MqttOptions, channels: Sequence[ChannelDescriptor[Any]]) -> list[Finding]:
     findings: list[Finding] = []
     presence = _Presence(options.presence_topic)
 
@@ -150,16 +157,17 @@ async def _login(options: MqttOptions, channels: Sequence[ChannelDescriptor[Any]
                 took = 1000 * (trio.current_time() - begun)
                 who = f"as {escaped(guest.broker.username)!r}" if guest.broker.username else "without a user name"
                 findings.append(ok("login", f"accepted {who}, by MQTT {options.protocol}, in {took:.1f} ms"))
-                findings += await _subscribed(session, options, channels)
-                findings += await presence.look(session)
                 limits = session.limits if options.protocol == "5" else None
+                try:  # here, for what leaves the block is a group
+                    findings += await _subscribed(session, options, channels)
+                    findings += await presence.look(session)
+                except SessionLost as exc:
+                    advice = "the broker's log says why: this user may not be allowed to do this"
+                    return [*findings, fail("session", escaped(str(exc), 300), advice)]
         except ConnectRefused as exc:
             return [refused(options, exc)]
         except ConnectFailed as exc:
             return [unanswered(options, exc)]
-        except SessionLost as exc:
-            advice = "the broker's log says why: a client may not be allowed to do this"
-            return [*findings, fail("session", escaped(str(exc), 300), advice)]
     if scope.cancelled_caught:
         return [*findings, fail("login", f"not done within {patience:g} s", "look at the broker's load, and its log")]
     if limits is None:
@@ -198,7 +206,7 @@ async def _limits_of_5(
             five = attrs.evolve(guest, protocol="5")
             async with open_native_session(five, lambda message: None, ClientState(), _SMALL) as session:
                 limits = session.limits
-        except (ConnectFailed, ConnectRefused, SessionLost):
+        except (ConnectFailed, ConnectRefused):
             return [nothing]
         return list(compare(limits, attrs.evolve(options, persistent=False), channels))
     return [nothing]
