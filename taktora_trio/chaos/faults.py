@@ -62,6 +62,8 @@ class Fault:
     """The halves that end and come again by it. All others must live on."""
     failures: frozenset[FailureKind] = frozenset()
     """The causes of `Down` that the app must have been told of."""
+    one_is_enough: bool = False
+    """True if one of these causes is enough: it is chance which of them comes first."""
     exit_code: int | None = None
     """Set where it ends the whole run, with this exit code; the run is then started again."""
     ranges: Ranges = attrs.field(factory=dict)
@@ -408,7 +410,13 @@ FAULTS: Mapping[str, Fault] = {
     "out-of-memory": _of_gateway(
         "the gateway runs out of memory", partial(_tell_gateway, "out-of-memory"), "out-of-memory"
     ),
-    "greedy": _of_gateway(
-        "the gateway takes every core, and memory up to its fence", partial(_tell_gateway, "greedy"), "out-of-memory"
+    "greedy": Fault(
+        what="the gateway takes every core, and memory up to its fence",
+        inject=partial(_tell_gateway, "greedy"),
+        events=_REPLACED,
+        replaces=_GATEWAY,
+        # It may starve itself so that it gives no sign of life.
+        failures=frozenset({"out-of-memory", "hang"}),
+        one_is_enough=True,
     ),
 }

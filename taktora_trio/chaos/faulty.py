@@ -40,7 +40,7 @@ FOLDER_VARIABLE = "TAKTORA_CHAOS_FOLDER"
 _LOOK = 0.02  # seconds between two looks into the folder
 _LONG = 60.0  # seconds that a blocked gateway and a leaked process last at most, should nobody end them
 _GRANDCHILD = "grandchild"
-_GREEDY = 1.5  # seconds
+_GREEDY = 0.5  # seconds
 _HEADROOM = 64 * 2**20  # bytes of address space that are left to a gateway that is to run out of memory
 
 

@@ -53,8 +53,9 @@ def what_is_wrong(fault: Fault, before: Snapshot, after: Snapshot, states: str, 
     wrong += [f"health events do not join: {link}" for link in after.broken_chains[len(before.broken_chains) :]]
     if not events_match(fault, states):
         wrong.append(f"the app saw {states or 'nothing '}and should have seen {fault.events}")
-    if not fault.failures <= after.failures or (after.failures and not fault.failures):
-        named = " and ".join(sorted(fault.failures)) or "none"
+    told = fault.failures & after.failures if fault.one_is_enough else fault.failures <= after.failures
+    if not told or (after.failures and not fault.failures):
+        named = (" or " if fault.one_is_enough else " and ").join(sorted(fault.failures)) or "none"
         wrong.append(f"the app was told of the failures {sorted(after.failures)}, and should have been of {named}")
     for half, pid in before.pids.items():
         if half in fault.replaces and after.pids[half] == pid:

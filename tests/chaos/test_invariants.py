@@ -75,6 +75,14 @@ def test_a_failure_that_none_was_expected_of_is_wrong() -> None:
     assert "hang" in wrong
 
 
+def test_where_chance_decides_one_of_several_failures_is_enough() -> None:
+    greedy = FAULTS["greedy"]
+    for failures, right in (({"hang"}, True), ({"out-of-memory"}, True), ({"signal"}, False), (set[str](), False)):
+        wrong = what_is_wrong(greedy, BEFORE, attrs.evolve(AFTER, failures=frozenset(failures)), STATES)
+        assert (wrong == []) is right
+        assert right or "should have been of hang or out-of-memory" in wrong[0]
+
+
 def test_states_are_the_first_words() -> None:
     assert states_of(["Down (the gateway ended (why))", "Connecting", "Up"]) == "Down Connecting Up "
 
