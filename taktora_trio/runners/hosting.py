@@ -118,7 +118,6 @@ async def _open_with_gateway_process(
             settings=deployment.app_settings,
             deployment=deployment.name,
         ) as host,
-        open_flight_recorder(deployment, domain, "plugin", host),
         open_life(None, trio.Event(), opened.beat, "the app runs") as nursery,
     ):
         relay = Relay(domain, nursery)
@@ -140,7 +139,10 @@ async def _open_with_gateway_process(
             on_revived=about_gateway.revived,
         )
         # A process is asked to stop by SIGTERM, and has the policy's grace.
-        async with open_outlasting(gateway.run, trio.CancelScope.cancel, policy.stop_grace):
+        async with (
+            open_outlasting(gateway.run, trio.CancelScope.cancel, policy.stop_grace),
+            open_flight_recorder(deployment, domain, "plugin", host),
+        ):
             yield host
 
 

@@ -17,7 +17,7 @@ import trio
 import trio.testing
 from mcap.reader import make_reader
 
-from taktora_trio import ConnectorError, Degraded, Deployment, Down, Failure, JsonCodec, Up
+from taktora_trio import ConnectorError, Degraded, Deployment, Down, Failure, JsonCodec, Up, open_deployment
 from taktora_trio.health import HealthBoard
 from taktora_trio.recorder import flight_file
 from taktora_trio.recorder.flight_file import About, write_flight
@@ -28,9 +28,13 @@ from taktora_trio.transport.domain import Domain
 from taktora_trio.transport.flight import map_flight, read_flight
 from tests.command import ROOT, open_run
 from tests.mosquitto import Mosquitto
+from tests.patience import PATIENCE
 from tests.recorder.test_follower import connector_of
 
 DEPLOYMENT = Deployment("greenhouse", None, [connector_of(JsonCodec(), int)], flight_recorder="on")
+
+
+FAILURE = Failure(kind="signal", description="killed", incarnation=1, uptime=1, delay=1, attempts_left=1)
 
 
 def read(path: Path) -> dict[str, list[Any]]:
@@ -63,6 +67,27 @@ async def test_a_gateway_that_is_killed_is_told_of_by_a_file_with_its_last_lines
     assert found["taktora/vitals"][-1]["name"] == "all"
     ticks = [message["value"] for message in found["mqtt/out/ticks"]]
     assert ticks
+
+
+async def test_a_run_that_ends_well_writes_no_file_and_one_whose_gateway_crashes_does(
+    broker: Mosquitto, domain: Domain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    written: list[str] = []
+
+    async def write(self: FlightFiles, why: str) -> None:
+        written.append(why)
+
+    monkeypatch.setattr(FlightFiles, "_write", write)
+    with trio.fail_after(PATIENCE):
+        async with open_deployment(DEPLOYMENT, domain=domain.name, settings={"broker": broker.url}) as host:
+            await host.wait_for_health(Up)
+        assert written == []
+        async with open_deployment(DEPLOYMENT, domain=domain.name, settings={"broker": broker.url}) as host:
+            await host.wait_for_health(Up)
+            host._gateways.failed(FAILURE, None)
+    assert len(written) == 1
+    assert "mqtt Down" in written[0]
 
 
 async def test_log_lines_are_kept_over_a_restart_of_their_half(domain: Domain) -> None:
@@ -121,8 +146,7 @@ async def test_one_file_a_minute_is_written_a_second_after_what_it_is_for(autoju
         await trio.sleep(30)
         files.write("too soon")
         await trio.sleep(40)
-        failure = Failure(kind="signal", description="killed", incarnation=1, uptime=1, delay=1, attempts_left=1)
-        files.plugin_failed(failure, Exit("signal", "killed", failed=True))
+        files.plugin_failed(FAILURE, Exit("signal", "killed", failed=True))
         await trio.sleep(0.5)
         files.stop()
     assert files.said == [("first", 1.0), ("plugin failed: killed", 70.5)]

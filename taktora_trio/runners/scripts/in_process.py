@@ -86,7 +86,6 @@ async def open_in_process(
             settings=deployment.app_settings,
             deployment=deployment.name,
         ) as (host, gateways),
-        open_flight_recorder(deployment, domain, "plugin", host),
         open_life(life, stop, opened.beat, "the app runs", host),
     ):
         task = GatewayTask(deployment, opened, on_hang=gateways.hangs)
@@ -105,7 +104,8 @@ async def open_in_process(
                 nursery.start_soon(gateway.revive_at, revive)
             if reload is not None:
                 nursery.start_soon(reload.serve, gateway, task.runner, task.watch)
-            yield host
+            async with open_flight_recorder(deployment, domain, "plugin", host):
+                yield host
 
 
 if __name__ == "__main__":
