@@ -40,6 +40,8 @@ function edged(svg, name, path, tone, rate) {
   for (const child of edge.children) set(child, "d", path);
 }
 
+const passing = (one, group) => (["Up", "Degraded"].includes(one.health) ? group.rate : 0); // else nothing gets there
+
 const across = (x1, y1, x2, y2) => `M${x1} ${y1}C${(x1 + x2) / 2} ${y1} ${(x1 + x2) / 2} ${y2} ${x2} ${y2}`;
 
 // Channels of each connector and direction; many are shown as their sum.
@@ -108,7 +110,7 @@ function wide(svg, vitals, groups) {
     for (const group of groups.filter((each) => each.connector === one.name)) {
       const shift = group.direction === "out" ? -9 : 9;
       const toBroker = group.direction === "out" ? across(680, middle + shift, 780, at + shift) : across(780, at + shift, 680, middle + shift);
-      edged(svg, `broker ${one.name} ${group.direction}`, toBroker, toneOf(one.health), group.rate);
+      edged(svg, `broker ${one.name} ${group.direction}`, toBroker, toneOf(one.health), passing(one, group));
       for (const part of group.parts) {
         const key = `${one.name}/${part.name}/${group.direction}`;
         const centre = y + 14;
@@ -143,7 +145,7 @@ function narrow(svg, vitals, groups, width) {
       boxed(svg, key, x - column * 0.23, 76, column * 0.46, 64, "channel",
         [`${number(group.rate)}/s`, `${group.count} ${out ? "out ↓" : "in ↑"}`]);
       edged(svg, `${key} far`, out ? `M${x} 142V164` : `M${x} 164V142`, gatewayTone === "bad" ? "bad" : "ok", group.rate);
-      edged(svg, `${key} broker`, out ? `M${x} 216V290` : `M${x} 290V216`, toneOf(one.health), group.rate);
+      edged(svg, `${key} broker`, out ? `M${x} 216V290` : `M${x} 290V216`, toneOf(one.health), passing(one, group));
     }
   });
   say(svg.label, "");
