@@ -97,3 +97,16 @@ def test_a_unit_tries_again_what_may_pass_and_nothing_else(unit: Path) -> None:
     """By the exit codes 75 and 2. systemd's own limit would give up after five starts in ten seconds."""
     lines = unit.read_text().splitlines()
     assert {"RestartPreventExitStatus=2", "StartLimitIntervalSec=0", "RestartSec=1"} <= set(lines)
+
+
+def test_the_page_shows_the_unit_as_it_is() -> None:
+    """But for what hardens it, which the page tells of."""
+    page = (FOLDER.parent / "docs/how-to/systemd.md").read_text()
+    [shown] = re.findall(r"```ini\n(.*?)```", page, re.DOTALL)
+    unit = (FOLDER / "systemd/greenhouse.service").read_text()
+    before_hardening = unit[: unit.index("NoNewPrivileges=")] + unit[unit.index("[Install]") :]
+    assert _lines(shown) == _lines(before_hardening)
+
+
+def _lines(unit: str) -> list[str]:
+    return [line for line in unit.splitlines() if line and not line.startswith("#")]

@@ -1,4 +1,4 @@
-"""A root file system of Debian with systemd, mosquitto, and a virtual environment for this package. It is made once."""
+"""A root file system of Debian with systemd, mosquitto, and a virtual environment for this package, and a kernel."""
 
 from __future__ import annotations
 
@@ -38,6 +38,23 @@ def make_root() -> Path:
         _install(root, needs)
         stamp.write_text(made_of)
     return root
+
+
+def make_kernel() -> tuple[Path, Path]:
+    """Return Debian's kernel for virtual machines, and its initrd: nothing of them is installed on this machine."""
+    folder = FOLDER / "kernel"
+    kernel, initrd = folder / "vmlinuz", folder / "initrd.img"
+    if not initrd.is_file():
+        root = FOLDER / "kernel-root"
+        shutil.rmtree(root, ignore_errors=True)
+        packages = "linux-image-cloud-amd64,initramfs-tools"
+        _step("mmdebstrap", "--quiet", "--variant=minbase", f"--include={packages}", "bookworm", str(root))
+        folder.mkdir(exist_ok=True)
+        for path in (kernel, initrd):
+            [found] = (root / "boot").glob(f"{path.name}-*")
+            shutil.copy(found, path)
+        shutil.rmtree(root)
+    return kernel, initrd
 
 
 def _install(root: Path, needs: list[str]) -> None:
