@@ -1,13 +1,24 @@
 # Run by the machine itself, as its last unit: what the kernel's OOM killer does to greenhouse.service. Says what it finds.
 say() { echo "FOUND $1=$2"; }
 count() { wc -l </received; }
-until_more() { local goal=$(($(count) + 50)); while [ "$(count)" -lt $goal ]; do sleep 0.2; done; }
+until_more() {
+  local goal=$(($(count) + 50)) tries=0
+  while [ "$(count)" -lt $goal ]; do
+    sleep 0.2
+    if [ $((tries += 1)) -gt 500 ]; then # at the console, for whoever asks why
+      say stuck "at $(count) of $goal messages"
+      journalctl -u greenhouse --no-pager -n 30 -o cat
+      systemctl poweroff --force --force
+    fi
+  done
+}
 logged() { journalctl -u greenhouse --no-pager -o cat | grep -c "$1"; }
 property() { systemctl show --value -p "$1" greenhouse; }
 processes() { for pid in $(cat "$group/cgroup.procs"); do tr '\0' ' ' <"/proc/$pid/cmdline" | grep -q " $1 " && echo "$pid"; done; }
 
-mosquitto_sub -h 127.0.0.1 -q 1 -t greenhouse/readings >/received &
-systemctl start greenhouse
+stdbuf -oL mosquitto_sub -h 127.0.0.1 -q 1 -t greenhouse/readings >/received &
+systemctl start greenhouse || journalctl -u greenhouse --no-pager
+say main "$(property MainPID)"
 until_more
 group=/sys/fs/cgroup$(property ControlGroup)
 main=$(property MainPID) plugin=$(processes plugin) gateway=$(processes gateway)
