@@ -37,6 +37,7 @@ __all__ = [
     "generations",
     "new_generation",
     "open_folder",
+    "other_users",
     "remove_generation",
     "user_folder",
 ]
@@ -50,6 +51,7 @@ _NODE_IDS_BEGIN = (10 << 16).to_bytes(8, "little") + bytes(8)
 
 _LETTERS = "abcdefghijklmnopqrstuvwxyz234567"
 _TOKEN = re.compile(r"[a-z2-7]{8}")
+_FOLDER_OF = re.compile(r"taktora-(\d+)")
 _GONE = "~gone"
 _NAME = "name"  # of the domain, where its label is another one
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
@@ -93,6 +95,18 @@ class Generation(msgspec.Struct, frozen=True):
 def user_folder() -> Path:
     """Return the path of the folder of the present user."""
     return SHM / f"taktora-{os.geteuid()}"
+
+
+def other_users() -> list[int]:
+    """Return the users besides the present one who have or had a domain here. What they have can't be seen."""
+    found = []
+    with contextlib.suppress(OSError), os.scandir(SHM) as entries:
+        for entry in entries:
+            if (named := _FOLDER_OF.fullmatch(entry.name)) is not None:
+                with contextlib.suppress(OSError):
+                    if entry.stat(follow_symlinks=False).st_uid == int(named[1]) != os.geteuid():
+                        found.append(int(named[1]))
+    return sorted(found)
 
 
 @contextlib.contextmanager

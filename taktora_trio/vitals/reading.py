@@ -13,12 +13,12 @@ import trio
 from taktora_trio.errors import ConfigError, NoSuchDomain, TransportError
 from taktora_trio.processes.procfs import process_stat
 from taktora_trio.transport.domain import HALVES, ROLES, Domain, Role
-from taktora_trio.transport.folder import VITALS, all_generations, open_folder
+from taktora_trio.transport.folder import VITALS, all_generations, open_folder, other_users
 from taktora_trio.transport.snapshot import Snapshot, read_snapshot
 from taktora_trio.vitals.merging import connectors_of, history_of, merged_channels
 from taktora_trio.vitals.model import DomainVitals, HalfState, HalfVitals, Mode, Page
 
-__all__ = ["domains", "half_name", "page_name", "read", "watch"]
+__all__ = ["domains", "half_name", "nothing_runs", "page_name", "read", "running", "watch"]
 
 _LATE = 3.0  # intervals without a page after which a half that is there hangs
 _NAMED = 20  # domains that an error names
@@ -118,11 +118,23 @@ def _page_of(snapshot: Snapshot, name: str) -> Page:
         raise TransportError(f"the page {page_name(name)} can't be read: {exc}") from exc
 
 
+def running() -> list[str]:
+    """Return the names of the domains of this user in which a process has a role."""
+    return [name for name in domains() if _is_held(name)]
+
+
+def nothing_runs() -> str:
+    """Return what to say where this user has no run: who has, as far as that can be seen."""
+    others = ", ".join(map(str, other_users()))
+    hint = f"; other users have or had runs here (uid {others}): only they see them" if others else ""
+    return f"nothing runs here as this user (uid {os.geteuid()}){hint}"
+
+
 def _no_such(domain: Domain) -> NoSuchDomain:
     every = domains()
     there = [name for name in every if _is_held(name)]
     more = f" and {len(there) - _NAMED} more" if len(there) > _NAMED else ""
-    others = f"there are {', '.join(there[:_NAMED])}{more}" if there else "nothing runs here as this user"
+    others = f"there are {', '.join(there[:_NAMED])}{more}" if there else nothing_runs()
     if left := len(every) - len(there):
         others += f" ({left} more were left by runs that were killed)"
     return NoSuchDomain(f"there is no run in domain {domain.name!r}: {others} (--domain NAME)")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import uuid
 from typing import Any
 
@@ -17,6 +18,7 @@ from taktora_trio.operate.seeing.echo import as_json, as_line, show_messages
 from taktora_trio.operate.seeing.hz import Seen, watch_rates
 from taktora_trio.operate.seeing.which import the_run
 from taktora_trio.recorder.follower import open_follower
+from taktora_trio.transport.segments import SHM
 from tests.host.rig import open_channel
 from tests.vitals.pages import open_run
 
@@ -104,13 +106,13 @@ async def test_the_end_of_the_run_ends_both(domain: Domain, capsys: pytest.Captu
 
 
 def test_the_only_run_is_meant_where_none_is_named(monkeypatch: pytest.MonkeyPatch, domain: Domain) -> None:
-    monkeypatch.setattr("taktora_trio.operate.seeing.which.domains", lambda: [domain.name, "a~b", "left-by-a-kill"])
+    monkeypatch.setattr("taktora_trio.vitals.reading.domains", lambda: [domain.name, "a~b", "left-by-a-kill"])
     with pytest.raises(NoSuchDomain, match="nothing runs"):
         the_run(None, None, None)
     with open_run(domain):
         assert the_run(None, None, None) == domain
         other = Domain(f"other-{uuid.uuid4().hex[:6]}")
-        monkeypatch.setattr("taktora_trio.operate.seeing.which.domains", lambda: [domain.name, other.name])
+        monkeypatch.setattr("taktora_trio.vitals.reading.domains", lambda: [domain.name, other.name])
         with open_run(other), pytest.raises(ConfigError, match=f"say which run.*{other.name}"):
             the_run(None, None, None)
 
@@ -146,3 +148,18 @@ def test_frames_go_through_a_pipe(domain: Domain, capsys: pytest.CaptureFixture[
     assert sum(line.startswith(domain.name[:8]) for line in lines) == 2
     assert all(len(line) <= 60 and "\x1b" not in line for line in lines)
     assert "q quits" not in "".join(lines)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="makes a folder of another user")
+def test_another_users_run_is_hinted_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What another user runs can't be seen, but that somebody does."""
+    monkeypatch.setattr("taktora_trio.vitals.reading.domains", list)
+    theirs = SHM / "taktora-54321"
+    theirs.mkdir(mode=0o700)
+    try:
+        os.chown(theirs, 54_321, 54_321)
+        for arguments in (["status"], ["status", "--domain", "nothing-here"], ["echo"]):
+            with pytest.raises(NoSuchDomain, match=r"as this user \(uid 0\); other users have or had .* 54321"):
+                parse(arguments)()
+    finally:
+        theirs.rmdir()

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-
 from taktora_trio.errors import ConfigError, NoSuchDomain
 from taktora_trio.operate.seeing.wording import listed
 from taktora_trio.runners.command.target import domain_of_run
-from taktora_trio.transport.domain import ROLES, Domain
-from taktora_trio.vitals import domains
+from taktora_trio.transport.domain import Domain
+from taktora_trio.vitals.reading import nothing_runs, running
 
 __all__ = ["the_run"]
 
@@ -17,16 +15,9 @@ def the_run(target: str | None, domain: str | None, config: str | None) -> Domai
     """Return the domain that is meant. Raises `NoSuchDomain` and `ConfigError`."""
     if target is not None or domain is not None:
         return domain_of_run(target, domain, config)
-    there = [name for name in domains() if _runs(name)]
+    there = running()
     if not there:
-        raise NoSuchDomain("nothing runs here as this user: start a deployment, or be its user")
+        raise NoSuchDomain(nothing_runs())
     if len(there) > 1:
         raise ConfigError(f"say which run: MODULE:DEPLOYMENT, or --domain NAME; there are {listed(there)}")
     return Domain(there[0])
-
-
-def _runs(name: str) -> bool:
-    """True if a process has a role in the domain; what a killed run has left is none that is meant."""
-    with contextlib.suppress(ConfigError):  # a name that is known by its beginning alone
-        return any(Domain(name).holder(role) is not None for role in ROLES)
-    return False
