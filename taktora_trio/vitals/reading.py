@@ -70,11 +70,9 @@ def read(domain: Domain | str) -> DomainVitals:
             continue
         pages.append((page, snapshot))
         halves[name] = _half(page, snapshot, holder, now, monotonic)
-    if any(name.startswith("gateway:") for name in halves) and halves["gateway"] is not None:
-        if halves["gateway"].state in ("starts", "waits"):
-            del halves["gateway"]  # it is one of those that have written
-    elif any(name.startswith("gateway:") for name in halves):
-        del halves["gateway"]
+    whole = halves["gateway"]
+    if any(map(_is_of_some, halves)) and (whole is None or whole.state in ("starts", "waits")):
+        del halves["gateway"]  # it is one of those that have written
     pages.sort(key=lambda one: one[1].boottime_ns)
     return DomainVitals(
         domain=domain.name,
@@ -169,11 +167,12 @@ def _half(page: Page, snapshot: Snapshot, holder: int | None, now: int, monotoni
     state: HalfState = "runs"
     problem, memory, cpu = "", page.memory, page.cpu
     process = _process(page.pid, page.process_started)
-    if holder not in (None, 0, page.pid) and (process is None or page.has_ended):
+    is_followed = holder not in (None, 0, page.pid) and not _is_of_some(page.name)
+    if is_followed and (process is None or page.has_ended):
         state, problem = "starts", f"process {page.pid} has ended, and process {holder} starts"
     elif page.has_ended:
         state, problem = "gone", f"it has ended, {age:.0f} s ago"
-    elif holder is None:
+    elif holder is None or (process is None and holder and _is_of_some(page.name)):
         state, problem = "gone", f"process {page.pid} has ended, {age:.1f} s after it had written last at most"
     elif process is not None and process[0] in "Tt":
         state, problem = "stopped", f"process {page.pid} is stopped: `kill -CONT {page.pid}` lets it go on"
@@ -195,6 +194,11 @@ def _half(page: Page, snapshot: Snapshot, holder: int | None, now: int, monotoni
         age=age,
         written_at=snapshot.boottime_ns / 1e9,
     )
+
+
+def _is_of_some(name: str) -> bool:
+    """True for a gateway that has some of the connectors alone: others hold the same role."""
+    return name.startswith("gateway:")
 
 
 def _process(pid: int, started: int) -> tuple[str, int, float] | None:

@@ -134,6 +134,10 @@ def test_gateways_of_single_connectors_are_halves_of_their_own(domain: Domain) -
         seen = vitals.read(domain)
     assert list(seen.halves) == ["plugin", "gateway:a", "gateway:b"]
     assert seen.problems == ["connector b is Down: connection refused"]
+    pages[1] = page(domain, "gateway:b", pid=2**22)
+    with open_run(domain, page(domain, "plugin"), *pages):
+        states = {name: half and half.state for name, half in vitals.read(domain).halves.items()}
+    assert states == {"plugin": "runs", "gateway:a": "runs", "gateway:b": "gone"}
 
 
 def test_the_health_is_the_plugins_which_knows_of_a_gateway_that_has_ended(domain: Domain) -> None:
