@@ -15,7 +15,7 @@ import logging
 import os
 import re
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -26,8 +26,8 @@ from taktora_trio.digest import sha256
 from taktora_trio.errors import ConfigError, DomainInUse, TransportError
 from taktora_trio.transport.deliveries import is_needed
 from taktora_trio.transport.doorbell import has_doorbell, ring, wait_at_doorbell
-from taktora_trio.transport.flight import keep_left, left_in
 from taktora_trio.transport.folder import (
+    FLIGHT,
     PULSE,
     Generation,
     generations,
@@ -176,7 +176,7 @@ class Domain:
             if last and any(self.holder(half) not in (None, os.getpid()) for half in HALVES):
                 return
             stale = [*last, *generations(folder, self.label, gone=True)]
-            left = {name: ring for generation in stale for name, ring in left_in(generation.path).items()}
+            keep_rings = _rings_left(stale)
             count = sum(remove_generation(folder, generation) for generation in stale)
             if count > 0:
                 log.info(
@@ -186,7 +186,7 @@ class Domain:
                     extra={"event": "leftovers-removed", "domain": self.name, "count": count},
                 )
             made = new_generation(folder, self.label, self.name)
-            keep_left(made.path, left)
+            keep_rings(made.path)
 
     def present(self) -> Generation:
         """Return the files in use now. Raises `TransportError` if the domain has no owner."""
@@ -242,3 +242,13 @@ class Domain:
         Raises `TransportError` if the domain has no owner.
         """
         return self.present().path / f"{PULSE}{role}"
+
+
+def _rings_left(stale: Iterable[Generation]) -> Callable[[Path], None]:
+    """Return what keeps the flight rings that a killed run has left, in the folder of the next one."""
+    if not any(path for generation in stale for path in generation.path.glob(f"{FLIGHT}*")):
+        return lambda folder: None
+    from taktora_trio.transport.flight import keep_left, left_in  # most runs have none
+
+    left = {name: ring for generation in stale for name, ring in left_in(generation.path).items()}
+    return lambda folder: keep_left(folder, left)
