@@ -22,6 +22,8 @@ from taktora_trio.operate.doctor.examination import _locally
 from taktora_trio.operate.doctor.leftovers import examine_leftovers
 from taktora_trio.operate.doctor.packages import examine_packages, parse_requirement
 from taktora_trio.operate.doctor.python import examine_python
+from taktora_trio.store.disk import Disk
+from taktora_trio.store.writer import _LOCK
 from taktora_trio.transport.domain import Domain
 from taktora_trio.transport.folder import new_generation, open_folder, remove_generation
 from taktora_trio.transport.segments import SHM
@@ -112,6 +114,20 @@ def test_a_store_that_can_be_used(deployment: Deployment, tmp_path: Path) -> Non
     findings = list(examine_disk(deployment.with_store(tmp_path), "doctored", runs=False))
     assert {one.check for one in findings} == {"store", "sync"}
     assert not [one for one in findings if one.status == "fail"]
+    assert list(tmp_path.iterdir()) == []  # a folder that a run would make is not made
+
+
+def test_a_store_that_another_process_uses(deployment: Deployment, tmp_path: Path) -> None:
+    deployment = deployment.with_store(tmp_path)
+    [store] = deployment.stores("doctored").values()
+    store.folder.mkdir(parents=True, exist_ok=True)
+    lock = Disk().lock(store.folder / _LOCK)
+    try:
+        failed = [one for one in examine_disk(deployment, "doctored", runs=False) if one.status == "fail"]
+        assert "is used by another process" in failed[0].text
+        assert not [one for one in examine_disk(deployment, "doctored", runs=True) if one.status == "fail"]
+    finally:
+        Disk().close(lock)
 
 
 def test_a_store_where_a_file_is(deployment: Deployment, tmp_path: Path) -> None:

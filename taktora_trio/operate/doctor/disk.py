@@ -14,6 +14,7 @@ from taktora_trio.errors import ConfigError
 from taktora_trio.operate.doctor.report import size
 from taktora_trio.runners.deployment import Deployment
 from taktora_trio.statefolder import state_folder
+from taktora_trio.store import check_store
 
 __all__ = ["examine_disk", "examine_state_folder"]
 
@@ -58,11 +59,11 @@ def examine_disk(deployment: Deployment, domain: str, *, runs: bool) -> Iterator
         else:
             yield ok("store", text)
         yield _speed(store.folder)
-    if stores and not runs:
-        try:
-            deployment.check_stores(domain)
-        except ConfigError as exc:
-            yield fail("store", str(exc), "mend what this says: a run would not start")
+        if store.folder.is_dir() and not runs:  # else it would be made
+            try:
+                check_store(store.folder, identity=store.identity)
+            except ConfigError as exc:
+                yield fail("store", str(exc), "mend what this says: a run would not start")
 
 
 def _refusal(folder: Path) -> str:
