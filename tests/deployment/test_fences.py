@@ -59,6 +59,7 @@ async def test_each_half_has_its_fence_and_so_has_the_next_gateway(
     assert controller is None or not (controller.folder / f"taktora-{domain.name}-gateway").exists()
 
 
+@pytest.mark.chaos
 async def test_in_one_process_all_of_it_is_fenced(broker: Mosquitto, domain: Domain) -> None:
     fences = ("--fence.plugin.nice=3", f"--fence.plugin.cpus={CPU}")
     async with open_run(TARGET, "in-process", broker, domain, *fences) as run:
