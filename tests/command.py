@@ -44,8 +44,18 @@ class Command:
 
     def half(self, name: str) -> int:
         """Return the process id of the supervised half that was started last."""
-        started = [entry["message"] for entry in self.log if entry["message"].startswith(f"{name}: started, pid ")]
-        return int(started[-1].rpartition(" ")[2])
+        return int(self.events("process-started", half=name)[-1]["child"])
+
+    def events(self, code: str, *parts: str, pid: int | None = None, **fields: object) -> list[dict[str, Any]]:
+        """Return the log lines so far that have this event code, these fields, and all of `parts` in their text."""
+        return [
+            entry
+            for entry in self.log
+            if entry.get("event") == code
+            and pid in (None, entry.get("pid"))
+            and all(entry.get(name) == value for name, value in fields.items())
+            and all(part in entry["message"] for part in parts)
+        ]
 
     def signal(self, signum: signal.Signals, pid: int | None = None) -> None:
         if signum == signal.SIGKILL and pid in (None, self.pid):
@@ -57,18 +67,31 @@ class Command:
         root = psutil.Process(self.pid)
         return [root, *root.children(recursive=True)]
 
-    async def until_logged(
-        self, *parts: str, count: int = 1, seconds: float = PATIENCE, pid: int | None = None
+    async def until_event(
+        self,
+        code: str,
+        *parts: str,
+        count: int = 1,
+        seconds: float = PATIENCE,
+        pid: int | None = None,
+        **fields: object,
     ) -> dict[str, Any]:
-        """Wait for the `count`-th log line that contains all of `parts`, of this process if one is given; return it."""
+        """Wait for the `count`-th of the log lines that `events` returns, of this process if one is given; return it.
+
+        `parts` are for what only the text says: a cause, a place. The codes are in docs/events.md.
+        """
 
         def found() -> dict[str, Any] | None:
-            matching = [
-                entry
-                for entry in self.log
-                if pid in (None, entry.get("pid")) and all(part in entry["message"] for part in parts)
-            ]
+            matching = self.events(code, *parts, pid=pid, **fields)
             return matching[count - 1] if len(matching) >= count else None
+
+        return await self.until(found, f"event {code} with {parts} {fields}", seconds)
+
+    async def until_logged(self, *parts: str, seconds: float = PATIENCE) -> dict[str, Any]:
+        """Wait for a log line that contains all of `parts`: one of an app's own, or of another library; return it."""
+
+        def found() -> dict[str, Any] | None:
+            return next((entry for entry in self.log if all(part in entry["message"] for part in parts)), None)
 
         return await self.until(found, f"log line with {parts}", seconds)
 

@@ -108,7 +108,7 @@ async def test_what_cannot_be_is_refused(arguments: list[str], parts: list[str])
 
 
 async def until_given_up(run: Command) -> str:
-    message = (await run.until_logged("gateway: given up ("))["message"]
+    message = (await run.until_event("given-up", half="gateway"))["message"]
     assert isinstance(message, str)
     await run.until_printed("Down, given up")
     return message
@@ -129,8 +129,8 @@ async def test_a_gateway_that_was_given_up_is_revived_by_the_command(
         assert output == (
             f"asked the run of domain {domain.name} (pid {run.pid}): the gateway was given up, and starts again"
         )
-        await run.until_logged("gateway: revived")
-        await run.until_logged("-> Up")
+        await run.until_event("revived", half="gateway")
+        await run.until_event("health-up")
         run.signal(signal.SIGTERM)
         assert await run.wait() == 0
 
@@ -142,8 +142,8 @@ async def test_revived_too_early_it_is_given_up_again_after_its_whole_budget(
     async with open_run(f"{APPS}:watching", mode, broker, domain) as run:
         await until_given_up(run)
         await run_command("revive", "--domain", domain.name)
-        await run.until_logged("gateway: given up", count=2)
-        assert len([entry for entry in run.log if "starts again in" in entry["message"]]) == 2
+        await run.until_event("given-up", half="gateway", count=2)
+        assert len(run.events("restarting")) == 2
         run.signal(signal.SIGTERM)
         assert await run.wait() == 0
 
@@ -152,21 +152,21 @@ async def test_revived_too_early_it_is_given_up_again_after_its_whole_budget(
 async def test_a_gateway_that_works_is_left_alone(mode: str, broker: Mosquitto, domain: Domain, cause: Cause) -> None:
     cause.mend()
     async with open_run(f"{APPS}:watching", mode, broker, domain) as run:
-        await run.until_logged("-> Up")
+        await run.until_event("health-up")
         code, output, _ = await run_command("revive", f"{APPS}:watching", "--domain", domain.name)
         assert (code, output.partition("): ")[2]) == (0, "mqtt: is connected, so there is nothing to revive")
         run.signal(signal.SIGTERM)
         assert await run.wait() == 0
-        assert not any("gateway: revived" in entry["message"] for entry in run.log)
-        assert len([entry for entry in run.log if "-> Up" in entry["message"]]) == 1
+        assert not run.events("revived")
+        assert len(run.events("health-up")) == 1
 
 
 @pytest.mark.parametrize("mode", MODES)
 async def test_the_app_may_have_it_revived(mode: str, broker: Mosquitto, domain: Domain, cause: Cause) -> None:
     async with open_run(f"{APPS}:mending", mode, broker, domain) as run:
         await run.until_printed("mends it: incarnation 2 ended")
-        await run.until_logged("gateway: revived")
-        await run.until_logged("-> Up")
+        await run.until_event("revived", half="gateway")
+        await run.until_event("health-up")
         assert await run.wait() == 0
     assert cause.is_mended
 
@@ -184,11 +184,11 @@ async def test_where_there_is_no_run_revive_says_so(domain: Domain) -> None:
 async def test_a_plugin_alone_is_not_signalled_but_its_gateway_is(domain: Domain, broker: Mosquitto) -> None:
     """The plugin would be ended by it."""
     async with open_command("plugin", ECHO, "--broker", broker.url, "--domain", domain.name) as plugin:
-        await plugin.until_logged("waiting for its gateway")
+        await plugin.until_event("waiting-for-gateway")
         line = await refused("revive", "--domain", domain.name)
         assert f"(pid {plugin.pid}) does not supervise its gateway" in line
         async with open_command("gateway", ECHO, "--broker", broker.url, "--domain", domain.name) as gateway:
-            await plugin.until_logged("-> Up")
+            await plugin.until_event("health-up")
             _, output, _ = await run_command("revive", "--domain", domain.name)
             assert output == (
                 f"asked the gateway of domain {domain.name} (pid {gateway.pid}):"
@@ -240,7 +240,7 @@ async def test_the_plugins_policy_may_be_changed(broker: Mosquitto, domain: Doma
     async with open_run(
         "tests.deployment.apps:failing", "split", broker, domain, "--plugin-policy", "intensity=1,maximum=0.1"
     ) as run:
-        message = (await run.until_logged("plugin: given up"))["message"]
+        message = (await run.until_event("given-up", half="plugin"))["message"]
         assert "it ended 2 times" in message
         assert "LookupError: the app's own fault" in message
         assert await run.wait() == 1
@@ -261,7 +261,7 @@ async def test_a_plugins_failure_may_end_the_whole_run(broker: Mosquitto, domain
     policy = "on_exhausted=escalate,intensity=0"
     async with open_run("tests.deployment.apps:failing", "split", broker, domain, "--plugin-policy", policy) as run:
         assert await run.wait() == 1
-    assert any("plugin: given up (exit code 1): it ended once" in entry["message"] for entry in run.log)
+    assert run.events("given-up", "(exit code 1): it ended once", half="plugin")
 
 
 @pytest.mark.parametrize(
@@ -276,13 +276,13 @@ async def test_a_gateway_that_can_never_start_is_given_up_with_the_end_of_its_ou
     target: str, mode: str, broker: Mosquitto, domain: Domain
 ) -> None:
     async with open_run(target, mode, broker, domain) as run:
-        entry = await run.until_logged("gateway: given up")
+        entry = await run.until_event("given-up", half="gateway")
         assert entry["level"] == "critical"
         assert "ImportError: libprotocol.so.1: no such file" in entry["message"] + entry.get("exception", "")
-        await run.until_logged("-> Down", "given up: it ended 2 times")
+        await run.until_event("health-down", "given up: it ended 2 times")
         await trio.sleep(0.3)
         assert run.process.returncode is None, "the app goes on"
-        assert len([entry for entry in run.log if "starts again in" in entry["message"]]) == 1
+        assert len(run.events("restarting")) == 1
         run.signal(signal.SIGTERM)
         assert await run.wait() == 0
 
@@ -303,5 +303,5 @@ async def test_a_module_that_is_away_for_a_moment_is_tried_again(
     async with open_run("replaced:deployment", "split", broker, domain) as run:
         assert await run.wait() == 0
         assert "works" in "".join(run.output)
-    assert any("plugin: ended (exit code 1), starts again" in entry["message"] for entry in run.log)
+    assert run.events("restarting", "ended (exit code 1)", half="plugin")
     assert any("it is just being replaced" in line for line in run.stderr)

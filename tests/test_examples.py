@@ -138,7 +138,7 @@ async def test_commands_are_answered_twice(mode: str, broker: Mosquitto, domain:
 async def test_the_runner_scripts(script: str, domain: Domain) -> None:
     arguments = ("examples.echo:deployment", "--broker", "embedded", "--domain", domain.name)
     async with open_command(*arguments, program=[script]) as run:
-        await run.until_logged("-> Up")
+        await run.until_event("health-up")
         run.signal(signal.SIGINT)
         assert await run.wait(10) == 0
     assert "Traceback" not in "".join(run.stderr)

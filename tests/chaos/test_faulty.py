@@ -22,18 +22,18 @@ pytestmark = pytest.mark.chaos
 
 # The words of the log about each that ends the gateway.
 SAID = {
-    "crash-at-start": ["gateway: ended (exit code 1)"],
-    "crash-at-connect": ["-> Down", "ChaosError: a crash on purpose"],
-    "crash-in-publish": ["-> Down", "a crash on purpose, with message"],
-    "crash-in-cleanup": ["-> Down", "ChaosError: a crash on purpose"],
-    "crash-with-group": ["-> Down", "ValueError: the first; OSError: [Errno 5] I/O"],
-    "hang-at-start": ["-> Down", "not ready within 6 s"],
-    "hang-in-loop": ["-> Down", "no sign of life for 1."],
-    "hang-in-call": ["-> Down", "no sign of life for 1."],
-    "stall-in-pump": ["-> Down", "no sign of life for 1."],
-    "exit-early": ["gateway: ended (exit code 0)"],
-    "leak-grandchild": ["killed 1 processes that it left behind"],
-    "out-of-memory": ["-> Down", "MemoryError"],
+    "crash-at-start": ["restarting", "(exit code 1)"],
+    "crash-at-connect": ["health-down", "ChaosError: a crash on purpose"],
+    "crash-in-publish": ["health-down", "a crash on purpose, with message"],
+    "crash-in-cleanup": ["health-down", "ChaosError: a crash on purpose"],
+    "crash-with-group": ["health-down", "ValueError: the first; OSError: [Errno 5] I/O"],
+    "hang-at-start": ["health-down", "not ready within 6 s"],
+    "hang-in-loop": ["health-down", "no sign of life for 1."],
+    "hang-in-call": ["health-down", "no sign of life for 1."],
+    "stall-in-pump": ["health-down", "no sign of life for 1."],
+    "exit-early": ["restarting", "(exit code 0)"],
+    "leak-grandchild": ["process-leftovers-killed"],
+    "out-of-memory": ["health-down", "MemoryError"],
 }
 
 # Policies of the gateway: one for faults by which it falls silent, and one that takes no busy machine for a fault.
@@ -58,7 +58,7 @@ async def test_a_gateway_that_fails_is_replaced(
 ) -> None:
     policy = IMPATIENT if name.startswith(("hang-", "stall-")) else PATIENT
     async with _run(broker, domain, instructions, policy) as run:
-        await run.until_logged("-> Up")
+        await run.until_event("health-up")
         plugin, gateway = domain.holder("plugin"), domain.holder("gateway")
         moment = GATEWAY_FAULTS[name].moment
         if moment in (Moment.START, Moment.CONNECTED):  # of the next one: this one may still be at its own
@@ -69,9 +69,9 @@ async def test_a_gateway_that_fails_is_replaced(
             instructions.give(name)
         if moment is Moment.CLEANUP:
             run.signal(signal.SIGTERM, gateway)
-        await run.until_logged(*SAID[name])
+        await run.until_event(*SAID[name])
         again = 3 if GATEWAY_FAULTS[name].moment is Moment.CONNECTED else 2
-        await run.until_logged("health of mqtt", "-> Up", count=again)
+        await run.until_event("health-up", connector="mqtt", count=again)
         assert domain.holder("gateway") != gateway
         assert domain.holder("plugin") == plugin
         assert not instructions.is_waiting(name)
@@ -85,19 +85,19 @@ async def test_a_gateway_that_ignores_its_stop_is_killed(
     broker: Mosquitto, domain: Domain, instructions: Instructions
 ) -> None:
     async with _run(broker, domain, instructions) as run:
-        await run.until_logged("-> Up")
+        await run.until_event("health-up")
         instructions.give("ignore-sigterm")
-        await run.until_logged("deaf to SIGTERM")
+        await run.until_event("chaos-deaf")
         run.signal(signal.SIGTERM)
         assert await run.wait() == 0
-        await run.until_logged("gateway: did not stop within 1.5 s")
+        await run.until_event("process-stop-forced", "within 1.5 s", half="gateway")
 
 
 async def test_a_gateway_that_floods_its_standard_error_goes_on(
     broker: Mosquitto, domain: Domain, instructions: Instructions
 ) -> None:
     async with _run(broker, domain, instructions) as run:
-        await run.until_logged("-> Up")
+        await run.until_event("health-up")
         gateway = domain.holder("gateway")
         instructions.give("flood-stderr")
         with trio.fail_after(PATIENCE):  # for its last part, a line without an end, which is cut into pieces

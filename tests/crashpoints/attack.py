@@ -200,7 +200,7 @@ class _One:
         """Wait until it is subscribed, and end its first life; return the seconds that a later one has."""
         assert self.command is not None
         began = trio.current_time()
-        await self.command.until_logged("-> Up", seconds=2 * _PATIENCE)
+        await self.command.until_event("health-up", seconds=2 * _PATIENCE)
         limit = self.told.limit + 0.7 * (trio.current_time() - began)
         (self.folder / "limit").write_text(str(limit))
         if self.told.case.victim != "task":

@@ -108,7 +108,7 @@ class Rig:
         async with open_command(*arguments, "--await-broker", env=env) as self._run:
             self._lines = 0
             before = self.counts["opened"]
-            await self.run.until_logged("-> Up")
+            await self.run.until_event("health-up")
             await self.until(lambda: self.counts["opened"] >= before + len(LEVELS))
             yield self.run
             if self.run.process.returncode is None:
@@ -229,7 +229,7 @@ class Rig:
     async def until_connected_again(self, since: int) -> None:
         """Wait for a connection that was logged after so many lines."""
         await self.run.until(
-            lambda: any("connected to" in entry["message"] for entry in self.run.log[since:]) or None, "connection", 30
+            lambda: any(entry.get("event") == "connected" for entry in self.run.log[since:]) or None, "connection", 30
         )
 
     def outcomes(self, numbers: Iterable[int], *, sent: Iterable[int] | None = None) -> dict[Direction, list[Outcome]]:

@@ -96,12 +96,12 @@ class UnderFire:
     async def kill_gateways(self, kills: int, chance: random.Random) -> None:
         """At random moments of their lives: most while they carry messages, some from their very start on."""
         for incarnation in range(1, kills + 1):
-            await self.run.until_logged("gateway: started", count=incarnation)
+            await self.run.until_event("process-started", half="gateway", count=incarnation)
             if chance.random() < 0.75:
                 await self.until_connected()
             await trio.sleep(chance.uniform(0, 0.4))
             self.run.signal(signal.SIGKILL, self.run.half("gateway"))
-        await self.run.until_logged("gateway: started", count=kills + 1)
+        await self.run.until_event("process-started", half="gateway", count=kills + 1)
 
     async def restart_broker(self, broker: Mosquitto, times: int, chance: random.Random) -> None:
         """So that it keeps what it has: sessions, and what waits for their clients."""
@@ -115,7 +115,7 @@ class UnderFire:
             await self.run.until(partial(self._connected_since, before), "connection to the new broker", 30)
 
     def _connected_since(self, lines: int) -> bool | None:
-        return any("connected to" in entry["message"] for entry in self.run.log[lines:]) or None
+        return any(entry.get("event") == "connected" for entry in self.run.log[lines:]) or None
 
     async def during(self, faults: Awaitable[None]) -> None:
         """Talk while the faults happen."""
@@ -126,7 +126,7 @@ class UnderFire:
 
     async def until_connected(self) -> None:
         """Wait until the gateway that was started last is connected."""
-        await self.run.until_logged("connected to", pid=self.run.half("gateway"), seconds=30)
+        await self.run.until_event("connected", pid=self.run.half("gateway"), seconds=30)
 
     def look(self) -> None:
         """Read what the app has printed since this was done last."""
@@ -186,7 +186,7 @@ async def open_under_fire(
         open_talker(broker.port) as talker,
         open_command(*run, env=variable(plan)) as command,
     ):
-        await command.until_logged("-> Up")
+        await command.until_event("health-up")
         yield UnderFire(plan, command, listener, talker)
         command.signal(signal.SIGTERM)
         assert await command.wait(15) == 0

@@ -98,7 +98,7 @@ async def test_two_of_the_same_app_get_their_own_replies_alone(mode: str, broker
         open_client(broker.port, "asking/work/#") as client,
         open_run(f"{APPS}:responder", "in-process", broker, service) as responder,
     ):
-        await responder.until_logged("-> Up")
+        await responder.until_event("health-up")
         async with (
             open_run(f"{APPS}:requester", mode, broker, domain, env=plan) as run,
             open_run(f"{APPS}:requester", mode, broker, other, env=plan) as other_run,
@@ -122,7 +122,7 @@ async def test_the_apps_successor_gets_what_was_not_answered_and_knows_it(
 ) -> None:
     ledger, service = tmp_path / "begun", new_domain()
     async with open_run(f"{APPS}:responder", "split", broker, service, env={LEDGER: str(ledger)}) as responder:
-        await responder.until_logged("-> Up")
+        await responder.until_event("health-up")
         async with open_host(WORK, broker, domain) as host, host.open_requester(WORK) as requester:
             assert not (await requester.request(Work(1), timeout=20)).redelivered
             async with trio.open_nursery() as nursery:
@@ -149,7 +149,7 @@ async def test_responders_that_share_divide_the_requests(broker: Mosquitto, doma
         open_run(f"{APPS}:shared", "in-process", broker, two) as second,
     ):
         for run in (first, second):
-            await run.until_logged("-> Up")
+            await run.until_event("health-up")
         connector = MqttConnector(SHARED.for_requester, options=MqttOptions(protocol="5"))
         deployment = Deployment("asks", None, [connector])
         async with (

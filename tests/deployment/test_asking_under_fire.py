@@ -28,12 +28,12 @@ KILLS = 6
 async def kill_gateways(run: Command, times: int, chance: random.Random) -> None:
     """At random moments of their lives: most while they carry messages, some from their very start on."""
     for incarnation in range(1, times + 1):
-        await run.until_logged("gateway: started", count=incarnation)
+        await run.until_event("process-started", half="gateway", count=incarnation)
         if chance.random() < 0.75:
-            await run.until_logged("connected to", pid=run.half("gateway"))
+            await run.until_event("connected", pid=run.half("gateway"))
         await trio.sleep(chance.uniform(0, 0.4))
         run.signal(signal.SIGKILL, run.half("gateway"))
-    await run.until_logged("gateway: started", count=times + 1)
+    await run.until_event("process-started", half="gateway", count=times + 1)
 
 
 async def until_begun(ledger: Path, count: int) -> None:
@@ -48,7 +48,7 @@ async def test_each_of_10_000_calls_is_answered_once_or_fails_at_its_deadline(
     ledger, answers, other = tmp_path / "begun", tmp_path / "answered", Domain(f"test-{uuid.uuid4().hex[:12]}")
     plan = json.dumps(attrs.asdict(Plan(CALLS, at_once=100, timeout=60, hurry=0.5)))
     async with open_run(f"{APPS}:responder", "split", broker, domain, env={LEDGER: str(ledger)}) as responder:
-        await responder.until_logged("-> Up")  # it is subscribed: before, the broker keeps nothing for it
+        await responder.until_event("health-up")  # it is subscribed: before, the broker keeps nothing for it
         asking = {LEDGER: str(answers), PLAN: plan}
         async with open_run(f"{APPS}:requester", "split", broker, other, env=asking) as requester:
             chance = random.Random(50)
@@ -77,10 +77,10 @@ async def test_the_app_that_answers_is_killed_and_only_what_is_marked_is_begun_a
     ledger, other = tmp_path / "begun", Domain(f"test-{uuid.uuid4().hex[:12]}")
     plan = json.dumps(attrs.asdict(Plan(2000, at_once=50, timeout=60, hurry=60, work=0.1)))
     async with open_run(f"{APPS}:responder", "split", broker, domain, env={LEDGER: str(ledger)}) as responder:
-        await responder.until_logged("-> Up")
+        await responder.until_event("health-up")
         async with open_run(f"{APPS}:requester", "split", broker, other, env={PLAN: plan}) as requester:
             for incarnation in range(1, 5):
-                await responder.until_logged("plugin: started", count=incarnation)
+                await responder.until_event("process-started", half="plugin", count=incarnation)
                 await until_begun(ledger, 300 * incarnation)
                 responder.signal(signal.SIGKILL, responder.half("plugin"))
             line = await requester.until_printed("asked ", 60)

@@ -129,7 +129,7 @@ async def test_an_unreachable_broker_can_be_awaited(domain: Domain) -> None:
     async with open_command(
         "run", ECHO, "--mode", "split", "--broker", url, "--domain", domain.name, "--await-broker"
     ) as run:
-        await run.until_logged("cannot reach", count=2)
+        await run.until_event("connection-failed", count=2)
         run.signal(signal.SIGTERM)
         assert await run.wait(5) == 0
 
@@ -171,7 +171,7 @@ async def test_arguments(arguments: tuple[str, ...]) -> None:
 @pytest.mark.parametrize("second", MODES)
 async def test_two_deployments_in_one_domain(mode: str, second: str, broker: Mosquitto, domain: Domain) -> None:
     async with open_run(ECHO, mode, broker, domain) as run:
-        await run.until_logged("-> Up")
+        await run.until_event("health-up")
         arguments = ("run", ECHO, "--mode", second, "--broker", broker.url, "--domain", domain.name)
         line = await refused(*arguments, code=os.EX_TEMPFAIL)
         assert f"domain {domain.name!r} already has" in line

@@ -21,7 +21,7 @@ async def test_round_trip_through_the_broker(mode: str, broker: Mosquitto, domai
         open_run("examples.echo:deployment", mode, broker, domain) as run,
         open_client(broker.port, "taktora/echo/reply") as client,
     ):
-        await run.until_logged("-> Up")
+        await run.until_event("health-up")
         client.publish("taktora/echo/request/me", b"\x00 any bytes \xff")
         assert (await client.receive()).payload == b"\x00 any bytes \xff"
         run.signal(signal.SIGTERM)
@@ -36,7 +36,7 @@ async def test_ten_thousand_requests_are_answered_once_each_and_in_order(
         open_run("examples.echo:deployment", mode, broker, domain) as run,
         open_client(broker.port, "taktora/echo/reply") as client,
     ):
-        await run.until_logged("-> Up")
+        await run.until_event("health-up")
         for number in range(count):
             client.publish("taktora/echo/request/me", b"%d" % number)
         with trio.fail_after(60):
@@ -53,7 +53,7 @@ async def test_sigint_in_the_middle_of_traffic(mode: str, broker: Mosquitto, dom
         open_run("examples.echo:deployment", mode, broker, domain) as run,
         trio.open_nursery() as nursery,
     ):
-        await run.until_logged("-> Up")
+        await run.until_event("health-up")
 
         async def send_for_ever() -> None:
             while True:
@@ -106,7 +106,7 @@ async def test_bad_messages_are_errors_where_they_belong_and_the_channel_goes_on
         open_client(broker.port, "test/answers") as client,
         open_run("tests.deployment.apps:complaining", mode, broker, domain) as run,
     ):
-        await run.until_logged("-> Up")
+        await run.until_event("health-up")
         client.publish("test/numbers/a", b"1")
         client.publish("test/numbers/b", b"{not json")
         client.publish("test/numbers/c/d", b"2")
@@ -121,8 +121,8 @@ async def test_bad_messages_are_errors_where_they_belong_and_the_channel_goes_on
             "PayloadOverflow ",
             "3 test/numbers",
         ]
-        await run.until_logged("Up -> Degraded", "channel numbers discards inbound messages")
-        await run.until_logged("discarded 1 inbound messages", "test/numbers/e")
+        await run.until_event("health-degraded", "Up -> Degraded", "channel numbers discards inbound messages")
+        await run.until_event("inbound-discarded", "discarded 1 inbound messages", "test/numbers/e")
         run.signal(signal.SIGTERM)
         assert await run.wait(5) == 0
 
@@ -144,11 +144,11 @@ async def test_for_seconds(mode: str, broker: Mosquitto, domain: Domain) -> None
 
 async def test_the_broker_goes_and_comes_back(mode: str, broker: Mosquitto, domain: Domain) -> None:
     async with open_run("examples.echo:deployment", mode, broker, domain) as run:
-        await run.until_logged("Connecting -> Up")
+        await run.until_event("health-up", "Connecting -> Up")
         await broker.stop()
-        await run.until_logged("Up -> Connecting")
+        await run.until_event("health-connecting", "Up -> Connecting")
         await broker.start()
-        await run.until_logged("Connecting -> Up", count=2)
+        await run.until_event("health-up", "Connecting -> Up", count=2)
         async with open_client(broker.port, "taktora/echo/reply") as client:
             client.publish("taktora/echo/request/me", b"subscribed again")
             assert (await client.receive()).payload == b"subscribed again"

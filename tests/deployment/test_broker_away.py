@@ -26,7 +26,7 @@ async def test_plugin_killed_again_and_again_without_a_broker(mode: str, tmp_pat
     async with open_rig(mode, SESSIONS[0], tmp_path, domain) as rig, rig.running() as run:
         rig.tap.refuses = True
         rig.tap.cut()
-        await run.until_logged("trying again")
+        await run.until_event("connection-lost")
         for life in range(LIVES):
             before = rig.counts["opened"]
             await rig.send(EACH * life, EACH * (life + 1))

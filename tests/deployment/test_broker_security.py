@@ -119,7 +119,7 @@ async def test_a_password_works_and_is_never_shown(
         async with open_command(*arguments, "--broker", url, *more, env=env) as run:
             if way == "pipe":
                 await trio.to_thread.run_sync((tmp_path / "secret").write_text, SECRET)
-            await run.until_logged("-> Up")
+            await run.until_event("health-up")
             await run.until_printed("a child is there")
             pids = [process.pid for process in run.tree()]
             shown = shown_anywhere(pids) + environments(pids)
@@ -161,7 +161,7 @@ async def test_each_connector_has_a_broker_and_a_password_of_its_own(mode: str, 
             )
         )
         for name in secrets:
-            await run.until_logged(f"{name}: connected to mqtt://{name}@{address[name]}")
+            await run.until_event("connected", connector=name, address=f"mqtt://{name}@{address[name]}")
         await run.until_printed("a child is there")
         pids = [process.pid for process in run.tree()]
         shown = shown_anywhere(pids) + environments(pids)
@@ -182,7 +182,7 @@ async def test_the_runner_scripts_hide_it_too(
         url = f"mqtt://app:{QUOTED}@127.0.0.1:{broker.port}"
         arguments = (ECHO, "--broker", url, "--domain", domain.name)
         async with open_command(*arguments, program=[f"supervisors/{script}.py"]) as run:
-            await run.until_logged("-> Up")
+            await run.until_event("health-up")
             lines = shown_anywhere([process.pid for process in run.tree()])
             run.signal(signal.SIGTERM)
             assert await run.wait(5) == 0
@@ -200,7 +200,7 @@ async def test_halves_alone_hide_it_too(tmp_path: Path, password_lines: list[str
             open_command("plugin", *common, env=env) as plugin,
             open_command("gateway", *common, env=env) as gateway,
         ):
-            await plugin.until_logged("-> Up")
+            await plugin.until_event("health-up")
             await plugin.until_printed("a child is there")
             pids = [process.pid for process in (*plugin.tree(), *gateway.tree())]
             assert len(pids) == 3
@@ -249,7 +249,7 @@ async def test_the_same_bytes_in_any_locale(mode: str, way: str, domain: Domain,
         arguments = ("run", "tests.deployment.apps:parent", "--mode", mode, "--domain", domain.name)
         url = f"mqtt://{login}@127.0.0.1:{broker.port}"
         async with open_command(*arguments, "--broker", url, *more, env=env) as run:
-            await run.until_logged("-> Up")
+            await run.until_event("health-up")
             run.signal(signal.SIGTERM)
             assert await run.wait(5) == 0
     assert asked[0].body.endswith(b"\0\5gr\xc3\xbcn\0\6" + secret)
@@ -262,9 +262,11 @@ async def test_a_refused_login_is_down_and_tried_again_at_once_when_somebody_ask
     async with open_mosquitto(tmp_path, password_lines, anonymous=False) as broker:
         url = f"mqtt://app:wrong@127.0.0.1:{broker.port}"
         async with open_command("run", ECHO, "--mode", mode, "--broker", url, "--domain", domain.name) as run:
-            down = await run.until_logged("-> Down (the broker refused the login: Not authorized; next attempt at 20")
+            down = await run.until_event(
+                "health-down", "(the broker refused the login: Not authorized; next attempt at 20"
+            )
             await trio.sleep(1)  # four times the delay after which another failure would be tried again
-            refusals = [entry for entry in run.log if "refused the login: Not authorized; trying" in entry["message"]]
+            refusals = run.events("login-refused", "Not authorized; trying")
             assert len(refusals) == 1, "it was tried again at once"
             tool = find_mosquitto("mosquitto_passwd")
             await trio.run_process([tool, "-b", str(tmp_path / "passwords"), "app", "wrong"])
@@ -275,7 +277,7 @@ async def test_a_refused_login_is_down_and_tried_again_at_once_when_somebody_ask
                 "mqtt: revived: tries at once; it was Down (the broker refused the login: Not authorized; next attempt"
             )
             assert output.startswith(f"asked the run of domain {domain.name} (pid {run.pid}): {told}")
-            await run.until_logged("-> Up")
+            await run.until_event("health-up")
             run.signal(signal.SIGTERM)
             assert await run.wait(10) == 0
         assert "wrong" not in down["message"]
@@ -293,11 +295,11 @@ async def test_tls_with_a_ca_of_our_own(mode: str, tmp_path: Path, domain: Domai
         url = f"mqtts://localhost:{broker.port}"
         common = ("run", ECHO, "--mode", mode, "--broker", url, "--domain", domain.name)
         async with open_command(*common, "--ca-file", str(tmp_path / "ca.pem")) as run:
-            await run.until_logged("-> Up")
+            await run.until_event("health-up")
             run.signal(signal.SIGTERM)
             assert await run.wait(5) == 0
         async with open_command(*common) as run:  # the system's authorities don't know ours
-            await run.until_logged("cannot reach", "certificate verify failed")
+            await run.until_event("connection-failed", "certificate verify failed")
             run.signal(signal.SIGTERM)
             assert await run.wait(5) == 0
 
@@ -308,15 +310,15 @@ async def test_a_gateway_starts_while_the_ca_file_is_away(tmp_path: Path, author
     async with open_mosquitto(tmp_path, [f"certfile {server}", f"keyfile {server}", "user root"]) as broker:
         arguments = ("run", ECHO, "--mode", "split", "--broker", f"mqtts://localhost:{broker.port}")
         async with open_command(*arguments, "--domain", domain.name, "--ca-file", str(ca_file)) as run:
-            await run.until_logged("-> Up")
+            await run.until_event("health-up")
             ca_file.rename(tmp_path / "away.pem")
             run.signal(signal.SIGKILL, run.half("gateway"))
-            await run.until_logged("cannot reach", f"the CA file {ca_file} can't be used", count=2)
+            await run.until_event("connection-failed", f"the CA file {ca_file} can't be used", count=2)
             (tmp_path / "away.pem").rename(ca_file)
-            await run.until_logged("-> Up", count=2)
+            await run.until_event("health-up", count=2)
             run.signal(signal.SIGTERM)
             assert await run.wait(5) == 0
-        assert sum("gateway: started" in entry["message"] for entry in run.log) == 2
+        assert len(run.events("process-started", half="gateway")) == 2
 
 
 async def test_a_bad_ca_file(tmp_path: Path, broker: Mosquitto) -> None:
@@ -548,7 +550,7 @@ async def test_a_unix_socket(mode: str, tmp_path: Path, domain: Domain) -> None:
         open_client(broker.port, "taktora/echo/reply") as client,
         open_command("run", ECHO, "--mode", mode, "--broker", f"unix://{path}", "--domain", domain.name) as run,
     ):
-        await run.until_logged("-> Up")
+        await run.until_event("health-up")
         client.publish("taktora/echo/request/me", b"through a socket of the file system")
         assert (await client.receive()).payload == b"through a socket of the file system"
         run.signal(signal.SIGTERM)

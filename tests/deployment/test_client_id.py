@@ -19,8 +19,8 @@ async def test_a_lasting_session_by_a_name_that_passes_is_warned_of(
     mode: str, broker: Mosquitto, domain: Domain
 ) -> None:
     async with open_run("examples.echo:deployment", mode, broker, domain, env=IN_A_CONTAINER) as run:
-        await run.until_logged("-> Up")
-        [told] = [entry for entry in run.log if "client id" in entry["message"]]
+        await run.until_event("health-up")
+        [told] = run.events("name-temporary", "client id")
         assert told["level"] == "warning"
         assert "this container's host name" in told["message"]
         assert "--client-id ID or MqttOptions(client_id=...)" in told["message"]
@@ -36,6 +36,6 @@ async def test_a_client_id_that_is_given_is_what_the_broker_knows(mode: str, bro
     ):
         message = await client.receive(20)
         assert (message.topic, message.payload) == ("taktora/-the box-/health", b"Up")
-        assert [entry for entry in run.log if "client id" in entry["message"]] == []
+        assert run.events("name-temporary", "client id") == []
         run.signal(signal.SIGTERM)
         assert await run.wait() == 0

@@ -45,7 +45,7 @@ async def test_split(broker: Mosquitto, domain: Domain, tmp_path: Path) -> None:
         assert "--keepalive=plant=17" in lines
         assert "br0ker-pw" not in lines
         assert "app-t0ken" not in lines
-        assert (await run.until_logged("configured by"))["process"] == "supervisor"
+        assert (await run.until_event("configured"))["process"] == "supervisor"
         run.signal(signal.SIGKILL, run.half("plugin"))
         await run.until_printed("zone south")
         assert (await client.receive()).payload == b"3.5", "the next plugin has the same settings"

@@ -60,7 +60,7 @@ async def test_a_message_that_kills_the_app_ends_in_the_dead_letters_and_what_is
         open_client(broker.port, "letters/answers") as client,
         open_run(f"{APPS}:poisoned", "split", broker, domain) as run,
     ):
-        await run.until_logged("mqtt: connected to")
+        await run.until_event("connected", connector="mqtt")
         for order in ("before", POISON, "behind", "last"):
             client.publish("letters/orders", json.dumps(order).encode())
         client.publish("letters/numbers", b"no number\xff")
@@ -69,7 +69,7 @@ async def test_a_message_that_kills_the_app_ends_in_the_dead_letters_and_what_is
         assert answers == ["before", "behind", "last"]
         assert given(folder).count(POISON) == 2, "max_deliveries"
         for channel in ("orders", "numbers"):
-            await run.until_logged(f"channel {channel}: messages went to the dead letters")
+            await run.until_event("dead-letter", channel=channel)
 
         exported = [json.loads(line) for line in (letters(domain, "export")).splitlines()]
         by_channel = {letter["channel"]: letter for letter in exported}
@@ -83,8 +83,8 @@ async def test_a_message_that_kills_the_app_ends_in_the_dead_letters_and_what_is
         (folder / MENDED).touch()
         letters(domain, "send", "--channel", "orders")
         assert json.loads((await client.receive()).payload) == POISON
-        await run.until_logged("sent 1 dead letter to the app again")
-        await run.until_logged("the app is done with 1 dead letter, sent again")
+        await run.until_event("dead-letter-sent", "1 dead letter")
+        await run.until_event("dead-letter-done", "1 dead letter")
         assert POISON not in letters(domain, "list")
         run.signal(signal.SIGTERM)
         assert await run.wait() == 0
@@ -99,7 +99,7 @@ async def test_what_is_acknowledged_when_stored_outlives_everything_and_even_the
         open_mosquitto(folder) as broker,
         open_run(f"{APPS}:slow", "in-process", broker, domain) as run,
     ):
-        await run.until_logged("mqtt: connected to")
+        await run.until_event("connected", connector="mqtt")
         async with open_client(broker.port) as client:
             for number in range(200):
                 client.publish("letters/slow", b"%d" % number)
@@ -146,13 +146,13 @@ async def test_stored_messages_outlive_kills_of_either_half_and_most_come_once(
         open_client(broker.port) as client,
         open_run(f"{APPS}:working", "split", broker, domain) as run,
     ):
-        await run.until_logged("mqtt: connected to")
+        await run.until_event("connected", connector="mqtt")
         for number in range(count):
             client.publish("letters/slow", b"%d" % number, qos)
         for kill, half in enumerate(("gateway", "gateway", "plugin", "gateway", "plugin"), 1):
             await until(lambda kill=kill: len(given(folder)) > 200 * kill, "enough messages")  # type: ignore[misc]
             run.signal(signal.SIGKILL, run.half(half))
-            await run.until_logged("gateway: started, pid" if half == "gateway" else "plugin: started, pid")
+            await run.until_event("process-started", half=half)
         await until(lambda: given(folder)[-1] == str(count - 1), "the last message")
         run.signal(signal.SIGTERM)
         assert await run.wait() == 0
@@ -170,7 +170,7 @@ async def test_a_message_that_kills_everything_is_counted_over_the_runs(
         for attempt in (1, 2):
             async with open_run(f"{APPS}:{app}", "in-process", broker, domain) as run:
                 if attempt == 1:
-                    await run.until_logged("mqtt: connected to")
+                    await run.until_event("connected", connector="mqtt")
                     for order in ("before", POISON, "behind"):
                         client.publish("letters/orders", json.dumps(order).encode())
                 assert await run.wait() == -signal.SIGKILL
@@ -178,7 +178,7 @@ async def test_a_message_that_kills_everything_is_counted_over_the_runs(
             answers = []
             while "behind" not in answers:
                 answers.append(json.loads((await client.receive()).payload))
-            await run.until_logged("went to the dead letters")
+            await run.until_event("dead-letter")
             run.signal(signal.SIGTERM)
             assert await run.wait() == 0
     assert given(folder).count(POISON) == 2

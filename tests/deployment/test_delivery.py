@@ -129,7 +129,7 @@ async def test_gateway_stopped(rig: Rig, request: pytest.FixtureRequest) -> None
         since = len(run.log)
         rig.tap.refuses = True  # so that it is away for long enough
         run.signal(signal.SIGTERM, run.half("gateway"))
-        await run.until_logged("gateway: ended (exit code 0)")
+        await run.until_event("ended", "(exit code 0)", half="gateway")
         await _meanwhile_and_afterwards(rig, since)
         inbound = [*range(10), *range(40, 60)]
         check(request, rig, rig.outcomes(inbound, sent=range(60)))
@@ -247,7 +247,7 @@ async def test_everything_paused(rig: Rig, request: pytest.FixtureRequest) -> No
         await rig.send(40, 50)
         await rig.exchange(50, 60)
         check(request, rig, rig.outcomes(range(60)))
-        assert not any(": started, pid" in entry["message"] for entry in run.log[since:]), "a pause is no failure"
+        assert not any(entry.get("event") == "process-started" for entry in run.log[since:]), "a pause is no failure"
 
 
 @in_both_shapes
@@ -277,10 +277,10 @@ async def test_slow_reader(rig: Rig, request: pytest.FixtureRequest) -> None:
     async with rig.running() as run:
         await rig.pause()
         rig.say(0, count, [0])  # for which there is the backlog, and no more
-        await run.until_logged("discarded 1 inbound messages")
+        await run.until_event("inbound-discarded", "discarded 1 inbound messages")
         rig.say(0, count, [1, 2])
         await rig.talker.until_acknowledged()
-        await run.until_logged("no more is taken from the other side")
+        await run.until_event("reading-paused")
         rig.order("read")
         await rig.until_app_heard(count - 1, (1, 2))
         await rig.exchange(count, count + 10)
@@ -295,7 +295,7 @@ async def test_full_window(rig_without_store: Rig, request: pytest.FixtureReques
         await rig.exchange(0, 10)
         rig.tap.refuses = True
         rig.tap.cut()
-        await run.until_logged("-> Connecting")
+        await run.until_event("health-connecting")
         since = len(run.log)
         await rig.send(
             10, WINDOW
@@ -323,7 +323,9 @@ async def test_oversized(rig: Rig, request: pytest.FixtureRequest) -> None:
             rig.talker.say(f"delivery/in/{qos}", b"%0100d" % 10, qos)
         await rig.talker.until_acknowledged()
         for qos in (0, 1, 2):
-            await run.until_logged(f"channel in{qos}: discarded 1 inbound messages", f"delivery/in/{qos}", "too large")
+            await run.until_event(
+                "inbound-discarded", f"channel in{qos}: discarded 1 ", f"delivery/in/{qos}", "too large"
+            )
         await rig.exchange(11, 20)
         check(request, rig, rig.outcomes(range(20)))
 

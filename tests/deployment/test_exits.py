@@ -24,7 +24,7 @@ async def test_an_exit_is_an_end_with_that_code_and_what_was_sent_is_published(
         async with open_run(f"{APPS}:seven", mode, broker, domain) as run:
             assert await run.wait() == 7
         assert (await client.receive()).payload == b'"the last one"'
-    assert sum("started, pid" in entry["message"] for entry in run.log) == (2 if mode == "split" else 0)
+    assert len(run.events("process-started")) == (2 if mode == "split" else 0)
     assert "Traceback" not in "".join(run.stderr)
 
 

@@ -15,7 +15,7 @@ TARGET = "examples.echo:deployment"
 async def test_a_deployment_is_forgotten_when_it_has_ended_and_not_before(broker: Mosquitto, domain: Domain) -> None:
     said = ["forget", TARGET, "--broker", broker.url, "--domain", domain.name]
     async with open_run(TARGET, "split", broker, domain) as run:
-        await run.until_logged("-> Up")
+        await run.until_event("health-up")
         code, _, error = await run_command(*said)
         assert code == 2
         assert f"the deployment runs: pid {run.pid} is the owner" in error
@@ -24,7 +24,7 @@ async def test_a_deployment_is_forgotten_when_it_has_ended_and_not_before(broker
         assert "says Up: stop its gateway first" in error
         run.signal(signal.SIGTERM)
         assert await run.wait() == 0
-        assert [entry for entry in run.log if "lost" in entry["message"]] == []
+        assert run.events("connection-lost") + run.events("outbound-lost") + run.events("inbound-lost") == []
     topic = f"taktora/{domain.identity}-mqtt/health"
     async with open_client(broker.port, "taktora/+/health") as client:
         down = await client.receive()

@@ -381,7 +381,7 @@ async def test_the_command_ends_at_a_signal(broker: Mosquitto, domain: Domain, s
     async with open_client(broker.port, "test/ticks") as client:
         target = "tests.deployment.test_gateway_thread:ticking"
         async with open_run(target, "in-process", broker, domain) as run:
-            await run.until_logged("Connecting -> Up")
+            await run.until_event("health-up", "Connecting -> Up")
             assert b'"number":' in (await client.receive()).payload
             run.signal(signum)
             assert await run.wait(5) == 0
@@ -403,7 +403,7 @@ stuck = _stuck("stuck-thread")
 
 async def test_the_command_ends_with_a_thread_that_is_stuck_for_good(broker: Mosquitto, domain: Domain) -> None:
     async with open_run("tests.deployment.test_gateway_thread:stuck", "in-process", broker, domain) as run:
-        await run.until_logged("-> Degraded (the gateway thread has not turned its loop for 0.3 s)")
+        await run.until_event("health-degraded", "(the gateway thread has not turned its loop for 0.3 s)")
         run.signal(signal.SIGINT)
         assert await run.wait(5) == 0
-        await run.until_logged("has not ended in time and is abandoned")
+        await run.until_event("gateway-thread-abandoned")

@@ -59,10 +59,10 @@ async def check_echo(broker: Mosquitto, payload: bytes) -> None:
 async def test_in_either_order(first: str, broker: Mosquitto, domain: Domain) -> None:
     second = {"plugin": "gateway", "gateway": "plugin"}[first]
     async with open_half(first, broker, domain) as one:
-        await one.until_logged("waiting for its", second, f"taktora-trio {second}")
+        await one.until_event(f"waiting-for-{second}", f"taktora-trio {second}")
         async with open_half(second, broker, domain) as other:
             plugin, gateway = (one, other) if first == "plugin" else (other, one)
-            await plugin.until_logged("-> Up")
+            await plugin.until_event("health-up")
             await check_echo(broker, b"hello")
             plugin.signal(signal.SIGTERM)
             assert await plugin.wait(5) == 0
@@ -74,7 +74,7 @@ async def test_a_plugin_is_replaced_while_the_gateway_stays(broker: Mosquitto, d
     async with open_half("gateway", broker, domain) as gateway:
         for signum in (signal.SIGTERM, signal.SIGKILL, signal.SIGTERM):
             async with open_half("plugin", broker, domain) as plugin:
-                await plugin.until_logged("-> Up")
+                await plugin.until_event("health-up")
                 await check_echo(broker, signum.name.encode())
                 plugin.signal(signum)
                 assert await plugin.wait(5) == (0 if signum == signal.SIGTERM else -signum)
@@ -87,18 +87,18 @@ async def test_a_gateway_is_replaced_while_the_plugin_stays(broker: Mosquitto, d
     async with open_half("plugin", broker, domain) as plugin:
         for number, signum in enumerate((signal.SIGKILL, signal.SIGTERM, signal.SIGKILL), 1):
             async with open_half("gateway", broker, domain) as gateway:
-                await plugin.until_logged("-> Up", count=number)
+                await plugin.until_event("health-up", count=number)
                 await check_echo(broker, signum.name.encode())
                 gateway.signal(signum)
                 assert await gateway.wait(5) == (0 if signum == signal.SIGTERM else -signum)
-                await plugin.until_logged("-> Down", count=number)
+                await plugin.until_event("health-down", count=number)
         plugin.signal(signal.SIGINT)
         assert await plugin.wait(5) == 0
 
 
 async def test_a_waiting_gateway_stops_politely(broker: Mosquitto, domain: Domain) -> None:
     async with open_half("gateway", broker, domain) as gateway:
-        await gateway.until_logged("waiting for its plugin")
+        await gateway.until_event("waiting-for-plugin")
         gateway.signal(signal.SIGTERM)
         assert await gateway.wait(5) == 0
 
@@ -108,7 +108,7 @@ async def test_a_gateway_of_one_connector_may_be_given_the_settings_of_all(broke
     brokers = ("--broker", f"north={broker.url}", "--broker", "south=mqtt://elsewhere")
     target = ("tests.deployment.apps:on_two_brokers", "--connector", "north", "--domain", domain.name)
     async with open_command("gateway", *target, *brokers) as gateway:
-        await gateway.until_logged("waiting for its plugin")
+        await gateway.until_event("waiting-for-plugin")
         gateway.signal(signal.SIGTERM)
         assert await gateway.wait() == 0
 
@@ -116,7 +116,7 @@ async def test_a_gateway_of_one_connector_may_be_given_the_settings_of_all(broke
 @pytest.mark.parametrize("half", ["plugin", "gateway"])
 async def test_a_second_one_is_refused(half: str, broker: Mosquitto, domain: Domain) -> None:
     async with open_half("plugin", broker, domain) as plugin, open_half("gateway", broker, domain) as gateway:
-        await plugin.until_logged("-> Up")
+        await plugin.until_event("health-up")
         async with open_half(half, broker, domain) as second:
             assert await second.wait(10) == os.EX_TEMPFAIL
         [line] = second.stderr
@@ -143,10 +143,10 @@ async def test_a_gateway_that_is_stopped_while_it_opens_keeps_no_plugin_from_ope
         await first.wait()
         async with open_half("plugin", broker, domain, target) as plugin:
             await plugin.until_printed("attached")
-            entry = await plugin.until_logged(f"beside process {gateway.pid}, which stands still")
+            entry = await plugin.until_event("opening-beside", f"process {gateway.pid}, which stands still")
             assert entry["level"] == "warning"
             gateway.signal(signal.SIGCONT)
-            await plugin.until_logged("-> Up")
+            await plugin.until_event("health-up")
             for half in (plugin, gateway):
                 half.signal(signal.SIGTERM)
                 assert await half.wait(5) == 0

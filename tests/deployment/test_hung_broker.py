@@ -29,7 +29,7 @@ async def test_a_broker_that_hangs_in_the_middle_of_traffic(
         os.kill(broker.pid, signal.SIGSTOP)
         try:
             if app == "counting":  # the window fills up, and is still full when it ends
-                await run.until_logged("-> Degraded (channel count is full)")
+                await run.until_event("health-degraded", "(channel count is full)")
             run.signal(signal.SIGTERM)
             assert await run.wait(5) == 0
         finally:
@@ -47,7 +47,7 @@ async def test_a_broker_that_accepts_and_says_nothing(mode: str, domain: Domain)
         async with open_command(
             "run", "examples.echo:deployment", "--mode", mode, "--broker", url, "--domain", domain.name
         ) as run:
-            await run.until_logged("cannot reach", "timed out")
+            await run.until_event("connection-failed", "timed out")
             run.signal(signal.SIGINT)
             assert await run.wait(5) == 0
         nursery.cancel_scope.cancel()

@@ -245,9 +245,9 @@ async def test_cancelled_from_outside_it_leaves_nothing(domain: Domain) -> None:
 
 async def test_the_command_survives_a_crash_too(broker: Mosquitto, domain: Domain) -> None:
     async with open_run("tests.deployment.apps:crashing", "in-process", broker, domain) as run:
-        await run.until_logged("Up -> Down", "crash on purpose")
-        await run.until_logged("Connecting -> Up", count=2)
-        crash = await run.until_logged("gateway: crashed", "starts again")
+        await run.until_event("health-down", "Up -> Down", "crash on purpose")
+        await run.until_event("health-up", "Connecting -> Up", count=2)
+        crash = await run.until_event("restarting", "crashed", half="gateway")
         assert "RuntimeError: crash on purpose" in crash["exception"]
         assert len(run.tree()) == 1
         run.signal(signal.SIGTERM)

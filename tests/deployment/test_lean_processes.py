@@ -45,7 +45,7 @@ async def test_gateway_and_supervisor_never_load_the_app(broker: Mosquitto, doma
     records = tmp_path / "records"
     records.mkdir()
     async with open_run(f"{DEPLOYMENTS}:needs_too_much", "split", broker, domain, env={RECORD: str(records)}) as run:
-        await run.until_logged("connected to")
+        await run.until_event("connected")
         assert await run.wait() == 2
     modules = {name: json.loads((records / name).read_text()) for name in ("gateway", "supervisor")}
     for loaded in modules.values():

@@ -57,7 +57,7 @@ async def test_what_is_said_about_a_request_comes_back_with_its_answer(
     sending, answers = trio.open_memory_channel[Any](math.inf)
     ready = trio.Event()
     async with open_run("examples.answer:deployment", mode, broker, domain) as run:
-        await run.until_logged("-> Up")
+        await run.until_event("health-up")
         token = trio.lowlevel.current_trio_token()
         client = await trio.to_thread.run_sync(client_of, broker.port, token, sending.send_nowait, ready)
         try:

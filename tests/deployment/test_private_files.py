@@ -43,13 +43,13 @@ def readable_by_others(domain: Domain) -> list[str]:
 async def test_no_file_of_a_run_can_be_used_by_others(mode: str, broker: Mosquitto, domain: Domain) -> None:
     arguments = ["examples.echo:deployment", "--mode", mode, "--broker", broker.url, "--domain", domain.name]
     async with open_command("run", *arguments, program=("-c", OPEN_HANDED)) as run:
-        await run.until_logged("-> Up")
+        await run.until_event("health-up")
         assert readable_by_others(domain) == opened_by_another_user(domain) == []
         if mode == "split":
             for half in ("gateway", "plugin"):
                 run.signal(signal.SIGKILL, run.half(half))
-                await run.until_logged(f"{half}: started, pid ", count=2)
-                await run.until_logged("-> Up", count=2 if half == "gateway" else 3)
+                await run.until_event("process-started", half=half, count=2)
+                await run.until_event("health-up", count=2 if half == "gateway" else 3)
                 assert readable_by_others(domain) == []
         run.signal(signal.SIGTERM)
         assert await run.wait() == 0

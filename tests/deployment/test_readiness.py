@@ -112,7 +112,7 @@ async def test_whether_a_half_lives_is_seen_from_outside(broker: Mosquitto, doma
         await until_awaited(domain)
         assert await look("gateway") == "the gateway waits for its plugin"
         async with open_command("plugin", ECHO, "--domain", domain.name) as plugin:
-            await plugin.until_logged("-> Up")
+            await plugin.until_event("health-up")
             code, output, _ = await run_command("healthcheck", "--domain", domain.name)
             assert code == 0
             assert [line.split(":")[0] for line in output.splitlines()] == [

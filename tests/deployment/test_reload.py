@@ -130,7 +130,7 @@ async def test_what_is_wrong_is_named_and_the_gateway_before_comes_back(
             (WENT_BACK,),
         )
         assert answer.lines[1].startswith("mqtt: Down (the broker refused the login: Not authorized")
-        await run.until_logged("-> Up", count=2)
+        await run.until_event("health-up", count=2)
         plant.write("secret", "app's")
 
         plant.write("ca.pem", pem(trustme.CA()))
@@ -138,7 +138,7 @@ async def test_what_is_wrong_is_named_and_the_gateway_before_comes_back(
         answer = await plant.reload()
         assert (answer.code, answer.lines[0], answer.lines[2:]) == (1, "changed: connector.ca-file", (WENT_BACK,))
         assert "certificate verify failed" in answer.lines[1]
-        await run.until_logged("-> Up", count=3)  # by the authority that the file does not have any more
+        await run.until_event("health-up", count=3)  # by the authority that the file does not have any more
 
         plant.write("taktora.toml", PATIENT)
         plant.write("ca.pem", pem(plant.authority) + pem(trustme.CA()))
@@ -261,14 +261,14 @@ async def test_a_gateway_that_was_given_up_starts_again(tmp_path: Path, domain: 
         for count, lines in ((1, [ours]), (2, [ours, "keepalive = 20"])):
             cause.touch()
             run.signal(signal.SIGKILL, run.half("gateway"))
-            await run.until_logged("gateway: given up", count=count)
+            await run.until_event("given-up", half="gateway", count=count)
             cause.unlink()
             sending.configure(*lines)
             answer = await sending.reload()
             assert answer.code == 0
             if count == 1:
                 assert answer.lines[-1] == "the gateway was given up, and starts again"
-                await run.until_logged("-> Up", count=2)
+                await run.until_event("health-up", count=2)
             else:
                 assert answer.lines == ("changed: connector.keepalive", "the new gateway is Up (mqtt)")
         await sending.until_complete()
@@ -306,11 +306,11 @@ async def test_halves_alone(tmp_path: Path, domain: Domain, broker: Mosquitto) -
     ):
         await plugin.until_printed("mqtt Up")
         plugin.signal(signal.SIGHUP)
-        await plugin.until_logged("SIGHUP: nothing is read again here")
+        await plugin.until_event("sighup", "nothing is read again here")
 
         file.write_text(f"[connector]\nbroker = '{broker.url}'\nkeepalive = 20")
         gateway.signal(signal.SIGHUP)
-        await gateway.until_logged("reload: changed: connector.keepalive; the new gateway is Up (mqtt)")
+        await gateway.until_event("reload-done", "changed: connector.keepalive; the new gateway is Up (mqtt)")
         async with open_mosquitto(tmp_path, anonymous=False) as refusing:
             file.write_text(f"[connector]\nbroker = '{refusing.url}'")
             code, _, errors = await run_command("reload", "--domain", domain.name)
@@ -318,7 +318,7 @@ async def test_halves_alone(tmp_path: Path, domain: Domain, broker: Mosquitto) -
             lines = errors.splitlines()
             assert lines[0] == "taktora-trio: changed: connector.broker, connector.keepalive"
             assert lines[1].startswith("taktora-trio: mqtt: Down (the broker refused the login")
-        await plugin.until_logged("-> Up", count=3)
+        await plugin.until_event("health-up", count=3)
         file.write_text(f"[connector]\nbrokr = '{broker.url}'")
         code, output, errors = await run_command("reload", "--domain", domain.name)
         assert (code, output) == (2, "")

@@ -55,7 +55,7 @@ async def test_a_copy_with_another_policy(mode: str, tmp_path: Path, broker: Mos
     arguments = ("tests.deployment.apps:crashing", "--broker", broker.url, "--domain", domain.name)
     async with open_command(*arguments, program=[script]) as run:
         # This gateway crashes on purpose; the deployment's own policy would start it again.
-        await run.until_logged("gateway: given up", "it ended once")
+        await run.until_event("given-up", "it ended once", half="gateway")
         await stop(run)
 
 

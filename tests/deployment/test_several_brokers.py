@@ -218,7 +218,7 @@ async def test_gateways_are_killed_at_either_broker(domain: Domain, tmp_path: Pa
             async with ends_up_at(broker):
                 run.signal(signal.SIGKILL, run.half("gateway"))
 
-        await run.until_logged(f"-> Up (at {first.url})")
+        await run.until_event("health-up", f"(at {first.url})")
         for _ in range(2):
             await kill_gateway(first)
         async with ends_up_at(second):

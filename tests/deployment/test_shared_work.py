@@ -35,7 +35,7 @@ async def open_worker(broker: Mosquitto, client_id: str, folder: Path) -> AsyncI
     where = ("--mode", "in-process", "--broker", broker.url, "--domain", domain.name, "--client-id", client_id)
     try:
         async with open_command("run", TARGET, *where, env={"XDG_STATE_HOME": str(folder / domain.name)}) as run:
-            await run.until_logged("-> Up")
+            await run.until_event("health-up")
             yield run
     finally:
         domain.remove_if_alone()

@@ -72,8 +72,8 @@ async def test_without_a_terminal_sighup_reads_the_configuration_again(arguments
     async with open_command(*arguments, program=prepared("import os; os.setsid()")) as run:
         await run.until_printed("works")
         run.signal(signal.SIGHUP)
-        await run.until_logged("SIGHUP: reading the configuration again")
-        await run.until_logged("reload: nothing has changed")
+        await run.until_event("sighup", "reading the configuration again")
+        await run.until_event("reload-done", "nothing has changed")
         run.signal(signal.SIGTERM)
         run.signal(signal.SIGHUP)  # as systemd does with SendSIGHUP=; it does not force it
         assert await run.wait() == 0
@@ -86,7 +86,7 @@ async def test_under_nohup_it_goes_on(arguments: list[str]) -> None:
         run.signal(signal.SIGHUP)
         await trio.sleep(0.3)  # nothing is to happen
         assert run.process.returncode is None
-        assert not any("stopping" in entry["message"] for entry in run.log)
+        assert not run.events("stopping")
         run.signal(signal.SIGTERM)
         assert await run.wait() == 0
 

@@ -81,7 +81,7 @@ async def test_two_programs(first: str, broker: Mosquitto, domain: Domain) -> No
         open_command(second, *arguments) as other,
     ):
         gateway = one if first == "gateway" else other
-        await gateway.until_logged("connected to")
+        await gateway.until_event("connected")
         client.publish("taktora/echo/request/me", b"hello")
         assert (await client.receive()).payload == b"hello"
         for program in (one, other):
@@ -105,7 +105,7 @@ async def test_only_payload_envelopes_travel_and_the_services_are_the_same(
             open_client(broker.port, "taktora/echo/reply") as client,
             open_run("tests.deployment.tapped:deployment", mode, broker, domain, env={TAP: str(tap)}) as run,
         ):
-            await run.until_logged("-> Up")
+            await run.until_event("health-up")
             for payload in sent:
                 client.publish("taktora/echo/request/me", payload)
             assert [(await client.receive()).payload for _ in sent] == sent

@@ -55,7 +55,7 @@ async def test_the_app_survives_a_killed_gateway_and_recovers(broker: Mosquitto,
             assert f"incarnation {incarnation - 1} ended" in downs[-1][1]
             assert "killed by SIGKILL; starts again" in downs[-1][1]
             assert (connecting, up) == (("Down", "Connecting"), ("Connecting", "Up"))
-            await run.until_logged("gateway: started", count=incarnation)
+            await run.until_event("process-started", half="gateway", count=incarnation)
             assert run.half("plugin") == plugin
             tick = json.loads(await _next_tick(client))
             assert tick["pid"] == plugin
@@ -88,12 +88,12 @@ async def test_nothing_that_the_app_sent_is_lost_to_killed_and_stopped_gateways(
 
         nursery.start_soon(collect)
         for incarnation, signum in enumerate([signal.SIGKILL, signal.SIGTERM, signal.SIGKILL, signal.SIGKILL], 1):
-            await run.until_logged("connected to", count=incarnation)
+            await run.until_event("connected", count=incarnation)
             enough = len(seen) + 200 + 37 * incarnation
             with trio.fail_after(20):
                 await arrived.wait_value(lambda count, enough=enough: count >= enough)
             run.signal(signum, run.half("gateway"))
-        await run.until_logged("connected to", count=5)
+        await run.until_event("connected", count=5)
         run.signal(signal.SIGTERM)
         assert await run.wait(6) == 0
         await trio.sleep(0.2)  # for what is still in the client's thread
@@ -130,12 +130,12 @@ def _mapped(pid: int) -> str:
 
 async def test_one_signal_to_each_half_ends_all_of_it(broker: Mosquitto, domain: Domain) -> None:
     async with open_run("examples.echo:deployment", "split", broker, domain) as run:
-        await run.until_logged("-> Up")
+        await run.until_event("health-up")
         halves = [run.half("plugin"), run.half("gateway")]
         for pid in halves:
             run.signal(signal.SIGINT, pid)
         assert await run.wait(5) == 0
-        await run.until_logged("plugin: ended (exit code 0)")
+        await run.until_event("ended", "(exit code 0)", half="plugin")
         assert not any(psutil.pid_exists(pid) for pid in halves)
 
 
@@ -152,14 +152,14 @@ async def test_a_stopped_gateway_is_started_again_while_the_app_goes_on(broker: 
             ("Down", "Connecting"),
             ("Connecting", "Up"),
         ]
-        await run.until_logged("gateway: ended (exit code 0)")
+        await run.until_event("ended", "(exit code 0)", half="gateway")
         run.signal(signal.SIGTERM)
         assert await run.wait(5) == 0
 
 
 async def test_a_killed_supervisor_leaves_no_orphan(broker: Mosquitto, domain: Domain) -> None:
     async with open_run("examples.echo:deployment", "split", broker, domain) as run:
-        await run.until_logged("-> Up")
+        await run.until_event("health-up")
         halves = [psutil.Process(run.half(name)) for name in ("plugin", "gateway")]
         run.signal(signal.SIGKILL)
         assert await run.wait() == -signal.SIGKILL
@@ -171,7 +171,7 @@ async def test_a_killed_supervisor_leaves_no_orphan(broker: Mosquitto, domain: D
 
 async def test_after_a_kill_of_everything_the_next_run_cleans_up_and_works(broker: Mosquitto, domain: Domain) -> None:
     async with open_run("examples.echo:deployment", "split", broker, domain) as run:
-        await run.until_logged("-> Up")
+        await run.until_event("health-up")
         tree = run.tree()
         for process in tree:
             os.kill(process.pid, signal.SIGSTOP)  # so that none can clean up after another
@@ -184,8 +184,8 @@ async def test_after_a_kill_of_everything_the_next_run_cleans_up_and_works(broke
         open_run("examples.echo:deployment", "split", broker, domain) as run,
         open_client(broker.port, "taktora/echo/reply") as client,
     ):
-        await run.until_logged("that a killed run has left")
-        await run.until_logged("-> Up")
+        await run.until_event("leftovers-removed")
+        await run.until_event("health-up")
         client.publish("taktora/echo/request/me", b"hello again")
         assert (await client.receive()).payload == b"hello again"
         run.signal(signal.SIGTERM)
@@ -197,4 +197,4 @@ async def test_a_plugin_that_ignores_its_stop_is_killed_after_the_grace(broker: 
         await run.until_printed("deaf from now on")
         run.signal(signal.SIGTERM)
         assert await run.wait(8) == 0
-        await run.until_logged("plugin: did not stop within 2.0 s")
+        await run.until_event("process-stop-forced", "within 2.0 s", half="plugin")

@@ -54,8 +54,8 @@ async def test_what_is_stored_survives_that_everything_is_killed(
         await first.until_printed("all is stored")
         if mode == "split":  # the next gateway opens the store of the one that was killed, and takes nothing twice
             first.signal(signal.SIGKILL, first.half("gateway"))
-            await first.until_logged("channel q1 goes on with", str(COUNT))
-            await first.until_logged("channel q2 goes on with", str(COUNT))
+            await first.until_event("store-goes-on", "channel q1 goes on with", str(COUNT))
+            await first.until_event("store-goes-on", "channel q2 goes on with", str(COUNT))
         for process in reversed(first.tree()):
             first.signal(signal.SIGKILL, process.pid)
     await broker.start()

@@ -43,13 +43,13 @@ async def until(condition: Callable[[], bool], seconds: float = PATIENCE) -> Non
 
 async def test_the_cause_of_each_end_reaches_the_app(broker: Mosquitto, domain: Domain) -> None:
     async with open_run(f"{APPS}:telling", "split", broker, domain) as run:
-        await run.until_logged("-> Up")
+        await run.until_event("health-up")
         run.signal(signal.SIGKILL, run.half("gateway"))
         await run.until_printed("signal 1 9 True True")
-        await run.until_logged("-> Up", count=2)
+        await run.until_event("health-up", count=2)
         run.signal(signal.SIGSTOP, run.half("gateway"))
         await run.until_printed("hang 2 8 True True")
-        await run.until_logged("-> Up", count=3)
+        await run.until_event("health-up", count=3)
         run.signal(signal.SIGTERM)
         assert await run.wait(8) == 0
 
@@ -57,12 +57,12 @@ async def test_the_cause_of_each_end_reaches_the_app(broker: Mosquitto, domain: 
 async def test_a_hang_tells_where_it_hangs(broker: Mosquitto, domain: Domain, tmp_path: Path) -> None:
     """SIGABRT makes Python tell it (faulthandler), and the last words are part of the cause."""
     async with open_run(f"{APPS}:telling", "split", broker, domain, env={FOLDER_VARIABLE: str(tmp_path)}) as run:
-        await run.until_logged("-> Up")
+        await run.until_event("health-up")
         Instructions(tmp_path).give("hang-in-loop")
         line = await run.until_printed("hang 1 9")
         assert "in _loop" in line
-        await run.until_logged("no sign of life for 1.")
-        await run.until_logged("-> Up", count=2)
+        await run.until_event("restarting", "no sign of life for 1.")
+        await run.until_event("health-up", count=2)
         run.signal(signal.SIGTERM)
         assert await run.wait(8) == 0
 
@@ -71,8 +71,8 @@ async def test_a_plugin_that_hangs_is_started_again(broker: Mosquitto, domain: D
     async with open_run(f"{APPS}:hanging", "split", broker, domain) as run:
         await run.until_printed("hangs from now on")
         first = run.half("plugin")
-        await run.until_logged("plugin: ended (no sign of life for 1.")
-        await run.until_logged("plugin: started", count=2)
+        await run.until_event("restarting", "(no sign of life for 1.", half="plugin")
+        await run.until_event("process-started", half="plugin", count=2)
         assert run.half("plugin") != first
         assert any("in hang" in entry["message"] for entry in run.log), "it was not asked where it hangs"
         run.signal(signal.SIGTERM)
@@ -84,7 +84,7 @@ async def test_a_killed_supervisor_leaves_no_orphan_even_if_a_half_hangs(
     how: str, broker: Mosquitto, domain: Domain, tmp_path: Path
 ) -> None:
     async with open_run(f"{APPS}:faulty", "split", broker, domain, env={FOLDER_VARIABLE: str(tmp_path)}) as run:
-        await run.until_logged("-> Up")
+        await run.until_event("health-up")
         halves = [run.half(name) for name in ("plugin", "gateway")]
         if how == "loops":
             Instructions(tmp_path).give("hang-in-loop")
@@ -102,7 +102,7 @@ async def test_a_run_that_was_stopped_goes_on(broker: Mosquitto, domain: Domain)
         open_run(f"{APPS}:faulty", "split", broker, domain) as run,
         open_client(broker.port, "test/ticks") as told,
     ):
-        await run.until_logged("-> Up")
+        await run.until_event("health-up")
         everything = [run.pid, *map(run.half, ("plugin", "gateway"))]
         for pid in everything:
             run.signal(signal.SIGSTOP, pid)
@@ -114,7 +114,7 @@ async def test_a_run_that_was_stopped_goes_on(broker: Mosquitto, domain: Domain)
                 await told.receive(5)
         run.signal(signal.SIGTERM)
         assert await run.wait(8) == 0
-    assert [entry["message"] for entry in run.log if ": ended" in entry["message"]] == []
+    assert run.events("ended") + run.events("restarting") == []
 
 
 async def test_children_of_a_half_end_with_it(broker: Mosquitto, domain: Domain) -> None:
@@ -123,7 +123,7 @@ async def test_children_of_a_half_end_with_it(broker: Mosquitto, domain: Domain)
         pids = [int(number) for line in run.output for number in re.findall(r"child (\d+)", line)]
         assert len(pids) == 2
         assert not any(psutil.pid_exists(pid) for pid in pids)
-        await run.until_logged("plugin: killed", "processes that it left behind")
+        await run.until_event("process-leftovers-killed", half="plugin")
 
 
 async def test_children_of_a_half_end_with_a_killed_supervisor(broker: Mosquitto, domain: Domain) -> None:
@@ -157,7 +157,7 @@ async def test_with_json_every_line_is_an_entry(broker: Mosquitto, domain: Domai
     assert [entry["message"] for entry in entries] == [f"line {n}" for n in range(1000)]
     assert {(entry["process"], entry["stream"]) for entry in entries} == {("plugin", "stdout")}
     assert "the last words" in [json.loads(line)["message"] for line in run.stderr]
-    given_up = await run.until_logged("plugin: given up (killed by SIGKILL)")
+    given_up = await run.until_event("given-up", "(killed by SIGKILL)", half="plugin")
     assert "the last words" in given_up["message"]
 
 
@@ -221,9 +221,9 @@ async def test_the_commands_speak_systemds_protocol(broker: Mosquitto, domain: D
         envs = {half: await listen(half) for half in told}
         async with contextlib.AsyncExitStack() as stack:
             gateway = await start("gateway", "--broker", broker.url)
-            await gateway.until_logged("waiting for its plugin")
+            await gateway.until_event("waiting-for-plugin")
             plugin = await start("plugin")
-            await plugin.until_logged("-> Up")
+            await plugin.until_event("health-up")
             await until(lambda: all(lines.count("WATCHDOG=1") >= 3 for lines in told.values()))
             for command in (plugin, gateway):
                 command.signal(signal.SIGTERM)
@@ -237,7 +237,7 @@ async def test_the_commands_speak_systemds_protocol(broker: Mosquitto, domain: D
 async def test_a_stale_gateway_is_fenced_off(broker: Mosquitto, domain: Domain) -> None:
     """By the lock, there is one gateway a domain; by the client id, the broker closes what an earlier one left."""
     async with open_run("examples.echo:deployment", "split", broker, domain) as run:
-        await run.until_logged("-> Up")
+        await run.until_event("health-up")
         async with open_command(
             "gateway", "examples.echo:deployment", "--domain", domain.name, "--broker", broker.url, json_log=False
         ) as second:

@@ -22,7 +22,7 @@ async def test_a_template_reads_the_topic_and_writes_it(mode: str, broker: Mosqu
         open_run(APP, mode, broker, domain) as run,
         open_client(broker.port, "plant/+/state") as client,
     ):
-        await run.until_logged("-> Up")
+        await run.until_event("health-up")
         for unit in (7, -1):
             client.publish(f"plant/{unit}/setpoint", b'{"celsius": 21.5}')
             state = await client.receive()
@@ -49,7 +49,7 @@ async def test_each_message_of_a_shared_subscription_reaches_one_of_its_group(
         open_client(broker.port, "answers/#") as client,
     ):
         for each in (run, other_run):
-            await each.until_logged("-> Up")
+            await each.until_event("health-up")
         for number in range(count):
             client.publish(f"jobs/{number}", b'{"answer_to": "me"}')
         answers = [await client.receive() for _ in range(count)]

@@ -37,7 +37,7 @@ async def test_one_trace_from_app_to_app(
     env = {"TRACE_FOLDER": str(tmp_path)}
     with trio.fail_after(40):
         async with open_run("tests.deployment.trace_apps:follower", "in-process", broker, other, env=env) as follower:
-            await follower.until_logged("-> Up")
+            await follower.until_event("health-up")
             async with (
                 open_client(broker.port, 5, "trace/readings") as (_, heard),
                 open_run("tests.deployment.trace_apps:sender", mode, broker, domain, *store, env=env) as sender,
@@ -82,4 +82,4 @@ async def test_mqtt_3_1_1_carries_no_trace_and_says_so_once(broker: Mosquitto, d
             assert not hasattr(message.properties, "UserProperty")
             run.signal(signal.SIGTERM)
             assert await run.wait() == 0
-    assert sum("carry no trace" in entry["message"] for entry in run.log) == 1
+    assert len(run.events("trace-impossible")) == 1

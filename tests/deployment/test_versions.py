@@ -16,7 +16,7 @@ async def test_halves_of_two_versions(broker: Mosquitto, domain: Domain) -> None
     """One of another format is refused, and says in what it differs. Another message type is none of the gateway's."""
     arguments = (TARGET, "--broker", broker.url, "--domain", domain.name, "--client-id", domain.name)
     async with open_command("plugin", *arguments, env={"VERSION": "other type"}) as plugin:
-        await plugin.until_logged("waiting for its gateway")
+        await plugin.until_event("waiting-for-gateway")
         code, output, errors = await run_command("gateway", *arguments, env={"VERSION": "other window"})
         assert (code, output) == (75, "")
         [line] = errors.splitlines()
@@ -25,7 +25,7 @@ async def test_halves_of_two_versions(broker: Mosquitto, domain: Domain) -> None
         )
         assert "stop both halves" in line
         async with open_command("gateway", *arguments, env={"VERSION": "1"}) as gateway:
-            await plugin.until_logged("-> Up")
+            await plugin.until_event("health-up")
             async with open_client(broker.port, "versions/told") as client:
                 client.publish("versions/asked", b'{"number":7,"from":"a producer of version 3"}')
                 assert (await client.receive()).payload == b'{"number":7,"note":"none"}'

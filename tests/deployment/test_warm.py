@@ -32,7 +32,7 @@ async def test_a_fork_carries_messages_and_its_successor_does_after_a_kill(broke
         open_client(broker.port, "taktora/echo/reply") as client,
     ):
         for incarnation in range(1, 4):
-            await run.until_logged("-> Up", count=incarnation)
+            await run.until_event("health-up", count=incarnation)
             client.publish("taktora/echo/request/me", b"hello %d" % incarnation)
             while (came := (await client.receive()).payload) != b"hello %d" % incarnation:
                 # Again, if the gateway was killed before it knew that the broker had it.
@@ -44,7 +44,7 @@ async def test_a_fork_carries_messages_and_its_successor_does_after_a_kill(broke
                 child.pid for child in psutil.Process(run.pid).children()
             }
             run.signal(signal.SIGKILL, gateway.pid)
-        await run.until_logged("-> Up", count=4)
+        await run.until_event("health-up", count=4)
         run.signal(signal.SIGTERM)
         assert await run.wait(8) == 0
 
@@ -63,7 +63,7 @@ def imported_by(half: str, run: Command) -> list[str]:
 async def test_the_zygote_has_all_imported_nothing_open_and_one_thread(broker: Mosquitto, domain: Domain) -> None:
     env = {"PYTHONPROFILEIMPORTTIME": "1"}  # each import is told on standard error
     async with open_run("examples.echo:deployment", "split", broker, domain, "--warm", env=env) as run:
-        await run.until_logged("-> Up")
+        await run.until_event("health-up")
         assert imported_by("plugin", run), "it is started afresh"
         assert imported_by("gateway", run) == [], "so a fork is quick"
         zygote = zygote_of(run)
@@ -80,11 +80,11 @@ async def test_a_zygote_that_is_gone_or_stuck_is_replaced(
     signum: signal.Signals, broker: Mosquitto, domain: Domain
 ) -> None:
     async with open_run("examples.echo:deployment", "split", broker, domain, "--warm") as run:
-        await run.until_logged("-> Up")
+        await run.until_event("health-up")
         zygote_of(run).send_signal(signum)
         run.signal(signal.SIGKILL, run.half("gateway"))
-        await run.until_logged("does not answer, so it is replaced")
-        await run.until_logged("-> Up", count=2)
+        await run.until_event("warm-start-replaced")
+        await run.until_event("health-up", count=2)
         run.signal(signal.SIGTERM)
         assert await run.wait(8) == 0
 
@@ -93,10 +93,10 @@ async def test_a_fork_that_hangs_is_killed_and_tells_where(broker: Mosquitto, do
     async with open_run(
         "examples.echo:deployment", "split", broker, domain, "--warm", "--gateway-policy", "watchdog=1"
     ) as run:
-        await run.until_logged("-> Up")
+        await run.until_event("health-up")
         run.signal(signal.SIGSTOP, run.half("gateway"))
-        await run.until_logged("gateway: ended (no sign of life for 1.")
-        await run.until_logged("-> Up", count=2)
+        await run.until_event("restarting", "(no sign of life for 1.", half="gateway")
+        await run.until_event("health-up", count=2)
         run.signal(signal.SIGTERM)
         assert await run.wait(8) == 0
 
@@ -113,9 +113,9 @@ async def test_a_password_reaches_every_fork(tmp_path_factory: pytest.TempPathFa
         async with open_command(
             "run", target, "--mode", "split", "--broker", url, "--domain", domain.name, "--warm"
         ) as run:
-            await run.until_logged("-> Up")
+            await run.until_event("health-up")
             run.signal(signal.SIGKILL, run.half("gateway"))
-            await run.until_logged("-> Up", count=2)
+            await run.until_event("health-up", count=2)
             run.signal(signal.SIGTERM)
             assert await run.wait(8) == 0
             assert "secret" not in "\n".join(run.stderr)
@@ -127,7 +127,7 @@ def _with_sbin() -> dict[str, str]:
 
 async def test_a_killed_supervisor_takes_the_zygote_and_the_fork_along(broker: Mosquitto, domain: Domain) -> None:
     async with open_run("examples.echo:deployment", "split", broker, domain, "--warm") as run:
-        await run.until_logged("-> Up")
+        await run.until_event("health-up")
         run.signal(signal.SIGKILL)
         await run.wait()
     # The helper fails if a process is left, and the fixture if a file is.

@@ -61,7 +61,7 @@ async def test_a_broker_that_stops_answering_before_the_end(
         await until_counted(domain, "parts.out", DONE, FIRST_PART)  # some time after the subscriber has them
         if gateway_dies:
             run.signal(signal.SIGKILL, run.half("gateway"))
-            await run.until_logged("-> Down")
+            await run.until_event("health-down")
         proxy.go_half_open()
         await trio.to_thread.run_sync(pipe.write_bytes, b"x")
         await run.until_printed("all is sent")
@@ -70,7 +70,7 @@ async def test_a_broker_that_stops_answering_before_the_end(
         client.publish("test/parts", b"end")
         while (message := await client.receive()).payload != b"end":
             arrived.append(message)
-    told = [entry for entry in run.log if "not acknowledged" in entry["message"]]
+    told = [*run.events("outbound-left"), *run.events("outbound-lost")]
     [warning] = [entry["message"] for entry in told if entry["level"] == "warning"]
     missing = FIRST_PART + SECOND_PART - len(arrived)
     assert missing == SECOND_PART

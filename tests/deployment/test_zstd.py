@@ -40,7 +40,7 @@ async def test_a_foreign_client_may_compress_or_not(name: str, mode: str, broker
             open_run(f"tests.deployment.zstd_apps:{name}", mode, broker, domain) as run,
             open_client(broker.port, VERSIONS[name], "zstd/answers") as (client, answers),
         ):
-            await run.until_logged("-> Up")
+            await run.until_event("health-up")
             told = user_properties(("batch", "7")) if name == "new" else None
             client.publish("zstd/asked", json.dumps(small), 1, properties=told)
             answer = await answers.receive()
@@ -57,6 +57,6 @@ async def test_a_foreign_client_may_compress_or_not(name: str, mode: str, broker
                 assert zstd.decompress(answer.payload) == plain
                 if name == "new":
                     assert answer.properties.UserProperty == [("batch", "7"), ("content-encoding", "zstd")]
-            await run.until_logged("more than the channel's max_payload")
+            await run.until_event("message-unreadable", "more than the channel's max_payload")
             run.signal(signal.SIGTERM)
             assert await run.wait(5) == 0

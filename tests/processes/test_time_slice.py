@@ -112,7 +112,7 @@ async def test_a_process_that_is_forked_from_has_it_always() -> None:
 @pytest.mark.parametrize("start", [[], ["--warm"]])
 async def test_in_a_deployment_the_app_goes_first(start: list[str], broker: Mosquitto, domain: Domain) -> None:
     async with open_run("examples.echo:deployment", "split", broker, domain, *start) as run:
-        await run.until_logged("-> Up")
+        await run.until_event("health-up")
         processes = (run.pid, run.half("plugin"), run.half("gateway"))
         assert [time_slice(pid) for pid in processes] == [SHORT, SHORT, USUAL]
         run.signal(signal.SIGTERM)

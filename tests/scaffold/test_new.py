@@ -40,7 +40,7 @@ def test_what_is_written(project: Path) -> None:
 async def test_it_runs_at_once(mode: str, project: Path, domain: Domain) -> None:
     arguments = ("run", "boiler_room:deployment", "--mode", mode, "--domain", domain.name)
     async with open_command(*arguments, cwd=project) as run:
-        await run.until_logged("health of mqtt: Connecting -> Up")
+        await run.until_event("health-up", "Connecting -> Up", connector="mqtt")
         run.signal(signal.SIGTERM)
         assert await run.wait(10) == 0
     assert "Traceback" not in "".join(run.stderr)
