@@ -134,6 +134,7 @@ if TYPE_CHECKING:
     from taktora_trio.runners.hosting import open_deployment as open_deployment
     from taktora_trio.runners.loading import load_app as load_app
     from taktora_trio.runners.parts.app import run_app as run_app
+    from taktora_trio.runners.parts.control import Control as Control
     from taktora_trio.runners.parts.flight import open_flight_recorder as open_flight_recorder
     from taktora_trio.runners.parts.gateway_task import GatewayTask as GatewayTask
     from taktora_trio.runners.parts.halves import Halves as Halves
@@ -225,6 +226,7 @@ _PUBLIC = {
     "runners.hosting": ("open_deployment",),
     "runners.loading": ("load_app",),
     "runners.parts.app": ("run_app",),
+    "runners.parts.control": ("Control",),
     "runners.parts.flight": ("open_flight_recorder",),
     "runners.parts.gateway_task": ("GatewayTask",),
     "runners.parts.halves": ("Halves",),

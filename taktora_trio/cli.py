@@ -193,6 +193,43 @@ app.command(
     """,
 )
 app.command(
+    "taktora_trio.operate.control_command:stop",
+    name="stop",
+    help="""Stop a run in order, or one half of it, from another terminal.
+
+    A gateway publishes what the app has sent, then ends; the app goes on, and what it sends waits. A plugin ends, and
+    its gateway keeps its connection; what comes for the app waits. `start` starts a half again. For example:
+
+    taktora-trio stop greenhouse:deployment --half gateway
+    """,
+)
+app.command(
+    "taktora_trio.operate.control_command:start",
+    name="start",
+    help="""Start a half again that was stopped by `stop`, or a gateway that was given up; by default whatever rests.
+
+    For example: taktora-trio start greenhouse:deployment --half gateway
+    """,
+)
+app.command(
+    "taktora_trio.operate.control_command:restart",
+    name="restart",
+    help="""Restart a half, or both: the app ends first and starts last.
+
+    A plugin that is restarted has the code that is there then, while its gateway stays connected. For example:
+
+    taktora-trio restart greenhouse:deployment --half plugin
+    """,
+)
+app.command(
+    "taktora_trio.operate.control_command:log_level",
+    name="log-level",
+    help="""Have a run log more or less from now on, until it ends.
+
+    For example: taktora-trio log-level debug greenhouse:deployment --half gateway
+    """,
+)
+app.command(
     "taktora_trio.operate.run_command:healthcheck",
     name="healthcheck",
     help="""Say whether a run lives, or with --ready whether it works: for the probes of a container.

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from taktora_trio.operate.events import AREAS
+from taktora_trio.connectors.mqtt.events import EVENTS as OF_MQTT
+from taktora_trio.operate.events import AREAS, Event
 
+ALL = {**AREAS, "MQTT": {code: Event(*known) for code, known in OF_MQTT.items()}}  # type: ignore[arg-type]
 PAGE = Path(__file__).parent.parent / "docs" / "events.md"
 
 
@@ -32,7 +34,7 @@ def page() -> str:
 
 def _lines() -> Iterator[str]:
     yield _HEAD
-    for area, events in AREAS.items():
+    for area, events in ALL.items():
         yield f"## {area}\n"
         yield "| code | level | meaning | to do |"
         yield "|---|---|---|---|"

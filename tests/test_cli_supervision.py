@@ -21,10 +21,10 @@ ECHO = "examples.echo:deployment"
 APPS = "tests.revivable_apps"
 
 
-async def refused(*arguments: str) -> str:
+async def refused(*arguments: str, code: int = 2) -> str:
     """Return the one line that the command printed when it refused."""
-    code, output, errors = await run_command(*arguments)
-    assert code == 2, errors
+    ended, output, errors = await run_command(*arguments)
+    assert ended == code, errors
     assert output == ""
     [line] = errors.splitlines()
     return line
@@ -172,11 +172,11 @@ async def test_the_app_may_have_it_revived(mode: str, broker: Mosquitto, domain:
 
 
 async def test_of_a_target_the_domain_is_the_deployments_name() -> None:
-    assert "no run holds domain 'watching'" in await refused("revive", f"{APPS}:watching")
+    assert "there is no run in domain 'watching'" in await refused("revive", f"{APPS}:watching", code=3)
 
 
 async def test_where_there_is_no_run_revive_says_so(domain: Domain) -> None:
-    assert f"no run holds domain {domain.name!r}" in await refused("revive", "--domain", domain.name)
+    assert f"there is no run in domain {domain.name!r}" in await refused("revive", "--domain", domain.name, code=3)
     assert "MODULE:DEPLOYMENT" in await refused("revive")
     assert "domain 'a/b'" in await refused("revive", "--domain", "a/b")
 

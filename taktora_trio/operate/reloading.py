@@ -16,7 +16,7 @@ _LENGTH = 4000  # characters of a line
 def ask_to_reload(domain: Domain) -> Answer:
     """Ask the run of this domain, and return what has come of it, with lines that can be shown.
 
-    Raises `ConfigError` if there is none that can be asked, and `ConnectorError` if it does not answer.
+    Raises `NoSuchDomain`, `ConfigError` if it can't be asked, and `ConnectorError` if it does not answer.
     """
     with find_supervising(domain) as asked, open_request(domain) as answers:
         asked.signal()

@@ -4,8 +4,8 @@ The child inherits its end. Its end of file means that the supervisor is gone, h
 be bound to the thread that spawned the child, which trio ends when it has been idle.)
 
 The supervisor tells the plugin when a gateway starts or fails. The plugin may ask for the gateway to be revived; a
-gateway that was not given up then gets the request to connect at once. A gateway tells the supervisor how its start
-goes, until each of its connectors has been `Up`.
+gateway that was not given up then gets the request to connect at once. Each is told from which level up to log. A
+gateway tells the supervisor how its start goes, until each of its connectors has been `Up`.
 """
 
 from __future__ import annotations
@@ -13,15 +13,24 @@ from __future__ import annotations
 import contextlib
 import logging
 import socket
-from collections.abc import AsyncIterator
-from typing import TypeAlias
+from collections.abc import AsyncGenerator
+from typing import Literal, TypeAlias
 
 import msgspec
 import trio
 
 from taktora_trio.health import Failure
 
-__all__ = ["VARIABLE", "ConnectorState", "GatewayFailed", "GatewayStarted", "LinkEnd", "Message", "ReviveGateway"]
+__all__ = [
+    "VARIABLE",
+    "ConnectorState",
+    "GatewayFailed",
+    "GatewayStarted",
+    "LinkEnd",
+    "LogFrom",
+    "Message",
+    "ReviveGateway",
+]
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +64,12 @@ class ReviveGateway(msgspec.Struct, frozen=True, tag=True):
     """
 
 
+class LogFrom(msgspec.Struct, frozen=True, tag=True):
+    """Log from this level up, from now on."""
+
+    level: Literal["debug", "info", "warning", "error", "critical"]
+
+
 class ConnectorState(msgspec.Struct, frozen=True, tag=True):
     """The health of a connector whose gateway has just started: who has replaced one that worked wants to know."""
 
@@ -66,7 +81,7 @@ class ConnectorState(msgspec.Struct, frozen=True, tag=True):
     """True if the other side has refused it, which lasts until somebody changes something."""
 
 
-Message: TypeAlias = GatewayStarted | GatewayFailed | ReviveGateway | ConnectorState
+Message: TypeAlias = GatewayStarted | GatewayFailed | ReviveGateway | LogFrom | ConnectorState
 _decode = msgspec.json.Decoder(Message).decode
 _encode = msgspec.json.Encoder().encode
 
@@ -88,7 +103,7 @@ class LinkEnd:
         except OSError as exc:
             log.debug("a message on the link was not taken: %s", exc, extra={"event": "link-full"})
 
-    async def messages(self) -> AsyncIterator[Message]:
+    async def messages(self) -> AsyncGenerator[Message]:
         """Yield each message of the peer, until the peer is gone or this end is closed."""
         while self._socket.fileno() >= 0:
             try:

@@ -7,6 +7,7 @@ It knows no clock, no task and no process; `supervisor` carries out what it says
                                            +--> ended | given-up (--Revived--> waiting) | escalated
 
     starting | up --Replaced--> replacing --Ended--> waiting
+    starting | up --Held--> holding --Ended--> held --Released--> waiting
 """
 
 from __future__ import annotations
@@ -26,7 +27,11 @@ __all__ = [
     "Event",
     "Finish",
     "GiveUp",
+    "Held",
+    "Hold",
+    "Phase",
     "Ready",
+    "Released",
     "Replaced",
     "Restart",
     "Revived",
@@ -70,7 +75,15 @@ class Replaced(msgspec.Struct, frozen=True):
     """The owner wants another one in its place: its end is wanted, and the other one starts with the whole budget."""
 
 
-Event: TypeAlias = Started | Ready | Ended | Stopped | Revived | Replaced
+class Held(msgspec.Struct, frozen=True):
+    """Somebody wants it stopped for now: its end is wanted, and nothing starts until it is `Released`."""
+
+
+class Released(msgspec.Struct, frozen=True):
+    """Somebody wants it to run again: it starts with the whole budget."""
+
+
+Event: TypeAlias = Started | Ready | Ended | Stopped | Revived | Replaced | Held | Released
 
 
 # Actions
@@ -86,6 +99,10 @@ class Finish(msgspec.Struct, frozen=True):
     """Do nothing more: it ended as it may."""
 
 
+class Hold(msgspec.Struct, frozen=True):
+    """Start nothing until it is released."""
+
+
 class GiveUp(msgspec.Struct, frozen=True):
     """Leave it down until it is revived: it failed too often."""
 
@@ -98,15 +115,28 @@ class Escalate(msgspec.Struct, frozen=True):
     reason: str
 
 
-Action: TypeAlias = Restart | Finish | GiveUp | Escalate
+Action: TypeAlias = Restart | Finish | Hold | GiveUp | Escalate
+
+
+Phase: TypeAlias = Literal[
+    "idle",
+    "starting",
+    "up",
+    "waiting",
+    "replacing",
+    "holding",
+    "held",
+    "stopping",
+    "ended",
+    "given-up",
+    "escalated",
+]
 
 
 class State(msgspec.Struct, frozen=True):
     """The state of a supervised thing. `since` is on the clock of the events' `now`."""
 
-    phase: Literal["idle", "starting", "up", "waiting", "replacing", "stopping", "ended", "given-up", "escalated"] = (
-        "idle"
-    )
+    phase: Phase = "idle"
     incarnation: int = 0
     since: float = 0.0
     uptime: float = 0.0
@@ -150,11 +180,19 @@ def step(
             return State("waiting", state.incarnation, now), Restart(0.0)
         case ("given-up", Revived()) | ("waiting" | "given-up" | "escalated", Replaced()):
             return State("waiting", state.incarnation, now), Restart(0.0)
-        case "starting" | "up" | "replacing", Stopped():
+        case "starting" | "up", Held():
+            return msgspec.structs.replace(state, phase="holding", since=now), None
+        case "holding", Ended():
+            return State("held", state.incarnation, now), Hold()
+        case "idle" | "waiting" | "given-up", Held():
+            return State("held", state.incarnation, now), Hold()
+        case "held", Released():
+            return State("waiting", state.incarnation, now), Restart(0.0)
+        case "starting" | "up" | "replacing" | "holding", Stopped():
             return msgspec.structs.replace(state, phase="stopping", since=now), None
         case "stopping", Ended():
             return msgspec.structs.replace(state, phase="ended", since=now), Finish()
-        case "idle" | "waiting" | "given-up", Stopped():
+        case "idle" | "waiting" | "held" | "given-up", Stopped():
             return msgspec.structs.replace(state, phase="ended", since=now), Finish()
         case _:
             return state, None

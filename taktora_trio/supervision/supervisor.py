@@ -19,7 +19,11 @@ from taktora_trio.supervision.engine import (
     Event,
     Finish,
     GiveUp,
+    Held,
+    Hold,
+    Phase,
     Ready,
+    Released,
     Replaced,
     Restart,
     Revived,
@@ -105,7 +109,9 @@ class Supervisor:
         self._on_revived = on_revived
         self._ask_to_leave = ask_to_leave
         self._revivable = revivable
-        self._woken = trio.Event()  # by `revive` or `replace`, while nothing runs
+        self._woken = trio.Event()  # by `revive`, `replace` and the like, while nothing runs
+        self._stepped = RepeatedEvent()
+        self._was_up_for = 0.0  # seconds, before somebody wanted it stopped
         self._incarnation = trio.CancelScope()
         self._left = trio.Event()  # the present incarnation, or the last one
         self._on_trial = False
@@ -125,12 +131,21 @@ class Supervisor:
         """True while it is not known yet whether what has replaced another one works."""
         return self._on_trial
 
+    @property
+    def is_held(self) -> bool:
+        """True if it was stopped for now, or is about to end for that."""
+        return self.state.phase in ("holding", "held")
+
     async def run(self) -> Exit | None:
         """Start it again and again as the policy says. Returns the end of the last incarnation.
 
         Raises `Escalated` if the policy's `on_exhausted` is `escalate`, and failures were too many.
         """
         while not self._stop.is_set():
+            if self.state.phase == "held":
+                async with move_on_when(self._stop.wait):
+                    await self._woken.wait()
+                continue
             self._woken = trio.Event()
             self._decided = None
             self._step(Started())
@@ -141,6 +156,8 @@ class Supervisor:
                 case Restart(delay=delay):
                     async with move_on_when(self._stop.wait), move_on_when(self._woken.wait):
                         await trio.sleep(delay)
+                case Hold():
+                    pass  # until it is released, as above
                 case GiveUp() | Escalate() as end if self._on_trial or (self._revivable and isinstance(end, GiveUp)):
                     if not self._woken.is_set():  # else another one was put in its place before its runner returned
                         self._hopeless.set()
@@ -166,8 +183,10 @@ class Supervisor:
     def revive(self) -> bool:
         """Start again what was given up, with its whole budget; `False` if it is not given up.
 
-        Either way `on_revived` is called.
+        Either way `on_revived` is called. What waits to start again starts now.
         """
+        if self.state.phase == "waiting":
+            self._woken.set()
         if not self._revivable or self._step(Revived()) is None:
             log.info(
                 "%s: not given up, so there is nothing to start again",
@@ -181,18 +200,55 @@ class Supervisor:
         self._on_revived(True)
         return True
 
+    async def hold(self) -> None:
+        """Stop it for now: end what runs as `replace` does, and start nothing until `release`.
+
+        Returns when it has ended. `on_failure` is told of it, so that who depends on it knows why it is gone.
+        """
+        await trio.lowlevel.checkpoint_if_cancelled()
+        was_up, since = self.state.phase == "up", self.state.since
+        self._step(Held())
+        self._was_up_for = self.state.since - since if was_up else 0.0
+        if self.state.phase == "holding":
+            await self._let_end()
+        elif self.state.phase == "held":  # it waits for something else
+            woken, self._woken = self._woken, trio.Event()
+            woken.set()
+
+    def release(self) -> bool:
+        """Start again what was stopped for now; `False` if it was not."""
+        if self._step(Released()) is None:
+            return False
+        log.info("%s: starts again, as it was told to", self.name, extra={"event": "released", "half": self.name})
+        self._woken.set()
+        return True
+
+    async def wait_for(self, *phases: Phase) -> None:
+        """Wait until it is in one of these phases."""
+        while self.state.phase not in phases:
+            await self._stepped.wait()
+
+    async def restart(self) -> None:
+        """Have another incarnation of the same take its place, as `replace` does; or start it if it was stopped."""
+        if not self.release():
+            await self.replace(self._runner)
+
     async def replace(self, runner: Runner) -> None:
         """Have this runner run instead of the present one: at once, and with the whole budget.
 
         What runs is asked to leave, which is no failure, and is cancelled if it is still there when the policy's
-        `stop_grace` is over. Returns when it has ended, or would have been started.
+        `stop_grace` is over. Returns when it has ended, or would have been started. What was stopped by `hold` stays
+        so, and has this runner from then on.
         """
         await trio.lowlevel.checkpoint_if_cancelled()
         self._runner = runner
         self._step(Replaced())
-        if self.state.phase != "replacing":
+        if self.state.phase == "replacing":
+            await self._let_end()
+        elif not self.is_held:
             self._woken.set()
-            return
+
+    async def _let_end(self) -> None:
         left = self._left
         if self._ask_to_leave is not None:
             self._ask_to_leave()
@@ -238,7 +294,7 @@ class Supervisor:
         try:
             with trio.CancelScope() as self._incarnation:
                 return await self._runner(self.state.incarnation, self._ready)
-            return Exit("exit", "another one takes its place", failed=False)
+            return Exit("exit", "it was told to end", failed=False)
         finally:
             self._left.set()
 
@@ -247,6 +303,7 @@ class Supervisor:
 
     def _step(self, event: Event) -> Action | None:
         self.state, action = step(self._policy, self.state, event, trio.current_time())
+        self._stepped.set()
         return action
 
     def _end(self, exit_: Exit) -> Action | None:
@@ -273,6 +330,12 @@ class Supervisor:
                 exc_info=exit_.exception,
                 extra={"event": "replaced", "half": self.name},
             )
+            return action
+        if isinstance(action, Hold):
+            log.info(
+                "%s: stopped for now (%s)", self.name, exit_.description, extra={"event": "held", "half": self.name}
+            )
+            self._on_failure(_held(before, exit_, self._was_up_for), exit_)
             return action
         left = attempts_left(self._policy, self.state)
         gave_up = "" if isinstance(action, Restart) else action.reason
@@ -319,3 +382,17 @@ class Supervisor:
                     extra={"event": "given-up", "half": self.name},
                 )
         return action
+
+
+def _held(state: State, exit_: Exit, uptime: float) -> Failure:
+    """Return what is told of an end that somebody wanted: so it is shown as what it is."""
+    return Failure(
+        kind="exit",
+        description="it was stopped by an operator",
+        incarnation=state.incarnation,
+        uptime=uptime,
+        delay=None,
+        attempts_left=0,
+        gave_up="`taktora-trio start` starts it again",
+        stderr_tail=exit_.stderr_tail,
+    )

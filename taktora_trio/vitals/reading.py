@@ -51,7 +51,7 @@ def read(domain: Domain | str) -> DomainVitals:
     domain = Domain(domain) if isinstance(domain, str) else domain
     generation = domain.generation
     if generation is None:
-        raise _no_such(domain)
+        raise no_such(domain)
     now, monotonic = time.clock_gettime_ns(time.CLOCK_BOOTTIME), time.monotonic_ns()
     halves: dict[str, HalfVitals | None] = {}
     pages: list[tuple[Page, Snapshot]] = []
@@ -128,7 +128,8 @@ def nothing_runs() -> str:
     return f"nothing runs here as this user (uid {os.geteuid()}){hint}"
 
 
-def _no_such(domain: Domain) -> NoSuchDomain:
+def no_such(domain: Domain) -> NoSuchDomain:
+    """Return the error that names the domains that there are."""
     every = domains()
     there = [name for name in every if _is_held(name)]
     more = f" and {len(there) - _NAMED} more" if len(there) > _NAMED else ""

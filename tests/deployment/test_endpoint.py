@@ -44,7 +44,7 @@ async def test_it_answers_while_the_app_hangs_is_replaced_when_killed_and_ends_w
 ) -> None:
     async with open_run(ECHO, mode, broker, domain, "--endpoint", "127.0.0.1:0") as run:
         address = await address_of(run)
-        await run.until_logged("-> Up")
+        await run.until_event("health-up")
         assert (await until(address, "/livez", "livez passed")).status == 200
         assert f'taktora_up{{domain="{domain.name}"}} 1.0' in (await ask(address, "/metrics")).text
 
@@ -52,7 +52,7 @@ async def test_it_answers_while_the_app_hangs_is_replaced_when_killed_and_ends_w
         run.signal(signal.SIGKILL, first)
         asked = await ask(address, "/livez")  # who asks meanwhile waits, and is not refused
         assert asked.status == 200
-        await run.until_logged("endpoint: started", count=2)
+        await run.until_event("process-started", half="endpoint", count=2)
 
         app = run.pid if mode == "in-process" else run.half("plugin")
         run.signal(signal.SIGSTOP, app)
@@ -71,7 +71,7 @@ async def test_it_answers_while_the_app_hangs_is_replaced_when_killed_and_ends_w
 async def test_it_ends_with_a_run_that_is_killed(broker: Mosquitto, domain: Domain, tmp_path: Path) -> None:
     path = tmp_path / "endpoint"
     async with open_run(ECHO, "split", broker, domain, "--endpoint", f"unix:{path}") as killed:
-        await killed.until_logged("-> Up")
+        await killed.until_event("health-up")
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
         await until(str(path), "/livez", "livez passed")
         endpoint = psutil.Process(killed.half("endpoint"))
@@ -91,7 +91,7 @@ async def test_of_a_program_that_is_the_app(broker: Mosquitto, domain: Domain, t
 async def test_beside_halves_that_others_supervise(broker: Mosquitto, domain: Domain) -> None:
     serve = ("endpoint", "--domain", domain.name, "--endpoint", "127.0.0.1:0")
     async with open_command("plugin", ECHO, "--domain", domain.name) as plugin:
-        await plugin.until_logged("waiting for its gateway")
+        await plugin.until_event("waiting-for-gateway")
         async with open_command(*serve) as endpoint:
             entry = await endpoint.until_logged("probes, metrics at http://")
             address = ("127.0.0.1", int(entry["message"].rpartition(":")[2].rstrip("/")))

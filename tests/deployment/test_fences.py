@@ -44,14 +44,14 @@ async def test_each_half_has_its_fence_and_so_has_the_next_gateway(
     fences = ("--fence.plugin.nice", "3", "--fence.gateway.memory=300_000_000")
     more = {"TAKTORA_FENCE_GATEWAY_CPUS": str(CPU), "TAKTORA_FENCE_GATEWAY_NICE": "11"}
     async with open_run(TARGET, "split", broker, domain, *fences, *warm, env=more) as run:
-        await run.until_logged("-> Up")
+        await run.until_event("health-up")
         assert os.getpriority(os.PRIO_PROCESS, run.half("plugin")) == 3
         assert os.sched_getaffinity(run.half("plugin")) == os.sched_getaffinity(0)
         assert os.getpriority(os.PRIO_PROCESS, run.pid) == 0
         _check_gateway(run, domain)
         run.signal(signal.SIGKILL, run.half("gateway"))
         await run.until_logged("killed by SIGKILL")
-        await run.until_logged("-> Up", count=2)
+        await run.until_event("health-up", count=2)
         _check_gateway(run, domain)
         run.signal(signal.SIGTERM)
         assert await run.wait() == 0
@@ -63,7 +63,7 @@ async def test_each_half_has_its_fence_and_so_has_the_next_gateway(
 async def test_in_one_process_all_of_it_is_fenced(broker: Mosquitto, domain: Domain) -> None:
     fences = ("--fence.plugin.nice=3", f"--fence.plugin.cpus={CPU}")
     async with open_run(TARGET, "in-process", broker, domain, *fences) as run:
-        await run.until_logged("-> Up")
+        await run.until_event("health-up")
         assert (os.getpriority(os.PRIO_PROCESS, run.pid), os.sched_getaffinity(run.pid)) == (3, {CPU})
         run.signal(signal.SIGTERM)
         assert await run.wait() == 0

@@ -332,5 +332,5 @@ async def test_halves_alone(tmp_path: Path, domain: Domain, broker: Mosquitto) -
 
 async def test_where_nobody_runs_it_says_so(domain: Domain) -> None:
     code, output, errors = await run_command("reload", "--domain", domain.name)
-    assert (code, output) == (2, "")
-    assert f"no run holds domain {domain.name!r}" in errors
+    assert (code, output) == (3, "")
+    assert f"there is no run in domain {domain.name!r}" in errors

@@ -119,9 +119,16 @@ ONE_GATEWAY = {
                 nursery.start_soon(gateway.revive_at, revive)
             if reload is not None:
                 nursery.start_soon(reload.serve, gateway, task.runner, task.watch)
+            if control is not None:
+                nursery.start_soon(control.serve, gateway, task.watch)
             yield host
 """,
 }
+# It is for one gateway.
+CONTROL = """
+        if control is not None:
+            nursery.start_soon(control.serve, gateway, about_gateway.watch, plugin, relay.set_level)
+"""
 TWO_GATEWAYS = {
     "split": """
         for connector in deployment.connectors:
@@ -167,7 +174,11 @@ async def test_a_copy_with_a_gateway_for_each_connector(
         mode,
         tmp_path,
         (ONE_GATEWAY[mode], TWO_GATEWAYS[mode]),
-        *([("        nursery.start_soon(gateway.run)\n        if", "        if")] if mode == "split" else []),
+        *(
+            [(CONTROL, "\n"), ("        nursery.start_soon(gateway.run)\n        if", "        if")]
+            if mode == "split"
+            else []
+        ),
     )
     (tmp_path / "two.py").write_text(APPS)
     arguments = ("two:deployment", "--broker", broker.url, "--domain", domain.name)

@@ -21,7 +21,7 @@ async def test_each_half_of_two_units_is_replaced_while_the_other_one_runs(
 ) -> None:
     async with open_upgrade(tmp_path, broker, domain) as upgrade:
         plugin, gateway = await upgrade.start("plugin"), await upgrade.start("gateway")
-        await gateway.until_logged("mqtt: connected to")
+        await gateway.until_event("connected", connector="mqtt")
         upgrade.place_orders()
         await upgrade.until_served_by(1)
         upgrade.install(COMPATIBLE)
@@ -49,12 +49,12 @@ async def test_the_gateway_of_a_run_is_replaced(
 ) -> None:
     async with open_upgrade(tmp_path, broker, domain) as upgrade:
         run = await upgrade.start("run", "--mode", "split", *warm)
-        await run.until_logged("-> Up")
+        await run.until_event("health-up")
         upgrade.place_orders()
         await upgrade.until_served_by(1)
         upgrade.install(attrs.evolve(COMPATIBLE, says="the new gateway"))
         run.signal(signal.SIGTERM, run.half("gateway"))
-        await run.until_logged("-> Up", count=2)
+        await run.until_event("health-up", count=2)
         assert any("the new gateway" in line for line in run.stderr)
         await upgrade.until_served_by(1)
         upgrade.silence()
@@ -67,7 +67,7 @@ async def test_the_gateway_of_a_run_is_replaced(
 async def test_all_of_a_run_is_replaced(broker: Mosquitto, domain: Domain, tmp_path: Path) -> None:
     async with open_upgrade(tmp_path, broker, domain) as upgrade:
         run = await upgrade.start("run", "--mode", "split")
-        await run.until_logged("-> Up")
+        await run.until_event("health-up")
         upgrade.place_orders()
         for old, new in ((FIRST, COMPATIBLE), (COMPATIBLE, OTHER_WINDOW)):
             await upgrade.until_served_by(old.number)
@@ -88,7 +88,7 @@ async def test_a_half_that_is_not_compatible_says_what_to_do_and_the_run_loses_n
 ) -> None:
     async with open_upgrade(tmp_path, broker, domain) as upgrade:
         run = await upgrade.start("run", "--mode", "split", f"--{half}-policy", "intensity=1")
-        await run.until_logged("-> Up")
+        await run.until_event("health-up")
         upgrade.place_orders()
         await upgrade.until_served_by(1)
         upgrade.install(OTHER_WINDOW)
@@ -123,7 +123,7 @@ async def test_a_half_of_another_version_of_the_package_is_refused(
     spec.write_text(spec.read_text().replace(f"\nFORMAT = {FORMAT}\n", f"\nFORMAT = {FORMAT + 1}\n"))
     async with open_upgrade(tmp_path, broker, domain) as upgrade:
         plugin, gateway = await upgrade.start("plugin"), await upgrade.start("gateway")
-        await gateway.until_logged("mqtt: connected to")
+        await gateway.until_event("connected", connector="mqtt")
         upgrade.place_orders()
         await upgrade.until_served_by(1)
         for name, half in (("gateway", gateway), ("plugin", plugin)):

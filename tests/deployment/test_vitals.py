@@ -69,11 +69,11 @@ def state(of: DomainVitals, half: str) -> str:
 
 async def test_a_half_is_seen_whatever_it_does(broker: Mosquitto, domain: Domain) -> None:
     async with open_client(broker.port, "test/done") as client, open_half("plugin", broker, domain) as plugin:
-        await plugin.until_logged("waiting for its gateway")
+        await plugin.until_event("waiting-for-gateway")
         alone = await seen(domain, lambda now: state(now, "plugin") == "runs")
         assert (alone.halves["gateway"], alone.app, alone.mode) == (None, "obeying", "separate")
         async with open_half("gateway", broker, domain) as gateway:
-            await plugin.until_logged("-> Up")
+            await plugin.until_event("health-up")
             for payload in (b"one", b"three"):
                 client.publish("test/orders", payload, qos=1)
                 await client.receive()
@@ -125,7 +125,7 @@ async def test_a_half_is_seen_whatever_it_does(broker: Mosquitto, domain: Domain
 
 async def test_a_run_in_two_processes_and_its_restarts(broker: Mosquitto, domain: Domain) -> None:
     async with open_run("tests.deployment.test_vitals:obeying", "split", broker, domain) as run:
-        await run.until_logged("-> Up")
+        await run.until_event("health-up")
         now = await seen(domain, lambda now: now.is_well and len(now.connectors) == 1)
         assert (now.mode, now.owner, now.app) == ("split", run.pid, "obeying")
         run.signal(signal.SIGKILL, run.half("gateway"))
@@ -142,7 +142,7 @@ async def test_a_run_in_two_processes_and_its_restarts(broker: Mosquitto, domain
 
 async def test_a_run_in_one_process(broker: Mosquitto, domain: Domain) -> None:
     async with open_run("tests.deployment.test_vitals:obeying", "in-process", broker, domain) as run:
-        await run.until_logged("-> Up")
+        await run.until_event("health-up")
         now = await seen(domain, lambda now: now.is_well and len(now.connectors) == 1)
         assert now.mode == "in-process"
         assert {half.pid for half in now.halves.values() if half is not None} == {run.pid}

@@ -5,9 +5,8 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import cast
 
 import pytest
 import trio
@@ -54,7 +53,7 @@ def open_pair(monkeypatch: pytest.MonkeyPatch, incarnation: int = 3) -> Iterator
 async def received(end: LinkEnd, count: int) -> list[Message]:
     messages: list[Message] = []
     with trio.fail_after(LONG):
-        async with contextlib.aclosing(cast(AsyncGenerator[Message, None], end.messages())) as incoming:
+        async with contextlib.aclosing(end.messages()) as incoming:
             async for message in incoming:
                 messages.append(message)
                 if len(messages) == count:

@@ -52,7 +52,7 @@ async def test_a_gateway_that_is_killed_is_told_of_by_a_file_with_its_last_lines
     env = {"XDG_STATE_HOME": str(tmp_path)}
     settings = ("--flight-recorder", "messages")
     async with open_run("tests.deployment.apps:ticking", "split", broker, domain, *settings, env=env) as run:
-        await run.until_logged("health of mqtt: Connecting -> Up")
+        await run.until_event("health-up", "Connecting -> Up", connector="mqtt")
         gateway = run.half("gateway")
         run.signal(signal.SIGKILL, gateway)
         entry = await run.until_logged("flight recording of mqtt Down")

@@ -18,6 +18,7 @@ from trio_util import AsyncValue, move_on_when
 from taktora_trio import (
     ConfigError,
     Connector,
+    Control,
     Deployment,
     Domain,
     MqttConnector,
@@ -44,7 +45,7 @@ DEPLOYMENT = Deployment("reloaded", None, [MqttConnector([Outbound("one", int, M
 class Replaced:
     """A supervisor that has each trial end as `stays` says, and counts them."""
 
-    is_given_up = False
+    is_given_up = is_held = False
     last_failure = None
 
     def __init__(self) -> None:
@@ -79,7 +80,7 @@ async def test_of_a_configuration_that_none_goes_back_to_no_file_is_kept(tmp_pat
     read = partial(chosen_by, file)
 
     ca.write_text("0")
-    gateway, reload = Replaced(), Reload(domain, read(), read)
+    gateway, reload = Replaced(), Reload(read(), read)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(reload.serve, cast(Supervisor, gateway), lambda chosen: cast(Any, chosen), Arrival)
         kept = []
@@ -106,7 +107,7 @@ async def test_without_descriptors_the_gateway_goes_on_as_it_was(
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
     ca.write_text("0")
-    gateway, reload = Replaced(), Reload(domain, read(), read)
+    gateway, reload = Replaced(), Reload(read(), read)
     ca.write_text("1")
     monkeypatch.setattr(os, "memfd_create", fail)
     async with trio.open_nursery() as nursery:
@@ -129,7 +130,7 @@ async def test_a_stop_during_a_trial_is_no_failure_and_is_answered(tmp_path: Pat
             on_trial.set()
         await trio.sleep_forever()
 
-    gateway, reload = Supervisor("gateway", as_task(run), RestartPolicy()), Reload(domain, read(), read)
+    gateway, reload = Supervisor("gateway", as_task(run), RestartPolicy()), Reload(read(), read)
     file.write_text("await-broker = true\n[connector]\nkeepalive = 20")
     with trio.fail_after(30):
         async with open_domain(domain, DEPLOYMENT.connectors):
@@ -138,7 +139,7 @@ async def test_a_stop_during_a_trial_is_no_failure_and_is_answered(tmp_path: Pat
                     nursery.start_soon(gateway.run)
                     nursery.start_soon(reload.serve, gateway, lambda chosen: as_task(run), Arrival)
                     await wait_all_tasks_blocked()
-                    assert reload.look()
+                    assert Control(domain, trio.Event(), reload).look()
                     await on_trial.wait()
                     await wait_all_tasks_blocked()
                     nursery.cancel_scope.cancel()
@@ -171,7 +172,7 @@ async def test_a_gateway_alone_that_finds_no_memory_starts_again_with_what_it_ha
             await carry_reloading(carry, trio.Event(), reload)
 
     first = read()
-    reload = Reload(domain, first, read)
+    reload = Reload(first, read)
     with trio.fail_after(30):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(run)

@@ -24,7 +24,10 @@ from taktora_trio.supervision.engine import (
     Event,
     Finish,
     GiveUp,
+    Held,
+    Hold,
     Ready,
+    Released,
     Replaced,
     Restart,
     Revived,
@@ -39,16 +42,18 @@ from tests.supervision.otp import Otp, Verdict
 BACKOFF = Backoff(initial=1, maximum=8, factor=2, jitter=0)
 POLICY = RestartPolicy(backoff=BACKOFF, intensity=2, period=10)
 FAILED, WELL, PERMANENT = Ended(failed=True), Ended(failed=False), Ended(failed=True, permanent=True)
-EVENTS = (Started(), Ready(), FAILED, WELL, PERMANENT, Stopped(), Revived(), Replaced())
+EVENTS = (Started(), Ready(), FAILED, WELL, PERMANENT, Stopped(), Revived(), Replaced(), Held(), Released())
 
 # What each phase makes of each event under POLICY. Whatever is not here changes nothing.
 TABLE: dict[str, dict[Event, tuple[str, Action | None]]] = {
     "idle": {
+        Held(): ("held", Hold()),
         Started(): ("starting", None),
         Stopped(): ("ended", Finish()),
     },
     "starting": {
         Ready(): ("up", None),
+        Held(): ("holding", None),
         FAILED: ("waiting", Restart(1)),
         WELL: ("ended", Finish()),
         PERMANENT: ("given-up", GiveUp("another try would end the same way")),
@@ -56,6 +61,7 @@ TABLE: dict[str, dict[Event, tuple[str, Action | None]]] = {
         Replaced(): ("replacing", None),
     },
     "up": {
+        Held(): ("holding", None),
         FAILED: ("waiting", Restart(1)),
         WELL: ("ended", Finish()),
         PERMANENT: ("given-up", GiveUp("another try would end the same way")),
@@ -63,6 +69,7 @@ TABLE: dict[str, dict[Event, tuple[str, Action | None]]] = {
         Replaced(): ("replacing", None),
     },
     "waiting": {
+        Held(): ("held", Hold()),
         Started(): ("starting", None),
         Stopped(): ("ended", Finish()),
         Replaced(): ("waiting", Restart(0.0)),
@@ -73,6 +80,16 @@ TABLE: dict[str, dict[Event, tuple[str, Action | None]]] = {
         PERMANENT: ("waiting", Restart(0.0)),
         Stopped(): ("stopping", None),
     },
+    "holding": {
+        FAILED: ("held", Hold()),
+        WELL: ("held", Hold()),
+        PERMANENT: ("held", Hold()),
+        Stopped(): ("stopping", None),
+    },
+    "held": {
+        Released(): ("waiting", Restart(0.0)),
+        Stopped(): ("ended", Finish()),
+    },
     "stopping": {
         FAILED: ("ended", Finish()),
         WELL: ("ended", Finish()),
@@ -80,6 +97,7 @@ TABLE: dict[str, dict[Event, tuple[str, Action | None]]] = {
     },
     "ended": {},
     "given-up": {
+        Held(): ("held", Hold()),
         Stopped(): ("ended", Finish()),
         Revived(): ("waiting", Restart(0.0)),
         Replaced(): ("waiting", Restart(0.0)),
@@ -258,6 +276,8 @@ def verdict(policy: RestartPolicy, action: Action) -> Verdict:
         case GiveUp() | Escalate():
             # A temporary child is gone, its supervisor is not.
             return "finish" if policy.restart == "never" else "shutdown"
+        case Hold():
+            raise AssertionError("OTP has none, and none was asked for")
 
 
 @settings(deadline=None)

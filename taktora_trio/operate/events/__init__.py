@@ -2,7 +2,8 @@
 
 A log line has its code in brackets at its end, or as `event` in JSON. What a line says may change with any version; its
 code does not. docs/events.md is made from here (`python -m tests.events_page`), and a test finds calls that have no
-code. Only those who show or check events import this: the calls themselves have their codes as plain text.
+code. Only those who show or check events import this: the calls themselves have their codes as plain text. What a
+protocol logs alone stands in a table of its own package.
 """
 
 from __future__ import annotations

@@ -58,49 +58,6 @@ CONNECTIONS: Mapping[str, Event] = {
         "The broker refuses what a channel needs, such as a subscription. The other channels work.",
         "Let the broker's rules allow the topic. It is asked for again by itself.",
     ),
-    "broker-changed": Event("info", "The gateway is at another node of the cluster now."),
-    "session-elsewhere": Event(
-        "warning",
-        "The gateway is at another broker of its list now. What waits in the session at the last one comes later.",
-        "See whether the first broker comes back.",
-    ),
-    "broker-not-back": Event("info", "The first broker of the list was tried, and is not back."),
-    "session-shortened": Event(
-        "warning",
-        "The broker keeps the session for a shorter time than was asked for. A longer outage loses what waits there.",
-        "Raise the broker's limit, or lower `session_expiry`.",
-    ),
-    "presence-refused": Event(
-        "warning",
-        "The broker does not take the gateway's presence, so others can't see whether it is there.",
-        "Allow the topic in the broker, or set `presence=None`.",
-    ),
-    "qos-lowered": Event(
-        "warning",
-        "The broker grants a subscription a lower QoS than was asked for.",
-        "Declare the QoS that it has, or change the broker.",
-    ),
-    "qos2-as-qos1": Event(
-        "warning",
-        "The broker treats QoS 2 as QoS 1: messages may come twice.",
-        "Use another broker where that matters.",
-    ),
-    "qos2-many-channels": Event(
-        "warning",
-        "There are more channels of QoS 2 than the broker may take messages in flight.",
-        "Set `protocol='5'`, or raise the broker's limit.",
-    ),
-    "unsubscribed": Event("info", "Subscriptions of an earlier version of the deployment were removed."),
-    "unsubscribe-refused": Event(
-        "warning",
-        "The broker goes on with a subscription that no channel needs.",
-        "`taktora-trio forget` with the deployment stopped removes the session.",
-    ),
-    "subscriptions-not-kept": Event(
-        "warning",
-        "What is subscribed can't be written down, so a later version could not unsubscribe it.",
-        "Set `XDG_STATE_HOME` (or `StateDirectory=`) to a folder that lasts and may be written.",
-    ),
     "name-temporary": Event(
         "warning",
         "The broker knows this gateway by a name that the next container or machine won't have.",

@@ -61,6 +61,14 @@ HALVES: Mapping[str, Event] = {
     "stop-crashed": Event("error", "A half has crashed while it was being stopped.", "See the traceback."),
     "revived": Event("info", "What was given up starts again, as somebody asked."),
     "revive-needless": Event("info", "Somebody asked to revive what was not given up."),
+    "held": Event(
+        "info", "A half was stopped by an operator (`taktora-trio stop`), and stays so.", "`taktora-trio start`."
+    ),
+    "released": Event("info", "A half that was stopped by an operator starts again."),
+    "audit-done": Event(
+        "info", "An operator has asked for something, and it was done: who, what, and what came of it."
+    ),
+    "audit-failed": Event("warning", "An operator has asked for something, and it was not done.", "See the reason."),
     "replaced": Event("info", "A half has ended for another one to take its place."),
     "replacement-failed": Event(
         "warning",

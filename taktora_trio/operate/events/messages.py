@@ -12,10 +12,12 @@ MESSAGES: Mapping[str, Event] = {
     "inbound-discarded": Event(
         "error",
         "Inbound messages were discarded: the app is too slow for messages that nobody keeps, or one is too large.",
-        "Let the app read faster, enlarge `window`, `inbound_backlog` or `max_payload`; or use QoS 1.",
+        "Let the app read faster, or enlarge `window`, `inbound_backlog` or `max_payload`.",
     ),
     "inbound-lost": Event(
-        "warning", "At a stop, inbound messages that nobody keeps had not reached the app.", "Use QoS 1."
+        "warning",
+        "At a stop, inbound messages that nobody keeps had not reached the app.",
+        "Use channels that are acknowledged.",
     ),
     "inbound-left": Event("info", "At a stop, the app was not done with some messages: they come again."),
     "inbound-given-up": Event(
@@ -67,7 +69,9 @@ MESSAGES: Mapping[str, Event] = {
     ),
     "trace-dropped": Event("warning", "A message has no room for its trace.", "Raise `max_metadata`."),
     "trace-impossible": Event(
-        "warning", "The protocol carries no metadata, so there is no trace.", "Use MQTT 5, or leave `tracing=True` out."
+        "warning",
+        "The protocol carries no metadata, so there is no trace.",
+        "Leave `tracing=True` out, or use a protocol that carries it.",
     ),
     "request-failed": Event("error", "A handler has raised; the traceback is there.", "Mend the handler."),
     "request-late": Event(

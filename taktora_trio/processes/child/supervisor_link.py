@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import os
 import socket
+from collections.abc import AsyncGenerator
 
 from taktora_trio.errors import ConfigError
-from taktora_trio.processes.link import VARIABLE, LinkEnd
+from taktora_trio.processes.link import VARIABLE, LinkEnd, LogFrom, Message
 from taktora_trio.processes.pidfd import wait_for_exit
 
 __all__ = ["SupervisorLink", "inherited_link"]
@@ -19,6 +22,15 @@ class SupervisorLink(LinkEnd):
         super().__init__(sock)
         self.pid = pid
         self.incarnation = incarnation
+
+    async def messages(self) -> AsyncGenerator[Message]:
+        """Yield each message of the supervisor, but the level of the log, which is set here."""
+        async with contextlib.aclosing(super().messages()) as messages:
+            async for message in messages:
+                if isinstance(message, LogFrom):
+                    logging.getLogger().setLevel(message.level.upper())
+                else:
+                    yield message
 
     @property
     def is_gone(self) -> bool:

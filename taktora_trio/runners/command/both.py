@@ -6,6 +6,7 @@ import contextlib
 import logging
 from collections.abc import Callable
 from functools import partial
+from inspect import signature
 
 import msgspec
 import trio
@@ -20,6 +21,7 @@ from taktora_trio.runners.deployment import Deployment
 from taktora_trio.runners.endpoint import open_endpoint, open_endpoint_socket
 from taktora_trio.runners.loading import hiding_python, load_app, load_deployment
 from taktora_trio.runners.options import Mode, RunOptions, Shape
+from taktora_trio.runners.parts.control import Control
 from taktora_trio.runners.parts.reload import Reload
 from taktora_trio.runners.this_process.collecting import collect_less
 from taktora_trio.runners.this_process.fencing import put_up
@@ -76,20 +78,25 @@ def run_both(run: RunOptions, shape: Shape | None = None, deployment: Deployment
         set_time_slice(SHORT)  # it computes little, and tells the app how its gateway ended
     kill_halves: list[Callable[[], None]] = []
     reloads: list[Reload] = []  # none before the run has begun
+    controls: list[Control] = []
 
     async def run_shape(stop: trio.Event) -> int:
-        with open_revive_signal(lambda: any(reload.look() for reload in reloads)) as revive:
+        with open_revive_signal(lambda: any(control.look() for control in controls)) as revive:
             if not configuration.await_peers:
                 await settings.preflight(configured)
             async with settings.supplied(declared) as supplied:
                 chosen = choose(configuration, supplied)
                 again = read_again(loaded, sources, part, settings.supplies(supplied))
-                reload = Reload(domain, chosen, again, life)
+                reload = Reload(chosen, again, life)
+                control = Control(domain, stop, reload)
                 reloads.append(reload)
-                run_chosen = partial(shape or _usual_shape(run.mode), chosen.deployment, domain, stop)
+                controls.append(control)
+                more = {"control": control} if shape is None or "control" in signature(shape).parameters else {}
+                begin = partial(shape or _usual_shape(run.mode), chosen.deployment, domain, stop)
+                run_chosen = partial(begin, revive=revive, life=life, reload=reload, **more)
                 if run.mode == "in-process":
                     async with open_endpoint(configuration, listener):
-                        return await run_chosen(revive=revive, life=life, reload=reload)
+                        return await run_chosen()
                 shown = msgspec.structs.replace(configuration, log=shown_as(configuration.log))
                 async with (
                     open_relayed_output(shown.log) as write,
@@ -98,7 +105,7 @@ def run_both(run: RunOptions, shape: Shape | None = None, deployment: Deployment
                 ):
                     kill_halves.append(halves.kill)
                     async with open_endpoint(shown, listener, halves):
-                        return await run_chosen(halves, revive=revive, life=life, reload=reload)
+                        return await run_chosen(halves)
 
     def hang_up() -> None:
         for reload in reloads:

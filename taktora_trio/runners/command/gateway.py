@@ -28,6 +28,7 @@ from taktora_trio.transport.pulse import open_pulse
 from taktora_trio.transport.segments import SharedMemoryFull
 
 if TYPE_CHECKING:  # one under a supervisor of ours has none
+    from taktora_trio.runners.parts.control import Control
     from taktora_trio.runners.parts.reload import Reload
 
 __all__ = ["run_gateway"]
@@ -47,12 +48,13 @@ async def run_gateway(
     *,
     shares: bool = False,
     reload: Reload | None = None,
+    control: Control | None = None,
 ) -> int:
     """Carry messages until `stop` is set, drain, and return the exit code.
 
     With `shares`, other connectors of the domain may have a gateway of their own. It connects at once when `revive` is
     set, or when the supervisor says so. Without a supervisor of ours, `reload` has it begin anew when the configuration
-    has changed.
+    has changed, and `control` does what an operator says.
 
     A supervisor or a plugin creates the services. Until there is one, this process says that it waits, and that it is
     ready: so it does not hold up whoever waits for it to start, and the plugin may be started after it.
@@ -75,7 +77,7 @@ async def run_gateway(
                             elif reload is not None:
                                 from taktora_trio.runners.command.reloading import carry_reloading  # for it alone
 
-                                await carry_reloading(carry, stop, reload)
+                                await carry_reloading(carry, stop, reload, control)
                             else:
                                 await carry(deployment, stop, 1, lambda state: None)
                         break

@@ -84,15 +84,25 @@ def launch_gateway(target: str, options: Options, typed: TypedSettings, connecto
         reload = None
         if link is None:
             from taktora_trio.runners.chosen import choose, read_again  # one under a supervisor of ours has none
+            from taktora_trio.runners.parts.control import Control
             from taktora_trio.runners.parts.reload import Reload
 
             chosen = choose(configuration, configuration.settings, connectors)
-            reload = Reload(domain, chosen, read_again(loaded, sources, "gateway", {}, connectors), life)
+            reload = Reload(chosen, read_again(loaded, sources, "gateway", {}, connectors), life)
 
         async def half(stop: trio.Event) -> int:
-            with open_revive_signal(_nobody if reload is None else reload.look) as revive:
+            control = None if reload is None else Control(domain, stop, reload, is_gateway=True)
+            with open_revive_signal(_nobody if control is None else control.look) as revive:
                 return await run_gateway(
-                    deployment, domain, stop, life, link, revive, shares=bool(connectors), reload=reload
+                    deployment,
+                    domain,
+                    stop,
+                    life,
+                    link,
+                    revive,
+                    shares=bool(connectors),
+                    reload=reload,
+                    control=control,
                 )
 
         hang_up = (

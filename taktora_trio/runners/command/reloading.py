@@ -16,6 +16,7 @@ from taktora_trio.health import Failure
 from taktora_trio.processes.link import ConnectorState
 from taktora_trio.runners.chosen import Chosen
 from taktora_trio.runners.deployment import Deployment
+from taktora_trio.runners.parts.control import Control
 from taktora_trio.runners.parts.incarnations import Incarnations
 from taktora_trio.runners.parts.reload import Reload
 from taktora_trio.supervision.policy import RestartPolicy
@@ -28,8 +29,10 @@ Carry: TypeAlias = Callable[[Deployment, trio.Event, int, Callable[[ConnectorSta
 """Awaited as `carry(deployment, stop, incarnation, tell)`: carries messages until `stop` is set."""
 
 
-async def carry_reloading(carry: Carry, stop: trio.Event, reload: Reload) -> None:
+async def carry_reloading(carry: Carry, stop: trio.Event, reload: Reload, control: Control | None = None) -> None:
     """Carry messages until `stop` is set, by another gateway whenever the configuration has changed.
+
+    `control` has another one begin when an operator says so.
 
     Raises what a gateway raises that is not on trial.
     """
@@ -56,6 +59,8 @@ async def carry_reloading(carry: Carry, stop: trio.Event, reload: Reload) -> Non
     try:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(reload.serve, gateway, lambda chosen: as_task(partial(run, chosen)), incarnations.watch)
+            if control is not None:
+                nursery.start_soon(control.serve, gateway, incarnations.watch)
             await gateway.run()
             nursery.cancel_scope.cancel()
     except Exception as exc:  # noqa: BLE001 - whoever calls knows some by their class

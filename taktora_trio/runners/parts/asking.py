@@ -13,8 +13,9 @@ import msgspec
 from taktora_trio.errors import ConfigError
 from taktora_trio.runners.this_process.signals import REVIVE
 from taktora_trio.transport.domain import Domain, Role
+from taktora_trio.vitals.reading import no_such
 
-__all__ = ["Supervising", "find_supervising"]
+__all__ = ["Supervising", "catches", "find_supervising"]
 
 
 class Supervising(msgspec.Struct, frozen=True):
@@ -33,7 +34,7 @@ class Supervising(msgspec.Struct, frozen=True):
         """Send SIGUSR1. It ends a process that does not catch it, so it only goes to one that does, and that still is
         the one that was looked at. Raises `ConfigError` for another one.
         """
-        if not _catches(self.pid, REVIVE) or self.domain.holder(self.role) != self.pid:
+        if not catches(self.pid, REVIVE) or self.domain.holder(self.role) != self.pid:
             if self.domain.holder("gateway") == self.pid:
                 raise ConfigError(
                     f"domain {self.domain.name!r} is that of a program (pid {self.pid}) which runs its gateway by"
@@ -45,16 +46,19 @@ class Supervising(msgspec.Struct, frozen=True):
 
 @contextlib.contextmanager
 def find_supervising(domain: Domain) -> Iterator[Supervising]:
-    """Yield the run that supervises the domain's gateway, or else the gateway. Raises `ConfigError` if neither runs."""
+    """Yield the run that supervises the domain's gateway, or else the gateway. Raises `NoSuchDomain`.
+
+    Raises `ConfigError` for a gateway that nobody supervises.
+    """
     owner, plugin, gateway = domain.holder("owner"), domain.holder("plugin"), domain.holder("gateway")
-    if not owner:
-        raise ConfigError(f"no run holds domain {domain.name!r}: name the domain of one that runs, with --domain NAME")
+    if owner is None and gateway is None:
+        raise no_such(domain)
     # In-process it holds every role; a plugin alone holds these two, and its app may use the signal otherwise.
-    alone = owner == plugin != gateway
+    alone = owner is None or owner == plugin != gateway
     role: Role = "gateway" if alone else "owner"
     pid = gateway if alone else owner
     if not pid:
-        raise _unsupervised(domain, owner)
+        raise _unsupervised(domain, owner or 0)
     try:
         fd = os.pidfd_open(pid)
     except ProcessLookupError:
@@ -74,7 +78,7 @@ def _unsupervised(domain: Domain, pid: int) -> ConfigError:
     )
 
 
-def _catches(pid: int, signum: signal.Signals) -> bool:
+def catches(pid: int, signum: signal.Signals) -> bool:
     """Return whether the process has a handler for the signal (proc_pid_status(5), SigCgt)."""
     try:
         status = Path(f"/proc/{pid}/status").read_text()

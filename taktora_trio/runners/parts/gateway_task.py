@@ -67,6 +67,8 @@ class GatewayTask(Incarnations):
         """Have the gateway connect at once, if it runs; `starts_again` says that it was given up."""
         if starts_again:
             answer(self._opened.domain, STARTS_AGAIN)
+        elif not self._running:
+            answer(self._opened.domain, "the gateway had ended, and starts now")
         for gateway, token in self._running:
             with contextlib.suppress(trio.RunFinishedError):  # a thread that has just ended
                 token.run_sync_soon(self._connect_now, gateway)

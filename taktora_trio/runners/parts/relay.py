@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Collection
 
 import trio
 
 from taktora_trio.health import Failure
-from taktora_trio.processes.link import ConnectorState, GatewayFailed, GatewayStarted, LinkEnd, ReviveGateway
+from taktora_trio.processes.link import ConnectorState, GatewayFailed, GatewayStarted, LinkEnd, LogFrom, ReviveGateway
 from taktora_trio.runners.parts.arrival import Arrival
 from taktora_trio.runners.parts.revival import STARTS_AGAIN, answer
+from taktora_trio.runners.this_process.log_formats import LogLevel
 from taktora_trio.supervision.supervisor import Exit
 from taktora_trio.transport.domain import Domain
 
@@ -24,6 +26,23 @@ class Relay:
         self._nursery = nursery
         self._gateways: list[GatewayRelay] = []
         self._to_plugin: LinkEnd | None = None
+        self._levels: dict[str, LogFrom] = {}  # by half, as somebody has asked for
+
+    def set_level(self, level: LogLevel, half: str) -> None:
+        """Have a half log from this level up, and its successors; without a name, both halves and this process."""
+        for name in (half,) if half else ("plugin", "gateway"):
+            self._levels[name] = LogFrom(level)
+        if not half:
+            logging.getLogger().setLevel(level.upper())
+        if self._to_plugin is not None:
+            self.tell_level("plugin", self._to_plugin)
+        for gateway in self._gateways:
+            gateway.tell_level()
+
+    def tell_level(self, half: str, link: LinkEnd) -> None:
+        """Tell a half the level that somebody has asked for, if anybody has."""
+        if half in self._levels:
+            link.send(self._levels[half])
 
     def gateway(
         self,
@@ -42,6 +61,7 @@ class Relay:
     def plugin_started(self, link: LinkEnd) -> None:
         """Send the plugin the latest news of each gateway, and listen to it."""
         self._to_plugin = link
+        self.tell_level("plugin", link)
         for gateway in self._gateways:
             if gateway.news is not None:
                 link.send(gateway.news)
@@ -99,8 +119,13 @@ class GatewayRelay:
 
     def started(self, incarnation: int, pid: int, link: LinkEnd) -> None:
         self._pid, self._link = pid, link
+        self.tell_level()
         self._relay.gateway_started(link, self._arrival)
         self._tell(GatewayStarted(incarnation, pid, self.connectors))
+
+    def tell_level(self) -> None:
+        if self._link is not None:
+            self._relay.tell_level("gateway", self._link)
 
     def ended(self) -> None:
         self._link = None
@@ -115,7 +140,7 @@ class GatewayRelay:
         elif self._link is not None:
             self._link.send(ReviveGateway())  # and it answers
         else:
-            answer(self._relay.domain, "the gateway has ended, and starts again by its policy")
+            answer(self._relay.domain, "the gateway had ended, and starts now")
 
     def _tell(self, news: GatewayStarted | GatewayFailed) -> None:
         self.news = news

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 
 import trio
 from trio_util import AsyncBool
@@ -12,9 +12,9 @@ from taktora_trio.errors import ConfigError
 from taktora_trio.processes.child.life_signs import LifeSigns
 from taktora_trio.runners.chosen import Chosen
 from taktora_trio.runners.parts.arrival import Arrival
-from taktora_trio.runners.parts.requests import Answer, Request, take_requests
+from taktora_trio.runners.parts.audit import log_outcome
+from taktora_trio.runners.parts.requests import Answer, Request
 from taktora_trio.supervision.supervisor import Runner, Supervisor
-from taktora_trio.transport.domain import Domain
 
 __all__ = ["Reload"]
 
@@ -32,7 +32,6 @@ class Reload:
 
     def __init__(
         self,
-        domain: Domain,
         present: Chosen,
         read: Callable[[], Chosen],
         life: LifeSigns | None = None,
@@ -41,13 +40,14 @@ class Reload:
 
         `life` tells a supervisor of this process that it reloads.
         """
-        self._domain = domain
         self._first = self._present = present
         self._read = read
         self._life = life
         self._wanted = AsyncBool()
         self._requests: list[Request] = []
         self._is_served = False
+        self.turn = trio.Lock()
+        """Held by whoever acts upon the supervisors of the halves: a reload, or what else an operator asks for."""
 
     @property
     def present(self) -> Chosen:
@@ -63,19 +63,17 @@ class Reload:
         log.info("SIGHUP: reading the configuration again", extra={"event": "sighup"})
         self.ask()
 
-    def look(self) -> bool:
-        """Return whether somebody asks for a reload by `taktora-trio reload`, and then do it."""
-        new = take_requests(self._domain)
+    def take(self, new: Sequence[Request]) -> None:
+        """Reload, as somebody asks by `taktora-trio reload`."""
         if not self._is_served:
             for request in new:
-                request.answer(Answer(1, ("this run serves no reload: its runner is one of its own",)))
-            return bool(new)
+                _answer(request, Answer(1, ("this run serves no reload: its runner is one of its own",)))
+            return
         for request in new:
             request.expect((1 + len(self._requests)) * (self._present.reload_timeout + _STARTS))
         self._requests += new
         if new:
             self.ask()
-        return bool(new)
 
     async def serve(
         self,
@@ -97,10 +95,11 @@ class Reload:
                 self._life.reloading()
             answer = Answer(1, ("the run ends",))  # unless it goes on
             try:
-                answer = await self._reload(gateway, make, watch)
+                async with self.turn:
+                    answer = await self._reload(gateway, make, watch)
             finally:
                 for request in requests:
-                    request.answer(answer)
+                    _answer(request, answer)
             if self._life is not None:
                 self._life.reloaded()
             level = logging.INFO if answer.code == 0 else logging.ERROR
@@ -139,6 +138,10 @@ class Reload:
         except OSError as exc:
             return Answer(1, (*changed, f"there would be no way back: no file in memory ({exc.strerror})", _UNTOUCHED))
         log.info("reload: %s", "; ".join(changed), extra={"event": "reload-begun"})
+        if gateway.is_held:
+            await gateway.replace(make(new))
+            self._keep(new)
+            return Answer(0, (*changed, "the gateway is stopped, and starts with it (taktora-trio start)"))
         arrival, seconds = watch(changes.connectors), new.reload_timeout
         if await gateway.replace_on_trial(make(new), arrival.is_complete, seconds, make(back)):
             self._keep(new)
@@ -152,3 +155,8 @@ class Reload:
         if chosen is not self._present:
             self._present.close()
             self._present = chosen
+
+
+def _answer(request: Request, answer: Answer) -> None:
+    log_outcome(request.asked, answer)
+    request.answer(answer)

@@ -1,30 +1,58 @@
 """Requests to a run, each with a named pipe for what is answered: in the domain's folder, while somebody waits.
 
-Whoever asks makes the pipe, and then sends the signal of `asking`. The run first says how long it may take, so that
-nobody waits for one that hangs, and then what has come of it. No end of a pipe is ever waited for by the run.
+Whoever asks makes the pipe, whose name says what is asked for, and then sends the signal of `asking`. The run first
+says how long it may take, so that nobody waits for one that hangs, and then what has come of it. No end of a pipe is
+ever waited for by the run.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import re
 import select
 import stat
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal, TypeAlias, cast, get_args
 
 import msgspec
 
 from taktora_trio.errors import ConfigError, ConnectorError
+from taktora_trio.escaping import escaped
 from taktora_trio.transport.domain import Domain
 
-__all__ = ["Answer", "Answers", "Request", "open_request", "take_requests"]
+__all__ = ["Answer", "Answers", "Asked", "Request", "Verb", "open_request", "take_requests"]
 
-_PREFIX = "reload-"
+Verb: TypeAlias = Literal["reload", "revive", "stop", "start", "restart", "log-level"]
+_PREFIX = "ask~"
+_NAME = re.compile(r"ask~([a-z-]+)~([a-z]*)~([a-z]*)~(\d{1,5})~(\d{1,10})~[0-9a-f]{16}")
+_COMMAND = 300  # characters of a command line that are shown
 _SOON = 3.0  # seconds for the first word
 _LIMIT = 60 * 1024  # bytes of what is answered: a pipe takes them without a reader (pipe(7))
 _MOST = 16  # requests that are taken at once
+
+
+class Asked(msgspec.Struct, frozen=True):
+    """What somebody asks for, and who that is."""
+
+    verb: Verb
+    half: str = ""
+    """The half that is meant; empty for the run."""
+    what: str = ""
+    """What else the verb needs to know: the level of the log."""
+    seconds: int = 30
+    """How long it may take."""
+    pid: int = 0
+    """The process that asks, by what it says."""
+    uid: int = -1
+    """The user whose process it is, by what the kernel says."""
+
+    def __str__(self) -> str:
+        of = f" of the {self.half}" if self.half else ""
+        to = f" {self.what}" if self.what else ""
+        return f"{self.verb}{to}{of}, asked for by uid {self.uid}, pid {self.pid} ({_command(self.pid, self.uid)})"
 
 
 class Expect(msgspec.Struct, frozen=True, tag=True):
@@ -39,6 +67,8 @@ class Answer(msgspec.Struct, frozen=True, tag=True):
     code: int
     """The exit code of the command that asked."""
     lines: tuple[str, ...]
+    ends: bool = False
+    """True if the process that answers ends by it."""
 
 
 _decode = msgspec.json.Decoder(Expect | Answer).decode
@@ -48,8 +78,9 @@ _encode = msgspec.json.Encoder().encode
 class Request:
     """The run's end of a pipe."""
 
-    def __init__(self, fd: int) -> None:
+    def __init__(self, fd: int, asked: Asked) -> None:
         self._fd = fd
+        self.asked = asked
 
     def expect(self, seconds: float) -> None:
         """Say that an answer comes within so many seconds."""
@@ -79,8 +110,10 @@ def take_requests(domain: Domain) -> list[Request]:
                 path.unlink(missing_ok=True)
                 continue
             path.unlink(missing_ok=True)  # so it is taken once
-            if stat.S_ISFIFO(os.fstat(fd).st_mode):
-                taken.append(Request(fd))
+            of = os.fstat(fd)
+            asked = _read(path.name, of.st_uid)
+            if asked is not None and stat.S_ISFIFO(of.st_mode):
+                taken.append(Request(fd, asked))
             else:
                 os.close(fd)
     return taken
@@ -115,10 +148,32 @@ class Answers:
         return None
 
 
+def _read(name: str, uid: int) -> Asked | None:
+    """Return what the name of a pipe asks for; `None` if it makes no sense."""
+    found = _NAME.fullmatch(name)
+    if found is None or found[1] not in get_args(Verb):
+        return None
+    return Asked(cast(Verb, found[1]), found[2], found[3], int(found[4]), int(found[5]), uid)
+
+
+def _command(pid: int, uid: int) -> str:
+    """Return the command line of who asks, if that process is of this user."""
+    try:
+        of, line = Path(f"/proc/{pid}").stat().st_uid, Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return "which has ended"
+    if of != uid:
+        return "which is another user's"
+    return escaped(" ".join(word.decode(errors="replace") for word in line.split(b"\0") if word), _COMMAND)
+
+
 @contextlib.contextmanager
-def open_request(domain: Domain) -> Iterator[Answers]:
+def open_request(
+    domain: Domain, verb: Verb = "reload", *, half: str = "", what: str = "", seconds: float = 30
+) -> Iterator[Answers]:
     """Make the pipe. Raises `ConfigError` if nobody runs any more."""
-    path: Path = domain.root / f"{_PREFIX}{os.urandom(8).hex()}"
+    asked = f"{verb}~{half}~{what}~{min(99999, round(seconds))}~{os.getpid()}"
+    path: Path = domain.root / f"{_PREFIX}{asked}~{os.urandom(8).hex()}"
     try:
         os.mkfifo(path, 0o600)
     except FileNotFoundError:

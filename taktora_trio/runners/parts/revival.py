@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 from taktora_trio.errors import ConnectorError
 from taktora_trio.runners.parts.asking import find_supervising
+from taktora_trio.runners.parts.requests import open_request
 from taktora_trio.transport.domain import Domain
 
 __all__ = ["STARTS_AGAIN", "answer", "ask_to_revive"]
@@ -26,9 +27,13 @@ def ask_to_revive(domain: Domain) -> str:
     Usually that is the run which supervises the gateway: it starts the gateway again if it was given up, and else has
     it connect at once. A gateway that is supervised by another program is asked itself, and can only connect at once.
 
-    Raises `ConfigError` if neither runs.
+    Raises `NoSuchDomain` if neither runs.
     """
-    with find_supervising(domain) as asked, _open_answers(domain) as answers:
+    with (
+        find_supervising(domain) as asked,
+        _open_answers(domain) as answers,
+        open_request(domain, "revive", half="gateway"),  # by which the run knows who asks
+    ):
         asked.signal()
         return f"asked the {asked.name} of domain {domain.name} (pid {asked.pid}): {_read(answers)}"
 

@@ -23,6 +23,7 @@ from trio_util import RepeatedEvent, move_on_when
 
 from taktora_trio import (
     ConnectorHost,
+    Control,
     Deployment,
     Domain,
     GatewayTask,
@@ -49,13 +50,17 @@ async def run_in_process(
     revive: RepeatedEvent | None = None,
     life: LifeSigns | None = None,
     reload: Reload | None = None,
+    control: Control | None = None,
 ) -> int:
     """Run both halves until the app returns or `stop` is set; return the exit code.
 
     Raises what the app raises, and `Escalated` if the gateway failed too often, and its policy says so.
     """
     app = load_app(deployment)
-    async with open_in_process(deployment, domain, stop, revive, life, reload) as host, move_on_when(stop.wait):
+    async with (
+        open_in_process(deployment, domain, stop, revive, life, reload, control) as host,
+        move_on_when(stop.wait),
+    ):
         return await run_app(app, host)
     return 0
 
@@ -68,12 +73,13 @@ async def open_in_process(
     revive: RepeatedEvent | None = None,
     life: LifeSigns | None = None,
     reload: Reload | None = None,
+    control: Control | None = None,
 ) -> AsyncIterator[ConnectorHost]:
     """Run the gateway, and yield the host, for as long as the block lasts: the shape itself.
 
     `revive` starts a gateway again that was given up, and has any other connect at once. `life` tells a supervisor of
     this process that it is ready, once the domain is its own, and that it lives. `reload` replaces the gateway when the
-    configuration has changed.
+    configuration has changed. `control` stops, starts and restarts it when an operator says so.
     """
     connectors, policy = deployment.connectors, deployment.gateway_policy
     async with (
@@ -104,6 +110,8 @@ async def open_in_process(
                 nursery.start_soon(gateway.revive_at, revive)
             if reload is not None:
                 nursery.start_soon(reload.serve, gateway, task.runner, task.watch)
+            if control is not None:
+                nursery.start_soon(control.serve, gateway, task.watch)
             async with open_flight_recorder(deployment, domain, "plugin", host):
                 yield host
 

@@ -23,6 +23,7 @@ import trio
 from trio_util import RepeatedEvent, move_on_when
 
 from taktora_trio import (
+    Control,
     Deployment,
     Domain,
     Escalated,
@@ -49,12 +50,13 @@ async def run_split(
     revive: RepeatedEvent | None = None,
     life: LifeSigns | None = None,
     reload: Reload | None = None,
+    control: Control | None = None,
 ) -> int:
     """Run both halves until the plugin has ended for good or `stop` is set; return the exit code.
 
     `revive` starts a gateway again that was given up, and has any other connect at once. `life` tells a supervisor of
     this process that it is ready, once the domain is its own, and that it lives. `reload` replaces the gateway when the
-    configuration has changed.
+    configuration has changed. `control` stops, starts and restarts a half when an operator says so.
     Raises `Escalated` if the gateway failed too often, and its policy says so.
     """
     async with (
@@ -82,6 +84,8 @@ async def run_split(
             on_failure=flight.plugin_failed,
             revivable=False,  # without its app there is nothing left to run
         )
+        if control is not None:
+            nursery.start_soon(control.serve, gateway, about_gateway.watch, plugin, relay.set_level)
         nursery.start_soon(halves.serve)
         nursery.start_soon(gateway.run)
         if revive is not None:

@@ -153,7 +153,7 @@ async def test_it_scrapes_a_run_and_an_alert_comes_when_a_half_is_stopped(
     more = ("--endpoint", "127.0.0.1:0", "--endpoint-token-file", str(token), "--gateway-policy", "watchdog=off")
     async with open_run(THERMOSTAT, "split", broker, domain, *more) as run:
         address = await address_of(run)
-        await run.until_logged("-> Up")
+        await run.until_event("health-up")
         await until(address, "/readyz", "readyz passed")
         async with open_prometheus(tmp_path, address, TOKEN) as prometheus:
             label = f'domain="{domain.name}"'

@@ -1,0 +1,104 @@
+"""The commands `stop`, `start`, `restart` and `log-level`, by which an operator rules a run from another terminal."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from taktora_trio.errors import ConfigError
+from taktora_trio.escaping import escaped
+from taktora_trio.runners.command.target import Configured, OfRun, RunDomain, domain_of_run
+from taktora_trio.runners.options import Half
+from taktora_trio.runners.parts.requests import Answer, Verb
+from taktora_trio.runners.this_process.log_formats import LogLevel
+from taktora_trio.runners.this_process.outcome import show
+
+__all__ = ["log_level", "restart", "start", "stop"]
+
+_LENGTH = 4000  # characters of a line
+_LONGEST = 3600.0
+
+OneHalf = Annotated[Half | None, Parameter(help="This half alone; by default all of the run.")]
+Timeout = Annotated[float, Parameter(help="Seconds to wait until it is so.")]
+
+
+def stop(
+    target: OfRun = None,
+    /,
+    *,
+    domain: RunDomain = None,
+    config: Configured = None,
+    half: OneHalf = None,
+    timeout: Timeout = 30.0,
+) -> int:
+    """Stop a run or a half."""
+    return _ask("stop", target, domain, config, half, timeout)
+
+
+def start(
+    target: OfRun = None,
+    /,
+    *,
+    domain: RunDomain = None,
+    config: Configured = None,
+    half: OneHalf = None,
+    timeout: Timeout = 30.0,
+) -> int:
+    """Start what was stopped."""
+    return _ask("start", target, domain, config, half, timeout)
+
+
+def restart(
+    target: OfRun = None,
+    /,
+    *,
+    domain: RunDomain = None,
+    config: Configured = None,
+    half: OneHalf = None,
+    timeout: Timeout = 30.0,
+) -> int:
+    """Restart a run's halves."""
+    return _ask("restart", target, domain, config, half, timeout)
+
+
+def log_level(
+    level: Annotated[LogLevel, Parameter(help="The least level that is logged from now on.")],
+    target: OfRun = None,
+    /,
+    *,
+    domain: RunDomain = None,
+    config: Configured = None,
+    half: OneHalf = None,
+) -> int:
+    """Log more or less."""
+    return _ask("log-level", target, domain, config, half, 10.0, what=level)
+
+
+def _ask(
+    verb: Verb,
+    target: str | None,
+    domain: str | None,
+    config: str | None,
+    half: Half | None,
+    seconds: float,
+    *,
+    what: str = "",
+) -> int:
+    from taktora_trio.operate.controlling import ask
+
+    if not 1 <= seconds <= _LONGEST:
+        raise ConfigError(f"--timeout {seconds:g}: give 1 to {_LONGEST:g} seconds")
+    answer = ask(domain_of_run(target, domain, config), verb, half or "", seconds, what)
+    _show(answer)
+    return answer.code
+
+
+def _show(answer: Answer) -> None:
+    for text in answer.lines:
+        line = escaped(text, _LENGTH)
+        if answer.code:
+            print(f"taktora-trio: {line}", file=sys.stderr)  # noqa: T201 - for the user
+        else:
+            show(line)
