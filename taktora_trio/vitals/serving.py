@@ -63,7 +63,12 @@ async def serve_vitals(node: Node, figures: HalfFigures) -> None:
             snapshots = node.map_snapshot(figures.half, most)
             break
         except ConnectorError as exc:
-            log.warning("%s: nobody sees from outside how it does: %s", figures.half, exc)
+            log.warning(
+                "%s: nobody sees from outside how it does: %s",
+                figures.half,
+                exc,
+                extra={"event": "vitals-unwritten", "half": figures.half},
+            )
             await trio.sleep(_RETRY)
     if snapshots is None:
         return

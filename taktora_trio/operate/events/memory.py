@@ -27,6 +27,11 @@ MEMORY: Mapping[str, Event] = {
         "The two halves can't be connected, for example without a free descriptor. It is tried again.",
         "See what is lacking: descriptors (`LimitNOFILE=`), memory.",
     ),
+    "vitals-unwritten": Event(
+        "warning",
+        "The page of a half's figures can't be made, so nobody sees them from outside. It is tried again.",
+        "See the reason: `/dev/shm` may be full.",
+    ),
     "opening-beside": Event("warning", "Another process stands still while it opens its half, and is not waited for."),
     "cursor-renumbered": Event("error", "A cursor has lost its numbering, and begins anew.", _REPORT),
     "cursor-impossible": Event("error", "A counter in shared memory says what can't be. It is not believed.", _REPORT),
