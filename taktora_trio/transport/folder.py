@@ -28,6 +28,7 @@ from taktora_trio.transport.descriptors import refusal
 from taktora_trio.transport.segments import SHM, segments
 
 __all__ = [
+    "ASKED",
     "FLIGHT",
     "FLIGHT_BEFORE",
     "PULSE",
@@ -58,6 +59,7 @@ _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 _FOLDERS = ("cursors", "kept", "nodes", "services")
 PULSE = "pulse."  # the beginning of the names of files in which a role's holder gives signs of life
 VITALS = "vitals."  # and of those in which a half writes its figures
+ASKED = "ask~"  # of named pipes by which somebody asks a run
 FLIGHT = "flight."  # and of those with its last seconds
 FLIGHT_BEFORE = f"{FLIGHT}before."  # and of those that a killed run has left
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -250,7 +252,7 @@ def _remove(name: str, folder: int) -> None:
 def _is_known(below: str, name: str, prefix: str) -> bool:
     """True if we or iceoryx2 make such a name in a generation's folder."""
     if below == "":
-        return name in (*_FOLDERS, "ready", "revived", _NAME) or name.startswith((prefix, PULSE, VITALS, FLIGHT))
+        return name in (*_FOLDERS, "ready", "revived", _NAME) or name.startswith((prefix, PULSE, VITALS, FLIGHT, ASKED))
     if below == "cursors":
         return name.startswith("taktora.connector.")
     return name.startswith(prefix) or (below == "nodes" and name.isdecimal())

@@ -22,11 +22,11 @@ import msgspec
 from taktora_trio.errors import ConfigError, ConnectorError
 from taktora_trio.escaping import escaped
 from taktora_trio.transport.domain import Domain
+from taktora_trio.transport.folder import ASKED
 
 __all__ = ["Answer", "Answers", "Asked", "Request", "Verb", "open_request", "take_requests"]
 
 Verb: TypeAlias = Literal["reload", "revive", "stop", "start", "restart", "log-level"]
-_PREFIX = "ask~"
 _NAME = re.compile(r"ask~([a-z-]+)~([a-z]*)~([a-z]*)~(\d{1,5})~(\d{1,10})~[0-9a-f]{16}")
 _COMMAND = 300  # characters of a command line that are shown
 _SOON = 3.0  # seconds for the first word
@@ -103,7 +103,7 @@ def take_requests(domain: Domain) -> list[Request]:
     """Take what somebody waits for now."""
     taken = []
     with contextlib.suppress(OSError, ConnectorError):
-        for path in sorted(domain.root.glob(f"{_PREFIX}*"))[:_MOST]:
+        for path in sorted(domain.root.glob(f"{ASKED}*"))[:_MOST]:
             try:
                 fd = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
             except OSError:  # left by one who was killed
@@ -173,7 +173,7 @@ def open_request(
 ) -> Iterator[Answers]:
     """Make the pipe. Raises `ConfigError` if nobody runs any more."""
     asked = f"{verb}~{half}~{what}~{min(99999, round(seconds))}~{os.getpid()}"
-    path: Path = domain.root / f"{_PREFIX}{asked}~{os.urandom(8).hex()}"
+    path: Path = domain.root / f"{ASKED}{asked}~{os.urandom(8).hex()}"
     try:
         os.mkfifo(path, 0o600)
     except FileNotFoundError:
