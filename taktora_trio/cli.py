@@ -222,6 +222,18 @@ app.command(
     """,
 )
 app.command(
+    "taktora_trio.operate.logs_command:logs",
+    name="logs",
+    help="""Show the latest log lines of a run, wherever its output goes; also of one that was killed.
+
+    Each process keeps its last few hundred lines in shared memory, and nobody is asked for them. For example:
+
+    taktora-trio logs greenhouse:deployment --half gateway --since 10m --follow
+
+    taktora-trio logs --event 'store-*' --event given-up --json
+    """,
+)
+app.command(
     "taktora_trio.operate.control_command:log_level",
     name="log-level",
     help="""Have a run log more or less from now on, until it ends.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -156,3 +157,26 @@ async def test_the_level_of_the_log_changes_while_it_runs_and_is_that_of_a_succe
         await run.until_event("connected", count=2)
         run.signal(signal.SIGTERM)
         assert await run.wait() == 0
+
+
+async def test_the_latest_lines_are_shown_by_another_process_also_of_a_run_that_was_killed(
+    broker: Mosquitto, domain: Domain
+) -> None:
+    async with open_run(TARGET, "split", broker, domain) as run:
+        await run.until_event("health-up")
+        async with open_command("logs", "--domain", domain.name, "--follow", json_log=False) as following:
+            await following.until_printed("[health-up]")
+            run.signal(signal.SIGKILL, run.half("gateway"))
+            await following.until_printed("gateway: ended (killed by SIGKILL)")
+            await run.until_event("health-up", count=2)
+            run.signal(signal.SIGKILL)
+            assert await run.wait() == -signal.SIGKILL
+        lines = [json.loads(line) for line in (await told(domain, "logs", "--json")).splitlines()]
+        assert [line["time"] for line in lines] == sorted(line["time"] for line in lines)
+        assert {line["process"] for line in lines} == {"supervisor", "plugin", "gateway"}
+        chosen = await told(domain, "logs", "--half", "gateway", "--event", "conn*", "--since", "1h")
+        assert [line.split()[-1] for line in chosen.splitlines()] == ["[connected]"] * 2
+        assert await told(domain, "logs", "--event", "connected", "--since", "2100-01-01") == ""
+        assert (await refused(domain, "logs", "--since", "yesterday"))[0] == 2
+    domain.remove_if_unused()
+    assert (await refused(domain, "logs"))[0] == 3

@@ -3,7 +3,7 @@ connector is `Down` or the plugin has failed.
 
 Each half has a ring (`transport/flight.py`) of its log lines, in which its health is, and of its vitals. Whoever lives
 has the file written: the plugin where it sees a connector `Down`, and a supervisor where the plugin fails. Without
-`Deployment.flight_recorder` nothing is recorded.
+`Deployment.flight_recorder` no file is written, and commands alone keep their log lines, for `taktora-trio logs`.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import trio
 from taktora_trio.errors import TransportError, check_library
 from taktora_trio.runners.deployment import Deployment
 from taktora_trio.runners.parts.flight_files import FlightFiles
+from taktora_trio.runners.this_process.logs import is_set_up
 from taktora_trio.transport.domain import Domain
 
 if TYPE_CHECKING:  # a supervisor imports this module too, and is to be small
@@ -31,6 +32,7 @@ log = logging.getLogger(__name__)
 
 LOG_LINE, VITALS_PAGE, GOOD_END = 1, 2, 3
 """The kinds of records in a ring. The last one is written where a half ends well."""
+_LINES = 64 * 1024  # bytes of a ring of log lines alone: the last few hundred, for `taktora-trio logs`
 _EVERY = 1.0  # seconds from one page of vitals to the next
 _LAST = 3.0  # seconds for which the last file may still be written, at the end of the block
 
@@ -48,7 +50,8 @@ async def open_flight_recorder(
     """
     files = FlightFiles(deployment, domain)
     if deployment.flight_recorder == "off":
-        yield files
+        with _open_ring(domain, half, _LINES) if is_set_up() else contextlib.nullcontext():
+            yield files
         return
     check_library("the flight recorder", "mcap", "mcap", "operate")
     if domain.holder("owner") == os.getpid() and (killed := _killed(domain, half)):
@@ -83,13 +86,13 @@ async def _serving(files: FlightFiles) -> AsyncIterator[None]:
 
 
 @contextlib.contextmanager
-def _open_ring(domain: Domain, half: str) -> Iterator[FlightRing | None]:
+def _open_ring(domain: Domain, half: str, size: int | None = None) -> Iterator[FlightRing | None]:
     from taktora_trio.runners.this_process.flight_log import logging_into
-    from taktora_trio.transport.flight import map_flight
+    from taktora_trio.transport.flight import FLIGHT_BYTES, map_flight
     from taktora_trio.transport.folder import FLIGHT
 
     try:
-        ring = map_flight(domain.present().path / f"{FLIGHT}{half}")
+        ring = map_flight(domain.present().path / f"{FLIGHT}{half}", size or FLIGHT_BYTES)
     except TransportError as exc:  # the app is worth more than its recorder
         log.warning("no flight recorder: %s", exc, extra={"event": "flight-off"})
         yield None

@@ -17,7 +17,7 @@ from taktora_trio.errors import summary
 from taktora_trio.runners.this_process.log_formats import LogFormat, LogLevel, formatter, goes_to_journal, prioritized
 from taktora_trio.runners.this_process.repeats import Repeats
 
-__all__ = ["logging_to", "set_up_logging", "shown_as", "tell_repeats"]
+__all__ = ["is_set_up", "logging_to", "set_up_logging", "shown_as", "tell_repeats"]
 
 _PATIENCE = 1.0  # seconds to wait for a descriptor that does not block, and takes nothing
 _LOOK = 60.0  # seconds between two looks for faults that were left out
@@ -34,6 +34,11 @@ def set_up_logging(log_format: LogFormat, process: str, *, level: LogLevel = "in
     handler = _Handler(_Output(2).write, priorities=shown == "journal" or goes_to_journal(2))
     handler.setFormatter(formatter(shown, process, tagged))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+
+
+def is_set_up() -> bool:
+    """Return whether the log of this process is ours: that of a command, and not of a program of somebody else's."""
+    return any(isinstance(handler, _Handler) for handler in logging.getLogger().handlers)
 
 
 @contextlib.contextmanager
