@@ -17,7 +17,7 @@ from taktora_trio.escaping import escaped
 from taktora_trio.runners.parts.flight import LOG_LINE
 from taktora_trio.transport.domain import Domain
 from taktora_trio.transport.flight import FlightRecord, read_flight
-from taktora_trio.transport.folder import FLIGHT
+from taktora_trio.transport.folder import FLIGHT, FLIGHT_BEFORE
 from taktora_trio.vitals.reading import no_such
 
 __all__ = ["Line", "Wanted", "follow", "read", "shown"]
@@ -115,7 +115,7 @@ class _Rings:
 
 
 def _half(path: Path) -> str:
-    return path.name.removeprefix(FLIGHT).partition(":")[0]
+    return path.name.removeprefix(FLIGHT_BEFORE).removeprefix(FLIGHT).partition(":")[0]
 
 
 def _line(record: FlightRecord) -> Line | None:
