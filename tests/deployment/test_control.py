@@ -169,6 +169,9 @@ async def test_the_latest_lines_are_shown_by_another_process_also_of_a_run_that_
             run.signal(signal.SIGKILL, run.half("gateway"))
             await following.until_printed("gateway: ended (killed by SIGKILL)")
             await run.until_event("health-up", count=2)
+            run.signal(signal.SIGSTOP)  # so that it starts neither again, and nobody tidies up
+            for half in ("gateway", "plugin"):
+                run.signal(signal.SIGKILL, run.half(half))
             run.signal(signal.SIGKILL)
             assert await run.wait() == -signal.SIGKILL
         lines = [json.loads(line) for line in (await told(domain, "logs", "--json")).splitlines()]
