@@ -121,7 +121,8 @@ ONE_GATEWAY = {
                 nursery.start_soon(reload.serve, gateway, task.runner, task.watch)
             if control is not None:
                 nursery.start_soon(control.serve, gateway, task.watch)
-            yield host
+            async with open_flight_recorder(deployment, domain, "plugin", host):
+                yield host
 """,
 }
 # It is for one gateway.
