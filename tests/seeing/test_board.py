@@ -84,6 +84,15 @@ def test_figures_that_do_not_fit_are_left_out_whole() -> None:
         assert not line.endswith("…") or width < 33
 
 
+def test_names_are_whole_where_there_is_room() -> None:
+    halves = {"plugin": WELL, "gateway:cloud": HANGS}
+    lines = texts(frame(reading(halves=halves)))
+    assert lines[2:4] == [
+        "gateway:cloud hangs      pid 72  restarts 3",
+        "              process 72 has not turned its loop for 4.2 s",
+    ]
+
+
 def test_a_half_that_is_not_there() -> None:
     lines = texts(frame(reading(halves={"plugin": WELL, "gateway": None}), note="this run has ended"))
     assert lines[1] == "this run has ended"

@@ -19,7 +19,7 @@ __all__ = ["Board", "Frame", "frame_of"]
 
 _COLOURS = {"Up": "green", "Connecting": "cyan", "Degraded": "yellow", "Down": "bold red"}
 _WELL, _BAD, _DIM, _HEAD = "green", "bold red", "dim", "bold"
-_NAME, _STATE, _FIGURE = 10, 11, 8  # columns
+_NAME, _LONGEST_NAME, _STATE, _FIGURE = 10, 24, 11, 8  # columns
 _WIDE = 76  # from so many columns on, all figures are shown
 _LOG = 6  # lines, at most
 _REASON = 2  # lines of a reason, at most
@@ -53,10 +53,12 @@ def frame_of(board: Board, width: int, height: int | None) -> Frame:
     head = [_title(board, width)]
     if board.note:
         head += [Text(line, style=_BAD) for line in textwrap.wrap(board.note, max(5, width))]
+    longest = max(map(cell_len, (*reading.halves, *reading.connectors)), default=0)
+    names = max(_NAME, min(longest + 1, _LONGEST_NAME, width // 3))
     for name, half in reading.halves.items():
-        head += _half(name, half, board.tracker.cpu.get(name), width)
+        head += _half(name, half, board.tracker.cpu.get(name), width, names)
     for connector in reading.connectors.values():
-        head += _connector(connector, board.now, width)
+        head += _connector(connector, board.now, width, names)
     table = [_channel(channel, board.tracker, width) for channel in reading.channels]
     log = [_change(change, width) for change in reading.history]
     if height is None:
@@ -80,8 +82,8 @@ def _title(board: Board, width: int) -> Text:
     return _ended(Text(f"{_cut(left, width - len(clock) - 1)} {clock}", style=_HEAD), width)
 
 
-def _half(name: str, half: HalfVitals | None, cpu: float | None, width: int) -> Iterator[Text]:
-    line = Text(_cut(escaped(name), _NAME - 1) + " ")
+def _half(name: str, half: HalfVitals | None, cpu: float | None, width: int, names: int) -> Iterator[Text]:
+    line = Text(_cut(escaped(name), names - 1) + " ")
     if half is None:
         yield _ended(line.append("is not there", style=_BAD), width)
         return
@@ -94,8 +96,8 @@ def _half(name: str, half: HalfVitals | None, cpu: float | None, width: int) -> 
         "cpu": None if cpu is None or half.state != "runs" else f"{100 * cpu:.1f}%",
         "lag": None if half.loop_lag is None else duration(half.loop_lag),
     }
-    yield _ended(line.append(_fitting(figures, width - _NAME - _STATE)), width)
-    yield from _indented(escaped(half.problem, 400), width, "" if half.is_well else _BAD)
+    yield _ended(line.append(_fitting(figures, width - names - _STATE)), width)
+    yield from _indented(escaped(half.problem, 400), width, names, "" if half.is_well else _BAD)
 
 
 def _fitting(figures: Mapping[str, str | None], width: int) -> str:
@@ -108,8 +110,8 @@ def _fitting(figures: Mapping[str, str | None], width: int) -> str:
     return text
 
 
-def _connector(connector: ConnectorVitals, now: float, width: int) -> Iterator[Text]:
-    line = Text(_cut(escaped(connector.name), _NAME - 1) + " ")
+def _connector(connector: ConnectorVitals, now: float, width: int, names: int) -> Iterator[Text]:
+    line = Text(_cut(escaped(connector.name), names - 1) + " ")
     line.append(_cut(connector.health, _STATE), style=_COLOURS[connector.health])
     figures = [f"since {duration(max(0.0, now - connector.since))}"]
     if connector.next_attempt is not None and connector.health != "Up":
@@ -120,7 +122,9 @@ def _connector(connector: ConnectorVitals, now: float, width: int) -> Iterator[T
         figures.append(escaped(connector.peer))
     yield _ended(line.append("  ".join(figures)), width)
     if connector.health != "Up":
-        yield from _indented(escaped(connector.reason or connector.cause, 400), width, _COLOURS[connector.health])
+        yield from _indented(
+            escaped(connector.reason or connector.cause, 400), width, names, _COLOURS[connector.health]
+        )
 
 
 def _heads(width: int) -> Text:
@@ -183,10 +187,10 @@ def _keys(first: int, shown: int, count: int, width: int) -> Text:
     return Text(_cut(f"q quits  ↑ ↓ scroll  {where}", width), style=_DIM)
 
 
-def _indented(text: str, width: int, style: str) -> Iterator[Text]:
-    lines: Sequence[str] = textwrap.wrap(text, max(5, width - _NAME), max_lines=_REASON, placeholder=" …")
+def _indented(text: str, width: int, indent: int, style: str) -> Iterator[Text]:
+    lines: Sequence[str] = textwrap.wrap(text, max(5, width - indent), max_lines=_REASON, placeholder=" …")
     for line in lines:
-        yield _ended(Text(" " * _NAME + line, style=style or "none"), width)
+        yield _ended(Text(" " * indent + line, style=style or "none"), width)
 
 
 def _ended(line: Text, width: int) -> Text:
