@@ -18,18 +18,30 @@ _AGES = ("age", "oldest")
 
 
 def merged_channels(pages: Sequence[tuple[Page, Snapshot]], now: int) -> list[ChannelVitals]:
-    """Return each channel once. `pages` are in the order in which they were written; times are counted to `now`."""
-    found: dict[tuple[str, str, str], dict[str, object]] = {}
+    """Return each channel once, in the order of the deployment as far as it is known.
+
+    `pages` are in the order in which they were written; times are counted to `now`.
+    """
+    found: dict[tuple[str, str, str], dict[str, object]] = {_key(one): {} for one in _declared(pages)}
     for page, snapshot in pages:
         since = max(0.0, (now - snapshot.boottime_ns) / 1e9)
         for channel in page.channels:
             values = {name: value for name, value in msgspec.structs.asdict(channel).items() if value is not None}
             values |= {name: values[name] + since for name in _AGES if name in values}
-            known = found.setdefault((channel.connector, channel.name, channel.direction), {})
+            known = found.setdefault(_key(channel), {})
             if channel.in_use == 0:
                 known.pop("oldest", None)  # it was, when the other half had written
             known |= values
     return [msgspec.convert(values, ChannelVitals) for values in found.values()]
+
+
+def _declared(pages: Sequence[tuple[Page, Snapshot]]) -> Sequence[ChannelVitals]:
+    """Return the channels as the plugin has them, which has all."""
+    return next((page.channels for page, _ in pages if page.name == "plugin"), [])
+
+
+def _key(channel: ChannelVitals) -> tuple[str, str, str]:
+    return channel.connector, channel.name, channel.direction
 
 
 def connectors_of(pages: Sequence[Page], halves: Mapping[str, HalfVitals | None]) -> dict[str, ConnectorVitals]:
@@ -38,6 +50,7 @@ def connectors_of(pages: Sequence[Page], halves: Mapping[str, HalfVitals | None]
     Where the plugin does not run, it is as the gateway says, unless that does not run either.
     """
     found: dict[str, ConnectorVitals] = {}
+    order = [one.name for page in pages if page.name == "plugin" for one in page.connectors]
     plugin = halves.get("plugin")
     plugin_knows = plugin is not None and plugin.state == "runs"
     for page in sorted(pages, key=lambda page: (page.name == "plugin") == plugin_knows):
@@ -49,7 +62,7 @@ def connectors_of(pages: Sequence[Page], halves: Mapping[str, HalfVitals | None]
                 values["since"] = connector.since if connector.health != before.health else before.since
                 values["cause"] = connector.cause or (before.cause if connector.health == before.health else "")
             found[connector.name] = ConnectorVitals(**values)
-    return found
+    return {name: found[name] for name in dict.fromkeys([*order, *found])}
 
 
 def history_of(pages: Sequence[Page]) -> list[HealthChange]:

@@ -43,6 +43,17 @@ def test_both_halves_are_read_as_one_run(domain: Domain) -> None:
     msgspec.json.encode(seen)
 
 
+@pytest.mark.parametrize("last", ["plugin", "gateway"])
+def test_the_order_is_that_of_the_deployment_whoever_has_written_last(domain: Domain, last: str) -> None:
+    names = ["b", "a", "c"]
+    plugin = page(domain, "plugin", channels=[channel(name) for name in names], connectors=[up("y"), up("x")])
+    gateway = page(domain, "gateway", channels=[channel("c"), channel("b")], connectors=[up("x")])
+    with open_run(domain, *sorted([plugin, gateway], key=lambda one: one.name == last)):
+        seen = vitals.read(domain)
+    assert [one.name for one in seen.channels] == names
+    assert list(seen.connectors) == ["y", "x"]
+
+
 def test_where_there_is_no_run_those_that_there_are_are_named(domain: Domain) -> None:
     other = Domain(f"{domain.name}-with-a-long-name")
     with open_run(other), pytest.raises(NoSuchDomain, match=f"no run in domain '{domain.name}'.*{other.name}"):

@@ -16,7 +16,7 @@ from taktora_trio.vitals import ChannelVitals, ConnectorVitals, DomainVitals, Ha
 __all__ = ["as_json", "as_lines"]
 
 _WIDTH = 80
-_NAME, _STATE = 11, 12  # columns
+_NAME, _STATE = 11, 12  # columns, for a name at least
 _CHANGES = 5
 _REASON = 400  # characters
 
@@ -37,10 +37,11 @@ def as_lines(reading: DomainVitals, now: float) -> list[str]:
     count = len(reading.problems)
     what = "all is well" if not count else f"{count} problem{'s' * (count > 1)}"
     lines = [f"{escaped(name)}  {reading.mode}  {what}", ""]
+    width = max([_NAME, *(len(escaped(one)) + 1 for one in (*reading.halves, *reading.connectors))])
     for half, vitals in reading.halves.items():
-        lines += _half(half, vitals)
+        lines += _half(half, vitals, width)
     for connector in reading.connectors.values():
-        lines += _connector(connector, now)
+        lines += _connector(connector, now, width)
     if reading.channels:
         lines += ["", *table([_HEADS, *map(_channel, reading.channels)], "<<" + ">" * (len(_HEADS) - 2))]
     if reading.history:
@@ -48,13 +49,14 @@ def as_lines(reading: DomainVitals, now: float) -> list[str]:
     for change in reading.history[-_CHANGES:]:
         at = f"{datetime.fromtimestamp(change.at, UTC):%Y-%m-%d %H:%M:%S} UTC"
         why = f"  {escaped(change.reason, _REASON)}" if change.reason else ""
-        lines.append(f"{at}  {escaped(change.connector)} {change.before} -> {change.after}{why}")
+        line = f"{at}  {escaped(change.connector)} {change.before} -> {change.after}{why}"
+        lines += textwrap.wrap(line, _WIDTH, subsequent_indent=" " * _NAME)
     return lines
 
 
-def _half(name: str, half: HalfVitals | None) -> Iterator[str]:
+def _half(name: str, half: HalfVitals | None, width: int) -> Iterator[str]:
     if half is None:
-        yield f"{escaped(name):<{_NAME}}is not there"
+        yield f"{escaped(name):<{_NAME - 1}} is not there"
         return
     figures = [
         "" if half.pid is None else f"pid {half.pid}",
@@ -65,21 +67,21 @@ def _half(name: str, half: HalfVitals | None) -> Iterator[str]:
         "" if half.loop_lag is None else f"lag {duration(half.loop_lag)}",
     ]
     text = "  ".join(filter(None, figures))
-    yield f"{escaped(name):<{_NAME - 1}} {half.state:<{_STATE}}{text}".rstrip()
-    yield from _indented(half.problem)
+    yield f"{escaped(name):<{width}}{half.state:<{_STATE}}{text}".rstrip()
+    yield from _indented(half.problem, width)
 
 
-def _connector(connector: ConnectorVitals, now: float) -> Iterator[str]:
+def _connector(connector: ConnectorVitals, now: float, width: int) -> Iterator[str]:
     figures = [f"since {duration(max(0.0, now - connector.since))}", f"reconnects {connector.reconnects}"]
     text = "  ".join([*figures, escaped(connector.peer)])
-    yield f"{escaped(connector.name):<{_NAME - 1}} {connector.health:<{_STATE}}{text}".rstrip()
+    yield f"{escaped(connector.name):<{width}}{connector.health:<{_STATE}}{text}".rstrip()
     if connector.health != "Up":
-        yield from _indented(connector.reason or connector.cause)
+        yield from _indented(connector.reason or connector.cause, width)
 
 
-def _indented(text: str) -> Iterator[str]:
-    for line in textwrap.wrap(escaped(text, _REASON), _WIDTH - _NAME):
-        yield " " * _NAME + line
+def _indented(text: str, width: int) -> Iterator[str]:
+    for line in textwrap.wrap(escaped(text, _REASON), max(20, _WIDTH - width)):
+        yield " " * width + line
 
 
 _HEADS = ("channel", "", "sent", "bytes", "window", "waits", "lost", "store", "full in", "age", "latency")
