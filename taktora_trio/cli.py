@@ -113,11 +113,15 @@ def gateway(
         tuple[str, ...],
         Parameter(negative="", help="Only this connector, or these. Others may have a gateway of their own."),
     ] = (),
+    outlast: Annotated[
+        float,
+        Parameter(help="When told to stop, go on until the plugin has ended, for so many seconds at most."),
+    ] = 0.0,
     options: Shared = Options(),
     settings: Settings,
 ) -> int:
     """Run only the protocol's half, for a supervisor such as systemd. It waits for its plugin, or joins it."""
-    return launch_gateway(target, options, settings, connector)
+    return launch_gateway(target, options, settings, connector, outlast)
 
 
 @app.command

@@ -8,10 +8,13 @@ import shlex
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
 from taktora_trio.cli import app, parse
+from taktora_trio.connectors.mqtt.options import MqttOptions
 from taktora_trio.connectors.mqtt.settings import SETTINGS
 
 FOLDER = Path(__file__).parent.parent / "supervisors"
@@ -44,16 +47,44 @@ def test_a_unit_starts_a_command_that_exists(unit: Path) -> None:
     assert re.search(r"^WatchdogSec=\d+$", text, re.MULTILINE)
 
 
+def stateful_set(manifest: Path) -> dict[str, Any]:
+    [found] = [each for each in yaml.safe_load_all(manifest.read_text()) if each["kind"] == "StatefulSet"]
+    spec: dict[str, Any] = found["spec"]
+    return spec
+
+
 @pytest.mark.parametrize("manifest", MANIFESTS, ids=lambda path: path.stem)
 def test_a_manifest_starts_commands_that_exist(manifest: Path) -> None:
-    commands = re.findall(r"command: \[(.*?)\]", manifest.read_text(), re.DOTALL)
-    assert [command.split(", ")[1] for command in commands] == ["plugin", "healthcheck", "gateway", "healthcheck"]
-    for command in commands:
-        program, *words = [word.strip().strip('"') for word in command.split(",")]
+    pod = stateful_set(manifest)["template"]["spec"]
+    started = [each["command"] for each in pod["containers"]]
+    assert [words[1] for words in started] == ["plugin", "gateway"]
+    asked = [each[probe]["exec"]["command"] for each in pod["containers"] for probe in each if probe.endswith("Probe")]
+    assert len(asked) == 3
+    for program, *words in (*started, *asked):
         assert program == "taktora-trio"
         assert accepted(words)
-        # A pod's own name does not stay.
-        assert (words[0] == "gateway") == ("--client-id" in words)
+
+
+@pytest.mark.parametrize("manifest", MANIFESTS, ids=lambda path: path.stem)
+def test_a_pod_has_no_rights_and_time_to_stop(manifest: Path) -> None:
+    spec = stateful_set(manifest)
+    pod = spec["template"]["spec"]
+    assert pod["securityContext"]["runAsNonRoot"]
+    for container in pod["containers"]:
+        assert container["securityContext"] == {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        }
+        assert {each["mountPath"] for each in container["volumeMounts"]} >= {"/dev/shm"}
+    gateway = pod["containers"][1]
+    outlast = float(gateway["command"][gateway["command"].index("--outlast") + 1])
+    assert outlast + 2 * MqttOptions().drain_timeout < pod["terminationGracePeriodSeconds"]
+    # Another pod of the set has another name, and its successor has the same.
+    [name] = [each for each in gateway["env"] if each["name"] == "TAKTORA_CLIENT_ID"]
+    assert name["valueFrom"] == {"fieldRef": {"fieldPath": "metadata.name"}}
+    [claim] = spec["volumeClaimTemplates"]
+    assert {"name": claim["metadata"]["name"], "mountPath": "/var/lib/greenhouse"} in gateway["volumeMounts"]
 
 
 def test_the_app_is_stopped_before_its_gateway() -> None:

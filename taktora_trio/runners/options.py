@@ -49,7 +49,7 @@ _RUN = (
 OWN_OPTIONS = {
     "run": _RUN,
     "plugin": _HALF,
-    "gateway": _HALF | {"--connector"},
+    "gateway": _HALF | {"--connector", "--outlast"},
     "forget": _HALF | {"--even-if-up"},
     "config": _RUN | {"--json", "--example"},
     "doctor": _HALF | {"--json", "--try"},

@@ -149,6 +149,7 @@ async def test_an_unreachable_broker_can_be_awaited(domain: Domain) -> None:
         ("run", ECHO, "--mode", "split", "--domain", ""),
         ("run", ECHO, "--mode", "split", "--store", ""),
         ("gateway", ECHO, "--store", ""),
+        ("gateway", ECHO, "--outlast", "nan"),
         ("plan", ECHO, "--store="),
         ("dead-letters", "list", ECHO, "--store", ""),
         ("run", ECHO, "--mode", "split", "--domain", os.fsdecode(b"\xff")),

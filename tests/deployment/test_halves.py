@@ -96,6 +96,34 @@ async def test_a_gateway_is_replaced_while_the_plugin_stays(broker: Mosquitto, d
         assert await plugin.wait(5) == 0
 
 
+async def test_a_gateway_that_is_told_to_stop_may_let_its_plugin_go_first(broker: Mosquitto, domain: Domain) -> None:
+    """As in a pod, where both are told at once."""
+    target = (ECHO, "--broker", broker.url, "--domain", domain.name)
+    async with (
+        open_half("plugin", broker, domain) as plugin,
+        open_command("gateway", *target, "--outlast", "60") as gateway,
+    ):
+        await plugin.until_logged("-> Up")
+        gateway.signal(signal.SIGTERM)
+        await gateway.until_logged(f"the plugin (pid {plugin.process.pid}) stops first")
+        await check_echo(broker, b"still there")
+        plugin.signal(signal.SIGTERM)
+        assert await plugin.wait() == 0
+        assert await gateway.wait() == 0
+
+
+async def test_a_gateway_lets_its_plugin_go_first_for_a_while_only(broker: Mosquitto, domain: Domain) -> None:
+    target = (ECHO, "--broker", broker.url, "--domain", domain.name)
+    async with open_half("plugin", broker, domain) as plugin:
+        async with open_command("gateway", *target, "--outlast", "0.1") as gateway:
+            await plugin.until_logged("-> Up")
+            gateway.signal(signal.SIGTERM)
+            assert await gateway.wait() == 0
+        assert plugin.process.returncode is None
+        plugin.signal(signal.SIGTERM)
+        assert await plugin.wait() == 0
+
+
 async def test_a_waiting_gateway_stops_politely(broker: Mosquitto, domain: Domain) -> None:
     async with open_half("gateway", broker, domain) as gateway:
         await gateway.until_event("waiting-for-plugin")

@@ -24,6 +24,7 @@ PLAIN = [
         "--connector",
         "two",
     ],
+    ["gateway", "app:deployment", "--outlast", "15"],
     ["gateway", "--store", "here", "--ca-file", "/ca", "app:deployment", "--flag"],
 ]
 FOR_THE_PARSER = [
@@ -42,6 +43,7 @@ FOR_THE_PARSER = [
     ["plugin", "--", "app:deployment"],
     ["plugin", "app:deployment", "-x"],
     ["gateway", "app:deployment", "--store", ""],
+    ["gateway", "app:deployment", "--outlast", "long"],
 ]
 
 
@@ -55,8 +57,10 @@ def test_plain_arguments_mean_what_the_parser_makes_of_them(
         called.append((target, options, settings))
         return 0
 
-    def launch_gateway(target: str, options: Options, settings: object, connectors: object = ()) -> int:
-        called.append((target, options, settings, connectors))
+    def launch_gateway(
+        target: str, options: Options, settings: object, connectors: object = (), outlast: float = 0.0
+    ) -> int:
+        called.append((target, options, settings, connectors, outlast))
         return 0
 
     for module in (cli, typed):

@@ -85,6 +85,9 @@ HALVES: Mapping[str, Event] = {
     "module-hidden": Event(
         "warning", "A file in the present folder has the name of one of Python's own modules.", "Rename the file."
     ),
+    "plugin-goes-first": Event(
+        "info", "A gateway was told to stop, and goes on until its plugin has ended (`--outlast`)."
+    ),
     "waiting-for-plugin": Event("info", "A gateway alone waits for its plugin.", "Start `taktora-trio plugin`."),
     "waiting-for-gateway": Event("info", "A plugin alone has no gateway yet.", "Start `taktora-trio gateway`."),
     "gateway-thread-hangs": Event(

@@ -34,6 +34,8 @@ log = logging.getLogger(__name__)
 
 __all__ = ["launch_gateway", "launch_plugin", "read_for_gateway"]
 
+_LONGEST = 3600.0  # seconds
+
 
 def launch_plugin(target: str, options: Options, typed: TypedSettings) -> int:
     """Run the app's half in this process; return the exit code."""
@@ -60,9 +62,17 @@ def launch_plugin(target: str, options: Options, typed: TypedSettings) -> int:
         return trio.run(until_stopped, half, link, None, end_at_once, _unless_stopped_by_it(link, hang_up))
 
 
-def launch_gateway(target: str, options: Options, typed: TypedSettings, connectors: Collection[str] = ()) -> int:
-    """Run the protocol's half in this process, of these connectors or of all; return the exit code."""
+def launch_gateway(
+    target: str, options: Options, typed: TypedSettings, connectors: Collection[str] = (), outlast: float = 0.0
+) -> int:
+    """Run the protocol's half in this process, of these connectors or of all; return the exit code.
+
+    When it is told to stop, it goes on until the plugin has ended, for `outlast` seconds at most.
+    """
+    if not 0 <= outlast <= _LONGEST:
+        raise ConfigError(f"--outlast {outlast:g}: give 0 to {_LONGEST:g} seconds")
     from taktora_trio.runners.command.gateway import run_gateway
+    from taktora_trio.runners.parts.plugin_first import open_later_stop
 
     leave_pid_1()
     collect_less()
@@ -91,19 +101,21 @@ def launch_gateway(target: str, options: Options, typed: TypedSettings, connecto
             reload = Reload(chosen, read_again(loaded, sources, "gateway", {}, connectors), life)
 
         async def half(stop: trio.Event) -> int:
-            control = None if reload is None else Control(domain, stop, reload, is_gateway=True)
-            with open_revive_signal(_nobody if control is None else control.look) as revive:
-                return await run_gateway(
-                    deployment,
-                    domain,
-                    stop,
-                    life,
-                    link,
-                    revive,
-                    shares=bool(connectors),
-                    reload=reload,
-                    control=control,
-                )
+            async with open_later_stop(domain, stop, outlast) as later:
+                # Who asks for this half alone to stop does not have the plugin go first.
+                control = None if reload is None else Control(domain, later, reload, is_gateway=True)
+                with open_revive_signal(_nobody if control is None else control.look) as revive:
+                    return await run_gateway(
+                        deployment,
+                        domain,
+                        later,
+                        life,
+                        link,
+                        revive,
+                        shares=bool(connectors),
+                        reload=reload,
+                        control=control,
+                    )
 
         hang_up = (
             partial(log.info, "SIGHUP: ask the supervisor", extra={"event": "sighup"})

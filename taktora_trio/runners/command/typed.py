@@ -46,7 +46,11 @@ def plain_half(arguments: Sequence[str]) -> Callable[[], int] | None:
     options = Options(domain=one.get("--domain"), log=log, store=one.get("--store"), config=one.get("--config"))
     if half == "plugin":
         return partial(launch_plugin, targets[0], options, settings)
-    return partial(launch_gateway, targets[0], options, settings, tuple(connectors))
+    try:
+        outlast = float(one.get("--outlast", "0"))
+    except ValueError:
+        return None
+    return partial(launch_gateway, targets[0], options, settings, tuple(connectors), outlast)
 
 
 def without_settings(arguments: Sequence[str]) -> tuple[list[str], TypedSettings]:

@@ -4,7 +4,7 @@ owning        a domain that this process owns, ready to be used
 app           runs the app
 gateway_task  the gateway as a task; gateway_thread: in a thread of its own
 halves        the child processes of a supervisor; relay: what each learns of the other
-outlasting    the order of a stop
+outlasting    the order of a stop; plugin_first: where both halves are stopped at once
 status        what a process says of itself
 revival       how it is asked to start its gateway again, and answers
 naming        a warning about temporary names, by which the other side knows a gateway until its next start
