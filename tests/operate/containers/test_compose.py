@@ -19,6 +19,9 @@ NAME = "greenhouse"
 _BROKER = "mqtts://greenhouse@broker.example:8883"
 
 
+pytestmark = pytest.mark.timeout(400)  # the image is made once, which takes the first of them a while
+
+
 @pytest.fixture
 def tool() -> str:
     tool = Path(sys.executable).parent / "podman-compose"

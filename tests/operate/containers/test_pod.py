@@ -21,6 +21,9 @@ from tests.patience import PATIENCE
 ]
 
 
+pytestmark = pytest.mark.timeout(400)  # the image is made once, which takes the first of them a while
+
+
 @pytest.fixture
 def broker(tmp_path: Path) -> Iterator[int]:
     with open_broker(tmp_path) as port:
