@@ -56,7 +56,7 @@ def as_lines(reading: DomainVitals, now: float) -> list[str]:
 
 def _half(name: str, half: HalfVitals | None, width: int) -> Iterator[str]:
     if half is None:
-        yield f"{escaped(name):<{_NAME - 1}} is not there"
+        yield f"{escaped(name):<{width}}is not there"
         return
     figures = [
         "" if half.pid is None else f"pid {half.pid}",
