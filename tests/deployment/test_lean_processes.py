@@ -25,7 +25,7 @@ NOBODYS = (
     *("inspect", "ast", "dis", "unicodedata", "msgspec.inspect", "msgspec._json_schema"),
     *("asyncio", "concurrent", "email", "http", "multiprocessing", "sqlite3", "cyclopts", "rich"),
     *("aiomqtt", "paho", "wsproto", "amqtt", "taktora_trio.cli", "taktora_trio.chaos", "taktora_trio.operate"),
-    *("mcap", "zstandard", "lz4", "taktora_trio.recorder", "taktora_trio.replay", "taktora_trio.transport.flight"),
+    *("mcap", "zstandard", "lz4", "taktora_trio.recorder", "taktora_trio.replay"),
 )
 OF_THE_GATEWAY = ("taktora_trio.connectors.bridge", "taktora_trio.connectors.gateway", "taktora_trio.connectors.outbox")
 OF_THE_HOST = ("taktora_trio.host.reader", "taktora_trio.host.writer", "taktora_trio.host.watch")

@@ -6,7 +6,6 @@ import contextlib
 import logging
 from collections.abc import Callable
 from functools import partial
-from inspect import signature
 
 import msgspec
 import trio
@@ -91,7 +90,7 @@ def run_both(run: RunOptions, shape: Shape | None = None, deployment: Deployment
                 control = Control(domain, stop, reload)
                 reloads.append(reload)
                 controls.append(control)
-                more = {"control": control} if shape is None or "control" in signature(shape).parameters else {}
+                more = {"control": control} if _takes_control(shape) else {}
                 begin = partial(shape or _usual_shape(run.mode), chosen.deployment, domain, stop)
                 run_chosen = partial(begin, revive=revive, life=life, reload=reload, **more)
                 if run.mode == "in-process":
@@ -119,6 +118,15 @@ def run_both(run: RunOptions, shape: Shape | None = None, deployment: Deployment
     with contextlib.closing(inherited_life_signs()) as life, open_endpoint_socket(configuration.endpoint) as listener:
         on_hangup = None if has_terminal() else hang_up
         return trio.run(until_stopped, run_shape, None, run.seconds, end_at_once, on_hangup)
+
+
+def _takes_control(shape: Shape | None) -> bool:
+    """Return false for a shape that was copied before there was control."""
+    if shape is None:
+        return True
+    from inspect import signature  # which a supervisor of the usual shape never imports
+
+    return "control" in signature(shape).parameters
 
 
 def _usual_shape(mode: Mode) -> Shape:
