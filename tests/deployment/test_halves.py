@@ -103,7 +103,7 @@ async def test_a_gateway_that_is_told_to_stop_may_let_its_plugin_go_first(broker
         open_half("plugin", broker, domain) as plugin,
         open_command("gateway", *target, "--outlast", "60") as gateway,
     ):
-        await plugin.until_logged("-> Up")
+        await plugin.until_event("health-up")
         gateway.signal(signal.SIGTERM)
         await gateway.until_logged(f"the plugin (pid {plugin.process.pid}) stops first")
         await check_echo(broker, b"still there")
@@ -116,7 +116,7 @@ async def test_a_gateway_lets_its_plugin_go_first_for_a_while_only(broker: Mosqu
     target = (ECHO, "--broker", broker.url, "--domain", domain.name)
     async with open_half("plugin", broker, domain) as plugin:
         async with open_command("gateway", *target, "--outlast", "0.1") as gateway:
-            await plugin.until_logged("-> Up")
+            await plugin.until_event("health-up")
             gateway.signal(signal.SIGTERM)
             assert await gateway.wait() == 0
         assert plugin.process.returncode is None
