@@ -9,7 +9,7 @@ from cyclopts import Parameter
 
 from taktora_trio.errors import ConfigError
 from taktora_trio.escaping import escaped
-from taktora_trio.runners.command.target import Configured, OfRun, RunDomain, domain_of_run
+from taktora_trio.runners.command.target import Configured, OfRun, RunDomain, as_configured, domain_of_run
 from taktora_trio.runners.options import Half
 from taktora_trio.runners.parts.requests import Answer, Verb
 from taktora_trio.runners.this_process.log_formats import LogLevel
@@ -60,6 +60,10 @@ def restart(
     timeout: Timeout = 30.0,
 ) -> int:
     """Restart a run's halves."""
+    if target is not None:
+        from taktora_trio.operate.fitting import check_fits
+
+        check_fits(as_configured(target, config)[0], domain_of_run(target, domain, config))
     return _ask("restart", target, domain, config, half, timeout)
 
 

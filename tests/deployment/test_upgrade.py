@@ -44,19 +44,30 @@ async def test_each_half_of_two_units_is_replaced_while_the_other_one_runs(
 
 @pytest.mark.chaos
 @pytest.mark.parametrize("warm", [(), ("--warm",)], ids=["fresh", "warm"])
-async def test_the_gateway_of_a_run_is_replaced(
-    warm: tuple[str, ...], broker: Mosquitto, domain: Domain, tmp_path: Path
+@pytest.mark.parametrize("half", ["plugin", "gateway"])
+async def test_one_half_of_a_run_is_replaced_by_a_command(
+    half: str, warm: tuple[str, ...], broker: Mosquitto, domain: Domain, tmp_path: Path
 ) -> None:
     async with open_upgrade(tmp_path, broker, domain) as upgrade:
         run = await upgrade.start("run", "--mode", "split", *warm)
         await run.until_event("health-up")
         upgrade.place_orders()
         await upgrade.until_served_by(1)
-        upgrade.install(attrs.evolve(COMPATIBLE, says="the new gateway"))
-        run.signal(signal.SIGTERM, run.half("gateway"))
-        await run.until_event("health-up", count=2)
-        assert any("the new gateway" in line for line in run.stderr)
+        pids = {name: run.half(name) for name in ("plugin", "gateway")}
+
+        upgrade.install(OTHER_WINDOW)
+        code, said = await upgrade.ask("restart", "--half", half)
+        assert (code, pids) == (75, {name: run.half(name) for name in pids}), "it does not fit, so nothing is touched"
+        assert said.startswith("taktora-trio: the new code does not fit the run, which goes on as it is: channel")
         await upgrade.until_served_by(1)
+
+        upgrade.install(attrs.evolve(COMPATIBLE, says=f"new code for the {half}"))
+        code, said = await upgrade.ask("restart", "--half", half)
+        assert code == 0, said
+        assert [name for name in pids if run.half(name) != pids[name]] == [half]
+        assert any(f"new code for the {half}" in line for line in (*run.stderr, *run.output))
+        await upgrade.until_served_by(2 if half == "plugin" else 1)
+
         upgrade.silence()
         await upgrade.until_all_heard()
         await upgrade.stop(run)

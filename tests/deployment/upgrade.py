@@ -153,6 +153,13 @@ class Upgrade:
         self.commands.append(command)
         return command
 
+    async def ask(self, verb: str, *more: str) -> tuple[int, str]:
+        """Ask the run for something, from another terminal. Return the exit code, and what was said."""
+        arguments = (verb, "shop:deployment", "--domain", self.domain.name, *more)
+        async with open_command(*arguments, json_log=False, cwd=self.folder) as command:
+            code = await command.wait()
+        return code, "\n".join([*command.output, *command.stderr])
+
     async def stop(self, command: Command) -> None:
         command.signal(signal.SIGTERM)
         assert await command.wait() == 0
