@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.operate.systemd.machine import write_files
-from tests.operate.systemd.root import ROOT, SITE, make_kernel, make_root
+from tests.operate.systemd.root import HOME, ROOT, SITE, make_kernel, make_root
 
 _SCENARIO = """\
 [Unit]
@@ -46,7 +46,9 @@ def run_in_full_machine(folder: Path, script: Path, seconds: float) -> dict[str,
     (files / "etc/systemd/system/scenario.service").write_text(_SCENARIO)
     slow = files / "etc/systemd/system/greenhouse.service.d/slow.conf"
     slow.parent.mkdir()
-    slow.write_text("[Service]\nTimeoutStartSec=600\nWatchdogSec=100\n")  # a Python starts in seconds there
+    slow.write_text("[Service]\nTimeoutStartSec=600\nWatchdogSec=100\n")  # a Python starts in 5 to 30 s there
+    patient = "".join(f"[policy.{half}]\nstart_timeout = 300\nwatchdog = 100\n" for half in ("plugin", "gateway"))
+    (files / HOME / "taktora.toml").write_text(patient)
     wants = files / "etc/systemd/system/multi-user.target.wants"
     wants.mkdir()
     (wants / "scenario.service").symlink_to("/etc/systemd/system/scenario.service")
