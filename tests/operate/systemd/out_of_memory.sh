@@ -36,7 +36,7 @@ while [ "$(logged 'gateway: started')" -lt 2 ]; do sleep 0.2; done
 until_more
 say oom_kills "$(grep -c 'oom-kill\|Out of memory\|Killed process' <(dmesg))"
 say told_by_systemd "$(logged 'killed by the OOM killer')"
-say gateway_killed "$(logged 'gateway: ended (killed by SIGKILL')"
+say gateway_killed "$(logged 'gateway: ended (killed by the kernel, out of memory)')"
 [ "$(property MainPID)" = "$main" ] && say supervisor same
 [ "$(processes plugin)" = "$plugin" ] && say plugin same
 [ "$(processes gateway)" != "$gateway" ] && say gateway another
