@@ -346,3 +346,47 @@ async def test_one_that_was_given_up_and_still_tidies_up_is_replaced_on_trial(au
         assert supervisor.is_given_up
         assert await supervisor.replace_on_trial(another, works, 20)
         nursery.cancel_scope.cancel()
+
+
+async def test_what_is_held_stays_so_until_it_is_released_and_then_has_its_whole_budget(
+    autojump_clock: MockClock,
+) -> None:
+    recorded = Recorded([ValueError(), ValueError()])
+    supervisor = recorded.supervisor()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(supervisor.run)
+        await trio.sleep(1.5)  # it waits to start again
+        await supervisor.hold()
+        await trio.sleep(100)
+        assert (supervisor.is_held, len(recorded.starts)) == (True, 1)
+        assert not supervisor.revive()
+        await wait_all_tasks_blocked()
+        assert supervisor.is_held, "an app that revives it at each Down must not undo a stop"
+        assert supervisor.release()
+        assert not supervisor.release()
+        await supervisor.wait_for("up")
+        assert recorded.starts == [(1, 0), (2, 101.5)]
+        await trio.sleep(5)
+        assert recorded.starts[-1] == (3, 103.5), "after the first delay"
+        recorded.failures.clear()
+        await supervisor.hold()  # what runs
+        [(_, failure, _)] = recorded.failures
+        assert failure.description == "it was stopped by an operator"
+        assert failure.uptime == 3.0
+        await supervisor.restart()
+        await supervisor.wait_for("up")
+        assert len(recorded.starts) == 4
+        await supervisor.hold()
+        recorded.stop.set()  # and a run ends while it is held
+
+
+async def test_a_revival_starts_at_once_what_waits_to_start_again(autojump_clock: MockClock) -> None:
+    recorded = Recorded([ValueError()])
+    supervisor = recorded.supervisor()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(supervisor.run)
+        await trio.sleep(1.25)
+        assert not supervisor.revive(), "it was not given up"
+        await supervisor.wait_for("up")
+        assert recorded.starts == [(1, 0), (2, 1.25)]
+        recorded.stop.set()
