@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -31,9 +33,22 @@ def open_broker(folder: Path) -> Iterator[int]:
     config.write_text("\n".join([*lines, "max_queued_messages 0", "log_dest none", ""]))
     with subprocess.Popen([find_mosquitto(), "-c", str(config)]) as broker:
         try:
+            _wait_until_it_listens(port)
             yield port
         finally:
             broker.terminate()
+
+
+def _wait_until_it_listens(port: int) -> None:
+    until = time.monotonic() + PATIENCE
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port)).close()
+        except ConnectionRefusedError:
+            assert time.monotonic() < until, "mosquitto does not listen"
+            time.sleep(0.02)
+        else:
+            return
 
 
 class Ear:

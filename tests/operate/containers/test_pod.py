@@ -70,6 +70,7 @@ def _has_no_rights(pod: Playing, half: str) -> None:
     assert mounts["/"][3].startswith("ro,")
     assert mounts["/dev/shm"][2] == "tmpfs"
     assert "size=131072k" in mounts["/dev/shm"][3]
+    assert pod.inspect(half, "{{.HostConfig.Memory}}") == str(256 * 2**20)
     assert PASSWORD not in pod.podman("pod", "inspect", POD) + pod.inspect(half, "{{json .}}")
 
 
