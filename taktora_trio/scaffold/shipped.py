@@ -60,7 +60,7 @@ def shipped_folders() -> Mapping[str, Path]:
 def _files() -> Iterator[tuple[str, Path]]:
     for name, folder in shipped_folders().items():
         for file in sorted(folder.rglob("*")):
-            if file.suffix in _SUFFIXES and "__pycache__" not in file.parts:
+            if (file.suffix in _SUFFIXES or file.name == "Containerfile") and "__pycache__" not in file.parts:
                 yield f"{name}/{file.relative_to(folder)}", file
 
 

@@ -31,7 +31,7 @@ def test_each_example_is_listed_with_its_purpose(capsys: pytest.CaptureFixture[s
 
 
 def units() -> list[Path]:
-    return [file for file in (ROOT / "supervisors").glob("*/*") if file.suffix in (".service", ".yaml")]
+    return [file for file in (ROOT / "supervisors").glob("*/*") if file.suffix in (".service", ".yaml", "")]
 
 
 @pytest.mark.parametrize("name", ["thermostat", "thermostat.py", "examples/thermostat.py"])
