@@ -15,7 +15,7 @@ import msgspec
 
 from taktora_trio.connectors.dead_letters.file import DeadLetterFile
 from taktora_trio.connectors.dead_letters.letter import DEAD_LETTERS, DeadLetter, check_dead_letters
-from taktora_trio.errors import ConfigError
+from taktora_trio.errors import ConfigError, NoSuchDomain
 from taktora_trio.escaping import escaped
 from taktora_trio.runners.configuration.reading import Sources, read_keys
 from taktora_trio.runners.loading import load_deployment
@@ -253,7 +253,7 @@ def send_letters(which: Which) -> int:
     which.file.ask_to_send(numbers)
     try:
         ask_to_revive(which.domain)
-    except ConfigError as exc:
+    except (ConfigError, NoSuchDomain) as exc:
         show(f"{_count(len(numbers))} marked; the next gateway of domain {which.domain.name} sends them to the app")
         if any(which.domain.holder(role) for role in ("owner", "gateway")):
             sys.stderr.write(f"taktora-trio: the one that runs was not asked to: {exc}\n")
