@@ -1,6 +1,6 @@
 """The commands `taktora-trio channels` and `taktora-trio asyncapi`: imported when they are asked for.
 
-The help of the commands themselves is in cli.py.
+The help of the commands themselves is in `cli`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The commands `taktora-trio dead-letters ...`: imported when they are asked for. Their help is in cli.py."""
+"""The commands `taktora-trio dead-letters ...`: imported when they are asked for. Their help is in `cli`."""
 
 from __future__ import annotations
 

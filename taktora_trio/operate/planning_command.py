@@ -1,4 +1,4 @@
-"""The commands `plan` and `explain-policy`: what a deployment comes to, before it runs. Their help is in cli.py."""
+"""The commands `plan` and `explain-policy`: what a deployment comes to, before it runs. Their help is in `cli`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The commands `revive`, `reload` and `healthcheck`, which ask a run. Their help is in cli.py.
+"""The commands `revive`, `reload` and `healthcheck`, which ask a run. Their help is in `cli`.
 
 Each imports its own part when it is called.
 """

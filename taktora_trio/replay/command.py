@@ -1,4 +1,4 @@
-"""The command `taktora-trio replay`: imported when it is asked for. Its help is in cli.py."""
+"""The command `taktora-trio replay`: imported when it is asked for. Its help is in `cli`."""
 
 from __future__ import annotations
 

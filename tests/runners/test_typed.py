@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from taktora_trio import cli
+from taktora_trio.cli import command, parse
 from taktora_trio.runners.command import typed
 from taktora_trio.runners.options import Options
 
@@ -63,13 +63,13 @@ def test_plain_arguments_mean_what_the_parser_makes_of_them(
         called.append((target, options, settings, connectors, outlast))
         return 0
 
-    for module in (cli, typed):
+    for module in (command, typed):
         monkeypatch.setattr(module, "launch_plugin", launch_plugin)
         monkeypatch.setattr(module, "launch_gateway", launch_gateway)
     half = typed.plain_half(arguments)
     assert half is not None
     assert half() == 0
-    assert cli.parse(arguments)() == 0
+    assert parse(arguments)() == 0
     plain, parsed = called
     assert plain == parsed
     assert isinstance(plain[1].store, str | None)

@@ -1,4 +1,4 @@
-"""The command `taktora-trio endpoint`: the process that serves an endpoint. Its help is in cli.py.
+"""The command `taktora-trio endpoint`: the process that serves an endpoint. Its help is in `cli`.
 
 A run with `--endpoint` starts it as its child, with a socket that listens already. Beside halves that systemd or
 Kubernetes supervise, it is started like them.

@@ -1,4 +1,4 @@
-"""The commands `status` and `ps`: imported when they are asked for. Their help is in cli.py."""
+"""The commands `status` and `ps`: imported when they are asked for. Their help is in `cli`."""
 
 from __future__ import annotations
 
