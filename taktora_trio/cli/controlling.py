@@ -32,11 +32,11 @@ COMMANDS = {
     """,
     ),
     "revive": (
-        "taktora_trio.operate.run_command:revive",
+        "taktora_trio.operate.control_command:revive",
         "Have a gateway started again that was given up, or have it connect at once instead of after its delay.",
     ),
     "reload": (
-        "taktora_trio.operate.run_command:reload",
+        "taktora_trio.operate.control_command:reload",
         """Have a run read its configuration again: it replaces its gateway, and the app goes on.
 
     If the new gateway is not `Up` within the run's --reload-timeout, it goes back to the configuration before: exit

@@ -68,7 +68,7 @@ COMMANDS = {
     """,
     ),
     "healthcheck": (
-        "taktora_trio.operate.run_command:healthcheck",
+        "taktora_trio.operate.healthcheck_command:healthcheck",
         """Say whether a run lives, or with --ready whether it works: for the probes of a container.
 
     Exit code 1 if a half is gone, hangs or is stopped, or with --ready if messages can't pass; 3 if there is no run.

@@ -1,4 +1,6 @@
-"""The commands `stop`, `start`, `restart` and `log-level`, by which an operator rules a run from another terminal."""
+"""The commands by which an operator rules a run from another terminal: `stop`, `start`, `restart`, `revive`, `reload`,
+`log-level`. Their help is in `cli`.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,7 @@ from taktora_trio.runners.parts.requests import Answer, Verb
 from taktora_trio.runners.this_process.log_formats import LogLevel
 from taktora_trio.runners.this_process.outcome import show
 
-__all__ = ["log_level", "restart", "start", "stop"]
+__all__ = ["log_level", "reload", "restart", "revive", "start", "stop"]
 
 _LENGTH = 4000  # characters of a line
 _LONGEST = 3600.0
@@ -67,6 +69,21 @@ def restart(
     return _ask("restart", target, domain, config, half, timeout)
 
 
+def revive(target: OfRun = None, /, *, domain: RunDomain = None, config: Configured = None) -> int:
+    """Revive a gateway."""
+    from taktora_trio.runners.parts.revival import ask_to_revive
+
+    show(ask_to_revive(domain_of_run(target, domain, config)))
+    return 0
+
+
+def reload(target: OfRun = None, /, *, domain: RunDomain = None, config: Configured = None) -> int:
+    """Reload a configuration."""
+    from taktora_trio.operate.controlling import ask_who_supervises
+
+    return _shown(ask_who_supervises(domain_of_run(target, domain, config), "reload"))
+
+
 def log_level(
     level: Annotated[LogLevel, Parameter(help="The least level that is logged from now on.")],
     target: OfRun = None,
@@ -94,15 +111,15 @@ def _ask(
 
     if not 1 <= seconds <= _LONGEST:
         raise ConfigError(f"--timeout {seconds:g}: give 1 to {_LONGEST:g} seconds")
-    answer = ask(domain_of_run(target, domain, config), verb, half or "", seconds, what)
-    _show(answer)
-    return answer.code
+    return _shown(ask(domain_of_run(target, domain, config), verb, half or "", seconds, what))
 
 
-def _show(answer: Answer) -> None:
+def _shown(answer: Answer) -> int:
+    """Show an answer, and return its exit code."""
     for text in answer.lines:
         line = escaped(text, _LENGTH)
         if answer.code:
             print(f"taktora-trio: {line}", file=sys.stderr)  # noqa: T201 - for the user
         else:
             show(line)
+    return answer.code

@@ -1,4 +1,4 @@
-"""Asks a run to stop, start or restart all of it or a half, or to log more or less; and waits until it is so."""
+"""Asks a run to stop, start or restart all of it or a half, to reload, or to log more; and waits until it is so."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from taktora_trio.runners.parts.requests import Answer, Verb, open_request
 from taktora_trio.transport.domain import Domain
 from taktora_trio.vitals.reading import no_such
 
-__all__ = ["ask"]
+__all__ = ["ask", "ask_who_supervises"]
 
 
 def ask(domain: Domain, verb: Verb, half: str, seconds: float, what: str = "") -> Answer:
@@ -26,15 +26,15 @@ def ask(domain: Domain, verb: Verb, half: str, seconds: float, what: str = "") -
     if owner is None and gateway is None:
         raise no_such(domain)
     if not owner or owner != plugin or owner == gateway:
-        return _ask_who_supervises(domain, verb, half, seconds, what)
+        return ask_who_supervises(domain, verb, half, seconds, what)
     # Each half was started by itself, as by systemd, which alone can start it again.
     if verb == "stop":
         lines = [] if half == "gateway" else [_stop_plugin(owner, seconds)]
         if half != "plugin" and gateway:
-            lines += _ask_who_supervises(domain, verb, "gateway", seconds, what).lines
+            lines += ask_who_supervises(domain, verb, "gateway", seconds, what).lines
         return Answer(0, tuple(lines) or ("there is no gateway",))
     if half == "gateway" and gateway:
-        return _ask_who_supervises(domain, verb, half, seconds, what)
+        return ask_who_supervises(domain, verb, half, seconds, what)
     if verb == "log-level":
         raise ConfigError(f"the plugin (pid {owner}) runs by itself, and can't be asked: start it with --log.level")
     raise ConfigError(
@@ -43,7 +43,8 @@ def ask(domain: Domain, verb: Verb, half: str, seconds: float, what: str = "") -
     )
 
 
-def _ask_who_supervises(domain: Domain, verb: Verb, half: str, seconds: float, what: str) -> Answer:
+def ask_who_supervises(domain: Domain, verb: Verb, half: str = "", seconds: float = 30.0, what: str = "") -> Answer:
+    """Ask the process that supervises the gateway. Returns and raises as `ask` does."""
     with find_supervising(domain) as asked:
         with open_request(domain, verb, half=half, what=what, seconds=seconds) as answers:
             asked.signal()
@@ -51,7 +52,7 @@ def _ask_who_supervises(domain: Domain, verb: Verb, half: str, seconds: float, w
         if answer is None:
             raise ConnectorError(
                 f"the {asked.name} of domain {domain.name!r} (pid {asked.pid}) has not answered: it has ended, hangs,"
-                " stands still, or is of a version that can't do that; see its log"
+                " is stopped, or is a program that can't do that; see its log"
             )
         if answer.ends:
             _wait_for_end(asked.pidfd, f"{asked.name} (pid {asked.pid})", seconds)

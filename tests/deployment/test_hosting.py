@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -24,7 +25,7 @@ from taktora_trio import (
     Up,
     open_deployment,
 )
-from taktora_trio.operate.reloading import ask_to_reload
+from taktora_trio.operate.controlling import ask_who_supervises
 from taktora_trio.runners.options import MODES, Mode
 from taktora_trio.runners.parts.revival import ask_to_revive
 from tests.client import open_client
@@ -73,7 +74,7 @@ async def test_a_message_there_and_back(mode: Mode, broker: Mosquitto, domain: D
 
 async def test_a_program_that_runs_its_gateway_by_itself_is_not_signalled(broker: Mosquitto, domain: Domain) -> None:
     async with open_deployment(deployment, domain=domain.name, settings={"broker": broker.url}):
-        for ask in (ask_to_reload, ask_to_revive):
+        for ask in (partial(ask_who_supervises, verb="reload"), ask_to_revive):
             with pytest.raises(ConfigError, match="as by open_deployment, and can't be asked"):
                 ask(domain)
 

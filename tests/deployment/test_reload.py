@@ -13,7 +13,7 @@ import pytest
 import trio
 import trustme
 
-from taktora_trio.operate.reloading import ask_to_reload
+from taktora_trio.operate.controlling import ask_who_supervises
 from taktora_trio.runners.parts.requests import Answer
 from taktora_trio.transport.domain import Domain
 from tests.client import Client, open_client
@@ -48,11 +48,11 @@ class Plant:
         part.replace(self.folder / name)
 
     async def reload(self) -> Answer:
-        return await trio.to_thread.run_sync(ask_to_reload, self.domain)
+        return await trio.to_thread.run_sync(ask_who_supervises, self.domain, "reload")
 
 
 async def reload(domain: Domain) -> Answer:
-    return await trio.to_thread.run_sync(ask_to_reload, domain)
+    return await trio.to_thread.run_sync(ask_who_supervises, domain, "reload")
 
 
 def pem(authority: trustme.CA) -> str:
