@@ -15,7 +15,16 @@ from taktora_trio.transport.segments import PAGE, SHM, all_bytes, free_bytes, in
 from taktora_trio.transport.snapshot import page_bytes, snapshot_bytes
 from taktora_trio.transport.spec import ChannelSpec, End, TrunkSpec, read_by, written_by
 
-__all__ = ["ChannelPlan", "MemoryPlan", "check_plan", "file_sizes", "for_end", "for_services", "plan_memory"]
+__all__ = [
+    "ChannelPlan",
+    "MemoryPlan",
+    "check_plan",
+    "file_sizes",
+    "for_end",
+    "for_services",
+    "plan_memory",
+    "size_text",
+]
 
 # The nodes of owner, plugin and gateway, and the domain's own folder and locks.
 _PER_DOMAIN = 24 * PAGE
@@ -60,11 +69,11 @@ class MemoryPlan(msgspec.Struct, frozen=True):
     def table(self) -> str:
         """Return the plan for people, one line a channel."""
         rows = [("channel", "envelopes", "bytes each", "total")]
-        rows += [(s.name, str(s.envelopes), f"{s.envelope_bytes:,}", _size(s.total_bytes)) for s in self.channels]
+        rows += [(s.name, str(s.envelopes), f"{s.envelope_bytes:,}", size_text(s.total_bytes)) for s in self.channels]
         rows += [
-            ("services, health, vitals, nodes", "", "", _size(self.overhead_bytes)),
-            ("total", "", "", _size(self.total_bytes)),
-            (f"free in {SHM}", "", "", _size(self.free_bytes)),
+            ("services, health, vitals, nodes", "", "", size_text(self.overhead_bytes)),
+            ("total", "", "", size_text(self.total_bytes)),
+            (f"free in {SHM}", "", "", size_text(self.free_bytes)),
         ]
         widths = [max(len(row[column]) for row in rows) for column in range(4)]
         lines = [
@@ -91,9 +100,9 @@ def check_plan(plan: MemoryPlan) -> None:
     if not plan.fits:
         error = TemporaryFailure if plan.total_bytes <= all_bytes() else ConfigError
         raise error(
-            f"the deployment needs {_size(plan.total_bytes)} of shared memory and {SHM} has {_size(plan.free_bytes)}"
-            f" free: lower max_payload or window, or enlarge {SHM} (docker run --shm-size, mount -o remount,size=)\n"
-            + plan.table()
+            f"the deployment needs {size_text(plan.total_bytes)} of shared memory and {SHM} has"
+            f" {size_text(plan.free_bytes)} free: lower max_payload or window, or enlarge {SHM} (docker run --shm-size,"
+            " mount -o remount,size=)\n" + plan.table()
         )
 
 
@@ -128,8 +137,9 @@ def _overhead(spec: TrunkSpec) -> int:
     return segments - rings + in_pages(cursors_size(spec)) - spec.cursors_bytes + spec.services_bytes
 
 
-def _size(count: int) -> str:
+def size_text(count: int) -> str:
+    """Return a number of bytes for people."""
     for unit, power in (("GiB", 30), ("MiB", 20)):
         if count >= 1 << power:
             return f"{count / (1 << power):.1f} {unit}"
-    return f"{count / 1024:.1f} KiB"
+    return f"{count / 1024:.1f} KiB".replace(".0 ", " ")

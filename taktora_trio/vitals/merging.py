@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from taktora_trio.transport.snapshot import Snapshot
-from taktora_trio.vitals.model import ChannelVitals, ConnectorVitals, HalfVitals, HealthChange, Page
+from taktora_trio.vitals.model import ChannelKey, ChannelVitals, ConnectorVitals, HalfVitals, HealthChange, Page
 
 __all__ = ["connectors_of", "history_of", "merged_channels"]
 
@@ -22,13 +22,13 @@ def merged_channels(pages: Sequence[tuple[Page, Snapshot]], now: int) -> list[Ch
 
     `pages` are in the order in which they were written; times are counted to `now`.
     """
-    found: dict[tuple[str, str, str], dict[str, object]] = {_key(one): {} for one in _declared(pages)}
+    found: dict[ChannelKey, dict[str, object]] = {one.key: {} for one in _declared(pages)}
     for page, snapshot in pages:
         since = max(0.0, (now - snapshot.boottime_ns) / 1e9)
         for channel in page.channels:
             values = {name: value for name, value in msgspec.structs.asdict(channel).items() if value is not None}
             values |= {name: values[name] + since for name in _AGES if name in values}
-            known = found.setdefault(_key(channel), {})
+            known = found.setdefault(channel.key, {})
             if channel.in_use == 0:
                 known.pop("oldest", None)  # it was, when the other half had written
             known |= values
@@ -38,10 +38,6 @@ def merged_channels(pages: Sequence[tuple[Page, Snapshot]], now: int) -> list[Ch
 def _declared(pages: Sequence[tuple[Page, Snapshot]]) -> Sequence[ChannelVitals]:
     """Return the channels as the plugin has them, which has all."""
     return next((page.channels for page, _ in pages if page.name == "plugin"), [])
-
-
-def _key(channel: ChannelVitals) -> tuple[str, str, str]:
-    return channel.connector, channel.name, channel.direction
 
 
 def connectors_of(pages: Sequence[Page], halves: Mapping[str, HalfVitals | None]) -> dict[str, ConnectorVitals]:

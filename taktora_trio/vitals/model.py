@@ -12,6 +12,7 @@ import msgspec
 __all__ = [
     "Change",
     "Channel",
+    "ChannelKey",
     "ChannelVitals",
     "Connector",
     "ConnectorVitals",
@@ -27,6 +28,10 @@ __all__ = [
 Health: TypeAlias = Literal["Up", "Connecting", "Degraded", "Down"]
 HalfState: TypeAlias = Literal["runs", "starts", "waits", "hangs", "stopped", "gone", "unreadable"]
 Mode: TypeAlias = Literal["in-process", "split", "separate"]
+ChannelKey: TypeAlias = tuple[str, str, str]
+"""By which a channel is told from others: its connector, its name, and its direction."""
+
+_IN_WORDS = {"stopped": "is stopped", "gone": "is gone", "unreadable": "can't be read"}
 
 
 class HealthChange(msgspec.Struct, frozen=True, kw_only=True):
@@ -106,6 +111,20 @@ class ChannelVitals(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds that a message takes through the window, from its sending to its being done with: of one in the last
     second that there were any."""
 
+    @property
+    def key(self) -> ChannelKey:
+        return self.connector, self.name, self.direction
+
+    @property
+    def lost(self) -> int:
+        """Messages that the gateway has not passed on: discarded, expired, refused, or set aside as dead letters."""
+        return sum(filter(None, (self.discarded, self.expired, self.refused, self.dead_letters)))
+
+    @property
+    def waiting(self) -> int:
+        """Messages that wait in the gateway, or on its disk."""
+        return sum(filter(None, (self.backlog, self.store_messages)))
+
 
 class HalfVitals(msgspec.Struct, frozen=True, kw_only=True):
     """One half, or in the split shape one process of it."""
@@ -140,6 +159,12 @@ class HalfVitals(msgspec.Struct, frozen=True, kw_only=True):
     def is_well(self) -> bool:
         return self.state in ("runs", "starts", "waits")
 
+    @property
+    def summary(self) -> str:
+        """What is to be said of it, such as `hangs`, and why."""
+        words = _IN_WORDS.get(self.state, self.state)
+        return f"{words}: {self.problem}" if self.problem else words
+
 
 class DomainVitals(msgspec.Struct, frozen=True, kw_only=True):
     """A run of a deployment, as it is now or was last."""
@@ -163,15 +188,9 @@ class DomainVitals(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def problems(self) -> list[str]:
         """What is not well, each in one line; empty if all is."""
-        lines = [
-            "there is no gateway" if name == "gateway" else f"there is no {name}"
-            for name, half in self.halves.items()
-            if half is None
-        ]
+        lines = [f"there is no {name}" for name, half in self.halves.items() if half is None]
         lines += [
-            f"the {name} {_SAID[half.state]}: {half.problem}" if half.problem else f"the {name} {_SAID[half.state]}"
-            for name, half in self.halves.items()
-            if half is not None and not half.is_well
+            f"the {name} {half.summary}" for name, half in self.halves.items() if half is not None and not half.is_well
         ]
         lines += [
             f"connector {one.name} is Down: {one.reason}" for one in self.connectors.values() if one.health == "Down"
@@ -181,14 +200,6 @@ class DomainVitals(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def is_well(self) -> bool:
         return not self.problems
-
-
-_SAID = {
-    "hangs": "hangs",
-    "stopped": "is stopped",
-    "gone": "is gone",
-    "unreadable": "can't be read",
-}
 
 
 # On a page: the same values, as arrays

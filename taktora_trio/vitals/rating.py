@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from taktora_trio.vitals.model import ChannelVitals, DomainVitals
+from taktora_trio.vitals.model import ChannelKey, ChannelVitals, DomainVitals
 
 __all__ = ["ChannelRates", "HalfRates", "Rates", "rates"]
 
@@ -32,13 +32,12 @@ class Rates(msgspec.Struct, frozen=True, kw_only=True):
 
     seconds: float
     """The time between them."""
-    channels: dict[tuple[str, str, str], ChannelRates]
-    """By connector, name and direction."""
+    channels: dict[ChannelKey, ChannelRates]
     halves: dict[str, HalfRates]
 
     def of(self, channel: ChannelVitals) -> ChannelRates:
         """Return the rates of a channel; zeros for one that is in one of the readings alone."""
-        return self.channels.get((channel.connector, channel.name, channel.direction), _NONE)
+        return self.channels.get(channel.key, _NONE)
 
 
 _NONE = ChannelRates(messages=0.0, done=0.0, bytes=0.0)
@@ -49,12 +48,11 @@ def rates(before: DomainVitals, after: DomainVitals) -> Rates:
     seconds = after.read_at - before.read_at
     if seconds <= 0:
         return Rates(seconds=0.0, channels={}, halves={})
-    earlier = {(one.connector, one.name, one.direction): one for one in before.channels}
-    channels: dict[tuple[str, str, str], ChannelRates] = {}
+    earlier = {one.key: one for one in before.channels}
+    channels: dict[ChannelKey, ChannelRates] = {}
     for channel in after.channels:
-        key = (channel.connector, channel.name, channel.direction)
-        if (old := earlier.get(key)) is not None:
-            channels[key] = ChannelRates(
+        if (old := earlier.get(channel.key)) is not None:
+            channels[channel.key] = ChannelRates(
                 messages=_grown(old.messages, channel.messages) / seconds,
                 done=_grown(old.done, channel.done) / seconds,
                 bytes=_grown(old.bytes, channel.bytes) / seconds,

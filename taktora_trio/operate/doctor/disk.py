@@ -11,10 +11,10 @@ from pathlib import Path
 
 from taktora_trio.connectors.finding import Finding, fail, ok, warn
 from taktora_trio.errors import ConfigError
-from taktora_trio.operate.doctor.report import size
 from taktora_trio.runners.deployment import Deployment
 from taktora_trio.statefolder import state_folder
 from taktora_trio.store import check_store
+from taktora_trio.transport.sizing import size_text
 
 __all__ = ["examine_disk", "examine_state_folder"]
 
@@ -34,7 +34,7 @@ def examine_state_folder() -> Iterator[Finding]:
     if refusal := _refusal(folder):
         yield warn("state", f"{folder}: {refusal}: dead letters and records of sessions can't be kept", _STATE)
     else:
-        yield ok("state", f"{folder}, {size(_free(folder))} free")
+        yield ok("state", f"{folder}, {size_text(_free(folder))} free")
 
 
 def examine_disk(deployment: Deployment, domain: str, *, runs: bool) -> Iterator[Finding]:
@@ -51,7 +51,7 @@ def examine_disk(deployment: Deployment, domain: str, *, runs: bool) -> Iterator
             yield fail("store", f"{where}: {refusal}", "give another folder by --store, or mend this one")
             continue
         free, used = _free(store.folder), _used(store.folder)
-        text = f"{where}: at most {size(most)}, {size(used)} in use, {size(free)} free there"
+        text = f"{where}: at most {size_text(most)}, {size_text(used)} in use, {size_text(free)} free there"
         if free + used < most:
             yield warn("store", text, "free some of the disk, or lower max_bytes: a full disk is met before the limit")
         elif _kind(store.folder) in _IN_MEMORY:

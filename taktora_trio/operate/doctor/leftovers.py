@@ -16,10 +16,10 @@ import msgspec
 
 from taktora_trio.connectors.finding import Finding, ok, warn
 from taktora_trio.errors import ConnectorError
-from taktora_trio.operate.doctor.report import size
 from taktora_trio.transport.domain import ROLES, Domain
 from taktora_trio.transport.folder import user_folder
 from taktora_trio.transport.segments import SHM
+from taktora_trio.transport.sizing import size_text
 from taktora_trio.vitals import domains
 
 __all__ = ["Remains", "examine_leftovers", "remains", "tokens_in_use"]
@@ -63,12 +63,12 @@ def examine_leftovers() -> Iterator[Finding]:
             else "whose domain is not known any more"
         )
         next_run = "the next run in this domain removes them; or now: " if one.label is not None else ""
-        text = f"{one.files + (one.label is not None)} files {whose}, {size(one.bytes)}, which no process uses"
+        text = f"{one.files + (one.label is not None)} files {whose}, {size_text(one.bytes)}, which no process uses"
         yield warn("leftovers", text, f"{next_run}{one.command}")
     if len(own) > _MOST:
         total = sum(one.bytes for one in own[_MOST:])
         advice = "remove the others first; then this shows these"
-        yield warn("leftovers", f"{len(own) - _MOST} more runs have left files, {size(total)}", advice)
+        yield warn("leftovers", f"{len(own) - _MOST} more runs have left files, {size_text(total)}", advice)
     others = [one for one in found if one.uid != me and one.token not in used]
     yield from _of_others(others)
     if not own:
@@ -80,7 +80,7 @@ def _of_others(found: list[Remains]) -> Iterator[Finding]:
     for uid in sorted({one.uid for one in found}):
         theirs = [one for one in found if one.uid == uid]
         runs = f"{len(theirs)} run{'s' * (len(theirs) != 1)}"
-        text = f"{runs} of another user (uid {uid}): {size(sum(one.bytes for one in theirs))} in {SHM}"
+        text = f"{runs} of another user (uid {uid}): {size_text(sum(one.bytes for one in theirs))} in {SHM}"
         if uid in running:
             yield ok("others", f"{text}; only that user and root can see whether they are used")
         else:

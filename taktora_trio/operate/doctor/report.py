@@ -10,7 +10,7 @@ import msgspec
 
 from taktora_trio.connectors.finding import Finding
 
-__all__ = ["Section", "as_json", "as_text", "count", "size"]
+__all__ = ["Section", "as_json", "as_text", "count"]
 
 _STATUS, _CHECK = 4, 11  # columns
 _NARROWEST, _WIDEST = 40, 110
@@ -78,11 +78,3 @@ def as_json(sections: Sequence[Section]) -> bytes:
         "findings": findings,
     }
     return msgspec.json.format(msgspec.json.encode(document), indent=2) + b"\n"
-
-
-def size(bytes_: int) -> str:
-    """Return a number of bytes for people."""
-    for unit, power in (("GiB", 30), ("MiB", 20)):
-        if bytes_ >= 1 << power:
-            return f"{bytes_ / (1 << power):.1f} {unit}"
-    return f"{bytes_ / 1024:.0f} KiB"

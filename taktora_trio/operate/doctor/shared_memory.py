@@ -8,10 +8,9 @@ from collections.abc import Iterator, Sequence
 
 from taktora_trio.connectors.finding import Finding, fail, ok, warn
 from taktora_trio.errors import ConnectorError
-from taktora_trio.operate.doctor.report import size
 from taktora_trio.transport.folder import open_folder, user_folder
 from taktora_trio.transport.segments import SHM
-from taktora_trio.transport.sizing import plan_memory
+from taktora_trio.transport.sizing import plan_memory, size_text
 from taktora_trio.transport.spec import TrunkSpec
 
 __all__ = ["examine_shared_memory"]
@@ -42,12 +41,12 @@ def examine_shared_memory(specs: Sequence[TrunkSpec], *, runs: bool) -> Iterator
 
 
 def _sizes(specs: Sequence[TrunkSpec], total: int, free: int, *, runs: bool) -> Iterator[Finding]:
-    text = f"{SHM} has {size(total)}, {size(free)} free"
+    text = f"{SHM} has {size_text(total)}, {size_text(free)} free"
     if not specs:
         yield warn("memory", text, _ENLARGE) if free < _LITTLE else ok("memory", text)
         return
     needed = plan_memory(specs).total_bytes
-    text += f"; the deployment takes {size(needed)}"
+    text += f"; the deployment takes {size_text(needed)}"
     if runs:
         yield ok("memory", f"{text}, and has it")
     elif needed > free:

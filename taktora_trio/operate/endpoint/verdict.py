@@ -7,7 +7,7 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
-from taktora_trio.vitals import ChannelVitals, ConnectorVitals, DomainVitals, HalfVitals
+from taktora_trio.vitals import ChannelVitals, ConnectorVitals, DomainVitals
 
 __all__ = ["Level", "Verdict", "verdict_of"]
 
@@ -38,15 +38,11 @@ def _halves(vitals: DomainVitals) -> Iterator[tuple[Level, str]]:
         if half is None:
             yield "broken", f"there is no {name}"
         elif not half.is_well:
-            yield "broken", _with(f"the {name} {_said(half)}", half.problem)
+            yield "broken", f"the {name} {half.summary}"
         elif half.state != "runs":
-            yield "impaired", _with(f"the {name} {half.state}", half.problem)
+            yield "impaired", f"the {name} {half.summary}"
         elif half.loop_lag is not None and half.loop_lag > _LAG:
             yield "impaired", f"the {name} is slow: its loop was {half.loop_lag:.1f} s late"
-
-
-def _said(half: HalfVitals) -> str:
-    return {"hangs": "hangs", "unreadable": "can't be read"}.get(half.state, f"is {half.state}")
 
 
 def _connectors(vitals: DomainVitals) -> Iterator[tuple[Level, str]]:

@@ -13,6 +13,7 @@ from rich.text import Text
 from taktora_trio.escaping import escaped
 from taktora_trio.operate.seeing.tracking import Tracker
 from taktora_trio.operate.seeing.wording import amount, duration, rate, sparkline
+from taktora_trio.transport.sizing import size_text
 from taktora_trio.vitals import ChannelVitals, ConnectorVitals, DomainVitals, HalfVitals, HealthChange
 
 __all__ = ["Board", "Frame", "frame_of"]
@@ -92,7 +93,7 @@ def _half(name: str, half: HalfVitals | None, cpu: float | None, width: int, nam
         "pid": str(half.pid or "-"),
         "restarts": str(half.restarts) if half.restarts else None,
         "up": None if half.uptime is None else duration(half.uptime),
-        "memory": None if half.memory is None else f"{half.memory / 2**20:.1f} MiB",
+        "memory": None if half.memory is None else size_text(half.memory),
         "cpu": None if cpu is None or half.state != "runs" else f"{100 * cpu:.1f}%",
         "lag": None if half.loop_lag is None else duration(half.loop_lag),
     }
@@ -137,16 +138,14 @@ def _heads(width: int) -> Text:
 
 def _channel(channel: ChannelVitals, tracker: Tracker, width: int) -> Text:
     rates = tracker.now(channel)
-    lost = sum(filter(None, (channel.discarded, channel.expired, channel.refused, channel.dead_letters)))
-    waits = sum(filter(None, (channel.backlog, channel.store_messages)))
     is_full = channel.in_use is not None and channel.in_use >= channel.window
     cells: list[tuple[str, str]] = [(rate(None if rates is None else rates.messages), "")]
     if width >= _WIDE:
         cells.append((rate(None if rates is None else rates.bytes), ""))
     cells += [
         (_window(channel), "yellow" if is_full else ""),
-        (amount(waits), "yellow" if waits else ""),
-        (amount(lost), _BAD if lost else ""),
+        (amount(channel.waiting), "yellow" if channel.waiting else ""),
+        (amount(channel.lost), _BAD if channel.lost else ""),
     ]
     if width >= _WIDE:
         cells += [(duration(channel.age), ""), (duration(channel.latency), "")]

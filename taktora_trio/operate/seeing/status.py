@@ -11,6 +11,7 @@ import msgspec
 from taktora_trio.escaping import escaped
 from taktora_trio.operate.seeing.table import table
 from taktora_trio.operate.seeing.wording import amount, duration
+from taktora_trio.transport.sizing import size_text
 from taktora_trio.vitals import ChannelVitals, ConnectorVitals, DomainVitals, HalfVitals
 
 __all__ = ["as_json", "as_lines"]
@@ -62,7 +63,7 @@ def _half(name: str, half: HalfVitals | None, width: int) -> Iterator[str]:
         "" if half.pid is None else f"pid {half.pid}",
         "" if half.uptime is None else f"up {duration(half.uptime)}",
         f"restarts {half.restarts}" if half.restarts else "",
-        "" if half.memory is None else f"{half.memory / 2**20:.1f} MiB",
+        "" if half.memory is None else size_text(half.memory),
         "" if half.cpu is None else f"cpu {duration(half.cpu)}",
         "" if half.loop_lag is None else f"lag {duration(half.loop_lag)}",
     ]
@@ -89,16 +90,14 @@ _HEADS = ("channel", "", "sent", "bytes", "window", "waits", "lost", "store", "f
 
 def _channel(channel: ChannelVitals) -> tuple[str, ...]:
     window = "-" if channel.in_use is None else f"{channel.in_use}/{channel.window}"
-    lost = (channel.discarded, channel.expired, channel.refused, channel.dead_letters)
-    waits = (channel.backlog, channel.store_messages)
     return (
         escaped(channel.name, 24),
         channel.direction,
         amount(channel.messages),
         amount(channel.bytes),
         window,
-        amount(sum(filter(None, waits))),
-        amount(sum(filter(None, lost))),
+        amount(channel.waiting),
+        amount(channel.lost),
         _part(channel.store_bytes, channel.store_limit),
         duration(channel.store_full_in),
         duration(channel.age),

@@ -9,6 +9,7 @@ import msgspec
 
 from taktora_trio import vitals
 from taktora_trio.vitals import ChannelRates, ChannelVitals, DomainVitals
+from taktora_trio.vitals.model import ChannelKey
 
 __all__ = ["Tracker"]
 
@@ -21,8 +22,8 @@ class Tracker:
 
     def __init__(self) -> None:
         self._before: DomainVitals | None = None
-        self._rates: dict[tuple[str, str, str], deque[float | None]] = {}
-        self._now: dict[tuple[str, str, str], ChannelRates] = {}
+        self._rates: dict[ChannelKey, deque[float | None]] = {}
+        self._now: dict[ChannelKey, ChannelRates] = {}
         self.cpu: dict[str, float] = {}
 
     def add(self, reading: DomainVitals) -> None:
@@ -40,29 +41,25 @@ class Tracker:
         self.cpu = {name: half.cpu for name, half in found.halves.items()}
         self._now = dict(found.channels)
         for channel in reading.channels:
-            known = self._now.get(key(channel))
+            known = self._now.get(channel.key)
             self._history(channel).append(None if known is None else known.messages)
 
     def now(self, channel: ChannelVitals) -> ChannelRates | None:
         """Return the last rates of a channel; `None` where there are none yet."""
-        return self._now.get(key(channel))
+        return self._now.get(channel.key)
 
     def history(self, channel: ChannelVitals) -> Sequence[float | None]:
         """Return the messages in a second, the newest last."""
-        return self._rates.get(key(channel), ())
+        return self._rates.get(channel.key, ())
 
     def _history(self, channel: ChannelVitals) -> deque[float | None]:
-        return self._rates.setdefault(key(channel), deque(maxlen=_KEPT))
+        return self._rates.setdefault(channel.key, deque(maxlen=_KEPT))
 
     def _stand_still(self, reading: DomainVitals) -> None:
         self.cpu = {}
         self._now = {}
         for channel in reading.channels:
             self._history(channel).append(None)
-
-
-def key(channel: ChannelVitals) -> tuple[str, str, str]:
-    return channel.connector, channel.name, channel.direction
 
 
 def _as_written(reading: DomainVitals) -> DomainVitals:
