@@ -90,7 +90,7 @@ def open_recording(path: Path, about: Mapping[str, str]) -> Iterator[Recording]:
         raise ConfigError(f"cannot make {escaped(str(path))}: {exc.strerror}") from None
     try:
         file = _File(fd, path)
-        writer = Writer(cast("BinaryIO", file), chunk_size=_CHUNK)
+        writer = Writer(cast("BinaryIO", file), chunk_size=_CHUNK, enable_data_crcs=True)
         writer.start(profile="", library="taktora-trio")
         writer.add_metadata(METADATA, {"format": FORMAT, **about})
         is_cut = False

@@ -129,7 +129,7 @@ async def test_gateway_stopped(rig: Rig, request: pytest.FixtureRequest) -> None
         since = len(run.log)
         rig.tap.refuses = True  # so that it is away for long enough
         run.signal(signal.SIGTERM, run.half("gateway"))
-        await run.until_event("ended", "(exit code 0)", half="gateway")
+        await run.until_event("restarting", "(exit code 0)", half="gateway")
         await _meanwhile_and_afterwards(rig, since)
         inbound = [*range(10), *range(40, 60)]
         check(request, rig, rig.outcomes(inbound, sent=range(60)))

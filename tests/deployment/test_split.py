@@ -152,7 +152,7 @@ async def test_a_stopped_gateway_is_started_again_while_the_app_goes_on(broker: 
             ("Down", "Connecting"),
             ("Connecting", "Up"),
         ]
-        await run.until_event("ended", "(exit code 0)", half="gateway")
+        await run.until_event("restarting", "(exit code 0)", half="gateway")
         run.signal(signal.SIGTERM)
         assert await run.wait(5) == 0
 

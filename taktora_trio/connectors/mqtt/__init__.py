@@ -17,6 +17,7 @@ What the command asks it for:
     diagnosis/        what `taktora-trio doctor` finds out about its brokers
     describing.py     what it says of its channels to others
     forget.py         has the broker forget a client that is gone for good
+    events.py         what each of its log lines means, and what to do
     embedded/         a broker for demos
 
 What the tests of an app ask it for:

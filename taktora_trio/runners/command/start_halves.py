@@ -29,7 +29,12 @@ __all__ = ["open_halves", "open_warm_start"]
 _EVERY_GATEWAYS = (
     "taktora_trio.__main__",
     "taktora_trio.runners.command.gateway",
+    "taktora_trio.runners.command.typed",
+    "taktora_trio.runners.parts.plugin_first",
+    "taktora_trio.runners.this_process.flight_log",
+    "taktora_trio.vitals.serving",
     "taktora_trio.executor",
+    "taktora_trio.connectors.figures",
     "taktora_trio.connectors.pump",
     "taktora_trio.host.host",
 )
