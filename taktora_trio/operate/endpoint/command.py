@@ -31,8 +31,8 @@ from taktora_trio.runners.configuration.given import Given, Source
 from taktora_trio.runners.configuration.keys import variable_for
 from taktora_trio.runners.configuration.reading import Sources, effective, read_endpoint
 from taktora_trio.runners.endpoint.beside import listening
+from taktora_trio.runners.endpoint.listening import url_of
 from taktora_trio.runners.endpoint.token import read_token
-from taktora_trio.runners.listening import url_of
 from taktora_trio.runners.loading import load_deployment
 from taktora_trio.runners.options import EndpointOptions
 from taktora_trio.runners.this_process.collecting import collect_less

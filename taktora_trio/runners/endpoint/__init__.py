@@ -1,7 +1,8 @@
 """The HTTP endpoint of a run, as far as the run has to know it: its token, and the process that serves it.
 
-token    the token that whoever asks has to give
-beside   the process, supervised
+listening  where it listens
+token      the token that whoever asks has to give
+beside     the process, supervised
 
 What that process does is in `operate/endpoint/`. Most runs have no endpoint: nothing of it is imported for them.
 """

@@ -6,7 +6,7 @@ import socket
 from pathlib import Path
 
 from taktora_trio.errors import ConfigError
-from taktora_trio.runners.listening import is_local
+from taktora_trio.runners.endpoint.listening import is_local
 
 __all__ = ["check_token", "read_token"]
 
