@@ -4,7 +4,8 @@
 
 command      the command, with options.py
 schedule     which fault comes when: pure, the same for the same seed
-faults       each fault: how it is brought about, what must be seen of it, whom it may replace
+faults       each fault: how it is brought about, what must be seen of it, whom it may replace; fault is what one is
+injecting    brings them about; greed takes all cores and memory
 invariants   what must hold after each, pure
 tally        the numbers that an independent subscriber has seen: gaps, repeats
 runner       runs all of it
@@ -14,7 +15,6 @@ subject      the deployment under test, as a process
 app          its app, with faulty.py to make its connector fail and telemetry.py to tell what it sees
 observer     hears what the app tells
 subscriber   the independent subscriber
-server       a server under control: a broker
 proxy        a TCP proxy that can fail
 private_shm  a small /dev/shm of our own, which may be filled
 processes    what the kernel says of processes

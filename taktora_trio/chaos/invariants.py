@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence, Set
 
 import attrs
 
-from taktora_trio.chaos.faults import Fault
+from taktora_trio.chaos.fault import Fault
 from taktora_trio.chaos.processes import Process
 from taktora_trio.chaos.subject import Half
 

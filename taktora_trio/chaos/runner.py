@@ -17,8 +17,10 @@ import trio
 from rich.console import Console
 
 from taktora_trio.chaos import private_shm
-from taktora_trio.chaos.faults import FAULTS, BrokenPromise, System, heal
+from taktora_trio.chaos.fault import BrokenPromise, System
+from taktora_trio.chaos.faults import FAULTS
 from taktora_trio.chaos.faulty import FOLDER_VARIABLE, Instructions
+from taktora_trio.chaos.injecting import heal
 from taktora_trio.chaos.invariants import Snapshot, events_match, states_of, what_is_wrong
 from taktora_trio.chaos.kit import Kit, load_kit
 from taktora_trio.chaos.looking import look_until
