@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from taktora_trio import ConfigError
-from taktora_trio.runners.endpoint.listening import is_local, open_listener, parse_address, url_of
+from taktora_trio.runners.configuration.address import parse_address
+from taktora_trio.runners.endpoint.listening import is_local, open_listener, url_of
 from taktora_trio.runners.endpoint.token import check_token, read_token
 
 TOKEN = "0123456789abcdef"

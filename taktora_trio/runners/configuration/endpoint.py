@@ -37,7 +37,7 @@ def endpoint_of(keys: Mapping[str, Given]) -> Endpoint | None:
             if other is not None and address is None:
                 raise other.refused("there is no endpoint for that: give its address, too (--endpoint ADDRESS)")
         return None
-    from taktora_trio.runners.endpoint.listening import parse_address  # most runs have none
+    from taktora_trio.runners.configuration.address import parse_address  # most runs have none
 
     try:
         parse_address(address.value)

@@ -18,9 +18,10 @@ from taktora_trio.errors import check_library
 from taktora_trio.processes import interpreter
 from taktora_trio.processes.parent.process import as_process, spawn
 from taktora_trio.runners.child_log import log_line
+from taktora_trio.runners.configuration.address import parse_address
 from taktora_trio.runners.configuration.endpoint import Endpoint
 from taktora_trio.runners.configuration.reading import Configuration
-from taktora_trio.runners.endpoint.listening import open_listener, parse_address, url_of
+from taktora_trio.runners.endpoint.listening import open_listener, url_of
 from taktora_trio.runners.endpoint.token import check_token, read_token
 from taktora_trio.runners.parts.halves import Halves
 from taktora_trio.supervision.backoff import Backoff
