@@ -56,6 +56,7 @@ async def check_that_nothing_was_lost(run: Command, client: Client) -> None:
     }
 
 
+@pytest.mark.chaos
 @pytest.mark.parametrize("mode", MODES)
 async def test_a_gateway_is_stopped_started_and_restarted_while_its_app_sends(
     mode: str, broker: Mosquitto, domain: Domain
@@ -95,6 +96,7 @@ async def test_a_gateway_is_stopped_started_and_restarted_while_its_app_sends(
         await check_that_nothing_was_lost(run, client)
 
 
+@pytest.mark.chaos
 async def test_a_plugin_is_stopped_started_and_restarted_while_its_gateway_stays_connected(
     broker: Mosquitto, domain: Domain
 ) -> None:

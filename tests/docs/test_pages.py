@@ -17,10 +17,14 @@ from tests.test_docs import PAGES
 AT_MOST_NOT_RUN = 20
 """Blocks that need what a test has not: other machines, root, minutes. Raise it if a new one can't be run either."""
 WITH_BLOCKS = [page for page in PAGES if any(isinstance(step, Block) for step in steps_of(PAGES[page]))]
+LONG = ("docs/tutorial.md", "docs/how-to/test-your-app.md")  # of many commands: `make operate` has the time
 
 
 @pytest.mark.timeout(240)  # a page of many commands, on a busy machine
-@pytest.mark.parametrize("page", WITH_BLOCKS)
+@pytest.mark.parametrize(
+    "page",
+    [pytest.param(page, marks=pytest.mark.operate) if page in LONG else page for page in WITH_BLOCKS],
+)
 async def test_the_blocks_run(page: str, tmp_path: Path) -> None:
     if "\nmosquitto_pub " in PAGES[page] and shutil.which("mosquitto_pub") is None:
         pytest.skip("mosquitto_pub is not installed (Debian: apt-get install mosquitto-clients)")
