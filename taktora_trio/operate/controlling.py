@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import select
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from taktora_trio.errors import ConfigError, ConnectorError
-from taktora_trio.runners.parts.asking import catches, find_supervising
+from taktora_trio.runners.parts.asking import catches, find_supervising, open_process
 from taktora_trio.runners.parts.requests import Answer, Verb, open_request
 from taktora_trio.transport.domain import Domain
 from taktora_trio.vitals.reading import no_such
@@ -63,7 +60,7 @@ def ask_who_supervises(domain: Domain, verb: Verb, half: str = "", seconds: floa
 def _stop_plugin(pid: int, seconds: float) -> str:
     if not catches(pid, signal.SIGTERM):
         raise ConfigError(f"pid {pid} is a program that takes no SIGTERM: stop it as it was started")
-    with _opened(pid) as pidfd:
+    with open_process(pid, "the plugin") as pidfd:
         signal.pidfd_send_signal(pidfd, signal.SIGTERM)
         _wait_for_end(pidfd, f"plugin (pid {pid})", seconds)
     return f"the plugin (pid {pid}) has stopped"
@@ -74,15 +71,3 @@ def _wait_for_end(pidfd: int, what: str, seconds: float) -> None:
     poll.register(pidfd, select.POLLIN)
     if not poll.poll(seconds * 1000):
         raise ConnectorError(f"the {what} was told to stop, and has not ended within {seconds:g} s")
-
-
-@contextmanager
-def _opened(pid: int) -> Iterator[int]:
-    try:
-        pidfd = os.pidfd_open(pid)
-    except ProcessLookupError:
-        raise ConfigError(f"pid {pid} has just ended") from None
-    try:
-        yield pidfd
-    finally:
-        os.close(pidfd)

@@ -122,6 +122,11 @@ class Domain:
         """Return the id of the process that holds the role (0 if its process-id namespace is another), or `None`."""
         return holder_of(self.name, role)
 
+    @property
+    def is_held(self) -> bool:
+        """True if a process has a role here; what a killed run has left is not held."""
+        return any(self.holder(role) is not None for role in ROLES)
+
     @contextlib.contextmanager
     def hold(self, *roles: Role, shared: bool = False) -> Iterator[None]:
         """Hold these roles in the block. The last holder to leave removes what is left of the domain. Never waits.

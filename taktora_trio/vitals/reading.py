@@ -12,7 +12,7 @@ import trio
 
 from taktora_trio.errors import ConfigError, NoSuchDomain, TransportError
 from taktora_trio.processes.procfs import process_stat
-from taktora_trio.transport.domain import HALVES, ROLES, Domain, Role
+from taktora_trio.transport.domain import HALVES, Domain, Role
 from taktora_trio.transport.folder import VITALS, all_generations, open_folder, other_users
 from taktora_trio.transport.snapshot import Snapshot, read_snapshot
 from taktora_trio.vitals.merging import connectors_of, history_of, merged_channels
@@ -142,7 +142,7 @@ def no_such(domain: Domain) -> NoSuchDomain:
 def _is_held(name: str) -> bool:
     """True if a process has a role there: what a killed run has left is not held."""
     try:
-        return any(Domain(name).holder(role) is not None for role in ROLES)
+        return Domain(name).is_held
     except ConfigError:  # a label, which is all that is known of it
         return False
 

@@ -22,7 +22,7 @@ from taktora_trio.operate.doctor.python import examine_python
 from taktora_trio.operate.doctor.report import Section
 from taktora_trio.operate.doctor.shared_memory import examine_shared_memory
 from taktora_trio.runners.configuration.reading import Configuration
-from taktora_trio.transport.domain import ROLES, Domain
+from taktora_trio.transport.domain import Domain
 from taktora_trio.transport.folder import user_folder
 
 __all__ = ["examine"]
@@ -105,7 +105,7 @@ async def _diagnosed(connector: Connector, domain: str, trial: str | None) -> Se
 async def _runs(domain: str) -> bool:
     def holds() -> bool:
         try:
-            return user_folder().is_dir() and any(Domain(domain).holder(role) is not None for role in ROLES)
+            return user_folder().is_dir() and Domain(domain).is_held
         except (OSError, ConnectorError):  # what is wrong with /dev/shm is found out below
             return False
 

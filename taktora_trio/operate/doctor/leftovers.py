@@ -16,7 +16,7 @@ import msgspec
 
 from taktora_trio.connectors.finding import Finding, ok, warn
 from taktora_trio.errors import ConnectorError
-from taktora_trio.transport.domain import ROLES, Domain
+from taktora_trio.transport.domain import Domain
 from taktora_trio.transport.folder import user_folder
 from taktora_trio.transport.segments import SHM
 from taktora_trio.transport.sizing import size_text
@@ -134,7 +134,7 @@ def _is_held(one: Remains, names: Mapping[str, str]) -> bool:
     """True if a process has a role in the domain, also one that can't be seen from here."""
     name = None if one.label is None else names.get(one.label)
     with contextlib.suppress(OSError, ConnectorError):
-        return name is not None and any(Domain(name).holder(role) is not None for role in ROLES)
+        return name is not None and Domain(name).is_held
     return False
 
 

@@ -59,7 +59,7 @@ def as_lines(found: list[Run]) -> list[str]:
             run.mode or "-",
             run.plugin,
             run.gateway,
-            run.health or "-",
+            escaped(run.health) or "-",
             duration(run.uptime),
         )
         for run in found

@@ -15,7 +15,7 @@ from taktora_trio.runners.this_process.signals import REVIVE
 from taktora_trio.transport.domain import Domain, Role
 from taktora_trio.vitals.reading import no_such
 
-__all__ = ["Supervising", "catches", "find_supervising"]
+__all__ = ["Supervising", "catches", "find_supervising", "open_process"]
 
 
 class Supervising(msgspec.Struct, frozen=True):
@@ -59,14 +59,19 @@ def find_supervising(domain: Domain) -> Iterator[Supervising]:
     pid = gateway if alone else owner
     if not pid:
         raise _unsupervised(domain, owner or 0)
+    with open_process(pid, f"the {role} of domain {domain.name!r}") as fd:
+        yield Supervising(domain, role, pid, fd)
+
+
+@contextlib.contextmanager
+def open_process(pid: int, what: str) -> Iterator[int]:
+    """Yield a descriptor of a process (pidfd_open(2)). Raises `ConfigError`, which says `what`, if it has ended."""
     try:
         fd = os.pidfd_open(pid)
     except ProcessLookupError:
-        raise ConfigError(
-            f"the {role} of domain {domain.name!r} (pid {pid}) has just ended: try again once it runs"
-        ) from None
+        raise ConfigError(f"{what} (pid {pid}) has just ended: try again once it runs") from None
     try:
-        yield Supervising(domain, role, pid, fd)
+        yield fd
     finally:
         os.close(fd)
 

@@ -138,11 +138,13 @@ class Answers:
                 self._read += os.read(self._fd, _LIMIT)
             *lines, self._read = self._read.split(b"\n")
             for line in lines:
-                match _decode(line):
-                    case Expect(seconds=seconds):
-                        until = time.monotonic() + seconds
-                    case Answer() as answer:
-                        return answer
+                try:
+                    said = _decode(line)
+                except msgspec.MsgspecError:  # of another version, or broken
+                    return None
+                if isinstance(said, Answer):
+                    return said
+                until = time.monotonic() + said.seconds
             if ready == {pidfd}:
                 return None
         return None
