@@ -74,7 +74,7 @@ def _follow(run: Domain, wanted: Wanted, written: Callable[[Line], str]) -> int:
                 show("\n".join(map(written, lines)))
         return 0
 
-    return trio.run(until_stopped, work, None, None, lambda: None)
+    return trio.run(until_stopped, work)
 
 
 def _as_json(line: Line) -> str:

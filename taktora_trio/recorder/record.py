@@ -18,6 +18,7 @@ from taktora_trio.recorder.layout import recorded, topic_of
 from taktora_trio.recorder.schemas import NO_VALUES, message_schema, schemas_of
 from taktora_trio.recorder.writing import Recording, open_recording
 from taktora_trio.runners.deployment import Deployment
+from taktora_trio.runners.options import check_seconds
 from taktora_trio.runners.this_process.until_stopped import until_stopped
 from taktora_trio.transport.domain import Domain
 
@@ -53,8 +54,7 @@ def record(wanted: Wanted) -> Recorded:
 
     Raises `NoSuchDomain`, `ConfigError` for what can't be, and `ConnectorError` if the file can't be written.
     """
-    if wanted.seconds is not None and not wanted.seconds > 0:
-        raise ConfigError(f"--for {wanted.seconds:g}: give more than 0 seconds")
+    check_seconds(wanted.seconds)
     if wanted.most_bytes is not None and wanted.most_bytes < 1:
         raise ConfigError(f"--max-bytes {wanted.most_bytes}: give at least 1")
     with open_follower(wanted.domain, wanted.channels, wanted.deployment) as follower:
@@ -64,7 +64,7 @@ def record(wanted: Wanted) -> Recorded:
             done.append(await _record(stop, follower, wanted))
             return 0
 
-        trio.run(until_stopped, follow, None, wanted.seconds, lambda: None)
+        trio.run(until_stopped, follow, None, wanted.seconds)
         return done[0]
 
 

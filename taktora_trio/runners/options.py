@@ -24,6 +24,7 @@ __all__ = [
     "Shape",
     "TypedSettings",
     "check_mode",
+    "check_seconds",
     "given_store",
     "typed_run",
 ]
@@ -61,6 +62,12 @@ def check_mode(mode: object) -> None:
     """Raise `ConfigError` for a mode that there is not."""
     if mode not in MODES:
         raise ConfigError(f"mode is {mode!r}; use {' or '.join(map(repr, MODES))}")
+
+
+def check_seconds(seconds: float | None) -> None:
+    """Raise `ConfigError` for a `--for` that can't be."""
+    if seconds is not None and not seconds > 0:
+        raise ConfigError(f"--for {seconds:g}: give more than 0 seconds")
 
 
 def given_store(store: str | os.PathLike[str] | None) -> Path | None:

@@ -75,7 +75,7 @@ def serve_endpoint(
         # A run says itself that its endpoint is there, and when it stops.
         level: LogLevel = "info" if link is None else "warning"
         set_up_logging(log_, "endpoint", level=level, tagged=link is not None)
-        return trio.run(until_stopped, partial(_serve, own, chosen, listener, life), link, None, _nothing)
+        return trio.run(until_stopped, partial(_serve, own, chosen, listener, life), link)
 
 
 async def _serve(domain: Domain, endpoint: Endpoint, listener: socket.socket, life: LifeSigns, stop: trio.Event) -> int:
@@ -119,7 +119,3 @@ def _chosen(
     if endpoint is None:
         raise ConfigError("say where to listen: --endpoint 127.0.0.1:9464, or --endpoint unix:PATH")
     return endpoint, domain
-
-
-def _nothing() -> None:
-    pass

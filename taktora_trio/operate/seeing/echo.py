@@ -45,7 +45,7 @@ def run_echo(
                 await show_messages(follower, count, as_json if json else as_line)
             return 0
 
-        return trio.run(until_stopped, work, None, seconds, lambda: None)
+        return trio.run(until_stopped, work, None, seconds)
 
 
 async def show_messages(follower: Follower, count: int | None, written: Callable[[Message], str]) -> None:

@@ -38,7 +38,7 @@ def run_hz(domain: Domain, names: Sequence[str], every: float, seconds: float | 
             seen.conclude()
             return 0 if seen.has_any else 1
 
-        return trio.run(until_stopped, work, None, seconds, lambda: None)
+        return trio.run(until_stopped, work, None, seconds)
 
 
 async def watch_rates(follower: Follower, seen: Seen, every: float) -> None:

@@ -41,13 +41,9 @@ def run_top(domain: Domain, every: float, frames: int | None) -> int:
     """
     first = vitals.read(domain)
     if not is_screen() or frames is not None:
-        return trio.run(until_stopped, _Frames(domain, every, frames, first).show, None, None, _nothing)
+        return trio.run(until_stopped, _Frames(domain, every, frames, first).show)
     with open_terminal() as terminal:
         return trio.run(until_stopped, Screen(domain, every, first, terminal).run, None, None, terminal.leave)
-
-
-def _nothing() -> None:
-    pass
 
 
 class _Frames:

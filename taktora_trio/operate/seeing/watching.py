@@ -11,6 +11,7 @@ from taktora_trio.operate.seeing.which import the_run
 from taktora_trio.recorder.command import run_and_channels
 from taktora_trio.runners.command.target import Configured, OfRun, RunDomain
 from taktora_trio.runners.loading import load_deployment
+from taktora_trio.runners.options import check_seconds
 from taktora_trio.runners.this_process.outcome import printing_aside
 
 __all__ = ["echo", "hz", "top"]
@@ -54,7 +55,7 @@ def hz(
     from taktora_trio.operate.seeing.hz import run_hz
 
     _check_interval(every)
-    _check_seconds(for_)
+    check_seconds(for_)
     target, channels = run_and_channels(what)
     return run_hz(the_run(target, domain, config), channels, every, for_, json)
 
@@ -72,7 +73,7 @@ def echo(
     """Show messages."""
     from taktora_trio.operate.seeing.echo import run_echo
 
-    _check_seconds(for_)
+    check_seconds(for_)
     if count is not None and count < 1:
         raise ConfigError(f"--count {count}: give at least 1")
     target, channels = run_and_channels(what)
@@ -85,8 +86,3 @@ def echo(
 def _check_interval(every: float) -> None:
     if not _SHORTEST <= every <= _LONGEST:
         raise ConfigError(f"--every {every:g}: give {_SHORTEST:g} to {_LONGEST:g} seconds")
-
-
-def _check_seconds(seconds: float | None) -> None:
-    if seconds is not None and not seconds > 0:
-        raise ConfigError(f"--for {seconds:g}: give more than 0 seconds")

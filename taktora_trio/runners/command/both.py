@@ -15,7 +15,7 @@ from taktora_trio.processes.time_slice import SHORT, set_time_slice
 from taktora_trio.runners.chosen import choose, read_again
 from taktora_trio.runners.command.relayed_output import open_relayed_output
 from taktora_trio.runners.command.start_halves import open_halves, open_warm_start
-from taktora_trio.runners.configuration.reading import Part, Sources, read_configuration
+from taktora_trio.runners.configuration.reading import Configuration, Part, Sources, read_configuration
 from taktora_trio.runners.deployment import Deployment
 from taktora_trio.runners.endpoint import open_endpoint, open_endpoint_socket
 from taktora_trio.runners.loading import hiding_python, load_app, load_deployment
@@ -53,28 +53,9 @@ def run_both(run: RunOptions, shape: Shape | None = None, deployment: Deployment
     sources = Sources(typed=run.typed, config=run.shared.config, default=deployment is None)
     part: Part = "supervisor" if run.mode == "split" else "in-process"
     configuration = read_configuration(loaded, sources, part)
-    declared, configured, settings = configuration.declared, configuration.configured, configuration.settings
-    domain = Domain(configuration.domain)
-    fences = configuration.fences
-    if run.mode == "in-process":
-        configuration.refuse("fence.gateway", _SHARED)
-    fences.plugin.check("plugin")
-    fences.gateway.check("gateway")
-    configured.check_files()
-    configured.check_stores(domain.name)
-    if run.mode == "split":
-        make_room(configured.connectors, "app", owner=False)  # the other half needs no more, nor does this process
-    else:
-        make_room(configured.connectors, "app", "gateway", owner=True)
-    set_up_logging(configuration.log, part, level=configuration.level)
-    if configuration.file is not None:
-        log.info("configured by %s", configuration.file, extra={"event": "configured"})
-    _warn_of_hidden_modules()
-    if run.mode == "in-process":
-        be_punctual()
-        put_up(fences.plugin, "plugin")
-    else:
-        set_time_slice(SHORT)  # it computes little, and tells the app how its gateway ended
+    configured, settings, domain = configuration.configured, configuration.settings, Domain(configuration.domain)
+    _check(configuration, run.mode)
+    _settle(configuration, run.mode, part)
     kill_halves: list[Callable[[], None]] = []
     reloads: list[Reload] = []  # none before the run has begun
     controls: list[Control] = []
@@ -83,7 +64,7 @@ def run_both(run: RunOptions, shape: Shape | None = None, deployment: Deployment
         with open_revive_signal(lambda: any(control.look() for control in controls)) as revive:
             if not configuration.await_peers:
                 await settings.preflight(configured)
-            async with settings.supplied(declared) as supplied:
+            async with settings.supplied(configuration.declared) as supplied:
                 chosen = choose(configuration, supplied)
                 again = read_again(loaded, sources, part, settings.supplies(supplied))
                 reload = Reload(chosen, again, life)
@@ -118,6 +99,34 @@ def run_both(run: RunOptions, shape: Shape | None = None, deployment: Deployment
     with contextlib.closing(inherited_life_signs()) as life, open_endpoint_socket(configuration.endpoint) as listener:
         on_hangup = None if has_terminal() else hang_up
         return trio.run(until_stopped, run_shape, None, run.seconds, end_at_once, on_hangup)
+
+
+def _check(configuration: Configuration, mode: Mode) -> None:
+    """Raise `ConfigError` for what no run can begin with."""
+    if mode == "in-process":
+        configuration.refuse("fence.gateway", _SHARED)
+    configuration.fences.plugin.check("plugin")
+    configuration.fences.gateway.check("gateway")
+    configuration.configured.check_files()
+    configuration.configured.check_stores(configuration.domain)
+
+
+def _settle(configuration: Configuration, mode: Mode, part: Part) -> None:
+    """Make this process what it is to be: its limits, its log, its place among others."""
+    connectors = configuration.configured.connectors
+    if mode == "split":
+        make_room(connectors, "app", owner=False)  # the other half needs no more, nor does this process
+    else:
+        make_room(connectors, "app", "gateway", owner=True)
+    set_up_logging(configuration.log, part, level=configuration.level)
+    if configuration.file is not None:
+        log.info("configured by %s", configuration.file, extra={"event": "configured"})
+    _warn_of_hidden_modules()
+    if mode == "in-process":
+        be_punctual()
+        put_up(configuration.fences.plugin, "plugin")
+    else:
+        set_time_slice(SHORT)  # it computes little, and tells the app how its gateway ended
 
 
 def _takes_control(shape: Shape | None) -> bool:

@@ -10,7 +10,7 @@ import msgspec
 from taktora_trio.errors import ConfigError
 from taktora_trio.processes import interpreter
 from taktora_trio.runners.command.both import run_both
-from taktora_trio.runners.options import RunOptions, Shape
+from taktora_trio.runners.options import RunOptions, Shape, check_seconds
 from taktora_trio.runners.this_process.pid1 import leave_pid_1
 
 __all__ = ["launch"]
@@ -24,8 +24,7 @@ def launch(run: RunOptions, shape: Shape | None = None) -> int:
     """
     if run.warm and run.mode != "split":
         raise ConfigError("--warm is for --mode split: in one process the gateway starts at once anyway")
-    if run.seconds is not None and not run.seconds > 0:
-        raise ConfigError(f"--for {run.seconds:g}: give more than 0 seconds")
+    check_seconds(run.seconds)
     if run.mode == "split" and shape is None:
         # ASCII, whatever the locale: what came from a command line may have surrogates, which have no UTF-8.
         options = json.dumps(msgspec.to_builtins(run, enc_hook=str))

@@ -15,16 +15,19 @@ from taktora_trio.runners.this_process.signals import open_stop_signals
 __all__ = ["until_stopped"]
 
 
+def _do_nothing() -> None: ...
+
+
 async def until_stopped(
     work: Callable[[trio.Event], Awaitable[int]],
-    link: SupervisorLink | None,
-    seconds: float | None,
-    end_at_once: Callable[[], None],
+    link: SupervisorLink | None = None,
+    seconds: float | None = None,
+    end_at_once: Callable[[], None] = _do_nothing,
     on_hangup: Callable[[], None] | None = None,
 ) -> int:
     """Run `work`, and set its stop event at a signal, after `seconds`, or when the supervisor is gone.
 
-    SIGHUP calls `on_hangup` instead, if there is one.
+    A second signal calls `end_at_once`. SIGHUP calls `on_hangup` instead, if there is one.
     """
 
     async def stop_when(wait: Callable[[], Awaitable[None]]) -> None:
