@@ -25,6 +25,7 @@ sizing          the memory of a whole deployment, computed before any is taken
 
 Services and ports:
 
+mapped          files that are mapped, or read by others
 plain           a mapped file, or what stands for one
 ports           what a half needs to reach the other one, whatever memory lies between them
 local           the same in plain memory, for two halves of one task tree: no iceoryx2

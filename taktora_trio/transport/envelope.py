@@ -26,6 +26,7 @@ __all__ = [
     "check_correlation_id",
     "envelope_size",
     "pack_metadata",
+    "sent_at",
     "unpack",
     "unpack_metadata",
 ]
@@ -42,6 +43,7 @@ _NO_DELIVERY_ID = (1 << DELIVERY_ID) - 1
 _FLAGS = RETAINED | REDELIVERED | AT_MOST_ONCE | 0xFFFF << DELIVERY_ID
 _START = HEADER.size
 _numbers_at = _NUMBERS.unpack_from
+_times_at = Struct("<QQQ").unpack_from  # number, and when it was sent by two clocks
 _encode_metadata = msgspec.msgpack.Encoder().encode
 _decode_metadata = msgspec.msgpack.Decoder(Metadata).decode
 
@@ -67,6 +69,12 @@ def pack_metadata(metadata: Metadata) -> bytes:
     except (msgspec.MsgspecError, TypeError, ValueError, OverflowError, RecursionError) as exc:
         raise CodecError(f"the metadata can't be encoded: {exc}") from exc
     return packed
+
+
+def sent_at(memory: memoryview, at: int, number: int) -> int | None:
+    """Return when the envelope of this number was sent, by `CLOCK_BOOTTIME`, in ns; `None` if it is not at this place."""
+    found, _, sent = _times_at(memory, at)
+    return sent if found == number else None
 
 
 def unpack(

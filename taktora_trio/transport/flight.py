@@ -21,8 +21,8 @@ from struct import Struct
 import msgspec
 
 from taktora_trio.errors import TransportError
-from taktora_trio.transport.descriptors import refusal
 from taktora_trio.transport.folder import FLIGHT, FLIGHT_BEFORE
+from taktora_trio.transport.mapped import map_file, open_to_read
 from taktora_trio.transport.segments import PAGE, in_pages
 
 __all__ = [
@@ -124,16 +124,7 @@ def map_flight(path: Path, size: int = FLIGHT_BYTES) -> FlightRing:
 
     Raises `SharedMemoryFull` if /dev/shm has no room for it, and `TooFewDescriptors`.
     """
-    whole = PAGE + in_pages(size)
-    try:
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        try:
-            os.posix_fallocate(fd, 0, whole)
-            return FlightRing(mmap.mmap(fd, whole))
-        finally:
-            os.close(fd)
-    except OSError as exc:
-        raise refusal(f"the file {path.name}", exc, f"cannot make {path}: {exc.strerror}") from exc
+    return FlightRing(map_file(path, PAGE + in_pages(size), f"the file {path.name}"))
 
 
 def read_flight(path: Path) -> list[FlightRecord]:
@@ -142,16 +133,11 @@ def read_flight(path: Path) -> list[FlightRecord]:
     What is not whole is left out. Raises `TransportError` for a file that is cut, or of another version.
     """
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        with open_to_read(path) as fd:
+            content = os.pread(fd, _MOST, 0)
+            begin = int.from_bytes(os.pread(fd, 8, 8 * _BEGIN), "little")  # what is older by now may be written over
     except FileNotFoundError:
         return []
-    except OSError as exc:
-        raise TransportError(f"{path} can't be read: {exc.strerror}") from exc
-    try:
-        content = os.pread(fd, _MOST, 0)
-        begin = int.from_bytes(os.pread(fd, 8, 8 * _BEGIN), "little")  # what is older by now may be written over
-    finally:
-        os.close(fd)
     return [record for at, record in _records(content) if at >= begin]
 
 

@@ -7,10 +7,9 @@ mapped file is there for others at once, and stays there when the process is gon
 from __future__ import annotations
 
 import mmap
-import os
 from pathlib import Path
 
-from taktora_trio.transport.descriptors import refusal
+from taktora_trio.transport.mapped import map_file
 from taktora_trio.transport.plain import Memory
 from taktora_trio.transport.ports import Node
 
@@ -47,12 +46,4 @@ class LastingMemory:
 def map_lasting(folder: Path, connector: str, name: str, size: int) -> mmap.mmap:
     """Map the file of a memory in this folder, which is made if there is none. Raises as `LastingMemory.open` does."""
     path = folder / f"taktora.connector.{connector}.{name}.memory"
-    try:
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        try:
-            os.posix_fallocate(fd, 0, size)
-            return mmap.mmap(fd, size)
-        finally:
-            os.close(fd)
-    except OSError as exc:
-        raise refusal(f"a memory of connector {connector!r}", exc, f"cannot open {path}: {exc.strerror}") from exc
+    return map_file(path, size, f"a memory of connector {connector!r}")

@@ -14,7 +14,7 @@ from taktora_trio.boottime import clock_of_run, machine_clock
 from taktora_trio.channels.codec import Buffer
 from taktora_trio.errors import PayloadOverflow, TransportError
 from taktora_trio.transport.cursor import ACKNOWLEDGED, LEFT, OPENED, READER, SENT, WANTED, Cursor, lost_counters
-from taktora_trio.transport.envelope import CORRELATION_FIELD, HEADER
+from taktora_trio.transport.envelope import CORRELATION_FIELD, HEADER, sent_at
 from taktora_trio.transport.fence import NEEDS_FENCE, fence
 from taktora_trio.transport.spec import SPARE_SLOTS, ChannelSpec
 
@@ -29,7 +29,6 @@ CHECKPOINT_EVERY = 32
 
 _START = HEADER.size
 _pack_plain = Struct("<QQQIHHIH").pack_into  # the header of an envelope with no correlation id
-_times_at = Struct("<QQQ").unpack_from  # number, and when it was sent by two clocks
 _time_ns = time.time_ns
 
 
@@ -214,9 +213,8 @@ class EnvelopePublisher:
         """Return the seconds since this envelope was sent; `None` if it is not one of the last ones."""
         if self._closed or not max(self.first, self._sequence_number - self._window) < number <= self._sequence_number:
             return None
-        at = self._at[number % self._window]
-        found, _, sent = _times_at(self._memory, at)
-        return max(0, self._boottime() - sent) / 1e9 if found == number else None
+        sent = sent_at(self._memory, self._at[number % self._window], number)
+        return None if sent is None else max(0, self._boottime() - sent) / 1e9
 
     @property
     def last_sent(self) -> int:

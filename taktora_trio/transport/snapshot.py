@@ -18,6 +18,7 @@ import msgspec
 
 from taktora_trio.errors import TransportError
 from taktora_trio.transport.descriptors import refusal
+from taktora_trio.transport.mapped import open_to_read
 from taktora_trio.transport.segments import in_pages
 
 __all__ = [
@@ -123,20 +124,13 @@ def read_snapshot(path: Path) -> Snapshot | None:
     Raises `TransportError` for a file that is cut, torn, or of another version, and says which.
     """
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        with open_to_read(path) as fd:
+            size = os.fstat(fd).st_size
+            content = os.pread(fd, min(size, _MOST), 0)
+            if _is_torn(content):  # the writer may be at it just now, and the other place was older than we took it for
+                content = os.pread(fd, min(size, _MOST), 0)
     except FileNotFoundError:
         return None
-    except OSError as exc:
-        raise TransportError(f"{path} can't be read: {exc.strerror}") from exc
-    try:
-        size = os.fstat(fd).st_size
-        content = os.pread(fd, min(size, _MOST), 0)
-        if _is_torn(content):  # the writer may be at it just now, and the other place was older than we took it for
-            content = os.pread(fd, min(size, _MOST), 0)
-    except OSError as exc:
-        raise TransportError(f"{path} can't be read: {exc.strerror}") from exc
-    finally:
-        os.close(fd)
     return newest_snapshot(path.name, content)
 
 

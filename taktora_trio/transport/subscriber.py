@@ -9,7 +9,6 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable
-from struct import Struct
 from typing import TYPE_CHECKING
 
 import trio
@@ -30,7 +29,7 @@ from taktora_trio.transport.cursor import (
     Cursor,
     lost_counters,
 )
-from taktora_trio.transport.envelope import unpack
+from taktora_trio.transport.envelope import sent_at, unpack
 from taktora_trio.transport.fence import NEEDS_FENCE, fence
 from taktora_trio.transport.openings import Openings
 from taktora_trio.transport.ring import Rings
@@ -49,7 +48,6 @@ _TOLD_EVERY = 0.001  # seconds
 _NOWHERE = -1
 _LOOKS = KEPT_WRITERS + 16  # in one go: a broken writer may change all that is looked at, all the time
 _monotonic = time.monotonic
-_times_at = Struct("<QQQ").unpack_from  # number, and when it was sent by two clocks
 
 
 def _do_nothing() -> None: ...
@@ -477,8 +475,8 @@ class EnvelopeSubscriber:
         slot = self._table[number % self._window]
         if slot >= self._slots:
             return None
-        found, _, sent = _times_at(self._memory, self._slots_at + slot * self._size)
-        return max(0, self._boottime() - sent) / 1e9 if found == number else None
+        sent = sent_at(self._memory, self._slots_at + slot * self._size, number)
+        return None if sent is None else max(0, self._boottime() - sent) / 1e9
 
     def close(self) -> None:
         if not self._closed:
