@@ -7,6 +7,7 @@ storing        outbound and inbound channels with a log on disk
 outbox         one outbound channel: a ledger of what is in flight, by sequence number; what is lost is published again
 sending_again  dead letters that an operator has marked go to the app once more
 inbox          the inbound channels: a bounded backlog, acknowledgements when the app is done with a message
+figures        what a gateway says of its channels, for those who look from outside
 plan           the services in shared memory of a connector's channels
 stream         for protocols over a byte stream: connect_tcp, LineSplitter, StreamConnection
 base           Connector: what an app declares
@@ -19,7 +20,9 @@ expiry         what is left of a message's life: pure
 options        ConnectorOptions: what the options of every protocol have
 retry          Retry: the next attempt to connect, and when
 settings       hooks of a protocol that a run calls: options of the command line, a preflight, and so on
+description    what a protocol says of its channels, for an AsyncAPI document
 source         Source: where an outbox takes messages from, and whom it tells what became of them
+traced         TracedSource: each message of a trace is published in a span of it
 finding        Finding: what `taktora-trio doctor` has found
 pump           the one task that moves messages, for all channels of a connector, each in turn
 

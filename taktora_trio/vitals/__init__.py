@@ -8,8 +8,10 @@
 model    what is known, as plain values
 reading  from the pages and from /proc
 merging  what two halves say, as one
-rating   of two readings
-writing  a half's page: encoded, made to fit, and written
+rating   rates, of two readings
+serving  the task of a half that writes its page, once a second
+record   the health of its connectors, and the last changes of it
+writing  the page: encoded, made to fit, and written
 
 Each half writes one page, in the domain's folder (`transport/snapshot.py`), once a second. What it writes it counts
 anyway, so a message costs nothing for it. A half imports the writing alone.

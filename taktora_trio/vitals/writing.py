@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
-from pathlib import Path
-
 import msgspec
 
-from taktora_trio.transport.snapshot import SnapshotWriter, map_snapshot, page_bytes
+from taktora_trio.transport.snapshot import SnapshotWriter
 from taktora_trio.vitals.model import Page
 
-__all__ = ["PageWriter", "open_page"]
+__all__ = ["PageWriter"]
 
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -34,10 +30,3 @@ class PageWriter:
                 page = msgspec.structs.replace(page, channels=page.channels[: len(page.channels) // 2])
             else:
                 break
-
-
-@contextlib.contextmanager
-def open_page(path: Path, connectors: int, channels: int) -> Iterator[PageWriter]:
-    """Make the page at this path. Raises as `map_snapshot` does."""
-    with contextlib.closing(map_snapshot(path, page_bytes(connectors, channels))) as snapshots:
-        yield PageWriter(snapshots)

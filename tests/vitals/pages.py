@@ -10,9 +10,10 @@ from typing import Any
 
 from taktora_trio.transport.domain import Domain, Role
 from taktora_trio.transport.health import start_time
+from taktora_trio.transport.snapshot import map_snapshot, page_bytes
 from taktora_trio.vitals.model import Change, Channel, Connector, Page
 from taktora_trio.vitals.reading import page_name
-from taktora_trio.vitals.writing import open_page
+from taktora_trio.vitals.writing import PageWriter
 
 NOW = 1_764_158_400.0
 
@@ -71,8 +72,9 @@ def page(domain: Domain | str, name: str, **more: Any) -> Page:
 def write(domain: Domain, written: Page) -> None:
     """Write a page into a domain that has an owner, as that half does."""
     path = domain.present().path / page_name(written.name)
-    with open_page(path, len(written.connectors), len(written.channels)) as writer:
-        writer.write(written)
+    most = page_bytes(len(written.connectors), len(written.channels))
+    with contextlib.closing(map_snapshot(path, most)) as snapshots:
+        PageWriter(snapshots).write(written)
 
 
 @contextlib.contextmanager

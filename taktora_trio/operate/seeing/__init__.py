@@ -3,6 +3,7 @@
 command    `status` and `ps` as they are typed
 status     a run as it is now, in lines or as JSON
 ps         every run of this user, a line each
+which      the run that is meant, or the only one
 table      rows as lines
 watching   `top`, `hz` and `echo` as they are typed
 top        the loop of `top`: a screen, or plain frames where there is no terminal
