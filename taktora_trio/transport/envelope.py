@@ -72,7 +72,7 @@ def pack_metadata(metadata: Metadata) -> bytes:
 
 
 def sent_at(memory: memoryview, at: int, number: int) -> int | None:
-    """Return when the envelope of this number was sent, by `CLOCK_BOOTTIME`, in ns; `None` if it is not at this place."""
+    """Return when the envelope of this number was sent, by `CLOCK_BOOTTIME`, in ns; `None` if it is not there."""
     found, _, sent = _times_at(memory, at)
     return sent if found == number else None
 
