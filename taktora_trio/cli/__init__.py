@@ -3,9 +3,9 @@
 parsing       from a command line to its command
 command       the command itself, with what runs a deployment: `run`, `plugin`, `gateway`; `forget`, `completion`
 controlling   help of the commands that ask a run for something
-looking       help of those that look at a run, or at what it needs
+monitoring    help of those that look at a run, or at what it needs
 describing    help of those that show what a deployment is
-trying        help of those for a project: its start, its recordings, what it withstands
+developing    help of those for a project: its start, its recordings, what it withstands
 dead_letters  help of `dead-letters ...`
 
 A command imports its own part when it is called: a gateway that starts again needs none of the others'.

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from cyclopts import App, Parameter
 
-from taktora_trio.cli import controlling, describing, looking, trying
+from taktora_trio.cli import controlling, describing, developing, monitoring
 from taktora_trio.cli.dead_letters import dead_letters
 from taktora_trio.runners.command.half import launch_gateway, launch_plugin
 from taktora_trio.runners.command.target import Target
@@ -147,7 +147,7 @@ def completion(
 
 
 # By their names: nothing of them is imported before its turn.
-for _commands in (describing.COMMANDS, controlling.COMMANDS, looking.COMMANDS, trying.COMMANDS):
+for _commands in (describing.COMMANDS, controlling.COMMANDS, monitoring.COMMANDS, developing.COMMANDS):
     for _name, (_function, _help) in _commands.items():
         app.command(_function, name=_name, help=_help)
 app.command(dead_letters)

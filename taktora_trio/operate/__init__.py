@@ -1,6 +1,6 @@
 """Commands for an operator who looks at a run from outside, rules it, or cleans up after it.
 
-seeing        `status`, `ps`, `top`, `hz`, `echo`: a run as it is now
+monitoring    `status`, `ps`, `top`, `hz`, `echo`: a run as it is now
 logs          `logs_command` and log_reading: its latest log lines
 events        what each event code of a log line means, and what to do about it
 healthcheck   `healthcheck_command`: the probe of a container, by liveness (signs of life) and probes (live, ready)

@@ -17,17 +17,17 @@ from taktora_trio.escaping import escaped
 from taktora_trio.operate.liveness import NotAlive, check_alive
 from taktora_trio.operate.probes import ready
 from taktora_trio.runners.this_process.outcome import show
-from taktora_trio.transport.domain import Domain
+from taktora_trio.transport.domain import HALVES, Domain
 
 if TYPE_CHECKING:
     from taktora_trio.runners.options import Half
     from taktora_trio.vitals import DomainVitals
 
-__all__ = ["NotReady", "check", "plain_healthcheck"]
+__all__ = ["MAX_AGE", "NotReady", "check", "plain_healthcheck"]
 
 MAX_AGE = 10.0
+"""Seconds that the last sign of life may be old, where nothing else is said."""
 _LONGEST = 400  # characters of a line
-_HALVES = ("plugin", "gateway")
 
 
 class NotReady(ConnectorError):
@@ -69,7 +69,7 @@ def plain_healthcheck(arguments: Sequence[str]) -> Callable[[], int] | None:
         else:
             return None
     half = given.get("--half")
-    if "--domain" not in given or half not in (None, *_HALVES):
+    if "--domain" not in given or half not in (None, *HALVES):
         return None
     try:
         max_age = float(given.get("--max-age", MAX_AGE))

@@ -6,6 +6,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from taktora_trio.operate.healthcheck import MAX_AGE, check
 from taktora_trio.runners.command.target import Configured, OfRun, RunDomain, domain_of_run
 from taktora_trio.runners.options import Half
 
@@ -22,10 +23,8 @@ def healthcheck(
     ready: Annotated[
         bool, Parameter(negative="", help="Messages have to be able to pass, too: each connector is Up, or Degraded.")
     ] = False,
-    max_age: Annotated[float, Parameter(help="Seconds that the last sign of life may be old.")] = 10.0,
+    max_age: Annotated[float, Parameter(help="Seconds that the last sign of life may be old.")] = MAX_AGE,
     json: Annotated[bool, Parameter(negative="", help="As JSON: `healthy`, and `checks`, a list of lines.")] = False,
 ) -> int:
     """Check that a run lives, or works."""
-    from taktora_trio.operate.healthcheck import check
-
     return check(domain_of_run(target, domain, config), half, max_age, ready, json)

@@ -22,7 +22,7 @@ from taktora_trio.runners.options import check_seconds
 from taktora_trio.runners.this_process.until_stopped import until_stopped
 from taktora_trio.transport.domain import Domain
 
-__all__ = ["Recorded", "Wanted", "add_channels", "record", "record_until", "write_messages"]
+__all__ = ["Outcome", "Wanted", "add_channels", "record", "record_until", "write_messages"]
 
 
 class Wanted(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,7 +38,7 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     most_bytes: int | None = None
 
 
-class Recorded(msgspec.Struct, frozen=True):
+class Outcome(msgspec.Struct, frozen=True):
     """What came of it."""
 
     path: Path
@@ -49,7 +49,7 @@ class Recorded(msgspec.Struct, frozen=True):
     """Why it has ended."""
 
 
-def record(wanted: Wanted) -> Recorded:
+def record(wanted: Wanted) -> Outcome:
     """Record until SIGINT, SIGTERM or SIGHUP, for so many seconds or bytes, or until the run ends.
 
     Raises `NoSuchDomain`, `ConfigError` for what can't be, and `ConnectorError` if the file can't be written.
@@ -58,7 +58,7 @@ def record(wanted: Wanted) -> Recorded:
     if wanted.most_bytes is not None and wanted.most_bytes < 1:
         raise ConfigError(f"--max-bytes {wanted.most_bytes}: give at least 1")
     with open_follower(wanted.domain, wanted.channels, wanted.deployment) as follower:
-        done: list[Recorded] = []
+        done: list[Outcome] = []
 
         async def follow(stop: trio.Event) -> int:
             done.append(await _record(stop, follower, wanted))
@@ -68,13 +68,13 @@ def record(wanted: Wanted) -> Recorded:
         return done[0]
 
 
-async def _record(stop: trio.Event, follower: Follower, wanted: Wanted) -> Recorded:
+async def _record(stop: trio.Event, follower: Follower, wanted: Wanted) -> Outcome:
     path = wanted.path or Path(f"{wanted.domain.name}-{datetime.now(UTC):%Y%m%dT%H%M%S}.mcap")
     about = {"kind": "record", "domain": wanted.domain.name, "version": taktora_trio.__version__}
     with open_recording(path, about) as recording:
         add_channels(recording, follower.channels, wanted.deployment)
         why = await record_until(stop, follower, recording, wanted.most_bytes)
-    return Recorded(path, recording.messages, len(follower.channels), follower.lost, why)
+    return Outcome(path, recording.messages, len(follower.channels), follower.lost, why)
 
 
 async def record_until(

@@ -17,7 +17,7 @@ from trio_util import AsyncValue
 
 from taktora_trio.errors import ConnectorError
 from taktora_trio.operate.endpoint.verdict import Verdict, verdict_of
-from taktora_trio.operate.seeing.tracking import Tracker
+from taktora_trio.operate.monitoring.tracking import Tracker
 from taktora_trio.transport.domain import Domain
 from taktora_trio.vitals import ChannelVitals, DomainVitals, read
 

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from taktora_trio.operate.seeing.board import Board, Frame, frame_of
-from taktora_trio.operate.seeing.tracking import Tracker
+from taktora_trio.operate.monitoring.dashboard import Board, Frame, frame_of
+from taktora_trio.operate.monitoring.tracking import Tracker
 from taktora_trio.vitals import ChannelVitals, ConnectorVitals, DomainVitals, HalfVitals, HealthChange
 from tests.vitals.pages import NOW, change, channel, down, up
 

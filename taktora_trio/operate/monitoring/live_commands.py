@@ -7,7 +7,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from taktora_trio.errors import ConfigError, check_library
-from taktora_trio.operate.seeing.which import the_run
+from taktora_trio.operate.monitoring.which import the_run
 from taktora_trio.recorder.command import run_and_channels
 from taktora_trio.runners.command.target import Configured, OfRun, RunDomain
 from taktora_trio.runners.loading import load_deployment
@@ -38,7 +38,7 @@ def top(
     if frames is not None and frames < 1:
         raise ConfigError(f"--frames {frames}: give at least 1")
     check_library("`taktora-trio top`", "rich", "rich", "operate")
-    from taktora_trio.operate.seeing.top import run_top
+    from taktora_trio.operate.monitoring.top import run_top
 
     return run_top(the_run(target, domain, config), every, frames)
 
@@ -52,7 +52,7 @@ def hz(
     json: Annotated[bool, Parameter(negative="", help="As JSON, an object a line, with times in seconds.")] = False,
 ) -> int:
     """Show how often messages come."""
-    from taktora_trio.operate.seeing.hz import run_hz
+    from taktora_trio.operate.monitoring.hz import run_hz
 
     _check_interval(every)
     check_seconds(for_)
@@ -71,7 +71,7 @@ def echo(
     ] = False,
 ) -> int:
     """Show messages."""
-    from taktora_trio.operate.seeing.echo import run_echo
+    from taktora_trio.operate.monitoring.echo import run_echo
 
     check_seconds(for_)
     if count is not None and count < 1:

@@ -11,8 +11,8 @@ from rich.cells import cell_len, set_cell_size
 from rich.text import Text
 
 from taktora_trio.escaping import escaped
-from taktora_trio.operate.seeing.tracking import Tracker
-from taktora_trio.operate.seeing.wording import amount, duration, rate, sparkline
+from taktora_trio.operate.monitoring.formatting import amount, duration, rate, sparkline
+from taktora_trio.operate.monitoring.tracking import Tracker
 from taktora_trio.transport.sizing import size_text
 from taktora_trio.vitals import ChannelVitals, ConnectorVitals, DomainVitals, HalfVitals, HealthChange
 

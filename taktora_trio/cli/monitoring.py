@@ -6,7 +6,7 @@ __all__ = ["COMMANDS"]
 
 COMMANDS = {
     "status": (
-        "taktora_trio.operate.seeing.command:status",
+        "taktora_trio.operate.monitoring.status_command:status",
         """Show a run as it is now: both halves, connectors, channels, the last changes of health.
 
     Exit code 0 if all is well; 1 if a half is gone, hangs or is stopped, or a connector is Down; 3 if there is no such
@@ -16,7 +16,7 @@ COMMANDS = {
     """,
     ),
     "ps": (
-        "taktora_trio.operate.seeing.command:ps",
+        "taktora_trio.operate.monitoring.status_command:ps",
         """List all runs of this user, and what killed ones have left, a line each.
 
     For example, the domains whose runs are not well:
@@ -25,7 +25,7 @@ COMMANDS = {
     """,
     ),
     "top": (
-        "taktora_trio.operate.seeing.watching:top",
+        "taktora_trio.operate.monitoring.live_commands:top",
         """Show a run live: both halves, connectors, the rates of all channels, the last changes of health.
 
     q quits, the arrows scroll. It reads what the halves write into shared memory once a second, and asks them nothing,
@@ -37,7 +37,7 @@ COMMANDS = {
     """,
     ),
     "hz": (
-        "taktora_trio.operate.seeing.watching:hz",
+        "taktora_trio.operate.monitoring.live_commands:hz",
         """Show how often messages come: the rate of each channel, and the times from one message to the next.
 
     Jitter is the standard deviation of these times. Exit code 1 if no message came at all. For example, for ten
@@ -47,7 +47,7 @@ COMMANDS = {
     """,
     ),
     "echo": (
-        "taktora_trio.operate.seeing.watching:echo",
+        "taktora_trio.operate.monitoring.live_commands:echo",
         """Show the messages of channels as they pass by, decoded, in both directions.
 
     It reads the memory that the halves use anyway, so it disturbs nobody and takes no message from anyone. What comes

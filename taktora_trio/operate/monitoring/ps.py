@@ -9,8 +9,8 @@ import msgspec
 from taktora_trio import vitals
 from taktora_trio.errors import ConfigError, NoSuchDomain
 from taktora_trio.escaping import escaped
-from taktora_trio.operate.seeing.table import table
-from taktora_trio.operate.seeing.wording import duration
+from taktora_trio.operate.monitoring.formatting import duration
+from taktora_trio.operate.monitoring.table import table
 from taktora_trio.vitals import DomainVitals, HalfVitals
 
 __all__ = ["Run", "as_json", "as_lines", "runs"]

@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 import msgspec
 
 from taktora_trio.escaping import escaped
-from taktora_trio.operate.seeing.table import table
-from taktora_trio.operate.seeing.wording import amount, duration
+from taktora_trio.operate.monitoring.formatting import amount, duration
+from taktora_trio.operate.monitoring.table import table
 from taktora_trio.transport.sizing import size_text
 from taktora_trio.vitals import ChannelVitals, ConnectorVitals, DomainVitals, HalfVitals
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from taktora_trio.errors import ConfigError, NoSuchDomain
-from taktora_trio.operate.seeing.wording import listed
+from taktora_trio.operate.monitoring.formatting import listed
 from taktora_trio.runners.command.target import domain_of_run
 from taktora_trio.transport.domain import Domain
 from taktora_trio.vitals.reading import nothing_runs, running

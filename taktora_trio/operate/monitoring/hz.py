@@ -9,8 +9,8 @@ import trio
 from trio_util import move_on_when
 
 from taktora_trio.escaping import escaped
-from taktora_trio.operate.seeing.gaps import Gaps
-from taktora_trio.operate.seeing.wording import amount, duration, rate
+from taktora_trio.operate.monitoring.formatting import amount, duration, rate
+from taktora_trio.operate.monitoring.intervals import Gaps
 from taktora_trio.recorder.follower import Channel, Follower, open_follower
 from taktora_trio.runners.this_process.outcome import show
 from taktora_trio.runners.this_process.until_stopped import until_stopped

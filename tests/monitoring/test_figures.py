@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taktora_trio.operate.seeing.gaps import Gaps
-from taktora_trio.operate.seeing.tracking import Tracker
-from taktora_trio.operate.seeing.wording import amount, duration, listed, plain, rate, sparkline
-from tests.seeing.test_board import HANGS, WELL, reading
+from taktora_trio.operate.monitoring.formatting import amount, duration, listed, plain, rate, sparkline
+from taktora_trio.operate.monitoring.intervals import Gaps
+from taktora_trio.operate.monitoring.tracking import Tracker
+from tests.monitoring.test_dashboard import HANGS, WELL, reading
 from tests.vitals.pages import channel
 
 

@@ -18,8 +18,8 @@ import pytest
 import trio
 
 from taktora_trio import Domain, vitals
-from taktora_trio.operate.seeing.terminal import keys_of, open_terminal
-from taktora_trio.operate.seeing.top import Screen
+from taktora_trio.operate.monitoring.terminal import keys_of, open_terminal
+from taktora_trio.operate.monitoring.top import Screen
 from taktora_trio.processes.procfs import process_stat
 from tests.command import ROOT
 from tests.patience import PATIENCE

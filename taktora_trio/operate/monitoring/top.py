@@ -14,10 +14,10 @@ from rich.console import Console
 
 from taktora_trio import vitals
 from taktora_trio.errors import NoSuchDomain
-from taktora_trio.operate.seeing.board import Board, Frame, frame_of
-from taktora_trio.operate.seeing.terminal import Terminal, open_terminal, read_keys
-from taktora_trio.operate.seeing.tracking import Tracker
-from taktora_trio.operate.seeing.wording import plain
+from taktora_trio.operate.monitoring.dashboard import Board, Frame, frame_of
+from taktora_trio.operate.monitoring.formatting import plain
+from taktora_trio.operate.monitoring.terminal import Terminal, open_terminal, read_keys
+from taktora_trio.operate.monitoring.tracking import Tracker
 from taktora_trio.runners.this_process.outcome import show
 from taktora_trio.runners.this_process.until_stopped import until_stopped
 from taktora_trio.transport.domain import Domain
