@@ -1,11 +1,11 @@
 // The graph: app, shared memory with its channels, gateway, brokers. Wide screens see each channel, narrow ones sums.
 import { draw, say, set } from "./dom.js";
-import { counted, number } from "./words.js";
+import { counted, keyOf, number } from "./words.js";
 
 const MOST = 14; // channels that are drawn one by one
 const ROW = 34;
 
-const stateOf = (half) => (!half ? "bad" : half.state === "runs" ? "ok" : ["starts", "waits"].includes(half.state) ? "warn" : "bad");
+export const stateOf = (half) => (!half ? "bad" : half.state === "runs" ? "ok" : ["starts", "waits"].includes(half.state) ? "warn" : "bad");
 export const toneOf = (health) => ({ Up: "ok", Degraded: "warn", Connecting: "warn", Down: "bad" })[health] ?? "idle";
 const paceOf = (rate) => (!rate ? "idle" : rate < 10 ? "slow" : rate < 500 ? "brisk" : "fast");
 
@@ -46,7 +46,7 @@ const across = (x1, y1, x2, y2) => `M${x1} ${y1}C${(x1 + x2) / 2} ${y1} ${(x1 + 
 
 // Channels of each connector and direction; many are shown as their sum.
 function grouped(vitals, rates) {
-  const rate = (channel) => rates[`${channel.connector}/${channel.name}/${channel.direction}`] ?? 0;
+  const rate = (channel) => rates[keyOf(channel)] ?? 0;
   const whole = vitals.channels.length <= MOST;
   const groups = [];
   for (const connector of Object.keys(vitals.connectors)) {

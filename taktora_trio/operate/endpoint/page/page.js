@@ -1,7 +1,7 @@
 // The page: told once a second by server-sent events how the run is, it shows that, and says so when it hears nothing.
 import { byId, drawSparkline, each, make, say, set, sparkline } from "./dom.js";
-import { showFlow, toneOf } from "./flow.js";
-import { NONE, bytes, counted, moment, number, span } from "./words.js";
+import { showFlow, stateOf, toneOf } from "./flow.js";
+import { NONE, bytes, counted, keyOf, moment, number, span } from "./words.js";
 
 const KEPT = 120; // samples of a sparkline
 const SILENT = 5; // seconds without news after which the figures are called old
@@ -11,7 +11,6 @@ const LEVELS = { well: ["All is well", "M14 25l7 7 14-15"], impaired: ["Impaired
 const past = new Map(); // rates of each channel, by connector/name/direction
 let newest = null, heard = 0, paused = false, broken = false, order = { by: "place", down: false };
 
-const keyOf = (one) => `${one.connector}/${one.name}/${one.direction}`;
 const lost = (one) => ["discarded", "expired", "refused", "rejected"].reduce((sum, name) => sum + (one[name] ?? 0), 0);
 const share = (part, whole) => (part === null || !whole ? null : Math.min(1, part / whole));
 
@@ -91,8 +90,7 @@ function card(key, title, tone, state, rows, reason) {
 }
 
 function showParts({ vitals, cpu, time }) {
-  const cards = Object.entries(vitals.halves).map(([name, half]) => card(`half ${name}`, name,
-    !half ? "bad" : half.state === "runs" ? "ok" : ["starts", "waits"].includes(half.state) ? "warn" : "bad",
+  const cards = Object.entries(vitals.halves).map(([name, half]) => card(`half ${name}`, name, stateOf(half),
     half?.state ?? "not there", half ? [["process", half.pid], ["up", span(half.uptime)], ["restarts", half.restarts],
       ["memory", bytes(half.memory)], ["processor", cpu[name] === undefined ? NONE : `${(100 * cpu[name]).toFixed(1)} %`],
       ["loop late by", span(half.loop_lag)]] : [], half?.problem));

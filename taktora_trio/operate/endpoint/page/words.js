@@ -1,6 +1,9 @@
 // Figures and times as people read them. What nobody knows is a dash.
 export const NONE = "–";
 
+// What a channel is called in the rates of a sample.
+export const keyOf = (channel) => `${channel.connector}/${channel.name}/${channel.direction}`;
+
 export function number(value, digits = 1) {
   if (value === null || value === undefined) return NONE;
   for (const [limit, unit] of [[1e9, " G"], [1e6, " M"], [1e4, " k"]]) {
