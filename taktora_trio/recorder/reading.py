@@ -56,6 +56,7 @@ def look_into(path: Path) -> Summary:
 
     Raises `ConfigError`, in one line, for a file that can't be read, is none, is cut, or is of another version.
     """
+    check_library("a recording", "mcap", "mcap", "operate")
     from mcap.records import Channel, Message, Metadata
 
     about: Mapping[str, str] | None = None
@@ -82,6 +83,7 @@ def look_into(path: Path) -> Summary:
 
 def messages_of(path: Path) -> Iterator[ReadMessage]:
     """Yield the messages of the deployment's channels, as they stand in the file. Raises as `look_into` does."""
+    check_library("a recording", "mcap", "mcap", "operate")
     from mcap.records import Channel, Message
 
     channels: dict[int, RecordedChannel | None] = {}
@@ -105,7 +107,6 @@ def _channel(record: Any) -> RecordedChannel | None:
 
 
 def _records(path: Path) -> Iterator[Any]:
-    check_library("a recording", "mcap", "mcap", "operate")
     from mcap.exceptions import InvalidMagic
     from mcap.stream_reader import StreamReader
 

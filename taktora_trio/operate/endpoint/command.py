@@ -18,9 +18,6 @@ from cyclopts import Parameter
 from trio_util import move_on_when
 
 from taktora_trio.errors import ConfigError
-from taktora_trio.operate.endpoint.access import Access
-from taktora_trio.operate.endpoint.answers import Answers
-from taktora_trio.operate.endpoint.http import serve_http
 from taktora_trio.operate.endpoint.sampling import Sampler
 from taktora_trio.processes.child.life_signs import LifeSigns, inherited_life_signs
 from taktora_trio.processes.child.supervisor_link import inherited_link
@@ -80,6 +77,11 @@ def serve_endpoint(
 
 async def _serve(domain: Domain, endpoint: Endpoint, listener: socket.socket, life: LifeSigns, stop: trio.Event) -> int:
     """Answer until `stop` is set. Connections are closed at once then: whoever watches is to ask who comes after us."""
+    # They use libraries of the extra, which `listening` has looked for.
+    from taktora_trio.operate.endpoint.access import Access
+    from taktora_trio.operate.endpoint.answers import Answers
+    from taktora_trio.operate.endpoint.http import serve_http
+
     sampler = Sampler(domain) if endpoint.page else None
     access = Access(read_token(endpoint.token_file), checks_host=listener.family != socket.AF_UNIX)
     served = trio.SocketListener(trio.socket.from_stdlib_socket(listener.dup()))
