@@ -96,3 +96,13 @@ def test_all_runs_are_listed(domain: Domain, capsys: pytest.CaptureFixture[str])
     assert found[domain.name]["is_well"] is True
     assert (found[other.name]["health"], found[other.name]["gateway"]) == ("b Down", "none")
     assert found[other.name]["is_well"] is False
+
+
+def test_of_a_run_that_was_killed_as_a_whole_no_health_is_known(
+    domain: Domain, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pages = [page(domain, name, has_ended=True) for name in ("plugin", "gateway")]
+    with open_run(domain, *pages):
+        assert run("ps", "--json") == 0
+    [found] = [one for one in json.loads(capsys.readouterr().out) if one["domain"] == domain.name]
+    assert (found["plugin"], found["gateway"], found["health"]) == ("gone", "gone", "")

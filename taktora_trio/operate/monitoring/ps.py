@@ -70,7 +70,9 @@ def as_lines(found: list[Run]) -> list[str]:
 def _run(reading: DomainVitals) -> Run:
     gateways = [half for name, half in reading.halves.items() if name != "plugin"]
     plugin = reading.halves["plugin"]
-    worst = min(reading.connectors.values(), key=lambda one: _WORST.index(one.health), default=None)
+    # Where nobody is left, what was last said of a connector is so no more.
+    said = reading.connectors.values() if any(half and half.state != "gone" for half in (plugin, *gateways)) else ()
+    worst = min(said, key=lambda one: _WORST.index(one.health), default=None)
     health = "" if worst is None else worst.health if len(reading.connectors) == 1 else f"{worst.name} {worst.health}"
     return Run(
         domain=reading.domain,
