@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -113,6 +114,8 @@ def _records(path: Path) -> Iterator[Any]:
     shown = escaped(str(path))
     with contextlib.ExitStack() as stack:
         try:
+            if not stat.S_ISREG(path.stat().st_mode) and not path.is_dir():  # a pipe might never end, or even open
+                raise ConfigError(f"cannot read {shown}: it is no regular file, and a recording is read twice")
             file = stack.enter_context(path.open("rb"))
             size = path.stat().st_size
         except OSError as exc:

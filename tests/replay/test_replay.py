@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import msgspec
 import pytest
+import trio
 
 from taktora_trio import Envelope, Header, JsonCodec
 from taktora_trio.cli import parse
@@ -17,6 +19,7 @@ from taktora_trio.recorder.writing import open_recording
 from taktora_trio.replay.comparing import Comparison, compare
 from taktora_trio.replay.plan import Expected
 from taktora_trio.runners.this_process.outcome import call
+from tests.mosquitto import Mosquitto
 
 APPS = "tests.replay.apps"
 Line = tuple[float, str, str, str, Any]
@@ -164,6 +167,26 @@ def test_bad_input_is_told_in_one_line(
     assert replay(path, *more, app=app) == 2
     [line] = capsys.readouterr().err.splitlines()
     assert told in line
+
+
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path, capsys: Any) -> None:
+    os.mkfifo(tmp_path / "r.mcap")
+    assert replay(tmp_path / "r.mcap") == 2
+    assert "no regular file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("shape", ["in-process", "split"])
+async def test_a_real_run_is_given_a_recording_and_what_it_sends_is_compared(
+    shape: str, broker: Mosquitto, tmp_path: Path, capsys: Any
+) -> None:
+    path = write(tmp_path / "r.mcap", [reading(0, 5), reading(0.1, 15), heater(0.5, True), heater(0.6, True)])
+    more = ("--ignore", "at", "--shape", shape, "--broker", broker.url)
+    assert await trio.to_thread.run_sync(lambda: replay(path, *more)) == 1
+    given, compared, was, now = capsys.readouterr().out.splitlines()
+    assert given == "given to the app: 2 of 2 messages, in 0.6 s"
+    assert compared == "mqtt.heater: 1 of 2 as recorded, 1 other"
+    assert was.endswith('recorded {"at":0.6,"on":true}')
+    assert now.endswith('"on":false}')
 
 
 def compared(was: Sequence[Any], now: Sequence[Any]) -> Comparison:
