@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from taktora_trio import ConfigError
+from taktora_trio.errors import TemporaryFailure
 from taktora_trio.runners.configuration.address import parse_address
 from taktora_trio.runners.endpoint.listening import is_local, open_listener, url_of
 from taktora_trio.runners.endpoint.token import check_token, read_token
@@ -58,12 +59,12 @@ def test_a_port_of_this_machine(text: str) -> None:
             pass
         host = f"[{listener.getsockname()[0]}]" if "[" in text else "127.0.0.1"
         message = "something listens there already: stop that, or choose another one"
-        with pytest.raises(ConfigError, match=message), open_listener(parse_address(f"{host}:{port}")):
+        with pytest.raises(TemporaryFailure, match=message), open_listener(parse_address(f"{host}:{port}")):
             pass
 
 
 def test_what_is_not_this_machines() -> None:
-    with pytest.raises(ConfigError, match="no such address"), open_listener(parse_address("192.0.2.1:0")):
+    with pytest.raises(TemporaryFailure, match="no such address"), open_listener(parse_address("192.0.2.1:0")):
         pass
     with open_listener(parse_address("0.0.0.0:0")) as listener:
         assert not is_local(listener)
@@ -79,7 +80,7 @@ def test_a_unix_socket_is_its_owners_and_goes_with_the_run(tmp_path: Path) -> No
         assert is_local(listener)
         assert url_of(listener) == f"unix:{path}"
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
-        with pytest.raises(ConfigError, match="something listens there already"), open_listener(address):
+        with pytest.raises(TemporaryFailure, match="something listens there already"), open_listener(address):
             pass
     assert not path.exists()
 

@@ -10,7 +10,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from taktora_trio.errors import ConfigError
+from taktora_trio.errors import ConfigError, TemporaryFailure
 from taktora_trio.escaping import escaped
 from taktora_trio.runners.configuration.address import Address
 
@@ -24,7 +24,8 @@ _PRIVATE = 0o600
 def open_listener(address: Address) -> Iterator[socket.socket]:
     """Yield a socket that listens at this address. What it has made of a unix socket is removed at the end.
 
-    Raises `ConfigError` where that can't be had, for example because something listens there already.
+    Raises `ConfigError` where that can't be had, and `TemporaryFailure` where it may be later, for example because
+    something listens there still.
     """
     if address.path:
         with _open_unix(address) as listener:
@@ -112,7 +113,7 @@ def _inherited(address: Address) -> socket.socket:
 def _refusal(address: Address, error: OSError) -> ConfigError:
     text = f"endpoint {escaped(address.text)}"
     if error.errno == errno.EADDRINUSE:
-        return ConfigError(f"{text}: something listens there already: stop that, or choose another one")
+        return TemporaryFailure(f"{text}: something listens there already: stop that, or choose another one")
     if error.errno == errno.EADDRNOTAVAIL:
-        return ConfigError(f"{text}: this machine has no such address")
+        return TemporaryFailure(f"{text}: this machine has no such address")
     return ConfigError(f"{text} can't be used: {error.strerror or error}")
