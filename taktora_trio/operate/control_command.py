@@ -73,8 +73,7 @@ def revive(target: OfRun = None, /, *, domain: RunDomain = None, config: Configu
     """Revive a gateway."""
     from taktora_trio.runners.parts.revival import ask_to_revive
 
-    show(ask_to_revive(domain_of_run(target, domain, config)))
-    return 0
+    return _shown(ask_to_revive(domain_of_run(target, domain, config)))
 
 
 def reload(target: OfRun = None, /, *, domain: RunDomain = None, config: Configured = None) -> int:

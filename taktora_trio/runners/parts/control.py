@@ -15,7 +15,7 @@ from taktora_trio.runners.parts.arrival import Arrival
 from taktora_trio.runners.parts.audit import log_outcome
 from taktora_trio.runners.parts.reload import Reload
 from taktora_trio.runners.parts.requests import Answer, Asked, Request, take_requests
-from taktora_trio.runners.parts.revival import answer
+from taktora_trio.runners.parts.revival import HELD, answer
 from taktora_trio.runners.this_process.log_formats import LogLevel
 from taktora_trio.supervision.supervisor import Supervisor
 from taktora_trio.transport.domain import Domain
@@ -28,7 +28,6 @@ SetLevel: TypeAlias = Callable[[LogLevel, str], None]
 _SLACK = 20.0  # seconds more than was asked for, in which a half that has to be killed is
 _ENDS = Answer(1, ("the run ends",))
 _FOREIGN = Answer(1, ("this run can't do that: its runner is one of its own, or waits for its other half",))
-_HELD = "the gateway was stopped by an operator: `taktora-trio start` starts it again"
 _ONE_PROCESS = (
     "in one process the app can't be started again without its process: stop the run and start it again, or restart its"
     " gateway alone, with --half gateway"
@@ -55,9 +54,9 @@ class Control:
         revivals = [request for request in requests if request.asked.verb == "revive"]
         is_held = self._gateway is not None and self._gateway.is_held
         for request in revivals:
-            self._answer(request, Answer(1, (_HELD,)) if is_held else Answer(0, ()))
+            self._answer(request, Answer(1, (HELD,)) if is_held else Answer(0, ()))
         if revivals and is_held:
-            answer(self._domain, _HELD)
+            answer(self._domain, HELD)
             revivals = []
         self._reload.take([request for request in requests if request.asked.verb == "reload"])
         for request in requests:

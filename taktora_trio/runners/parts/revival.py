@@ -9,20 +9,23 @@ from collections.abc import Iterator
 
 from taktora_trio.errors import ConnectorError
 from taktora_trio.runners.parts.asking import find_supervising
-from taktora_trio.runners.parts.requests import open_request
+from taktora_trio.runners.parts.requests import Answer, open_request
 from taktora_trio.transport.domain import Domain
 
-__all__ = ["STARTS_AGAIN", "answer", "ask_to_revive"]
+__all__ = ["HELD", "STARTS_AGAIN", "answer", "ask_to_revive"]
 
 STARTS_AGAIN = "the gateway was given up, and starts again"
+HELD = "the gateway was stopped by an operator: `taktora-trio start` starts it again"
 
 _PIPE = "revived"  # in the domain's folder, while somebody waits for an answer
 _PATIENCE = 3.0  # seconds
 _LIMIT = 4096  # bytes, which a pipe takes in one piece (PIPE_BUF, pipe(7))
 
 
-def ask_to_revive(domain: Domain) -> str:
+def ask_to_revive(domain: Domain) -> Answer:
     """Ask the process that can revive the domain's gateway; return a line that says which it was, and its answer.
+
+    The code is 1 if the gateway stays stopped, or if nobody has answered.
 
     Usually that is the run which supervises the gateway: it starts the gateway again if it was given up, and else has
     it connect at once. A gateway that is supervised by another program is asked itself, and can only connect at once.
@@ -35,7 +38,10 @@ def ask_to_revive(domain: Domain) -> str:
         open_request(domain, "revive", half="gateway"),  # by which the run knows who asks
     ):
         asked.signal()
-        return f"asked the {asked.name} of domain {domain.name} (pid {asked.pid}): {_read(answers)}"
+        text = _read(answers)
+    told = f"it has not answered within {_PATIENCE:g} s, see its log" if text is None else text
+    line = f"asked the {asked.name} of domain {domain.name} (pid {asked.pid}): {told}"
+    return Answer(1 if text in (None, HELD) else 0, (line,))
 
 
 def answer(domain: Domain, text: str) -> None:
@@ -64,9 +70,9 @@ def _open_answers(domain: Domain) -> Iterator[int]:
         path.unlink(missing_ok=True)
 
 
-def _read(fd: int) -> str:
+def _read(fd: int) -> str | None:
     poll = select.poll()
     poll.register(fd, select.POLLIN)
     if poll.poll(_PATIENCE * 1000):
         return os.read(fd, _LIMIT).decode(errors="replace").partition("\n")[0]
-    return f"it has not answered within {_PATIENCE:g} s, see its log"
+    return None
