@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -15,7 +14,7 @@ from taktora_trio.runners.command.target import Configured, OfRun, RunDomain, as
 from taktora_trio.runners.options import Half
 from taktora_trio.runners.parts.requests import Answer, Verb
 from taktora_trio.runners.this_process.log_formats import LogLevel
-from taktora_trio.runners.this_process.outcome import show
+from taktora_trio.runners.this_process.outcome import complain, show
 
 __all__ = ["log_level", "reload", "restart", "revive", "start", "stop"]
 
@@ -118,7 +117,7 @@ def _shown(answer: Answer) -> int:
     for text in answer.lines:
         line = escaped(text, _LENGTH)
         if answer.code:
-            print(f"taktora-trio: {line}", file=sys.stderr)  # noqa: T201 - for the user
+            complain(line)
         else:
             show(line)
     return answer.code

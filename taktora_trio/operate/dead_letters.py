@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import sys
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,7 +20,7 @@ from taktora_trio.runners.configuration.reading import Sources, read_keys
 from taktora_trio.runners.loading import load_deployment
 from taktora_trio.runners.options import given_store
 from taktora_trio.runners.parts.revival import ask_to_revive
-from taktora_trio.runners.this_process.outcome import show
+from taktora_trio.runners.this_process.outcome import complain, show
 from taktora_trio.statefolder import deployment_folder
 from taktora_trio.transport.domain import Domain
 
@@ -256,7 +255,7 @@ def send_letters(which: Which) -> int:
     except (ConfigError, NoSuchDomain) as exc:
         show(f"{_count(len(numbers))} marked; the next gateway of domain {which.domain.name} sends them to the app")
         if any(which.domain.holder(role) for role in ("owner", "gateway")):
-            sys.stderr.write(f"taktora-trio: the one that runs was not asked to: {exc}\n")
+            complain(f"the one that runs was not asked to: {exc}")
     else:
         show(f"{_count(len(numbers))} marked; the gateway that runs was asked to send them to the app")
     return 0

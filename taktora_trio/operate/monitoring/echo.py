@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import sys
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -16,7 +15,7 @@ from trio_util import move_on_when
 from taktora_trio.escaping import escaped
 from taktora_trio.recorder.follower import Follower, Message, open_follower
 from taktora_trio.runners.deployment import Deployment
-from taktora_trio.runners.this_process.outcome import show
+from taktora_trio.runners.this_process.outcome import complain, show
 from taktora_trio.runners.this_process.until_stopped import until_stopped
 from taktora_trio.transport.domain import Domain
 
@@ -56,11 +55,11 @@ async def show_messages(follower: Follower, count: int | None, written: Callable
             shown = messages if left is None else messages[:left]
             show("\n".join(map(written, shown)))
             if follower.lost > lost:
-                _complain(f"{follower.lost - lost} messages were not seen: they came faster than they are read here")
+                complain(f"{follower.lost - lost} messages were not seen: they came faster than they are read here")
                 lost = follower.lost
             if left is not None and (left := left - len(shown)) <= 0:
                 return
-    _complain("the run has ended")
+    complain("the run has ended")
 
 
 def as_line(message: Message) -> str:
@@ -108,8 +107,3 @@ def _value(value: Any) -> str:
     else:
         text = msgspec.json.encode(value).decode()
     return escaped(text, _LONGEST)
-
-
-def _complain(text: str) -> None:
-    with contextlib.suppress(OSError):
-        print(f"taktora-trio: {text}", file=sys.stderr)  # noqa: T201 - for the user

@@ -25,7 +25,7 @@ from taktora_trio.errors import (
 )
 from taktora_trio.escaping import escaped
 
-__all__ = ["call", "exit_code", "printing_aside", "show", "show_document"]
+__all__ = ["call", "complain", "exit_code", "printing_aside", "show", "show_document"]
 
 log = logging.getLogger(__name__)
 
@@ -93,6 +93,12 @@ def show_document(content: bytes) -> None:
     _write(lambda out: out.buffer.write(content) if hasattr(out, "buffer") else out.write(content.decode()))
 
 
+def complain(text: str) -> None:
+    """Print to standard error what its user has to know, beside what a command was asked for."""
+    with contextlib.suppress(OSError):  # nobody hears it
+        print(f"taktora-trio: {text}", file=sys.stderr)  # noqa: T201 - for the user, not for the log
+
+
 @contextlib.contextmanager
 def printing_aside() -> Iterator[None]:
     """Have what an app's module prints go to standard error: standard output is for what the command was asked for."""
@@ -153,8 +159,7 @@ def _complain(error: BaseException, code: int, outside: Sequence[traceback.Frame
         for inner in error.exceptions:
             _complain(inner, code, frames)
     else:
-        with contextlib.suppress(OSError):  # nobody hears it
-            print(f"taktora-trio: {error}{_place(frames)}", file=sys.stderr)  # noqa: T201 - for the user, not for the log
+        complain(f"{error}{_place(frames)}")
     return code
 
 
