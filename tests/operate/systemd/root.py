@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import shutil
@@ -21,7 +22,10 @@ LIMIT = 240  # seconds of one step
 
 
 def make_root() -> Path:
-    """Return the folder of the file system; make it unless it is there. Skips where it can't be made."""
+    """Return the folder of the file system; make it unless it is there. Skips where it can't be made.
+
+    Who comes while another process makes it waits for that one.
+    """
     if os.geteuid() != 0:
         pytest.skip("a root file system takes root to make")
     for tool in ("mmdebstrap", "systemd-nspawn", "nsenter", "unshare", "setpriv"):
@@ -30,13 +34,15 @@ def make_root() -> Path:
     needs = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
     made_of = hashlib.sha256(repr(needs).encode() + Path(__file__).read_bytes()).hexdigest()
     root, stamp = FOLDER / "root", FOLDER / "root.made"
-    if not stamp.is_file() or stamp.read_text() != made_of:
-        FOLDER.mkdir(exist_ok=True)
-        stamp.unlink(missing_ok=True)
-        shutil.rmtree(root, ignore_errors=True)
-        _step("mmdebstrap", "--quiet", "--variant=minbase", f"--include={PACKAGES}", "bookworm", str(root))
-        _install(root, needs)
-        stamp.write_text(made_of)
+    FOLDER.mkdir(exist_ok=True)
+    with (FOLDER / "root.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not stamp.is_file() or stamp.read_text() != made_of:
+            stamp.unlink(missing_ok=True)
+            shutil.rmtree(root, ignore_errors=True)
+            _step("mmdebstrap", "--quiet", "--variant=minbase", f"--include={PACKAGES}", "bookworm", str(root))
+            _install(root, needs)
+            stamp.write_text(made_of)
     return root
 
 
