@@ -64,7 +64,7 @@ COMMANDS = {
 
     taktora-trio logs greenhouse:deployment --half gateway --since 10m --follow
 
-    taktora-trio logs --event 'store-*' --event given-up --json
+    taktora-trio logs --event restarting --event given-up --json
     """,
     ),
     "healthcheck": (

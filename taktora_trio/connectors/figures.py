@@ -32,7 +32,7 @@ def channel_figures(connector: Connector, channel: ChannelDescriptor[Any], trunk
         address=escaped(channel.routing.address, _TEXT),
         window=channel.window,
         messages=counts.sent,
-        bytes=counts.bytes,
+        payload_bytes=counts.bytes,
         done=counts.done,
         acknowledged=counts.acknowledged if channel.direction == "out" else None,
         in_use=counts.in_use,

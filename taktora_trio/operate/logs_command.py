@@ -38,7 +38,7 @@ def logs(
         Literal["plugin", "gateway", "supervisor"] | None, Parameter(help="Only lines of this process.")
     ] = None,
     event: Annotated[
-        tuple[str, ...], Parameter(negative="", help="Only lines with this event code, or a pattern such as 'store-*'.")
+        tuple[str, ...], Parameter(negative="", help="Only lines with this event code; it may be a pattern of a shell.")
     ] = (),
     since: Annotated[str | None, Parameter(help="Only lines since then: 90s, 10m or 2h ago, or a time.")] = None,
     follow: Annotated[bool, Parameter(negative="", help="Go on with what comes, until the run ends.")] = False,

@@ -75,7 +75,7 @@ class ChannelVitals(msgspec.Struct, frozen=True, kw_only=True):
     """The largest number of messages on their way through shared memory."""
     messages: int | None = None
     """Messages that its writer has sent: outbound the app, inbound the gateway. Over the whole run of the domain."""
-    bytes: int | None = None
+    payload_bytes: int | None = None
     """Bytes of their payloads, since the writing half has started."""
     done: int | None = None
     """Of the messages, those that the reading half is done with."""

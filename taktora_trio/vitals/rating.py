@@ -16,7 +16,7 @@ class ChannelRates(msgspec.Struct, frozen=True, kw_only=True):
     """Messages that its writer sends."""
     done: float
     """Messages that its reader is done with."""
-    bytes: float
+    payload_bytes: float
     """Bytes of payload that its writer sends."""
 
 
@@ -40,7 +40,7 @@ class Rates(msgspec.Struct, frozen=True, kw_only=True):
         return self.channels.get(channel.key, _NONE)
 
 
-_NONE = ChannelRates(messages=0.0, done=0.0, bytes=0.0)
+_NONE = ChannelRates(messages=0.0, done=0.0, payload_bytes=0.0)
 
 
 def rates(before: DomainVitals, after: DomainVitals) -> Rates:
@@ -55,7 +55,7 @@ def rates(before: DomainVitals, after: DomainVitals) -> Rates:
             channels[channel.key] = ChannelRates(
                 messages=_grown(old.messages, channel.messages) / seconds,
                 done=_grown(old.done, channel.done) / seconds,
-                bytes=_grown(old.bytes, channel.bytes) / seconds,
+                payload_bytes=_grown(old.payload_bytes, channel.payload_bytes) / seconds,
             )
     halves = {}
     for name, half in after.halves.items():

@@ -79,11 +79,11 @@ async def test_a_half_is_seen_whatever_it_does(broker: Mosquitto, domain: Domain
                 await client.receive()
             both = {("done", 8, 2), ("orders", 8, 2)}
             now = await seen(
-                domain, lambda now: now.is_well and {(c.name, c.bytes, c.done) for c in now.channels} == both
+                domain, lambda now: now.is_well and {(c.name, c.payload_bytes, c.done) for c in now.channels} == both
             )
             done, orders = channel(now, "done"), channel(now, "orders")
-            assert (done.messages, done.bytes, done.in_use, done.refused, done.expired) == (2, 8, 0, 0, 0)
-            assert (orders.messages, orders.bytes, orders.done, orders.discarded) == (2, 8, 2, 0)
+            assert (done.messages, done.payload_bytes, done.in_use, done.refused, done.expired) == (2, 8, 0, 0, 0)
+            assert (orders.messages, orders.payload_bytes, orders.done, orders.discarded) == (2, 8, 2, 0)
             assert 0 < (done.latency or 0) < PATIENCE
             assert 0 <= (done.age or 0) < PATIENCE
             assert now.connectors["mqtt"].peer == broker.url

@@ -35,7 +35,7 @@ def channel(name: str = "north", direction: str = "out", **more: Any) -> Channel
         "address": f"greenhouse/{name}",
         "window": 64,
         "messages": 1000,
-        "bytes": 100_000,
+        "payload_bytes": 100_000,
         "done": 1000,
         "in_use": 0,
         **more,

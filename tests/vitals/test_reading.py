@@ -24,16 +24,16 @@ def domain() -> Domain:
 
 
 def test_both_halves_are_read_as_one_run(domain: Domain) -> None:
-    plugin = page(domain, "plugin", channels=[channel(messages=7, bytes=70, done=5, in_use=2)])
+    plugin = page(domain, "plugin", channels=[channel(messages=7, payload_bytes=70, done=5, in_use=2)])
     gateway = page(
-        domain, "gateway", channels=[channel(messages=7, bytes=None, done=5, in_use=2, backlog=1, expired=3)]
+        domain, "gateway", channels=[channel(messages=7, payload_bytes=None, done=5, in_use=2, backlog=1, expired=3)]
     )
     with open_run(domain, plugin, gateway):
         seen = vitals.read(domain.name)
     assert (seen.domain, seen.app, seen.mode, seen.owner) == (domain.name, "greenhouse", "in-process", os.getpid())
     assert seen.problems == []
     (north,) = seen.channels
-    assert (north.messages, north.bytes, north.backlog, north.expired, north.window) == (7, 70, 1, 3, 64)
+    assert (north.messages, north.payload_bytes, north.backlog, north.expired, north.window) == (7, 70, 1, 3, 64)
     assert seen.connectors["mqtt"].peer == "mqtt://broker:1883"
     half = seen.halves["plugin"]
     assert half is not None
@@ -170,11 +170,13 @@ def test_a_page_that_is_too_small_loses_the_oldest_of_the_history_first(domain: 
 
 
 def test_channels_with_long_names_lose_their_addresses_rather_than_their_figures(domain: Domain) -> None:
-    channels = [channel(f"{number:064}", connector="c" * 64, address="ü" * 120, bytes=2**60) for number in range(300)]
+    channels = [
+        channel(f"{number:064}", connector="c" * 64, address="ü" * 120, payload_bytes=2**60) for number in range(300)
+    ]
     with open_run(domain, page(domain, "plugin", channels=channels), page(domain, "gateway", channels=[])):
         seen = vitals.read(domain)
     assert len(seen.channels) == 300
-    assert {(one.address, one.bytes) for one in seen.channels} == {("", 2**60)}
+    assert {(one.address, one.payload_bytes) for one in seen.channels} == {("", 2**60)}
 
 
 def test_rates_are_of_two_readings_and_a_counter_may_begin_anew(domain: Domain) -> None:
@@ -184,13 +186,13 @@ def test_rates_are_of_two_readings_and_a_counter_may_begin_anew(domain: Domain) 
         before,
         read_at=before.read_at + 2,
         channels=[
-            msgspec.structs.replace(before.channels[0], messages=1500, bytes=500, done=1400),
+            msgspec.structs.replace(before.channels[0], messages=1500, payload_bytes=500, done=1400),
             before.channels[1],
         ],
     )
     rates = vitals.rates(before, after)
     north = rates.of(after.channels[0])
-    assert (north.messages, north.done, north.bytes) == (250.0, 200.0, 250.0)
+    assert (north.messages, north.done, north.payload_bytes) == (250.0, 200.0, 250.0)
     assert rates.of(after.channels[1]).messages == 0.0
     assert vitals.rates(after, after).channels == {}
 

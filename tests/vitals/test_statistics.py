@@ -32,7 +32,7 @@ async def test_an_app_reads_its_figures_exactly(autojump_clock: MockClock) -> No
 
             await heater.send(Heater(on=True))
             sent = host.statistics().channel("heater")
-            assert (sent.messages, sent.bytes, sent.in_use, sent.waited) == (1, len(b'{"on":true}'), 1, 0)
+            assert (sent.messages, sent.payload_bytes, sent.in_use, sent.waited) == (1, len(b'{"on":true}'), 1, 0)
             assert sent.oldest == sent.age == 0.0
             await app.expect("heater")
             await heater.wait_acknowledged()

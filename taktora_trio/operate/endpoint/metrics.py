@@ -35,7 +35,7 @@ _CONNECTOR: tuple[tuple[type[Metric], str, str, Callable[[ConnectorVitals], floa
 )
 _CHANNEL: tuple[tuple[type[Metric], str, str, Callable[[ChannelVitals], float | None]], ...] = (
     (CounterMetricFamily, "messages", "Messages that its writer has sent.", lambda one: one.messages),
-    (CounterMetricFamily, "payload_bytes", "Bytes of their payloads.", lambda one: one.bytes),
+    (CounterMetricFamily, "payload_bytes", "Bytes of their payloads.", lambda one: one.payload_bytes),
     (CounterMetricFamily, "done_messages", "Messages that its reader is done with.", lambda one: one.done),
     (
         CounterMetricFamily,

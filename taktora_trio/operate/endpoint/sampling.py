@@ -82,7 +82,7 @@ class Sampler:
             vitals=vitals,
             verdict=verdict_of(vitals),
             messages={name: round(one.messages, 2) for name, one in rates.items()},
-            bytes={name: round(one.bytes, 1) for name, one in rates.items()},
+            bytes={name: round(one.payload_bytes, 1) for name, one in rates.items()},
             cpu={name: round(share, 4) for name, share in self._tracker.cpu.items()},
         )
 

@@ -141,7 +141,7 @@ def _channel(channel: ChannelVitals, tracker: Tracker, width: int) -> Text:
     is_full = channel.in_use is not None and channel.in_use >= channel.window
     cells: list[tuple[str, str]] = [(rate(None if rates is None else rates.messages), "")]
     if width >= _WIDE:
-        cells.append((rate(None if rates is None else rates.bytes), ""))
+        cells.append((rate(None if rates is None else rates.payload_bytes), ""))
     cells += [
         (_window(channel), "yellow" if is_full else ""),
         (amount(channel.waiting), "yellow" if channel.waiting else ""),

@@ -94,7 +94,7 @@ def _channel(channel: ChannelVitals) -> tuple[str, ...]:
         escaped(channel.name, 24),
         channel.direction,
         amount(channel.messages),
-        amount(channel.bytes),
+        amount(channel.payload_bytes),
         window,
         amount(channel.waiting),
         amount(channel.lost),
