@@ -5,7 +5,7 @@ Counters begin at 0 and grow; one that begins anew with its half is found by tha
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
 import msgspec
 
@@ -30,6 +30,8 @@ HalfState: TypeAlias = Literal["runs", "starts", "waits", "hangs", "stopped", "g
 Mode: TypeAlias = Literal["in-process", "split", "separate"]
 ChannelKey: TypeAlias = tuple[str, str, str]
 """By which a channel is told from others: its connector, its name, and its direction."""
+UnixTime: TypeAlias = Annotated[float, msgspec.Meta(ge=0, le=2**36)]
+"""Unix time in seconds. A page with one that no calendar has can't be read."""
 
 _IN_WORDS = {"stopped": "is stopped", "gone": "is gone", "unreadable": "can't be read"}
 
@@ -37,8 +39,7 @@ _IN_WORDS = {"stopped": "is stopped", "gone": "is gone", "unreadable": "can't be
 class HealthChange(msgspec.Struct, frozen=True, kw_only=True):
     """One change of a connector's health, with its cause."""
 
-    at: float
-    """Unix time in seconds."""
+    at: UnixTime
     connector: str
     before: Health
     after: Health
@@ -51,16 +52,16 @@ class ConnectorVitals(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     health: Health
-    since: float
-    """Unix time in seconds, since when it is so."""
+    since: UnixTime
+    """Since when it is so."""
     reason: str = ""
     cause: str = ""
     peer: str = ""
     """The address of the other side, without what is secret."""
     reconnects: int = 0
     """How often a connection was lost, and it connected again."""
-    next_attempt: float | None = None
-    """Unix time in seconds of the next attempt, where one is due and known."""
+    next_attempt: UnixTime | None = None
+    """The time of the next attempt, where one is due and known."""
 
 
 class ChannelVitals(msgspec.Struct, frozen=True, kw_only=True):

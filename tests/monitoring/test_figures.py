@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taktora_trio.operate.monitoring.formatting import amount, duration, listed, plain, rate, sparkline
+from taktora_trio.operate.monitoring.formatting import amount, duration, listed, moment, plain, rate, sparkline
 from taktora_trio.operate.monitoring.intervals import Gaps
 from taktora_trio.operate.monitoring.tracking import Tracker
 from tests.monitoring.test_dashboard import HANGS, WELL, reading
@@ -111,3 +111,8 @@ def test_rates_are_of_the_times_at_which_the_halves_have_written() -> None:
     assert tracker.now(north) is None
     assert tracker.cpu == {}
     assert HANGS.written_at is None
+
+
+@pytest.mark.parametrize(("at", "shown"), [(0.0, "00:00:00"), (1e300, "-"), (math.nan, "-"), (-math.inf, "-")])
+def test_what_is_no_time_is_not_shown_as_one(at: float, shown: str) -> None:
+    assert moment(at) == shown

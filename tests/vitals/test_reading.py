@@ -210,3 +210,12 @@ async def test_watch_yields_again_and_again_until_the_run_has_ended(domain: Doma
                         break
         vitals.read(domain)
     assert seen == [1000, 1, 2]
+
+
+def test_a_page_with_a_time_that_no_calendar_has_is_unreadable(domain: Domain) -> None:
+    with open_run(domain, page(domain, "plugin", history=[change("Down", at=1e300)]), page(domain, "gateway")):
+        seen = vitals.read(domain)
+    plugin = seen.halves["plugin"]
+    assert plugin is not None
+    assert plugin.state == "unreadable"
+    assert "can't be read" in plugin.problem

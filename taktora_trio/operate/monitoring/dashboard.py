@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime
 
 import msgspec
 from rich.cells import cell_len, set_cell_size
 from rich.text import Text
 
 from taktora_trio.escaping import escaped
-from taktora_trio.operate.monitoring.formatting import amount, duration, rate, sparkline
+from taktora_trio.operate.monitoring.formatting import amount, duration, moment, rate, sparkline
 from taktora_trio.operate.monitoring.tracking import Tracker
 from taktora_trio.transport.sizing import size_text
 from taktora_trio.vitals import ChannelVitals, ConnectorVitals, DomainVitals, HalfVitals, HealthChange
@@ -78,7 +77,7 @@ def frame_of(board: Board, width: int, height: int | None) -> Frame:
 def _title(board: Board, width: int) -> Text:
     reading = board.reading
     name = reading.domain if reading.app in ("", reading.domain) else f"{reading.domain} ({reading.app})"
-    clock = f"{datetime.fromtimestamp(board.now, UTC):%H:%M:%S} UTC"
+    clock = f"{moment(board.now)} UTC"
     left = f"{escaped(name)}  {reading.mode}"
     return _ended(Text(f"{_cut(left, width - len(clock) - 1)} {clock}", style=_HEAD), width)
 
@@ -174,8 +173,7 @@ def _widths(width: int, cells: int) -> tuple[int, int]:
 
 
 def _change(change: HealthChange, width: int) -> Text:
-    at = f"{datetime.fromtimestamp(change.at, UTC):%H:%M:%S}"
-    line = Text(f"{at} {escaped(change.connector)} {change.before} → ", style=_DIM)
+    line = Text(f"{moment(change.at)} {escaped(change.connector)} {change.before} → ", style=_DIM)
     line.append(change.after, style=_COLOURS[change.after])
     why = (change.reason or change.cause) if change.after != "Up" else ""
     return _ended(line.append(f"  {escaped(why, 300)}", style="none"), width)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
 
-__all__ = ["amount", "duration", "listed", "plain", "rate", "sparkline"]
+__all__ = ["amount", "duration", "listed", "moment", "plain", "rate", "sparkline"]
 
 _BARS = "▁▂▃▄▅▆▇█"
 _PLAIN_BARS = "_.-:=+*#"
@@ -51,6 +52,14 @@ def duration(seconds: float | None) -> str:
     if hours < 24:
         return f"{hours}h{minutes % 60:02d}m"
     return f"{days}d{hours % 24:02d}h" if days < 1000 else f"{days}d"
+
+
+def moment(at: float, form: str = "%H:%M:%S") -> str:
+    """Return a unix time in seconds as a time of day, or in another form of strftime(3); `-` for what is no time."""
+    try:
+        return f"{datetime.fromtimestamp(at, UTC):{form}}"
+    except (OverflowError, ValueError):
+        return "-"
 
 
 def sparkline(values: Sequence[float | None], width: int) -> str:

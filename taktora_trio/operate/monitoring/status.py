@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterator
-from datetime import UTC, datetime
 
 import msgspec
 
 from taktora_trio.escaping import escaped
-from taktora_trio.operate.monitoring.formatting import amount, duration
+from taktora_trio.operate.monitoring.formatting import amount, duration, moment
 from taktora_trio.operate.monitoring.table import table
 from taktora_trio.transport.sizing import size_text
 from taktora_trio.vitals import ChannelVitals, ConnectorVitals, DomainVitals, HalfVitals
@@ -48,7 +47,7 @@ def as_lines(reading: DomainVitals, now: float) -> list[str]:
     if reading.history:
         lines.append("")
     for change in reading.history[-_CHANGES:]:
-        at = f"{datetime.fromtimestamp(change.at, UTC):%Y-%m-%d %H:%M:%S} UTC"
+        at = f"{moment(change.at, '%Y-%m-%d %H:%M:%S')} UTC"
         why = f"  {escaped(change.reason, _REASON)}" if change.reason else ""
         line = f"{at}  {escaped(change.connector)} {change.before} -> {change.after}{why}"
         lines += textwrap.wrap(line, _WIDTH, subsequent_indent=" " * _NAME)
