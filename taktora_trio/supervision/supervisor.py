@@ -38,6 +38,7 @@ from taktora_trio.supervision.policy import RestartPolicy
 __all__ = ["Exit", "Runner", "Supervisor"]
 
 log = logging.getLogger(__name__)
+_ENDLESS = 10_000  # restarts: a policy that allows more of them is to go on for ever
 
 
 @attrs.frozen
@@ -355,7 +356,7 @@ class Supervisor:
             case Restart(delay=delay):
                 verb = "crashed" if exit_.exception else "ended"
                 level = logging.ERROR if exit_.exception else logging.WARNING
-                after = f"{left} more after that" if left else "for the last time"
+                after = f"{left} more after that" if left <= _ENDLESS else "however often it ends"
                 message = "%s: %s (%s), starts again in %.2f s, %s"
                 log.log(
                     level,
@@ -364,7 +365,7 @@ class Supervisor:
                     verb,
                     exit_.description,
                     delay,
-                    after,
+                    after if left else "for the last time",
                     exc_info=exit_.exception,
                     extra={"event": "restarting", "half": self.name, "delay": delay},
                 )

@@ -97,6 +97,18 @@ async def test_a_return_that_was_not_wanted_is_a_warning_without_a_traceback(
     assert caplog.records[0].exc_info is None
 
 
+async def test_how_often_it_may_still_end_is_not_counted_where_that_is_for_ever(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    task = Recorded([None])
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(task.supervisor(attrs.evolve(POLICY, restart="always", intensity=1_000_000)).run)
+        await trio.sleep(50)
+        task.stop.set()
+    [(_, line)] = messages(caplog)
+    assert line == "worker: ended (it returned), starts again in 1.00 s, however often it ends"
+
+
 async def test_given_up_it_waits_to_be_revived_for_as_long_as_it_takes(
     autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
