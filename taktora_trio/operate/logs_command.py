@@ -16,8 +16,8 @@ from trio_util import move_on_when
 
 from taktora_trio.errors import ConfigError
 from taktora_trio.operate.log_reading import Line, Wanted, follow, read, shown
-from taktora_trio.operate.monitoring.which import the_run
 from taktora_trio.runners.command.target import Configured, OfRun, RunDomain
+from taktora_trio.runners.command.the_run import the_run
 from taktora_trio.runners.this_process.outcome import show
 from taktora_trio.runners.this_process.until_stopped import until_stopped
 from taktora_trio.transport.domain import Domain

@@ -11,7 +11,8 @@ from taktora_trio.errors import ConfigError
 from taktora_trio.escaping import escaped
 from taktora_trio.recorder.record import Wanted
 from taktora_trio.recorder.record import record as record_messages
-from taktora_trio.runners.command.target import Configured, RunDomain, domain_of_run
+from taktora_trio.runners.command.target import Configured, RunDomain
+from taktora_trio.runners.command.the_run import the_run
 from taktora_trio.runners.loading import load_deployment
 from taktora_trio.runners.this_process.outcome import printing_aside, show
 
@@ -36,7 +37,7 @@ def record(
 ) -> int:
     """Record messages."""
     target, channels = run_and_channels(what)
-    run = domain_of_run(target, domain, config)
+    run = the_run(target, domain, config)
     with printing_aside():
         deployment = None if target is None else load_deployment(target)
     done = record_messages(

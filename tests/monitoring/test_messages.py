@@ -16,8 +16,8 @@ from taktora_trio.cli import parse
 from taktora_trio.errors import ConfigError, NoSuchDomain
 from taktora_trio.operate.monitoring.echo import as_json, as_line, show_messages
 from taktora_trio.operate.monitoring.hz import Seen, watch_rates
-from taktora_trio.operate.monitoring.which import the_run
 from taktora_trio.recorder.follower import open_follower
+from taktora_trio.runners.command.the_run import the_run
 from taktora_trio.transport.segments import SHM
 from tests.host.rig import open_channel
 from tests.vitals.pages import open_run

@@ -212,7 +212,6 @@ def test_a_domain_that_there_is_not_is_told(domain: Domain, capsys: pytest.Captu
     ("arguments", "told"),
     [
         (["a:b", "c:d", "--domain", "x"], "name one deployment"),
-        (["c"], "say which run"),
         (["--domain", "x", "--for", "0"], "give more than 0 seconds"),
         (["--domain", "x", "--max-bytes", "0"], "give at least 1"),
     ],

@@ -7,9 +7,9 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from taktora_trio.errors import ConfigError, check_library
-from taktora_trio.operate.monitoring.which import the_run
 from taktora_trio.recorder.command import run_and_channels
 from taktora_trio.runners.command.target import Configured, OfRun, RunDomain
+from taktora_trio.runners.command.the_run import the_run
 from taktora_trio.runners.loading import load_deployment
 from taktora_trio.runners.options import check_seconds
 from taktora_trio.runners.this_process.outcome import printing_aside

@@ -10,8 +10,8 @@ from cyclopts import Parameter
 from taktora_trio import vitals
 from taktora_trio.operate.monitoring import ps as of_all
 from taktora_trio.operate.monitoring import status as of_one
-from taktora_trio.operate.monitoring.which import the_run
 from taktora_trio.runners.command.target import Configured, OfRun, RunDomain
+from taktora_trio.runners.command.the_run import the_run
 from taktora_trio.runners.this_process.outcome import show, show_document
 
 __all__ = ["ps", "status"]

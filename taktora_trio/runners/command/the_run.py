@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from taktora_trio.errors import ConfigError, NoSuchDomain
-from taktora_trio.operate.monitoring.formatting import listed
 from taktora_trio.runners.command.target import domain_of_run
 from taktora_trio.transport.domain import Domain
 from taktora_trio.vitals.reading import nothing_runs, running
@@ -19,5 +18,5 @@ def the_run(target: str | None, domain: str | None, config: str | None) -> Domai
     if not there:
         raise NoSuchDomain(nothing_runs())
     if len(there) > 1:
-        raise ConfigError(f"say which run: MODULE:DEPLOYMENT, or --domain NAME; there are {listed(there)}")
+        raise ConfigError(f"say which run: MODULE:DEPLOYMENT, or --domain NAME; there are {', '.join(there)}")
     return Domain(there[0])
