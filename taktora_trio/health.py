@@ -77,7 +77,7 @@ class Degraded:
         return f"Degraded ({self.reason})"
 
 
-FailureKind: TypeAlias = Literal["exception", "exit", "signal", "hang", "start-deadline", "out-of-memory"]
+FailureKind: TypeAlias = Literal["exception", "exit", "signal", "hang", "start-deadline", "out-of-memory", "stopped"]
 
 
 @attrs.frozen(kw_only=True)
@@ -94,7 +94,7 @@ class Failure:
     at: float = attrs.field(factory=time.time)
     """Unix time in seconds at which it ended."""
     delay: float | None
-    """Seconds from `at` to the next attempt; `None` if it is given up."""
+    """Seconds from `at` to the next attempt; `None` if it is given up, or stopped by an operator."""
     attempts_left: int
     """Restarts that the policy grants after that attempt, should all of them fail at once."""
     gave_up: str = ""
@@ -104,13 +104,15 @@ class Failure:
 
     @property
     def next_attempt(self) -> float | None:
-        """Unix time in seconds at which it starts again; `None` if it is given up."""
+        """Unix time in seconds at which it starts again; `None` if it is given up, or stopped by an operator."""
         return None if self.delay is None else self.at + self.delay
 
     def __str__(self) -> str:
         # Read at any later time, so its times count from the end of the incarnation and not from now.
         when = f"{self.uptime:.1f} s after it was ready" if self.uptime else "before it was ready"
-        if self.delay is None:
+        if self.kind == "stopped":
+            then = "`taktora-trio start` starts it again"
+        elif self.delay is None:
             then = f"given up: {self.gave_up}" if self.gave_up else "given up"
         else:
             left = (

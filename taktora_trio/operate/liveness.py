@@ -39,7 +39,8 @@ class Sign(msgspec.Struct, frozen=True):
 def look(domain: Domain, role: Role, max_age: float) -> Sign:
     """Look for the last sign of life of the process that has this role: it may be `max_age` seconds old.
 
-    A gateway that waits for its plugin is alive.
+    A gateway that waits for its plugin is alive. So is a half that an operator has stopped for now: a restart of the
+    run would undo what somebody wants.
     """
     pid = domain.holder(role)
     age = None if pid is None else silence(domain, role)
@@ -48,6 +49,8 @@ def look(domain: Domain, role: Role, max_age: float) -> Sign:
         return Sign(True, f"the {role} lives (pid {pid}): its last sign of life came {age:.1f} s ago")
     if waits and not domain.is_ready():
         return Sign(True, "the gateway waits for its plugin")
+    if pid is None and domain.is_at_rest(role):
+        return Sign(True, f"the {role} was stopped by an operator: `taktora-trio start --half {role}` starts it again")
     if pid is None and not waits:
         return Sign(False, f"domain {domain.name!r} has no {role} now")
     who = f"the {role} (pid {pid})" if pid is not None else f"the {role}, for which its plugin is there,"

@@ -1,8 +1,9 @@
 """What a probe asks of a run: does it live, and can it work? Each answer has its reasons, one a line.
 
 *Live* means that each of its processes is there and its loop turns, by the signs of life in shared memory. A broker
-that is away changes nothing in that, and a restart would not mend it. *Ready* means that messages can pass: each half
-runs, and each connector is `Up`, or `Degraded`, where something is wrong and messages pass nevertheless.
+that is away changes nothing in that, nor does a half that an operator has stopped: a restart would mend neither.
+*Ready* means that messages can pass: each half runs, and each connector is `Up`, or `Degraded`, where something is
+wrong and messages pass nevertheless.
 """
 
 from __future__ import annotations

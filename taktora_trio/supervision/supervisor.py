@@ -388,12 +388,11 @@ class Supervisor:
 def _held(state: State, exit_: Exit, uptime: float) -> Failure:
     """Return what is told of an end that somebody wanted: so it is shown as what it is."""
     return Failure(
-        kind="exit",
+        kind="stopped",
         description="it was stopped by an operator",
         incarnation=state.incarnation,
         uptime=uptime,
         delay=None,
         attempts_left=0,
-        gave_up="`taktora-trio start` starts it again",
         stderr_tail=exit_.stderr_tail,
     )

@@ -27,6 +27,7 @@ from taktora_trio.errors import ConfigError, DomainInUse, TransportError
 from taktora_trio.transport.deliveries import is_needed
 from taktora_trio.transport.doorbell import has_doorbell, ring, wait_at_doorbell
 from taktora_trio.transport.folder import (
+    AT_REST,
     FLIGHT,
     PULSE,
     Generation,
@@ -178,6 +179,8 @@ class Domain:
             # it was before this, its role is seen below.
             for generation in last:
                 generation.path.joinpath(_READY).unlink(missing_ok=True)
+                for half in HALVES:
+                    generation.path.joinpath(f"{AT_REST}{half}").unlink(missing_ok=True)
             if last and any(self.holder(half) not in (None, os.getpid()) for half in HALVES):
                 return
             stale = [*last, *generations(folder, self.label, gone=True)]
@@ -240,6 +243,22 @@ class Domain:
         """True if a process waits in `wait_until_ready`."""
         with open_folder() as folder:
             return has_doorbell(folder, self.label)
+
+    # Rest: an operator has stopped a half for now, which is no failure
+
+    def set_at_rest(self, half: Role, rests: bool) -> None:
+        """As who supervises a half: say whether it is stopped for now. Where /dev/shm is full, nobody learns of it."""
+        with contextlib.suppress(OSError):
+            path = self.present().path / f"{AT_REST}{half}"
+            if rests:
+                path.touch(mode=0o600)
+            else:
+                path.unlink(missing_ok=True)
+
+    def is_at_rest(self, half: Role) -> bool:
+        """True if a half is stopped for now, and who supervises it lives."""
+        now = self.generation
+        return now is not None and (now.path / f"{AT_REST}{half}").exists() and self.holder("owner") is not None
 
     def pulse_path(self, role: Role) -> Path:
         """Return the file in which a role's holder gives its signs of life.

@@ -29,6 +29,7 @@ from taktora_trio.transport.segments import SHM, segments
 
 __all__ = [
     "ASKED",
+    "AT_REST",
     "FLIGHT",
     "FLIGHT_BEFORE",
     "PULSE",
@@ -60,8 +61,10 @@ _FOLDERS = ("cursors", "kept", "nodes", "services")
 PULSE = "pulse."  # the beginning of the names of files in which a role's holder gives signs of life
 VITALS = "vitals."  # and of those in which a half writes its figures
 ASKED = "ask~"  # of named pipes by which somebody asks a run
+AT_REST = "at-rest."  # and of those that say that an operator has stopped a half for now
 FLIGHT = "flight."  # and of those with its last seconds
 FLIGHT_BEFORE = f"{FLIGHT}before."  # and of those that a killed run has left
+_BEGINNINGS = (PULSE, VITALS, FLIGHT, ASKED, AT_REST)
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -252,7 +255,7 @@ def _remove(name: str, folder: int) -> None:
 def _is_known(below: str, name: str, prefix: str) -> bool:
     """True if we or iceoryx2 make such a name in a generation's folder."""
     if below == "":
-        return name in (*_FOLDERS, "ready", "revived", _NAME) or name.startswith((prefix, PULSE, VITALS, FLIGHT, ASKED))
+        return name in (*_FOLDERS, "ready", "revived", _NAME) or name.startswith((*_BEGINNINGS, prefix))
     if below == "cursors":
         return name.startswith("taktora.connector.")
     return name.startswith(prefix) or (below == "nodes" and name.isdecimal())

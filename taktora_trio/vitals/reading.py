@@ -69,7 +69,7 @@ def read(domain: Domain | str) -> DomainVitals:
             halves[name] = _without_page(domain, name, role, holder)
             continue
         pages.append((page, snapshot))
-        halves[name] = _half(page, snapshot, holder, now, monotonic)
+        halves[name] = _half(page, snapshot, holder, now, monotonic, domain.is_at_rest(role))
     whole = halves["gateway"]
     if any(map(_is_of_some, halves)) and (whole is None or whole.state in ("starts", "waits")):
         del halves["gateway"]  # it is one of those that have written
@@ -157,12 +157,14 @@ def _mode(domain: Domain) -> Mode:
 def _without_page(domain: Domain, name: str, role: Role, holder: int | None) -> HalfVitals | None:
     if holder is not None:
         return HalfVitals(name=name, state="starts", pid=holder or None)
+    if domain.is_at_rest(role):
+        return HalfVitals(name=name, state="gone", problem=_at_rest(role))
     if role == "gateway" and domain.is_awaited():
         return HalfVitals(name=name, state="waits", problem="waits for its plugin")
     return None
 
 
-def _half(page: Page, snapshot: Snapshot, holder: int | None, now: int, monotonic: int) -> HalfVitals:
+def _half(page: Page, snapshot: Snapshot, holder: int | None, now: int, monotonic: int, rests: bool) -> HalfVitals:
     age = max(0, monotonic - snapshot.monotonic_ns) / 1e9
     late = age > _LATE * page.interval
     state: HalfState = "runs"
@@ -179,6 +181,8 @@ def _half(page: Page, snapshot: Snapshot, holder: int | None, now: int, monotoni
         state, problem = "stopped", f"process {page.pid} is stopped: `kill -CONT {page.pid}` lets it go on"
     elif late:
         state, problem = "hangs", f"process {page.pid} has not turned its loop for {age:.1f} s"
+    if state == "gone" and rests:
+        problem = _at_rest(page.name.partition(":")[0])
     if process is not None:
         _, memory, cpu = process
     return HalfVitals(
@@ -195,6 +199,10 @@ def _half(page: Page, snapshot: Snapshot, holder: int | None, now: int, monotoni
         age=age,
         written_at=snapshot.boottime_ns / 1e9,
     )
+
+
+def _at_rest(half: str) -> str:
+    return f"an operator has stopped it, and `taktora-trio start --half {half}` starts it again"
 
 
 def _is_of_some(name: str) -> bool:

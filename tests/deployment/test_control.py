@@ -72,7 +72,11 @@ async def test_a_gateway_is_stopped_started_and_restarted_while_its_app_sends(
             "the gateway has stopped; `taktora-trio start --half gateway` starts it again"
         )
         down = await run.until_event("health-down", "it was stopped by an operator")
-        assert "given up: `taktora-trio start` starts it again" in down["message"]
+        assert "it was stopped by an operator; `taktora-trio start` starts it again" in down["message"]
+        assert "given up" not in down["message"]
+        assert await told(domain, "healthcheck")  # it lives
+        code, why = await refused(domain, "healthcheck", "--ready")
+        assert (code, "an operator has stopped it" in why) == (1, True)
         assert await told(domain, "stop", "--half", "gateway") == "the gateway was stopped before"
         code, why = await refused(domain, "revive")
         assert (code, why.partition("): ")[2].strip()) == (1, HELD)

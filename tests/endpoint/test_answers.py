@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import pytest
 import trio
 from trio.testing import MockClock
 
 from taktora_trio.operate.endpoint.sampling import Sampler
-from taktora_trio.transport.domain import Domain
-from tests.vitals.pages import channel, down, page, up
+from taktora_trio.operate.liveness import check_alive
+from taktora_trio.runners.options import Half
+from taktora_trio.transport.domain import ROLES, Domain
+from taktora_trio.transport.pulse import open_pulse
+from tests.vitals.pages import channel, down, open_run, page, up
 
 from .runs import get, open_living_run, opened
 
@@ -192,3 +197,30 @@ async def test_only_so_many_pages_are_open_at_a_time(domain: Domain) -> None:
     for pieces in open_now:
         await pieces.aclose()
     assert (await get(answers, "/events")).status == 200
+
+
+@pytest.mark.parametrize("half", get_args(Half))
+async def test_a_half_that_an_operator_has_stopped_lives_and_is_not_ready(domain: Domain, half: Half) -> None:
+    roles = [role for role in ROLES if role != half]
+    answers = opened(domain)
+    with open_run(domain, roles=tuple(roles)), open_pulse(domain, *roles):
+        assert (await get(answers, "/livez")).status == 503
+        domain.set_at_rest(half, True)
+        live, ready = await get(answers, "/livez"), await get(answers, "/readyz")
+        assert (live.status, ready.status) == (200, 503)
+        assert f"[+] the {half} was stopped by an operator" in live.content.decode()
+        assert f"[-] the {half} " in ready.content.decode()
+        assert f"an operator has stopped it, and `taktora-trio start --half {half}`" in ready.content.decode()
+        assert check_alive(domain, half, 10) == [live.content.decode().splitlines()[ROLES.index(half)][4:]]
+        domain.set_at_rest(half, False)
+        assert (await get(answers, "/livez")).status == 503
+
+
+def test_a_half_is_not_at_rest_where_who_has_stopped_it_is_gone(domain: Domain) -> None:
+    with domain.hold("plugin"):
+        with domain.hold("owner"):
+            domain.set_at_rest("gateway", True)
+            assert domain.is_at_rest("gateway")
+        assert not domain.is_at_rest("gateway")
+        with domain.hold("owner"):  # the next run
+            assert not domain.is_at_rest("gateway")

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from taktora_trio import Domain
+from taktora_trio import Domain, vitals
 from taktora_trio.cli import parse
 from taktora_trio.errors import ConfigError, NoSuchDomain
 from taktora_trio.runners.this_process.outcome import call
@@ -106,3 +106,11 @@ def test_of_a_run_that_was_killed_as_a_whole_no_health_is_known(
         assert run("ps", "--json") == 0
     [found] = [one for one in json.loads(capsys.readouterr().out) if one["domain"] == domain.name]
     assert (found["plugin"], found["gateway"], found["health"]) == ("gone", "gone", "")
+
+
+def test_where_nothing_runs_ps_says_so(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(vitals, "domains", list)
+    assert run("ps") == 0
+    assert capsys.readouterr().out.startswith(f"nothing runs here as this user (uid {os.geteuid()})")
+    assert run("ps", "--json") == 0
+    assert json.loads(capsys.readouterr().out) == []

@@ -162,6 +162,8 @@ async def test_a_file_is_written_for_each_down_and_for_nothing_else(autojump_clo
         await trio.testing.wait_all_tasks_blocked()
         board.report("mqtt", Up())
         board.report("mqtt", Degraded("full"))
+        board.report("mqtt", Down("an operator wants it", failure=attrs.evolve(FAILURE, kind="stopped")))
+        files.plugin_failed(attrs.evolve(FAILURE, kind="stopped"), Exit("exit", "it was told to end", failed=False))
         await trio.sleep(5)
         assert files.said == []
         board.report("other", Down("refused"))

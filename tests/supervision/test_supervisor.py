@@ -384,6 +384,8 @@ async def test_what_is_held_stays_so_until_it_is_released_and_then_has_its_whole
         await supervisor.hold()  # what runs
         [(_, failure, _)] = recorded.failures
         assert failure.description == "it was stopped by an operator"
+        assert str(failure).endswith("it was stopped by an operator; `taktora-trio start` starts it again")
+        assert failure.next_attempt is None
         assert failure.uptime == 3.0
         await supervisor.restart()
         await supervisor.wait_for("up")

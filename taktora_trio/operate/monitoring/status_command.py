@@ -13,6 +13,7 @@ from taktora_trio.operate.monitoring import status as of_one
 from taktora_trio.runners.command.target import Configured, OfRun, RunDomain
 from taktora_trio.runners.command.the_run import the_run
 from taktora_trio.runners.this_process.outcome import show, show_document
+from taktora_trio.vitals.reading import nothing_runs
 
 __all__ = ["ps", "status"]
 
@@ -36,6 +37,8 @@ def ps(*, json: AsJson = False) -> int:
     found = list(of_all.runs())
     if json:
         show_document(of_all.as_json(found))
+    elif not found:
+        show(nothing_runs())
     else:
         show("\n".join(of_all.as_lines(found)))
     return 0

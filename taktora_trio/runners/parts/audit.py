@@ -9,6 +9,7 @@ from taktora_trio.runners.parts.requests import Answer, Asked
 __all__ = ["log_outcome"]
 
 log = logging.getLogger(__name__)
+log.setLevel(logging.INFO)  # whatever is logged else: who has asked for what has to be found afterwards
 
 
 def log_outcome(asked: Asked, answer: Answer) -> None:

@@ -11,6 +11,7 @@ from typing import TypeAlias, get_args
 
 import trio
 
+from taktora_trio.runners.options import Half
 from taktora_trio.runners.parts.arrival import Arrival
 from taktora_trio.runners.parts.audit import log_outcome
 from taktora_trio.runners.parts.reload import Reload
@@ -79,7 +80,7 @@ class Control:
         self._is_served, self._has_app_here = True, plugin is None and not self._is_gateway
         self._set_level = set_level or _set_own_level
         self._gateway = gateway
-        halves = _Halves(self._reload, gateway, watch, plugin)
+        halves = _Halves(self._domain, self._reload, gateway, watch, plugin)
         try:
             async for request in self._to_be_done:
                 outcome = _ENDS  # unless it goes on
@@ -131,11 +132,13 @@ class Control:
 class _Halves:
     def __init__(
         self,
+        domain: Domain,
         reload: Reload,
         gateway: Supervisor,
         watch: Callable[[Collection[str]], Arrival],
         plugin: Supervisor | None,
     ) -> None:
+        self._domain = domain
         self._reload = reload
         self._gateway = gateway
         self._watch = watch
@@ -147,20 +150,22 @@ class _Halves:
             return Answer(2, (f"there is no half {asked.half!r}",))
         match asked.verb:
             case "stop":
-                return await self._stop(self._gateway if gateway else self._plugin)
+                return await self._stop("gateway" if gateway else "plugin")
             case "restart" if plugin and self._plugin is None:
                 return Answer(2, (_ONE_PROCESS,))
             case "restart" if plugin and gateway and self._plugin is not None:
                 # The app ends first, while its gateway works, and starts last, when there is one again.
+                self._domain.set_at_rest("plugin", True)
                 await self._plugin.hold()
                 try:
                     started = await self._start_gateway(asked.seconds)
                 finally:
-                    self._plugin.release()
+                    self._release_plugin()
                 return _both(started, await self._wait_for_plugin(asked.seconds))
             case "restart" if gateway:
                 return await self._start_gateway(asked.seconds)
             case "restart" if self._plugin is not None:
+                self._domain.set_at_rest("plugin", False)
                 await self._plugin.restart()
                 return await self._wait_for_plugin(asked.seconds)
             case "start":
@@ -169,24 +174,31 @@ class _Halves:
                     rests = self._gateway.is_held or self._gateway.is_given_up
                     answers.append(await self._start_gateway(asked.seconds) if rests else _runs("gateway"))
                 if plugin:
-                    rests = self._plugin is not None and self._plugin.release()
+                    rests = self._release_plugin()
                     answers.append(await self._wait_for_plugin(asked.seconds) if rests else _runs("app"))
                 return _both(*answers)
             case _:
                 return Answer(2, (f"nothing is known of {asked.verb!r}",))
 
-    async def _stop(self, half: Supervisor | None) -> Answer:
+    async def _stop(self, name: Half) -> Answer:
+        half = self._gateway if name == "gateway" else self._plugin
         if half is None:
             return Answer(2, (_ONE_PROCESS,))
         if half.is_held:
             return Answer(0, (f"the {half.name} was stopped before",))
+        self._domain.set_at_rest(name, True)  # first, so that no probe finds it gone without a reason
         await half.hold()
         return Answer(0, (f"the {half.name} has stopped; `taktora-trio start --half {half.name}` starts it again",))
+
+    def _release_plugin(self) -> bool:
+        self._domain.set_at_rest("plugin", False)
+        return self._plugin is not None and self._plugin.release()
 
     async def _start_gateway(self, seconds: float) -> Answer:
         names = [connector.name for connector in self._reload.present.deployment.connectors]
         arrival = self._watch(names)
         with trio.move_on_after(seconds):
+            self._domain.set_at_rest("gateway", False)
             await self._gateway.restart()
             if await arrival.is_complete():
                 return Answer(0, (f"the gateway is Up ({', '.join(names)})",))

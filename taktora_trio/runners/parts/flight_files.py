@@ -44,7 +44,8 @@ class FlightFiles:
 
     def plugin_failed(self, failure: Failure, exit_: Exit) -> None:
         """Have one written, since the plugin has failed. It is what a `Supervisor` calls."""
-        self.write(f"plugin failed: {failure.description}")
+        if not _is_wanted(failure):
+            self.write(f"plugin failed: {failure.description}")
 
     def write(self, why: str) -> None:
         """Have one written a moment from now, unless one was written in the last minute."""
@@ -57,9 +58,9 @@ class FlightFiles:
         self._asked.set()
 
     async def follow(self, events: HealthEvents) -> None:
-        """Serve: have one written for each `Down`. Returns when there are no more events."""
+        """Serve: have one written for each `Down` that no operator wanted. Returns when there are no more events."""
         async for event in events:
-            if isinstance(event.after, Down):
+            if isinstance(event.after, Down) and not _is_wanted(event.after.failure):
                 self.write(f"{event.component} Down: {event.after.reason}")
 
     async def serve(self) -> None:
@@ -111,6 +112,11 @@ class FlightFiles:
                 deliver_cancel=_kill,
             )
         return None
+
+
+def _is_wanted(failure: Failure | None) -> bool:
+    """True for an end that an operator has asked for."""
+    return failure is not None and failure.kind == "stopped"
 
 
 def _not_written(why: str, reason: str) -> None:
