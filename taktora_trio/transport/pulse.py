@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from taktora_trio.transport.descriptors import refusal
 from taktora_trio.transport.domain import Domain, Role
 
-__all__ = ["open_pulse", "silence"]
+__all__ = ["last_sign", "open_pulse", "silence"]
 
 _TIME = struct.Struct("<Q")  # nanoseconds, by a clock that is the same for all processes and can't be set
 
@@ -48,6 +48,15 @@ def open_pulse(domain: Domain, *roles: Role) -> Iterator[Callable[[], None]]:
 
 def silence(domain: Domain, role: Role) -> float | None:
     """Return the seconds since the last sign of life in a role; `None` if none was ever given."""
+    sign = last_sign(domain, role)
+    return None if sign is None else max(0.0, (time.monotonic_ns() - sign) / 1e9)
+
+
+def last_sign(domain: Domain, role: Role) -> int | None:
+    """Return the time of the last sign of life in a role, by `CLOCK_MONOTONIC` in nanoseconds; `None` if there is none.
+
+    It is the same for all roles of one process.
+    """
     try:
         fd = os.open(domain.pulse_path(role), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -56,4 +65,4 @@ def silence(domain: Domain, role: Role) -> float | None:
         data = os.pread(fd, _TIME.size, 0)
     finally:
         os.close(fd)
-    return None if len(data) < _TIME.size else max(0.0, (time.monotonic_ns() - _TIME.unpack(data)[0]) / 1e9)
+    return None if len(data) < _TIME.size else int(_TIME.unpack(data)[0])

@@ -5,6 +5,7 @@ A counter that both know is taken from the one that has written last. What one o
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 
 import msgspec
@@ -43,7 +44,8 @@ def _declared(pages: Sequence[tuple[Page, Snapshot]]) -> Sequence[ChannelVitals]
 def connectors_of(pages: Sequence[Page], halves: Mapping[str, HalfVitals | None]) -> dict[str, ConnectorVitals]:
     """Return the health of each connector: as the plugin has it, which also knows of a gateway that has ended.
 
-    Where the plugin does not run, it is as the gateway says, unless that does not run either.
+    Where the plugin does not run, it is as the gateway says, unless that does not run either. Where both are gone, each
+    is `Down`, whatever they have said last.
     """
     found: dict[str, ConnectorVitals] = {}
     order = [one.name for page in pages if page.name == "plugin" for one in page.connectors]
@@ -58,7 +60,18 @@ def connectors_of(pages: Sequence[Page], halves: Mapping[str, HalfVitals | None]
                 values["since"] = connector.since if connector.health != before.health else before.since
                 values["cause"] = connector.cause or (before.cause if connector.health == before.health else "")
             found[connector.name] = ConnectorVitals(**values)
+    if pages and all(half is None or half.state == "gone" for half in halves.values()):
+        since = time.time() - min(half.age or 0.0 for half in halves.values() if half is not None)
+        found = {name: _left(connector, since) for name, connector in found.items()}
     return {name: found[name] for name in dict.fromkeys([*order, *found])}
+
+
+def _left(connector: ConnectorVitals, since: float) -> ConnectorVitals:
+    """Return a connector that nobody has any more; who had it has written last at `since`."""
+    if connector.health == "Down":
+        return connector
+    reason = f"both halves are gone; it was {connector.health} before"
+    return msgspec.structs.replace(connector, health="Down", since=since, reason=reason, cause="", next_attempt=None)
 
 
 def history_of(pages: Sequence[Page]) -> list[HealthChange]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path
 
 import msgspec
@@ -12,8 +12,9 @@ import trio
 
 from taktora_trio.errors import ConfigError, NoSuchDomain, TransportError
 from taktora_trio.processes.procfs import process_stat
-from taktora_trio.transport.domain import HALVES, Domain, Role
+from taktora_trio.transport.domain import HALVES, ROLES, Domain, Role
 from taktora_trio.transport.folder import VITALS, all_generations, open_folder, other_users
+from taktora_trio.transport.pulse import last_sign
 from taktora_trio.transport.snapshot import Snapshot, read_snapshot
 from taktora_trio.vitals.merging import connectors_of, history_of, merged_channels
 from taktora_trio.vitals.model import DomainVitals, HalfState, HalfVitals, Mode, Page
@@ -77,7 +78,7 @@ def read(domain: Domain | str) -> DomainVitals:
     return DomainVitals(
         domain=domain.name,
         app=pages[-1][0].app if pages else "",
-        mode=_mode(domain),
+        mode=_mode(domain, [page for page, _ in pages]),
         read_at=now / 1e9,
         owner=domain.holder("owner"),
         halves=halves,
@@ -147,11 +148,20 @@ def _is_held(name: str) -> bool:
         return False
 
 
-def _mode(domain: Domain) -> Mode:
-    owner, plugin, gateway = (domain.holder(role) for role in ("owner", "plugin", "gateway"))
-    if owner is not None and owner == plugin == gateway:
+def _mode(domain: Domain, pages: Sequence[Page]) -> Mode:
+    owner, plugin, gateway = (domain.holder(role) for role in ROLES)
+    if owner is not None:
+        if owner == plugin == gateway:
+            return "in-process"
+        return "separate" if owner == plugin else "split"
+    pids = {page.name: page.pid for page in pages}  # who owned it was killed, and has left what tells of it
+    if "plugin" in pids and pids["plugin"] == pids.get("gateway"):
         return "in-process"
-    return "separate" if owner is None or owner == plugin else "split"
+    try:
+        signs = last_sign(domain, "owner"), last_sign(domain, "plugin")
+    except (OSError, TransportError):  # it is removed just now
+        return "separate"
+    return "split" if signs[0] is not None and signs[0] != signs[1] else "separate"
 
 
 def _without_page(domain: Domain, name: str, role: Role, holder: int | None) -> HalfVitals | None:

@@ -12,6 +12,8 @@ import pytest
 
 from taktora_trio import Domain, vitals
 from taktora_trio.errors import NoSuchDomain
+from taktora_trio.transport.domain import Role
+from taktora_trio.transport.pulse import open_pulse
 from taktora_trio.transport.snapshot import SnapshotWriter, read_snapshot, snapshot_bytes
 from taktora_trio.vitals.reading import page_name
 
@@ -219,3 +221,33 @@ def test_a_page_with_a_time_that_no_calendar_has_is_unreadable(domain: Domain) -
     assert plugin is not None
     assert plugin.state == "unreadable"
     assert "can't be read" in plugin.problem
+
+
+@pytest.mark.parametrize(
+    ("mode", "processes"),
+    [
+        ("in-process", [("owner", "plugin", "gateway")]),
+        ("separate", [("owner", "plugin"), ("gateway",)]),
+        ("split", [("owner",), ("plugin",), ("gateway",)]),
+    ],
+)
+def test_a_run_that_was_killed_is_shown_as_what_it_was_and_its_connectors_as_down(
+    domain: Domain, mode: str, processes: list[tuple[Role, ...]]
+) -> None:
+    pids = {role: 2**22 + number for number, roles in enumerate(processes) for role in roles}
+    with domain.hold("owner", "plugin", "gateway"):
+        for half in ("plugin", "gateway"):
+            bad = [down("other")] if half == "plugin" else []
+            write(domain, page(domain, half, pid=pids[half], connectors=[up(reconnects=3), *bad]))
+        for roles in processes:
+            with open_pulse(domain, *roles):
+                pass
+        with pytest.MonkeyPatch.context() as killed:
+            killed.setattr(Domain, "holder", lambda self, role: None)
+            seen = vitals.read(domain)
+    assert (seen.mode, seen.owner) == (mode, None)
+    assert [half and half.state for half in seen.halves.values()] == ["gone", "gone"]
+    mqtt, other = seen.connectors["mqtt"], seen.connectors["other"]
+    assert (mqtt.health, mqtt.reason, mqtt.reconnects) == ("Down", "both halves are gone; it was Up before", 3)
+    assert mqtt.since == pytest.approx(time.time(), abs=60)
+    assert (other.health, other.reason) == ("Down", "connection refused")
