@@ -4,8 +4,8 @@ The child inherits its end. Its end of file means that the supervisor is gone, h
 be bound to the thread that spawned the child, which trio ends when it has been idle.)
 
 The supervisor tells the plugin when a gateway starts or fails. The plugin may ask for the gateway to be revived; a
-gateway that was not given up then gets the request to connect at once. Each is told from which level up to log. A
-gateway tells the supervisor how its start goes, until each of its connectors has been `Up`.
+gateway that was not given up then gets the request to connect at once. Each is told from which level up to log, and
+sends that back. A gateway tells the supervisor how its start goes, until each of its connectors has been `Up`.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class ReviveGateway(msgspec.Struct, frozen=True, tag=True):
 
 
 class LogFrom(msgspec.Struct, frozen=True, tag=True):
-    """Log from this level up, from now on."""
+    """Log from this level up, from now on. A child sends it back when it does."""
 
     level: Literal["debug", "info", "warning", "error", "critical"]
 

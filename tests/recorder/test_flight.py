@@ -173,6 +173,28 @@ async def test_a_file_is_written_for_each_down_and_for_nothing_else(autojump_clo
         board.close()
 
 
+async def test_none_is_written_for_a_gateway_that_an_operator_stops(
+    domain: Domain, autojump_clock: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files, board = Written(), HealthBoard(["mqtt"])
+    files.start = trio.current_time()
+    monkeypatch.setattr(files, "_domain", domain)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(files.serve)
+        nursery.start_soon(files.follow, board.events())
+        await trio.testing.wait_all_tasks_blocked()
+        with domain.hold("owner"):
+            domain.set_at_rest("gateway", True)
+            board.report("mqtt", Down("the gateway was stopped"))  # as it says itself, before its supervisor does
+            await trio.sleep(5)
+            domain.set_at_rest("gateway", False)
+            board.report("mqtt", Down("refused"))
+            await trio.sleep(5)
+        files.stop()
+        board.close()
+    assert files.said == [("mqtt Down: refused", 6.0)]
+
+
 async def test_a_file_that_cant_be_written_is_one_line_in_the_log(
     domain: Domain, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -29,6 +29,7 @@ class SupervisorLink(LinkEnd):
             async for message in messages:
                 if isinstance(message, LogFrom):
                     logging.getLogger().setLevel(message.level.upper())
+                    self.send(message)  # so that the supervisor knows
                 else:
                     yield message
 

@@ -9,7 +9,8 @@ incarnations  one gateway after another in this process, each until it is asked 
 status        what a process says of itself
 flight        its flight recorder; flight_files has the files of it written
 asking        finds the process that can do what an operator asks for; requests: how it is asked, and answers
-control       does that, and audit logs it; reload: its configuration is read again; arrival: waits for what has started
+control       does that, and audit logs it; levels: which half logs as it was told to
+reload        its configuration is read again; arrival: waits for what has started
 revival       how it is asked to start its gateway again, and answers
 naming        a warning about temporary names, by which the other side knows a gateway until its next start
 """

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection
+from functools import partial
 from typing import TypeAlias, get_args
 
 import trio
@@ -14,6 +15,7 @@ import trio
 from taktora_trio.runners.options import Half
 from taktora_trio.runners.parts.arrival import Arrival
 from taktora_trio.runners.parts.audit import log_outcome
+from taktora_trio.runners.parts.levels import PATIENCE, Told
 from taktora_trio.runners.parts.reload import Reload
 from taktora_trio.runners.parts.requests import Answer, Asked, Request, take_requests
 from taktora_trio.runners.parts.revival import HELD, answer
@@ -23,8 +25,9 @@ from taktora_trio.transport.domain import Domain
 
 __all__ = ["Control", "SetLevel"]
 
-SetLevel: TypeAlias = Callable[[LogLevel, str], None]
-"""Called with a level of the log, and with the half that is to have it; without a name, both."""
+SetLevel: TypeAlias = Callable[[LogLevel, str, Told], None]
+"""Called with a level of the log, with the half that is to have it (without a name, both), and with what to call when
+it is known who has it."""
 
 _SLACK = 20.0  # seconds more than was asked for, in which a half that has to be killed is
 _ENDS = Answer(1, ("the run ends",))
@@ -109,8 +112,8 @@ class Control:
                 if level is None:
                     self._answer(request, Answer(2, (f"there is no level {asked.what!r}",)))
                     return
-                self._answer(request, Answer(0, (f"{half or 'both halves'}: logged from {level} up",)))
-                self._set_level(level, half)  # afterwards, so that the log has who asked for less
+                request.expect(PATIENCE + _SLACK)
+                self._set_level(level, half, partial(self._level_is_set, request, level))
             case _ if not self._is_served:
                 self._answer(request, _FOREIGN)
             case _:
@@ -119,6 +122,19 @@ class Control:
                     self._to_do.send_nowait(request)
                 except trio.WouldBlock:
                     self._answer(request, Answer(1, ("too much is asked for at once",)))
+
+    def _level_is_set(self, request: Request, level: LogLevel, silent: Collection[str]) -> None:
+        half = request.asked.half
+        lines = [
+            f"the {name} has not answered within {PATIENCE:g} s: it hangs, or is stopped, and logs from {level} up when"
+            " it goes on"
+            for name in silent
+        ]
+        if not silent:
+            lines.append(f"{half or 'both halves'}: logged from {level} up")
+        elif not half:
+            lines.append(f"the rest of the run logs from {level} up")
+        self._answer(request, Answer(1 if silent else 0, tuple(lines)))
 
     def _end(self, request: Request, text: str) -> None:
         self._answer(request, Answer(0, (text,), ends=True))
@@ -221,5 +237,6 @@ def _both(*answers: Answer) -> Answer:
     return Answer(max(each.code for each in answers), tuple(line for each in answers for line in each.lines))
 
 
-def _set_own_level(level: LogLevel, half: str) -> None:
+def _set_own_level(level: LogLevel, half: str, told: Told) -> None:
     logging.getLogger().setLevel(level.upper())
+    told(())

@@ -60,7 +60,9 @@ class FlightFiles:
     async def follow(self, events: HealthEvents) -> None:
         """Serve: have one written for each `Down` that no operator wanted. Returns when there are no more events."""
         async for event in events:
-            if isinstance(event.after, Down) and not _is_wanted(event.after.failure):
+            if not isinstance(event.after, Down) or _is_wanted(event.after.failure):
+                continue
+            if not self._domain.is_at_rest("gateway"):  # which says that it is stopped before its supervisor does
                 self.write(f"{event.component} Down: {event.after.reason}")
 
     async def serve(self) -> None:

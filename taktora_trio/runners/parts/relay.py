@@ -10,6 +10,7 @@ import trio
 from taktora_trio.health import Failure
 from taktora_trio.processes.link import ConnectorState, GatewayFailed, GatewayStarted, LinkEnd, LogFrom, ReviveGateway
 from taktora_trio.runners.parts.arrival import Arrival
+from taktora_trio.runners.parts.levels import LevelAnswers, Told
 from taktora_trio.runners.parts.revival import STARTS_AGAIN, answer
 from taktora_trio.runners.this_process.log_formats import LogLevel
 from taktora_trio.supervision.supervisor import Exit
@@ -23,21 +24,29 @@ class Relay:
 
     def __init__(self, domain: Domain, nursery: trio.Nursery) -> None:
         self.domain = domain
+        self._answers = LevelAnswers()
         self._nursery = nursery
         self._gateways: list[GatewayRelay] = []
         self._to_plugin: LinkEnd | None = None
         self._levels: dict[str, LogFrom] = {}  # by half, as somebody has asked for
 
-    def set_level(self, level: LogLevel, half: str) -> None:
-        """Have a half log from this level up, and its successors; without a name, both halves and this process."""
+    def set_level(self, level: LogLevel, half: str, told: Told) -> None:
+        """Have a half log from this level up, and its successors; without a name, both halves and this process.
+
+        `told` is called when each that runs has said that it does, or has not said so in time.
+        """
         for name in (half,) if half else ("plugin", "gateway"):
             self._levels[name] = LogFrom(level)
         if not half:
             logging.getLogger().setLevel(level.upper())
+        links = {gateway.link: "gateway" for gateway in self._gateways if gateway.link is not None}
         if self._to_plugin is not None:
-            self.tell_level("plugin", self._to_plugin)
-        for gateway in self._gateways:
-            gateway.tell_level()
+            links[self._to_plugin] = "plugin"
+        links = {link: name for link, name in links.items() if half in ("", name)}
+        waiting = self._answers.expect(LogFrom(level), links)
+        for link, name in links.items():
+            self.tell_level(name, link)
+        self._nursery.start_soon(self._answers.wait, waiting, told)
 
     def tell_level(self, half: str, link: LinkEnd) -> None:
         """Tell a half the level that somebody has asked for, if anybody has."""
@@ -69,7 +78,7 @@ class Relay:
 
     def gateway_started(self, link: LinkEnd, arrival: Arrival) -> None:
         """Listen to what a gateway says of its start."""
-        self._nursery.start_soon(_listen_to_gateway, link, arrival)
+        self._nursery.start_soon(self._listen_to_gateway, link, arrival)
 
     def plugin_ended(self) -> None:
         """Send nothing from now on."""
@@ -85,12 +94,17 @@ class Relay:
             if isinstance(message, ReviveGateway):
                 for gateway in self._gateways:
                     gateway.revive()
+            elif isinstance(message, LogFrom):
+                self._answers.answered(link, message)
+        self._answers.ended(link)
 
-
-async def _listen_to_gateway(link: LinkEnd, arrival: Arrival) -> None:
-    async for message in link.messages():
-        if isinstance(message, ConnectorState):
-            arrival.said(message)
+    async def _listen_to_gateway(self, link: LinkEnd, arrival: Arrival) -> None:
+        async for message in link.messages():
+            if isinstance(message, ConnectorState):
+                arrival.said(message)
+            elif isinstance(message, LogFrom):
+                self._answers.answered(link, message)
+        self._answers.ended(link)
 
 
 class GatewayRelay:
@@ -108,7 +122,7 @@ class GatewayRelay:
         self.revive = revive
         self.exited = exited
         self._relay = relay
-        self._link: LinkEnd | None = None
+        self.link: LinkEnd | None = None
         self._pid = 0
         self._arrival = Arrival()
 
@@ -118,27 +132,23 @@ class GatewayRelay:
         return self._arrival
 
     def started(self, incarnation: int, pid: int, link: LinkEnd) -> None:
-        self._pid, self._link = pid, link
-        self.tell_level()
+        self._pid, self.link = pid, link
+        self._relay.tell_level("gateway", link)
         self._relay.gateway_started(link, self._arrival)
         self._tell(GatewayStarted(incarnation, pid, self.connectors))
 
-    def tell_level(self) -> None:
-        if self._link is not None:
-            self._relay.tell_level("gateway", self._link)
-
     def ended(self) -> None:
-        self._link = None
+        self.link = None
 
     def failed(self, failure: Failure, exit_: Exit) -> None:
-        self._link = None
+        self.link = None
         self._tell(GatewayFailed(self._pid, failure, self.connectors))
 
     def revived(self, starts_again: bool) -> None:
         if starts_again:
             answer(self._relay.domain, STARTS_AGAIN)
-        elif self._link is not None:
-            self._link.send(ReviveGateway())  # and it answers
+        elif self.link is not None:
+            self.link.send(ReviveGateway())  # and it answers
         else:
             answer(self._relay.domain, "the gateway had ended, and starts now")
 
