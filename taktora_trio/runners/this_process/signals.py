@@ -48,7 +48,8 @@ async def open_stop_signals(
     A second SIGINT or SIGTERM calls `on_second` and ends the process at once with 128 + the signal's number, also when
     the trio loop is stuck: it runs in the signal handler, not in a task. SIGHUP never forces anything, for a terminal
     that closes sends two (the kernel and the shell each send one), and systemd may send it together with SIGTERM
-    (`SendSIGHUP=`, systemd.kill(5)). Must be entered in the main thread.
+    (`SendSIGHUP=`, systemd.kill(5)). Such a one may be late: after a stop that a signal asked for, SIGHUP stays ignored
+    where it would end the process by default. Must be entered in the main thread.
     """
     stop = trio.Event()
     token = trio.lowlevel.current_trio_token()
@@ -76,6 +77,8 @@ async def open_stop_signals(
         yield stop
     finally:
         signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        if stop.is_set() and before.get(signal.SIGHUP) is signal.SIG_DFL:
+            before[signal.SIGHUP] = signal.SIG_IGN
         for signum, handler in before.items():
             signal.signal(signum, handler)
 
