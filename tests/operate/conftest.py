@@ -12,14 +12,13 @@ HERE = Path(__file__).parent
 TIMEOUT = 180  # seconds of one test, what its folder sets up once included
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest looks at markers to deselect by them
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        if HERE in item.path.parents:
-            item.add_marker("operate")
-            item.add_marker(pytest.mark.xdist_group(item.path.parent.name))
-            if item.get_closest_marker("timeout") is None:
-                item.add_marker(pytest.mark.timeout(TIMEOUT))
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Mark it at once: xdist looks at groups, and pytest at markers to deselect by them, before a later hook of ours."""
+    if HERE in item.path.parents:
+        item.add_marker("operate")
+        item.add_marker(pytest.mark.xdist_group(item.path.parent.name))
+        if item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(TIMEOUT))
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -15,6 +15,8 @@ from tests.operate.systemd.machine import UNITS, Machine, Received, open_machine
 @pytest.fixture(scope="session")
 def booted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
     with open_machine(tmp_path_factory.mktemp("machine")) as machine:
+        machine.systemctl("is-system-running", "--wait")
+        machine.at_boot = machine.systemctl("status", "multi-user.target", "greenhouse-gateway")
         yield machine
 
 

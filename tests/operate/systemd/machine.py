@@ -61,6 +61,8 @@ class Machine:
     def __init__(self, pid: int) -> None:
         self.pid = pid
         """Of its systemd."""
+        self.at_boot = ""
+        """What systemctl(1) has said of the boot and of the enabled unit, before any test."""
         self.journal: list[Entry] = []
         self._follower: subprocess.Popen[bytes] | None = None
         self._partial = b""
