@@ -13,7 +13,7 @@ TIMEOUT = 180  # seconds of one test, what its folder sets up once included
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
-    """Mark it at once: xdist looks at groups, and pytest at markers to deselect by them, before a later hook of ours."""
+    """Mark it at once: xdist looks at groups, and pytest at what to deselect, before a hook of ours that is later."""
     if HERE in item.path.parents:
         item.add_marker("operate")
         item.add_marker(pytest.mark.xdist_group(item.path.parent.name))
