@@ -1,4 +1,4 @@
-"""Each test here has the marker `operate`, time, and a worker that its folder shares (`.ci/operate`)."""
+"""Each test here has the marker `operate`, and time (`.ci/operate`)."""
 
 from __future__ import annotations
 
@@ -13,10 +13,8 @@ TIMEOUT = 180  # seconds of one test, what its folder sets up once included
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
-    """Mark it at once: xdist looks at groups, and pytest at what to deselect, before a hook of ours that is later."""
     if HERE in item.path.parents:
         item.add_marker("operate")
-        item.add_marker(pytest.mark.xdist_group(item.path.parent.name))
         if item.get_closest_marker("timeout") is None:
             item.add_marker(pytest.mark.timeout(TIMEOUT))
 
