@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
+import attrs
 from cyclopts import Parameter
 
 from taktora_trio.errors import ConfigError
@@ -22,50 +23,39 @@ _LENGTH = 4000  # characters of a line
 _LONGEST = 3600.0
 
 OneHalf = Annotated[Half | None, Parameter(help="This half alone; by default all of the run.")]
-Timeout = Annotated[float, Parameter(help="Seconds to wait until it is so.")]
 
 
-def stop(
-    target: OfRun = None,
-    /,
-    *,
-    domain: RunDomain = None,
-    config: Configured = None,
-    half: OneHalf = None,
-    timeout: Timeout = 30.0,
-) -> int:
+@attrs.frozen(kw_only=True)
+class Ask:
+    """Which run or half is meant, and how long to wait."""
+
+    domain: RunDomain = None
+    config: Configured = None
+    half: OneHalf = None
+    timeout: Annotated[float, Parameter(help="Seconds to wait until it is so.")] = 30.0
+
+
+Asked = Annotated[Ask, Parameter(name="*")]
+OF_ALL = Ask()
+
+
+def stop(target: OfRun = None, /, *, asked: Asked = OF_ALL) -> int:
     """Stop a run or a half."""
-    return _ask("stop", target, domain, config, half, timeout)
+    return _ask("stop", target, asked)
 
 
-def start(
-    target: OfRun = None,
-    /,
-    *,
-    domain: RunDomain = None,
-    config: Configured = None,
-    half: OneHalf = None,
-    timeout: Timeout = 30.0,
-) -> int:
+def start(target: OfRun = None, /, *, asked: Asked = OF_ALL) -> int:
     """Start what was stopped."""
-    return _ask("start", target, domain, config, half, timeout)
+    return _ask("start", target, asked)
 
 
-def restart(
-    target: OfRun = None,
-    /,
-    *,
-    domain: RunDomain = None,
-    config: Configured = None,
-    half: OneHalf = None,
-    timeout: Timeout = 30.0,
-) -> int:
+def restart(target: OfRun = None, /, *, asked: Asked = OF_ALL) -> int:
     """Restart a run's halves."""
     if target is not None:
         from taktora_trio.operate.fitting import check_fits
 
-        check_fits(as_configured(target, config)[0], domain_of_run(target, domain, config))
-    return _ask("restart", target, domain, config, half, timeout)
+        check_fits(as_configured(target, asked.config)[0], domain_of_run(target, asked.domain, asked.config))
+    return _ask("restart", target, asked)
 
 
 def revive(target: OfRun = None, /, *, domain: RunDomain = None, config: Configured = None) -> int:
@@ -92,24 +82,16 @@ def log_level(
     half: OneHalf = None,
 ) -> int:
     """Log more or less."""
-    return _ask("log-level", target, domain, config, half, 10.0, what=level)
+    return _ask("log-level", target, Ask(domain=domain, config=config, half=half, timeout=10.0), what=level)
 
 
-def _ask(
-    verb: Verb,
-    target: str | None,
-    domain: str | None,
-    config: str | None,
-    half: Half | None,
-    seconds: float,
-    *,
-    what: str = "",
-) -> int:
+def _ask(verb: Verb, target: str | None, asked: Ask, *, what: str = "") -> int:
     from taktora_trio.operate.controlling import ask
 
-    if not 1 <= seconds <= _LONGEST:
-        raise ConfigError(f"--timeout {seconds:g}: give 1 to {_LONGEST:g} seconds")
-    return _shown(ask(domain_of_run(target, domain, config), verb, half or "", seconds, what))
+    if not 1 <= asked.timeout <= _LONGEST:
+        raise ConfigError(f"--timeout {asked.timeout:g}: give 1 to {_LONGEST:g} seconds")
+    run = domain_of_run(target, asked.domain, asked.config)
+    return _shown(ask(run, verb, asked.half or "", asked.timeout, what))
 
 
 def _shown(answer: Answer) -> int:
