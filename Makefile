@@ -6,11 +6,11 @@ WORKERS ?= 5
 PYTHONS ?= python3.11 python3.12 python3.13 python3.14
 # What `make test`, `make pythons` and `make floors` run; by default all that have no command of their own.
 TESTS ?=
-UNBROKEN = -m "not chaos and not brokers and not package and not operate"
+UNBROKEN = -m "not chaos and not brokers and not package and not operate and not zenoh"
 # The tests start hundreds of interpreters, which are to find their bytecode, whatever the environment says.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test chaos operate brokers pythons floors soak soak-long crashpoints package check docs tutorial figures bench bench-check throughput latency scaling fleet isolation mosquitto mosquitto-clients nats fuse clean help
+.PHONY: demo test chaos operate brokers zenoh pythons floors soak soak-long crashpoints package check docs tutorial figures bench bench-check throughput latency scaling fleet isolation mosquitto mosquitto-clients nats fuse clean help
 
 help:  ## Show what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/:/' | awk -F: '{printf "make %-11s%s\n", $$1, $$2}'
@@ -33,6 +33,9 @@ brokers: .venv/test  ## The tests with brokers that few have installed: ejabberd
 	  DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends ejabberd rabbitmq-server >/dev/null || \
 	  echo "Those that are not installed are skipped"
 	$(BIN)/python -m pytest -m brokers
+
+zenoh: .venv/test  ## The tests that need Zenoh sessions and routers
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m zenoh
 
 pythons: mosquitto nats  ## The tests with each of PYTHONS="python3.12 /path/of/another" that there is
 	@.ci/pythons "$(PYTHONS)" -n $(WORKERS) --dist worksteal $(or $(TESTS),$(UNBROKEN))

@@ -26,7 +26,7 @@ PROTOCOL_WORD = re.compile(
     r"mqtt|paho|mosquitto|gmqtt|qos|zenoh|(conn|pub|sub|unsub)ack|pub(rec|rel|comp)|connack|websocket", re.IGNORECASE
 )
 # Where a protocol is at home.
-PROTOCOLS_OWN = ("connectors/mqtt/", "chaos/mqtt/", "testing/mqtt/")
+PROTOCOLS_OWN = ("connectors/mqtt/", "chaos/mqtt/", "testing/mqtt/", "testing/zenoh/")
 # The lines elsewhere that may name one, and why.
 MAY_NAME = {
     # names that are imported when they are first used, for `from taktora_trio import MqttConnector`

@@ -1,0 +1,4 @@
+"""What the tests of an app need of Zenoh: a real router in their hands.
+
+router   a router under control
+"""
