@@ -34,6 +34,10 @@ MAY_NAME = {
         r' +from taktora_trio\.connectors\.mqtt import (\w+) as \1| +"connectors\.mqtt": \(.*\),'
     ),
 }
+# Where the peer is one that tests or a demonstration bring along.
+MAY_HAVE_A_BROKER = ("chaos/", "testing/", "scaffold/")
+# How something names a broker that is for every protocol.
+AMONG_OTHERS = re.compile(r"\((a )?brokers?, |such as (a|the) broker|brokers?, routers?|--await-broker")
 # They stand in supervisors/, too, where a user copies them: so they know the package by its public names alone.
 SCRIPTS = ("taktora_trio.runners.scripts.in_process", "taktora_trio.runners.scripts.split")
 
@@ -191,6 +195,37 @@ def naming_lines(name: str, text: str) -> list[str]:
 def test_generic_code_names_no_protocol() -> None:
     paths = {path.relative_to(PACKAGE).as_posix(): path for path in PACKAGE.rglob("*.py")}
     assert [line for name, path in paths.items() for line in naming_lines(name, path.read_text())] == []
+
+
+def broker_lines(name: str, text: str) -> list[str]:
+    """Strings of a file that speak of *the* broker: where code is for every protocol, there may be none."""
+    if name.startswith((*PROTOCOLS_OWN, *MAY_HAVE_A_BROKER)):
+        return []
+    strings = (node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Constant))
+    return [
+        f"{name}:{node.lineno}: {found.group()}"
+        for node in strings
+        if isinstance(node.value, str)
+        for found in re.finditer(r".*\b(the|each|your|this|no) broker.*|.*\bbrokers\b.*", node.value)
+        if not AMONG_OTHERS.search(found.group())
+    ]
+
+
+def test_what_operators_read_speaks_of_a_broker_only_as_one_of_several_kinds_of_peer() -> None:
+    paths = {path.relative_to(PACKAGE).as_posix(): path for path in PACKAGE.rglob("*.py")}
+    assert [line for name, path in paths.items() for line in broker_lines(name, path.read_text())] == []
+    pages = [*(PACKAGE / "operate").rglob("*.js"), *(PACKAGE / "operate").rglob("*.html")]
+    pages += (ROOT / "supervisors" / "grafana").iterdir()
+    assert len(pages) > 4
+    found = [f"{page.name}: {line}" for page in pages for line in page.read_text().splitlines() if "broker" in line]
+    assert [line for line in found if not AMONG_OTHERS.search(line)] == []
+
+
+def test_a_broker_that_need_not_be_there_is_found() -> None:
+    assert broker_lines("operate/x.py", 'X = "See why the broker does not take it."') != []
+    assert broker_lines("operate/x.py", 'def f():\n    """Show all brokers."""') != []
+    assert broker_lines("operate/x.py", 'X = "the other side (a broker, a router) refuses it"') == []
+    assert broker_lines("connectors/mqtt/x.py", 'X = "the broker"') == []
 
 
 def test_a_protocols_name_is_found() -> None:

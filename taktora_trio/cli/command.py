@@ -37,7 +37,7 @@ def run(
         Parameter(
             name=["--await-broker", "--await-peer"],
             negative="",
-            help="Start even if the broker, or whatever is at the other end, can't be reached yet, and keep trying.",
+            help="Start even if the other side (a broker, a router) can't be reached yet, and keep trying.",
         ),
     ] = False,
     warm: Annotated[
@@ -111,7 +111,7 @@ def forget(
     options: Shared = Options(),
     settings: Settings,
 ) -> int:
-    """Have the other side (a broker) forget a deployment that is gone for good.
+    """Have the other side (such as a broker) forget a deployment that is gone for good.
 
     It deletes what it keeps for each connector's gateway: the session, with every message that waits in it, and what
     says whether the gateway is there. What the app itself has left there stays.
@@ -121,7 +121,7 @@ def forget(
 
     It refuses where the deployment runs, or seems to be connected.
     """
-    from taktora_trio.operate.forgetting import forget_deployment  # with it comes what connects to a broker
+    from taktora_trio.operate.forgetting import forget_deployment  # with it comes what connects to the other side
 
     return forget_deployment(target, options, settings, even_if_up)
 

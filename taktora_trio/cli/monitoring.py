@@ -93,7 +93,7 @@ COMMANDS = {
         "taktora_trio.operate.doctor.command:doctor",
         """Find out why a run does not work, or would not: look at all that it needs, and say what to do.
 
-    Python, libraries, shared memory, limits, clock; with a deployment also its brokers (name, TCP, TLS, login, what
+    Python, libraries, shared memory, limits, clock; with a deployment also its peers (name, TCP, TLS, login, what
     they announce) and its disk. It changes nothing, and a run may go on meanwhile. Give the options that the run has.
     Exit code 1 if something fails. For example:
 

@@ -27,7 +27,7 @@ reach that: each is left alone for as long as the other's delay."""
 
 _OVERLOADED = 4
 """The longest delay is so many times as long while the other side is there and does not answer in time. A fleet that
-comes every half minute may be more than a broker can ever answer: then each attempt costs it work that is given up, and
+comes every half minute may be more than it can ever answer: then each attempt costs it work that is given up, and
 all stay outside. `python -m benchmarks.fleet` shows it."""
 
 

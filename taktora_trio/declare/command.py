@@ -64,7 +64,9 @@ def write_asyncapi(
     ] = False,
     server: Annotated[
         tuple[str, ...],
-        Parameter(negative="", help="The URL of a broker to name, as [CONNECTOR=]URL. Its password is left out."),
+        Parameter(
+            negative="", help="The URL of a peer to name, such as a broker: [CONNECTOR=]URL. Its password is left out."
+        ),
     ] = (),
     app_version: Annotated[
         str | None, Parameter(help="The version of the app; by default the module's own, or that of its package.")

@@ -5,7 +5,7 @@ logs          `logs_command` and log_reading: its latest log lines
 events        what each event code of a log line means, and what to do about it
 healthcheck   `healthcheck_command`: the probe of a container, by liveness (signs of life) and probes (live, ready)
 endpoint      `endpoint`: both probes over HTTP, with metrics and a web page
-doctor        `doctor`: what is wrong with a machine or a broker, and what to do about it
+doctor        `doctor`: what is wrong with a machine or its peers, and what to do about it
 controlling   `control_command`: `stop`, `start`, `restart`, `revive`, `reload`, `log-level`; fitting looks first
 config        `config_command`: what is configured, by configured, and a file to begin with, by example_file
 planning      `planning_command`: `plan` and `explain-policy`, before anything runs

@@ -1,6 +1,6 @@
 """What a probe asks of a run: does it live, and can it work? Each answer has its reasons, one a line.
 
-*Live* means that each of its processes is there and its loop turns, by the signs of life in shared memory. A broker
+*Live* means that each of its processes is there and its loop turns, by the signs of life in shared memory. A peer
 that is away changes nothing in that, nor does a half that an operator has stopped: a restart would mend neither.
 *Ready* means that messages can pass: each half runs, and each connector is `Up`, or `Degraded`, where something is
 wrong and messages pass nevertheless.

@@ -36,9 +36,10 @@ def replay(
         bool, Parameter(negative="", help="As it was recorded, instead of on a clock that jumps over pauses.")
     ] = False,
     shape: Annotated[
-        Shape, Parameter(help="In memory, or as a run with a real broker of its own, which is always in real time.")
+        Shape,
+        Parameter(help="In memory, or as a run with a real peer of its own, which is always in real time."),
     ] = "memory",
-    broker: Annotated[str | None, Parameter(help="The URL of a broker for tests, instead of one of its own.")] = None,
+    broker: Annotated[str | None, Parameter(help="The URL of a peer for tests, instead of one of its own.")] = None,
     ignore: Annotated[
         tuple[str, ...], Parameter(negative="", help="A field that does not count, such as a time; again for another.")
     ] = (),

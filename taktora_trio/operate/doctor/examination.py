@@ -127,7 +127,7 @@ def _described(configuration: Configuration, runs: bool) -> list[Finding]:
 
 
 def _by_subject(connector: Connector, findings: Sequence[Finding]) -> list[Section]:
-    """Return a section for each subject, such as each of several brokers."""
+    """Return a section for each subject, such as each of several addresses of a peer."""
     sections: dict[str, list[Finding]] = {}
     for finding in findings:
         sections.setdefault(finding.subject, []).append(attrs.evolve(finding, subject=""))

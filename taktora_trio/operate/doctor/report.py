@@ -17,7 +17,7 @@ _NARROWEST, _WIDEST = 40, 110
 
 
 class Section(msgspec.Struct, frozen=True):
-    """Findings about one thing, such as the machine or a broker."""
+    """Findings about one thing, such as the machine or a peer."""
 
     title: str
     findings: Sequence[Finding]

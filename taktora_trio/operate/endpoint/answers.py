@@ -78,7 +78,7 @@ class Answers:
         return self._probed(request, checks, "readyz")
 
     def _probed(self, request: Request, checks: list[Check], what: str) -> Response:
-        """Return what a probe asked for. The reasons, which may name a broker, are for who may see the rest, too."""
+        """Return what a probe asked for. The reasons, which may name a peer, are for who may see the rest, too."""
         shown = checks if self._access.allows(request) else [Check(check.is_well, "...") for check in checks]
         status = 200 if all(check.is_well for check in checks) else 503
         return Response(status=status, content=as_text(shown, what).encode())

@@ -1,4 +1,4 @@
-"""Events of connections to brokers, and of a connector's health."""
+"""Events of connections to the other side (a broker, a router, other hosts), and of a connector's health."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ CONNECTIONS: Mapping[str, Event] = {
     ),
     "health-down": Event(
         "info",
-        "The connector does not work: the gateway is gone, hangs, was stopped, or the broker has refused it.",
+        "The connector does not work: the gateway is gone, hangs, was stopped, or the other side has refused it.",
         "See the reason, and what the gateway logged before.",
     ),
     "health-flood": Event(
@@ -35,14 +35,14 @@ CONNECTIONS: Mapping[str, Event] = {
     "connection-failed": Event(
         "warning",
         "No connection came about. It is tried again; the line says when, and why it failed.",
-        "If it lasts, look whether the broker runs, its address is right, and the network is there.",
+        "If it lasts, look whether the other side runs, its address is right, and the network is there.",
     ),
     "connection-lost": Event(
         "warning",
         "A connection has ended. Another one is tried.",
-        "If it comes often: look at the network, and at the broker's log.",
+        "If it comes often: look at the network, and at the log of the other side.",
     ),
-    "connection-left": Event("info", "The gateway has left a broker for another one of its list."),
+    "connection-left": Event("info", "The gateway has left an address for another one of its list."),
     "connection-error": Event(
         "error",
         "A connection has ended by an error that nobody expected; the traceback is there. It is tried again.",
@@ -50,17 +50,17 @@ CONNECTIONS: Mapping[str, Event] = {
     ),
     "login-refused": Event(
         "error",
-        "The broker has refused the login, the client id or the protocol version. It is tried again, ever more rarely.",
-        "Mend the password, the user, the broker's rules; then `taktora-trio revive`, or `reload` for a new password.",
+        "The other side refuses the login, the gateway's name or the protocol. It is tried again, ever more rarely.",
+        "Mend the password, the user, its rules; then `taktora-trio revive`, or `reload` for a new password.",
     ),
     "channel-refused": Event(
         "error",
-        "The broker refuses what a channel needs, such as a subscription. The other channels work.",
-        "Let the broker's rules allow the topic. It is asked for again by itself.",
+        "The other side refuses what a channel needs, such as a subscription. The other channels work.",
+        "Let its rules allow the topic. It is asked for again by itself.",
     ),
     "name-temporary": Event(
         "warning",
-        "The broker knows this gateway by a name that the next container or machine won't have.",
-        "Give `--client-id`.",
+        "The other side knows this gateway by a name that the next container or machine won't have.",
+        "Give a name that stays: the line says by which option.",
     ),
 }

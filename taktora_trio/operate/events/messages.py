@@ -27,24 +27,24 @@ MESSAGES: Mapping[str, Event] = {
     ),
     "reading-paused": Event(
         "warning",
-        "The backlog for the app is full, so nothing more is read from the broker until there is room.",
+        "The backlog for the app is full, so nothing more is read from the network until there is room.",
         "Let the app read that channel.",
     ),
     "message-stray": Event(
         "warning",
         "Messages come that no channel is for.",
-        "Look for a subscription of an earlier version, or a broker that changes topics.",
+        "Look for a subscription of an earlier version, or another side that changes topics.",
     ),
     "message-set-aside": Event(
         "error",
         "A message was given up, since each connection ended right behind it. The others go on.",
-        "See why the broker does not take it: its size, its topic, its rules.",
+        "See why the other side does not take it: the message's size, its topic, rules.",
     ),
     "trial-begun": Event(
         "warning", "Connections end right behind a message, so messages go one by one to find which it is."
     ),
     "message-refused": Event(
-        "error", "The broker has refused messages.", "See its reason: its rules, a quota, the size of messages."
+        "error", "The other side has refused messages.", "See its reason: rules, a quota, the size of messages."
     ),
     "message-expired": Event("warning", "Messages have waited longer than their expiry.", "See why they had to wait."),
     "message-unreadable": Event(

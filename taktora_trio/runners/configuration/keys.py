@@ -57,7 +57,7 @@ class Key(msgspec.Struct, frozen=True):
 
 _GENERAL = (
     Key("domain", str, "The name under which both halves find each other; by default the deployment's name."),
-    Key("await-broker", bool, "`run`: start even if a broker can't be reached, and keep trying."),
+    Key("await-broker", bool, "`run`: start even if a peer (a broker, a router) can't be reached, and keep trying."),
     Key("warm", bool, "`run --mode split`: fork the gateway from a process that has everything imported."),
     Key("gateway-thread", bool, "In one process: run the gateway in a thread with a loop of its own."),
     Key(

@@ -43,7 +43,7 @@ __all__ = [
 ]
 
 DEFAULT_FILE = "taktora.toml"
-_RELOAD_TIMEOUT = 20.0  # seconds: more than an attempt at each of a broker's addresses takes
+_RELOAD_TIMEOUT = 20.0  # seconds: more than an attempt at each of a peer's addresses takes
 _LONGEST_RELOAD = 3600.0
 Part: TypeAlias = Literal["in-process", "supervisor", "plugin", "gateway"]
 """Who reads: both halves in one process, a supervisor of both, or one of them alone."""

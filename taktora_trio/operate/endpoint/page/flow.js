@@ -1,4 +1,4 @@
-// The graph: app, shared memory with its channels, gateway, brokers. Wide screens see each channel, narrow ones sums.
+// The graph: app, shared memory with its channels, gateway, peers (brokers, routers). Wide screens see each channel, narrow ones sums.
 import { draw, say, set } from "./dom.js";
 import { counted, keyOf, number } from "./words.js";
 
@@ -76,7 +76,7 @@ export function showFlow(container, vitals, rates) {
   const [w, h] = width >= 640 ? wide(svg, vitals, groups) : narrow(svg, vitals, groups, Math.max(260, width));
   set(svg, "viewBox", `-2 -2 ${w + 4} ${h + 4}`);
   for (const [name, item] of svg.items) if (!svg.seen.has(name)) { item.remove(); svg.items.delete(name); }
-  const told = Object.values(vitals.connectors).map((one) => `${one.name} to ${one.peer || "its broker"} is ${one.health}`);
+  const told = Object.values(vitals.connectors).map((one) => `${one.name} to ${one.peer || "its peer"} is ${one.health}`);
   set(svg, "aria-label", `The app, ${counted(vitals.channels.length, "channel")}, the gateway, and ${told.join("; ") || "no connector"}`);
 }
 
@@ -89,7 +89,7 @@ function halves(vitals) {
     gatewayTone: worst };
 }
 
-function broker(one) {
+function peer(one) {
   return [one.name, one.health, ...(one.peer ? [one.peer.replace(/^\w+:\/\//, "")] : [])];
 }
 
@@ -106,11 +106,11 @@ function wide(svg, vitals, groups) {
   let y = 26 + Math.max(0, (height - 40 - rows * ROW) / 2);
   connectors.forEach((one, index) => {
     const at = height * (index + 0.5) / connectors.length;
-    boxed(svg, `broker ${one.name}`, 780, at - 36, 220, 72, toneOf(one.health), broker(one));
+    boxed(svg, `peer ${one.name}`, 780, at - 36, 220, 72, toneOf(one.health), peer(one));
     for (const group of groups.filter((each) => each.connector === one.name)) {
       const shift = group.direction === "out" ? -9 : 9;
-      const toBroker = group.direction === "out" ? across(680, middle + shift, 780, at + shift) : across(780, at + shift, 680, middle + shift);
-      edged(svg, `broker ${one.name} ${group.direction}`, toBroker, toneOf(one.health), passing(one, group));
+      const toPeer = group.direction === "out" ? across(680, middle + shift, 780, at + shift) : across(780, at + shift, 680, middle + shift);
+      edged(svg, `peer ${one.name} ${group.direction}`, toPeer, toneOf(one.health), passing(one, group));
       for (const part of group.parts) {
         const key = `${one.name}/${part.name}/${group.direction}`;
         const centre = y + 14;
@@ -136,7 +136,7 @@ function narrow(svg, vitals, groups, width) {
   boxed(svg, "app", 0, 0, width, 52, appTone, app);
   boxed(svg, "gateway", 0, 164, width, 52, gatewayTone, gateway);
   connectors.forEach((one, index) => {
-    boxed(svg, `broker ${one.name}`, index * column + 3, 290, column - 6, 72, toneOf(one.health), broker(one));
+    boxed(svg, `peer ${one.name}`, index * column + 3, 290, column - 6, 72, toneOf(one.health), peer(one));
     for (const group of groups.filter((each) => each.connector === one.name)) {
       const out = group.direction === "out";
       const x = index * column + column * (out ? 0.25 : 0.75);
@@ -145,7 +145,7 @@ function narrow(svg, vitals, groups, width) {
       boxed(svg, key, x - column * 0.23, 76, column * 0.46, 64, "channel",
         [`${number(group.rate)}/s`, `${group.count} ${out ? "out ↓" : "in ↑"}`]);
       edged(svg, `${key} far`, out ? `M${x} 142V164` : `M${x} 164V142`, gatewayTone === "bad" ? "bad" : "ok", group.rate);
-      edged(svg, `${key} broker`, out ? `M${x} 216V290` : `M${x} 290V216`, toneOf(one.health), passing(one, group));
+      edged(svg, `${key} peer`, out ? `M${x} 216V290` : `M${x} 290V216`, toneOf(one.health), passing(one, group));
     }
   });
   say(svg.label, "");

@@ -95,7 +95,7 @@ function showParts({ vitals, cpu, time }) {
       ["memory", bytes(half.memory)], ["processor", cpu[name] === undefined ? NONE : `${(100 * cpu[name]).toFixed(1)} %`],
       ["loop late by", span(half.loop_lag)]] : [], half?.problem));
   for (const one of Object.values(vitals.connectors)) {
-    cards.push(card(`connector ${one.name}`, one.name, toneOf(one.health), one.health, [["broker", one.peer || NONE],
+    cards.push(card(`connector ${one.name}`, one.name, toneOf(one.health), one.health, [["peer", one.peer || NONE],
       ["since", `${span(Math.max(0, time - one.since))}`], ["reconnects", one.reconnects],
       ["next attempt", one.next_attempt === null ? NONE : `in ${span(Math.max(0, one.next_attempt - time))}`]], one.reason));
   }
@@ -107,7 +107,7 @@ function showParts({ vitals, cpu, time }) {
       say(title, one.title);
       say(badge, one.state);
       say(reason, one.reason ?? "");
-      each(list, one.rows, ([name]) => name, ([name]) => make("div", { class: name === "broker" ? "long" : null }, make("dt", {}, name), make("dd")),
+      each(list, one.rows, ([name]) => name, ([name]) => make("div", { class: name === "peer" ? "long" : null }, make("dt", {}, name), make("dd")),
         (row, [, value]) => say(row.lastChild, String(value)));
     });
 }
@@ -132,7 +132,7 @@ function showVerdict(level, reasons) {
 function showTotals({ vitals, messages, bytes: payload }) {
   const sum = (rates, direction) => vitals.channels.filter((one) => one.direction === direction)
     .reduce((total, one) => total + (rates[keyOf(one)] ?? 0), 0);
-  const totals = ["out", "in"].map((way) => [way === "out" ? "out to brokers" : "in to the app",
+  const totals = ["out", "in"].map((way) => [way === "out" ? "out to peers" : "in to the app",
     `${number(sum(messages, way))} msg/s`, `${bytes(sum(payload, way))}/s`]);
   each(byId("totals"), totals, ([name]) => name, ([name]) => make("div", {}, make("dt", {}, name), make("dd"), make("dd", { class: "muted" })),
     (row, [, first, second]) => { say(row.children[1], first); say(row.children[2], second); });
