@@ -34,7 +34,7 @@ brokers: .venv/test  ## The tests with brokers that few have installed: ejabberd
 	  echo "Those that are not installed are skipped"
 	$(BIN)/python -m pytest -m brokers
 
-zenoh: .venv/test  ## The tests that need Zenoh sessions and routers
+zenoh: .venv/test mosquitto  ## The tests with Zenoh routers, and with several nodes (a minute or two)
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m zenoh
 
 pythons: mosquitto nats  ## The tests with each of PYTHONS="python3.12 /path/of/another" that there is

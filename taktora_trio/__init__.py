@@ -85,6 +85,9 @@ if TYPE_CHECKING:
     from taktora_trio.connectors.stream import StreamConnection as StreamConnection
     from taktora_trio.connectors.stream import connect_tcp as connect_tcp
     from taktora_trio.connectors.stream import read_line as read_line
+    from taktora_trio.connectors.zenoh import ZenohConnector as ZenohConnector
+    from taktora_trio.connectors.zenoh import ZenohOptions as ZenohOptions
+    from taktora_trio.connectors.zenoh import ZenohRouting as ZenohRouting
     from taktora_trio.errors import BackPressure as BackPressure
     from taktora_trio.errors import CodecError as CodecError
     from taktora_trio.errors import ConfigError as ConfigError
@@ -189,6 +192,7 @@ _PUBLIC = {
     "connectors.options": ("ConnectorOptions",),
     "connectors.settings": ("Setting", "SettingValue", "SettingValues"),
     "connectors.stream": ("LineSplitter", "StreamConnection", "connect_tcp", "read_line"),
+    "connectors.zenoh": ("ZenohConnector", "ZenohOptions", "ZenohRouting"),
     "errors": (
         "BackPressure",
         "CodecError",

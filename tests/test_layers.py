@@ -26,12 +26,12 @@ PROTOCOL_WORD = re.compile(
     r"mqtt|paho|mosquitto|gmqtt|qos|zenoh|(conn|pub|sub|unsub)ack|pub(rec|rel|comp)|connack|websocket", re.IGNORECASE
 )
 # Where a protocol is at home.
-PROTOCOLS_OWN = ("connectors/mqtt/", "chaos/mqtt/", "testing/mqtt/", "testing/zenoh/")
+PROTOCOLS_OWN = tuple(f"{layer}/{name}/" for layer in ("connectors", "chaos", "testing") for name in ("mqtt", "zenoh"))
 # The lines elsewhere that may name one, and why.
 MAY_NAME = {
     # names that are imported when they are first used, for `from taktora_trio import MqttConnector`
     "__init__.py": re.compile(
-        r' +from taktora_trio\.connectors\.mqtt import (\w+) as \1| +"connectors\.mqtt": \(.*\),'
+        r' +from taktora_trio\.connectors\.(mqtt|zenoh) import (\w+) as \2| +"connectors\.(mqtt|zenoh)": \(.*\),'
     ),
 }
 # Where the peer is one that tests or a demonstration bring along.

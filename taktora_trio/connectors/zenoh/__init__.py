@@ -1,0 +1,22 @@
+"""The Zenoh connector. An app imports what it declares, the gateway the rest; the library is in `native.py` alone.
+
+What an app declares:
+
+    connector.py      ZenohConnector
+    routing.py        ZenohRouting: key expression, acknowledgement, quality of service
+    options.py        ZenohOptions: how to join the network
+
+In the gateway:
+
+    client.py         ZenohClient: Zenoh's side of a gateway, over all its connections
+    connection.py     ZenohConnection: one of them
+    attachment.py     what travels beside a payload: metadata, and what an acknowledgement needs
+    native.py         the library's node and session
+    session.py        a node of the network and a session on it: the interface of `native`
+"""
+
+from taktora_trio.connectors.zenoh.connector import ZenohConnector
+from taktora_trio.connectors.zenoh.options import ZenohOptions
+from taktora_trio.connectors.zenoh.routing import ZenohRouting
+
+__all__ = ["ZenohConnector", "ZenohOptions", "ZenohRouting"]

@@ -1,0 +1,47 @@
+"""Zenoh's side of a gateway: what outlives its connections."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Iterable, Sequence
+from typing import Any, cast
+
+from taktora_trio.channels import ChannelDescriptor
+from taktora_trio.connectors.connection import Client, Guarantee, OnMessage
+from taktora_trio.connectors.zenoh.connection import ZenohConnection
+from taktora_trio.connectors.zenoh.native import open_node
+from taktora_trio.connectors.zenoh.options import ZenohOptions
+from taktora_trio.connectors.zenoh.routing import ZenohRouting
+
+__all__ = ["ZenohClient"]
+
+
+class ZenohClient(Client):
+    """One node, or one after the other."""
+
+    def __init__(
+        self, declared: Sequence[ChannelDescriptor[Any]], options: ZenohOptions, name: str, on_message: OnMessage
+    ) -> None:
+        """`name` is the gateway's, as others know it (`GatewayChannels.name`)."""
+        self._options, self._name, self._on_message = options, name, on_message
+        self._inbound = [channel for channel in declared if channel.direction == "in"]
+        self._outbound = {
+            channel.name: cast(ZenohRouting, channel.routing) for channel in declared if channel.direction == "out"
+        }
+
+    @property
+    def address(self) -> str:
+        return ", ".join(self._options.connect)
+
+    def channels_of(self, topic: str) -> Iterable[str]:
+        return [channel.name for channel in self._inbound if channel.routing.address == topic]
+
+    def guarantee(self, channel: str) -> Guarantee:
+        return self._outbound[channel].guarantee
+
+    @contextlib.asynccontextmanager
+    async def connect(self) -> AsyncIterator[ZenohConnection]:
+        async with open_node(self._options) as node:
+            await node.wait_until_linked()
+            async with node.open_session() as session:
+                yield ZenohConnection(session, self._outbound, self._inbound, self._on_message)

@@ -1,0 +1,55 @@
+"""One connection of a gateway to the network, as the bridge knows it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any, cast
+
+from taktora_trio.channels import ChannelDescriptor, Envelope
+from taktora_trio.connectors.connection import Connection, ConnectionLost, Incoming, OnDone, OnMessage
+from taktora_trio.connectors.zenoh.routing import ZenohRouting
+from taktora_trio.connectors.zenoh.session import Sample, Session
+
+__all__ = ["ZenohConnection"]
+
+
+class ZenohConnection(Connection):
+    """A session, with the client's knowledge of its channels."""
+
+    def __init__(
+        self,
+        session: Session,
+        outbound: Mapping[str, ZenohRouting],
+        inbound: Sequence[ChannelDescriptor[Any]],
+        on_message: OnMessage,
+    ) -> None:
+        self._session, self._on_message = session, on_message
+        self._outbound = outbound
+        self._keys = list(dict.fromkeys(cast(ZenohRouting, channel.routing).address for channel in inbound))
+
+    async def start(self) -> None:
+        for key in self._keys:
+            await self._session.subscribe(key, self._came)
+
+    def _came(self, sample: Sample) -> None:
+        self._on_message(Incoming(sample.key, sample.payload))
+
+    def publish(self, channel: str, envelope: Envelope, on_done: OnDone, *, again: bool = False) -> None:
+        done = partial(on_done, envelope.header.sequence_number, "")
+        self._session.put(envelope.topic, envelope.payload, self._outbound[channel].quality, "", b"", done)
+
+    def acknowledge(self, message: Incoming) -> None:
+        """Nothing is kept for it."""
+
+    def pause_reading(self) -> None:
+        self._session.pause()
+
+    def resume_reading(self) -> None:
+        self._session.resume()
+
+    async def wait_until_lost(self) -> ConnectionLost:
+        return await self._session.wait_until_lost()
+
+    async def farewell(self) -> None:
+        await self._session.flush()

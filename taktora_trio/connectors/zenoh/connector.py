@@ -1,0 +1,40 @@
+"""The Zenoh connector as an app declares it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, ClassVar, cast
+
+import attrs
+
+from taktora_trio.channels import ChannelDescriptor
+from taktora_trio.checks import instance_of
+from taktora_trio.connectors.base import Connector, GatewayChannels
+from taktora_trio.connectors.connection import Client, Guarantee, OnMessage
+from taktora_trio.connectors.zenoh.options import ZenohOptions
+from taktora_trio.connectors.zenoh.routing import ZenohRouting
+
+__all__ = ["ZenohConnector"]
+
+
+@attrs.frozen
+class ZenohConnector(Connector):
+    """An app's channels through one node of a Zenoh network."""
+
+    default_name: ClassVar[str] = "zenoh"
+    routing_type: ClassVar[type] = ZenohRouting
+
+    options: ZenohOptions = attrs.field(factory=ZenohOptions, kw_only=True, validator=instance_of(ZenohOptions))
+
+    def guarantee(self, channel: ChannelDescriptor[Any]) -> Guarantee:
+        return cast(ZenohRouting, channel.routing).guarantee
+
+    def client(self, channels: GatewayChannels, on_message: OnMessage) -> Client:
+        from taktora_trio.connectors.zenoh.client import ZenohClient  # the library begins there
+
+        return ZenohClient(self.channels, self.options, channels.name, on_message)
+
+    @property
+    def preload(self) -> Iterable[str]:
+        package = "taktora_trio.connectors.zenoh"
+        return "taktora_trio.connectors.bridge", f"{package}.client", f"{package}.native"

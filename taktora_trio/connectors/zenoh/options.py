@@ -1,0 +1,49 @@
+"""Options of a Zenoh connector: how the gateway joins the network."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import attrs
+
+from taktora_trio.checks import as_path, one_of, seconds
+from taktora_trio.connectors.options import ConnectorOptions
+from taktora_trio.errors import ConfigError
+
+__all__ = ["ZenohOptions"]
+
+
+def _endpoints(value: str | Sequence[str]) -> tuple[str, ...]:
+    if isinstance(value, str):
+        value = [one.strip() for one in value.split(",")]
+    if not isinstance(value, tuple | list) or not all(isinstance(one, str) and one for one in value):
+        raise ConfigError(f"ZenohOptions: {value!r} are no endpoints: write tcp/HOST:PORT, or a list of such")
+    return tuple(value)
+
+
+@attrs.frozen(kw_only=True)
+class ZenohOptions(ConnectorOptions):
+    """Options of the gateway's node. Times in seconds."""
+
+    mode: Literal["client", "peer", "router"] = attrs.field(
+        default="client", validator=one_of("client", "peer", "router")
+    )
+    """As a client it is linked to one router. As a peer it links to all others that it finds. A router forwards, too.
+    """
+    connect: tuple[str, ...] = attrs.field(default=("tcp/127.0.0.1:7447",), converter=_endpoints)
+    """The endpoints to connect to."""
+    listen: tuple[str, ...] = attrs.field(default=(), converter=_endpoints)
+    """The endpoints to listen at, as a peer or a router."""
+    config: Path | None = attrs.field(default=None, converter=as_path)
+    """A file of Zenoh's own configuration (JSON5), which the other options change."""
+    connect_timeout: float = attrs.field(default=3.0, validator=seconds)
+    """The time for connecting, and for the other side's answers."""
+    lease: float = attrs.field(default=10.0, validator=seconds)
+    """The time without a sign of life after which the other side takes this node for lost. When this node does so is
+    for the other side's lease."""
+    timeout: float = attrs.field(default=10.0, validator=seconds)
+    """The time for the answer to a query."""
+    session: Literal["native", "memory"] = attrs.field(default="native", validator=one_of("native", "memory"))
+    """The implementation to use; `memory` has its network inside the process, for tests."""

@@ -1,0 +1,176 @@
+"""The interface of a node of the network, and of a session on it: by the library, or in memory for tests.
+
+What is written once above it, is tested with either.
+
+A node joins the network when its block is entered. In client mode it lasts as long as one connection; in peer and
+router mode as long as the gateway. A session is a connection's use of the node: it ends what it has declared.
+
+All that is handed over comes in trio's thread, and nothing after the block is left. Methods that are not async return
+at once, do nothing on a session that is lost or left, and don't raise.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from typing import Literal, TypeAlias
+
+import msgspec
+
+from taktora_trio.connectors.connection import ConnectionLost
+
+__all__ = [
+    "CongestionControl",
+    "Node",
+    "OnQuestion",
+    "OnSample",
+    "Priority",
+    "Quality",
+    "Question",
+    "Reliability",
+    "Sample",
+    "Session",
+]
+
+Priority: TypeAlias = Literal[
+    "real-time", "interactive-high", "interactive-low", "data-high", "data", "data-low", "background"
+]
+CongestionControl: TypeAlias = Literal["block", "drop"]
+Reliability: TypeAlias = Literal["reliable", "best-effort"]
+
+
+class Quality(msgspec.Struct, frozen=True):
+    """The quality of service of what a channel sends."""
+
+    priority: Priority = "data"
+    congestion_control: CongestionControl = "block"
+    reliability: Reliability = "reliable"
+    express: bool = False
+
+
+class Sample(msgspec.Struct, frozen=True, gc=False):
+    """What comes: of a subscription, or as a reply."""
+
+    key: str
+    payload: bytes
+    encoding: str = ""
+    """As `type/subtype`; empty for the default, which is just some bytes."""
+    attachment: bytes = b""
+    is_delete: bool = False
+    """True if somebody has deleted the value of this key; the payload is then empty."""
+
+
+class Question(ABC):
+    """A query that has come. Whoever asked waits until it is closed."""
+
+    key: str
+    """A key, or an expression of keys."""
+    payload: bytes
+    encoding: str
+    attachment: bytes
+
+    @abstractmethod
+    def reply(self, key: str, payload: bytes, encoding: str = "", attachment: bytes = b"") -> None:
+        """Reply. It never leaves before the caller's next checkpoint, but with what is written next."""
+
+    @abstractmethod
+    def fail(self, payload: bytes) -> None:
+        """Reply that it can't be answered, with the reason as text. It leaves as a reply does."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Say that no more replies come, behind those that there were. It leaves as a reply does."""
+
+
+OnSample: TypeAlias = Callable[[Sample], None]
+OnQuestion: TypeAlias = Callable[[Question], None]
+
+
+class Session(ABC):
+    """What one connection has declared on a node."""
+
+    @abstractmethod
+    def put(
+        self,
+        key: str,
+        payload: bytes,
+        quality: Quality,
+        encoding: str = "",
+        attachment: bytes = b"",
+        on_written: Callable[[], None] | None = None,
+    ) -> None:
+        """Put behind all that was put before with the same priority.
+
+        `on_written` is called when the payload is no longer needed: the library has it, and sends it when it can.
+        """
+
+    @abstractmethod
+    def ask(
+        self,
+        key: str,
+        payload: bytes,
+        quality: Quality,
+        encoding: str,
+        attachment: bytes,
+        timeout: float,
+        on_reply: OnSample,
+        on_failure: Callable[[bytes], None],
+        on_end: Callable[[], None],
+    ) -> None:
+        """Ask every queryable that matches, behind all that was asked before with the same priority.
+
+        `on_reply` and `on_failure` are called for each reply, `on_end` last and once: all have ended, or the timeout is
+        over, or there was none. After a loss, and after the block is left, it is not called.
+        """
+
+    @abstractmethod
+    async def subscribe(self, key: str, on_sample: OnSample, *, recover: int = 0) -> None:
+        """Subscribe until the end of the session. `recover` is the number of missed samples to ask a publisher for."""
+
+    @abstractmethod
+    async def answer(self, key: str, on_question: OnQuestion) -> None:
+        """Answer queries until the end of the session: declare a queryable that is complete for these keys."""
+
+    @abstractmethod
+    async def token(self, key: str) -> None:
+        """Have others see a liveliness token until the end of the session."""
+
+    @abstractmethod
+    async def watch_tokens(self, key: str, on_token: OnSample) -> None:
+        """Be told of tokens on these keys: those that there are, each new one, and (`is_delete`) each that goes."""
+
+    @abstractmethod
+    async def watch_matching(self, key: str, on_change: Callable[[bool], None]) -> None:
+        """Be told whether some queryable matches: at each change, and first as it is now."""
+
+    @abstractmethod
+    async def flush(self) -> None:
+        """Wait until the library has all that was put, asked and replied so far, or the session is lost."""
+
+    @abstractmethod
+    def pause(self) -> None:
+        """Hand over no more samples and questions; replies and ends go on.
+
+        What comes meanwhile waits. Beyond a bound samples are discarded and counted, and questions are closed.
+        """
+
+    @abstractmethod
+    def resume(self) -> None:
+        """Hand over what waits, and what comes."""
+
+    @abstractmethod
+    async def wait_until_lost(self) -> ConnectionLost:
+        """Wait until nobody is linked to the node any more, and return why. Several tasks may wait."""
+
+
+class Node(ABC):
+    """A node of the network. Entering its block joins, leaving it says goodbye."""
+
+    @abstractmethod
+    async def wait_until_linked(self) -> None:
+        """Wait until at least one other node is linked to this one."""
+
+    @abstractmethod
+    def open_session(self) -> AbstractAsyncContextManager[Session]:
+        """Open a session: there is never more than one at a time."""
