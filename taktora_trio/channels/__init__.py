@@ -3,6 +3,7 @@
 descriptor.py  ChannelDescriptor, Outbound, Inbound
 exchange.py    Exchange: requests and their replies
 routing.py     Routing, the base of each protocol's own
+templates.py   topics with fields of the message in them, as each protocol writes them
 store.py       Store: how outbound messages are kept on disk
 message.py     Header, Metadata, Received, Envelope
 codec.py       between values and payload bytes

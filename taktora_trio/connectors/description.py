@@ -6,7 +6,9 @@ from collections.abc import Mapping
 
 import attrs
 
-__all__ = ["AddressParameter", "ChannelDescription", "ServerDescription"]
+from taktora_trio.channels.templates import Template
+
+__all__ = ["AddressParameter", "ChannelDescription", "ServerDescription", "describe_address"]
 
 
 @attrs.frozen
@@ -52,3 +54,39 @@ class ServerDescription:
     binding: str = ""
     """The name under which `bindings` stand."""
     bindings: Mapping[str, object] = attrs.field(factory=dict)
+
+
+def describe_address(template: Template, *, within: str = "") -> tuple[str, Mapping[str, AddressParameter]]:
+    """Return the address with a name in braces for each field and wildcard, and what these are.
+
+    `within` is what a level has that is a pattern by itself, where the protocol has such levels.
+    """
+    syntax = template.syntax
+    levels = list(template.levels)
+    fields = {index % len(levels): name for index, name in template.fields}
+    taken = set(fields.values())
+    parameters: dict[str, AddressParameter] = {}
+    for index, level in enumerate(levels):
+        if index in fields:
+            name = fields[index]
+            parameters[name] = AddressParameter(f"The field `{name}` of the message.", name)
+        elif level == syntax.several:
+            name = _free("rest", taken)
+            parameters[name] = AddressParameter(
+                f"Any number of {syntax.level}s of the {syntax.topic}, or none.", is_many=True
+            )
+        elif level == syntax.one or (within and within in level):
+            name = _free(f"{syntax.level}{index + 1}", taken)
+            which = "" if level == syntax.one else f" that matches `{level}`"
+            parameters[name] = AddressParameter(f"Any one {syntax.level} of the {syntax.topic}{which}.")
+        else:
+            continue
+        levels[index] = f"{{{name}}}"
+    return "/".join(levels), parameters
+
+
+def _free(name: str, taken: set[str]) -> str:
+    while name in taken:
+        name += "_"
+    taken.add(name)
+    return name

@@ -31,8 +31,7 @@ from taktora_trio import (
     TransportError,
 )
 from taktora_trio.connectors.gateway import open_connector_gateway
-from taktora_trio.connectors.mqtt.templates import parse_template
-from taktora_trio.connectors.mqtt.topics import check_filter, check_topic, covers
+from taktora_trio.connectors.mqtt.topics import TEMPLATES, check_filter, check_topic, covers
 from taktora_trio.connectors.plan import channel_spec, specs_of
 from taktora_trio.host.open import open_connector_host
 from taktora_trio.transport.domain import Domain
@@ -166,19 +165,19 @@ def test_every_other_value_comes_back_as_it_went_out(number: int, on: bool, mode
 @given(st.text("a1_-{}/+#$ ", max_size=12))
 def test_any_text_is_a_template_or_a_config_error(text: str) -> None:
     try:
-        template = parse_template(text)
+        template = TEMPLATES.parse(text)
     except ConfigError:
         assert "{" in text or "}" in text
         return
     assert len(template.levels) == len(text.split("/"))
-    assert "{" not in template.topic_filter
+    assert "{" not in template.pattern
     if not template.fields:
-        assert template.topic_filter == text
+        assert template.pattern == text
     try:
         check_filter(text)
     except ConfigError:
         return
-    check_filter(template.topic_filter)
+    check_filter(template.pattern)
 
 
 class ByPosition(msgspec.Struct, array_like=True):

@@ -4,7 +4,6 @@ What an app declares:
 
     connector.py      MqttConnector
     routing.py        MqttRouting: topic, QoS, retain
-    templates.py      topics with fields of the message in them
     options.py        MqttOptions: how to talk to the broker
     address.py        BrokerAddress: the broker's URL
     topics.py         topic names and filters: valid, matching, covering

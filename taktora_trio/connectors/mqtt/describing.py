@@ -6,12 +6,16 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 from taktora_trio.channels import ChannelDescriptor
-from taktora_trio.connectors.description import AddressParameter, ChannelDescription, ServerDescription
+from taktora_trio.connectors.description import (
+    AddressParameter,
+    ChannelDescription,
+    ServerDescription,
+    describe_address,
+)
 from taktora_trio.connectors.mqtt.address import BrokerAddress
 from taktora_trio.connectors.mqtt.options import MqttOptions
 from taktora_trio.connectors.mqtt.routing import MqttRouting
-from taktora_trio.connectors.mqtt.templates import parse_template
-from taktora_trio.connectors.mqtt.topics import split_share
+from taktora_trio.connectors.mqtt.topics import TEMPLATES, split_share
 from taktora_trio.errors import ConfigError
 
 __all__ = ["describe_channel", "describe_server"]
@@ -61,31 +65,7 @@ def _address(routing: MqttRouting) -> tuple[str, Mapping[str, AddressParameter]]
     """Return the topic with a name for each field and wildcard, and what these are."""
     if routing.per_client:
         return routing.address, {"client_id": AddressParameter("The client id of the deployment that it is for.")}
-    template = parse_template(split_share(routing.topic)[1])
-    levels = list(template.levels)
-    parameters: dict[str, AddressParameter] = {}
-    fields = dict(template.fields)
-    taken = set(fields.values())
-    for index, level in enumerate(levels):
-        if index in fields:
-            name = fields[index]
-            parameters[name] = AddressParameter(f"The field `{name}` of the message.", name)
-        elif level == "+":
-            name = _free(f"level{index + 1}", taken)
-            parameters[name] = AddressParameter("Any one level of the topic.")
-        elif level == "#":
-            name = _free("rest", taken)
-            parameters[name] = AddressParameter("Any number of levels of the topic, or none.", is_many=True)
-        else:
-            continue
-        levels[index] = f"{{{name}}}"
-    return "/".join(levels), parameters
-
-
-def _free(name: str, taken: set[str]) -> str:
-    while name in taken:
-        name += "_"
-    return name
+    return describe_address(TEMPLATES.parse(split_share(routing.topic)[1]))
 
 
 def describe_server(url: str, options: MqttOptions) -> ServerDescription:

@@ -9,10 +9,18 @@ from typing import Any, ClassVar, Literal, TypeVar
 import attrs
 
 from taktora_trio.channels import Metadata, Routing
+from taktora_trio.channels.templates import Template
 from taktora_trio.checks import flag
 from taktora_trio.connectors.connection import Guarantee
-from taktora_trio.connectors.mqtt.templates import Template, parse_template
-from taktora_trio.connectors.mqtt.topics import check_filter, check_text, check_topic, covers, is_pattern, split_share
+from taktora_trio.connectors.mqtt.topics import (
+    TEMPLATES,
+    check_filter,
+    check_text,
+    check_topic,
+    covers,
+    is_pattern,
+    split_share,
+)
 from taktora_trio.errors import ConfigError, MessageError
 
 __all__ = ["MqttRouting", "any_client"]
@@ -76,7 +84,7 @@ class MqttRouting(Routing):
 
     @property
     def address(self) -> str:
-        return f"{self.topic}/{_CLIENT_ID}" if self.per_client else self._template.topic_filter
+        return f"{self.topic}/{_CLIENT_ID}" if self.per_client else self._template.pattern
 
     @property
     def guarantee(self) -> Guarantee:
@@ -180,4 +188,4 @@ class MqttRouting(Routing):
 
     @cached_property
     def _template(self) -> Template:
-        return parse_template(split_share(self.topic)[1])
+        return TEMPLATES.parse(split_share(self.topic)[1])

@@ -9,9 +9,11 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Generic, TypeVar
 
+from taktora_trio.channels.templates import TemplateSyntax
 from taktora_trio.errors import ConfigError
 
 __all__ = [
+    "TEMPLATES",
     "UNSENDABLE",
     "FilterTree",
     "check_filter",
@@ -34,6 +36,16 @@ UNSENDABLE = (
     + "]"
 )
 _UNSENDABLE = re.compile(UNSENDABLE)
+TEMPLATES = TemplateSyntax(
+    topic="topic",
+    level="level",
+    one="+",
+    several="#",
+    bad=re.compile(rf"[/+#]|{UNSENDABLE}"),
+    bad_first=re.compile(rf"\A\$|[/+#]|{UNSENDABLE}"),
+    rule="at least one character, no '/', '+', '#', no control character, and does not begin with '$' if it is the"
+    " first",
+)
 _SHARE = "$share/"
 _WILDCARDS = ("+", "#")
 
