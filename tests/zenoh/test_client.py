@@ -29,6 +29,20 @@ async def test_messages_travel_from_one_client_to_another(router: ZenohRouter) -
         await first.until_done(20)
 
 
+async def test_a_message_for_several_channels_comes_once(router: ZenohRouter) -> None:
+    """Zenoh hands a message to each subscriber of a session that matches."""
+    routes = {"all": "topic/**", "one": "topic/*/7", "other": "topic/x/*", "within": "topic/x/7", "text": "*/x/$*7"}
+    inbound = [Inbound(name, bytes, ZenohRouting(key)) for name, key in routes.items()]
+    for several in (inbound, inbound[1:], inbound[:0:-1]):
+        out = Outbound("out", bytes, ZenohRouting("topic/x/7"))
+        first = Driver(ZenohConnector([out], options=connector(router).options, codec=RawCodec()), "first")
+        second = Driver(ZenohConnector(several, options=connector(router).options, codec=RawCodec()), "second")
+        async with second.connected(), first.connected() as one:
+            first.publish(one, "out", first.envelopes("out", b"1", b"2"))
+            assert [message.payload for message in await second.take(2)] == [b"1", b"2"]
+        assert set(second.client.channels_of("topic/x/7")) == {channel.name for channel in several}
+
+
 async def test_a_router_that_is_killed_ends_the_connection(router: ZenohRouter) -> None:
     driver = Driver(connector(router), "client")
     async with driver.connected() as connection:

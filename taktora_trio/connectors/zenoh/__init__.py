@@ -5,11 +5,13 @@ What an app declares:
     connector.py      ZenohConnector
     routing.py        ZenohRouting: key expression, acknowledgement, quality of service
     options.py        ZenohOptions: how to join the network
+    keys.py           key expressions: valid, canonical, matching, including
 
 In the gateway:
 
     client.py         ZenohClient: Zenoh's side of a gateway, over all its connections
     connection.py     ZenohConnection: one of them
+    keytree.py        values by key expression, of which those that match a key are found quickly
     attachment.py     what travels beside a payload: metadata, and what an acknowledgement needs
     native.py         the library's node and session
     session.py        a node of the network and a session on it: the interface of `native`

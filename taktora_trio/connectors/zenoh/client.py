@@ -9,6 +9,7 @@ from typing import Any, cast
 from taktora_trio.channels import ChannelDescriptor
 from taktora_trio.connectors.connection import Client, Guarantee, OnMessage
 from taktora_trio.connectors.zenoh.connection import ZenohConnection
+from taktora_trio.connectors.zenoh.keytree import KeyTree
 from taktora_trio.connectors.zenoh.native import open_node
 from taktora_trio.connectors.zenoh.options import ZenohOptions
 from taktora_trio.connectors.zenoh.routing import ZenohRouting
@@ -25,6 +26,7 @@ class ZenohClient(Client):
         """`name` is the gateway's, as others know it (`GatewayChannels.name`)."""
         self._options, self._name, self._on_message = options, name, on_message
         self._inbound = [channel for channel in declared if channel.direction == "in"]
+        self._tree = KeyTree((channel.routing.address, channel.name) for channel in self._inbound)
         self._outbound = {
             channel.name: cast(ZenohRouting, channel.routing) for channel in declared if channel.direction == "out"
         }
@@ -34,7 +36,7 @@ class ZenohClient(Client):
         return ", ".join(self._options.connect)
 
     def channels_of(self, topic: str) -> Iterable[str]:
-        return [channel.name for channel in self._inbound if channel.routing.address == topic]
+        return self._tree.match(topic)
 
     def guarantee(self, channel: str) -> Guarantee:
         return self._outbound[channel].guarantee

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 from taktora_trio.channels import ChannelDescriptor, Envelope
 from taktora_trio.connectors.connection import Connection, ConnectionLost, Incoming, OnDone, OnMessage
+from taktora_trio.connectors.zenoh.keys import intersects
+from taktora_trio.connectors.zenoh.keytree import earlier_overlapping, minimal_expressions
 from taktora_trio.connectors.zenoh.routing import ZenohRouting
 from taktora_trio.connectors.zenoh.session import Sample, Session
 
@@ -26,11 +28,16 @@ class ZenohConnection(Connection):
     ) -> None:
         self._session, self._on_message = session, on_message
         self._outbound = outbound
-        self._keys = list(dict.fromkeys(cast(ZenohRouting, channel.routing).address for channel in inbound))
+        self._keys = earlier_overlapping(minimal_expressions(channel.routing.address for channel in inbound))
 
     async def start(self) -> None:
-        for key in self._keys:
-            await self._session.subscribe(key, self._came)
+        for key, others in self._keys.items():
+            await self._session.subscribe(key, partial(self._came_also, others) if others else self._came)
+
+    def _came_also(self, others: Sequence[str], sample: Sample) -> None:
+        """Take what comes to a key expression that overlaps with others: those get what matches them."""
+        if not any(intersects(other, sample.key) for other in others):
+            self._came(sample)
 
     def _came(self, sample: Sample) -> None:
         self._on_message(Incoming(sample.key, sample.payload))
