@@ -22,6 +22,7 @@ retry          Retry: the next attempt to connect, and when
 settings       hooks of a protocol that a run calls: options of the command line, a preflight, and so on
 description    what a protocol says of its channels, for an AsyncAPI document
 source         Source: where an outbox takes messages from, and whom it tells what became of them
+supply         a peer of the run's own, for trying things out: a program on loopback
 traced         TracedSource: each message of a trace is published in a span of it
 finding        Finding: what `taktora-trio doctor` has found
 pump           the one task that moves messages, for all channels of a connector, each in turn

@@ -14,6 +14,7 @@ In the gateway:
     keytree.py        values by key expression, of which those that match a key are found quickly
     attachment.py     what travels beside a payload: metadata, and what an acknowledgement needs
     native.py         the library's node and session
+    embedded/         a router on loopback for those who have none
     session.py        a node of the network and a session on it: the interface of `native`
 """
 
