@@ -10,7 +10,7 @@ from taktora_trio.channels import ChannelDescriptor
 from taktora_trio.connectors.connection import Client, Guarantee, OnMessage
 from taktora_trio.connectors.zenoh.connection import ZenohConnection
 from taktora_trio.connectors.zenoh.keytree import KeyTree
-from taktora_trio.connectors.zenoh.native import open_node
+from taktora_trio.connectors.zenoh.nodes import open_node
 from taktora_trio.connectors.zenoh.options import ZenohOptions
 from taktora_trio.connectors.zenoh.routing import ZenohRouting
 

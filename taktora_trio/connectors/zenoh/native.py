@@ -215,13 +215,18 @@ class NativeSession(Session):
     async def watch_matching(self, key: str, on_change: Callable[[bool], None]) -> None:
         tell = self._handover.tell
 
-        def changed(status: zenoh.MatchingStatus) -> None:
-            tell(partial(on_change, status.matching))
-
         def declare() -> tuple[Any, Any]:
             querier = self._library.declare_querier(key)
+
+            def tell_now() -> None:
+                status: Any = querier.matching_status  # whose type is told wrongly
+                on_change(status.matching)
+
+            def changed(_: object = None) -> None:  # what two threads tell may come out of order: so look then
+                tell(tell_now)
+
             listener = querier.declare_matching_listener(_call(changed))
-            tell(partial(on_change, querier.matching_status))
+            changed()
             return listener, querier
 
         await self._declare(declare)

@@ -142,7 +142,7 @@ class Session(ABC):
 
     @abstractmethod
     async def watch_matching(self, key: str, on_change: Callable[[bool], None]) -> None:
-        """Be told whether some queryable matches: at each change, and first as it is now."""
+        """Be told whether some queryable matches: at each change, perhaps more often, and first as it is now."""
 
     @abstractmethod
     async def flush(self) -> None:

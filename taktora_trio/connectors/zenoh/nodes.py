@@ -1,0 +1,21 @@
+"""Opens a node: the library's, or one of a network in this process."""
+
+from __future__ import annotations
+
+from contextlib import AbstractAsyncContextManager
+
+from taktora_trio.connectors.zenoh.options import ZenohOptions
+from taktora_trio.connectors.zenoh.session import Node
+
+__all__ = ["open_node"]
+
+
+def open_node(options: ZenohOptions) -> AbstractAsyncContextManager[Node]:
+    """Join the network. In client mode the block raises `ConnectFailed` if there is no router in `connect_timeout`."""
+    if options.session == "memory":
+        from taktora_trio.connectors.zenoh.memory import open_memory_node
+
+        return open_memory_node(options)
+    from taktora_trio.connectors.zenoh import native  # the library is imported there
+
+    return native.open_node(options)
