@@ -164,6 +164,8 @@ def _text(name: str, value: object, syntax: TemplateSyntax) -> str:
 
 
 def _field(name: str, level: str, kind: Any, syntax: TemplateSyntax) -> object:
+    if syntax.one in level:  # where messages may go to a pattern, and so to all that match it
+        raise CodecError(f"{syntax.level} {level!r} of the {syntax.topic} is a wildcard, and no {name!r}")
     try:
         return msgspec.convert(level, kind, strict=False)
     except (msgspec.ValidationError, ValueError) as exc:

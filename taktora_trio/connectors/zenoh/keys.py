@@ -12,12 +12,22 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 
+from taktora_trio.channels.templates import TemplateSyntax
 from taktora_trio.errors import ConfigError
 
-__all__ = ["canonical", "check_expression", "check_key", "includes", "intersects", "is_pattern"]
+__all__ = ["TEMPLATES", "canonical", "check_expression", "check_key", "includes", "intersects", "is_pattern"]
 
 LONGEST = 65_535  # bytes; a length has 16 bits on the wire
 
+TEMPLATES = TemplateSyntax(
+    topic="key",
+    level="chunk",
+    one="*",
+    several="**",
+    bad=re.compile(r"[/*#?$\ud800-\udfff]|\A@"),
+    bad_first=re.compile(r"[/*#?$\ud800-\udfff]|\A@"),
+    rule="at least one character, no '/', '*', '#', '?', '$', and does not begin with '@', for which no '*' stands",
+)
 _ANY = "**"
 _WITHIN = "$*"
 _TOKENS = re.compile(r"\$\*|.", re.DOTALL)

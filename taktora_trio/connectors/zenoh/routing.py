@@ -2,25 +2,44 @@
 
 from __future__ import annotations
 
-from functools import cached_property
-from typing import Literal
+from collections.abc import Callable
+from functools import cached_property, lru_cache
+from typing import Literal, TypeVar
 
 import attrs
 
-from taktora_trio.channels import Routing
+from taktora_trio.channels import Metadata, Routing
+from taktora_trio.channels.templates import Template
 from taktora_trio.checks import flag, one_of, whole_number
 from taktora_trio.connectors.connection import Guarantee
+from taktora_trio.connectors.zenoh.keys import TEMPLATES, canonical, check_expression, check_key, includes, is_pattern
 from taktora_trio.connectors.zenoh.session import CongestionControl, Priority, Quality, Reliability
-from taktora_trio.errors import ConfigError
+from taktora_trio.errors import ConfigError, MessageError
 
 __all__ = ["ZenohRouting"]
 
+T = TypeVar("T")
+
+_SHORT = 256  # characters of a key that is remembered: it may have 65,535 bytes
 _PRIORITIES = ("real-time", "interactive-high", "interactive-low", "data-high", "data", "data-low", "background")
+
+
+@lru_cache(maxsize=1024)  # the same keys come again
+def _check_key_of(expression: str, key: str) -> None:
+    check_key(key)
+    if not includes(expression, key):
+        raise ConfigError(f"key {key!r} is none of {expression!r}, which the channel is declared for")
 
 
 @attrs.frozen
 class ZenohRouting(Routing):
-    """A key (`plant/7/setpoint`), or an expression of keys with `*` and `**`."""
+    """A key (`plant/7/setpoint`), a template of keys (`plant/{unit}/setpoint`), or a key expression.
+
+    In a key expression `*` stands for any one chunk, `**` for any number of them, and `$*` for any characters within
+    one. A chunk that begins with `@` is matched by none of these. A field in braces is one of the message: an outbound
+    message fills it in, an inbound one has it from its key. An outbound channel on a key expression goes where each
+    message says, by `send(..., topic=)`.
+    """
 
     key: str
     acknowledged: bool = attrs.field(default=False, kw_only=True, validator=flag)
@@ -46,13 +65,13 @@ class ZenohRouting(Routing):
     """Inbound: the keys are those of liveliness tokens, whose messages are true (it is there) and false (it is gone).
     """
 
-    @property
+    @cached_property
     def address(self) -> str:
-        return self.key
+        return canonical(self._template.pattern) if self._template.fields else self.key
 
     @property
     def is_pattern(self) -> bool:
-        return "*" in self.key
+        return is_pattern(self.address)
 
     @property
     def guarantee(self) -> Guarantee:
@@ -65,5 +84,70 @@ class ZenohRouting(Routing):
         return Quality(self.priority, self.congestion_control, self.reliability, self.express)
 
     def check(self, direction: Literal["out", "in"]) -> None:
-        if not isinstance(self.key, str) or not self.key:
-            raise ConfigError(f"ZenohRouting: the key is {self.key!r}; it must be a text that is not empty")
+        check_expression(self.key)
+        fields = [name for _, name in self._template.fields]
+        if direction == "out" and fields and is_pattern(self.key):
+            raise ConfigError(
+                f"key expression {self.key!r}: fields and wildcards don't go together on an outbound channel: name a"
+                " field for each chunk, or have each message name its key, by send(..., topic=) and no fields"
+            )
+        if direction == "out" and self.liveliness:
+            raise ConfigError(f"key {self.key!r}: liveliness is for inbound channels; leave it out")
+        if direction == "in" and self.quality != Quality():
+            raise ConfigError(
+                f"key {self.key!r}: priority, congestion_control, reliability and express are the sender's: leave them"
+                " out on an inbound channel"
+            )
+        for one, other, why in (
+            ("acknowledged", "recover", "what is not acknowledged is sent again anyway"),
+            ("liveliness", "acknowledged", "a token is no message that somebody has sent"),
+            ("liveliness", "latched", "the tokens that there are come anyway"),
+            ("liveliness", "recover", "a token is no message that somebody has sent"),
+        ):
+            if getattr(self, one) and getattr(self, other):
+                raise ConfigError(
+                    f"key {self.key!r}: {one} and {other} don't go together: {why}; leave one of them out"
+                )
+        if self.acknowledged and (self.congestion_control == "drop" or self.reliability == "best-effort"):
+            raise ConfigError(
+                f"key {self.key!r}: acknowledged=True asks for each message to arrive, and"
+                " congestion_control='drop' or reliability='best-effort' lets it be lost: leave one of them out"
+            )
+        if self.liveliness and fields:
+            raise ConfigError(
+                f"key {self.key!r}: a token's message is true or false, and has no fields: write '*' for each"
+            )
+
+    def topic_of(self, message_type: type[T]) -> Callable[[T], str] | None:
+        return self._template.filler(message_type) if self._template.fields else None
+
+    def fields_of(self, message_type: type) -> Callable[[str], dict[str, object]] | None:
+        return self._template.parser(message_type) if self._template.fields else None
+
+    def check_topic(self, topic: str) -> None:
+        if not self.is_pattern:
+            super().check_topic(topic)
+        check = _check_key_of if len(topic) <= _SHORT else _check_key_of.__wrapped__
+        try:
+            check(self.address, topic)
+        except ConfigError as exc:
+            raise MessageError(str(exc)) from None
+
+    def check_metadata(self, metadata: Metadata) -> None:
+        """Raise `MessageError` for metadata that has no UTF-8, or a user property with a name of this package's own."""
+        texts = [metadata.content_type, metadata.response_topic]
+        for name, value in metadata.user_properties:
+            texts += name, value
+            if name.startswith("."):
+                raise MessageError(
+                    f"user property {name[:80]!r}: what begins with '.' is the connector's own: name it otherwise"
+                )
+        for text in texts:
+            try:
+                text.encode()
+            except UnicodeEncodeError:
+                raise MessageError(f"metadata {text[:80]!r}: it has a surrogate, which has no UTF-8") from None
+
+    @cached_property
+    def _template(self) -> Template:
+        return TEMPLATES.parse(self.key)
