@@ -12,7 +12,9 @@ In the gateway:
     client.py         ZenohClient: Zenoh's side of a gateway, over all its connections
     connection.py     ZenohConnection: one of them
     keytree.py        values by key expression, of which those that match a key are found quickly
-    attachment.py     what travels beside a payload: metadata, and what an acknowledgement needs
+    metadata.py       metadata and correlation ids, as an encoding and an attachment
+    attachment.py     what travels beside a payload: pairs of a name and bytes
+    keeping.py        a dictionary in memory that outlives a gateway
     native.py         the library's node and session
     embedded/         a router on loopback for those who have none
     session.py        a node of the network and a session on it: the interface of `native`

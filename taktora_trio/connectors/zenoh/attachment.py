@@ -1,7 +1,7 @@
 """What travels beside a payload: pairs of a name and bytes, as the library's own serialization has them.
 
 Others read it as a `list[tuple[str, bytes]]`, or a `dict[str, bytes]`, by `zenoh.ext.z_deserialize`. User properties
-have their own names; what this package adds begins with a dot.
+have their own names; what this package adds begins with a dot (`metadata.py`).
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 __all__ = ["Malformed", "decode", "encode"]
+
+_LONGEST_NUMBER = 5  # bytes; no attachment has more than 32 GiB
 
 
 class Malformed(ValueError):
@@ -46,7 +48,7 @@ def decode(data: bytes) -> list[tuple[str, bytes]]:
 
 
 def _length(number: int) -> bytes:
-    """LEB128."""
+    """Return it as LEB128."""
     data = bytearray()
     while number > 0x7F:
         data.append(number & 0x7F | 0x80)
@@ -56,14 +58,13 @@ def _length(number: int) -> bytes:
 
 
 def _read(data: bytes, at: int) -> tuple[int, int]:
-    number = shift = 0
-    while True:
-        byte = data[at]
-        at += 1
-        number |= (byte & 0x7F) << shift
+    number = 0
+    for place in range(_LONGEST_NUMBER):
+        byte = data[at + place]
+        number |= (byte & 0x7F) << 7 * place
         if byte < 0x80:
-            return number, at
-        shift += 7
+            return number, at + place + 1
+    raise IndexError("a length has too many bytes")
 
 
 def _cut(data: bytes, at: int) -> tuple[bytes, int]:

@@ -7,17 +7,20 @@ another one is handed in a later turn of the loop, as by the library.
 from __future__ import annotations
 
 import contextlib
+import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
+from datetime import UTC, datetime
 from functools import partial
 from typing import Literal, TypeAlias
 
 import attrs
 import trio
+from msgspec.structs import replace
 from trio_util import AsyncValue, RepeatedEvent
 
 from taktora_trio.connectors.connection import ConnectFailed, ConnectionLost, ConnectRefused
 from taktora_trio.connectors.zenoh.handover import Handover
-from taktora_trio.connectors.zenoh.keys import intersects
+from taktora_trio.connectors.zenoh.keys import includes, intersects
 from taktora_trio.connectors.zenoh.options import ZenohOptions
 from taktora_trio.connectors.zenoh.session import Node, OnQuestion, OnSample, Quality, Question, Sample, Session
 
@@ -60,6 +63,7 @@ class MemoryNetwork:
 
     def __init__(self) -> None:
         self.sessions: list[MemorySession] = []
+        self._time_ns = 0
 
     @classmethod
     def line_at(cls, endpoints: tuple[str, ...]) -> Line:
@@ -78,17 +82,23 @@ class MemoryNetwork:
     def forget(cls, endpoints: tuple[str, ...]) -> None:
         cls._lines.pop(endpoints, None)
 
-    def put(self, sample: Sample) -> None:
+    def put(self, sample: Sample, origin: MemorySession) -> None:
         for session in self.sessions:
-            session.take_sample(sample)
+            session.take_sample(sample, is_own=session is origin)
+
+    def timestamp(self) -> str:
+        """Return the present time of the network, later than the last one by at least a nanosecond."""
+        self._time_ns = max(self._time_ns + 1, round(trio.current_time() * 1e9))
+        seconds, ns = divmod(self._time_ns, 10**9)
+        return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{ns:09}Z"
 
     def put_token(self, key: str, *, is_there: bool) -> None:
         sample = Sample(key, b"", is_delete=not is_there)
         for session in self.sessions:
             session.take_token(sample)
 
-    def matches(self, key: str) -> bool:
-        return any(True for session in self.sessions for _ in session.queryables_for(key))
+    def queryables_for(self, key: str, complete: bool) -> Iterator[tuple[MemorySession, OnQuestion]]:
+        return (found for session in self.sessions for found in session.queryables_for(key, complete))
 
     def tell_matching(self) -> None:
         """Tell whoever wants to know which keys have a queryable now."""
@@ -154,9 +164,11 @@ class MemoryQuestion(Question):
         self._ask, self._session = ask, session
         session.questions.add(self)
 
-    def reply(self, key: str, payload: bytes, encoding: str = "", attachment: bytes = b"") -> None:
+    def reply(
+        self, key: str, payload: bytes, encoding: str = "", attachment: bytes = b"", timestamp: str = ""
+    ) -> None:
         if self in self._session.questions:
-            self._ask.reply(Sample(key, bytes(payload), encoding, attachment))
+            self._ask.reply(Sample(key, bytes(payload), encoding, attachment, timestamp=timestamp))
 
     def fail(self, payload: bytes) -> None:
         if self in self._session.questions:
@@ -180,11 +192,12 @@ class MemorySession(Session):
         self._line, self._network, self._handover = line, line.network, handover
         self._lost = AsyncValue("")
         self._asked = RepeatedEvent()
-        self._subscribers: list[tuple[str, OnSample]] = []
-        self._queryables: list[tuple[str, OnQuestion]] = []
+        self._id = uuid.uuid4().hex
+        self._subscribers: list[tuple[str, OnSample, bool, bool]] = []
+        self._queryables: list[tuple[str, OnQuestion, bool]] = []
         self._tokens: list[str] = []
         self._token_watchers: list[tuple[str, OnSample]] = []
-        self._matching: dict[tuple[str, Callable[[bool], None]], bool] = {}
+        self._matching: dict[tuple[str, bool, Callable[[bool], None]], bool] = {}
         line.sessions.append(self)
         self._network.sessions.append(self)
 
@@ -198,14 +211,32 @@ class MemorySession(Session):
         encoding: str = "",
         attachment: bytes = b"",
         on_written: Callable[[], None] | None = None,
+        *,
+        timestamp: str = "",
     ) -> None:
+        self._put(Sample(key, bytes(payload), encoding, attachment, timestamp=timestamp), on_written)
+
+    def delete(
+        self,
+        key: str,
+        quality: Quality,
+        attachment: bytes = b"",
+        on_written: Callable[[], None] | None = None,
+        *,
+        timestamp: str = "",
+    ) -> None:
+        self._put(Sample(key, b"", "", attachment, is_delete=True, timestamp=timestamp), on_written)
+
+    def _put(self, sample: Sample, on_written: Callable[[], None] | None) -> None:
         if self._lost.value:
             return
-        sample = Sample(key, bytes(payload), encoding, attachment)
         self._watch("put", sample)
-        self._network.put(sample)
+        self._network.put(sample, self)
         if on_written is not None:
             self.tell(on_written)
+
+    def timestamp(self) -> str:
+        return f"{self._network.timestamp()}/{self._id}"
 
     def ask(
         self,
@@ -218,6 +249,8 @@ class MemorySession(Session):
         on_reply: OnSample,
         on_failure: Callable[[bytes], None],
         on_end: Callable[[], None],
+        *,
+        complete: bool = False,
     ) -> None:
         if self._lost.value:
             return
@@ -226,8 +259,7 @@ class MemorySession(Session):
         ask = _Ask(self, on_reply, on_failure, on_end)
         self.asks[ask] = trio.current_time() + timeout
         self._asked.set()
-        queryables = (found for session in self._network.sessions for found in session.queryables_for(key))
-        ask.put_to(queryables, sample)
+        ask.put_to(self._network.queryables_for(key, complete), sample)
 
     def forget(self, ask: _Ask) -> None:
         if self.asks.pop(ask, None) is not None and not self.asks:
@@ -251,13 +283,15 @@ class MemorySession(Session):
 
     # What it wants
 
-    async def subscribe(self, key: str, on_sample: OnSample, *, recover: int = 0) -> None:
+    async def subscribe(
+        self, key: str, on_sample: OnSample, *, stamped: bool = False, others_only: bool = False
+    ) -> None:
         await self._checkpoint()
-        self._subscribers.append((key, on_sample))
+        self._subscribers.append((key, on_sample, stamped, others_only))
 
-    async def answer(self, key: str, on_question: OnQuestion) -> None:
+    async def answer(self, key: str, on_question: OnQuestion, *, complete: bool = True) -> None:
         await self._checkpoint()
-        self._queryables.append((key, on_question))
+        self._queryables.append((key, on_question, complete))
         self._network.tell_matching()
 
     async def token(self, key: str) -> None:
@@ -272,10 +306,13 @@ class MemorySession(Session):
             if intersects(key, token):
                 self.tell(partial(on_token, Sample(token, b"")))
 
-    async def watch_matching(self, key: str, on_change: Callable[[bool], None]) -> None:
+    async def watch_matching(self, key: str, on_change: Callable[[bool], None], *, complete: bool = False) -> None:
         await self._checkpoint()
-        matches = self._matching[key, on_change] = self._network.matches(key)
+        matches = self._matching[key, complete, on_change] = self._matches(key, complete)
         self.tell(partial(on_change, matches))
+
+    def _matches(self, key: str, complete: bool) -> bool:
+        return any(True for _ in self._network.queryables_for(key, complete))
 
     async def _checkpoint(self) -> None:
         await trio.lowlevel.checkpoint()
@@ -284,13 +321,17 @@ class MemorySession(Session):
 
     # What comes
 
-    def take_sample(self, sample: Sample) -> None:
-        for key, on_sample in self._subscribers:
-            if intersects(key, sample.key):
-                self._handover.take(on_sample, sample, _size(sample))
+    def take_sample(self, sample: Sample, *, is_own: bool) -> None:
+        for key, on_sample, stamped, others_only in self._subscribers:
+            if intersects(key, sample.key) and not (is_own and others_only):
+                item = sample if stamped else replace(sample, timestamp="")
+                self._handover.take(on_sample, item, _size(sample))
 
-    def queryables_for(self, key: str) -> Iterator[tuple[MemorySession, OnQuestion]]:
-        return ((self, on_question) for own, on_question in self._queryables if intersects(own, key))
+    def queryables_for(self, key: str, complete: bool) -> Iterator[tuple[MemorySession, OnQuestion]]:
+        """Yield those that are asked: all that intersect, or with `complete` those so declared that include the key."""
+        for own, on_question, is_complete in self._queryables:
+            if includes(own, key) and is_complete if complete else intersects(own, key):
+                yield self, on_question
 
     def take_question(self, on_question: OnQuestion, question: MemoryQuestion) -> None:
         if not self._handover.take(on_question, question, _size(question)):
@@ -302,9 +343,9 @@ class MemorySession(Session):
                 self.tell(partial(on_token, sample))
 
     def tell_matching(self) -> None:
-        for (key, on_change), before in list(self._matching.items()):
-            if (matches := self._network.matches(key)) != before:
-                self._matching[key, on_change] = matches
+        for (key, complete, on_change), before in list(self._matching.items()):
+            if (matches := self._matches(key, complete)) != before:
+                self._matching[key, complete, on_change] = matches
                 self.tell(partial(on_change, matches))
 
     def pause(self) -> None:

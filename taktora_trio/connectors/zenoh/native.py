@@ -14,6 +14,7 @@ from typing import Any
 
 import trio
 import zenoh
+from msgspec.structs import replace
 from trio_util import AsyncValue
 
 from taktora_trio.connectors.connection import ConnectFailed, ConnectionLost
@@ -71,6 +72,15 @@ def _sample(sample: zenoh.Sample) -> Sample:
     )
 
 
+def _stamped(sample: zenoh.Sample) -> Sample:
+    stamp = sample.timestamp
+    return replace(_sample(sample), timestamp="" if stamp is None else stamp.to_string_rfc3339_lossy())
+
+
+def _timestamp(text: str) -> zenoh.Timestamp | None:
+    return zenoh.Timestamp.parse_rfc3339(text) if text else None
+
+
 def _size(sample: Sample) -> int:
     return _OVERHEAD + len(sample.key) + len(sample.payload) + len(sample.attachment)
 
@@ -86,10 +96,14 @@ class NativeQuestion(Question):
         self._query, self._later = query, session.later
         self._is_closed = False
 
-    def reply(self, key: str, payload: bytes, encoding: str = "", attachment: bytes = b"") -> None:
+    def reply(self, key: str, payload: bytes, encoding: str = "", attachment: bytes = b"", timestamp: str = "") -> None:
         if not self._is_closed:
-            reply = self._query.reply
-            self._later(partial(reply, key, payload, encoding=encoding or None, attachment=attachment or None))
+            self._later(partial(self._reply, key, payload, encoding or None, attachment or None, _timestamp(timestamp)))
+
+    def _reply(
+        self, key: str, payload: bytes, encoding: str | None, attachment: bytes | None, stamp: zenoh.Timestamp | None
+    ) -> None:
+        self._query.reply(key, payload, encoding=encoding, attachment=attachment, timestamp=stamp)
 
     def fail(self, payload: bytes) -> None:
         if not self._is_closed:
@@ -123,10 +137,42 @@ class NativeSession(Session):
         encoding: str = "",
         attachment: bytes = b"",
         on_written: Callable[[], None] | None = None,
+        *,
+        timestamp: str = "",
     ) -> None:
-        self.later(partial(self._put, key, payload, quality, encoding or None, attachment or None), on_written)
+        if timestamp:
+            call = partial(self._put_at, timestamp, key, payload, quality, encoding or None, attachment or None)
+        else:
+            call = partial(self._put, key, payload, quality, encoding or None, attachment or None)
+        self.later(call, on_written)
+
+    def delete(
+        self,
+        key: str,
+        quality: Quality,
+        attachment: bytes = b"",
+        on_written: Callable[[], None] | None = None,
+        *,
+        timestamp: str = "",
+    ) -> None:
+        self.later(partial(self._delete, key, quality, attachment or None, timestamp), on_written)
+
+    def timestamp(self) -> str:
+        return self._library.new_timestamp().to_string_rfc3339_lossy()
 
     def _put(self, key: str, payload: bytes, quality: Quality, encoding: str | None, attachment: bytes | None) -> None:
+        self._publisher(key, quality).put(payload, encoding=encoding, attachment=attachment)
+
+    def _put_at(
+        self, stamp: str, key: str, payload: bytes, quality: Quality, encoding: str | None, attachment: bytes | None
+    ) -> None:
+        publisher = self._publisher(key, quality)
+        publisher.put(payload, encoding=encoding, attachment=attachment, timestamp=_timestamp(stamp))
+
+    def _delete(self, key: str, quality: Quality, attachment: bytes | None, stamp: str) -> None:
+        self._publisher(key, quality).delete(attachment=attachment, timestamp=_timestamp(stamp))
+
+    def _publisher(self, key: str, quality: Quality) -> zenoh.Publisher:
         publisher = self._publishers.get((key, quality))
         if publisher is None:
             if len(self._publishers) >= _MOST_PUBLISHERS:
@@ -141,7 +187,7 @@ class NativeSession(Session):
                 express=quality.express,
             )
             self._publishers[key, quality] = publisher
-        publisher.put(payload, encoding=encoding, attachment=attachment)
+        return publisher
 
     def ask(
         self,
@@ -154,12 +200,14 @@ class NativeSession(Session):
         on_reply: OnSample,
         on_failure: Callable[[bytes], None],
         on_end: Callable[[], None],
+        *,
+        complete: bool = False,
     ) -> None:
         tell = self._handover.tell
 
         def take(reply: zenoh.Reply) -> None:
             if reply.ok is not None:
-                tell(partial(on_reply, _sample(reply.ok)))
+                tell(partial(on_reply, _stamped(reply.ok)))
             elif reply.err is not None:
                 tell(partial(on_failure, reply.err.payload.to_bytes()))
 
@@ -168,7 +216,7 @@ class NativeSession(Session):
                 self._library.get,
                 key,
                 _call(take, drop=partial(tell, on_end)),
-                target=zenoh.QueryTarget.ALL,
+                target=_TARGET[complete],
                 consolidation=zenoh.ConsolidationMode.NONE,
                 timeout=timeout,
                 congestion_control=_CONGESTION_CONTROL[quality.congestion_control],
@@ -180,16 +228,19 @@ class NativeSession(Session):
             )
         )
 
-    async def subscribe(self, key: str, on_sample: OnSample, *, recover: int = 0) -> None:
-        take = self._handover.take
+    async def subscribe(
+        self, key: str, on_sample: OnSample, *, stamped: bool = False, others_only: bool = False
+    ) -> None:
+        take, read = self._handover.take, _stamped if stamped else _sample
 
         def came(sample: zenoh.Sample) -> None:
-            item = _sample(sample)
+            item = read(sample)
             take(on_sample, item, _size(item))
 
-        await self._declare(partial(self._library.declare_subscriber, key, _call(came)))
+        origin = zenoh.Locality.REMOTE if others_only else zenoh.Locality.ANY
+        await self._declare(partial(self._library.declare_subscriber, key, _call(came), allowed_origin=origin))
 
-    async def answer(self, key: str, on_question: OnQuestion) -> None:
+    async def answer(self, key: str, on_question: OnQuestion, *, complete: bool = True) -> None:
         take = self._handover.take
 
         def came(query: zenoh.Query) -> None:
@@ -198,7 +249,7 @@ class NativeSession(Session):
             if not take(on_question, question, size):
                 query.drop()
 
-        await self._declare(partial(self._library.declare_queryable, key, _call(came), complete=True))
+        await self._declare(partial(self._library.declare_queryable, key, _call(came), complete=complete))
 
     async def token(self, key: str) -> None:
         await self._declare(partial(self._library.liveliness().declare_token, key))
@@ -212,11 +263,11 @@ class NativeSession(Session):
         declare = self._library.liveliness().declare_subscriber
         await self._declare(partial(declare, key, _call(came), history=True))
 
-    async def watch_matching(self, key: str, on_change: Callable[[bool], None]) -> None:
+    async def watch_matching(self, key: str, on_change: Callable[[bool], None], *, complete: bool = False) -> None:
         tell = self._handover.tell
 
         def declare() -> tuple[Any, Any]:
-            querier = self._library.declare_querier(key)
+            querier = self._library.declare_querier(key, target=_TARGET[complete])
 
             def tell_now() -> None:
                 status: Any = querier.matching_status  # whose type is told wrongly
@@ -344,4 +395,5 @@ _PRIORITY = {
     "background": zenoh.Priority.BACKGROUND,
 }
 _CONGESTION_CONTROL = {"block": zenoh.CongestionControl.BLOCK, "drop": zenoh.CongestionControl.DROP}
+_TARGET = {False: zenoh.QueryTarget.ALL, True: zenoh.QueryTarget.ALL_COMPLETE}
 _RELIABILITY = {"reliable": zenoh.Reliability.RELIABLE, "best-effort": zenoh.Reliability.BEST_EFFORT}

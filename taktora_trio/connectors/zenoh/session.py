@@ -47,6 +47,8 @@ class Quality(msgspec.Struct, frozen=True):
     congestion_control: CongestionControl = "block"
     reliability: Reliability = "reliable"
     express: bool = False
+    recover: int = 0
+    """The number of samples that a publisher keeps for subscribers that have missed some."""
 
 
 class Sample(msgspec.Struct, frozen=True, gc=False):
@@ -59,6 +61,9 @@ class Sample(msgspec.Struct, frozen=True, gc=False):
     attachment: bytes = b""
     is_delete: bool = False
     """True if somebody has deleted the value of this key; the payload is then empty."""
+    timestamp: str = ""
+    """When it was put and by whom, as RFC 3339 has it with nine digits of a second, then a slash and an id: so these
+    texts are ordered as their times are. Empty if it is not known, or nobody has asked for it."""
 
 
 class Question(ABC):
@@ -71,8 +76,9 @@ class Question(ABC):
     attachment: bytes
 
     @abstractmethod
-    def reply(self, key: str, payload: bytes, encoding: str = "", attachment: bytes = b"") -> None:
-        """Reply. It never leaves before the caller's next checkpoint, but with what is written next."""
+    def reply(self, key: str, payload: bytes, encoding: str = "", attachment: bytes = b"", timestamp: str = "") -> None:
+        """Reply, on a key that the question's intersects. It never leaves before the caller's next checkpoint, but with
+        what is written next."""
 
     @abstractmethod
     def fail(self, payload: bytes) -> None:
@@ -99,11 +105,29 @@ class Session(ABC):
         encoding: str = "",
         attachment: bytes = b"",
         on_written: Callable[[], None] | None = None,
+        *,
+        timestamp: str = "",
     ) -> None:
         """Put behind all that was put before with the same priority.
 
         `on_written` is called when the payload is no longer needed: the library has it, and sends it when it can.
         """
+
+    @abstractmethod
+    def delete(
+        self,
+        key: str,
+        quality: Quality,
+        attachment: bytes = b"",
+        on_written: Callable[[], None] | None = None,
+        *,
+        timestamp: str = "",
+    ) -> None:
+        """Delete the value of this key wherever it is kept, behind what was put before with the same priority."""
+
+    @abstractmethod
+    def timestamp(self) -> str:
+        """Return the present time with this node's id, as `Sample.timestamp` has it. No two are the same."""
 
     @abstractmethod
     def ask(
@@ -117,20 +141,30 @@ class Session(ABC):
         on_reply: OnSample,
         on_failure: Callable[[bytes], None],
         on_end: Callable[[], None],
+        *,
+        complete: bool = False,
     ) -> None:
         """Ask every queryable that matches, behind all that was asked before with the same priority.
+
+        With `complete` ask those alone that were declared so: they take messages, the others have values to tell.
 
         `on_reply` and `on_failure` are called for each reply, `on_end` last and once: all have ended, or the timeout is
         over, or there was none. After a loss, and after the block is left, it is not called.
         """
 
     @abstractmethod
-    async def subscribe(self, key: str, on_sample: OnSample, *, recover: int = 0) -> None:
-        """Subscribe until the end of the session. `recover` is the number of missed samples to ask a publisher for."""
+    async def subscribe(
+        self, key: str, on_sample: OnSample, *, stamped: bool = False, others_only: bool = False
+    ) -> None:
+        """Subscribe until the end of the session. With `stamped` samples have their timestamp, if there is one; with
+        `others_only` what this node puts itself does not come."""
 
     @abstractmethod
-    async def answer(self, key: str, on_question: OnQuestion) -> None:
-        """Answer queries until the end of the session: declare a queryable that is complete for these keys."""
+    async def answer(self, key: str, on_question: OnQuestion, *, complete: bool = True) -> None:
+        """Answer queries until the end of the session.
+
+        The queryable is `complete` if it takes whatever is asked on these keys; one that has the values of some is not.
+        """
 
     @abstractmethod
     async def token(self, key: str) -> None:
@@ -141,8 +175,9 @@ class Session(ABC):
         """Be told of tokens on these keys: those that there are, each new one, and (`is_delete`) each that goes."""
 
     @abstractmethod
-    async def watch_matching(self, key: str, on_change: Callable[[bool], None]) -> None:
-        """Be told whether some queryable matches: at each change, perhaps more often, and first as it is now."""
+    async def watch_matching(self, key: str, on_change: Callable[[bool], None], *, complete: bool = False) -> None:
+        """Be told whether there is a queryable that `ask` would ask: at each change, perhaps more often, and first as it
+        is now."""
 
     @abstractmethod
     async def flush(self) -> None:
