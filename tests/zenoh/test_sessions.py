@@ -5,12 +5,14 @@ from __future__ import annotations
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 
 import attrs
 import pytest
 import trio
 import trio.testing
+from msgspec.structs import replace
 
 from taktora_trio import ConnectFailed, ConnectionLost, ConnectRefused, ZenohOptions
 from taktora_trio.connectors.zenoh.memory import MemoryNetwork
@@ -103,10 +105,23 @@ async def test_a_question_goes_to_each_that_answers_it_and_has_an_end(pair: Pair
     assert failures.all == [b"I can't"]
 
 
-async def ask(session: Session, key: str, seconds: float, payload: bytes = b"") -> list[bytes]:
+async def ask(
+    session: Session, key: str, seconds: float, payload: bytes = b"", *, complete: bool = False
+) -> list[bytes]:
     """Ask, and return the replies when it has ended."""
     replies, ended = Heard[Sample](), Heard[None]()
-    session.ask(key, payload, USUAL, "", b"", seconds, replies, lambda failure: None, on_end=lambda: ended(None))
+    session.ask(
+        key,
+        payload,
+        USUAL,
+        "",
+        b"",
+        seconds,
+        replies,
+        lambda failure: None,
+        on_end=lambda: ended(None),
+        complete=complete,
+    )
     await ended.next()
     return [reply.payload for reply in replies.all]
 
@@ -244,3 +259,57 @@ async def test_in_memory_what_finds_no_room_is_discarded_or_closed(options: Zeno
         await samples.next()
         assert 0 < samples.count < 30
         assert questions.count == 0
+
+
+async def test_whoever_has_values_takes_no_messages(pair: Pair) -> None:
+    """A queryable that is not complete is asked for values, and does not match for what wants a taker."""
+    one, other = pair.one, pair.other
+    takers, values = Heard[bool](), Heard[bool]()
+    await one.watch_matching("plant/7", takers, complete=True)
+    await one.watch_matching("plant/7", values)
+    assert await takers.next() is False
+    assert await values.next() is False
+
+    def answer(payload: bytes, question: Question) -> None:
+        question.reply("plant/7", payload)
+        question.close()
+
+    await other.answer("plant/*", partial(answer, b"a value"), complete=False)
+    assert await values.next() is True
+    assert await ask(one, "plant/7", PATIENCE, complete=True) == []
+    assert await ask(one, "plant/**", PATIENCE) == [b"a value"]
+    assert takers.count == 1
+    await other.answer("plant/**", partial(answer, b"taken"))
+    assert await takers.next() is True
+    assert await ask(one, "plant/7", PATIENCE, complete=True) == [b"taken"]
+    assert sorted(await ask(one, "plant/7", PATIENCE)) == [b"a value", b"taken"]
+
+
+async def test_timestamps_come_with_samples_and_replies_where_they_are_wanted(pair: Pair) -> None:
+    one, other = pair.one, pair.other
+    stamped, plain, others_only = Heard[Sample](), Heard[Sample](), Heard[Sample]()
+    await other.subscribe("a", stamped, stamped=True)
+    await other.subscribe("a", plain)
+    await other.subscribe("a", others_only, others_only=True)
+    first, second = one.timestamp(), one.timestamp()
+    assert first < second
+    assert first.partition("/")[2] == second.partition("/")[2] != other.timestamp().partition("/")[2]
+
+    def answer(question: Question) -> None:
+        question.reply("a", b"kept", timestamp=second)
+        question.close()
+
+    await other.answer("a", answer)
+    await until_known(one, other)
+    other.put("a", b"its own", USUAL)
+    assert [(await heard.next()).payload for heard in (stamped, plain)] == [b"its own"] * 2
+    one.put("a", b"1", USUAL, timestamp=first)
+    one.delete("a", USUAL, timestamp=second)
+    both = [Sample("a", b"1", timestamp=first), Sample("a", b"", is_delete=True, timestamp=second)]
+    for heard in (stamped, plain, others_only):
+        came = [await heard.next(), await heard.next()]
+        assert came == (both if heard is stamped else [replace(sample, timestamp="") for sample in both])
+    replies, ended = Heard[Sample](), Heard[None]()
+    one.ask("a", b"", USUAL, "", b"", PATIENCE, replies, lambda failure: None, on_end=lambda: ended(None))
+    await ended.next()
+    assert replies.all == [Sample("a", b"kept", timestamp=second)]

@@ -164,9 +164,7 @@ class MemoryQuestion(Question):
         self._ask, self._session = ask, session
         session.questions.add(self)
 
-    def reply(
-        self, key: str, payload: bytes, encoding: str = "", attachment: bytes = b"", timestamp: str = ""
-    ) -> None:
+    def reply(self, key: str, payload: bytes, encoding: str = "", attachment: bytes = b"", timestamp: str = "") -> None:
         if self in self._session.questions:
             self._ask.reply(Sample(key, bytes(payload), encoding, attachment, timestamp=timestamp))
 

@@ -176,8 +176,8 @@ class Session(ABC):
 
     @abstractmethod
     async def watch_matching(self, key: str, on_change: Callable[[bool], None], *, complete: bool = False) -> None:
-        """Be told whether there is a queryable that `ask` would ask: at each change, perhaps more often, and first as it
-        is now."""
+        """Be told whether there is a queryable that `ask` would ask: at each change, perhaps more often, and first as
+        it is now."""
 
     @abstractmethod
     async def flush(self) -> None:
