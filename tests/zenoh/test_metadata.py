@@ -5,10 +5,13 @@ from __future__ import annotations
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
-from taktora_trio import Metadata
+from taktora_trio import Inbound, JsonCodec, Metadata, Outbound, ZenohConnector, ZenohOptions, ZenohRouting, ZstdCodec
 from taktora_trio.connectors.zenoh.attachment import Malformed, decode, encode
-from taktora_trio.connectors.zenoh.metadata import FOREIGN, attached, read_beside
+from taktora_trio.connectors.zenoh.metadata import FOREIGN, Carrier, attached, read_beside
+from taktora_trio.testing.driver import Driver
+from tests.zenoh.knowing import session_of, until_known
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)  # as `Metadata` in shared memory has it
 NAMES = TEXT | st.sampled_from([".expiry", ".response", ".correlation", ".number", ".", "..", "..x", FOREIGN])
@@ -81,3 +84,27 @@ def test_others_read_and_write_it_by_the_librarys_own_functions() -> None:
     assert z_deserialize(dict[str, bytes], ZBytes(attachment)) == theirs
     assert bytes(z_serialize(list(theirs.items()))) == attachment
     assert read_beside("", bytes(z_serialize({"unit": "bar"}))).metadata == Metadata(user_properties=(("unit", "bar"),))
+
+
+async def test_metadata_goes_from_one_gateway_to_another(network: ZenohOptions) -> None:
+    sends = Driver(ZenohConnector([Outbound("out", dict, ZenohRouting("a"))], options=network), "sends")
+    receives = Driver(ZenohConnector([Inbound("in", dict, ZenohRouting("a"))], options=network), "receives")
+    metadata = Metadata("text/plain", "reply/here", 60, (("unit", "bar"), ("unit", "psi"), (".own", "1")))
+    async with receives.connected() as there, sends.connected() as connection:
+        await until_known(session_of(connection), session_of(there))
+        plain, full = sends.envelopes("out", b"{}", b"{}")
+        full = replace(full, metadata=metadata, header=replace(full.header, correlation_id=b"id"))
+        sends.publish(connection, "out", [plain, full])
+        first, second = await receives.take(2)
+    assert (first.metadata, first.correlation_id) == (Metadata("application/json"), b"")
+    assert (second.metadata, second.correlation_id) == (metadata, b"id")
+
+
+def test_the_encoding_is_the_codecs_unless_the_message_says_another() -> None:
+    envelope = Driver(ZenohConnector([Outbound("out", dict, ZenohRouting("a"))]), "x").envelopes("out", b"{}")[0]
+    typed = replace(envelope, metadata=Metadata("text/plain"))
+    assert Carrier(JsonCodec()).carry(envelope) == ("application/json", b"")
+    assert Carrier(JsonCodec()).carry(typed) == ("text/plain", b"")
+    assert Carrier(ZstdCodec(JsonCodec())).carry(envelope) == ("", b"")
+    own = [(".number", b"1")]
+    assert decode(Carrier(JsonCodec()).carry(envelope, own)[1]) == own

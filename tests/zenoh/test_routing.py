@@ -189,8 +189,6 @@ def test_metadata_that_can_not_travel_is_refused() -> None:
     for metadata in (Metadata("\ud800"), Metadata(user_properties=(("a", "\ud800"),))):
         with pytest.raises(MessageError, match="no UTF-8"):
             routing.check_metadata(metadata)
-    with pytest.raises(MessageError, match=r"what begins with '\.'"):
-        routing.check_metadata(Metadata(user_properties=((".number", "1"),)))
 
 
 def test_a_connector_takes_no_routing_of_another_protocol() -> None:

@@ -20,6 +20,7 @@ from taktora_trio.connectors.zenoh.nodes import open_node
 from taktora_trio.connectors.zenoh.session import Quality, Question, Sample, Session
 from taktora_trio.testing.zenoh.router import open_router
 from tests.zenoh.hearing import Heard
+from tests.zenoh.knowing import until_known
 
 USUAL = Quality()
 PATIENCE = 10.0  # seconds for what comes at once
@@ -50,15 +51,6 @@ async def pair(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[
                 await node.wait_until_linked()
             opened.append(await stack.enter_async_context(node.open_session()))
         yield Pair(opened[0], opened[1], options)
-
-
-async def until_known(asking: Session, answering: Session) -> None:
-    """Wait until the one knows what the other has declared so far: it hears of that in order."""
-    key, heard = f"known/{uuid.uuid4().hex}", Heard[bool]()
-    await answering.answer(key, lambda question: None)
-    await asking.watch_matching(key, heard)
-    while not (await heard.next()):
-        pass
 
 
 async def test_what_is_put_comes_to_each_subscriber_whose_expression_meets_the_key(pair: Pair) -> None:

@@ -10,6 +10,7 @@ from taktora_trio.channels import ChannelDescriptor
 from taktora_trio.connectors.connection import Client, Guarantee, OnMessage
 from taktora_trio.connectors.zenoh.connection import ZenohConnection
 from taktora_trio.connectors.zenoh.keytree import KeyTree
+from taktora_trio.connectors.zenoh.metadata import Carrier
 from taktora_trio.connectors.zenoh.nodes import open_node
 from taktora_trio.connectors.zenoh.options import ZenohOptions
 from taktora_trio.connectors.zenoh.routing import ZenohRouting
@@ -21,10 +22,16 @@ class ZenohClient(Client):
     """One node, or one after the other."""
 
     def __init__(
-        self, declared: Sequence[ChannelDescriptor[Any]], options: ZenohOptions, name: str, on_message: OnMessage
+        self,
+        declared: Sequence[ChannelDescriptor[Any]],
+        options: ZenohOptions,
+        name: str,
+        on_message: OnMessage,
+        carrier: Carrier,
     ) -> None:
         """`name` is the gateway's, as others know it (`GatewayChannels.name`)."""
         self._options, self._name, self._on_message = options, name, on_message
+        self._carrier = carrier
         self._inbound = [channel for channel in declared if channel.direction == "in"]
         self._tree = KeyTree((channel.routing.address, channel.name) for channel in self._inbound)
         self._outbound = {
@@ -46,4 +53,4 @@ class ZenohClient(Client):
         async with open_node(self._options) as node:
             await node.wait_until_linked()
             async with node.open_session() as session:
-                yield ZenohConnection(session, self._outbound, self._inbound, self._on_message)
+                yield ZenohConnection(session, self._outbound, self._inbound, self._on_message, self._carrier)

@@ -10,6 +10,7 @@ from taktora_trio.channels import ChannelDescriptor, Envelope
 from taktora_trio.connectors.connection import Connection, ConnectionLost, Incoming, OnDone, OnMessage
 from taktora_trio.connectors.zenoh.keys import intersects
 from taktora_trio.connectors.zenoh.keytree import earlier_overlapping, minimal_expressions
+from taktora_trio.connectors.zenoh.metadata import Carrier, read_beside
 from taktora_trio.connectors.zenoh.routing import ZenohRouting
 from taktora_trio.connectors.zenoh.session import Sample, Session
 
@@ -25,9 +26,11 @@ class ZenohConnection(Connection):
         outbound: Mapping[str, ZenohRouting],
         inbound: Sequence[ChannelDescriptor[Any]],
         on_message: OnMessage,
+        carrier: Carrier,
     ) -> None:
         self._session, self._on_message = session, on_message
         self._outbound = outbound
+        self._carry = carrier.carry
         self._keys = earlier_overlapping(minimal_expressions(channel.routing.address for channel in inbound))
 
     async def start(self) -> None:
@@ -40,11 +43,15 @@ class ZenohConnection(Connection):
             self._came(sample)
 
     def _came(self, sample: Sample) -> None:
-        self._on_message(Incoming(sample.key, sample.payload))
+        beside = read_beside(sample.encoding, sample.attachment)
+        self._on_message(
+            Incoming(sample.key, sample.payload, metadata=beside.metadata, correlation_id=beside.correlation_id)
+        )
 
     def publish(self, channel: str, envelope: Envelope, on_done: OnDone, *, again: bool = False) -> None:
         done = partial(on_done, envelope.header.sequence_number, "")
-        self._session.put(envelope.topic, envelope.payload, self._outbound[channel].quality, "", b"", done)
+        encoding, attachment = self._carry(envelope)
+        self._session.put(envelope.topic, envelope.payload, self._outbound[channel].quality, encoding, attachment, done)
 
     def acknowledge(self, message: Incoming) -> None:
         """Nothing is kept for it."""

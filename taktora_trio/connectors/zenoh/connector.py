@@ -31,8 +31,9 @@ class ZenohConnector(Connector):
 
     def client(self, channels: GatewayChannels, on_message: OnMessage) -> Client:
         from taktora_trio.connectors.zenoh.client import ZenohClient  # the library begins there
+        from taktora_trio.connectors.zenoh.metadata import Carrier
 
-        return ZenohClient(self.channels, self.options, channels.name, on_message)
+        return ZenohClient(self.channels, self.options, channels.name, on_message, Carrier(self.codec))
 
     @property
     def preload(self) -> Iterable[str]:

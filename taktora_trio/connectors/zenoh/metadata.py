@@ -14,14 +14,16 @@ What others attach is never an error: what can't be understood is left out, or h
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from types import MappingProxyType
 
 import msgspec
 
-from taktora_trio.channels import Metadata
+from taktora_trio.channels import Envelope, Metadata
+from taktora_trio.channels.codec import PayloadCodec
 from taktora_trio.connectors.zenoh.attachment import Malformed, decode, encode
 
-__all__ = ["CORRELATION", "EXPIRY", "FOREIGN", "RESPONSE", "Beside", "attached", "read_beside"]
+__all__ = ["CORRELATION", "EXPIRY", "FOREIGN", "RESPONSE", "Beside", "Carrier", "attached", "read_beside"]
 
 CORRELATION, RESPONSE, EXPIRY = ".correlation", ".response", ".expiry"
 FOREIGN = "attachment"
@@ -42,6 +44,25 @@ class Beside(msgspec.Struct, frozen=True, gc=False):
 _NOTHING = Beside()
 
 
+class Carrier:
+    """Says what goes beside the payloads of one codec."""
+
+    def __init__(self, codec: PayloadCodec) -> None:
+        # What may be compressed is not what its type says, and bytes of any kind are the default.
+        is_said = not codec.encodings and codec.content_type != PayloadCodec.content_type
+        self._usual = codec.content_type if is_said else ""
+
+    def carry(self, envelope: Envelope, own: Iterable[tuple[str, bytes]] = ()) -> tuple[str, bytes]:
+        """Return the encoding and the attachment of a message; `own` as `attached` has it.
+
+        The encoding is the codec's media type where the message names none.
+        """
+        metadata, correlation_id = envelope.metadata, envelope.header.correlation_id
+        if metadata is None:
+            return self._usual, attached(None, correlation_id, own) if correlation_id or own else b""
+        return metadata.content_type or self._usual, attached(metadata, correlation_id, own)
+
+
 def attached(metadata: Metadata | None, correlation_id: bytes, own: Iterable[tuple[str, bytes]] = ()) -> bytes:
     """Return the attachment for them. `own` are further pairs, whose names begin with a dot."""
     pairs = [*own]
@@ -60,7 +81,7 @@ def attached(metadata: Metadata | None, correlation_id: bytes, own: Iterable[tup
 def read_beside(encoding: str, attachment: bytes) -> Beside:
     """Return what an encoding and an attachment say. They may be anybody's, so nothing of them is an error."""
     if not attachment:
-        return Beside(Metadata(encoding)) if encoding else _NOTHING
+        return _of_encoding(encoding) if encoding else _NOTHING
     try:
         pairs = decode(attachment)
     except Malformed:
@@ -80,6 +101,11 @@ def read_beside(encoding: str, attachment: bytes) -> Beside:
     if encoding or properties or response or expiry is not None:
         metadata = Metadata(encoding, response, expiry, tuple(properties))
     return Beside(metadata, correlation_id, own)
+
+
+@lru_cache(maxsize=64)  # few are in use, and one comes with each message
+def _of_encoding(encoding: str) -> Beside:
+    return Beside(Metadata(encoding))
 
 
 def _seconds(digits: bytes) -> int | None:

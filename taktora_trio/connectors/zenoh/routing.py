@@ -134,14 +134,10 @@ class ZenohRouting(Routing):
             raise MessageError(str(exc)) from None
 
     def check_metadata(self, metadata: Metadata) -> None:
-        """Raise `MessageError` for metadata that has no UTF-8, or a user property with a name of this package's own."""
+        """Raise `MessageError` for metadata that has no UTF-8."""
         texts = [metadata.content_type, metadata.response_topic]
         for name, value in metadata.user_properties:
             texts += name, value
-            if name.startswith("."):
-                raise MessageError(
-                    f"user property {name[:80]!r}: what begins with '.' is the connector's own: name it otherwise"
-                )
         for text in texts:
             try:
                 text.encode()
