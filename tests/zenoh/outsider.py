@@ -1,0 +1,77 @@
+"""Somebody else on the network: a plain session of the library, with what comes as trio channels."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+from collections.abc import AsyncIterator
+from typing import Any
+
+import trio
+import zenoh
+
+from tests.patience import PATIENCE
+
+__all__ = ["Outsider", "open_outsider"]
+
+
+class Outsider:
+    """Puts, asks, subscribes and answers, as a program that knows nothing of us."""
+
+    def __init__(self, session: zenoh.Session) -> None:
+        self.session = session
+        self._token = trio.lowlevel.current_trio_token()
+
+    def _hand_over(self) -> tuple[Any, trio.MemoryReceiveChannel[Any]]:
+        sending, receiving = trio.open_memory_channel[Any](math.inf)
+
+        def put(item: object) -> None:
+            with contextlib.suppress(trio.RunFinishedError, trio.BrokenResourceError):
+                self._token.run_sync_soon(sending.send_nowait, item)
+
+        return put, receiving
+
+    def subscribe(self, key: str) -> trio.MemoryReceiveChannel[tuple[str, bytes]]:
+        put, receiving = self._hand_over()
+        self.session.declare_subscriber(key, lambda sample: put((str(sample.key_expr), sample.payload.to_bytes())))
+        return receiving
+
+    def answer(self, key: str) -> trio.MemoryReceiveChannel[tuple[str, bytes]]:
+        """Take queries: reply to each at once, with nothing, which acknowledges what has come in it."""
+        put, receiving = self._hand_over()
+
+        def came(query: zenoh.Query) -> None:
+            put((str(query.key_expr), query.payload.to_bytes() if query.payload is not None else b""))
+            query.reply(query.key_expr, b"")
+            query.drop()
+
+        self.session.declare_queryable(key, came, complete=True)
+        return receiving
+
+    async def put(self, key: str, payload: bytes) -> None:
+        await trio.to_thread.run_sync(self.session.put, key, payload)
+
+    async def ask(self, key: str, payload: bytes, seconds: float = PATIENCE) -> list[bytes]:
+        """Send a query and return the payloads of all replies: none if nobody has answered."""
+
+        def ask() -> list[bytes]:
+            replies = self.session.get(key, payload=payload, timeout=seconds)
+            return [reply.ok.payload.to_bytes() for reply in replies if reply.ok is not None]
+
+        return await trio.to_thread.run_sync(ask)
+
+
+@contextlib.asynccontextmanager
+async def open_outsider(endpoint: str) -> AsyncIterator[Outsider]:
+    """Be a client of the router at this endpoint."""
+    config = zenoh.Config()
+    config.insert_json5("mode", '"client"')
+    config.insert_json5("connect/endpoints", json.dumps([endpoint]))
+    config.insert_json5("transport/shared_memory/enabled", "false")
+    session = await trio.to_thread.run_sync(zenoh.open, config)
+    try:
+        yield Outsider(session)
+    finally:
+        with trio.CancelScope(shield=True):
+            await trio.to_thread.run_sync(session.close)
