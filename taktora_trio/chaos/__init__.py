@@ -1,6 +1,6 @@
-"""Chaos: a split deployment under load, faults from a seeded schedule, and a check after each that promises held.
+"""Chaos: a deployment under load, faults from a seeded schedule, and a check after each that promises held.
 
-`taktora-trio chaos` starts a broker of its own, a TCP proxy in front of it, and `taktora-trio run --mode split`.
+`taktora-trio chaos` starts a broker of its own, a TCP proxy in front of it, and `taktora-trio run`.
 
 command      the command, with options.py
 schedule     which fault comes when: pure, the same for the same seed

@@ -20,12 +20,12 @@ def chaos(
     ] = False,
     options: Annotated[ChaosOptions, Parameter(name="*")] = ChaosOptions(),  # noqa: B008 - it is frozen
 ) -> int:
-    """Break a split deployment in every known way, and check after each fault that what was promised held.
+    """Break a deployment in every known way, and check after each fault that what was promised held.
 
-    It starts a broker of its own, a TCP proxy in front of it that can fail as a network does, and
-    `taktora-trio run --mode split` with an app that ticks every 10 ms and publishes numbers. Then faults follow one
-    another as the seed says: processes killed, hung or stopped, the broker gone or hostile, the connection cut, slow
-    or dead, channels and /dev/shm full, gateways that are wrong in themselves.
+    It starts a broker of its own (or what the protocol has in its place, such as a router), a TCP proxy in front of it
+    that can fail as a network does, and `taktora-trio run` with an app that ticks every 10 ms and publishes numbers.
+    Then faults follow one another as the seed says: processes killed, hung or stopped, the broker gone or hostile, the
+    connection cut, slow or dead, channels and /dev/shm full, gateways that are wrong in themselves.
 
     After each fault: the app ticked on, its health told what happened and is Up again, no number is missing or out of
     order at an independent subscriber, and no process or file is left over. If any of this does not hold, it says so,

@@ -64,3 +64,5 @@ class Fault:
     """True if it is one of a run with --warm."""
     fills_shm: bool = False
     """True if it needs a /dev/shm of its own."""
+    in_process: bool = False
+    """True if there is such a fault in the in-process shape, too."""

@@ -18,6 +18,7 @@ from taktora_trio.chaos.injecting import (
     ignore_sigterm,
     kill_starting_gateways,
     leak_grandchild,
+    pause_broker,
     pause_supervisor,
     refuse_login,
     restart_broker,
@@ -30,7 +31,7 @@ from taktora_trio.chaos.injecting import (
 from taktora_trio.chaos.subject import Half
 from taktora_trio.health import FailureKind
 
-__all__ = ["FAULTS"]
+__all__ = ["FAULTS", "why_not"]
 
 # The states that the app sees. There is always load, so a channel may be full for a while whenever it is connected.
 
@@ -54,8 +55,8 @@ def _of_plugin(what: str, signum: signal.Signals) -> Fault:
     return Fault(what=what, inject=partial(signal_half, "plugin", signum), events=_NEW_APP, replaces=_PLUGIN)
 
 
-def _of_run(what: str, inject: Inject, exit_code: int = 0) -> Fault:
-    return Fault(what=what, inject=inject, events=_ANYTHING, exit_code=exit_code)
+def _of_run(what: str, inject: Inject, exit_code: int = 0, *, in_process: bool = False) -> Fault:
+    return Fault(what=what, inject=inject, events=_ANYTHING, exit_code=exit_code, in_process=in_process)
 
 
 FAULTS: Mapping[str, Fault] = {
@@ -100,12 +101,22 @@ FAULTS: Mapping[str, Fault] = {
         events=_CONNECTED,
         ranges={"seconds": (1.2, 2.5)},
     ),
-    "supervisor-term": _of_run("SIGTERM of the supervisor", partial(end_run, signal.SIGTERM, "supervisor")),
+    "supervisor-term": _of_run(
+        "SIGTERM of the supervisor", partial(end_run, signal.SIGTERM, "supervisor"), in_process=True
+    ),
     "broker-restart": Fault(
         what="the broker is killed, or stopped, and starts again",
         inject=restart_broker,
         events=f"({_LOST})+",
         ranges={"politely": (0, 1), "seconds": (0.0, 1.0)},
+        in_process=True,
+    ),
+    "broker-pause": Fault(
+        what="SIGSTOP of the broker, until it counts as gone, and SIGCONT",
+        inject=pause_broker,
+        events=f"({_LOST})+",
+        ranges={"seconds": (0.0, 1.0)},
+        in_process=True,
     ),
     "broker-refuses": _of_gateway(
         "the broker refuses the login; healed, and the gateway killed",
@@ -113,21 +124,28 @@ FAULTS: Mapping[str, Fault] = {
         "signal",
         events=f"{_CONNECTED}{_TRIED}(Down )+{_AGAIN}",
     ),
-    "connection-cut": Fault(what="the connection to the broker is reset", inject=cut, events=f"({_LOST})+"),
+    "connection-cut": Fault(
+        what="the connection to the broker is reset", inject=cut, events=f"({_LOST})+", in_process=True
+    ),
     "connection-slow": Fault(
         what="the connection gets slow, in small pieces",
         inject=slow_down,
         events=f"{_CONNECTED}({_AGAIN})*",
         ranges={"bytes": (100, 1500), "delay": (0.005, 0.1), "seconds": (1.0, 2.0)},
+        in_process=True,
     ),
     "connection-half-open": Fault(
-        what="the connection stays open and carries nothing", inject=go_half_open, events=f"({_LOST})+"
+        what="the connection stays open and carries nothing",
+        inject=go_half_open,
+        events=f"({_LOST})+",
+        in_process=True,
     ),
     "queue-full": Fault(
         what="the app sends faster than the broker takes it",
         inject=fill_queue,
         events=f"Degraded {_CONNECTED}({_AGAIN})*",
         ranges={"seconds": (0.1, 0.6)},
+        in_process=True,
     ),
     "shm-full": Fault(
         what="shared memory is full to the last byte while the gateway is killed",
@@ -182,3 +200,13 @@ FAULTS: Mapping[str, Fault] = {
         one_is_enough=True,
     ),
 }
+
+
+def why_not(kind: str, mode: str, *, warm: bool) -> str:
+    """Return why a run in this shape can't have this kind of fault; nothing if it can."""
+    fault = FAULTS[kind]
+    if fault.of_warm and not warm:
+        return "this is a fault of --warm: give that, too"
+    if mode == "in-process" and not fault.in_process:
+        return "this is a fault of --mode split"
+    return ""

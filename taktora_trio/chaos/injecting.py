@@ -28,6 +28,7 @@ __all__ = [
     "ignore_sigterm",
     "kill_starting_gateways",
     "leak_grandchild",
+    "pause_broker",
     "pause_supervisor",
     "refuse_login",
     "restart_broker",
@@ -105,6 +106,16 @@ async def restart_broker(system: System, parameters: Parameters) -> None:
     await _stop_broker(system, signal.SIGTERM if parameters["politely"] > 0.5 else signal.SIGKILL)
     await trio.sleep(parameters["seconds"])
     await _start_broker(system)
+
+
+async def pause_broker(system: System, parameters: Parameters) -> None:
+    """Stop its process until the app has seen that it is gone, and somewhat longer."""
+    os.kill(system.broker.pid, signal.SIGSTOP)
+    try:
+        await _wait_for_state(system, "Connecting")
+        await trio.sleep(parameters["seconds"])
+    finally:
+        os.kill(system.broker.pid, signal.SIGCONT)
 
 
 async def refuse_login(system: System, parameters: Parameters) -> None:

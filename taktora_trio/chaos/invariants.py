@@ -15,7 +15,6 @@ __all__ = ["LARGEST_GAP", "Snapshot", "events_match", "states_of", "what_is_wron
 
 LARGEST_GAP = 1.0
 """Seconds between two ticks of an app that ticks every 10 ms; so generous for a machine that does other things too."""
-_HALVES = 2
 
 
 @attrs.frozen(kw_only=True)
@@ -47,8 +46,8 @@ def events_match(fault: Fault, states: str) -> bool:
     return re.fullmatch(fault.events, states) is not None
 
 
-def what_is_wrong(fault: Fault, before: Snapshot, after: Snapshot, states: str, helpers: int = 0) -> list[str]:
-    """Return every promise that was broken; `helpers` are processes that the supervisor has besides its halves."""
+def what_is_wrong(fault: Fault, before: Snapshot, after: Snapshot, states: str, children: int = 2) -> list[str]:
+    """Return every promise that was broken; `children` is the number of processes that the run has below its first."""
     wrong = [f"the subscriber has missed something: {gap}" for gap in after.gaps[len(before.gaps) :]]
     wrong += [f"health events do not join: {link}" for link in after.broken_chains[len(before.broken_chains) :]]
     if not events_match(fault, states):
@@ -64,9 +63,9 @@ def what_is_wrong(fault: Fault, before: Snapshot, after: Snapshot, states: str, 
             wrong.append(f"the {half} was replaced (pid {pid}, now {after.pids[half]}) and should have lived on")
     if "plugin" not in fault.replaces and after.largest_gap > LARGEST_GAP:
         wrong.append(f"the app did not tick for {after.largest_gap * 1e3:.0f} ms")
-    if len(after.processes) != _HALVES + helpers or any(process.is_zombie for process in after.processes):
+    if len(after.processes) != children or any(process.is_zombie for process in after.processes):
         there = "; ".join(f"{process.pid} {process.state} {process.command}" for process in after.processes)
-        wrong.append(f"the supervisor should have {_HALVES + helpers} processes, and has: {there}")
+        wrong.append(f"the supervisor should have {children} processes, and has: {there}")
     if after.files > before.files + fault.files_left:
         wrong.append(f"files of the domain: {before.files} before, {after.files} after")
     return wrong

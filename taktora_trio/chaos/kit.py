@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import pkgutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from importlib import import_module
 from pathlib import Path
@@ -22,8 +21,8 @@ class Kit:
 
     target: str
     """MODULE:DEPLOYMENT of the deployment under test."""
-    scheme: str
-    """The scheme of the URL that it connects to."""
+    reach: Callable[[str], Sequence[str]]
+    """Returns the options of `taktora-trio run` by which it reaches the broker at this host and port."""
     check: Callable[[], object]
     """Raises `ConfigError` that says what has to be installed first."""
     open_broker: Callable[[Path], AbstractAsyncContextManager[Broker]]
@@ -32,9 +31,7 @@ class Kit:
     """Subscribes to the numbers, at a broker on this port of loopback."""
 
 
-def load_kit() -> Kit:
-    """Import the kit of the protocol there is."""
-    folder = Path(__file__).parent
-    [protocol] = [module.name for module in pkgutil.iter_modules([str(folder)]) if module.ispkg]
+def load_kit(protocol: str) -> Kit:
+    """Import the kit of this protocol, one of `PROTOCOLS`."""
     kit: Kit = import_module(f"{__package__}.{protocol}.kit").KIT
     return kit

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import pkgutil
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import attrs
 from cyclopts import Parameter
 
-__all__ = ["ChaosOptions"]
+__all__ = ["PROTOCOLS", "ChaosOptions"]
+
+PROTOCOLS = sorted(module.name for module in pkgutil.iter_modules([str(Path(__file__).parent)]) if module.ispkg)
+"""Those that there is a kit for. The first is the default."""
 
 
 @attrs.frozen(kw_only=True)
@@ -20,6 +24,9 @@ class ChaosOptions:
     seed: int | None = None
     """The schedule: the same seed gives the same faults, in the same order, with the same parameters. Drawn if not
     given, and always shown."""
+    protocol: Annotated[str, Parameter(help=f"What the deployment speaks: {' or '.join(PROTOCOLS)}.")] = PROTOCOLS[0]
+    mode: Literal["split", "in-process"] = "split"
+    """The shape of the deployment. In-process there are the faults of its broker, of the connection and of the run."""
     only: Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative="")] = ()
     """Only faults of these kinds."""
     keep_going: Annotated[bool, Parameter(negative="")] = False
@@ -34,6 +41,10 @@ class ChaosOptions:
     def replay(self, seed: int, faults: int) -> str:
         """Return the command that shows the first `faults` of it again."""
         words = ["taktora-trio", "chaos", "--seed", str(seed), "--faults", str(faults)]
+        if self.protocol != PROTOCOLS[0]:
+            words += ["--protocol", self.protocol]
+        if self.mode != "split":
+            words += ["--mode", self.mode]
         if self.only:
             words += ["--only", *self.only]
         return " ".join([*words, *(["--warm"] if self.warm else [])])

@@ -18,14 +18,14 @@ from rich.console import Console
 
 from taktora_trio.chaos import private_shm
 from taktora_trio.chaos.fault import BrokenPromise, System
-from taktora_trio.chaos.faults import FAULTS
+from taktora_trio.chaos.faults import FAULTS, why_not
 from taktora_trio.chaos.faulty import FOLDER_VARIABLE, Instructions
 from taktora_trio.chaos.injecting import heal
 from taktora_trio.chaos.invariants import Snapshot, events_match, states_of, what_is_wrong
 from taktora_trio.chaos.kit import Kit, load_kit
 from taktora_trio.chaos.looking import look_until
 from taktora_trio.chaos.observer import Incarnation, open_observer
-from taktora_trio.chaos.options import ChaosOptions
+from taktora_trio.chaos.options import PROTOCOLS, ChaosOptions
 from taktora_trio.chaos.processes import Process, wait_until_gone
 from taktora_trio.chaos.proxy import open_proxy
 from taktora_trio.chaos.report import Report, Result, to_json, to_markdown
@@ -60,9 +60,9 @@ def run_chaos(options: ChaosOptions, arguments: Sequence[str]) -> int:
     May replace this process by one that has a /dev/shm of its own, with the same `arguments`. Raises `ConfigError`.
     """
     _check(options)
-    kit = load_kit()
+    kit = load_kit(options.protocol)
     kit.check()
-    kinds = options.only or tuple(kind for kind, fault in FAULTS.items() if options.warm or not fault.of_warm)
+    kinds = options.only or tuple(kind for kind in FAULTS if not why_not(kind, options.mode, warm=options.warm))
     if any(FAULTS[kind].fills_shm for kind in kinds):
         private_shm.enter(arguments)
     seed = random.SystemRandom().randrange(_MAX_SEED) if options.seed is None else options.seed
@@ -89,9 +89,13 @@ def _check(options: ChaosOptions) -> None:
     unknown = [kind for kind in options.only if kind not in FAULTS]
     if unknown:
         raise ConfigError(f"--only {unknown[0]}: there is no such fault; `taktora-trio chaos --list` shows all of them")
+    if options.protocol not in PROTOCOLS:
+        raise ConfigError(f"--protocol {options.protocol}: there is chaos for {' and '.join(PROTOCOLS)}")
+    if options.warm and options.mode != "split":
+        raise ConfigError("--warm is for the split shape: leave it out, or --mode")
     for kind in options.only:
-        if FAULTS[kind].of_warm and not options.warm:
-            raise ConfigError(f"--only {kind}: this is a fault of --warm: give that, too")
+        if reason := why_not(kind, options.mode, warm=options.warm):
+            raise ConfigError(f"--only {kind}: {reason}")
     for path in (options.json, options.markdown):
         if path is not None and (path.is_dir() or not path.absolute().parent.is_dir()):
             raise ConfigError(f"{path} can't be written: it must be a file in a folder that exists")
@@ -117,7 +121,9 @@ class _Chaos:
         self._options = options
         self._seed = seed
         self._domain = Domain(f"chaos-{os.getpid()}")
-        self._helpers = 1 if options.warm else 0  # processes of the supervisor besides its halves
+        self._children = (
+            2 if options.mode == "split" else 0
+        ) + options.warm  # the halves, and what they are forked from
 
     async def run_until_signal(self) -> int:
         """Run to the end of the schedule, or to the first signal; return that signal's number, or 0."""
@@ -166,9 +172,10 @@ class _Chaos:
 
     async def _run_subject(self, system: System, environment: dict[str, str], ending: _Ending | None) -> _Ending | None:
         """Start the deployment and go through the schedule as far as the run lasts; return the fault that ended it."""
-        more = [*_FENCES, *(["--warm"] if self._options.warm else [])]
-        url = f"{self._kit.scheme}://{system.proxy.address}"
-        async with open_subject(self._kit.target, self._domain, url, environment, more) as subject:
+        mode = self._options.mode
+        more = [*(_FENCES if mode == "split" else ()), *(["--warm"] if self._options.warm else [])]
+        reach = self._kit.reach(system.proxy.address)
+        async with open_subject(self._kit.target, self._domain, reach, environment, more, mode=mode) as subject:
             system.subject = subject
             await heal(system)
             started = await _is_settled(system, _START_TIMEOUT)
@@ -190,7 +197,7 @@ class _Chaos:
                     ending = await _end_run(system, fault)
                     break
                 self._report.start(fault.index, fault.kind)
-                result = await _try(system, fault, self._helpers)
+                result = await _try(system, fault, self._children)
                 self._add(result, system)
                 if result.violations:
                     break
@@ -232,7 +239,7 @@ def _result(fault: PlannedFault, **more: object) -> Result:
     return Result(index=fault.index, kind=fault.kind, what=what, parameters=fault.parameters, **more)  # type: ignore[arg-type]
 
 
-async def _try(system: System, planned: PlannedFault, helpers: int) -> Result:
+async def _try(system: System, planned: PlannedFault, children: int) -> Result:
     """Bring about a fault that the run outlives, wait until everything works again, and see what was wrong."""
     fault = FAULTS[planned.kind]
     observer, tally = system.observer, system.subscriber.tally
@@ -261,9 +268,9 @@ async def _try(system: System, planned: PlannedFault, helpers: int) -> Result:
     else:
         wrong.append(f"not everything works again after {_RECOVERY_TIMEOUT:g} s")
     with trio.move_on_after(_TRANSIENT):
-        await look_until(lambda: not what_is_wrong(fault, before, _look(system), states(), helpers), 0.05)
+        await look_until(lambda: not what_is_wrong(fault, before, _look(system), states(), children), 0.05)
     after = _look(system)
-    wrong += what_is_wrong(fault, before, after, states(), helpers)
+    wrong += what_is_wrong(fault, before, after, states(), children)
     return _result(
         planned,
         states=states(),

@@ -27,7 +27,7 @@ _KEPT_LINES, _LINE_LIMIT = 200, 16_000
 
 
 class Subject:
-    """A run of `taktora-trio run --mode split`."""
+    """A run of `taktora-trio run`."""
 
     def __init__(self, process: trio.Process, domain: Domain) -> None:
         self.process = process
@@ -96,19 +96,21 @@ class Subject:
 async def open_subject(
     target: str,
     domain: Domain,
-    broker_url: str,
+    reach: Sequence[str],
     environment: Mapping[str, str],
     more: Sequence[str] = (),
     *,
     mode: str = "split",
     lifetime: float = _LIFETIME,
 ) -> AsyncIterator[Subject]:
-    """Start it; `more` are further options of `run`. After the block it has ended, with all it has started.
+    """Start it; `reach` are the options of `run` that say where its broker is, and `more` are further ones.
+
+    After the block it has ended, with all it has started.
 
     It ends by itself after `lifetime` seconds, should whoever watches it be killed.
     """
     command = [sys.executable, "-m", "taktora_trio", "run", target, "--mode", mode, "--await-broker"]
-    options = ["--broker", broker_url, "--domain", domain.name, "--log", "json", "--for", f"{lifetime:g}", *more]
+    options = [*reach, "--domain", domain.name, "--log", "json", "--for", f"{lifetime:g}", *more]
     process = await trio.lowlevel.open_process(
         [*command, *options],
         stdin=subprocess.DEVNULL,

@@ -47,6 +47,6 @@ COMMANDS = {
     ),
     "chaos": (
         "taktora_trio.chaos.command:chaos",
-        "Break a split deployment in every way, and see what holds.",
+        "Break a deployment in every way, and see what holds.",
     ),
 }

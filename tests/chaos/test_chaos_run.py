@@ -69,6 +69,16 @@ async def test_every_promise_holds(group: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.timeout(120)
+async def test_every_promise_holds_in_process() -> None:
+    kinds = [kind for kind, fault in FAULTS.items() if fault.in_process]
+    code, output, errors = await run_command(
+        "chaos", "--mode", "in-process", "--seed", "1", "--faults", str(len(kinds)), seconds=110
+    )
+    assert code == 0, output + errors
+    assert all(kind in output for kind in kinds)
+
+
+@pytest.mark.timeout(120)
 def test_a_broken_promise_is_told_with_how_to_see_it_again(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -110,6 +120,9 @@ async def test_a_signal_ends_it_and_leaves_nothing(signum: signal.Signals) -> No
         (["--seed", "-1"], "--seed -1"),
         (["--json", "/nowhere/at/all.json"], "/nowhere/at/all.json"),
         (["--only", "zygote-kill"], "--warm"),
+        (["--protocol", "telegraphy"], "--protocol telegraphy: there is chaos for mqtt"),
+        (["--mode", "in-process", "--only", "gateway-kill"], "a fault of --mode split"),
+        (["--mode", "in-process", "--warm"], "--warm"),
         (["surplus"], "surplus"),
     ],
 )
@@ -145,6 +158,8 @@ def test_it_fills_no_shared_memory_but_its_own() -> None:
 def test_a_replay_says_all_that_the_schedule_depends_on() -> None:
     options = ChaosOptions(faults=9, only=("gateway-kill", "shm-full"), warm=True, keep_going=True)
     assert options.replay(5, 3) == "taktora-trio chaos --seed 5 --faults 3 --only gateway-kill shm-full --warm"
+    options = ChaosOptions(protocol="another", mode="in-process")
+    assert options.replay(5, 3) == "taktora-trio chaos --seed 5 --faults 3 --protocol another --mode in-process"
 
 
 def test_faults_of_a_run_say_how_it_ends() -> None:

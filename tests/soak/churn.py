@@ -159,7 +159,7 @@ async def _open(kind: Kind, broker: Mosquitto, folder: Path, seconds: float) -> 
         "XDG_STATE_HOME": str(state),
     }
     async with open_subject(
-        TARGET, domain, broker.url, environment, kind.more, mode=kind.mode, lifetime=seconds + _MORE
+        TARGET, domain, ["--broker", broker.url], environment, kind.more, mode=kind.mode, lifetime=seconds + _MORE
     ) as subject:
         yield _Deployment(kind, subject, folder)
     domain.forget()

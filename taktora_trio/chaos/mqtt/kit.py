@@ -11,7 +11,7 @@ __all__ = ["KIT"]
 
 KIT = Kit(
     target="taktora_trio.chaos.mqtt.app:deployment",
-    scheme="mqtt",
+    reach=lambda address: ["--broker", f"mqtt://{address}"],
     check=find_mosquitto,
     open_broker=open_mosquitto,
     open_subscriber=lambda port: open_subscriber(port, NUMBERS_TOPIC),
