@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from taktora_trio import ConnectorHost, Deployment, Inbound, Outbound, RawCodec, ZenohConnector, ZenohRouting
+from tests.deployment.lean import recording
+
+__all__ = ["deployment", "recording"]
 
 ORDERS = Inbound("orders", bytes, ZenohRouting("test/orders"))
 DONE = Outbound("done", bytes, ZenohRouting("test/done"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from pathlib import Path
@@ -12,6 +13,8 @@ import pytest
 from taktora_trio.testing.zenoh.router import ZenohRouter
 from taktora_trio.transport.domain import Domain
 from tests.command import Command, open_command
+from tests.deployment.lean import recording
+from tests.deployment.test_lean_processes import unwanted_in
 from tests.deployment.test_warm import imported_by, open_descriptors, zygote_of
 
 pytestmark = pytest.mark.zenoh
@@ -59,6 +62,25 @@ async def test_the_library_and_its_threads_are_in_the_gateways_process_alone_and
         await run.until_event("health-up", count=3)
         run.signal(signal.SIGTERM)
         assert await run.wait() == 0
+
+
+async def test_each_process_imports_what_it_needs_and_no_more(
+    router: ZenohRouter, domain: Domain, tmp_path: Path
+) -> None:
+    async with open_command(*_options(router, domain, "split"), env={recording.RECORD: str(tmp_path)}) as run:
+        await run.until_event("health-up")
+        run.signal(signal.SIGTERM)
+        assert await run.wait() == 0
+    package = "taktora_trio.connectors.zenoh"
+    of_the_gateway = {"zenoh", *(f"{package}.{name}" for name in ("client", "connection", "native", "sender"))}
+    for process in ("supervisor", "plugin", "gateway"):
+        loaded = set(json.loads((tmp_path / process).read_text()))
+        if process == "gateway":
+            assert of_the_gateway <= loaded
+        else:
+            assert of_the_gateway & loaded == set()
+        assert "taktora_trio.connectors.mqtt" not in loaded
+        assert unwanted_in(process, tmp_path) == set(), process
 
 
 async def test_a_warm_start_forks_a_gateway_that_imports_nothing(router: ZenohRouter, domain: Domain) -> None:
