@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Any
 
 import msgspec
@@ -63,6 +64,13 @@ class MemoryPeer(ABC):
         password. `delay` is the time in seconds from a message of the app's to its acknowledgement: 0 for at once, and
         infinity for none at all.
         """
+
+    def opened(self) -> AbstractAsyncContextManager[None]:
+        """Be there while the block lasts, which is open before the connector connects, and until it has ended.
+
+        For another side that has tasks: by default there are none.
+        """
+        return nullcontext()
 
     @abstractmethod
     def close(self) -> None:

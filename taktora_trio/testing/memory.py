@@ -51,6 +51,8 @@ async def open_backend(deployment: Deployment, run: Run) -> AsyncIterator[Backen
             connectors.append(connector)
         await stack.enter_async_context(open_standstill())
         stack.enter_context(boottime.use(_virtual_boottime()))
+        for peer in peers.values():
+            await stack.enter_async_context(peer.opened())
         folder = await stack.enter_async_context(_open_folder(token))
         nursery = await stack.enter_async_context(trio.open_nursery())
         backend = _MemoryBackend(attrs.evolve(deployment, connectors=connectors), folder, run, peers)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
 import attrs
 
@@ -11,8 +11,12 @@ from taktora_trio.channels import ChannelDescriptor
 from taktora_trio.checks import instance_of
 from taktora_trio.connectors.base import Connector, GatewayChannels
 from taktora_trio.connectors.connection import Client, Guarantee, OnMessage
+from taktora_trio.connectors.zenoh.keys import intersects
 from taktora_trio.connectors.zenoh.options import ZenohOptions
 from taktora_trio.connectors.zenoh.routing import ZenohRouting
+
+if TYPE_CHECKING:
+    from taktora_trio.connectors.peer import MemoryPeer, OnPublished
 
 __all__ = ["ZenohConnector"]
 
@@ -34,6 +38,21 @@ class ZenohConnector(Connector):
         from taktora_trio.connectors.zenoh.metadata import Carrier
 
         return ZenohClient(self.channels, self.options, channels.name, on_message, Carrier(self.codec))
+
+    # For the tests of an app
+
+    live_peers: ClassVar[str] = "taktora_trio.testing.zenoh.peers:open_zenoh_peers"
+
+    def overlap(self, pattern: str, other: str) -> bool:
+        return intersects(pattern, other)
+
+    def in_memory(self, run: str, name: str, on_published: OnPublished) -> tuple[Self, MemoryPeer]:
+        from taktora_trio.connectors.zenoh.peer import ZenohMemoryPeer  # no run needs it
+
+        peer = ZenohMemoryPeer(self.channels, self.options, run, name, on_published)
+        return attrs.evolve(self, options=peer.options), peer
+
+    # Called by a run
 
     @property
     def preload(self) -> Iterable[str]:

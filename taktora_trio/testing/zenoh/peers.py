@@ -1,0 +1,141 @@
+"""The real routers of a deployment under test, and the test's own nodes at each."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import trio
+
+from taktora_trio.connectors.zenoh.connector import ZenohConnector
+from taktora_trio.connectors.zenoh.guest import Guest
+from taktora_trio.connectors.zenoh.nodes import open_node
+from taktora_trio.connectors.zenoh.options import ZenohOptions
+from taktora_trio.connectors.zenoh.session import Quality, Sample, Session
+from taktora_trio.errors import ConfigError, ConnectorError
+from taktora_trio.testing.backend import Broker
+from taktora_trio.testing.live import LivePeer, OnPublishedBy, for_connector
+from taktora_trio.testing.network import Network, open_network
+from taktora_trio.testing.zenoh.router import open_router
+
+__all__ = ["open_zenoh_peers"]
+
+_REFUSED = bytes.fromhex("02000300")
+"""What a router says to whom it won't have: the transport message Close, of two bytes, behind their number."""
+_SETTLED = "taktora/test/settled"
+_PATIENCE = 5.0  # seconds for what comes at once
+
+
+class ZenohPeer(LivePeer):
+    """A real router, behind a network of the connector's own, and a guest there that the test speaks by."""
+
+    def __init__(
+        self, connector: ZenohConnector, at: ZenohOptions, network: Network, on_published: OnPublishedBy
+    ) -> None:
+        """`at` are the options of the test's own nodes."""
+        self._name, self._at, self._network, self._on_published = connector.name, at, network, on_published
+        self._guest = Guest(connector.channels)
+        self._settling: Session | None = None
+        self._settled = trio.Event()
+        self.settings = {"connect": f"tcp/127.0.0.1:{network.port}"}
+
+    @contextlib.asynccontextmanager
+    async def connected(self) -> AsyncIterator[None]:
+        """Be at the router in the block."""
+        # A node never gets by the network what it has put itself: so the second one is for that.
+        async with _session(self._at) as session, _session(self._at) as self._settling, trio.open_nursery() as nursery:
+            await self._guest.start(session, partial(self._on_published, self._name))
+            await session.subscribe(_SETTLED, self._hear_settled)
+            nursery.start_soon(self._guest.serve)
+            nursery.start_soon(self._watch, session)
+            nursery.start_soon(self._watch, self._settling)
+            await self.settle()
+            yield
+            nursery.cancel_scope.cancel()
+
+    async def _watch(self, session: Session) -> None:
+        lost = await session.wait_until_lost()
+        raise ConnectorError(
+            f"the test's own connection to the router at {', '.join(self._at.connect)} has ended: {lost}"
+        )
+
+    async def publish(self, topic: str, payload: bytes, **options: Any) -> None:
+        """See `LivePeer`, and `Guest.publish` for the options."""
+        self._guest.publish(topic, payload, **options)
+        await self._guest.flush()
+
+    async def settle(self) -> None:
+        """Put something by another node, again and again: it comes to the guest behind what the router had before."""
+        assert self._settling is not None
+        self._settled = trio.Event()
+        with trio.fail_after(_PATIENCE):
+            while not self._settled.is_set():
+                self._settling.put(_SETTLED, b"", Quality())
+                with trio.move_on_after(0.05):  # the router may not know of the guest yet
+                    await self._settled.wait()
+
+    def _hear_settled(self, sample: Sample) -> None:
+        self._settled.set()
+
+    def cut(self) -> None:
+        self._network.cut()
+
+    def set(self, *, unreachable: bool | None = None, refusing: bool | None = None, delay: float | None = None) -> None:
+        if unreachable is not None:
+            self._network.is_down = unreachable
+        if refusing is not None:
+            self._network.greeting = _REFUSED if refusing else None
+        if delay is not None:
+            self._guest.set_delay(delay)
+
+
+@contextlib.asynccontextmanager
+async def open_zenoh_peers(
+    connectors: Sequence[ZenohConnector],
+    known_as: Mapping[str, str],
+    folder: Path,
+    broker: Broker,
+    on_published: OnPublishedBy,
+) -> AsyncIterator[Mapping[str, LivePeer]]:
+    """See `PeerOpener`. Without an endpoint each router of the deployment is one of the test's own.
+
+    Connectors that are declared with the same endpoints have the same one.
+    """
+    async with contextlib.AsyncExitStack() as stack:
+        endpoints: dict[object, str] = {}
+        peers: dict[str, LivePeer] = {}
+        for connector in connectors:
+            if connector.options.session == "memory":
+                raise ConfigError(
+                    f"connector {connector.name!r} has its network in memory by ZenohOptions(session='memory'), and so"
+                    " no real one: leave session out, for open_app says where the router is"
+                )
+            given = for_connector(broker, connector.name)
+            key: object = given or (connector.options.connect, connector.options.listen)
+            if key not in endpoints:
+                endpoints[key] = given or (await stack.enter_async_context(open_router(folder))).endpoint
+            host, port = _address(endpoints[key])
+            network = await stack.enter_async_context(open_network(partial(trio.open_tcp_stream, host, port)))
+            peer = ZenohPeer(connector, ZenohOptions(connect=endpoints[key]), network, on_published)
+            await stack.enter_async_context(peer.connected())
+            peers[connector.name] = peer
+        yield peers
+
+
+def _address(endpoint: str) -> tuple[str, int]:
+    protocol, _, address = endpoint.partition("/")
+    host, _, port = address.rpartition(":")
+    if protocol != "tcp" or not host or not port.isdecimal():
+        raise ConfigError(f"a test reaches its router by TCP: write tcp/HOST:PORT, not {endpoint!r}")
+    return host, int(port)
+
+
+@contextlib.asynccontextmanager
+async def _session(options: ZenohOptions) -> AsyncIterator[Session]:
+    async with open_node(options) as node:
+        await node.wait_until_linked()
+        async with node.open_session() as session:
+            yield session

@@ -1,0 +1,55 @@
+"""An app with a Zenoh connector, tested as any other: in memory, in one process, and split."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+
+from taktora_trio import ConfigError, Connecting, Down, Up
+from taktora_trio.testing import OpenApp, open_app
+from tests.zenoh.greenhouse import HEATER, READINGS, Heater, Reading, deployment
+
+of_each_shape = pytest.mark.taktora_shape(
+    "memory", pytest.param("in-process", marks=pytest.mark.zenoh), pytest.param("split", marks=pytest.mark.zenoh)
+)
+
+
+@of_each_shape
+async def test_messages_come_and_go_and_faults_pass(open_app: OpenApp) -> None:
+    async with open_app("tests.zenoh.greenhouse:deployment") as app:
+        for number, celsius in enumerate((3.0, 30.0)):
+            await app.publish(f"greenhouse/{number}/reading", Reading(celsius))
+            sent = await app.expect(HEATER)
+            assert (sent.value, sent.topic, sent.guarantee) == (
+                Heater(celsius < 10),
+                HEATER.routing.address,
+                "at most once",
+            )
+        app.cut()
+        await app.wait_for_health(Connecting)
+        await app.wait_for_health(Up)
+        async with app.unreachable():
+            await app.wait_for_health(Connecting)
+        await app.wait_for_health(Up)
+        app.kill_gateway()
+        assert isinstance(await app.wait_for_health(Down), Down)
+        await app.wait_for_health(Up)
+        await app.publish("greenhouse/1/reading", Reading(4.0))
+        assert (await app.expect("greenhouse/*")).value == Heater(on=True)
+        assert len(app.sent()) == 3
+
+
+async def test_in_memory_a_login_is_refused(autojump_clock: trio.testing.MockClock) -> None:
+    async with open_app(deployment) as app:
+        async with app.refused():
+            assert await app.wait_for_health(Down) == Down("the other side refuses the login")
+        await app.revive()
+        await app.wait_for_health(Up)
+
+
+async def test_what_zenoh_does_not_have_is_said(autojump_clock: trio.testing.MockClock) -> None:
+    async with open_app(deployment) as app:
+        with pytest.raises(ConfigError, match="Zenoh has no qos"):
+            await app.publish("greenhouse/1/reading", Reading(3.0), qos=1)
+        with pytest.raises(ConfigError, match="name one of them"):
+            await app.publish(READINGS, Reading(3.0))
