@@ -194,3 +194,16 @@ def test_metadata_that_can_not_travel_is_refused() -> None:
 def test_a_connector_takes_no_routing_of_another_protocol() -> None:
     with pytest.raises(ConfigError, match="its routing must be of type ZenohRouting"):
         ZenohConnector([Inbound("c", Setpoint, MqttRouting("a"))])
+
+
+def test_channels_whose_keys_overlap_say_the_same_of_what_is_their_own() -> None:
+    def declare(*keys: tuple[str, bool]) -> None:
+        ZenohConnector(
+            [Inbound(f"c{n}", bytes, ZenohRouting(key, others_only=own)) for n, (key, own) in enumerate(keys)]
+        ).check()
+
+    declare(("a/**", True), ("a/b", True), ("b/*", False))
+    with pytest.raises(ConfigError, match="channels 'c0' and 'c1': their keys overlap, and only one has others_only"):
+        declare(("a/**", True), ("a/b", False))
+    with pytest.raises(ConfigError, match="others_only is for inbound channels"):
+        Outbound("out", bytes, ZenohRouting("a", others_only=True))

@@ -305,3 +305,26 @@ async def test_timestamps_come_with_samples_and_replies_where_they_are_wanted(pa
     one.ask("a", b"", USUAL, "", b"", PATIENCE, replies, lambda failure: None, on_end=lambda: ended(None))
     await ended.next()
     assert replies.all == [Sample("a", b"kept", timestamp=second)]
+
+
+async def test_a_queryable_for_others_is_not_asked_by_its_own_node(pair: Pair) -> None:
+    one, other = pair.one, pair.other
+    asked = Heard[str]()
+
+    def answer(question: Question) -> None:
+        question.reply("a", b"yes")
+        question.close()
+        asked(question.payload.decode())
+
+    matching = Heard[bool]()
+    await one.watch_matching("a", matching, complete=True)
+    await one.answer("a", answer, others_only=True)
+    await until_known(one, other)
+    for session, count in ((other, 1), (one, 0)):
+        replied, ended = Heard[Sample](), Heard[None]()
+        session.ask("a", b"?", USUAL, "", b"", PATIENCE, replied, lambda failure: None, partial(ended, None))
+        await ended.next()
+        assert replied.count == count
+    assert asked.count == 1
+    while not await matching.next():  # it counts here, which the library does, too
+        pass

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 from taktora_trio.channels import ChannelDescriptor, Envelope
 from taktora_trio.connectors.connection import Connection, ConnectionLost, Incoming, OnDone, OnMessage
@@ -31,11 +31,19 @@ class ZenohConnection(Connection):
         self._session, self._on_message = session, on_message
         self._outbound = outbound
         self._carry = carrier.carry
+        self._for_others = [
+            channel.routing.address for channel in inbound if cast(ZenohRouting, channel.routing).others_only
+        ]
         self._keys = earlier_overlapping(minimal_expressions(channel.routing.address for channel in inbound))
 
     async def start(self) -> None:
         for key, others in self._keys.items():
-            await self._session.subscribe(key, partial(self._came_also, others) if others else self._came)
+            take = partial(self._came_also, others) if others else self._came
+            await self._session.subscribe(key, take, others_only=self.is_for_others(key))
+
+    def is_for_others(self, key: str) -> bool:
+        """Return whether what this node sends itself is not for the channels on these keys, which all say the same."""
+        return any(intersects(key, one) for one in self._for_others)
 
     def _came_also(self, others: Sequence[str], sample: Sample) -> None:
         """Take what comes to a key expression that overlaps with others: those get what matches them."""

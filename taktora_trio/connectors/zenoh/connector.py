@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import combinations
 from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
 import attrs
@@ -14,6 +15,7 @@ from taktora_trio.connectors.connection import Client, Guarantee, OnMessage
 from taktora_trio.connectors.zenoh.keys import intersects
 from taktora_trio.connectors.zenoh.options import ZenohOptions
 from taktora_trio.connectors.zenoh.routing import ZenohRouting
+from taktora_trio.errors import ConfigError
 
 if TYPE_CHECKING:
     from taktora_trio.connectors.peer import MemoryPeer, OnPublished
@@ -29,6 +31,17 @@ class ZenohConnector(Connector):
     routing_type: ClassVar[type] = ZenohRouting
 
     options: ZenohOptions = attrs.field(factory=ZenohOptions, kw_only=True, validator=instance_of(ZenohOptions))
+
+    def check(self) -> None:
+        super().check()
+        inbound = [(channel, cast(ZenohRouting, channel.routing)) for channel in self.channels]
+        for (one, its), (other, others) in combinations(inbound, 2):
+            differ = its.others_only != others.others_only
+            if one.direction == other.direction == "in" and differ and intersects(its.address, others.address):
+                raise ConfigError(
+                    f"channels {one.name!r} and {other.name!r}: their keys overlap, and only one has others_only:"
+                    " give it to both, or use two connectors"
+                )
 
     def guarantee(self, channel: ChannelDescriptor[Any]) -> Guarantee:
         return cast(ZenohRouting, channel.routing).guarantee

@@ -97,8 +97,11 @@ class MemoryNetwork:
         for session in self.sessions:
             session.take_token(sample)
 
-    def queryables_for(self, key: str, complete: bool) -> Iterator[tuple[MemorySession, OnQuestion]]:
-        return (found for session in self.sessions for found in session.queryables_for(key, complete))
+    def queryables_for(
+        self, key: str, complete: bool, asker: MemorySession | None
+    ) -> Iterator[tuple[MemorySession, OnQuestion]]:
+        for session in self.sessions:
+            yield from session.queryables_for(key, complete, is_own=session is asker)
 
     def tell_matching(self) -> None:
         """Tell whoever wants to know which keys have a queryable now."""
@@ -192,7 +195,7 @@ class MemorySession(Session):
         self._asked = RepeatedEvent()
         self._id = uuid.uuid4().hex
         self._subscribers: list[tuple[str, OnSample, bool, bool]] = []
-        self._queryables: list[tuple[str, OnQuestion, bool]] = []
+        self._queryables: list[tuple[str, OnQuestion, bool, bool]] = []
         self._tokens: list[str] = []
         self._token_watchers: list[tuple[str, OnSample]] = []
         self._matching: dict[tuple[str, bool, Callable[[bool], None]], bool] = {}
@@ -257,7 +260,7 @@ class MemorySession(Session):
         ask = _Ask(self, on_reply, on_failure, on_end)
         self.asks[ask] = trio.current_time() + timeout
         self._asked.set()
-        ask.put_to(self._network.queryables_for(key, complete), sample)
+        ask.put_to(self._network.queryables_for(key, complete, self), sample)
 
     def forget(self, ask: _Ask) -> None:
         if self.asks.pop(ask, None) is not None and not self.asks:
@@ -287,9 +290,11 @@ class MemorySession(Session):
         await self._checkpoint()
         self._subscribers.append((key, on_sample, stamped, others_only))
 
-    async def answer(self, key: str, on_question: OnQuestion, *, complete: bool = True) -> None:
+    async def answer(
+        self, key: str, on_question: OnQuestion, *, complete: bool = True, others_only: bool = False
+    ) -> None:
         await self._checkpoint()
-        self._queryables.append((key, on_question, complete))
+        self._queryables.append((key, on_question, complete, others_only))
         self._network.tell_matching()
 
     async def token(self, key: str) -> None:
@@ -310,7 +315,7 @@ class MemorySession(Session):
         self.tell(partial(on_change, matches))
 
     def _matches(self, key: str, complete: bool) -> bool:
-        return any(True for _ in self._network.queryables_for(key, complete))
+        return any(True for _ in self._network.queryables_for(key, complete, None))
 
     async def _checkpoint(self) -> None:
         await trio.lowlevel.checkpoint()
@@ -325,10 +330,11 @@ class MemorySession(Session):
                 item = sample if stamped else replace(sample, timestamp="")
                 self._handover.take(on_sample, item, _size(sample))
 
-    def queryables_for(self, key: str, complete: bool) -> Iterator[tuple[MemorySession, OnQuestion]]:
+    def queryables_for(self, key: str, complete: bool, *, is_own: bool) -> Iterator[tuple[MemorySession, OnQuestion]]:
         """Yield those that are asked: all that intersect, or with `complete` those so declared that include the key."""
-        for own, on_question, is_complete in self._queryables:
-            if includes(own, key) and is_complete if complete else intersects(own, key):
+        for own, on_question, is_complete, others_only in self._queryables:
+            matches = includes(own, key) and is_complete if complete else intersects(own, key)
+            if matches and not (is_own and others_only):
                 yield self, on_question
 
     def take_question(self, on_question: OnQuestion, question: MemoryQuestion) -> None:

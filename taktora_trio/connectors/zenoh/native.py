@@ -237,10 +237,12 @@ class NativeSession(Session):
             item = read(sample)
             take(on_sample, item, _size(item))
 
-        origin = zenoh.Locality.REMOTE if others_only else zenoh.Locality.ANY
-        await self._declare(partial(self._library.declare_subscriber, key, _call(came), allowed_origin=origin))
+        declare = partial(self._library.declare_subscriber, allowed_origin=_ORIGIN[others_only])
+        await self._declare(partial(declare, key, _call(came)))
 
-    async def answer(self, key: str, on_question: OnQuestion, *, complete: bool = True) -> None:
+    async def answer(
+        self, key: str, on_question: OnQuestion, *, complete: bool = True, others_only: bool = False
+    ) -> None:
         take = self._handover.take
 
         def came(query: zenoh.Query) -> None:
@@ -249,7 +251,8 @@ class NativeSession(Session):
             if not take(on_question, question, size):
                 query.drop()
 
-        await self._declare(partial(self._library.declare_queryable, key, _call(came), complete=complete))
+        declare = partial(self._library.declare_queryable, complete=complete, allowed_origin=_ORIGIN[others_only])
+        await self._declare(partial(declare, key, _call(came)))
 
     async def token(self, key: str) -> None:
         await self._declare(partial(self._library.liveliness().declare_token, key))
@@ -395,5 +398,6 @@ _PRIORITY = {
     "background": zenoh.Priority.BACKGROUND,
 }
 _CONGESTION_CONTROL = {"block": zenoh.CongestionControl.BLOCK, "drop": zenoh.CongestionControl.DROP}
+_ORIGIN = {False: zenoh.Locality.ANY, True: zenoh.Locality.REMOTE}
 _TARGET = {False: zenoh.QueryTarget.ALL, True: zenoh.QueryTarget.ALL_COMPLETE}
 _RELIABILITY = {"reliable": zenoh.Reliability.RELIABLE, "best-effort": zenoh.Reliability.BEST_EFFORT}

@@ -65,6 +65,10 @@ class ZenohRouting(Routing):
     """Inbound: the keys are those of liveliness tokens, whose messages are true (it is there) and false (it is gone).
     """
 
+    others_only: bool = attrs.field(default=False, kw_only=True, validator=flag)
+    """Inbound: what this connector sends itself does not come, nor does it acknowledge that. By default it does both,
+    where a channel of it matches the key. Channels of one connector whose keys overlap say the same."""
+
     @cached_property
     def address(self) -> str:
         return canonical(self._template.pattern) if self._template.fields else self.key
@@ -93,6 +97,8 @@ class ZenohRouting(Routing):
             )
         if direction == "out" and self.liveliness:
             raise ConfigError(f"key {self.key!r}: liveliness is for inbound channels; leave it out")
+        if direction == "out" and self.others_only:
+            raise ConfigError(f"key {self.key!r}: others_only is for inbound channels; leave it out")
         if direction == "in" and self.quality != Quality():
             raise ConfigError(
                 f"key {self.key!r}: priority, congestion_control, reliability and express are the sender's: leave them"
@@ -103,6 +109,7 @@ class ZenohRouting(Routing):
             ("liveliness", "acknowledged", "a token is no message that somebody has sent"),
             ("liveliness", "latched", "the tokens that there are come anyway"),
             ("liveliness", "recover", "a token is no message that somebody has sent"),
+            ("liveliness", "others_only", "a token is no message that somebody has sent"),
         ):
             if getattr(self, one) and getattr(self, other):
                 raise ConfigError(

@@ -160,10 +160,13 @@ class Session(ABC):
         `others_only` what this node puts itself does not come."""
 
     @abstractmethod
-    async def answer(self, key: str, on_question: OnQuestion, *, complete: bool = True) -> None:
+    async def answer(
+        self, key: str, on_question: OnQuestion, *, complete: bool = True, others_only: bool = False
+    ) -> None:
         """Answer queries until the end of the session.
 
         The queryable is `complete` if it takes whatever is asked on these keys; one that has the values of some is not.
+        With `others_only` this node itself does not ask it, though to `watch_matching` it is there.
         """
 
     @abstractmethod
