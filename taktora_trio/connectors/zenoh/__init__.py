@@ -12,6 +12,8 @@ In the gateway:
     client.py         ZenohClient: Zenoh's side of a gateway, over all its connections
     connection.py     ZenohConnection: one of them
     keytree.py        values by key expression, of which those that match a key are found quickly
+    latched.py        the last values of latched outbound channels, for whoever asks
+    retained.py       what others keep of the keys of latched inbound channels
     metadata.py       metadata and correlation ids, as an encoding and an attachment
     attachment.py     what travels beside a payload: pairs of a name and bytes
     keeping.py        a dictionary in memory that outlives a gateway

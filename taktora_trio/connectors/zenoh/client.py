@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from typing import Any, cast
+
+import trio
 
 from taktora_trio.channels import ChannelDescriptor
 from taktora_trio.connectors.connection import Client, Guarantee, OnMessage
 from taktora_trio.connectors.zenoh.connection import ZenohConnection
+from taktora_trio.connectors.zenoh.keeping import memory_for
 from taktora_trio.connectors.zenoh.keytree import KeyTree
+from taktora_trio.connectors.zenoh.latched import LastValues
 from taktora_trio.connectors.zenoh.metadata import Carrier
 from taktora_trio.connectors.zenoh.nodes import open_node
 from taktora_trio.connectors.zenoh.options import ZenohOptions
+from taktora_trio.connectors.zenoh.retained import KeptByOthers
 from taktora_trio.connectors.zenoh.routing import ZenohRouting
 
 __all__ = ["ZenohClient"]
@@ -28,8 +33,13 @@ class ZenohClient(Client):
         name: str,
         on_message: OnMessage,
         carrier: Carrier,
+        memory: Callable[[str, int], memoryview],
+        degrade: Callable[[str, float], None],
     ) -> None:
-        """`name` is the gateway's, as others know it (`GatewayChannels.name`)."""
+        """`name` is the gateway's, as others know it (`GatewayChannels.name`), and `memory` is that of its channels.
+
+        `degrade(reason, seconds)` shows in the health what ends no connection.
+        """
         self._options, self._name, self._on_message = options, name, on_message
         self._carrier = carrier
         self._inbound = [channel for channel in declared if channel.direction == "in"]
@@ -37,6 +47,14 @@ class ZenohClient(Client):
         self._outbound = {
             channel.name: cast(ZenohRouting, channel.routing) for channel in declared if channel.direction == "out"
         }
+        self._last_values = None
+        if latched := [routing.address for routing in self._outbound.values() if routing.latched]:
+            space = options.latched_space
+            kept = memory(f"latched-{space}", memory_for(space))  # another space is another layout
+            self._last_values = LastValues(latched, kept, degrade)
+        self._kept_by_others = None
+        if latched := [ch.routing.address for ch in self._inbound if cast(ZenohRouting, ch.routing).latched]:
+            self._kept_by_others = KeptByOthers(latched, options.timeout)
 
     @property
     def address(self) -> str:
@@ -52,5 +70,16 @@ class ZenohClient(Client):
     async def connect(self) -> AsyncIterator[ZenohConnection]:
         async with open_node(self._options) as node:
             await node.wait_until_linked()
-            async with node.open_session() as session:
-                yield ZenohConnection(session, self._outbound, self._inbound, self._on_message, self._carrier)
+            async with node.open_session() as session, trio.open_nursery() as nursery:
+                connection = ZenohConnection(
+                    session,
+                    self._outbound,
+                    self._inbound,
+                    self._on_message,
+                    self._carrier,
+                    self._last_values,
+                    self._kept_by_others,
+                )
+                nursery.start_soon(connection.serve)
+                yield connection
+                nursery.cancel_scope.cancel()

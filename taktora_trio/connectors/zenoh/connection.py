@@ -10,9 +10,11 @@ from taktora_trio.channels import ChannelDescriptor, Envelope
 from taktora_trio.connectors.connection import Connection, ConnectionLost, Incoming, OnDone, OnMessage
 from taktora_trio.connectors.zenoh.keys import intersects
 from taktora_trio.connectors.zenoh.keytree import earlier_overlapping, minimal_expressions
+from taktora_trio.connectors.zenoh.latched import LastValues
 from taktora_trio.connectors.zenoh.metadata import Carrier, read_beside
+from taktora_trio.connectors.zenoh.retained import KeptByOthers
 from taktora_trio.connectors.zenoh.routing import ZenohRouting
-from taktora_trio.connectors.zenoh.session import Sample, Session
+from taktora_trio.connectors.zenoh.session import OnSample, Sample, Session
 
 __all__ = ["ZenohConnection"]
 
@@ -27,39 +29,70 @@ class ZenohConnection(Connection):
         inbound: Sequence[ChannelDescriptor[Any]],
         on_message: OnMessage,
         carrier: Carrier,
+        last_values: LastValues | None,
+        kept_by_others: KeptByOthers | None,
     ) -> None:
+        """`last_values` are there if an outbound channel is latched, and `kept_by_others` if an inbound one is."""
         self._session, self._on_message = session, on_message
         self._outbound = outbound
         self._carry = carrier.carry
         self._for_others = [
             channel.routing.address for channel in inbound if cast(ZenohRouting, channel.routing).others_only
         ]
+        self._last_values, self._kept_by_others = last_values, kept_by_others
         self._keys = earlier_overlapping(minimal_expressions(channel.routing.address for channel in inbound))
 
     async def start(self) -> None:
+        came = self._came if self._kept_by_others is None else self._came_stamped
         for key, others in self._keys.items():
-            take = partial(self._came_also, others) if others else self._came
-            await self._session.subscribe(key, take, others_only=self.is_for_others(key))
+            take = partial(self._came_also, others, came) if others else came
+            others_only, stamped = self.is_for_others(key), self._kept_by_others is not None
+            await self._session.subscribe(key, take, stamped=stamped, others_only=others_only)
+        if self._last_values is not None:
+            await self._last_values.start(self._session)
+        if self._kept_by_others is not None:
+            await self._kept_by_others.start(self._session)
 
     def is_for_others(self, key: str) -> bool:
         """Return whether what this node sends itself is not for the channels on these keys, which all say the same."""
         return any(intersects(key, one) for one in self._for_others)
 
-    def _came_also(self, others: Sequence[str], sample: Sample) -> None:
+    async def serve(self) -> None:
+        """Serve what it needs besides. Runs until it is cancelled."""
+        if self._kept_by_others is not None:
+            await self._kept_by_others.serve(self._session, partial(self._came, retained=True))
+
+    def _came_also(self, others: Sequence[str], came: OnSample, sample: Sample) -> None:
         """Take what comes to a key expression that overlaps with others: those get what matches them."""
         if not any(intersects(other, sample.key) for other in others):
+            came(sample)
+
+    def _came_stamped(self, sample: Sample) -> None:
+        """Take what comes where a channel is latched."""
+        assert self._kept_by_others is not None
+        if self._kept_by_others.takes(sample):
             self._came(sample)
 
-    def _came(self, sample: Sample) -> None:
+    def _came(self, sample: Sample, *, retained: bool = False) -> None:
         beside = read_beside(sample.encoding, sample.attachment)
         self._on_message(
-            Incoming(sample.key, sample.payload, metadata=beside.metadata, correlation_id=beside.correlation_id)
+            Incoming(
+                sample.key,
+                sample.payload,
+                metadata=beside.metadata,
+                correlation_id=beside.correlation_id,
+                retained=retained,
+            )
         )
 
     def publish(self, channel: str, envelope: Envelope, on_done: OnDone, *, again: bool = False) -> None:
         done = partial(on_done, envelope.header.sequence_number, "")
+        routing = self._outbound[channel]
         encoding, attachment = self._carry(envelope)
-        self._session.put(envelope.topic, envelope.payload, self._outbound[channel].quality, encoding, attachment, done)
+        if routing.latched and self._last_values is not None:
+            self._last_values.put(self._session, envelope, routing.quality, (encoding, attachment), done)
+        else:
+            self._session.put(envelope.topic, envelope.payload, routing.quality, encoding, attachment, done)
 
     def acknowledge(self, message: Incoming) -> None:
         """Nothing is kept for it."""

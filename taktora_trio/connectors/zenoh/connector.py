@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 from itertools import combinations
 from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
@@ -50,7 +51,10 @@ class ZenohConnector(Connector):
         from taktora_trio.connectors.zenoh.client import ZenohClient  # the library begins there
         from taktora_trio.connectors.zenoh.metadata import Carrier
 
-        return ZenohClient(self.channels, self.options, channels.name, on_message, Carrier(self.codec))
+        degrade = partial(channels.health.degrade, self.name)
+        return ZenohClient(
+            self.channels, self.options, channels.name, on_message, Carrier(self.codec), channels.memory, degrade
+        )
 
     # For the tests of an app
 

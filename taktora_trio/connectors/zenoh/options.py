@@ -8,7 +8,7 @@ from typing import Literal
 
 import attrs
 
-from taktora_trio.checks import as_path, one_of, seconds
+from taktora_trio.checks import as_path, one_of, seconds, whole_number
 from taktora_trio.connectors.options import ConnectorOptions
 from taktora_trio.errors import ConfigError
 
@@ -45,5 +45,8 @@ class ZenohOptions(ConnectorOptions):
     for the other side's lease."""
     timeout: float = attrs.field(default=10.0, validator=seconds)
     """The time for the answer to a query."""
+    latched_space: int = attrs.field(default=1_000_000, validator=whole_number(1_000))
+    """The bytes that the last values of all latched outbound channels may take together, in shared memory. That takes
+    two and a half times as much. Where there is no room for a value the oldest ones are forgotten."""
     session: Literal["native", "memory"] = attrs.field(default="native", validator=one_of("native", "memory"))
     """The implementation to use; `memory` has its network inside the process, for tests."""
