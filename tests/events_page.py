@@ -6,9 +6,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from taktora_trio.connectors.mqtt.events import EVENTS as OF_MQTT
+from taktora_trio.connectors.zenoh.events import EVENTS as OF_ZENOH
 from taktora_trio.operate.events import AREAS, Event
 
-ALL = {**AREAS, "MQTT": {code: Event(*known) for code, known in OF_MQTT.items()}}  # type: ignore[arg-type]
+_PROTOCOLS = {"MQTT": OF_MQTT, "Zenoh": OF_ZENOH}
+ALL = {
+    **AREAS,
+    **{name: {code: Event(*known) for code, known in of.items()} for name, of in _PROTOCOLS.items()},  # type: ignore[arg-type]
+}
 PAGE = Path(__file__).parent.parent / "docs" / "events.md"
 
 
