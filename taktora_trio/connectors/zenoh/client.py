@@ -51,7 +51,8 @@ class ZenohClient(Client):
         if latched := [routing.address for routing in self._outbound.values() if routing.latched]:
             space = options.latched_space
             kept = memory(f"latched-{space}", memory_for(space))  # another space is another layout
-            self._last_values = LastValues(latched, kept, degrade)
+            for_others = any(cast(ZenohRouting, channel.routing).others_only for channel in self._inbound)
+            self._last_values = LastValues(latched, kept, degrade, others_only=for_others)
         self._kept_by_others = None
         if latched := [ch.routing.address for ch in self._inbound if cast(ZenohRouting, ch.routing).latched]:
             self._kept_by_others = KeptByOthers(latched, options.timeout)

@@ -51,10 +51,17 @@ _decode = msgspec.msgpack.Decoder(_Value).decode
 class LastValues:
     """It lives as long as the gateway. What it keeps outlives a gateway that is killed, though not the run."""
 
-    def __init__(self, expressions: Iterable[str], memory: memoryview, degrade: Callable[[str, float], None]) -> None:
+    def __init__(
+        self,
+        expressions: Iterable[str],
+        memory: memoryview,
+        degrade: Callable[[str, float], None],
+        *,
+        others_only: bool = False,
+    ) -> None:
         """`expressions` are those of the channels, and `memory` is for a `KeptPairs`. `degrade(reason, seconds)` shows
-        that values were forgotten."""
-        self._degrade = degrade
+        that values were forgotten. With `others_only` this node's own channels do not get them."""
+        self._degrade, self._others_only = degrade, others_only
         self._expressions = minimal_expressions(expressions)
         self._kept = KeptPairs(memory)
         self._forgotten = 0
@@ -63,7 +70,7 @@ class LastValues:
         """Answer on this session, and be heard of. Raises `ConnectionLost`."""
         for expression in self._expressions:
             await session.subscribe(expression, self._others_put, stamped=True, others_only=True)
-            await session.answer(expression, self._asked, complete=False)
+            await session.answer(expression, self._asked, complete=False, others_only=self._others_only)
             await session.token(f"{expression}/{TOKENS}/{uuid.uuid4().hex}")  # last: whoever sees it can ask
 
     def put(
