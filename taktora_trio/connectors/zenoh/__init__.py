@@ -1,4 +1,4 @@
-"""The Zenoh connector. An app imports what it declares, the gateway the rest; the library is in `native.py` alone.
+"""The Zenoh connector. An app imports what it declares, the gateway the rest; the library is in `native/` alone.
 
 What an app declares:
 
@@ -17,9 +17,13 @@ In the gateway:
     metadata.py       metadata and correlation ids, as an encoding and an attachment
     attachment.py     what travels beside a payload: pairs of a name and bytes
     keeping.py        a dictionary in memory that outlives a gateway
-    native.py         the library's node and session
+    native/           the library's node and session
+    handover.py       from the library's threads to trio's
+    sender.py         from trio's thread to one that may have to wait
+    link.py           the socket of a link
+    configuring.py    the library's configuration, made of the options
     embedded/         a router on loopback for those who have none
-    session.py        a node of the network and a session on it: the interface of `native`
+    session.py        a node of the network and a session on it: the interface of `native` and `memory`
 """
 
 from taktora_trio.connectors.zenoh.connector import ZenohConnector

@@ -15,10 +15,13 @@ def configuration(options: ZenohOptions) -> Mapping[str, object]:
     values: dict[str, object] = {
         "mode": options.mode,
         "connect/endpoints": list(options.connect),
-        "connect/timeout_ms": patience if options.mode == "client" else -1,
+        # A client tries once, for the gateway tries again. A peer and a router go on trying.
+        "connect/timeout_ms": 0 if options.mode == "client" else -1,
         "connect/exit_on_failure": options.mode == "client",
         "transport/unicast/open_timeout": patience,
         "transport/link/tx/lease": round(1000 * options.lease),
+        # Each session would have a file in /dev/shm, which stays when the gateway is killed.
+        "transport/shared_memory/enabled": False,
     }
     if options.listen:
         values["listen/endpoints"] = list(options.listen)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any, cast
 
@@ -102,6 +103,9 @@ class ZenohConnection(Connection):
 
     def resume_reading(self) -> None:
         self._session.resume()
+
+    def in_batches(self, answers: AbstractContextManager[object]) -> AbstractContextManager[object]:
+        return self._session.in_batches(answers)
 
     async def wait_until_lost(self) -> ConnectionLost:
         return await self._session.wait_until_lost()

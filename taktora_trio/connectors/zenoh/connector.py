@@ -74,4 +74,4 @@ class ZenohConnector(Connector):
     @property
     def preload(self) -> Iterable[str]:
         package = "taktora_trio.connectors.zenoh"
-        return "taktora_trio.connectors.bridge", f"{package}.client", f"{package}.native"
+        return "taktora_trio.connectors.bridge", f"{package}.client", f"{package}.native.node"

@@ -16,6 +16,6 @@ def open_node(options: ZenohOptions) -> AbstractAsyncContextManager[Node]:
         from taktora_trio.connectors.zenoh.memory import open_memory_node
 
         return open_memory_node(options)
-    from taktora_trio.connectors.zenoh import native  # the library is imported there
+    from taktora_trio.connectors.zenoh.native.node import open_node as open_native_node  # the library is imported there
 
-    return native.open_node(options)
+    return open_native_node(options)

@@ -1,8 +1,11 @@
-"""Calls that may wait for the network, in their order, in a worker thread."""
+"""Calls that may wait for the network, in their order, in a thread of their own."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
+from queue import SimpleQueue
+from types import TracebackType
 from typing import TypeAlias
 
 import trio
@@ -13,55 +16,113 @@ _Job: TypeAlias = tuple[Callable[[], object], Callable[[], None] | None]
 
 
 class Sender:
-    """Calls what is queued, a batch at a time: one hop to a thread for all that has gathered."""
+    """Calls what is queued, in a worker thread that it has for as long as it is served.
 
-    def __init__(self, on_failure: Callable[[Exception], None]) -> None:
-        """`on_failure` is called in trio's thread with what a call raised. Nothing is called after that."""
-        self._on_failure = on_failure
+    A batch is handed over to the thread at a time. To start a thread for each batch would take a lone message 100 us
+    more, and to call in trio's thread could stop it for seconds.
+    """
+
+    def __init__(self, tell: Callable[[Callable[[], None]], None], on_failure: Callable[[Exception], None]) -> None:
+        """`tell` has something called in trio's thread. `on_failure` is called there with what a call raised: nothing
+        is called after that."""
+        self._tell, self._on_failure = tell, on_failure
         self._jobs: list[_Job] = []
-        self._has_jobs = trio.Event()
+        self._batches: SimpleQueue[list[_Job] | None] = SimpleQueue()
+        self._unfinished = 0  # batches
+        self._gathers = False
+        self._is_due = trio.Event()
         self._is_idle = trio.Event()
         self._is_idle.set()
         self._is_open = True
+        self._is_calling = False
 
     def later(self, call: Callable[[], object], on_called: Callable[[], None] | None = None) -> None:
-        """Call this behind all that was queued before, never in this step of the caller's task."""
+        """Call this behind all that was queued before, never in this step of the caller's task.
+
+        In a block of the sender it is called at the end of that block, or later.
+        """
         if self._is_open:
             self._jobs.append((call, on_called))
-            self._has_jobs.set()
-            if self._is_idle.is_set():
-                self._is_idle = trio.Event()
+            if not self._gathers:
+                self._is_due.set()
+
+    def __enter__(self) -> None:
+        """Gather what is queued in the block, and hand it over at the end."""
+        self._gathers = True
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._gathers = False
+        self._hand_over()
 
     async def flush(self) -> None:
-        """Wait until all is called that is queued, or the sender has ended."""
+        """Wait until all is called that is queued, or the sender is closed."""
+        self._hand_over()
         await self._is_idle.wait()
 
     async def serve(self) -> None:
-        """Serve until it is cancelled. What is being called then ends first."""
-        try:
-            while True:
-                await self._has_jobs.wait()
-                self._has_jobs = trio.Event()
-                jobs, self._jobs = self._jobs, []
-                failure = await trio.to_thread.run_sync(_call, jobs)
-                if failure is not None:
-                    self._on_failure(failure)
-                    return
-                for _, on_called in jobs:
-                    if on_called is not None:
-                        on_called()
-                if not self._jobs:
-                    self._is_idle.set()
-        finally:
+        """Serve until it is closed, and what is being called has ended: whoever cancels this closes it."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._hand_over_soon)
+            try:
+                await trio.to_thread.run_sync(self._call, limiter=trio.CapacityLimiter(1))
+            finally:
+                self.close()
+            nursery.cancel_scope.cancel()
+
+    def close(self) -> None:
+        """Call nothing more: what is queued is forgotten."""
+        if self._is_open:
             self._is_open = False
             self._jobs.clear()
+            self._batches.put(None)
             self._is_idle.set()
 
+    @property
+    def is_calling(self) -> bool:
+        """True while the thread is in a call, which may have to wait."""
+        return self._is_calling
 
-def _call(jobs: list[_Job]) -> Exception | None:
-    try:
-        for call, _ in jobs:
-            call()
-    except Exception as exc:  # noqa: BLE001 - told in trio's thread
-        return exc
-    return None
+    async def _hand_over_soon(self) -> None:
+        while True:
+            await self._is_due.wait()
+            self._is_due = trio.Event()
+            self._hand_over()
+
+    def _hand_over(self) -> None:
+        if self._jobs and self._is_open:
+            jobs, self._jobs = self._jobs, []
+            self._unfinished += 1
+            if self._is_idle.is_set():
+                self._is_idle = trio.Event()
+            self._batches.put(jobs)
+
+    def _finished(self, jobs: list[_Job]) -> None:
+        for _, on_called in jobs:
+            if on_called is not None:
+                on_called()
+        self._unfinished -= 1
+        if not self._unfinished and not self._jobs:
+            self._is_idle.set()
+
+    def _failed(self, failure: Exception) -> None:
+        self.close()
+        self._on_failure(failure)
+
+    # In the thread
+
+    def _call(self) -> None:
+        while (jobs := self._batches.get()) is not None:
+            self._is_calling = True
+            try:
+                for call, _ in jobs:
+                    if not self._is_open:
+                        return
+                    call()
+            except Exception as exc:  # noqa: BLE001 - told in trio's thread
+                self._tell(partial(self._failed, exc))
+                return
+            finally:
+                self._is_calling = False
+            self._tell(partial(self._finished, jobs))

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, nullcontext
 from typing import Literal, TypeAlias
 
 import msgspec
@@ -181,6 +181,10 @@ class Session(ABC):
     async def watch_matching(self, key: str, on_change: Callable[[bool], None], *, complete: bool = False) -> None:
         """Be told whether there is a queryable that `ask` would ask: at each change, perhaps more often, and first as
         it is now."""
+
+    def in_batches(self, answers: AbstractContextManager[object]) -> AbstractContextManager[object]:
+        """See `Connection.in_batches`."""
+        return nullcontext()
 
     @abstractmethod
     async def flush(self) -> None:

@@ -1,0 +1,92 @@
+"""The socket of a link: what the library does not tell of it is asked of the kernel.
+
+The library says that a link has ended, and not why. And it closes a link only when all is written that waits, for which
+it takes up to 17 seconds where the other side takes nothing. So a second descriptor of the socket is kept: it tells
+what the other side did, and what it has not taken, and can end the link at once. Links that are not over TCP have none.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import re
+import socket
+import struct
+import sys
+import termios
+from pathlib import Path
+from typing import Literal
+
+__all__ = ["LinkSocket", "find_link_socket"]
+
+_LAST_DATA_RECEIVED = struct.Struct("52x I")  # tcpi_last_data_recv of tcp_info (linux/tcp.h), in ms
+_SOON = 0.2  # seconds: what ends a link so soon behind the other side's last word is no silence
+_ENDPOINT = re.compile(r"(?:tcp|tls|ws)/\[?(?P<host>.+?)\]?:(?P<port>\d+)")
+
+
+class LinkSocket:
+    """A descriptor of its own of a link's socket. It keeps the socket open: close it."""
+
+    def __init__(self, descriptor: socket.socket) -> None:
+        self._socket = descriptor
+
+    @property
+    def unsent(self) -> int:
+        """The bytes that the other side's machine has not taken (SIOCOUTQ, tcp(7))."""
+        count = bytearray(4)
+        with contextlib.suppress(OSError):
+            fcntl.ioctl(self._socket.fileno(), termios.TIOCOUTQ, count)
+        return int.from_bytes(count, sys.byteorder)
+
+    @property
+    def ending(self) -> Literal["closed", "reset", "silent", "left"]:
+        """How a link ended that the library has closed: by the other side, by its silence, or by the library itself."""
+        try:
+            if not self._socket.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT):
+                return "closed"
+        except BlockingIOError:
+            with contextlib.suppress(OSError):
+                info = self._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _LAST_DATA_RECEIVED.size)
+                if _LAST_DATA_RECEIVED.unpack(info)[0] > 1000 * _SOON:
+                    return "silent"
+        except OSError:
+            return "reset"
+        return "left"
+
+    def break_off(self) -> None:
+        """End the link at once, with all that waits."""
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+def find_link_socket(source: str, destination: str) -> LinkSocket | None:
+    """Return the socket of this process between these endpoints, as `tcp/127.0.0.1:7447`; `None` if it has none."""
+    wanted = _address(source), _address(destination)
+    if None in wanted:
+        return None
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):
+            if not str(Path("/proc/self/fd", name).readlink()).startswith("socket:"):
+                continue
+            descriptor = socket.socket(fileno=os.dup(int(name)))
+            with contextlib.suppress(OSError):  # of other sockets, which are not connected
+                if (_plain(descriptor.getsockname()), _plain(descriptor.getpeername())) == wanted:
+                    return LinkSocket(descriptor)
+            descriptor.close()
+    return None
+
+
+def _address(endpoint: str) -> tuple[str, int] | None:
+    match = _ENDPOINT.fullmatch(endpoint)
+    return None if match is None else (match["host"], int(match["port"]))
+
+
+def _plain(name: object) -> tuple[str, int] | None:
+    match name:
+        case (str(host), int(port), *_):
+            return host, port
+    return None

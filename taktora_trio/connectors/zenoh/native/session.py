@@ -1,0 +1,294 @@
+"""What one connection declares, sends and gets, by the library."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
+from functools import partial
+from typing import Any, cast
+
+import trio
+import zenoh
+from trio_util import AsyncValue
+
+from taktora_trio.connectors.connection import ConnectionLost
+from taktora_trio.connectors.zenoh.handover import Handover
+from taktora_trio.connectors.zenoh.native.values import (
+    CONGESTION_CONTROL,
+    ORIGIN,
+    PRIORITY,
+    RELIABILITY,
+    TARGET,
+    content,
+    encoding_of,
+    reason,
+    sample_of,
+    stamped_sample_of,
+    timestamp_of,
+)
+from taktora_trio.connectors.zenoh.sender import Sender
+from taktora_trio.connectors.zenoh.session import OnQuestion, OnSample, Quality, Question, Sample, Session
+
+__all__ = ["NativeQuestion", "NativeSession", "direct"]
+
+_OVERHEAD = 480  # bytes of an item in a queue, besides its content
+_MOST_PUBLISHERS = 1024
+
+
+def direct(function: Callable[[Any], None], *, drop: Callable[[], None] | None = None) -> Any:
+    """Have this called in the library's thread, for what comes seldom. What is not direct has a thread of its own,
+    which costs a tenth for each of many; until 256 wait there it holds up nothing else."""
+    return zenoh.handlers.Callback(function, drop, indirect=False)
+
+
+def _size(sample: Sample) -> int:
+    return _OVERHEAD + len(sample.key) + len(sample.payload) + len(sample.attachment)
+
+
+def _is_known(lost: ConnectionLost | None) -> bool:
+    return lost is not None
+
+
+class NativeQuestion(Question):
+    """A query that the library has handed over."""
+
+    def __init__(self, query: zenoh.Query, later: Callable[[Callable[[], object]], None]) -> None:
+        self.key = str(query.key_expr)
+        self.payload = content(query.payload)
+        self.encoding = encoding_of(query.encoding)
+        self.attachment = content(query.attachment)
+        self._query, self._later = query, later
+        self._is_closed = False
+
+    @property
+    def size(self) -> int:
+        return _OVERHEAD + len(self.key) + len(self.payload) + len(self.attachment)
+
+    def reply(self, key: str, payload: bytes, encoding: str = "", attachment: bytes = b"", timestamp: str = "") -> None:
+        if not self._is_closed:
+            self._later(partial(self._reply, key, payload, encoding or None, attachment or None, timestamp))
+
+    def _reply(self, key: str, payload: bytes, encoding: str | None, attachment: bytes | None, timestamp: str) -> None:
+        with contextlib.suppress(zenoh.ZError):  # whoever asked is gone
+            stamp = timestamp_of(timestamp)
+            self._query.reply(key, payload, encoding=encoding, attachment=attachment, timestamp=stamp)
+
+    def fail(self, payload: bytes) -> None:
+        if not self._is_closed:
+            self._later(partial(self._fail, payload))
+
+    def _fail(self, payload: bytes) -> None:
+        with contextlib.suppress(zenoh.ZError):
+            self._query.reply_err(payload)
+
+    def close(self) -> None:
+        if not self._is_closed:
+            self._is_closed = True
+            self._later(self._query.drop)
+
+    def drop(self) -> None:
+        """Close it at once, unanswered. It may have to wait for the network: in a worker thread."""
+        self._is_closed = True
+        self._query.drop()
+
+
+class NativeSession(Session):
+    """What one connection has declared on the library's session."""
+
+    def __init__(
+        self, library: zenoh.Session, handover: Handover, sender: Sender, lost: AsyncValue[ConnectionLost | None]
+    ) -> None:
+        self._library, self._handover, self._sender, self._lost = library, handover, sender, lost
+        self._declared: list[Any] = []
+        self._publishers: dict[tuple[str, Quality], zenoh.Publisher] = {}  # the sender's thread alone has this
+        self.later = sender.later
+
+    def put(
+        self,
+        key: str,
+        payload: bytes,
+        quality: Quality,
+        encoding: str = "",
+        attachment: bytes = b"",
+        on_written: Callable[[], None] | None = None,
+        *,
+        timestamp: str = "",
+    ) -> None:
+        if timestamp:
+            call = partial(self._put_at, timestamp, key, payload, quality, encoding or None, attachment or None)
+        else:
+            call = partial(self._put, key, payload, quality, encoding or None, attachment or None)
+        self.later(call, on_written)
+
+    def delete(
+        self,
+        key: str,
+        quality: Quality,
+        attachment: bytes = b"",
+        on_written: Callable[[], None] | None = None,
+        *,
+        timestamp: str = "",
+    ) -> None:
+        self.later(partial(self._delete, key, quality, attachment or None, timestamp), on_written)
+
+    def timestamp(self) -> str:
+        return self._library.new_timestamp().to_string_rfc3339_lossy()
+
+    def _put(self, key: str, payload: bytes, quality: Quality, encoding: str | None, attachment: bytes | None) -> None:
+        self._publisher(key, quality).put(payload, encoding=encoding, attachment=attachment)
+
+    def _put_at(
+        self, stamp: str, key: str, payload: bytes, quality: Quality, encoding: str | None, attachment: bytes | None
+    ) -> None:
+        publisher = self._publisher(key, quality)
+        publisher.put(payload, encoding=encoding, attachment=attachment, timestamp=timestamp_of(stamp))
+
+    def _delete(self, key: str, quality: Quality, attachment: bytes | None, stamp: str) -> None:
+        self._publisher(key, quality).delete(attachment=attachment, timestamp=timestamp_of(stamp))
+
+    def _publisher(self, key: str, quality: Quality) -> zenoh.Publisher:
+        publisher = self._publishers.get((key, quality))
+        if publisher is None:
+            if len(self._publishers) >= _MOST_PUBLISHERS:
+                for other in self._publishers.values():
+                    other.undeclare()
+                self._publishers.clear()
+            publisher = self._library.declare_publisher(
+                key,
+                congestion_control=CONGESTION_CONTROL[quality.congestion_control],
+                priority=PRIORITY[quality.priority],
+                reliability=RELIABILITY[quality.reliability],
+                express=quality.express,
+            )
+            self._publishers[key, quality] = publisher
+        return publisher
+
+    def ask(
+        self,
+        key: str,
+        payload: bytes,
+        quality: Quality,
+        encoding: str,
+        attachment: bytes,
+        timeout: float,
+        on_reply: OnSample,
+        on_failure: Callable[[bytes], None],
+        on_end: Callable[[], None],
+        *,
+        complete: bool = False,
+    ) -> None:
+        tell = self._handover.tell
+
+        def take(reply: zenoh.Reply) -> None:
+            if reply.ok is not None:
+                tell(partial(on_reply, stamped_sample_of(reply.ok)))
+            elif reply.err is not None:
+                tell(partial(on_failure, reply.err.payload.to_bytes()))
+
+        self.later(
+            partial(
+                self._library.get,
+                key,
+                direct(take, drop=partial(tell, on_end)),
+                target=TARGET[complete],
+                consolidation=zenoh.ConsolidationMode.NONE,
+                timeout=timeout,
+                congestion_control=CONGESTION_CONTROL[quality.congestion_control],
+                priority=PRIORITY[quality.priority],
+                express=quality.express,
+                payload=payload,
+                encoding=encoding or None,
+                attachment=attachment or None,
+            )
+        )
+
+    async def subscribe(
+        self, key: str, on_sample: OnSample, *, stamped: bool = False, others_only: bool = False
+    ) -> None:
+        take, read = self._handover.take, stamped_sample_of if stamped else sample_of
+
+        def came(sample: zenoh.Sample) -> None:
+            item = read(sample)
+            take(on_sample, item, _size(item))
+
+        declare = partial(self._library.declare_subscriber, allowed_origin=ORIGIN[others_only])
+        await self._declare(partial(declare, key, came))
+
+    async def answer(
+        self, key: str, on_question: OnQuestion, *, complete: bool = True, others_only: bool = False
+    ) -> None:
+        take = self._handover.take
+
+        def came(query: zenoh.Query) -> None:
+            question = NativeQuestion(query, self.later)
+            if not take(on_question, question, question.size):
+                question.drop()
+
+        declare = partial(self._library.declare_queryable, complete=complete, allowed_origin=ORIGIN[others_only])
+        await self._declare(partial(declare, key, came))
+
+    async def token(self, key: str) -> None:
+        await self._declare(partial(self._library.liveliness().declare_token, key))
+
+    async def watch_tokens(self, key: str, on_token: OnSample) -> None:
+        tell = self._handover.tell
+
+        def came(sample: zenoh.Sample) -> None:
+            tell(partial(on_token, sample_of(sample)))
+
+        declare = self._library.liveliness().declare_subscriber
+        await self._declare(partial(declare, key, direct(came), history=True))
+
+    async def watch_matching(self, key: str, on_change: Callable[[bool], None], *, complete: bool = False) -> None:
+        tell = self._handover.tell
+
+        def declare() -> tuple[Any, Any]:
+            querier = self._library.declare_querier(key, target=TARGET[complete])
+
+            def tell_now() -> None:
+                status: Any = querier.matching_status  # whose type is told wrongly
+                on_change(status.matching)
+
+            def changed(_: object = None) -> None:  # what two threads tell may come out of order: so look then
+                tell(tell_now)
+
+            listener = querier.declare_matching_listener(direct(changed))
+            changed()
+            return listener, querier
+
+        await self._declare(declare)
+
+    async def _declare(self, declare: Callable[[], Any]) -> None:
+        try:
+            declared = await trio.to_thread.run_sync(declare)
+        except zenoh.ZError as exc:
+            raise ConnectionLost(reason(exc)) from None
+        self._declared += declared if isinstance(declared, tuple) else (declared,)
+
+    def in_batches(self, answers: AbstractContextManager[object]) -> AbstractContextManager[object]:
+        self._handover.answers = answers
+        return self._sender
+
+    async def flush(self) -> None:
+        await self._sender.flush()
+
+    def pause(self) -> None:
+        self._handover.pause()
+
+    def resume(self) -> None:
+        self._handover.resume()
+
+    async def wait_until_lost(self) -> ConnectionLost:
+        return cast(ConnectionLost, await self._lost.wait_value(_is_known))
+
+    def end(self, waiting: Iterable[object], *, node_ends: bool) -> None:
+        """Close the questions that wait, and undeclare everything unless the node ends, too. In a worker thread, when
+        the sender has ended."""
+        if not node_ends:
+            for question in waiting:
+                if isinstance(question, NativeQuestion):
+                    question.drop()
+            for declared in (*self._declared, *self._publishers.values()):
+                with contextlib.suppress(zenoh.ZError):
+                    declared.undeclare()
