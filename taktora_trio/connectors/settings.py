@@ -144,6 +144,14 @@ class Configurable:
         """The modules that its gateway needs, for a warm start to import beforehand."""
         return ()
 
+    @property
+    def native_library(self) -> str | None:
+        """The name of a library in its gateway that is native code with threads of its own; `None` if there is none.
+
+        No task's end stops these threads, and nothing holds back a crash of them but a process.
+        """
+        return None
+
     def warning_of_temporary_name(self, origin: str) -> str | None:
         """Return a warning if the other side keeps something for the gateway by a name that is made of `origin`.
 

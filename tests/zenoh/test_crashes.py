@@ -54,6 +54,7 @@ async def test_the_app_sees_why_the_gateways_process_is_gone_and_outlives_it(
         assert len(run.events("process-started", half="gateway")) == 5
         told = [line for line in run.output if "health Down" in line and "killed by SIG" in line]
         assert [name in line for name, line in zip(deaths.values(), told, strict=True)] == [True] * 4
+        assert run.events("native-inside") == []
         run.signal(signal.SIGTERM)
         assert await run.wait() == 0
 
@@ -63,6 +64,7 @@ async def test_in_one_process_it_takes_the_app_along(router: ZenohRouter, domain
     async with open_outsider(router.endpoint) as outsider:
         async with open_command("run", TARGET, *options) as run:
             await run.until_event("health-up")
+            assert len(run.events("native-inside", "a crash of it ends the app, too", connector="zenoh")) == 1
             await outsider.put("test/die/null", b"")
             assert await run.wait() == -signal.SIGSEGV
         async with open_command("run", TARGET, *options) as again:  # and what it has left is no hindrance

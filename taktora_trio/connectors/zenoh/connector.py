@@ -72,6 +72,10 @@ class ZenohConnector(Connector):
     # Called by a run
 
     @property
+    def native_library(self) -> str | None:
+        return "zenoh" if self.options.session == "native" else None
+
+    @property
     def preload(self) -> Iterable[str]:
         package = "taktora_trio.connectors.zenoh"
         return "taktora_trio.connectors.bridge", f"{package}.client", f"{package}.native.node"

@@ -61,6 +61,11 @@ HALVES: Mapping[str, Event] = {
     "stop-crashed": Event("error", "A half has crashed while it was being stopped.", "See the traceback."),
     "revived": Event("info", "What was given up starts again, as somebody asked."),
     "revive-needless": Event("info", "Somebody asked to revive what was not given up."),
+    "native-inside": Event(
+        "info",
+        "In one process, a connector brings native code with threads of its own, whose crash would end the app, too.",
+        "Use the split shape where the app must not stop.",
+    ),
     "held": Event(
         "info", "A half was stopped by an operator (`taktora-trio stop`), and stays so.", "`taktora-trio start`."
     ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Callable, Sequence
 from functools import partial
 
@@ -26,6 +27,8 @@ from taktora_trio.transport.ports import Node
 
 __all__ = ["GatewayTask"]
 
+log = logging.getLogger(__name__)
+
 
 class GatewayTask(Incarnations):
     """A gateway to supervise, as `as_task(task.run)`: each incarnation carries messages until `stop` is set."""
@@ -40,6 +43,7 @@ class GatewayTask(Incarnations):
         """Take all connectors of the deployment, or these alone. `on_hang` is for a gateway in a thread."""
         super().__init__()
         warn_of_temporary_names(deployment)
+        self._tell_of_native_code(connectors or deployment.connectors)
         self._deployment = deployment
         self._connectors = connectors or deployment.connectors
         self._opened = opened
@@ -47,6 +51,18 @@ class GatewayTask(Incarnations):
         self._on_hang = on_hang
         self._running: list[tuple[ConnectorGateway, trio.lowlevel.TrioToken]] = []  # none, or the one
         self._loop: trio.lowlevel.TrioToken | None = None
+
+    @staticmethod
+    def _tell_of_native_code(connectors: Sequence[Connector]) -> None:
+        for connector in connectors:
+            if (library := connector.native_library) is not None:
+                log.info(
+                    "%s: %s is native code with threads of its own, and in one process a crash of it ends the app, too;"
+                    " with --mode split it ends the gateway alone",
+                    connector.name,
+                    library,
+                    extra={"event": "native-inside", "connector": connector.name},
+                )
 
     async def run(self, incarnation: int, chosen: Chosen | None = None) -> None:
         """Carry messages until `stop` is set or `leave` is called, then drain. `chosen` is another configuration."""
