@@ -9,13 +9,17 @@ from pathlib import Path
 
 import psutil
 import pytest
+import trio
 
+from taktora_trio import Up, open_deployment
 from taktora_trio.testing.zenoh.router import ZenohRouter
 from taktora_trio.transport.domain import Domain
 from tests.command import Command, open_command
 from tests.deployment.lean import recording
 from tests.deployment.test_lean_processes import unwanted_in
 from tests.deployment.test_warm import imported_by, open_descriptors, zygote_of
+from tests.patience import PATIENCE
+from tests.zenoh.operated_apps import deployment
 
 pytestmark = pytest.mark.zenoh
 TARGET = "tests.zenoh.operated_apps:deployment"
@@ -150,3 +154,16 @@ async def test_connections_that_come_and_go_leave_no_threads_and_no_descriptors(
         assert max(sizes[3:]) <= max(sizes[:3]), sizes
         run.signal(signal.SIGTERM)
         assert await run.wait() == 0
+
+
+async def test_what_stays_in_a_program_after_its_run_does_not_grow(router: ZenohRouter, domain: Domain) -> None:
+    """The library's threads are there for as long as the process is, so they are counted: the same after each run."""
+    here, counts = os.getpid(), []
+    for _ in range(4):
+        settings = {"connect": router.endpoint}
+        async with open_deployment(deployment, mode="in-process", domain=domain.name, settings=settings) as host:
+            with trio.fail_after(PATIENCE):
+                await host.wait_for_health(Up)
+        counts.append(len(of_zenoh(here)))
+    assert counts[0] > 0
+    assert max(counts[2:]) <= max(counts[:2]), counts
