@@ -1,20 +1,31 @@
-"""What an operator has before them: an app that answers orders and counts, on Zenoh alone, or on MQTT."""
+"""What an operator has before them: an app that answers orders, with everything declared as on any other protocol."""
 
 from __future__ import annotations
 
-from taktora_trio import ConnectorHost, Deployment, Inbound, Outbound, RawCodec, ZenohConnector, ZenohRouting
+import msgspec
+
+from taktora_trio import ConnectorHost, Deployment, Inbound, Outbound, ZenohConnector, ZenohRouting
 from tests.deployment.lean import recording
 
-__all__ = ["deployment", "recording"]
+__all__ = ["DONE", "ORDERS", "Done", "Order", "deployment", "recording"]
 
-ORDERS = Inbound("orders", bytes, ZenohRouting("test/orders"))
-DONE = Outbound("done", bytes, ZenohRouting("test/done"))
+
+class Order(msgspec.Struct):
+    number: int
+
+
+class Done(msgspec.Struct):
+    number: int
+
+
+ORDERS = Inbound("orders", Order, ZenohRouting("test/orders"))
+DONE = Outbound("done", Done, ZenohRouting("test/done"))
 
 
 async def obey(host: ConnectorHost) -> None:
     async with host.open_reader(ORDERS) as orders, host.open_writer(DONE) as done:
         async for order in orders:
-            await done.send(order.value)
+            await done.send(Done(order.value.number))
 
 
-deployment = Deployment("obeying", obey, [ZenohConnector([ORDERS, DONE], codec=RawCodec())])
+deployment = Deployment("obeying", obey, [ZenohConnector([ORDERS, DONE])])
