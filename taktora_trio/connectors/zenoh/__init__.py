@@ -14,6 +14,7 @@ In the gateway:
     keytree.py        values by key expression, of which those that match a key are found quickly
     latched.py        the last values of latched outbound channels, for whoever asks
     retained.py       what others keep of the keys of latched inbound channels
+    presence.py       liveliness tokens that inbound channels watch
     metadata.py       metadata and correlation ids, as an encoding and an attachment
     attachment.py     what travels beside a payload: pairs of a name and bytes
     keeping.py        a dictionary in memory that outlives a gateway

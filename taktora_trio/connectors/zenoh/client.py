@@ -17,6 +17,7 @@ from taktora_trio.connectors.zenoh.latched import LastValues
 from taktora_trio.connectors.zenoh.metadata import Carrier
 from taktora_trio.connectors.zenoh.nodes import open_node
 from taktora_trio.connectors.zenoh.options import ZenohOptions
+from taktora_trio.connectors.zenoh.presence import TOKENS_SPACE, WatchedTokens
 from taktora_trio.connectors.zenoh.retained import KeptByOthers
 from taktora_trio.connectors.zenoh.routing import ZenohRouting
 
@@ -56,6 +57,10 @@ class ZenohClient(Client):
         self._kept_by_others = None
         if latched := [ch.routing.address for ch in self._inbound if cast(ZenohRouting, ch.routing).latched]:
             self._kept_by_others = KeptByOthers(latched, options.timeout)
+        self._tokens = None
+        if watched := [ch.routing.address for ch in self._inbound if cast(ZenohRouting, ch.routing).liveliness]:
+            tokens = memory("tokens", memory_for(TOKENS_SPACE))
+            self._tokens = WatchedTokens(watched, carrier.truths, tokens, options.lease, on_message)
 
     @property
     def address(self) -> str:
@@ -80,6 +85,8 @@ class ZenohClient(Client):
                     self._carrier,
                     self._last_values,
                     self._kept_by_others,
+                    self._tokens,
+                    self._options.presence_key(self._name),
                 )
                 nursery.start_soon(connection.serve)
                 yield connection

@@ -7,12 +7,15 @@ from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any, cast
 
+import trio
+
 from taktora_trio.channels import ChannelDescriptor, Envelope
 from taktora_trio.connectors.connection import Connection, ConnectionLost, Incoming, OnDone, OnMessage
 from taktora_trio.connectors.zenoh.keys import intersects
 from taktora_trio.connectors.zenoh.keytree import earlier_overlapping, minimal_expressions
 from taktora_trio.connectors.zenoh.latched import LastValues
 from taktora_trio.connectors.zenoh.metadata import Carrier, read_beside
+from taktora_trio.connectors.zenoh.presence import TokenNews, WatchedTokens
 from taktora_trio.connectors.zenoh.retained import KeptByOthers
 from taktora_trio.connectors.zenoh.routing import ZenohRouting
 from taktora_trio.connectors.zenoh.session import OnSample, Sample, Session
@@ -32,8 +35,11 @@ class ZenohConnection(Connection):
         carrier: Carrier,
         last_values: LastValues | None,
         kept_by_others: KeptByOthers | None,
+        tokens: WatchedTokens | None,
+        presence: str | None,
     ) -> None:
-        """`last_values` are there if an outbound channel is latched, and `kept_by_others` if an inbound one is."""
+        """`last_values` are there if an outbound channel is latched, `kept_by_others` if an inbound one is, and
+        `tokens` if one watches some. `presence` is the key of our own token."""
         self._session, self._on_message = session, on_message
         self._outbound = outbound
         self._carry = carrier.carry
@@ -41,7 +47,9 @@ class ZenohConnection(Connection):
             channel.routing.address for channel in inbound if cast(ZenohRouting, channel.routing).others_only
         ]
         self._last_values, self._kept_by_others = last_values, kept_by_others
-        self._keys = earlier_overlapping(minimal_expressions(channel.routing.address for channel in inbound))
+        self._tokens, self._presence = tokens, presence
+        subscribed = [channel for channel in inbound if not cast(ZenohRouting, channel.routing).liveliness]
+        self._keys = earlier_overlapping(minimal_expressions(channel.routing.address for channel in subscribed))
 
     async def start(self) -> None:
         came = self._came if self._kept_by_others is None else self._came_stamped
@@ -53,6 +61,10 @@ class ZenohConnection(Connection):
             await self._last_values.start(self._session)
         if self._kept_by_others is not None:
             await self._kept_by_others.start(self._session)
+        if self._tokens is not None:
+            await self._tokens.start(self._session)
+        if self._presence is not None:
+            await self._session.token(self._presence)
 
     def is_for_others(self, key: str) -> bool:
         """Return whether what this node sends itself is not for the channels on these keys, which all say the same."""
@@ -60,8 +72,11 @@ class ZenohConnection(Connection):
 
     async def serve(self) -> None:
         """Serve what it needs besides. Runs until it is cancelled."""
-        if self._kept_by_others is not None:
-            await self._kept_by_others.serve(self._session, partial(self._came, retained=True))
+        async with trio.open_nursery() as nursery:
+            if self._kept_by_others is not None:
+                nursery.start_soon(self._kept_by_others.serve, self._session, partial(self._came, retained=True))
+            if self._tokens is not None:
+                nursery.start_soon(self._tokens.serve)
 
     def _came_also(self, others: Sequence[str], came: OnSample, sample: Sample) -> None:
         """Take what comes to a key expression that overlaps with others: those get what matches them."""
@@ -96,7 +111,8 @@ class ZenohConnection(Connection):
             self._session.put(envelope.topic, envelope.payload, routing.quality, encoding, attachment, done)
 
     def acknowledge(self, message: Incoming) -> None:
-        """Nothing is kept for it."""
+        if isinstance(message, TokenNews) and self._tokens is not None:
+            self._tokens.acknowledge(message)
 
     def pause_reading(self) -> None:
         self._session.pause()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 import attrs
 
 from taktora_trio.channels import ChannelDescriptor
+from taktora_trio.channels.codec import RawCodec
 from taktora_trio.checks import instance_of
 from taktora_trio.connectors.base import Connector, GatewayChannels
 from taktora_trio.connectors.connection import Client, Guarantee, OnMessage
@@ -42,6 +43,26 @@ class ZenohConnector(Connector):
                 raise ConfigError(
                     f"channels {one.name!r} and {other.name!r}: their keys overlap, and only one has others_only:"
                     " give it to both, or use two connectors"
+                )
+
+        for channel, routing in inbound:
+            if routing.liveliness:
+                self._check_watcher(channel)
+
+    def _check_watcher(self, watcher: ChannelDescriptor[Any]) -> None:
+        """Raise `ConfigError` for a channel whose messages are tokens, if it can't have these alone."""
+        if watcher.message_type is not bool and not isinstance(self.codec, RawCodec):
+            raise ConfigError(
+                f"channel {watcher.name!r}: the message of a token is true or false, and not {watcher.message_type!r}:"
+                " declare it as bool"
+            )
+        for channel in self.channels:
+            routing = cast(ZenohRouting, channel.routing)
+            is_other = channel.direction == "in" and not routing.liveliness
+            if is_other and intersects(routing.address, watcher.routing.address):
+                raise ConfigError(
+                    f"channels {watcher.name!r} and {channel.name!r}: their keys overlap, and one is for tokens, the"
+                    " other for what is published: give them different keys, or use two connectors"
                 )
 
     def guarantee(self, channel: ChannelDescriptor[Any]) -> Guarantee:

@@ -42,15 +42,26 @@ class Beside(msgspec.Struct, frozen=True, gc=False):
 
 
 _NOTHING = Beside()
+_TEXTS = b"false", b"true"
+_TRUTHS: Mapping[str, tuple[bytes, bytes]] = {
+    "application/json": _TEXTS,
+    "application/vnd.msgpack": (b"\xc2", b"\xc3"),
+}
 
 
 class Carrier:
     """Says what goes beside the payloads of one codec."""
 
     def __init__(self, codec: PayloadCodec) -> None:
+        self._codec = codec
         # What may be compressed is not what its type says, and bytes of any kind are the default.
         is_said = not codec.encodings and codec.content_type != PayloadCodec.content_type
         self._usual = codec.content_type if is_said else ""
+
+    @property
+    def truths(self) -> tuple[bytes, bytes]:
+        """The payloads of false and of true: the codec itself is the app's half's alone."""
+        return _TRUTHS.get(self._codec.content_type, _TEXTS)
 
     def carry(self, envelope: Envelope, own: Iterable[tuple[str, bytes]] = ()) -> tuple[str, bytes]:
         """Return the encoding and the attachment of a message; `own` as `attached` has it.
