@@ -17,6 +17,7 @@ arrivals.py    the independent subscriber of what is sent on a schedule
 counter.py     the independent subscriber
 echo.py        sends each message back
 source.py      sends messages for a contestant to receive
+zenoh/         the same contest at a Zenoh router: our gateway, Zenoh used directly, and MQTT's figures beside them
 wire.py        as much of MQTT as those two need
 peers/         the contestants, and how they are given orders
 scaling/       cost as work grows: channels, payloads, filters; with exponents, and drawn

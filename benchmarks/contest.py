@@ -25,12 +25,39 @@ import trio
 from benchmarks import arrivals, counter, message
 from benchmarks.children import HERE, ROOT, Tree, halves_of, open_python
 from benchmarks.peers import control
-from benchmarks.peers.control import Came, Done, Flood, Hello, Inflow, Paced, QoS, Sends, Sent, Setting, Times, Trips
+from benchmarks.peers.control import (
+    Came,
+    Done,
+    Flood,
+    Hello,
+    Inflow,
+    Paced,
+    QoS,
+    Sends,
+    Sent,
+    Setting,
+    Ticks,
+    Times,
+    Trips,
+)
 from taktora_trio.processes.lines import read_lines
 from taktora_trio.testing.mqtt.mosquitto import open_mosquitto
+from taktora_trio.testing.server import Server
 from taktora_trio.transport.domain import Domain
 
-__all__ = ["Contest", "Contestant", "Entry", "Flooded", "Kept", "cpu_time", "open_contest", "open_ready", "run_contest"]
+__all__ = [
+    "MQTT",
+    "Contest",
+    "Contestant",
+    "Entry",
+    "Flooded",
+    "Kept",
+    "Network",
+    "cpu_time",
+    "open_contest",
+    "open_ready",
+    "run_contest",
+]
 
 _TIMEOUT = 60.0  # seconds for one order
 _START_OF_ONE = 0.15  # more seconds for each channel until a deployment is connected
@@ -53,6 +80,25 @@ class Entry:
     """Fields of `control.Setting`."""
     python: str | None = None
     """Another interpreter than the tree's, for a library that needs an environment of its own."""
+
+
+@attrs.frozen(kw_only=True)
+class Network:
+    """What is around contestants of one protocol: the server, and who is at its other side."""
+
+    protocol: Literal["mqtt", "zenoh"]
+    open_server: Callable[[Path], contextlib.AbstractAsyncContextManager[Server]]
+    package: str
+    """Where `counter`, `echo` and `source` are."""
+    arrivals: str | None
+    """The subscriber of what is sent on a schedule, if there is one."""
+
+
+def _open_broker(folder: Path) -> contextlib.AbstractAsyncContextManager[Server]:
+    return open_mosquitto(folder, ["set_tcp_nodelay true"])
+
+
+MQTT = Network(protocol="mqtt", open_server=_open_broker, package="benchmarks", arrivals="benchmarks.arrivals")
 
 
 @attrs.frozen
@@ -96,6 +142,7 @@ class Contestant:
         arrived: trio.MemoryReceiveChannel[arrivals.Arrived | counter.Wrong],
         domain: Domain | None,
         supervisor: int | None,
+        network: Network,
     ) -> None:
         self.pids = pids
         """The process ids, by half, and the broker's."""
@@ -104,6 +151,7 @@ class Contestant:
         self.domain = domain
         """Set if it runs through a gateway."""
         self._setting = told
+        self._network = network
         self._stream = stream
         self._answers = answers
         self._counted = counted
@@ -171,25 +219,30 @@ class Contestant:
 
     async def inflow(self, count: int, length: int = message.LENGTH, qos: QoS = 1) -> Flooded:
         """Have `count` messages come in, on each filter in turn, from a process that sends as fast as it can."""
-        name, filters = self._setting.name, self._setting.filters
-        self._received += count
         with trio.fail_after(_TIMEOUT):
             before = self._cpu()
-            await self._stream.send_all(control.encode(Inflow(self._received)))
-            arguments = [str(self._setting.port), name, *map(str, (filters, count, length, qos))]
-            began = await trio.run_process(
-                [sys.executable, "-m", "benchmarks.source", *arguments], capture_stdout=True, cwd=ROOT
-            )
+            await self._stream.send_all(control.encode(Inflow(self._received + count)))
+            began = await self._source(count, length, qos)
             came = await self._answer(Came)
             await trio.sleep(_SETTLE)
             after = self._cpu()
         spent = {half: (after[half] - before[half]) / count * 1e6 for half in self.pids}
-        return Flooded(count / (came.at - int(began.stdout)) * 1e9, spent)
+        return Flooded(count / (came.at - began) * 1e9, spent)
 
-    async def trips(self, count: int, length: int = message.LENGTH) -> list[float]:
+    async def _source(self, count: int, length: int, qos: QoS, rate: int = 0) -> int:
+        """Run the process that sends. Return when it began."""
+        self._received += count
+        numbers = (self._setting.filters, count, length, qos, rate)
+        arguments = [str(self._setting.port), self._setting.name, *map(str, numbers)]
+        began = await trio.run_process(
+            [sys.executable, "-m", f"{self._network.package}.source", *arguments], capture_stdout=True, cwd=ROOT
+        )
+        return int(began.stdout)
+
+    async def trips(self, count: int, length: int = message.LENGTH, qos: QoS = 1) -> list[float]:
         """Return the times of round trips through broker, echo and broker, in us."""
         with trio.fail_after(_TIMEOUT):
-            await self._stream.send_all(control.encode(Trips(count, length)))
+            await self._stream.send_all(control.encode(Trips(count, length, qos)))
             return [ns / 1e3 for ns in (await self._answer(Times)).ns]
 
     async def sends(self, count: int, length: int = message.LENGTH) -> list[float]:
@@ -197,6 +250,16 @@ class Contestant:
         with trio.fail_after(_TIMEOUT):
             await self._stream.send_all(control.encode(Sends(count, length)))
             return [ns / 1e3 for ns in (await self._answer(Times)).ns]
+
+    async def ticks(self, count: int, qos: QoS, batch: int) -> list[float]:
+        """Return how late each of its 10 ms ticks was, in us, while it sends and gets `batch` messages as often."""
+        with trio.fail_after(_TIMEOUT):
+            async with trio.open_nursery() as nursery:
+                if batch:
+                    nursery.start_soon(self._source, count * batch, message.LENGTH, qos, 100 * batch)
+                await self._stream.send_all(control.encode(Ticks(count, qos, batch)))
+                late = await self._answer(Times)
+        return [ns / 1e3 for ns in late.ns]
 
     async def _answer(self, kind: type[control.A]) -> control.A:
         return msgspec.json.decode(await anext(self._answers), type=kind)
@@ -208,8 +271,11 @@ class Contestant:
 class Contest:
     """The broker and what is around it. `open` brings a contestant to it."""
 
-    def __init__(self, port: int, broker_pid: int, listener: trio.SocketListener, path: str) -> None:
+    def __init__(
+        self, port: int, broker_pid: int, listener: trio.SocketListener, path: str, network: Network = MQTT
+    ) -> None:
         self.port = port
+        self._network = network
         self._broker_pid = broker_pid
         self._listener = listener
         self._path = path
@@ -226,7 +292,8 @@ class Contest:
 
         What it says of its errors is for whoever runs the benchmark, unless it is to be `quiet`.
         """
-        told = Setting(name=entry.name, port=self.port, socket=self._path, **entry.options)  # type: ignore[arg-type]
+        protocol = self._network.protocol
+        told = Setting(name=entry.name, port=self.port, protocol=protocol, socket=self._path, **entry.options)  # type: ignore[arg-type]
         send, counted = trio.open_memory_channel[counter.Counted](max(told.channels, 1))
         send_arrived, arrived = trio.open_memory_channel[arrivals.Arrived | counter.Wrong](1)
         for qos in told.qos:
@@ -237,7 +304,9 @@ class Contest:
         if entry.mode is not None:
             domain = Domain(f"{entry.name}-{self.port}")
             command = ["taktora_trio", "run", f"{command[0]}:deployment", "--mode", entry.mode]
-            command += ["--broker", f"mqtt://127.0.0.1:{self.port}", "--domain", domain.name, "--for", f"{_LIMIT}"]
+            if protocol == "mqtt":
+                command += ["--broker", f"mqtt://127.0.0.1:{self.port}"]
+            command += ["--domain", domain.name, "--for", f"{_LIMIT}"]
         log = subprocess.DEVNULL if entry.mode or quiet else None
         async with contextlib.AsyncExitStack() as stack:
             if domain is not None:
@@ -253,7 +322,7 @@ class Contest:
                 pids = {"app": hello.pids, "broker": [self._broker_pid]}
                 if entry.mode == "split":
                     supervisor, pids["gateway"] = process.pid, [_gateway_of(process.pid)]
-                yield Contestant(told, stream, answers, pids, counted, arrived, domain, supervisor)
+                yield Contestant(told, stream, answers, pids, counted, arrived, domain, supervisor, self._network)
 
     async def _take_arrivals(self, lines: AsyncIterator[bytes]) -> None:
         async for line in lines:
@@ -269,7 +338,7 @@ class Contest:
 
 
 @contextlib.asynccontextmanager
-async def open_contest() -> AsyncIterator[Contest]:
+async def open_contest(network: Network = MQTT) -> AsyncIterator[Contest]:
     """Start what every contestant needs. TCP_NODELAY is set everywhere, and the broker drops nothing."""
     with tempfile.TemporaryDirectory() as folder:
         path = str(Path(folder) / "control")
@@ -278,18 +347,27 @@ async def open_contest() -> AsyncIterator[Contest]:
         listening.listen()
         async with (
             trio.SocketListener(listening) as listener,
-            open_mosquitto(Path(folder), ["set_tcp_nodelay true"]) as broker,
-            open_ready("benchmarks.counter", str(broker.port)) as counts,
-            open_ready("benchmarks.arrivals", str(broker.port), folder) as arrived,
-            open_ready("benchmarks.echo", str(broker.port)),
+            network.open_server(Path(folder)) as broker,
+            open_ready(f"{network.package}.counter", str(broker.port)) as counts,
+            open_ready(f"{network.package}.echo", str(broker.port)),
+            _open_arrivals(network, broker.port, folder) as arrived,
             trio.open_nursery() as nursery,
         ):
-            contest = Contest(broker.port, broker.pid, listener, path)
+            contest = Contest(broker.port, broker.pid, listener, path, network)
             nursery.start_soon(contest._take_counts, counts)
-            nursery.start_soon(contest._take_arrivals, arrived)
+            if arrived is not None:
+                nursery.start_soon(contest._take_arrivals, arrived)
             nursery.start_soon(_end_at_signal)
             yield contest
             nursery.cancel_scope.cancel()
+
+
+def _open_arrivals(
+    network: Network, port: int, folder: str
+) -> contextlib.AbstractAsyncContextManager[AsyncIterator[bytes] | None]:
+    if network.arrivals is None:
+        return contextlib.nullcontext()
+    return open_ready(network.arrivals, str(port), folder)
 
 
 async def _end_at_signal() -> None:

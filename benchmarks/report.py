@@ -77,9 +77,9 @@ def grid(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join([lines[0], "-" * max(map(len, lines)), *lines[1:]])
 
 
-def machine() -> str:
-    """Return a line about the machine and the versions, for people."""
-    packages = ", ".join(f"{name} {version(name)}" for name in ("trio", "iceoryx2", "aiomqtt", "paho-mqtt"))
+def machine(*more: str) -> str:
+    """Return a line about the machine and the versions, of `more` packages too, for people."""
+    packages = ", ".join(f"{name} {version(name)}" for name in ("trio", "iceoryx2", "aiomqtt", "paho-mqtt", *more))
     load = os.getloadavg()[0]
     return (
         f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()},"

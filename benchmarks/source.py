@@ -1,9 +1,10 @@
 """Messages for a contestant to receive, on as many topics as it has filters, one after the other.
 
-python -m benchmarks.source PORT NAME TOPICS COUNT [LENGTH [QOS]]
+python -m benchmarks.source PORT NAME TOPICS COUNT [LENGTH [QOS [RATE]]]
 
 Says when it began, by the system's monotonic clock in ns, and ends when the broker has acknowledged all; at QoS 0, when
-it has taken all. The packets are made before that, so that it takes little of the machine that is measured.
+it has taken all. The packets are made before that, so that it takes little of the machine that is measured. Without a
+rate, which is in messages a second, it sends as fast as it can.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import time
 
 from benchmarks import message, wire
 
-__all__ = ["ROOT"]
+__all__ = ["ROOT", "Rate"]
 
 ROOT = "benchmark/inflow/"
 _BATCH = 64
@@ -23,11 +24,26 @@ _AHEAD = 4 * _BATCH  # messages that are not acknowledged
 _BYTES_AHEAD = 8 * 2**20
 
 
-def main(port: int, name: str, topics: int, count: int, length: int = message.LENGTH, qos: int = 1) -> None:
+class Rate:
+    """Keeps to so many messages a second, or to none."""
+
+    def __init__(self, rate: float) -> None:
+        self._rate = rate
+        self._start = time.monotonic()
+
+    def wait(self, sent: int) -> None:
+        """Wait until message `sent` is due."""
+        if self._rate:
+            time.sleep(max(0.0, self._start + sent / self._rate - time.monotonic()))
+
+
+def main(
+    port: int, name: str, topics: int, count: int, length: int = message.LENGTH, qos: int = 1, rate: int = 0
+) -> None:
     """Publish all of them, never more than a few batches ahead of the acknowledgements."""
     numbers = itertools.cycle(range(1, 2**16))
     ahead = max(min(_AHEAD, _BYTES_AHEAD // length), 4)
-    size = min(_BATCH, ahead // 4)
+    size = min(_BATCH, ahead // 4, max(rate // 100, 1) if rate else _BATCH)
     batches = [
         b"".join(
             wire.publish(
@@ -42,7 +58,9 @@ def main(port: int, name: str, topics: int, count: int, length: int = message.LE
     connection, packets = wire.connect(port, f"{name}-source"), wire.Packets()
     print(time.monotonic_ns(), flush=True)
     sent = acknowledged = 0
+    pace = Rate(rate)
     for batch in batches:
+        pace.wait(sent)
         while qos and sent - acknowledged > ahead - size:
             acknowledged += _wait(packets, connection)
         connection.sendall(batch)

@@ -15,6 +15,7 @@ import msgspec
 from benchmarks import arrivals, counter, echo, source
 
 __all__ = [
+    "TICKS",
     "A",
     "Answer",
     "Came",
@@ -28,6 +29,7 @@ __all__ = [
     "Sends",
     "Sent",
     "Setting",
+    "Ticks",
     "Times",
     "Trips",
     "decode_order",
@@ -37,6 +39,8 @@ __all__ = [
 ]
 
 _VARIABLE = "TAKTORA_BENCHMARK"
+TICKS = "benchmark/tick/"
+"""What is sent beside ticks begins with it. Nobody counts it."""
 
 QoS: TypeAlias = Literal[0, 1]
 
@@ -46,7 +50,9 @@ class Setting(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     port: int
-    """The broker's port of 127.0.0.1."""
+    """The broker's port of 127.0.0.1, or the router's."""
+    protocol: Literal["mqtt", "zenoh"] = "mqtt"
+    """With Zenoh, QoS 1 stands for messages that are acknowledged."""
     socket: str
     at_once: int = 1
     """The number of publish calls that it may await at the same time."""
@@ -67,6 +73,8 @@ class Setting(msgspec.Struct, frozen=True, kw_only=True):
     """If false, neither half writes its figures down, but for a first page."""
     paced: bool = False
     """If true, it has channels for `Paced`; a client that has no channels needs none."""
+    ticks: tuple[QoS, ...] = ()
+    """The QoS of its channels for `Ticks`."""
     uvloop: bool = False
     """If true, its event loop is uvloop's."""
 
@@ -83,6 +91,13 @@ class Setting(msgspec.Struct, frozen=True, kw_only=True):
     def inflow_filter(self, number: int) -> str:
         return f"{source.ROOT}{self.name}/{number}/+/value"
 
+    def inflow_qos(self, number: int) -> QoS:
+        """Return the QoS of that filter. With MQTT the publisher's decides; with Zenoh there is one filter for each."""
+        return 0 if self.protocol == "zenoh" and number == 0 else 1
+
+    def tick(self, qos: int) -> str:
+        return f"{TICKS}{self.name}/{qos}"
+
     @property
     def ping(self) -> str:
         return f"{echo.PING}{self.name}"
@@ -90,6 +105,10 @@ class Setting(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def pong(self) -> str:
         return f"{echo.PONG}{self.name}"
+
+    def trip(self, qos: int) -> tuple[str, str]:
+        """Return the topics of pings and pongs at this QoS; `ping` and `pong` are those of QoS 1."""
+        return (self.ping, self.pong) if qos else (f"{self.ping}-0", f"{self.pong}-0")
 
 
 class Flood(msgspec.Struct, frozen=True, tag=True):
@@ -104,10 +123,11 @@ class Flood(msgspec.Struct, frozen=True, tag=True):
 
 
 class Trips(msgspec.Struct, frozen=True, tag=True):
-    """Send `count` messages to the echo at QoS 1, each when the answer to the one before has come."""
+    """Send `count` messages to the echo, each when the answer to the one before has come."""
 
     count: int
     length: int
+    qos: QoS = 1
 
 
 class Sends(msgspec.Struct, frozen=True, tag=True):
@@ -134,13 +154,21 @@ class Paced(msgspec.Struct, frozen=True, tag=True):
     until: int
 
 
+class Ticks(msgspec.Struct, frozen=True, tag=True):
+    """Tell how late each of `count` ticks comes, one in 10 ms, with `batch` messages to send at each."""
+
+    count: int
+    qos: QoS
+    batch: int
+
+
 class Inflow(msgspec.Struct, frozen=True, tag=True):
     """Tell when so many messages have come in, counted from the start, on all filters together."""
 
     count: int
 
 
-Order: TypeAlias = Flood | Trips | Sends | Paced | Inflow
+Order: TypeAlias = Flood | Trips | Sends | Paced | Inflow | Ticks
 
 
 class Hello(msgspec.Struct, frozen=True, tag=True):
@@ -168,7 +196,7 @@ class Came(msgspec.Struct, frozen=True, tag=True):
 
 
 class Times(msgspec.Struct, frozen=True, tag=True):
-    """The round trips, or the calls of `send`, in ns."""
+    """The round trips, the calls of `send`, or how late each tick was, in ns."""
 
     ns: list[int]
 

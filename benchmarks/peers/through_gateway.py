@@ -19,18 +19,21 @@ from benchmarks.peers.control import (
     Hello,
     Inflow,
     Paced,
+    QoS,
     Sends,
     Sent,
+    Ticks,
     Times,
     Trips,
     decode_order,
     encode,
     setting,
 )
-from benchmarks.peers.pace import pace_in_trio
+from benchmarks.peers.pace import pace_in_trio, tick
 from taktora_trio import (
     ChannelReader,
     ChannelWriter,
+    Connector,
     ConnectorHost,
     Deployment,
     Inbound,
@@ -39,6 +42,7 @@ from taktora_trio import (
     MqttRouting,
     Outbound,
     RawCodec,
+    Routing,
     Store,
     Up,
 )
@@ -52,23 +56,35 @@ if not _SETTING.vitals:
 
     serving.EVERY = math.inf
 _SIZE: Any = {"max_payload": _SETTING.max_payload, "window": _SETTING.window}
+
+
+def _routing(topic: str, qos: QoS) -> Routing:
+    if _SETTING.protocol == "mqtt":
+        return MqttRouting(topic, qos=qos)
+    from taktora_trio import ZenohRouting  # here, as above
+
+    return ZenohRouting(topic.replace("+", "*"), acknowledged=bool(qos))
+
+
 _OUT = {
     qos: [
-        Outbound(f"qos{qos}-{channel}", bytes, MqttRouting(_SETTING.topic(qos, channel), qos=qos), **_SIZE)
+        Outbound(f"qos{qos}-{channel}", bytes, _routing(_SETTING.topic(qos, channel), qos), **_SIZE)
         for channel in range(_SETTING.channels)
     ]
     for qos in _SETTING.qos
 }
 _PACED = {
-    qos: Outbound(f"paced-{qos}", bytes, MqttRouting(_SETTING.paced_topic(qos), qos=qos), **_SIZE)
+    qos: Outbound(f"paced-{qos}", bytes, _routing(_SETTING.paced_topic(qos), qos), **_SIZE)
     for qos in (_SETTING.qos if _SETTING.paced else ())
 }
-_PING = Outbound("ping", bytes, MqttRouting(_SETTING.ping, qos=1), **_SIZE)
+_TRIPS: tuple[QoS, ...] = (1,) if _SETTING.protocol == "mqtt" else (0, 1)
+_PING = {qos: Outbound(f"ping-{qos}", bytes, _routing(_SETTING.trip(qos)[0], qos), **_SIZE) for qos in _TRIPS}
 _IN = [
-    Inbound(f"in-{number}", bytes, MqttRouting(_SETTING.inflow_filter(number), qos=1), **_SIZE)
+    Inbound(f"in-{number}", bytes, _routing(_SETTING.inflow_filter(number), _SETTING.inflow_qos(number)), **_SIZE)
     for number in range(_SETTING.filters)
 ]
-_PONG = Inbound("pong", bytes, MqttRouting(_SETTING.pong, qos=1), **_SIZE)
+_TICKS = {qos: Outbound(f"tick-{qos}", bytes, _routing(_SETTING.tick(qos), qos), **_SIZE) for qos in _SETTING.ticks}
+_PONG = {qos: Inbound(f"pong-{qos}", bytes, _routing(_SETTING.trip(qos)[1], qos), **_SIZE) for qos in _TRIPS}
 
 
 async def run(host: ConnectorHost) -> None:
@@ -76,8 +92,9 @@ async def run(host: ConnectorHost) -> None:
     async with AsyncExitStack() as stack:
         paced = {qos: await stack.enter_async_context(host.open_writer(channel)) for qos, channel in _PACED.items()}
         writers = {qos: [await stack.enter_async_context(host.open_writer(c)) for c in _OUT[qos]] for qos in _OUT}
-        ping = await stack.enter_async_context(host.open_writer(_PING))
-        pong = await stack.enter_async_context(host.open_reader(_PONG))
+        pings = {qos: await stack.enter_async_context(host.open_writer(channel)) for qos, channel in _PING.items()}
+        pongs = {qos: await stack.enter_async_context(host.open_reader(channel)) for qos, channel in _PONG.items()}
+        ticks = {qos: await stack.enter_async_context(host.open_writer(channel)) for qos, channel in _TICKS.items()}
         inflow = _Inflow()
         nursery = await stack.enter_async_context(trio.open_nursery())
         for channel in _IN:
@@ -98,10 +115,12 @@ async def run(host: ConnectorHost) -> None:
                     await control.send_all(encode(Sent(await pace_in_trio(order, paced[qos].send))))
                 case Inflow(count):
                     await control.send_all(encode(Came(await inflow.wait_for(count))))
-                case Trips(count, length):
-                    await control.send_all(encode(Times(await _trips(ping, pong, count, length))))
+                case Trips(count, length, qos):
+                    await control.send_all(encode(Times(await _trips(pings[qos], pongs[qos], count, length))))
                 case Sends(count, length):
-                    await control.send_all(encode(Times(await _sends(ping, pong, count, length))))
+                    await control.send_all(encode(Times(await _sends(pings[1], pongs[1], count, length))))
+                case Ticks(count, qos, batch):
+                    await control.send_all(encode(Times(await _ticks(ticks[qos], count, batch))))
         nursery.cancel_scope.cancel()
 
 
@@ -161,9 +180,29 @@ async def _trips(ping: ChannelWriter[bytes], pong: ChannelReader[bytes], count: 
     return times
 
 
-_CHANNELS = [*(channel for channels in _OUT.values() for channel in channels), *_IN, *_PACED.values(), _PING, _PONG]
-_OPTIONS = MqttOptions(session=_SETTING.session, max_inflight=_SETTING.window)
+async def _ticks(writer: ChannelWriter[bytes], count: int, batch: int) -> list[int]:
+    async def send() -> None:
+        for number in range(1, batch + 1):
+            await writer.send(message.text(number))
+
+    return await tick(count, send)
+
+
+def _connector() -> Connector:
+    channels = [
+        *(channel for channels in _OUT.values() for channel in channels),
+        *(*_IN, *_PACED.values(), *_PING.values(), *_PONG.values(), *_TICKS.values()),
+    ]
+    if _SETTING.protocol == "mqtt":
+        options = MqttOptions(session=_SETTING.session, max_inflight=_SETTING.window)
+        return MqttConnector(channels, codec=RawCodec(), options=options)
+    from taktora_trio import ZenohConnector, ZenohOptions
+
+    endpoint = f"tcp/127.0.0.1:{_SETTING.port}"
+    return ZenohConnector(
+        channels, codec=RawCodec(), options=ZenohOptions(connect=endpoint, max_inflight=_SETTING.window)
+    )
+
+
 _STORE = Store(policy="always", path=Path(_SETTING.socket).parent / _SETTING.name) if _SETTING.stored else None
-deployment = Deployment(
-    _SETTING.name, run, [MqttConnector(_CHANNELS, codec=RawCodec(), options=_OPTIONS)], store=_STORE
-)
+deployment = Deployment(_SETTING.name, run, [_connector()], store=_STORE)
