@@ -84,7 +84,8 @@ async def test_each_process_imports_what_it_needs_and_no_more(
         else:
             assert of_the_gateway & loaded == set()
         assert "taktora_trio.connectors.mqtt" not in loaded
-        assert unwanted_in(process, tmp_path) == set(), process
+        # The app's messages are structs in JSON, which it looks at with this.
+        assert unwanted_in(process, tmp_path) <= {"msgspec.inspect"}, process
 
 
 async def test_a_warm_start_forks_a_gateway_that_imports_nothing(router: ZenohRouter, domain: Domain) -> None:
