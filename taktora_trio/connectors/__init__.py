@@ -13,6 +13,7 @@ stream         for protocols over a byte stream: connect_tcp, LineSplitter, Stre
 base           Connector: what an app declares
 dead_letters   what the app could not get done with, on disk
 reconnect      when to try again, and what to say: pure
+examining      steps of `taktora-trio doctor` that are the same for every protocol
 peer           MemoryPeer: the other side within this process, for the tests of an app
 connection     Client, Connection: what a protocol implements
 poison         which message is guilty: pure
@@ -20,6 +21,8 @@ expiry         what is left of a message's life: pure
 options        ConnectorOptions: what the options of every protocol have
 retry          Retry: the next attempt to connect, and when
 settings       hooks of a protocol that a run calls: options of the command line, a preflight, and so on
+certificates   the files of TLS, made into a context
+sockets        the addresses behind a name, a connection to one of them, and why there is none
 description    what a protocol says of its channels, for an AsyncAPI document
 source         Source: where an outbox takes messages from, and whom it tells what became of them
 supply         a peer of the run's own, for trying things out: a program on loopback

@@ -17,9 +17,9 @@ import trustme
 
 from taktora_trio import Inbound, MqttConnector, MqttOptions, MqttRouting, Outbound
 from taktora_trio.channels import ChannelDescriptor
+from taktora_trio.connectors.examining.reaching import _RESOLVE_WITHIN
 from taktora_trio.connectors.finding import Finding
 from taktora_trio.connectors.mqtt.diagnosis import diagnose
-from taktora_trio.connectors.mqtt.diagnosis.steps import _RESOLVE_WITHIN
 from tests.brokers.hostile import Peer, Script, open_hostile_broker
 from tests.brokers.packets import CONNACK, SUBACK, SUBSCRIBE, packet
 from tests.mosquitto import find_mosquitto, free_port, open_mosquitto

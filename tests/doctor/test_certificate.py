@@ -10,7 +10,7 @@ import trustme
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taktora_trio.connectors.mqtt.diagnosis.certificate import read_certificate
+from taktora_trio.connectors.examining.certificate import read_certificate
 
 AUTHORITY = trustme.CA(organization_name="Ours\x1b", organization_unit_name="the authority")
 BEGINS, ENDS = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC), datetime(2051, 6, 7, 8, 9, 10, tzinfo=UTC)

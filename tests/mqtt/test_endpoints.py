@@ -15,14 +15,15 @@ from taktora_trio.connectors.mqtt.address import BrokerAddress
 from taktora_trio.connectors.mqtt.options import MqttOptions
 from taktora_trio.connectors.mqtt.sessions import open_session
 from taktora_trio.connectors.mqtt.sessions.client_state import ClientState
-from taktora_trio.connectors.mqtt.sessions.endpoints import Endpoint, EndpointOrder, open_any, open_socket
+from taktora_trio.connectors.mqtt.sessions.endpoints import EndpointOrder, open_socket
 from taktora_trio.connectors.mqtt.sessions.session import ConnectFailed, ConnectRefused
 from taktora_trio.connectors.mqtt.wire.message import Message
+from taktora_trio.connectors.sockets import SocketAddress, open_any
 from tests.brokers.hostile import HostileBroker, Peer, Script
 from tests.brokers.packets import CONNACK, PINGREQ, packet
 from tests.mosquitto import free_port
 
-A, B, C = (Endpoint(socket.AF_INET, (f"192.0.2.{last}", 1883)) for last in (1, 2, 3))
+A, B, C = (SocketAddress(socket.AF_INET, (f"192.0.2.{last}", 1883)) for last in (1, 2, 3))
 
 
 def test_those_that_failed_go_last_the_latest_very_last() -> None:
@@ -240,7 +241,7 @@ async def test_a_socket_that_does_not_answer_gets_only_a_head_start() -> None:
     with socket.create_server(("127.0.1.1", 0), backlog=0) as full:
         port = full.getsockname()[1]
         with socket.create_connection(("127.0.1.1", port)), socket.create_server(("127.0.1.2", port)):
-            endpoints = [Endpoint(socket.AF_INET, (f"127.0.1.{last}", port)) for last in (1, 2)]
+            endpoints = [SocketAddress(socket.AF_INET, (f"127.0.1.{last}", port)) for last in (1, 2)]
             with trio.fail_after(2):
                 endpoint, stream = await open_any(endpoints)
             await stream.aclose()

@@ -29,4 +29,4 @@ async def network(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterat
         return
     options = ZenohOptions(session="memory", connect=f"tcp/{uuid.uuid4().hex}:7447")
     yield options
-    MemoryNetwork.forget(options.connect)
+    MemoryNetwork.forget(options.places)

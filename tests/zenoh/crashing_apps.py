@@ -38,7 +38,7 @@ class Breakable(ZenohConnector):
 
         config = zenoh.Config()
         config.insert_json5("mode", '"client"')
-        config.insert_json5("connect/endpoints", json.dumps(list(self.options.connect)))
+        config.insert_json5("connect/endpoints", json.dumps(list(self.options.places)))
         kept.append(zenoh.open(config))
         kept[-1].declare_subscriber("test/die/*", zenoh.handlers.Callback(die, indirect=False))
         return super().client(channels, on_message)

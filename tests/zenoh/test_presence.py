@@ -109,8 +109,8 @@ async def test_a_loss_of_our_own_connection_says_nothing_of_others(network: Zeno
 
 async def test_in_memory_a_cut_line_ends_no_token_of_others(autojump_clock: trio.testing.MockClock) -> None:
     ours, theirs = (ZenohOptions(session="memory", connect=f"tcp/{uuid.uuid4().hex}:7447") for _ in range(2))
-    line, watches = MemoryNetwork.line_at(ours.connect), driver(ours)
-    MemoryNetwork.lay_line(theirs.connect, line.network)
+    line, watches = MemoryNetwork.line_at(ours.places), driver(ours)
+    MemoryNetwork.lay_line(theirs.places, line.network)
     async with joined(theirs, "here/them"):
         async with watches.connected() as connection:
             assert await told(watches) == [("here/them", b"true")]
@@ -120,8 +120,8 @@ async def test_in_memory_a_cut_line_ends_no_token_of_others(autojump_clock: trio
         async with watches.connected():
             await trio.sleep(100)
     assert watches.waiting == 0
-    MemoryNetwork.forget(ours.connect)
-    MemoryNetwork.forget(theirs.connect)
+    MemoryNetwork.forget(ours.places)
+    MemoryNetwork.forget(theirs.places)
 
 
 async def test_a_gateway_after_one_that_was_killed_tells_who_went_meanwhile(network: ZenohOptions) -> None:

@@ -41,7 +41,7 @@ async def pair(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[
     async with AsyncExitStack() as stack:
         if request.param == "memory":
             options = ZenohOptions(session="memory", connect=f"tcp/{uuid.uuid4().hex}:7447")
-            stack.callback(MemoryNetwork.forget, options.connect)
+            stack.callback(MemoryNetwork.forget, options.places)
         else:
             options = ZenohOptions(connect=(await stack.enter_async_context(open_router(tmp_path))).endpoint)
         opened = []
@@ -195,11 +195,11 @@ async def test_what_has_left_is_gone(pair: Pair) -> None:
 def options() -> Iterator[ZenohOptions]:
     options = ZenohOptions(session="memory", connect=f"tcp/{uuid.uuid4().hex}:7447")
     yield options
-    MemoryNetwork.forget(options.connect)
+    MemoryNetwork.forget(options.places)
 
 
 async def test_in_memory_a_line_is_cut_and_a_client_can_be_refused(options: ZenohOptions) -> None:
-    line = MemoryNetwork.line_at(options.connect)
+    line = MemoryNetwork.line_at(options.places)
     ended = Heard[None]()
     async with open_node(options) as node, node.open_session() as session:
         await session.answer("a", lambda question: None)
@@ -224,7 +224,7 @@ async def enter(options: ZenohOptions) -> None:
 
 
 async def test_in_memory_a_peer_waits_for_its_line(options: ZenohOptions) -> None:
-    line = MemoryNetwork.line_at(options.connect)
+    line = MemoryNetwork.line_at(options.places)
     line.is_up.value = False
     async with open_node(attrs.evolve(options, mode="peer")) as node, trio.open_nursery() as nursery:
         nursery.start_soon(node.wait_until_linked)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import attrs
 
 from taktora_trio.checks import as_path, flag, instance_of, one_of, optional, seconds, whole_number
+from taktora_trio.connectors.certificates import tls_context
 from taktora_trio.connectors.mqtt.address import BrokerAddress, split_urls
 from taktora_trio.connectors.mqtt.checks import binary, mqtt_string, protocol_names
 from taktora_trio.connectors.mqtt.topics import check_topic
@@ -186,22 +187,4 @@ class MqttOptions(ConnectorOptions):
         """Return the context for TLS, or `None` without TLS. Raises `ConfigError` if a file can't be used."""
         if not self.broker.tls:
             return None
-        import ssl  # with it comes OpenSSL, 5 MB, which no other process needs
-
-        try:
-            context = ssl.create_default_context(cafile=str(self.ca_file) if self.ca_file else None)
-        except (OSError, ssl.SSLError) as exc:
-            raise ConfigError(f"the CA file {self.ca_file} can't be used: {exc}") from exc
-        context.minimum_version = ssl.TLSVersion.TLSv1_3 if self.tls_minimum == "1.3" else ssl.TLSVersion.TLSv1_2
-        if self.alpn:
-            context.set_alpn_protocols(self.alpn)
-        if self.cert_file:
-            try:
-                # A key with a password would have OpenSSL ask at the terminal, where nobody is.
-                context.load_cert_chain(self.cert_file, self.key_file, password=lambda: "")
-            except (OSError, ssl.SSLError, ValueError) as exc:
-                key = f" with the key {self.key_file}" if self.key_file else ""
-                raise ConfigError(f"the client certificate {self.cert_file}{key} can't be used: {exc}") from exc
-        elif self.key_file:
-            raise ConfigError(f"there is a key_file {self.key_file}, but no cert_file: give both")
-        return context
+        return tls_context(self.ca_file, self.cert_file, self.key_file, minimum=self.tls_minimum, alpn=self.alpn)

@@ -8,7 +8,7 @@ import trio
 
 from taktora_trio.connectors.mqtt.options import BrokerAddress
 from taktora_trio.connectors.mqtt.sessions.endpoints import open_socket
-from taktora_trio.connectors.mqtt.sessions.streams import why
+from taktora_trio.connectors.sockets import why
 from taktora_trio.errors import TemporaryFailure
 
 __all__ = ["check_any_reachable", "check_reachable"]

@@ -5,7 +5,16 @@ What an app declares:
     connector.py      ZenohConnector
     routing.py        ZenohRouting: key expression, acknowledgement, quality of service
     options.py        ZenohOptions: how to join the network
+    endpoints.py      where nodes listen, checked
     keys.py           key expressions: valid, canonical, matching, including
+
+What the command asks it for:
+
+    settings.py       its options of the command line
+    checking.py       the files that its options name
+    asking.py         asks the library by a process of its own, asked.py
+    preflight.py      whether somebody listens at the endpoints
+    describing.py     what it says of its channels to others
 
 In the gateway:
 

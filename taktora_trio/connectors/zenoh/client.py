@@ -16,7 +16,7 @@ from taktora_trio.connectors.zenoh.keytree import KeyTree
 from taktora_trio.connectors.zenoh.latched import LastValues
 from taktora_trio.connectors.zenoh.metadata import Carrier
 from taktora_trio.connectors.zenoh.nodes import open_node
-from taktora_trio.connectors.zenoh.options import ZenohOptions
+from taktora_trio.connectors.zenoh.options import LEASE, ZenohOptions
 from taktora_trio.connectors.zenoh.presence import TOKENS_SPACE, WatchedTokens
 from taktora_trio.connectors.zenoh.retained import KeptByOthers
 from taktora_trio.connectors.zenoh.routing import ZenohRouting
@@ -60,11 +60,11 @@ class ZenohClient(Client):
         self._tokens = None
         if watched := [ch.routing.address for ch in self._inbound if cast(ZenohRouting, ch.routing).liveliness]:
             tokens = memory("tokens", memory_for(TOKENS_SPACE))
-            self._tokens = WatchedTokens(watched, carrier.truths, tokens, options.lease, on_message)
+            self._tokens = WatchedTokens(watched, carrier.truths, tokens, options.lease or LEASE, on_message)
 
     @property
     def address(self) -> str:
-        return ", ".join(self._options.connect)
+        return self._options.address
 
     def channels_of(self, topic: str) -> Iterable[str]:
         return self._tree.match(topic)

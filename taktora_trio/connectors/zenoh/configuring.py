@@ -5,26 +5,62 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from taktora_trio.connectors.zenoh.options import ZenohOptions
+from taktora_trio.escaping import escaped
 
-__all__ = ["configuration"]
+__all__ = ["MODE_DIFFERS", "configuration", "one_line"]
+
+MODE_DIFFERS = "its mode is {own!r}, and the connector's is {wanted!r}: make them the same, or leave it out there"
+"""Said of `zenoh_config`, whose mode nobody would heed."""
+
+_TLS = "transport/link/tls"
+_LOGIN = "transport/auth/usrpwd"
 
 
 def configuration(options: ZenohOptions) -> Mapping[str, object]:
     """Return the values to set, by their place in the configuration."""
-    patience = round(1000 * options.connect_timeout)
+    is_client = options.mode == "client"
     values: dict[str, object] = {
         "mode": options.mode,
-        "connect/endpoints": list(options.connect),
-        # A client tries once, for the gateway tries again. A peer and a router go on trying.
-        "connect/timeout_ms": 0 if options.mode == "client" else -1,
-        "connect/exit_on_failure": options.mode == "client",
-        "transport/unicast/open_timeout": patience,
-        "transport/link/tx/lease": round(1000 * options.lease),
+        # A client tries once: the bridge connects again. Others go on trying by themselves.
+        "connect/timeout_ms": 0 if is_client else -1,
+        "connect/exit_on_failure": is_client,
+        "transport/unicast/open_timeout": _milliseconds(options.connect_timeout),
         # Each session would have a file in /dev/shm, which stays when the gateway is killed.
         "transport/shared_memory/enabled": False,
     }
-    if options.listen:
+    if options.connect is not None or options.places:
+        values["connect/endpoints"] = list(options.places)
+    if options.listen is not None:
         values["listen/endpoints"] = list(options.listen)
-    if options.mode == "client":
-        values["scouting/multicast/enabled"] = False
+    if options.scouting is not None or options.zenoh_config is None:
+        values["scouting/multicast/enabled"] = options.looks_around
+    if options.lease is not None:
+        values["transport/link/tx/lease"] = _milliseconds(options.lease)
+    return values | _security(options)
+
+
+def _security(options: ZenohOptions) -> dict[str, object]:
+    values: dict[str, object] = {}
+    if options.ca_file is not None:
+        values[f"{_TLS}/root_ca_certificate"] = str(options.ca_file)
+    if options.cert_file is not None:
+        key = options.key_file or options.cert_file
+        for use in ("connect", "listen"):
+            values[f"{_TLS}/{use}_certificate"] = str(options.cert_file)
+            values[f"{_TLS}/{use}_private_key"] = str(key)
+        # For a node that listens it means that all who connect need a certificate, too.
+        values[f"{_TLS}/enable_mtls"] = options.mode == "client" or options.ca_file is not None
+    if options.user is not None and options.password is not None:
+        values[f"{_LOGIN}/user"] = options.user
+        values[f"{_LOGIN}/password"] = options.password
     return values
+
+
+def _milliseconds(time: float) -> int:
+    return max(1, round(1000 * time))
+
+
+def one_line(text: str) -> str:
+    """Return an error's text without the places in the library's source that end it, fit to be shown."""
+    text = text.split(" at /", 1)[0]
+    return escaped(" ".join(text.split())) or "no reason is given"

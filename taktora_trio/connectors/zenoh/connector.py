@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from functools import partial
 from itertools import combinations
 from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
@@ -14,12 +15,15 @@ from taktora_trio.channels.codec import RawCodec
 from taktora_trio.checks import instance_of
 from taktora_trio.connectors.base import Connector, GatewayChannels
 from taktora_trio.connectors.connection import Client, Guarantee, OnMessage
+from taktora_trio.connectors.settings import Setting, SettingValues
+from taktora_trio.connectors.zenoh import settings as zenoh_settings
 from taktora_trio.connectors.zenoh.keys import intersects
 from taktora_trio.connectors.zenoh.options import ZenohOptions
 from taktora_trio.connectors.zenoh.routing import ZenohRouting
 from taktora_trio.errors import ConfigError
 
 if TYPE_CHECKING:
+    from taktora_trio.connectors.description import ChannelDescription, ServerDescription
     from taktora_trio.connectors.peer import MemoryPeer, OnPublished
 
 __all__ = ["ZenohConnector"]
@@ -31,6 +35,7 @@ class ZenohConnector(Connector):
 
     default_name: ClassVar[str] = "zenoh"
     routing_type: ClassVar[type] = ZenohRouting
+    settings: ClassVar[Sequence[Setting]] = zenoh_settings.SETTINGS
 
     options: ZenohOptions = attrs.field(factory=ZenohOptions, kw_only=True, validator=instance_of(ZenohOptions))
 
@@ -68,6 +73,16 @@ class ZenohConnector(Connector):
     def guarantee(self, channel: ChannelDescriptor[Any]) -> Guarantee:
         return cast(ZenohRouting, channel.routing).guarantee
 
+    def describe_channel(self, channel: ChannelDescriptor[Any]) -> ChannelDescription:
+        from taktora_trio.connectors.zenoh.describing import describe_channel  # no run needs it
+
+        return describe_channel(channel)
+
+    def describe_server(self, url: str) -> ServerDescription:
+        from taktora_trio.connectors.zenoh.describing import describe_server
+
+        return describe_server(url)
+
     def client(self, channels: GatewayChannels, on_message: OnMessage) -> Client:
         from taktora_trio.connectors.zenoh.client import ZenohClient  # the library begins there
         from taktora_trio.connectors.zenoh.metadata import Carrier
@@ -100,3 +115,27 @@ class ZenohConnector(Connector):
     def preload(self) -> Iterable[str]:
         package = "taktora_trio.connectors.zenoh"
         return "taktora_trio.connectors.bridge", f"{package}.client", f"{package}.native.node"
+
+    def configured(self, values: SettingValues) -> Self:
+        return attrs.evolve(self, options=zenoh_settings.configured(self.options, values))
+
+    def unused(self, values: SettingValues) -> Mapping[str, str]:
+        return zenoh_settings.unused(self.options, values)
+
+    @classmethod
+    def open_supply(cls, setting: str, word: str) -> AbstractAsyncContextManager[str]:
+        from taktora_trio.connectors.zenoh.embedded import open_embedded_router  # few runs have one
+
+        return open_embedded_router()
+
+    def check_files(self) -> None:
+        if self.options.session != "memory":
+            from taktora_trio.connectors.zenoh.checking import check_files  # once in a run
+
+            check_files(self.options)
+
+    async def preflight(self) -> None:
+        if self.options.session != "memory":
+            from taktora_trio.connectors.zenoh.preflight import check_any_reachable
+
+            await check_any_reachable(self.options)

@@ -411,7 +411,7 @@ class MemoryNode(Node):
 async def open_memory_node(options: ZenohOptions) -> AsyncIterator[MemoryNode]:
     """Join the network in this process, as `open_node` does."""
     await trio.lowlevel.checkpoint()
-    line = MemoryNetwork.line_at(options.connect)
+    line = MemoryNetwork.line_at(options.places)
     if options.mode == "client":
         line.check()
     yield MemoryNode(line, options.inbound_backlog)

@@ -35,14 +35,14 @@ class ZenohMemoryPeer(MemoryPeer):
         on_published: OnPublished,
     ) -> None:
         """The connector is declared so; `name` is the gateway's, and `run` that of the tests."""
-        where = " ".join((*declared.connect, "", *declared.listen))
+        where = " ".join((*declared.places, "", *(declared.listen or ())))
         self._of_guest = ZenohOptions(session="memory", connect=_endpoint(run, where))
-        there = MemoryNetwork.line_at(self._of_guest.connect)
+        there = MemoryNetwork.line_at(self._of_guest.places)
         self.options = attrs.evolve(
-            declared, session="memory", connect=_endpoint(run, f"{where} {name}"), listen=(), config=None
+            declared, session="memory", connect=_endpoint(run, f"{where} {name}"), listen=(), zenoh_config=None
         )
         """The options by which the connector is on that network."""
-        self._line = MemoryNetwork.lay_line(self.options.connect, there.network)
+        self._line = MemoryNetwork.lay_line(self.options.places, there.network)
         self._line.watchers.append(self._watch)
         self._guest = Guest(channels)
         self._on_published = on_published
@@ -79,7 +79,7 @@ class ZenohMemoryPeer(MemoryPeer):
 
     def close(self) -> None:
         for options in (self.options, self._of_guest):
-            MemoryNetwork.forget(options.connect)
+            MemoryNetwork.forget(options.places)
 
 
 def _endpoint(run: str, what: str) -> str:

@@ -58,9 +58,7 @@ class ZenohPeer(LivePeer):
 
     async def _watch(self, session: Session) -> None:
         lost = await session.wait_until_lost()
-        raise ConnectorError(
-            f"the test's own connection to the router at {', '.join(self._at.connect)} has ended: {lost}"
-        )
+        raise ConnectorError(f"the test's own connection to the router at {self._at.address} has ended: {lost}")
 
     async def publish(self, topic: str, payload: bytes, **options: Any) -> None:
         """See `LivePeer`, and `Guest.publish` for the options."""
@@ -114,7 +112,7 @@ async def open_zenoh_peers(
                     " no real one: leave session out, for open_app says where the router is"
                 )
             given = for_connector(broker, connector.name)
-            key: object = given or (connector.options.connect, connector.options.listen)
+            key: object = given or (connector.options.places, connector.options.listen)
             if key not in endpoints:
                 endpoints[key] = given or (await stack.enter_async_context(open_router(folder))).endpoint
             host, port = _address(endpoints[key])

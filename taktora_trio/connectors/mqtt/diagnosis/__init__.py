@@ -1,8 +1,6 @@
 """What `taktora-trio doctor` finds out about a connector's brokers, as a guest: no session, no last will.
 
-steps         one broker: name, tcp, tls, login, and so on; each only if the one before has worked
-tls           the handshake, and what is wrong with a certificate
-certificate   reads a certificate (X.509), also one that does not verify
+steps         one broker: name, tcp, tls (`connectors/examining/`), login, and so on; each only if the one before worked
 login         the login, and why it fails
 trial         messages that come back, where the operator has asked for them
 capabilities  what the broker announces, beside what the channels need: pure

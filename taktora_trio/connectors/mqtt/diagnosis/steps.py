@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, cast
 
 import attrs
@@ -11,7 +12,8 @@ import trio
 from trio_util import move_on_when
 
 from taktora_trio.channels import ChannelDescriptor
-from taktora_trio.connectors.finding import Finding, fail, ok, warn
+from taktora_trio.connectors.examining.reaching import Server, connections, names
+from taktora_trio.connectors.finding import Finding, fail, ok
 from taktora_trio.connectors.mqtt.diagnosis.capabilities import compare, subscriptions
 from taktora_trio.connectors.mqtt.diagnosis.login import refused, unanswered
 from taktora_trio.connectors.mqtt.diagnosis.trial import try_out
@@ -19,17 +21,15 @@ from taktora_trio.connectors.mqtt.options import MqttOptions
 from taktora_trio.connectors.mqtt.own_topics import of_client
 from taktora_trio.connectors.mqtt.routing import MqttRouting
 from taktora_trio.connectors.mqtt.sessions.client_state import ClientState
-from taktora_trio.connectors.mqtt.sessions.endpoints import Endpoint, open_any, resolve
+from taktora_trio.connectors.mqtt.sessions.endpoints import resolve
 from taktora_trio.connectors.mqtt.sessions.native import NativeSession, open_native_session
 from taktora_trio.connectors.mqtt.sessions.session import ConnectFailed, ConnectRefused, SessionLost
-from taktora_trio.connectors.mqtt.sessions.streams import why
 from taktora_trio.connectors.mqtt.wire.message import Message
+from taktora_trio.connectors.sockets import SocketAddress
 from taktora_trio.escaping import escaped
 
 __all__ = ["examine"]
 
-_RESOLVE_WITHIN = 5.0  # seconds, which is the resolver's own patience with one server (resolv.conf(5))
-_MOST_ADDRESSES = 8
 _SMALL = 256  # bytes of a payload that is looked at: that of a presence
 _AT_ONCE = 100  # filters
 _RETAINED_WITHIN = 0.5  # seconds: nothing tells that there is no retained message
@@ -37,15 +37,21 @@ _RETAINED_WITHIN = 0.5  # seconds: nothing tells that there is no retained messa
 
 async def examine(options: MqttOptions, channels: Sequence[ChannelDescriptor[Any]], trial: str | None) -> list[Finding]:
     """Return what was found of the one broker that is in these options. `options` have the client id of the gateway."""
-    findings, endpoints = await _names(options)
-    reached: list[Endpoint] = []
+    broker = options.broker
+    server = Server(
+        what="broker",
+        host=broker.host,
+        port=broker.port,
+        is_unix=broker.transport == "unix",
+        within=options.connect_timeout,
+    )
+    findings, endpoints = await names(server, partial(resolve, broker))
+    reached: list[SocketAddress] = []
     if endpoints:
-        found, reached = await _connections(options, endpoints)
+        found, reached = await connections(server, endpoints)
         findings += found
-    if reached and options.broker.tls:
-        from taktora_trio.connectors.mqtt.diagnosis.tls import examine_tls  # with it comes OpenSSL
-
-        findings += await examine_tls(options, reached[0])
+    if reached and broker.tls:
+        findings += await _tls(options, reached[0])
     if reached and not _failed(findings):
         guest = attrs.evolve(options, client_id=None, persistent=False, will=None, session="native")
         findings += await _login(guest, options, channels)
@@ -54,68 +60,23 @@ async def examine(options: MqttOptions, channels: Sequence[ChannelDescriptor[Any
     return findings
 
 
+async def _tls(options: MqttOptions, endpoint: SocketAddress) -> list[Finding]:
+    from taktora_trio.connectors.examining.tls import TlsServer, examine_tls  # with it comes OpenSSL
+
+    server = TlsServer(
+        what="broker",
+        host=options.broker.bare_host,
+        ca_file=options.ca_file,
+        cert_file=options.cert_file,
+        context=options.tls_context,
+        within=options.connect_timeout,
+        no_tls="check the port (8883 is usual for TLS), and write mqtt:// or ws:// for a port without TLS",
+    )
+    return await examine_tls(server, endpoint)
+
+
 def _failed(findings: Sequence[Finding]) -> list[Finding]:
     return [finding for finding in findings if finding.status == "fail"]
-
-
-async def _names(options: MqttOptions) -> tuple[list[Finding], list[Endpoint]]:
-    host = escaped(options.broker.host)
-    try:
-        with trio.fail_after(_RESOLVE_WITHIN):
-            found = await resolve(options.broker)
-    except trio.TooSlowError:
-        text = f"no answer about {host} within {_RESOLVE_WITHIN:g} s"
-        return [fail("name", text, "check the name servers in /etc/resolv.conf, and the network")], []
-    except (OSError, ValueError) as exc:
-        text = f"{host} can't be looked up: {why(exc)}"
-        return [fail("name", text, "check the spelling, /etc/hosts and /etc/resolv.conf; or give an address")], []
-    addresses = list(dict.fromkeys(map(str, found)))
-    if options.broker.transport == "unix" or addresses == [options.broker.host]:
-        return [], found
-    return [ok("name", f"{host} is {', '.join(addresses[:_MOST_ADDRESSES])}")], found
-
-
-async def _connections(options: MqttOptions, endpoints: Sequence[Endpoint]) -> tuple[list[Finding], list[Endpoint]]:
-    """Connect to each address at once."""
-    reached: dict[Endpoint, float] = {}
-    failed: dict[Endpoint, str] = {}
-
-    async def connect(endpoint: Endpoint) -> None:
-        begun = trio.current_time()
-        failed[endpoint] = f"no answer within {options.connect_timeout:g} s"
-        with trio.move_on_after(options.connect_timeout):
-            try:
-                _, stream = await open_any([endpoint])
-            except (OSError, ValueError) as exc:
-                failed[endpoint] = why(exc)
-                return
-            reached[endpoint] = trio.current_time() - begun
-            del failed[endpoint]
-            await trio.aclose_forcefully(stream)
-
-    async with trio.open_nursery() as nursery:
-        for endpoint in endpoints[:_MOST_ADDRESSES]:
-            nursery.start_soon(connect, endpoint)
-    check = "socket" if options.broker.transport == "unix" else "tcp"
-    wrong = "; ".join(f"{endpoint}: {reason}" for endpoint, reason in failed.items())
-    if not reached:
-        return [fail(check, escaped(wrong, 400), _advice(wrong, options))], []
-    times = ", ".join(f"{endpoint} in {1000 * seconds:.1f} ms" for endpoint, seconds in reached.items())
-    findings = [ok(check, f"connected to {times}")]
-    if failed:
-        advice = "a gateway tries the other addresses, and loses time at these: mend them, or take them from the name"
-        findings.append(warn(check, escaped(wrong, 400), advice))
-    return findings, [endpoint for endpoint in endpoints if endpoint in reached]
-
-
-def _advice(wrong: str, options: MqttOptions) -> str:
-    if options.broker.transport == "unix":
-        return "start the broker; check the path, and that this user may write to the socket"
-    if "refused" in wrong:
-        return f"start the broker, or check its port ({options.broker.port}) and the addresses that it listens at"
-    if "no answer" in wrong:
-        return "a firewall drops this, or the machine is off: check the way there (ip route get, nc -vz)"
-    return "check the network, and the address"
 
 
 class _Presence:

@@ -21,7 +21,7 @@ from taktora_trio.connectors.mqtt.sessions.session import (
     Session,
     SessionLost,
 )
-from taktora_trio.connectors.mqtt.sessions.streams import open_stream, why
+from taktora_trio.connectors.mqtt.sessions.streams import open_stream
 from taktora_trio.connectors.mqtt.wire import packets
 from taktora_trio.connectors.mqtt.wire.connack import Connack
 from taktora_trio.connectors.mqtt.wire.engine import Disconnected, Engine
@@ -29,6 +29,7 @@ from taktora_trio.connectors.mqtt.wire.message import Message, OnDone, OnMessage
 from taktora_trio.connectors.mqtt.wire.packets import Malformed
 from taktora_trio.connectors.mqtt.wire.reasons import PERMANENT
 from taktora_trio.connectors.mqtt.wire.state import SessionState
+from taktora_trio.connectors.sockets import why
 from taktora_trio.escaping import escaped
 
 __all__ = ["open_native_session"]

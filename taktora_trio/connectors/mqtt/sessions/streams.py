@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from typing import TYPE_CHECKING
 
 import trio
 
 from taktora_trio.connectors.mqtt.options import MqttOptions
 from taktora_trio.connectors.mqtt.sessions.session import ConnectFailed
+from taktora_trio.connectors.sockets import why
 from taktora_trio.errors import ConfigError
 
 if TYPE_CHECKING:
     import ssl
 
-__all__ = ["open_stream", "tls_context", "why"]
+__all__ = ["open_stream", "tls_context"]
 
 
 def tls_context(options: MqttOptions) -> ssl.SSLContext | None:
@@ -49,19 +48,3 @@ async def open_stream(socket: trio.SocketStream, options: MqttOptions) -> trio.a
             raise ConnectFailed(why(exc)) from exc
         raise
     return stream
-
-
-def why(exc: BaseException) -> str:
-    """Return in a few words why a connection failed or broke."""
-    cause: BaseException = exc.__cause__ or exc
-    if _is_of_tls(cause):
-        return f"TLS failed: {cause}; check the CA file and the broker's certificate"
-    if isinstance(cause, OSError):
-        number = cause.errno or 0
-        return os.strerror(number) if number > 0 else cause.strerror or str(cause)
-    return str(cause) or type(cause).__name__
-
-
-def _is_of_tls(exc: BaseException) -> bool:
-    tls = sys.modules.get("ssl")  # where nobody has imported it there was no TLS
-    return tls is not None and isinstance(exc, tls.SSLError)

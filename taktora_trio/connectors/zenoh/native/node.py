@@ -19,6 +19,7 @@ from taktora_trio.connectors.zenoh.link import LinkSocket, find_link_socket
 from taktora_trio.connectors.zenoh.native.session import NativeSession, direct
 from taktora_trio.connectors.zenoh.native.values import reason
 from taktora_trio.connectors.zenoh.options import ZenohOptions
+from taktora_trio.connectors.zenoh.preflight import why_not_joined
 from taktora_trio.connectors.zenoh.sender import Sender
 from taktora_trio.connectors.zenoh.session import Node, Session
 from taktora_trio.errors import ConfigError
@@ -186,7 +187,8 @@ async def _open(config: zenoh.Config) -> zenoh.Session:
 
 def _config(options: ZenohOptions) -> zenoh.Config:
     try:
-        config = zenoh.Config.from_file(options.config) if options.config is not None else zenoh.Config()
+        file = options.zenoh_config
+        config = zenoh.Config() if file is None else zenoh.Config.from_file(file)
         for place, value in configuration(options).items():
             config.insert_json5(place, json.dumps(value))
     except zenoh.ZError as exc:
@@ -202,7 +204,8 @@ async def open_node(options: ZenohOptions) -> AsyncIterator[NativeNode]:
         library = await _open(_config(options))
     except zenoh.ZError as exc:
         took = trio.current_time() - began
-        raise ConnectFailed(reason(exc), overdue=took > 0.9 * options.connect_timeout) from None
+        why = await why_not_joined(options) if options.mode == "client" else reason(exc)
+        raise ConnectFailed(why, overdue=took > 0.9 * options.connect_timeout) from None
     node = NativeNode(library, options)
     try:
         async with node.served():

@@ -5,8 +5,8 @@ from __future__ import annotations
 import zenoh
 from msgspec.structs import replace
 
+from taktora_trio.connectors.zenoh.configuring import one_line
 from taktora_trio.connectors.zenoh.session import Sample
-from taktora_trio.escaping import escaped
 
 __all__ = [
     "CONGESTION_CONTROL",
@@ -41,8 +41,7 @@ TARGET = {False: zenoh.QueryTarget.ALL, True: zenoh.QueryTarget.ALL_COMPLETE}
 
 def reason(error: zenoh.ZError) -> str:
     """Return the error's text as one line, without the places in the library's source that end it."""
-    text = str(error).split(" at /", 1)[0]
-    return escaped(" ".join(text.split())) or "no reason is given"
+    return one_line(str(error))
 
 
 def encoding_of(encoding: zenoh.Encoding | None) -> str:

@@ -1,0 +1,63 @@
+"""Asks the library in a process of its own, where it may log and start threads: `asking.py` starts this.
+
+The question comes by the standard input, since a password may be in it. The answer is the last line of the standard
+output; before it comes what the library logs.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from importlib.metadata import version
+from typing import Any
+
+import zenoh
+
+__all__ = ["main"]
+
+_PATIENCE = 1.0  # seconds for a router that says of itself what it is
+
+
+def main() -> None:
+    """Answer one question, as `asking.Question` has it."""
+    question = json.load(sys.stdin)
+    zenoh.init_log_from_env_or("warn")
+    answer: dict[str, Any] = {"version": version("eclipse-zenoh")}
+    try:
+        answer |= _answer(question)
+    except zenoh.ZError as exc:
+        answer["error"] = str(exc)
+    sys.stdout.write(f"\n{json.dumps(answer)}\n")
+
+
+def _answer(question: dict[str, Any]) -> dict[str, Any]:
+    config = zenoh.Config() if question["file"] is None else zenoh.Config.from_file(question["file"])
+    mode = json.loads(config.get_json("mode"))
+    for place, value in question["values"].items():
+        config.insert_json5(place, json.dumps(value))
+    answer = {"mode": mode}
+    if question["scout"]:
+        with zenoh.scout(what="router|peer", config=config) as scout:
+            time.sleep(question["scout"])
+            answer["found"] = sorted({f"{hello.whatami} at {', '.join(hello.locators)}" for hello in scout})
+    elif question["open"]:
+        with zenoh.open(config) as session:
+            answer["routers"] = _routers(session)
+            answer["peers"] = [str(one) for one in session.info.peers_zid()]
+    return answer
+
+
+def _routers(session: zenoh.Session) -> list[str]:
+    """Return the routers, each with its version where it tells that."""
+    versions: dict[str, str] = {}
+    for reply in session.get("@/*/router", timeout=_PATIENCE):
+        if reply.ok is not None:
+            _, zid, *_ = str(reply.ok.key_expr).split("/")
+            told = json.loads(reply.ok.payload.to_bytes())
+            versions[zid] = str(told.get("version", "")) if isinstance(told, dict) else ""
+    return [f"{zid} {versions.get(zid, '')}".rstrip() for zid in map(str, session.info.routers_zid())]
+
+
+if __name__ == "__main__":
+    main()
