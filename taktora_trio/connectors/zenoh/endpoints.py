@@ -53,7 +53,8 @@ def parse_endpoint(text: object) -> Endpoint:
     if "://" in text:
         scheme, _, address = text.partition("://")
         instead = {"mqtt": "tcp", "mqtts": "tls", "wss": "tls"}.get(scheme, scheme)
-        raise ConfigError(f"{shown} is a URL, and no endpoint: write {instead}/{escaped(address.rpartition('@')[2])}")
+        host = address.rpartition("@")[2]  # and no password
+        raise ConfigError(f"an endpoint is no URL: write {escaped(instead)}/{escaped(host)}")
     if not slash:
         hint = f"write tcp/{escaped(text)}" if _HOST_AND_PORT.fullmatch(text) else _FORM
         raise ConfigError(f"{shown} is no endpoint, since it names no protocol: {hint}")
