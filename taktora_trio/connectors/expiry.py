@@ -7,7 +7,11 @@ from msgspec.structs import replace
 from taktora_trio.boottime import boottime_ns
 from taktora_trio.channels import Envelope
 
-__all__ = ["aged"]
+__all__ = ["EXPIRED", "aged"]
+
+EXPIRED = "it expired before it could be published"
+"""The refusal of a message whose life is over. A connection that itself keeps messages back, since nobody is there for
+them, calls `on_done` with it: it is then counted as expired, and not as refused by the other side."""
 
 
 def aged(envelope: Envelope, least: int = 0) -> Envelope | None:

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from taktora_trio.channels import Envelope, Header
 from taktora_trio.connectors.connection import Connection, Guarantee
-from taktora_trio.connectors.expiry import aged
+from taktora_trio.connectors.expiry import EXPIRED, aged
 from taktora_trio.errors import TransportError, is_worth_logging
 from taktora_trio.escaping import escaped
 from taktora_trio.transport.source import Discarded
@@ -363,15 +363,7 @@ class Outbox:
             except Exception as exc:  # noqa: BLE001 - as in `_take`
                 raise _meaning_of(exc) from None
             return
-        self.expired += 1
-        if is_worth_logging(self.expired):
-            log.warning(
-                "channel %s: %d messages have expired while they waited",
-                self.channel,
-                self.expired,
-                extra={"event": "message-expired", "channel": self.channel, "count": self.expired},
-            )
-        self._finish(envelope.header.sequence_number, "it expired before it could be published", given_up=True)
+        self._finish(envelope.header.sequence_number, EXPIRED)
 
     def _finish(self, number: int, refusal: str, *, given_up: bool = False) -> None:
         """Nothing more is to be done for this message: acknowledge all up to the first that is not done.
@@ -379,7 +371,9 @@ class Outbox:
         `refusal` is the other side's, or our own if it is `given_up`.
         """
         if refusal:
-            if not given_up:
+            if refusal == EXPIRED:
+                self._tell_expired()
+            elif not given_up:
                 self._refuse(refusal)
             self._source.settled(number, refusal)
         inflight, done = self._inflight, self._done
@@ -418,6 +412,16 @@ class Outbox:
                 extra={"event": "message-refused", "channel": self.channel, "count": self.refused},
             )
         self._on_trouble(f"the other side refuses messages: {refusal}")
+
+    def _tell_expired(self) -> None:
+        self.expired += 1
+        if is_worth_logging(self.expired):
+            log.warning(
+                "channel %s: %d messages have expired while they waited",
+                self.channel,
+                self.expired,
+                extra={"event": "message-expired", "channel": self.channel, "count": self.expired},
+            )
 
     async def _wait_for_progress(self) -> None:
         if self._progress is None:  # else somebody else waits for the same

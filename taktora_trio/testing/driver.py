@@ -48,8 +48,8 @@ class Driver:
     def __init__(self, connector: Connector, name: str) -> None:
         self.connector, self.name = connector, name
         sources: dict[str, Any] = {ch.name: _Source() for ch in connector.channels if ch.direction == "out"}
-        health = HealthBoard([connector.name])
-        self.client: Client = connector.client(GatewayChannels(sources, {}, Executor(), health, name), self._came)
+        self.health = HealthBoard([connector.name])
+        self.client: Client = connector.client(GatewayChannels(sources, {}, Executor(), self.health, name), self._came)
         self.done: list[tuple[str, int, str]] = []
         """Each call of `on_done`: channel, sequence number, refusal."""
         self._channels = {channel.name: channel for channel in connector.channels}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from typing import Any, cast
 
@@ -10,6 +11,9 @@ import trio
 
 from taktora_trio.channels import ChannelDescriptor
 from taktora_trio.connectors.connection import Client, Guarantee, OnMessage
+from taktora_trio.connectors.inbox import DEGRADED_FOR
+from taktora_trio.connectors.zenoh.acknowledged import AcknowledgedChannel
+from taktora_trio.connectors.zenoh.acknowledging import Acknowledging
 from taktora_trio.connectors.zenoh.connection import ZenohConnection
 from taktora_trio.connectors.zenoh.keeping import memory_for
 from taktora_trio.connectors.zenoh.keytree import KeyTree
@@ -20,8 +24,11 @@ from taktora_trio.connectors.zenoh.options import LEASE, ZenohOptions
 from taktora_trio.connectors.zenoh.presence import TOKENS_SPACE, WatchedTokens
 from taktora_trio.connectors.zenoh.retained import KeptByOthers
 from taktora_trio.connectors.zenoh.routing import ZenohRouting
+from taktora_trio.connectors.zenoh.session import Session
 
 __all__ = ["ZenohClient"]
+
+_PATIENCE = 60.0  # seconds for an acknowledgement, after which the message is sent again
 
 
 class ZenohClient(Client):
@@ -43,6 +50,10 @@ class ZenohClient(Client):
         """
         self._options, self._name, self._on_message = options, name, on_message
         self._carrier = carrier
+        self._degrade = degrade
+        self._acknowledging = Acknowledging()
+        # A successor numbers its messages perhaps otherwise, so it is another sender.
+        self._sender = f"{name}/{os.urandom(8).hex()}"
         self._inbound = [channel for channel in declared if channel.direction == "in"]
         self._tree = KeyTree((channel.routing.address, channel.name) for channel in self._inbound)
         self._outbound = {
@@ -87,7 +98,21 @@ class ZenohClient(Client):
                     self._kept_by_others,
                     self._tokens,
                     self._options.presence_key(self._name),
+                    self._acknowledging,
+                    {name: self._on(session, name) for name, to in self._outbound.items() if to.acknowledged},
                 )
                 nursery.start_soon(connection.serve)
                 yield connection
                 nursery.cancel_scope.cancel()
+
+    def _on(self, session: Session, channel: str) -> AcknowledgedChannel:
+        routing = self._outbound[channel]
+        return AcknowledgedChannel(
+            routing.address,
+            routing.quality,
+            session,
+            f"{self._sender}/{channel}",
+            self._carrier.carry,
+            _PATIENCE,
+            lambda reason: self._degrade(f"channel {channel}: {reason}", DEGRADED_FOR),
+        )

@@ -11,14 +11,16 @@ import trio
 
 from taktora_trio.channels import ChannelDescriptor, Envelope
 from taktora_trio.connectors.connection import Connection, ConnectionLost, Incoming, OnDone, OnMessage
-from taktora_trio.connectors.zenoh.keys import intersects
+from taktora_trio.connectors.zenoh.acknowledged import AcknowledgedChannel
+from taktora_trio.connectors.zenoh.acknowledging import Acknowledging, Asked
+from taktora_trio.connectors.zenoh.keys import intersects, is_pattern
 from taktora_trio.connectors.zenoh.keytree import earlier_overlapping, minimal_expressions
 from taktora_trio.connectors.zenoh.latched import LastValues
 from taktora_trio.connectors.zenoh.metadata import Carrier, read_beside
 from taktora_trio.connectors.zenoh.presence import TokenNews, WatchedTokens
 from taktora_trio.connectors.zenoh.retained import KeptByOthers
 from taktora_trio.connectors.zenoh.routing import ZenohRouting
-from taktora_trio.connectors.zenoh.session import OnSample, Sample, Session
+from taktora_trio.connectors.zenoh.session import OnSample, Question, Sample, Session
 
 __all__ = ["ZenohConnection"]
 
@@ -37,19 +39,25 @@ class ZenohConnection(Connection):
         kept_by_others: KeptByOthers | None,
         tokens: WatchedTokens | None,
         presence: str | None,
+        acknowledging: Acknowledging,
+        acknowledged: Mapping[str, AcknowledgedChannel],
     ) -> None:
         """`last_values` are there if an outbound channel is latched, `kept_by_others` if an inbound one is, and
-        `tokens` if one watches some. `presence` is the key of our own token."""
+        `tokens` if one watches some. `presence` is the key of our own token.
+
+        `acknowledged` are the outbound channels whose messages are, on this session.
+        """
         self._session, self._on_message = session, on_message
         self._outbound = outbound
         self._carry = carrier.carry
-        self._for_others = [
-            channel.routing.address for channel in inbound if cast(ZenohRouting, channel.routing).others_only
-        ]
+        routings = [cast(ZenohRouting, channel.routing) for channel in inbound]
+        self._for_others = [routing.address for routing in routings if routing.others_only]
         self._last_values, self._kept_by_others = last_values, kept_by_others
         self._tokens, self._presence = tokens, presence
-        subscribed = [channel for channel in inbound if not cast(ZenohRouting, channel.routing).liveliness]
-        self._keys = earlier_overlapping(minimal_expressions(channel.routing.address for channel in subscribed))
+        self._acknowledging, self._acknowledged = acknowledging, acknowledged
+        subscribed = (routing.address for routing in routings if not (routing.liveliness or routing.acknowledged))
+        self._keys = earlier_overlapping(minimal_expressions(subscribed))
+        self._asked_keys = minimal_expressions(routing.address for routing in routings if routing.acknowledged)
 
     async def start(self) -> None:
         came = self._came if self._kept_by_others is None else self._came_stamped
@@ -61,6 +69,12 @@ class ZenohConnection(Connection):
             await self._last_values.start(self._session)
         if self._kept_by_others is not None:
             await self._kept_by_others.start(self._session)
+        for key in self._asked_keys:
+            await self._session.answer(key, self._asked, others_only=self.is_for_others(key))
+        for channel in self._acknowledged.values():
+            # Whether somebody takes all that a pattern matches says nothing of a message.
+            complete = not is_pattern(channel.key)
+            await self._session.watch_matching(channel.key, channel.matching, complete=complete)
         if self._tokens is not None:
             await self._tokens.start(self._session)
         if self._presence is not None:
@@ -73,6 +87,8 @@ class ZenohConnection(Connection):
     async def serve(self) -> None:
         """Serve what it needs besides. Runs until it is cancelled."""
         async with trio.open_nursery() as nursery:
+            for channel in self._acknowledged.values():
+                nursery.start_soon(channel.serve)
             if self._kept_by_others is not None:
                 nursery.start_soon(self._kept_by_others.serve, self._session, partial(self._came, retained=True))
             if self._tokens is not None:
@@ -101,9 +117,19 @@ class ZenohConnection(Connection):
             )
         )
 
+    def _asked(self, question: Question) -> None:
+        message = self._acknowledging.take(question)
+        if message is not None:
+            self._on_message(message)
+
     def publish(self, channel: str, envelope: Envelope, on_done: OnDone, *, again: bool = False) -> None:
-        done = partial(on_done, envelope.header.sequence_number, "")
         routing = self._outbound[channel]
+        if routing.acknowledged:
+            if routing.latched and self._last_values is not None:
+                self._last_values.keep(self._session, envelope, self._carry(envelope)[0])
+            self._acknowledged[channel].publish(envelope, on_done, again=again)
+            return
+        done = partial(on_done, envelope.header.sequence_number, "")
         encoding, attachment = self._carry(envelope)
         if routing.latched and self._last_values is not None:
             self._last_values.put(self._session, envelope, routing.quality, (encoding, attachment), done)
@@ -111,7 +137,9 @@ class ZenohConnection(Connection):
             self._session.put(envelope.topic, envelope.payload, routing.quality, encoding, attachment, done)
 
     def acknowledge(self, message: Incoming) -> None:
-        if isinstance(message, TokenNews) and self._tokens is not None:
+        if isinstance(message, Asked):
+            self._acknowledging.acknowledge(message)
+        elif isinstance(message, TokenNews) and self._tokens is not None:
             self._tokens.acknowledge(message)
 
     def pause_reading(self) -> None:
