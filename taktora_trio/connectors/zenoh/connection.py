@@ -79,6 +79,7 @@ class ZenohConnection(Connection):
             await self._tokens.start(self._session)
         if self._presence is not None:
             await self._session.token(self._presence)
+        await self._session.settle()
 
     def is_for_others(self, key: str) -> bool:
         """Return whether what this node sends itself is not for the channels on these keys, which all say the same."""

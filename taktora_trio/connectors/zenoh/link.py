@@ -22,6 +22,7 @@ __all__ = ["LinkSocket", "find_link_socket"]
 
 _LAST_DATA_RECEIVED = struct.Struct("52x I")  # tcpi_last_data_recv of tcp_info (linux/tcp.h), in ms
 _SOON = 0.2  # seconds: what ends a link so soon behind the other side's last word is no silence
+_MOST_OF_IT = 0.6  # a node that lives says something in each quarter of its lease
 _ENDPOINT = re.compile(r"(?:tcp|tls|ws)/\[?(?P<host>.+?)\]?:(?P<port>\d+)")
 
 
@@ -39,20 +40,29 @@ class LinkSocket:
             fcntl.ioctl(self._socket.fileno(), termios.TIOCOUTQ, count)
         return int.from_bytes(count, sys.byteorder)
 
-    @property
-    def ending(self) -> Literal["closed", "reset", "silent", "left"]:
-        """How a link ended that the library has closed: by the other side, by its silence, or by the library itself."""
+    def ending(self, lease: float) -> Literal["closed", "reset", "silent", "left"]:
+        """Return how a link ended that the library has closed: by the other side, by its silence, or by the library.
+
+        `lease` is the time in seconds after which a silent node usually is taken for lost. When the other side's end
+        is answered by ours or ours by its own, nobody tells: but what was silent for so long has not closed it.
+        """
+        silence = self._silence
         try:
             if not self._socket.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT):
-                return "closed"
+                return "silent" if silence > _MOST_OF_IT * lease else "closed"
         except BlockingIOError:
-            with contextlib.suppress(OSError):
-                info = self._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _LAST_DATA_RECEIVED.size)
-                if _LAST_DATA_RECEIVED.unpack(info)[0] > 1000 * _SOON:
-                    return "silent"
+            return "silent" if silence > _SOON else "left"
         except OSError:
             return "reset"
         return "left"
+
+    @property
+    def _silence(self) -> float:
+        """The seconds since the other side has sent something."""
+        with contextlib.suppress(OSError):
+            info = self._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _LAST_DATA_RECEIVED.size)
+            return float(_LAST_DATA_RECEIVED.unpack(info)[0]) / 1000
+        return 0.0
 
     def break_off(self) -> None:
         """End the link at once, with all that waits."""

@@ -17,6 +17,7 @@ from contextlib import AbstractAsyncContextManager, AbstractContextManager, null
 from typing import Literal, TypeAlias
 
 import msgspec
+import trio
 
 from taktora_trio.connectors.connection import ConnectionLost
 
@@ -181,6 +182,13 @@ class Session(ABC):
     async def watch_matching(self, key: str, on_change: Callable[[bool], None], *, complete: bool = False) -> None:
         """Be told whether there is a queryable that `ask` would ask: at each change, perhaps more often, and first as
         it is now."""
+
+    async def settle(self) -> None:
+        """Wait until the nodes that are linked to this one know what it has declared so far.
+
+        Raises `ConnectionLost`, also where they don't say so in time.
+        """
+        await trio.lowlevel.checkpoint()
 
     def in_batches(self, answers: AbstractContextManager[object]) -> AbstractContextManager[object]:
         """See `Connection.in_batches`."""

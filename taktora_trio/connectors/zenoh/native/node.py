@@ -29,6 +29,7 @@ __all__ = ["open_node"]
 _TO_BE_TAKEN = 0.3  # seconds for the other side to take what was sent, before the link is broken off
 _TO_CLOSE = 2.0  # seconds for the library, which takes 40 ms; where it can't be hurried, it goes on in its thread
 _ENDINGS = {
+    "": "no other node is linked to this one any more",
     "closed": "the other side closed the connection",
     "reset": "the other side reset the connection",
     "silent": "the other side gave no sign of life, or took nothing any more",
@@ -43,14 +44,20 @@ class NativeNode(Node):
         self._library, self._options = library, options
         self._handover = Handover(options.inbound_backlog)
         self._links = AsyncValue(0)
-        self._socket: LinkSocket | None = None  # of a client's only link
+        self._socket: LinkSocket | None = None  # of a client's only link,
+        self._ending = ""  # and how that ended
 
     @contextlib.asynccontextmanager
     async def served(self) -> AsyncIterator[None]:
         """Count the links while the block lasts."""
 
         def changed(event: zenoh.TransportEvent) -> None:
-            self._handover.tell(partial(self._count, 1 if event.kind == zenoh.SampleKind.PUT else -1))
+            if event.kind == zenoh.SampleKind.PUT:
+                self._handover.tell(partial(self._count, 1))
+                return
+            if self._socket is not None:  # now, for soon the other side answers to our end
+                self._ending = self._socket.ending(self._options.lease)
+            self._handover.tell(partial(self._count, -1))
 
         self._library.info.declare_transport_events_listener(direct(changed), history=True)
         try:
@@ -98,7 +105,7 @@ class NativeNode(Node):
             lose(ConnectionLost(reason(failure)))
 
         sender = Sender(handover.tell, failed)
-        session = NativeSession(self._library, handover, sender, lost)
+        session = NativeSession(self._library, handover, sender, lost, self._options.connect_timeout)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(notice)
             nursery.start_soon(handover.raise_failure)
@@ -115,10 +122,7 @@ class NativeNode(Node):
                 nursery.cancel_scope.cancel()
 
     def _loss(self) -> ConnectionLost:
-        if self._socket is None:
-            return ConnectionLost("no other node is linked to this one any more")
-        ending = self._socket.ending
-        return ConnectionLost(_ENDINGS[ending], silent=ending == "silent")
+        return ConnectionLost(_ENDINGS[self._ending], silent=self._ending == "silent")
 
     async def _unblock(self) -> None:
         """Break off each link whose other side takes nothing: what is called then ends."""

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import trio
 import zenoh
-from trio_util import AsyncValue
+from trio_util import AsyncValue, move_on_when
 
 from taktora_trio.connectors.connection import ConnectionLost
 from taktora_trio.connectors.zenoh.handover import Handover
@@ -34,6 +34,7 @@ __all__ = ["NativeQuestion", "NativeSession", "direct"]
 
 _OVERHEAD = 480  # bytes of an item in a queue, besides its content
 _MOST_PUBLISHERS = 1024
+_NOBODY = "@taktora/nobody"  # no wildcard matches it
 
 
 def direct(function: Callable[[Any], None], *, drop: Callable[[], None] | None = None) -> Any:
@@ -97,8 +98,15 @@ class NativeSession(Session):
     """What one connection has declared on the library's session."""
 
     def __init__(
-        self, library: zenoh.Session, handover: Handover, sender: Sender, lost: AsyncValue[ConnectionLost | None]
+        self,
+        library: zenoh.Session,
+        handover: Handover,
+        sender: Sender,
+        lost: AsyncValue[ConnectionLost | None],
+        patience: float,
     ) -> None:
+        """`patience` is the time in seconds for the other side's answers."""
+        self._patience = patience
         self._library, self._handover, self._sender, self._lost = library, handover, sender, lost
         self._declared: list[Any] = []
         self._publishers: dict[tuple[str, Quality], zenoh.Publisher] = {}  # the sender's thread alone has this
@@ -265,6 +273,18 @@ class NativeSession(Session):
         except zenoh.ZError as exc:
             raise ConnectionLost(reason(exc)) from None
         self._declared += declared if isinstance(declared, tuple) else (declared,)
+
+    async def settle(self) -> None:
+        # They answer behind what they were told before: what they have of a key that nobody has.
+        known = trio.Event()
+        ask = direct(lambda _: None, drop=partial(self._handover.tell, known.set))
+        self.later(lambda: self._library.liveliness().get(_NOBODY, ask, timeout=2 * self._patience))
+        with trio.move_on_after(self._patience):
+            async with move_on_when(self.wait_until_lost):
+                await known.wait()
+                return
+            raise await self.wait_until_lost()
+        raise ConnectionLost("the other side does not answer", silent=True)
 
     def in_batches(self, answers: AbstractContextManager[object]) -> AbstractContextManager[object]:
         self._handover.answers = answers
