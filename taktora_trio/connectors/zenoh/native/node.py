@@ -18,7 +18,7 @@ from taktora_trio.connectors.zenoh.handover import Handover
 from taktora_trio.connectors.zenoh.link import LinkSocket, find_link_socket
 from taktora_trio.connectors.zenoh.native.session import NativeSession, direct
 from taktora_trio.connectors.zenoh.native.values import reason
-from taktora_trio.connectors.zenoh.options import ZenohOptions
+from taktora_trio.connectors.zenoh.options import LEASE, ZenohOptions
 from taktora_trio.connectors.zenoh.preflight import why_not_joined
 from taktora_trio.connectors.zenoh.sender import Sender
 from taktora_trio.connectors.zenoh.session import Node, Session
@@ -56,7 +56,7 @@ class NativeNode(Node):
                 self._handover.tell(partial(self._count, 1))
                 return
             if self._socket is not None:  # now, for soon the other side answers to our end
-                self._ending = self._socket.ending(self._options.lease)
+                self._ending = self._socket.ending(self._options.lease or LEASE)
             self._handover.tell(partial(self._count, -1))
 
         self._library.info.declare_transport_events_listener(direct(changed), history=True)
