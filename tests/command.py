@@ -131,17 +131,18 @@ class Command:
 async def open_command(
     *arguments: str,
     program: Sequence[str] = ("-m", "taktora_trio"),
+    within: Sequence[str] = (),
     json_log: bool = True,
     env: dict[str, str] | None = None,
     cwd: Path = ROOT,
 ) -> AsyncIterator[Command]:
-    """Start `taktora-trio ARGUMENTS` in this folder, by default the project's.
+    """Start `taktora-trio ARGUMENTS` in this folder, by default the project's; `within` is what it is started by.
 
     At the end of the block it is killed if it still runs, and the test fails if it leaves a process behind.
     """
     log = ["--log", "json"] if json_log else []
     process = await trio.lowlevel.open_process(
-        [sys.executable, *program, *arguments, *log],
+        [*within, sys.executable, *program, *arguments, *log],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

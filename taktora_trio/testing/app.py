@@ -114,6 +114,7 @@ class AppUnderTest:
         to: str | Inbound[Any],
         value: object,
         *,
+        connector: str | None = None,
         metadata: Metadata | None = None,
         correlation_id: bytes = b"",
         retain: bool = False,
@@ -127,22 +128,26 @@ class AppUnderTest:
         its codec's format. `options` are the protocol's own; by default the message comes with the guarantee that the
         app's channel asks for.
 
+        With `connector` it is published there alone, where several have subscribed to the topic.
+
         The first message waits until the app's gateway has subscribed, so that none is lost for want of a subscriber.
 
         Raises `ConfigError` for a topic that no channel of the app's is for, `CodecError` for a value of another type,
         and `NothingCame` if the gateway does not connect in `timeout` seconds.
         """
         connectors = self._backend.connectors
+        if connector is not None:
+            connectors = {connector: connectors[find_connector(connectors, connector)]}
         found, topic = find_inbound(connectors, to, value)
         payload = encode(found, value)
-        for connector in dict.fromkeys(one.name for one, _ in found):
+        for name in dict.fromkeys(one.name for one, _ in found):
             if metadata is not None or correlation_id:
-                connectors[connector].check_carries_metadata()
-            if connector not in self._connected:
-                await self.wait_for_health(Up, Degraded, connector=connector, timeout=timeout)
-                self._connected.add(connector)
+                connectors[name].check_carries_metadata()
+            if name not in self._connected:
+                await self.wait_for_health(Up, Degraded, connector=name, timeout=timeout)
+                self._connected.add(name)
             await self._backend.publish(
-                connector,
+                name,
                 topic,
                 payload,
                 metadata=metadata,

@@ -21,6 +21,7 @@ from typing import Literal
 __all__ = ["LinkSocket", "find_link_socket"]
 
 _LAST_DATA_RECEIVED = struct.Struct("52x I")  # tcpi_last_data_recv of tcp_info (linux/tcp.h), in ms
+_NO_LINGER = struct.pack("ii", 0, 0)  # socket(7)
 _SOON = 0.2  # seconds: what ends a link so soon behind the other side's last word is no silence
 _MOST_OF_IT = 0.6  # a node that lives says something in each quarter of its lease
 _ENDPOINT = re.compile(r"(?:tcp|tls|ws)/\[?(?P<host>.+?)\]?:(?P<port>\d+)")
@@ -70,6 +71,13 @@ class LinkSocket:
             self._socket.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
+        """Close the descriptor, at once: the kernel goes on with what waits.
+
+        The library has its sockets linger for 10 seconds. So the last one to close a socket whose other side was cut
+        off would wait so long, and this is called in trio's thread.
+        """
+        with contextlib.suppress(OSError):
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
         self._socket.close()
 
 
