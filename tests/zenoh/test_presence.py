@@ -27,6 +27,7 @@ from taktora_trio import (
     ZenohRouting,
 )
 from taktora_trio.connectors.zenoh.memory import MemoryNetwork
+from taktora_trio.connectors.zenoh.metadata import Carrier
 from taktora_trio.connectors.zenoh.nodes import open_node
 from taktora_trio.connectors.zenoh.session import Sample, Session
 from taktora_trio.executor import Executor
@@ -157,10 +158,10 @@ def test_a_watcher_has_true_and_false_alone() -> None:
     for codec in (MsgpackCodec(), RawCodec()):
         kind = bytes if isinstance(codec, RawCodec) else bool
         decode = codec.decoder(kind)
-        channel = Inbound("there", kind, WATCHER.routing)
-        watches = Driver(ZenohConnector([channel], codec=codec), "gateway")
-        payloads = watches.client._tokens._payloads  # type: ignore[attr-defined]
-        assert [decode(payload) for payload in payloads] == ([b"false", b"true"] if kind is bytes else [False, True])
+        ZenohConnector([Inbound("there", kind, WATCHER.routing)], codec=codec)
+        assert [decode(payload) for payload in Carrier(codec).truths] == (
+            [b"false", b"true"] if kind is bytes else [False, True]
+        )
 
 
 @pytest.mark.parametrize("presence", ["", "here/*", "a//b", 3])

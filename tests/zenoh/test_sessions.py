@@ -235,7 +235,7 @@ async def test_in_memory_a_peer_waits_for_its_line(options: ZenohOptions) -> Non
 
 async def test_in_memory_what_finds_no_room_is_discarded_or_closed(options: ZenohOptions) -> None:
     small = attrs.evolve(options, inbound_backlog=10_000)
-    samples, questions = Heard[Sample](), Heard[Question]()
+    samples, questions, discarded = Heard[Sample](), Heard[Question](), Heard[int]()
     async with AsyncExitStack() as stack:
         one, other = [
             await stack.enter_async_context((await stack.enter_async_context(open_node(each))).open_session())
@@ -243,6 +243,7 @@ async def test_in_memory_what_finds_no_room_is_discarded_or_closed(options: Zeno
         ]
         await other.subscribe("a", samples)
         await other.answer("b", questions)
+        other.watch_discarded(discarded)
         other.pause()
         for _ in range(30):
             one.put("a", bytes(1000), USUAL)
@@ -250,6 +251,7 @@ async def test_in_memory_what_finds_no_room_is_discarded_or_closed(options: Zeno
         other.resume()
         await samples.next()
         assert 0 < samples.count < 30
+        assert discarded.all == [30 - samples.count]
         assert questions.count == 0
 
 
@@ -328,3 +330,24 @@ async def test_a_queryable_for_others_is_not_asked_by_its_own_node(pair: Pair) -
     assert asked.count == 1
     while not await matching.next():  # it counts here, which the library does, too
         pass
+
+
+async def test_a_publisher_keeps_samples_for_who_asks_for_them(pair: Pair) -> None:
+    one, other = pair.one, pair.other
+    keeps, plain = Quality(recover=3), Heard[Sample]()
+    await other.subscribe("a/*", plain)
+    await until_known(one, other)
+    for number in range(5):
+        one.put("a/b", b"%d" % number, keeps)
+    for number in range(5):
+        assert await plain.next() == Sample("a/b", b"%d" % number)
+    late, fewer = Heard[Sample](), Heard[Sample]()
+    await other.subscribe("a/b", late, recover=10)
+    await other.subscribe("a/**", fewer, recover=2)
+    came = [await late.next() for _ in range(3)]
+    assert [(sample.payload, sample.number) for sample in came] == [(b"%d" % number, number) for number in (2, 3, 4)]
+    assert len({sample.source for sample in came}) == 1
+    assert came[0].source
+    assert [(await fewer.next()).number for _ in range(2)] == [3, 4]
+    one.put("a/b", b"5", keeps)
+    assert (await late.next()).number == (await fewer.next()).number == 5

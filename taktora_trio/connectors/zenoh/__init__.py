@@ -21,9 +21,12 @@ In the gateway:
     client.py         ZenohClient: Zenoh's side of a gateway, over all its connections
     connection.py     ZenohConnection: one of them
     keytree.py        values by key expression, of which those that match a key are found quickly
+    lasting.py        what a gateway knows over all its connections, made of the next five
     latched.py        the last values of latched outbound channels, for whoever asks
     retained.py       what others keep of the keys of latched inbound channels
     presence.py       liveliness tokens that inbound channels watch
+    recovery.py       samples of publishers that number and keep them
+    missed.py         inbound messages that are lost for good, counted and shown
     metadata.py       metadata and correlation ids, as an encoding and an attachment
     attachment.py     what travels beside a payload: pairs of a name and bytes
     keeping.py        a dictionary in memory that outlives a gateway

@@ -15,14 +15,11 @@ from taktora_trio.connectors.inbox import DEGRADED_FOR
 from taktora_trio.connectors.zenoh.acknowledged import AcknowledgedChannel
 from taktora_trio.connectors.zenoh.acknowledging import Acknowledging
 from taktora_trio.connectors.zenoh.connection import ZenohConnection
-from taktora_trio.connectors.zenoh.keeping import memory_for
 from taktora_trio.connectors.zenoh.keytree import KeyTree
-from taktora_trio.connectors.zenoh.latched import LastValues
+from taktora_trio.connectors.zenoh.lasting import Lasting
 from taktora_trio.connectors.zenoh.metadata import Carrier
 from taktora_trio.connectors.zenoh.nodes import open_node
-from taktora_trio.connectors.zenoh.options import LEASE, ZenohOptions
-from taktora_trio.connectors.zenoh.presence import TOKENS_SPACE, WatchedTokens
-from taktora_trio.connectors.zenoh.retained import KeptByOthers
+from taktora_trio.connectors.zenoh.options import ZenohOptions
 from taktora_trio.connectors.zenoh.routing import ZenohRouting
 from taktora_trio.connectors.zenoh.session import Session
 
@@ -59,19 +56,7 @@ class ZenohClient(Client):
         self._outbound = {
             channel.name: cast(ZenohRouting, channel.routing) for channel in declared if channel.direction == "out"
         }
-        self._last_values = None
-        if latched := [routing.address for routing in self._outbound.values() if routing.latched]:
-            space = options.latched_space
-            kept = memory(f"latched-{space}", memory_for(space))  # another space is another layout
-            for_others = any(cast(ZenohRouting, channel.routing).others_only for channel in self._inbound)
-            self._last_values = LastValues(latched, kept, degrade, others_only=for_others)
-        self._kept_by_others = None
-        if latched := [ch.routing.address for ch in self._inbound if cast(ZenohRouting, ch.routing).latched]:
-            self._kept_by_others = KeptByOthers(latched, options.timeout)
-        self._tokens = None
-        if watched := [ch.routing.address for ch in self._inbound if cast(ZenohRouting, ch.routing).liveliness]:
-            tokens = memory("tokens", memory_for(TOKENS_SPACE))
-            self._tokens = WatchedTokens(watched, carrier.truths, tokens, options.lease or LEASE, on_message)
+        self._lasting = Lasting(declared, options, memory, degrade, carrier.truths, on_message)
 
     @property
     def address(self) -> str:
@@ -94,9 +79,7 @@ class ZenohClient(Client):
                     self._inbound,
                     self._on_message,
                     self._carrier,
-                    self._last_values,
-                    self._kept_by_others,
-                    self._tokens,
+                    self._lasting,
                     self._options.presence_key(self._name),
                     self._acknowledging,
                     {name: self._on(session, name) for name, to in self._outbound.items() if to.acknowledged},

@@ -15,12 +15,10 @@ from taktora_trio.connectors.zenoh.acknowledged import AcknowledgedChannel
 from taktora_trio.connectors.zenoh.acknowledging import Acknowledging, Asked
 from taktora_trio.connectors.zenoh.keys import intersects, is_pattern
 from taktora_trio.connectors.zenoh.keytree import earlier_overlapping, minimal_expressions
-from taktora_trio.connectors.zenoh.latched import LastValues
+from taktora_trio.connectors.zenoh.lasting import Lasting
 from taktora_trio.connectors.zenoh.metadata import Carrier, read_beside
-from taktora_trio.connectors.zenoh.presence import TokenNews, WatchedTokens
-from taktora_trio.connectors.zenoh.retained import KeptByOthers
 from taktora_trio.connectors.zenoh.routing import ZenohRouting
-from taktora_trio.connectors.zenoh.session import OnSample, Question, Sample, Session
+from taktora_trio.connectors.zenoh.session import Question, Sample, Session
 
 __all__ = ["ZenohConnection"]
 
@@ -35,48 +33,35 @@ class ZenohConnection(Connection):
         inbound: Sequence[ChannelDescriptor[Any]],
         on_message: OnMessage,
         carrier: Carrier,
-        last_values: LastValues | None,
-        kept_by_others: KeptByOthers | None,
-        tokens: WatchedTokens | None,
+        lasting: Lasting,
         presence: str | None,
         acknowledging: Acknowledging,
         acknowledged: Mapping[str, AcknowledgedChannel],
     ) -> None:
-        """`last_values` are there if an outbound channel is latched, `kept_by_others` if an inbound one is, and
-        `tokens` if one watches some. `presence` is the key of our own token.
-
-        `acknowledged` are the outbound channels whose messages are, on this session.
-        """
+        """`presence` is the key of our own token; `acknowledged` are the outbound channels whose messages are, on this
+        session."""
         self._session, self._on_message = session, on_message
         self._outbound = outbound
         self._carry = carrier.carry
         routings = [cast(ZenohRouting, channel.routing) for channel in inbound]
         self._for_others = [routing.address for routing in routings if routing.others_only]
-        self._last_values, self._kept_by_others = last_values, kept_by_others
-        self._tokens, self._presence = tokens, presence
+        self._lasting, self._last_values, self._presence = lasting, lasting.last_values, presence
         self._acknowledging, self._acknowledged = acknowledging, acknowledged
         subscribed = (routing.address for routing in routings if not (routing.liveliness or routing.acknowledged))
         self._keys = earlier_overlapping(minimal_expressions(subscribed))
         self._asked_keys = minimal_expressions(routing.address for routing in routings if routing.acknowledged)
 
     async def start(self) -> None:
-        came = self._came if self._kept_by_others is None else self._came_stamped
         for key, others in self._keys.items():
-            take = partial(self._came_also, others, came) if others else came
-            others_only, stamped = self.is_for_others(key), self._kept_by_others is not None
-            await self._session.subscribe(key, take, stamped=stamped, others_only=others_only)
-        if self._last_values is not None:
-            await self._last_values.start(self._session)
-        if self._kept_by_others is not None:
-            await self._kept_by_others.start(self._session)
+            take = partial(self._came_also, others) if others else self._came
+            await self._lasting.subscribe(self._session, key, take, others_only=self.is_for_others(key))
         for key in self._asked_keys:
             await self._session.answer(key, self._asked, others_only=self.is_for_others(key))
         for channel in self._acknowledged.values():
             # Whether somebody takes all that a pattern matches says nothing of a message.
             complete = not is_pattern(channel.key)
             await self._session.watch_matching(channel.key, channel.matching, complete=complete)
-        if self._tokens is not None:
-            await self._tokens.start(self._session)
+        await self._lasting.start(self._session)
         if self._presence is not None:
             await self._session.token(self._presence)
         await self._session.settle()
@@ -90,20 +75,11 @@ class ZenohConnection(Connection):
         async with trio.open_nursery() as nursery:
             for channel in self._acknowledged.values():
                 nursery.start_soon(channel.serve)
-            if self._kept_by_others is not None:
-                nursery.start_soon(self._kept_by_others.serve, self._session, partial(self._came, retained=True))
-            if self._tokens is not None:
-                nursery.start_soon(self._tokens.serve)
+            nursery.start_soon(self._lasting.serve, self._session, partial(self._came, retained=True))
 
-    def _came_also(self, others: Sequence[str], came: OnSample, sample: Sample) -> None:
+    def _came_also(self, others: Sequence[str], sample: Sample) -> None:
         """Take what comes to a key expression that overlaps with others: those get what matches them."""
         if not any(intersects(other, sample.key) for other in others):
-            came(sample)
-
-    def _came_stamped(self, sample: Sample) -> None:
-        """Take what comes where a channel is latched."""
-        assert self._kept_by_others is not None
-        if self._kept_by_others.takes(sample):
             self._came(sample)
 
     def _came(self, sample: Sample, *, retained: bool = False) -> None:
@@ -121,6 +97,7 @@ class ZenohConnection(Connection):
     def _asked(self, question: Question) -> None:
         message = self._acknowledging.take(question)
         if message is not None:
+            self._lasting.note_asked(question)
             self._on_message(message)
 
     def publish(self, channel: str, envelope: Envelope, on_done: OnDone, *, again: bool = False) -> None:
@@ -140,8 +117,8 @@ class ZenohConnection(Connection):
     def acknowledge(self, message: Incoming) -> None:
         if isinstance(message, Asked):
             self._acknowledging.acknowledge(message)
-        elif isinstance(message, TokenNews) and self._tokens is not None:
-            self._tokens.acknowledge(message)
+        else:
+            self._lasting.acknowledge(message)
 
     def pause_reading(self) -> None:
         self._session.pause()

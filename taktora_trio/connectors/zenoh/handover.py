@@ -25,8 +25,9 @@ class Handover:
 
     def __init__(self, most: int) -> None:
         """`most` is the number of bytes of content that may wait."""
-        self.discarded = 0
-        """Counts the content for which there was no room."""
+        self.on_discarded: Callable[[int], None] = lambda count: None
+        """Called with the number of items for which there was no room and that are lost for it, once others go on."""
+        self._discarded = 0
         self.answers: AbstractContextManager[object] = nullcontext()
         """Entered around each batch."""
         self._most = most
@@ -53,13 +54,13 @@ class Handover:
         if wake:
             self._wake()
 
-    def take(self, call: Callable[[Any], None], item: object, size: int) -> bool:
-        """Have this called with the item. Return false if there is no room for it."""
+    def take(self, call: Callable[[Any], None], item: object, size: int, *, comes_again: bool = False) -> bool:
+        """Have this called with the item. Return false if there is no room: it is lost then, unless it comes again."""
         with self._lock:
             if not self._is_open:
                 return False
             if self._size + size > self._most:
-                self.discarded += 1
+                self._discarded += not comes_again
                 return False
             self._size += size
             self._content.append((call, item, size))
@@ -115,10 +116,17 @@ class Handover:
                     call()
                 for on_item, item in self._pending_content():
                     on_item(item)
+                if self._discarded:
+                    self._tell_discarded()
         except Exception as exc:  # noqa: BLE001 - raised by `raise_failure`
             self._failure = exc
             self.close()
             self._failed.set()
+
+    def _tell_discarded(self) -> None:
+        with self._lock:
+            discarded, self._discarded = self._discarded, 0
+        self.on_discarded(discarded)
 
     def _pending_news(self) -> Iterator[Callable[[], None]]:
         while self._news:

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import uuid
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import UTC, datetime
 from functools import partial
-from typing import Literal, TypeAlias
+from itertools import count
+from typing import Literal, NamedTuple, TypeAlias
 
 import attrs
 import trio
@@ -112,6 +114,35 @@ class MemoryNetwork:
 MemoryNetwork._lines = {}
 
 
+class Kept:
+    """What a publisher has put and keeps."""
+
+    def __init__(self, most: int, source: str) -> None:
+        self.samples = deque[Sample](maxlen=most)
+        self._source = source
+        self._numbers = count()
+
+    def put(self, sample: Sample) -> Sample:
+        """Return it with its number."""
+        numbered = replace(sample, source=self._source, number=next(self._numbers))
+        self.samples.append(numbered)
+        return numbered
+
+
+class _Subscriber(NamedTuple):
+    key: str
+    on_sample: OnSample
+    stamped: bool
+    others_only: bool
+    recovers: bool
+
+    def seen(self, sample: Sample) -> Sample:
+        """Return the sample as it is to come."""
+        if self.recovers or (self.stamped and not sample.source):
+            return sample
+        return replace(sample, source="", number=0, timestamp=sample.timestamp if self.stamped else "")
+
+
 class _Ask:
     """A question on its way to each queryable that matches, and back."""
 
@@ -194,7 +225,8 @@ class MemorySession(Session):
         self._lost = AsyncValue("")
         self._asked = RepeatedEvent()
         self._id = uuid.uuid4().hex
-        self._subscribers: list[tuple[str, OnSample, bool, bool]] = []
+        self._kept: dict[tuple[str, Quality], Kept] = {}
+        self._subscribers: list[_Subscriber] = []
         self._queryables: list[tuple[str, OnQuestion, bool, bool]] = []
         self._tokens: list[str] = []
         self._token_watchers: list[tuple[str, OnSample]] = []
@@ -215,7 +247,7 @@ class MemorySession(Session):
         *,
         timestamp: str = "",
     ) -> None:
-        self._put(Sample(key, bytes(payload), encoding, attachment, timestamp=timestamp), on_written)
+        self._put(Sample(key, bytes(payload), encoding, attachment, timestamp=timestamp), quality, on_written)
 
     def delete(
         self,
@@ -226,11 +258,14 @@ class MemorySession(Session):
         *,
         timestamp: str = "",
     ) -> None:
-        self._put(Sample(key, b"", "", attachment, is_delete=True, timestamp=timestamp), on_written)
+        self._put(Sample(key, b"", "", attachment, is_delete=True, timestamp=timestamp), quality, on_written)
 
-    def _put(self, sample: Sample, on_written: Callable[[], None] | None) -> None:
+    def _put(self, sample: Sample, quality: Quality, on_written: Callable[[], None] | None) -> None:
         if self._lost.value:
             return
+        if quality.recover:
+            kept = self._kept.setdefault((sample.key, quality), Kept(quality.recover, f"{self._id}/{len(self._kept)}"))
+            sample = kept.put(sample)
         self._watch("put", sample)
         self._network.put(sample, self)
         if on_written is not None:
@@ -285,10 +320,20 @@ class MemorySession(Session):
     # What it wants
 
     async def subscribe(
-        self, key: str, on_sample: OnSample, *, stamped: bool = False, others_only: bool = False
+        self, key: str, on_sample: OnSample, *, stamped: bool = False, others_only: bool = False, recover: int = 0
     ) -> None:
         await self._checkpoint()
-        self._subscribers.append((key, on_sample, stamped, others_only))
+        self._subscribers.append(_Subscriber(key, on_sample, stamped, others_only, bool(recover)))
+        if recover:
+            for session in self._network.sessions:
+                for sample in session.kept_for(key, recover):
+                    if not (others_only and session is self):
+                        self._handover.take(on_sample, sample, _size(sample))
+
+    def kept_for(self, key: str, most: int) -> list[Sample]:
+        """Return the last samples that its publishers keep of these keys."""
+        kept = [list(each.samples)[-most:] for (own, _), each in self._kept.items() if intersects(own, key)]
+        return [sample for samples in kept for sample in samples]
 
     async def answer(
         self, key: str, on_question: OnQuestion, *, complete: bool = True, others_only: bool = False
@@ -325,10 +370,9 @@ class MemorySession(Session):
     # What comes
 
     def take_sample(self, sample: Sample, *, is_own: bool) -> None:
-        for key, on_sample, stamped, others_only in self._subscribers:
-            if intersects(key, sample.key) and not (is_own and others_only):
-                item = sample if stamped else replace(sample, timestamp="")
-                self._handover.take(on_sample, item, _size(sample))
+        for subscriber in self._subscribers:
+            if intersects(subscriber.key, sample.key) and not (is_own and subscriber.others_only):
+                self._handover.take(subscriber.on_sample, subscriber.seen(sample), _size(sample))
 
     def queryables_for(self, key: str, complete: bool, *, is_own: bool) -> Iterator[tuple[MemorySession, OnQuestion]]:
         """Yield those that are asked: all that intersect, or with `complete` those so declared that include the key."""
@@ -338,7 +382,7 @@ class MemorySession(Session):
                 yield self, on_question
 
     def take_question(self, on_question: OnQuestion, question: MemoryQuestion) -> None:
-        if not self._handover.take(on_question, question, _size(question)):
+        if not self._handover.take(on_question, question, _size(question), comes_again=True):
             question.close()
 
     def take_token(self, sample: Sample) -> None:
@@ -351,6 +395,9 @@ class MemorySession(Session):
             if (matches := self._matches(key, complete)) != before:
                 self._matching[key, complete, on_change] = matches
                 self.tell(partial(on_change, matches))
+
+    def watch_discarded(self, on_discarded: Callable[[int], None]) -> None:
+        self._handover.on_discarded = on_discarded
 
     def pause(self) -> None:
         self._handover.pause()

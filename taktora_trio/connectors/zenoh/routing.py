@@ -85,7 +85,7 @@ class ZenohRouting(Routing):
     @cached_property
     def quality(self) -> Quality:
         """The quality of service of what is sent."""
-        return Quality(self.priority, self.congestion_control, self.reliability, self.express)
+        return Quality(self.priority, self.congestion_control, self.reliability, self.express, self.recover)
 
     def check(self, direction: Literal["out", "in"]) -> None:
         check_expression(self.key)
@@ -99,7 +99,7 @@ class ZenohRouting(Routing):
             raise ConfigError(f"key {self.key!r}: liveliness is for inbound channels; leave it out")
         if direction == "out" and self.others_only:
             raise ConfigError(f"key {self.key!r}: others_only is for inbound channels; leave it out")
-        if direction == "in" and self.quality != Quality():
+        if direction == "in" and self.quality != Quality(recover=self.recover):
             raise ConfigError(
                 f"key {self.key!r}: priority, congestion_control, reliability and express are the sender's: leave them"
                 " out on an inbound channel"

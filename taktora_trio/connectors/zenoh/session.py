@@ -65,6 +65,10 @@ class Sample(msgspec.Struct, frozen=True, gc=False):
     timestamp: str = ""
     """When it was put and by whom, as RFC 3339 has it with nine digits of a second, then a slash and an id: so these
     texts are ordered as their times are. Empty if it is not known, or nobody has asked for it."""
+    source: str = ""
+    """The publisher that has put it, if that numbers its samples and `subscribe` was to recover some."""
+    number: int = 0
+    """Its number among those of the publisher, from 0 on."""
 
 
 class Question(ABC):
@@ -155,10 +159,14 @@ class Session(ABC):
 
     @abstractmethod
     async def subscribe(
-        self, key: str, on_sample: OnSample, *, stamped: bool = False, others_only: bool = False
+        self, key: str, on_sample: OnSample, *, stamped: bool = False, others_only: bool = False, recover: int = 0
     ) -> None:
         """Subscribe until the end of the session. With `stamped` samples have their timestamp, if there is one; with
-        `others_only` what this node puts itself does not come."""
+        `others_only` what this node puts itself does not come.
+
+        With `recover` publishers that keep samples are asked for so many of each key: for the last at the beginning,
+        and for those that are missing. What one publisher puts on a key comes in order, each once.
+        """
 
     @abstractmethod
     async def answer(
@@ -199,10 +207,14 @@ class Session(ABC):
         """Wait until the library has all that was put, asked and replied so far, or the session is lost."""
 
     @abstractmethod
+    def watch_discarded(self, on_discarded: Callable[[int], None]) -> None:
+        """Be told how many samples were discarded for want of room, when others are handed over again."""
+
+    @abstractmethod
     def pause(self) -> None:
         """Hand over no more samples and questions; replies and ends go on.
 
-        What comes meanwhile waits. Beyond a bound samples are discarded and counted, and questions are closed.
+        What comes meanwhile waits. Beyond a bound samples are discarded, and questions are closed.
         """
 
     @abstractmethod

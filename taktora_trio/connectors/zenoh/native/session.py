@@ -14,6 +14,7 @@ from trio_util import AsyncValue, move_on_when
 
 from taktora_trio.connectors.connection import ConnectionLost
 from taktora_trio.connectors.zenoh.handover import Handover
+from taktora_trio.connectors.zenoh.native.recovering import recovering_publisher, recovering_subscriber
 from taktora_trio.connectors.zenoh.native.values import (
     CONGESTION_CONTROL,
     ORIGIN,
@@ -22,6 +23,7 @@ from taktora_trio.connectors.zenoh.native.values import (
     TARGET,
     content,
     encoding_of,
+    numbered_sample_of,
     reason,
     sample_of,
     stamped_sample_of,
@@ -162,7 +164,9 @@ class NativeSession(Session):
                 for other in self._publishers.values():
                     other.undeclare()
                 self._publishers.clear()
-            publisher = self._library.declare_publisher(
+            declare = recovering_publisher(quality.recover) if quality.recover else zenoh.Session.declare_publisher
+            publisher = declare(
+                self._library,
                 key,
                 congestion_control=CONGESTION_CONTROL[quality.congestion_control],
                 priority=PRIORITY[quality.priority],
@@ -212,14 +216,19 @@ class NativeSession(Session):
         )
 
     async def subscribe(
-        self, key: str, on_sample: OnSample, *, stamped: bool = False, others_only: bool = False
+        self, key: str, on_sample: OnSample, *, stamped: bool = False, others_only: bool = False, recover: int = 0
     ) -> None:
         take, read = self._handover.take, stamped_sample_of if stamped else sample_of
+        if recover:
+            read = numbered_sample_of
 
         def came(sample: zenoh.Sample) -> None:
             item = read(sample)
             take(on_sample, item, _size(item))
 
+        if recover:
+            await self._declare(partial(recovering_subscriber, self._library, key, came, recover, others_only))
+            return
         declare = partial(self._library.declare_subscriber, allowed_origin=ORIGIN[others_only])
         await self._declare(partial(declare, key, came))
 
@@ -230,7 +239,7 @@ class NativeSession(Session):
 
         def came(query: zenoh.Query) -> None:
             question = NativeQuestion(query, self.later)
-            if not take(on_question, question, question.size):
+            if not take(on_question, question, question.size, comes_again=True):
                 question.drop()
 
         declare = partial(self._library.declare_queryable, complete=complete, allowed_origin=ORIGIN[others_only])
@@ -292,6 +301,9 @@ class NativeSession(Session):
 
     async def flush(self) -> None:
         await self._sender.flush()
+
+    def watch_discarded(self, on_discarded: Callable[[int], None]) -> None:
+        self._handover.on_discarded = on_discarded
 
     def pause(self) -> None:
         self._handover.pause()

@@ -16,6 +16,7 @@ __all__ = [
     "TARGET",
     "content",
     "encoding_of",
+    "numbered_sample_of",
     "reason",
     "sample_of",
     "stamped_sample_of",
@@ -68,6 +69,15 @@ def stamped_sample_of(sample: zenoh.Sample) -> Sample:
     """Return it with its timestamp, if it has one."""
     stamp = sample.timestamp
     return replace(sample_of(sample), timestamp="" if stamp is None else stamp.to_string_rfc3339_lossy())
+
+
+def numbered_sample_of(sample: zenoh.Sample) -> Sample:
+    """Return it with its timestamp, its publisher and its number, as far as it has them."""
+    known, info = stamped_sample_of(sample), sample.source_info
+    if info is None:
+        return known
+    source = info.source_id
+    return replace(known, source=f"{source.zid}/{source.eid}", number=int(info.source_sn))
 
 
 def timestamp_of(text: str) -> zenoh.Timestamp | None:
