@@ -198,6 +198,41 @@ async def test_what_plain_clients_and_storages_keep_comes_as_well(network: Zenoh
             assert set(came) == expected
 
 
+async def test_an_acknowledged_channel_may_be_latched(network: ZenohOptions) -> None:
+    sends = driver(network, attrs.evolve(OUT, routing=ZenohRouting("plant/*/state", acknowledged=True, latched=True)))
+    receives = driver(network, attrs.evolve(IN, routing=ZenohRouting("plant/**", acknowledged=True, latched=True)))
+    async with sends.connected() as sending:
+        async with receives.connected() as receiving:
+            await until_known(session_of(sending), session_of(receiving))
+            put(sends, sending, b"1")
+            (message,) = await receives.take(1)
+            assert message.reliable
+            receiving.acknowledge(message)
+            await sends.until_done(1)
+        put(sends, sending, b"2", "plant/8/state")
+        async with receives.connected() as receiving:
+            while message.payload != b"2" or message.retained:
+                (message,) = await receives.take(1)
+                assert message.payload == b"2"  # the other one is known, and acknowledged
+            receiving.acknowledge(message)
+            await sends.until_done(2)
+
+
+async def test_what_a_connector_keeps_for_others_does_not_come_to_itself(network: ZenohOptions) -> None:
+    for others_only in (False, True):
+        back = attrs.evolve(IN, routing=ZenohRouting("plant/**", latched=True, others_only=others_only))
+        bridge = driver(network, OUT, back)
+        async with bridge.connected() as connection, plain(network) as outside:
+            put(bridge, connection, b"own")
+            await bridge.until_done(1)
+            await until_known(outside, session_of(connection))
+            outside.put("plant/end", b"", Quality())
+            came = [(await bridge.take(1))[0].topic]
+            while came[-1] != "plant/end":
+                came.append((await bridge.take(1))[0].topic)
+            assert came[:-1] == ([] if others_only else [STATE])
+
+
 async def test_the_oldest_values_are_forgotten_where_they_take_too_much(network: ZenohOptions) -> None:
     small = attrs.evolve(network, latched_space=1000)
     board = HealthBoard(["zenoh"])
