@@ -80,8 +80,10 @@ def test_what_is_no_endpoint_is_refused_and_says_what_to_write(text: Any, says: 
         ({"listen": "tcp/0.0.0.0:7447"}, "a client listens nowhere"),
         ({"key_file": "key.pem"}, "but no cert_file"),
         ({"password": "x"}, "but no user"),
-        ({"user": ""}, "at least one character"),
-        ({"user": "a", "password": "\ud800"}, "surrogate"),
+        ({"user": ""}, "it must be a text that can be shown"),
+        ({"user": "\ud800"}, "it must be a text that can be shown"),
+        ({"user": "a", "password": "\ud800"}, "password is no UTF-8"),
+        ({"user": "a", "password": b""}, "password must be bytes or a text, and not empty"),
         ({"mode": "peer", "scouting": False}, "nobody would be found"),
         ({"connect": [], "scouting": False}, "nobody would be found"),
         ({"scouting": "yes"}, "scouting is 'yes'"),
@@ -113,6 +115,7 @@ def test_where_others_are(options: dict[str, Any], places: tuple[str, ...], look
 
 endpoints = st.sampled_from(["tcp/a:1", "tls/b:2", "quic/[::1]:3", "udp/c:4#iface=lo", "unixsock-stream//tmp/s"])
 texts = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=8)
+users = texts.filter(str.isprintable)
 
 
 @settings(max_examples=100, deadline=None)
@@ -121,7 +124,7 @@ texts = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=8
     st.none() | st.lists(endpoints, min_size=1, unique=True),
     st.lists(endpoints, min_size=1, unique=True),
     st.none() | st.booleans(),
-    texts,
+    users,
     texts,
     st.floats(0.0001, 1e6),
 )
@@ -202,6 +205,9 @@ def test_without_the_library_one_line_names_what_to_install(monkeypatch: pytest.
 def test_an_error_of_the_library_is_one_line_without_places_in_its_source() -> None:
     text = 'JSON error: "x\x1b[0m"\n  - No\n   at /root/.cargo/git/x.rs:447. - Caused by y at /root/z.rs:3.'
     assert one_line(text) == 'JSON error: "x\\x1b[0m" - No'
+    assert one_line("JSON error:  --> 1:1\n  |\n1 | {\n  | ^---\n  |\n  = expected null at /x.rs") == (
+        "line 1, column 1: expected null"
+    )
     assert one_line("") == "no reason is given"
 
 

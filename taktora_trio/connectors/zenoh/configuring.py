@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 from taktora_trio.connectors.zenoh.options import ZenohOptions
@@ -12,6 +13,7 @@ __all__ = ["MODE_DIFFERS", "configuration", "one_line"]
 MODE_DIFFERS = "its mode is {own!r}, and the connector's is {wanted!r}: make them the same, or leave it out there"
 """Said of `zenoh_config`, whose mode nobody would heed."""
 
+_SYNTAX = re.compile(r"--> (?P<line>\d+):(?P<column>\d+) \| .* \| = (?P<what>expected .+)")
 _TLS = "transport/link/tls"
 _LOGIN = "transport/auth/usrpwd"
 
@@ -52,7 +54,7 @@ def _security(options: ZenohOptions) -> dict[str, object]:
         values[f"{_TLS}/enable_mtls"] = options.mode == "client" or options.ca_file is not None
     if options.user is not None and options.password is not None:
         values[f"{_LOGIN}/user"] = options.user
-        values[f"{_LOGIN}/password"] = options.password
+        values[f"{_LOGIN}/password"] = options.password.decode()
     return values
 
 
@@ -62,5 +64,7 @@ def _milliseconds(time: float) -> int:
 
 def one_line(text: str) -> str:
     """Return an error's text without the places in the library's source that end it, fit to be shown."""
-    text = text.split(" at /", 1)[0]
-    return escaped(" ".join(text.split())) or "no reason is given"
+    text = " ".join(text.split(" at /", 1)[0].split())
+    if found := _SYNTAX.search(text):
+        text = f"line {found['line']}, column {found['column']}: {found['what']}"
+    return escaped(text) or "no reason is given"

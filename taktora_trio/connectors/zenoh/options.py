@@ -44,15 +44,24 @@ def _each(instance: object, attribute: attrs.Attribute[Any], value: tuple[str, .
             raise ConfigError(f"{field_name(instance, attribute)}: {one} is in the list twice: name each once")
 
 
-def _login(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
-    """Allow a text that can be a user's name, or a password. The error does not show it."""
+def _user(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
     name = field_name(instance, attribute)
-    if not isinstance(value, str) or not value:
-        raise ConfigError(f"{name} must be a text of at least one character")
+    if not isinstance(value, str) or not value or not value.isprintable():
+        raise ConfigError(f"{name} is {value!r}; it must be a text that can be shown")
+
+
+def _bytes(value: bytes | str | None) -> bytes | None:
+    return value.encode("utf-8", "surrogatepass") if isinstance(value, str) else value
+
+
+def _password(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    """Allow what Zenoh can send: UTF-8. The error does not show it."""
+    if not isinstance(value, bytes) or not value:
+        raise ConfigError(f"{field_name(instance, attribute)} must be bytes or a text, and not empty")
     try:
-        value.encode()
-    except UnicodeEncodeError:
-        raise ConfigError(f"{name} has a surrogate, which has no UTF-8") from None
+        value.decode()
+    except UnicodeDecodeError:
+        raise ConfigError(f"{field_name(instance, attribute)} is no UTF-8, which Zenoh needs") from None
 
 
 def _presence(instance: object, attribute: attrs.Attribute[str], value: object) -> None:
@@ -90,9 +99,10 @@ class ZenohOptions(ConnectorOptions):
     at `tls/` and `quic/`."""
     key_file: Path | None = attrs.field(default=None, converter=as_path)
     """The key of that certificate (PEM, without a password); `None` if it is in `cert_file` too."""
-    user: str | None = attrs.field(default=None, validator=optional(_login))
+    user: str | None = attrs.field(default=None, validator=optional(_user))
     """The name to log in with. The password comes by `zenoh-password-file`, or `TAKTORA_ZENOH_PASSWORD`."""
-    password: str | None = attrs.field(default=None, repr=False, validator=optional(_login))
+    password: bytes | None = attrs.field(default=None, repr=False, converter=_bytes, validator=optional(_password))
+    """A `str` is converted to UTF-8."""
     connect_timeout: float = attrs.field(default=3.0, validator=seconds)
     """The time for connecting to one endpoint, and for the other side's answers."""
     lease: float | None = attrs.field(default=None, validator=optional(seconds))

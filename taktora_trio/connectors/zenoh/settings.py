@@ -8,7 +8,6 @@ import attrs
 
 from taktora_trio.connectors.settings import Setting, SettingValues
 from taktora_trio.connectors.zenoh.options import ZenohOptions
-from taktora_trio.errors import ConfigError
 
 __all__ = ["EMBEDDED", "SETTINGS", "configured", "unused"]
 
@@ -41,10 +40,7 @@ def configured(options: ZenohOptions, values: SettingValues) -> ZenohOptions:
         changes["ca_file"] = values["ca-file"].path
     password = values.get("zenoh-password-file")
     if password is not None and options.user is not None:
-        try:
-            changes["password"] = password.secret.decode()
-        except UnicodeDecodeError:
-            raise ConfigError("the Zenoh user's password is no UTF-8, which Zenoh needs") from None
+        changes["password"] = password.secret
     return attrs.evolve(options, **changes)  # type: ignore[arg-type]
 
 
