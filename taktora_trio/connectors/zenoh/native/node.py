@@ -27,6 +27,7 @@ from taktora_trio.errors import ConfigError
 __all__ = ["open_node"]
 
 _TO_BE_TAKEN = 0.3  # seconds for the other side to take what was sent, before the link is broken off
+_UNSENT = 64 * 1024  # bytes: less than any socket's buffer holds
 _TO_CLOSE = 2.0  # seconds for the library, which takes 40 ms; where it can't be hurried, it goes on in its thread
 _ENDINGS = {
     "": "no other node is linked to this one any more",
@@ -104,7 +105,7 @@ class NativeNode(Node):
                 raise failure
             lose(ConnectionLost(reason(failure)))
 
-        sender = Sender(handover.tell, failed)
+        sender = Sender(handover.tell, failed, self._is_clear)
         session = NativeSession(self._library, handover, sender, lost, self._options.connect_timeout)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(notice)
@@ -120,6 +121,10 @@ class NativeNode(Node):
                         await self._unblock()
                     await trio.to_thread.run_sync(partial(session.end, waiting, node_ends=self._is_client))
                 nursery.cancel_scope.cancel()
+
+    def _is_clear(self) -> bool:
+        """Return whether the other side takes what is sent, as far as the kernel knows."""
+        return self._socket is not None and self._socket.unsent <= _UNSENT
 
     def _loss(self) -> ConnectionLost:
         return ConnectionLost(_ENDINGS[self._ending], silent=self._ending == "silent")

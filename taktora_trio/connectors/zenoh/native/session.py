@@ -56,7 +56,7 @@ def _is_known(lost: ConnectionLost | None) -> bool:
 class NativeQuestion(Question):
     """A query that the library has handed over."""
 
-    def __init__(self, query: zenoh.Query, later: Callable[[Callable[[], object]], None]) -> None:
+    def __init__(self, query: zenoh.Query, later: Callable[..., None]) -> None:
         self.key = str(query.key_expr)
         self.payload = content(query.payload)
         self.encoding = encoding_of(query.encoding)
@@ -70,7 +70,8 @@ class NativeQuestion(Question):
 
     def reply(self, key: str, payload: bytes, encoding: str = "", attachment: bytes = b"", timestamp: str = "") -> None:
         if not self._is_closed:
-            self._later(partial(self._reply, key, payload, encoding or None, attachment or None, timestamp))
+            args = (key, payload, encoding or None, attachment or None, timestamp)
+            self._later(self._reply, args, None, len(payload))
 
     def _reply(self, key: str, payload: bytes, encoding: str | None, attachment: bytes | None, timestamp: str) -> None:
         with contextlib.suppress(zenoh.ZError):  # whoever asked is gone
@@ -79,7 +80,7 @@ class NativeQuestion(Question):
 
     def fail(self, payload: bytes) -> None:
         if not self._is_closed:
-            self._later(partial(self._fail, payload))
+            self._later(self._fail, (payload,), None, len(payload))
 
     def _fail(self, payload: bytes) -> None:
         with contextlib.suppress(zenoh.ZError):
@@ -111,7 +112,7 @@ class NativeSession(Session):
         self._patience = patience
         self._library, self._handover, self._sender, self._lost = library, handover, sender, lost
         self._declared: list[Any] = []
-        self._publishers: dict[tuple[str, Quality], zenoh.Publisher] = {}  # the sender's thread alone has this
+        self._publishers: dict[tuple[str, Quality], zenoh.Publisher] = {}  # what the sender calls has this
         self.later = sender.later
 
     def put(
@@ -125,11 +126,12 @@ class NativeSession(Session):
         *,
         timestamp: str = "",
     ) -> None:
-        if timestamp:
-            call = partial(self._put_at, timestamp, key, payload, quality, encoding or None, attachment or None)
+        size = len(payload)
+        if timestamp or encoding or attachment:
+            args = (key, payload, quality, encoding or None, attachment or None, timestamp)
+            self.later(self._put_with, args, on_written, size)
         else:
-            call = partial(self._put, key, payload, quality, encoding or None, attachment or None)
-        self.later(call, on_written)
+            self.later(self._put, (key, payload, quality), on_written, size)
 
     def delete(
         self,
@@ -140,40 +142,41 @@ class NativeSession(Session):
         *,
         timestamp: str = "",
     ) -> None:
-        self.later(partial(self._delete, key, quality, attachment or None, timestamp), on_written)
+        self.later(self._delete, (key, quality, attachment or None, timestamp), on_written)
 
     def timestamp(self) -> str:
         return self._library.new_timestamp().to_string_rfc3339_lossy()
 
-    def _put(self, key: str, payload: bytes, quality: Quality, encoding: str | None, attachment: bytes | None) -> None:
-        self._publisher(key, quality).put(payload, encoding=encoding, attachment=attachment)
+    def _put(self, key: str, payload: bytes, quality: Quality) -> None:
+        publisher = self._publishers.get((key, quality))
+        if publisher is None:
+            publisher = self._declare_publisher(key, quality)
+        publisher.put(payload)  # half the time of one that is told of an encoding
 
-    def _put_at(
-        self, stamp: str, key: str, payload: bytes, quality: Quality, encoding: str | None, attachment: bytes | None
+    def _put_with(
+        self, key: str, payload: bytes, quality: Quality, encoding: str | None, attachment: bytes | None, stamp: str
     ) -> None:
-        publisher = self._publisher(key, quality)
+        publisher = self._publishers.get((key, quality)) or self._declare_publisher(key, quality)
         publisher.put(payload, encoding=encoding, attachment=attachment, timestamp=timestamp_of(stamp))
 
     def _delete(self, key: str, quality: Quality, attachment: bytes | None, stamp: str) -> None:
-        self._publisher(key, quality).delete(attachment=attachment, timestamp=timestamp_of(stamp))
+        publisher = self._publishers.get((key, quality)) or self._declare_publisher(key, quality)
+        publisher.delete(attachment=attachment, timestamp=timestamp_of(stamp))
 
-    def _publisher(self, key: str, quality: Quality) -> zenoh.Publisher:
-        publisher = self._publishers.get((key, quality))
-        if publisher is None:
-            if len(self._publishers) >= _MOST_PUBLISHERS:
-                for other in self._publishers.values():
-                    other.undeclare()
-                self._publishers.clear()
-            declare = recovering_publisher(quality.recover) if quality.recover else zenoh.Session.declare_publisher
-            publisher = declare(
-                self._library,
-                key,
-                congestion_control=CONGESTION_CONTROL[quality.congestion_control],
-                priority=PRIORITY[quality.priority],
-                reliability=RELIABILITY[quality.reliability],
-                express=quality.express,
-            )
-            self._publishers[key, quality] = publisher
+    def _declare_publisher(self, key: str, quality: Quality) -> zenoh.Publisher:
+        if len(self._publishers) >= _MOST_PUBLISHERS:
+            for other in self._publishers.values():
+                other.undeclare()
+            self._publishers.clear()
+        declare = recovering_publisher(quality.recover) if quality.recover else zenoh.Session.declare_publisher
+        publisher = self._publishers[key, quality] = declare(
+            self._library,
+            key,
+            congestion_control=CONGESTION_CONTROL[quality.congestion_control],
+            priority=PRIORITY[quality.priority],
+            reliability=RELIABILITY[quality.reliability],
+            express=quality.express,
+        )
         return publisher
 
     def ask(
@@ -212,7 +215,8 @@ class NativeSession(Session):
                 payload=payload,
                 encoding=encoding or None,
                 attachment=attachment or None,
-            )
+            ),
+            size=len(payload),
         )
 
     async def subscribe(
