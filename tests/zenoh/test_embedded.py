@@ -10,7 +10,8 @@ import trio
 import zenoh
 
 from taktora_trio.connectors.zenoh.embedded import open_embedded_router
-from tests.command import open_command
+from taktora_trio.transport.domain import Domain
+from tests.command import MODES, open_command
 from tests.mosquitto import free_port
 
 pytestmark = pytest.mark.zenoh
@@ -52,3 +53,16 @@ async def test_where_it_can_t_listen_it_is_one_line() -> None:
     async with open_command("nonsense/127.0.0.1:1", program=PROGRAM, json_log=False) as router:
         assert await router.wait() == 1
     assert router.stderr == ["no router at nonsense/127.0.0.1:1: Unicast not supported for nonsense protocol"]
+
+
+@pytest.mark.parametrize("mode", MODES)
+async def test_a_run_brings_one_along(mode: str, domain: Domain) -> None:
+    options = ("--mode", mode, "--domain", domain.name, "--connect", "embedded")
+    async with open_command("run", "tests.zenoh.operated_apps:deployment", *options) as run:
+        connected = await run.until_event("connected")
+        endpoint = connected["message"].rpartition(" ")[2]
+        client(endpoint).close()
+        run.signal(signal.SIGTERM)
+        assert await run.wait() == 0
+    with pytest.raises(zenoh.ZError):
+        client(endpoint)

@@ -137,10 +137,12 @@ async def test_it_is_described_planned_and_examined(router: ZenohRouter, domain:
     of_it = ("--domain", domain.name, "--connect", router.endpoint)
     assert "taktora.connector.zenoh.orders.in" in await said("plan", TARGET)
     assert "test/orders" in await said("channels", TARGET)
-    document = json.loads(await said("asyncapi", TARGET, "--format", "json"))
+    document = json.loads(await said("asyncapi", TARGET, "--format", "json", "--server", router.endpoint))
     assert {one["address"] for one in document["channels"].values()} == {"test/orders", "test/done"}
     async with open_obeying(router, domain):
         assert "fail" not in await said("doctor", TARGET, *of_it)
+    await router.stop(signal.SIGKILL)
+    assert "fail" in await said("doctor", TARGET, *of_it, code=1)
 
 
 async def test_it_is_stopped_started_restarted_reloaded_and_revived(
