@@ -20,10 +20,15 @@ WITH_BLOCKS = [page for page in PAGES if any(isinstance(step, Block) for step in
 LONG = ("docs/tutorial.md", "docs/how-to/test-your-app.md")  # of many commands: `make operate` has the time
 
 
+def marks_of(page: str) -> list[pytest.MarkDecorator]:
+    marks = [pytest.mark.operate] if page in LONG else []
+    return [*marks, pytest.mark.zenoh] if "zenoh" in page else marks
+
+
 @pytest.mark.timeout(240)  # a page of many commands, on a busy machine
 @pytest.mark.parametrize(
     "page",
-    [pytest.param(page, marks=pytest.mark.operate) if page in LONG else page for page in WITH_BLOCKS],
+    [pytest.param(page, marks=marks_of(page)) for page in WITH_BLOCKS],
 )
 async def test_the_blocks_run(page: str, tmp_path: Path) -> None:
     if "\nmosquitto_pub " in PAGES[page] and shutil.which("mosquitto_pub") is None:
