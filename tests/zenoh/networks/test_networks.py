@@ -52,6 +52,7 @@ async def test_a_router_that_is_killed_is_gone_round(net: Network, tmp_path: Pat
             await run.until_event("connected", count=2)
             await counting.until_more()
         figures = await counting.finish()
+    assert figures["acknowledged"].is_lossless, figures
     assert figures["plain"].reordered == figures["plain"].repeated == 0, figures
     print(figures)  # noqa: T201 - shown with -s
 
@@ -78,6 +79,7 @@ async def test_a_link_that_is_cut_is_gone_round_and_nobody_else_notices(net: Net
         for run in (counting.sender, counting.receiver):
             assert len(run.events("connected")) == 1
         figures = await counting.finish()
+    assert figures["acknowledged"].is_lossless, figures
     assert figures["plain"].reordered == figures["plain"].repeated == 0, figures
     print(figures)  # noqa: T201 - shown with -s
 
@@ -99,6 +101,7 @@ async def test_a_host_that_is_cut_off_connects_again_and_nothing_acknowledged_is
         await run.until_event("connected", count=2)
         await counting.until_more(1000)
         figures = await counting.finish()
+    assert figures["acknowledged"].is_lossless, figures
     assert figures["plain"].reordered == figures["plain"].repeated == 0, figures
     assert figures["plain"].lost > 0
     print(figures)  # noqa: T201 - shown with -s
@@ -117,5 +120,6 @@ async def test_peers_find_each_other_by_multicast_without_any_router(tmp_path: P
             net.join("b")
             await counting.until_more(1000)
             figures = await counting.finish()
+        assert figures["acknowledged"].is_lossless, figures
         assert figures["plain"].reordered == figures["plain"].repeated == 0, figures
         print(figures)  # noqa: T201 - shown with -s
