@@ -14,6 +14,7 @@ What the command asks it for:
     checking.py       the files that its options name
     asking.py         asks the library by a process of its own, asked.py
     preflight.py      whether somebody listens at the endpoints
+    diagnosis.py      what `taktora-trio doctor` finds out about where it joins
     describing.py     what it says of its channels to others
 
 In the gateway:

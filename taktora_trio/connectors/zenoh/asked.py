@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
 import time
 from importlib.metadata import version
 from typing import Any
@@ -16,7 +17,8 @@ import zenoh
 
 __all__ = ["main"]
 
-_PATIENCE = 1.0  # seconds for a router that says of itself what it is
+_PATIENCE = 1.0  # seconds for what comes at once
+_TRIES = 20
 
 
 def main() -> None:
@@ -38,14 +40,34 @@ def _answer(question: dict[str, Any]) -> dict[str, Any]:
         config.insert_json5(place, json.dumps(value))
     answer = {"mode": mode}
     if question["scout"]:
-        with zenoh.scout(what="router|peer", config=config) as scout:
-            time.sleep(question["scout"])
-            answer["found"] = sorted({f"{hello.whatami} at {', '.join(hello.locators)}" for hello in scout})
+        answer["found"] = _look_around(config, question["scout"])
     elif question["open"]:
         with zenoh.open(config) as session:
             answer["routers"] = _routers(session)
             answer["peers"] = [str(one) for one in session.info.peers_zid()]
+            if question["trial"]:
+                answer |= _try_out(session, config, question["trial"])
     return answer
+
+
+def _look_around(config: zenoh.Config, seconds: float) -> list[str]:
+    hellos: list[zenoh.Hello] = []
+    callback: Any = hellos.append  # its types know no method
+    with zenoh.scout(callback, what="router|peer", config=config):
+        time.sleep(seconds)
+    return sorted({f"{hello.whatami} at {', '.join(hello.locators)}" for hello in hellos})
+
+
+def _try_out(session: zenoh.Session, config: zenoh.Config, key: str) -> dict[str, int]:
+    """Put messages until one comes to a second node, for at first it is not known here that somebody wants them."""
+    came = threading.Semaphore(0)
+    with zenoh.open(config) as other:
+        other.declare_subscriber(key, lambda sample: came.release())
+        for put in range(1, _TRIES + 1):
+            session.put(key, b"taktora-trio doctor")
+            if came.acquire(timeout=_PATIENCE / _TRIES):
+                return {"put": put, "came": 1}
+    return {"put": _TRIES, "came": 0}
 
 
 def _routers(session: zenoh.Session) -> list[str]:

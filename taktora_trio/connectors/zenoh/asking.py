@@ -30,6 +30,8 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
     """What is set in it, by its place."""
     open: bool = False
     """If true, join the network with it."""
+    trial: str = ""
+    """If not empty, put messages to this key and see whether they come to another node."""
     scout: float = 0.0
     """If not 0, look around for so many seconds, instead."""
 
@@ -42,6 +44,9 @@ class Answer(msgspec.Struct, frozen=True):
     """The mode that the file has; `None` if it has none."""
     routers: tuple[str, ...] = ()
     peers: tuple[str, ...] = ()
+    put: int = 0
+    came: int = 0
+    """So many messages were put, and came."""
     found: tuple[str, ...] = ()
     """Who was found by scouting."""
     failures: tuple[str, ...] = ()

@@ -24,6 +24,7 @@ from taktora_trio.errors import ConfigError
 
 if TYPE_CHECKING:
     from taktora_trio.connectors.description import ChannelDescription, ServerDescription
+    from taktora_trio.connectors.finding import Finding
     from taktora_trio.connectors.peer import MemoryPeer, OnPublished
 
 __all__ = ["ZenohConnector"]
@@ -133,6 +134,11 @@ class ZenohConnector(Connector):
             from taktora_trio.connectors.zenoh.checking import check_files  # once in a run
 
             check_files(self.options)
+
+    async def diagnose(self, name: str, trial: str | None = None) -> Sequence[Finding]:
+        from taktora_trio.connectors.zenoh.diagnosis import diagnose  # no run needs it
+
+        return await diagnose(self.options, trial)
 
     async def preflight(self) -> None:
         if self.options.session != "memory":
