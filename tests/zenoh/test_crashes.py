@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-from pathlib import Path
 
 import psutil
 import pytest
@@ -11,7 +10,7 @@ import trio
 
 from taktora_trio.testing.zenoh.router import ZenohRouter
 from taktora_trio.transport.domain import Domain
-from tests.command import Command, open_command
+from tests.command import open_command
 from tests.patience import PATIENCE
 from tests.zenoh.outsider import Outsider, open_outsider
 
@@ -71,21 +70,3 @@ async def test_in_one_process_it_takes_the_app_along(router: ZenohRouter, domain
             await again.until_event("health-up")
             again.signal(signal.SIGTERM)
             assert await again.wait() == 0
-
-
-def _maps(run: Command, half: str) -> str:
-    return Path(f"/proc/{run.pid if half == 'supervisor' else run.half(half)}/maps").read_text()
-
-
-@pytest.mark.parametrize("warm", [(), ("--warm",)], ids=["fresh", "warm"])
-async def test_the_library_is_in_the_gateways_process_alone(
-    warm: tuple[str, ...], router: ZenohRouter, domain: Domain
-) -> None:
-    options = ("--mode", "split", "--domain", domain.name, "--connect", router.endpoint, *warm)
-    async with open_command("run", TARGET, *options) as run:
-        await run.until_event("health-up")
-        assert "/zenoh" in _maps(run, "gateway")
-        for half in ("plugin", "supervisor"):
-            assert "/zenoh" not in _maps(run, half), half
-        run.signal(signal.SIGTERM)
-        assert await run.wait() == 0
