@@ -1,8 +1,8 @@
 """The memory of idle processes in the split shape, and what their imports cost.
 
-    python -m benchmarks.memory [--quick]
+    python -m benchmarks.memory [--quick] [--protocol zenoh]
 
-The app is `examples.echo`, which holds little itself, connected to a broker. For each process it shows RSS, which
+The app is an echo, which holds little itself, connected to a broker or a router. For each process it shows RSS, which
 counts each page that is there, and PSS, which counts a page that n processes have as 1/n of it (proc_pid_smaps(5)):
 the sum of PSS is what the three take together. Other Pythons that run at the same time make PSS smaller, for they share
 the interpreter's pages. MB are 10**6 bytes. Bytecode is cached, as it is for an installed package, since compiling at
@@ -22,9 +22,11 @@ import statistics
 import subprocess
 import tempfile
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
+import attrs
 import msgspec
 import trio
 
@@ -32,24 +34,57 @@ from benchmarks.children import halves_of, open_python
 from benchmarks.mosquitto import find_mosquitto, open_mosquitto
 from benchmarks.report import Figure, grid, machine, table
 from taktora_trio.processes.lines import read_lines
+from taktora_trio.testing.zenoh.router import open_router
 
 __all__ = ["main", "measure_memory"]
 
 _START_TIMEOUT, _IDLE, _RUN = 60.0, 1.0, 90.0
 _PROCESSES = ("supervisor", "plugin", "gateway")
 _TARGETS = {"supervisor": 35, "plugin": 60, "gateway": 60}  # MB of RSS
-_SUMS = {"Rss": 100, "Pss": 60}  # MB, of the three together
 _LARGEST = 25
 _HOOK = Path(__file__).parent / "importing"
 
 
-async def measure_memory(rounds: int) -> list[Figure]:
+@attrs.frozen
+class _Protocol:
+    """An app on a protocol, and what is at its other end."""
+
+    target: str
+    setting: str
+    """By which the app is told where that is, with `{port}` in it."""
+    open_peer: Callable[[], AbstractAsyncContextManager[int]]
+    sums: Mapping[str, int]
+    """What the three processes may take together, in MB."""
+
+    def arguments(self, port: int) -> list[str]:
+        return [self.target, *self.setting.format(port=port).split()]
+
+
+@contextlib.asynccontextmanager
+async def _open_router() -> AsyncIterator[int]:
+    with tempfile.TemporaryDirectory() as folder:
+        async with open_router(Path(folder)) as router:
+            yield router.port
+
+
+_PROTOCOLS = {
+    "mqtt": _Protocol(
+        "examples.echo:deployment", "--broker mqtt://127.0.0.1:{port}", open_mosquitto, {"Rss": 100, "Pss": 60}
+    ),
+    "zenoh": _Protocol(
+        "examples.zenoh_echo:deployment", "--connect tcp/127.0.0.1:{port}", _open_router, {"Rss": 120, "Pss": 70}
+    ),
+}
+
+
+async def measure_memory(rounds: int, protocol: str = "mqtt") -> list[Figure]:
     """Return the median of `rounds` starts, after one that fills the bytecode cache."""
+    used = _PROTOCOLS[protocol]
     starts: list[dict[str, dict[str, float]]] = []
     with tempfile.TemporaryDirectory() as cache:
-        async with open_mosquitto() as port:
+        async with used.open_peer() as port:
             for _ in range(rounds + 1):
-                async with _open_run(port, cache) as processes:
+                async with _open_run(used.arguments(port), cache) as processes:
                     starts.append({name: _sizes(pid) for name, pid in processes.items()})
     del starts[0]
 
@@ -63,11 +98,12 @@ async def measure_memory(rounds: int) -> list[Figure]:
             target=_TARGETS[name],
             unit="MB",
             at_most=True,
-            beside=f"PSS {median(name, 'Pss'):.1f} MB, of which {median(name, 'Anonymous'):.1f} MB are its own",
+            beside=f"PSS {median(name, 'Pss'):.1f} MB, of which {median(name, 'Anonymous'):.1f} MB are its own;"
+            f" {median(name, 'Threads'):.0f} threads",
         )
         for name in _PROCESSES
     ]
-    for kind, target in _SUMS.items():
+    for kind, target in used.sums.items():
         parts = [median(name, kind) for name in _PROCESSES]
         figures.append(
             Figure(
@@ -82,16 +118,18 @@ async def measure_memory(rounds: int) -> list[Figure]:
     return figures
 
 
-async def measure_imports() -> str:
+async def measure_imports(protocol: str = "mqtt") -> str:
     """Return a table of the packages whose import costs most, in KB: objects, and RSS, of each process."""
+    used = _PROTOCOLS[protocol]
     costs: dict[str, Counter[str]] = {}
     with tempfile.TemporaryDirectory() as cache, tempfile.TemporaryDirectory() as folder:
-        async with open_mosquitto() as port:
-            async with _open_run(port, cache):  # the bytecode
+        async with used.open_peer() as port:
+            async with _open_run(used.arguments(port), cache):  # the bytecode
                 pass
             for what in ("objects", "resident"):
                 env = {"BENCHMARK_IMPORTS": f"{what}:{folder}", "PYTHONPATH": str(_HOOK)}
-                async with _open_run(port, cache, env):  # it is stopped after that, and each process comes to its end
+                # It is stopped after that, and each process comes to its end.
+                async with _open_run(used.arguments(port), cache, env):
                     pass
                 for name in _PROCESSES:
                     costs[f"{name} {what}"] = _by_package(Path(folder, name))
@@ -119,13 +157,14 @@ def _by_package(written: Path) -> Counter[str]:
 
 
 @contextlib.asynccontextmanager
-async def _open_run(port: int, cache: str, more: Mapping[str, str] | None = None) -> AsyncIterator[dict[str, int]]:
+async def _open_run(
+    arguments: Sequence[str], cache: str, more: Mapping[str, str] | None = None
+) -> AsyncIterator[dict[str, int]]:
     """Start the deployment, wait until the plugin sees its connector up, and a little more; yield the process ids."""
-    command = ["taktora_trio", "run", "examples.echo:deployment", "--mode", "split", "--log", "json"]
-    where = ["--broker", f"mqtt://127.0.0.1:{port}", "--domain", f"benchmark-memory-{os.getpid()}"]
+    command = ["taktora_trio", "run", *arguments, "--mode", "split", "--log", "json"]
     env = {**os.environ, "PYTHONPYCACHEPREFIX": cache, **(more or {})}
     env.pop("PYTHONDONTWRITEBYTECODE", None)
-    command += [*where, "--for", f"{_RUN:g}"]
+    command += ["--domain", f"benchmark-memory-{os.getpid()}", "--for", f"{_RUN:g}"]
     async with open_python(*command, stderr=subprocess.PIPE, env=env) as supervisor:
         with trio.fail_after(_START_TIMEOUT):
             await _wait_until_up(supervisor)
@@ -144,23 +183,27 @@ async def _wait_until_up(supervisor: trio.Process) -> None:
 
 
 def _sizes(pid: int) -> dict[str, float]:
-    """Return each amount of /proc/PID/smaps_rollup, in MB."""
+    """Return each amount of /proc/PID/smaps_rollup, in MB; and the number of its threads."""
     lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]
-    return {name: int(amount.split()[0]) * 1024 / 1e6 for name, _, amount in (line.partition(":") for line in lines)}
+    sizes = {name: int(amount.split()[0]) * 1024 / 1e6 for name, _, amount in (line.partition(":") for line in lines)}
+    return {**sizes, "Threads": len(list(Path(f"/proc/{pid}/task").iterdir()))}
 
 
-async def _measure(quick: bool) -> None:
-    find_mosquitto()
+async def _measure(quick: bool, protocol: str) -> None:
+    if protocol == "mqtt":
+        find_mosquitto()
     print(machine(), "\n")
-    print(table(await measure_memory(1 if quick else 5)), "\n")
-    print(await measure_imports())
+    print(table(await measure_memory(1 if quick else 5, protocol)), "\n")
+    print(await measure_imports(protocol))
 
 
 def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.memory", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help="one start instead of five")
-    trio.run(_measure, parser.parse_args().quick)
+    parser.add_argument("--protocol", choices=sorted(_PROTOCOLS), default="mqtt", help="the gateway's")
+    given = parser.parse_args()
+    trio.run(_measure, given.quick, given.protocol)
 
 
 if __name__ == "__main__":
