@@ -83,6 +83,41 @@ async def test_while_the_gateway_dies_of_native_code_and_is_stopped_and_the_rout
         assert await run.wait() == 0
 
 
+async def test_while_each_half_of_two_units_is_replaced_and_the_gateway_reloads(
+    router: ZenohRouter, domain: Domain, tmp_path: Path
+) -> None:
+    config = tmp_path / "taktora.toml"
+    config.write_text(f'[connector.zenoh]\nconnect = "{router.endpoint}"\n')
+    options = (f"{APPS}:obeying", "--domain", domain.name, "--config", str(config))
+    orders = [b"%d" % number for number in range(300)]
+    async with (
+        open_outsider(router.endpoint) as outsider,
+        open_command("plugin", *options) as first_plugin,
+        open_command("gateway", *options) as first_gateway,
+        trio.open_nursery() as nursery,
+    ):
+        done = outsider.answer("test/done")
+        await first_plugin.until_event("health-up")
+        nursery.start_soon(order, outsider, orders)
+        came = await taken(done, orders[:30])
+        first_gateway.signal(signal.SIGTERM)
+        assert await first_gateway.wait() == 0
+        async with open_command("gateway", *options) as gateway:
+            came += await taken(done, orders[30:100])
+            first_plugin.signal(signal.SIGTERM)
+            assert await first_plugin.wait() == 0
+            async with open_command("plugin", *options) as plugin:
+                came += await taken(done, orders[100:200])
+                config.write_text(f'[connector.zenoh]\nconnect = "{router.endpoint}"\nlease = 3.5\n')
+                gateway.signal(signal.SIGHUP)
+                await gateway.until_event("reload-done")
+                came += await taken(done, orders[200:])
+                for half in (plugin, gateway):
+                    half.signal(signal.SIGTERM)
+                    assert await half.wait() == 0
+    assert list(dict.fromkeys(came)) == orders
+
+
 async def test_the_store_keeps_what_is_sent_without_a_router_and_the_next_run_sends_it(
     router: ZenohRouter, domain: Domain, tmp_path: Path
 ) -> None:
