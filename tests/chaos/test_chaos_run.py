@@ -14,7 +14,7 @@ import trio
 from taktora_trio.chaos import faults, private_shm, runner
 from taktora_trio.chaos.command import chaos
 from taktora_trio.chaos.faults import FAULTS
-from taktora_trio.chaos.options import ChaosOptions
+from taktora_trio.chaos.options import PROTOCOLS, ChaosOptions
 from taktora_trio.errors import ConfigError
 from taktora_trio.testing.mqtt import mosquitto
 from taktora_trio.transport.segments import SHM
@@ -69,13 +69,36 @@ async def test_every_promise_holds(group: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.timeout(120)
-async def test_every_promise_holds_in_process() -> None:
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+async def test_every_promise_holds_in_process(protocol: str) -> None:
     kinds = [kind for kind, fault in FAULTS.items() if fault.in_process]
-    code, output, errors = await run_command(
-        "chaos", "--mode", "in-process", "--seed", "1", "--faults", str(len(kinds)), seconds=110
-    )
+    options = ("--protocol", protocol, "--mode", "in-process", "--seed", "1", "--faults", str(len(kinds)))
+    code, output, errors = await run_command("chaos", *options, seconds=110)
     assert code == 0, output + errors
     assert all(kind in output for kind in kinds)
+
+
+# What a protocol has to do with: the rest is the same whatever the protocol is.
+OF_A_PROTOCOL = (
+    *("broker-restart", "broker-pause", "broker-refuses", "connection-cut", "connection-slow", "connection-half-open"),
+    *(
+        "queue-full",
+        "gateway-kill",
+        "gateway-hang",
+        "gateway-term",
+        "plugin-kill",
+        "crash-in-publish",
+        "supervisor-term",
+    ),
+)
+
+
+@pytest.mark.timeout(150)
+@pytest.mark.parametrize("protocol", PROTOCOLS[1:])
+async def test_every_promise_of_another_protocol_holds(protocol: str) -> None:
+    options = ("--protocol", protocol, "--seed", "1", "--faults", str(len(OF_A_PROTOCOL)), "--only", *OF_A_PROTOCOL)
+    code, output, errors = await run_command("chaos", *options, seconds=140)
+    assert code == 0, output + errors
 
 
 @pytest.mark.timeout(120)
@@ -120,7 +143,7 @@ async def test_a_signal_ends_it_and_leaves_nothing(signum: signal.Signals) -> No
         (["--seed", "-1"], "--seed -1"),
         (["--json", "/nowhere/at/all.json"], "/nowhere/at/all.json"),
         (["--only", "zygote-kill"], "--warm"),
-        (["--protocol", "telegraphy"], "--protocol telegraphy: there is chaos for mqtt"),
+        (["--protocol", "telegraphy"], "--protocol telegraphy: there is chaos for mqtt and zenoh"),
         (["--mode", "in-process", "--only", "gateway-kill"], "a fault of --mode split"),
         (["--mode", "in-process", "--warm"], "--warm"),
         (["surplus"], "surplus"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import json
+import secrets
 import signal
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -15,9 +16,9 @@ import attrs
 import trio
 
 from taktora_trio.errors import ConfigError
-from taktora_trio.testing.server import Server, free_port
+from taktora_trio.testing.server import Broker, free_port
 
-__all__ = ["RouterTls", "ZenohRouter", "open_router"]
+__all__ = ["RouterTls", "ZenohRouter", "check_installed", "open_router"]
 
 _PATIENCE = 5.0  # seconds for its end
 
@@ -39,8 +40,14 @@ class RouterTls:
         return {**files, "root_ca_certificate": str(self.client_ca), "enable_mtls": True}
 
 
+def check_installed() -> None:
+    """Raise `ConfigError`, with what to install, where the library is not."""
+    if importlib.util.find_spec("zenoh") is None:
+        raise ConfigError("zenoh is not installed, and this needs it: pip install 'taktora-trio[zenoh]'")
+
+
 @attrs.define
-class ZenohRouter(Server):
+class ZenohRouter(Broker):
     """A router that keeps no messages, and that finds nobody by itself."""
 
     folder: Path
@@ -50,7 +57,8 @@ class ZenohRouter(Server):
     tls: RouterTls | None = attrs.field(default=None, kw_only=True)
     """If set, it speaks TLS instead of TCP."""
     users: Mapping[str, str] = attrs.field(factory=dict, kw_only=True)
-    """Passwords by user name, from the next start on. If there are any, nobody else may log in."""
+    """Passwords by user name, from the next start on. If there are any, or if it is not `anonymous`, nobody else may
+    log in."""
     listen: Sequence[str] = attrs.field(default=(), kw_only=True)
     """Further endpoints to listen at."""
     connect: Sequence[str] = attrs.field(default=(), kw_only=True)
@@ -72,8 +80,7 @@ class ZenohRouter(Server):
         return self.folder / f"router-{self.port}.log"
 
     def configure(self) -> Sequence[str]:
-        if importlib.util.find_spec("zenoh") is None:
-            raise ConfigError("zenoh is not installed, and this needs it: pip install 'taktora-trio[zenoh]'")
+        check_installed()
         config = self.folder / f"router-{self.port}.json5"
         config.write_text(json.dumps(self._config(), indent=2))
         return [sys.executable, "-m", "taktora_trio.testing.zenoh", str(config)]
@@ -90,7 +97,7 @@ class ZenohRouter(Server):
             "scouting/gossip/enabled": False,
             "transport/link/tx/lease": round(self.lease * 1000),
             **({"transport/link/tls": self.tls.config} if self.tls else {}),
-            **({"transport/auth/usrpwd": self._login()} if self.users else {}),
+            **({"transport/auth/usrpwd": self._login()} if self.users or not self.anonymous else {}),
             **self.settings,
         }.items():
             *folders, name = path.split("/")
@@ -101,12 +108,13 @@ class ZenohRouter(Server):
         return config
 
     def _login(self) -> Mapping[str, str]:
-        users = self.folder / f"router-{self.port}.users"
-        users.write_text("".join(f"{user}:{password}\n" for user, password in self.users.items()))
-        users.chmod(0o600)
         # Without a login of its own it asks nobody for one.
-        user, password = next(iter(self.users.items()))
-        return {"dictionary_file": str(users), "user": user, "password": password}
+        users = self.users or {"nobody": secrets.token_hex()}
+        file = self.folder / f"router-{self.port}.users"
+        file.touch(0o600)
+        file.write_text("".join(f"{user}:{password}\n" for user, password in users.items()))
+        user, password = next(iter(users.items()))
+        return {"dictionary_file": str(file), "user": user, "password": password}
 
 
 @contextlib.asynccontextmanager
