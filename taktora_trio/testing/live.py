@@ -25,7 +25,8 @@ class LivePeer(ABC):
     """What a test does to the real other side of one connector."""
 
     settings: Mapping[str, str]
-    """The settings by which the connector reaches it, by their names at the command line."""
+    """The settings by which the connector reaches it, by their names at the command line, or by keys of a file
+    (`connector.NAME.OPTION`)."""
 
     @abstractmethod
     async def publish(

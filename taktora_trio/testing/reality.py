@@ -6,7 +6,6 @@ import contextlib
 import shutil
 import tempfile
 import uuid
-from collections import defaultdict
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -36,13 +35,16 @@ class Reality:
     """The folder for what the deployment keeps on disk; `None` if that is nothing."""
 
     @property
-    def settings(self) -> dict[str, dict[str, str]]:
+    def settings(self) -> dict[str, Any]:
         """The settings by which each connector reaches its peer, as `open_deployment` takes them."""
-        found = defaultdict[str, dict[str, str]](dict)
+        found: dict[str, Any] = {}
         for connector, peer in self.peers.items():
             for name, value in peer.settings.items():
-                found[name][connector] = value
-        return dict(found)
+                if "." in name:  # a key of a file, which names its connector itself
+                    found[name] = value
+                else:
+                    found.setdefault(name, {})[connector] = value
+        return found
 
     async def settle(self) -> None:
         """Wait until the test has heard all that the app has published."""

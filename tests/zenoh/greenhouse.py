@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import attrs
 
-from taktora_trio import ConnectorHost, Deployment, Inbound, Outbound, ZenohConnector, ZenohRouting
+from taktora_trio import ConnectorHost, Deployment, Inbound, Outbound, ZenohConnector, ZenohOptions, ZenohRouting
 
 
 @attrs.frozen
@@ -28,3 +28,6 @@ async def app(host: ConnectorHost) -> None:
 
 
 deployment = Deployment("greenhouse", app, [ZenohConnector([READINGS, HEATER])])
+waiting = ZenohOptions(mode="peer", listen="tcp/0.0.0.0:7447")
+peer = Deployment("greenhouse", app, [ZenohConnector([READINGS, HEATER], options=waiting)])
+"""The same, of a node that others come to."""

@@ -15,8 +15,9 @@ of_each_shape = pytest.mark.taktora_shape(
 
 
 @of_each_shape
-async def test_messages_come_and_go_and_faults_pass(open_app: OpenApp) -> None:
-    async with open_app("tests.zenoh.greenhouse:deployment") as app:
+@pytest.mark.parametrize("declared", ["deployment", "peer"])
+async def test_messages_come_and_go_and_faults_pass(open_app: OpenApp, declared: str) -> None:
+    async with open_app(f"tests.zenoh.greenhouse:{declared}") as app:
         for number, celsius in enumerate((3.0, 30.0)):
             await app.publish(f"greenhouse/{number}/reading", Reading(celsius))
             sent = await app.expect(HEATER)

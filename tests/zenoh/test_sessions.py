@@ -163,6 +163,17 @@ async def test_tokens_are_seen_while_they_are_there(pair: Pair) -> None:
     assert await heard.next() == Sample("here/two", b"")
 
 
+async def test_it_is_known_whether_somebody_subscribes(pair: Pair) -> None:
+    one, other = pair.one, pair.other
+    matching = Heard[bool]()
+    await one.watch_subscribers("a/b", matching)
+    assert await matching.next() is False
+    await other.subscribe("c", lambda sample: None)
+    await other.subscribe("a/*", lambda sample: None)
+    assert await matching.next() is True
+    assert matching.all == [False, True]
+
+
 async def test_what_has_left_is_gone(pair: Pair) -> None:
     """Its tokens, its queryables, and the questions that it had not answered."""
     staying = pair.one
@@ -209,10 +220,10 @@ async def test_in_memory_a_line_is_cut_and_a_client_can_be_refused(options: Zeno
         with pytest.raises(ConnectionLost, match="reset"):
             await session.subscribe("a", lambda sample: None)
         assert line.network.sessions == []
-        line.refuses = True
+        line.set(refuses=True)
         with pytest.raises(ConnectRefused, match="refuses the login"):
             await enter(options)
-        line.is_up.value = False
+        line.set(unreachable=True)
         with pytest.raises(ConnectFailed, match="unreachable"):
             await enter(options)
     assert ended.count == 0  # the loss has told already
@@ -225,12 +236,13 @@ async def enter(options: ZenohOptions) -> None:
 
 async def test_in_memory_a_peer_waits_for_its_line(options: ZenohOptions) -> None:
     line = MemoryNetwork.line_at(options.places)
-    line.is_up.value = False
-    async with open_node(attrs.evolve(options, mode="peer")) as node, trio.open_nursery() as nursery:
-        nursery.start_soon(node.wait_until_linked)
-        await trio.testing.wait_all_tasks_blocked()
-        assert len(nursery.child_tasks) == 1
-        line.is_up.value = True
+    for fault in ("unreachable", "refuses"):
+        line.set(**{fault: True})
+        async with open_node(attrs.evolve(options, mode="peer")) as node, trio.open_nursery() as nursery:
+            nursery.start_soon(node.wait_until_linked)
+            await trio.testing.wait_all_tasks_blocked()
+            assert len(nursery.child_tasks) == 1
+            line.set(**{fault: False})
 
 
 async def test_in_memory_what_finds_no_room_is_discarded_or_closed(options: ZenohOptions) -> None:

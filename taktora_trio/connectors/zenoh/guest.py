@@ -1,10 +1,14 @@
 """Guest: whoever is on the other side of a connector, as the tests of an app have it. It is a node of its own.
 
-It takes and acknowledges what the connector publishes, and publishes what the test says.
+It takes and acknowledges what the connector publishes, and publishes what the test says, by the gateway's own
+code: so what is acknowledged is sent again until the app is done with it.
 """
 
 from __future__ import annotations
 
+import math
+import time
+import uuid
 from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any, TypeAlias, cast
@@ -12,11 +16,18 @@ from typing import Any, TypeAlias, cast
 import trio
 from trio_util import RepeatedEvent
 
-from taktora_trio.channels import ChannelDescriptor, Metadata
+from taktora_trio.boottime import boottime_ns
+from taktora_trio.channels import ChannelDescriptor, Envelope, Header, Metadata
+from taktora_trio.connectors.connection import Guarantee, Incoming
 from taktora_trio.connectors.peer import Published
-from taktora_trio.connectors.zenoh.keys import check_key
+from taktora_trio.connectors.zenoh.acknowledged import AcknowledgedChannel
+from taktora_trio.connectors.zenoh.acknowledging import Acknowledging, Asked
+from taktora_trio.connectors.zenoh.keeping import memory_for
+from taktora_trio.connectors.zenoh.keys import check_key, is_pattern
 from taktora_trio.connectors.zenoh.keytree import KeyTree
+from taktora_trio.connectors.zenoh.latched import LastValues
 from taktora_trio.connectors.zenoh.metadata import attached, read_beside
+from taktora_trio.connectors.zenoh.numbering import SENDER
 from taktora_trio.connectors.zenoh.routing import ZenohRouting
 from taktora_trio.connectors.zenoh.session import Quality, Question, Sample, Session
 from taktora_trio.errors import ConfigError
@@ -25,60 +36,88 @@ __all__ = ["Guest", "OnTaken"]
 
 OnTaken: TypeAlias = Callable[[Published], None]
 
+_PATIENCE = 60.0  # seconds for an acknowledgement
+_LATCHED = 2**18  # bytes of values that others are told later
+
 
 class Guest:
     """What one connector has on its other side."""
 
     def __init__(self, channels: Iterable[ChannelDescriptor[Any]]) -> None:
         """`channels` are the connector's."""
-        self._outbound, self._inbound = KeyTree[ZenohRouting](), KeyTree[ZenohRouting]()
-        for channel in channels:
-            routing = cast(ZenohRouting, channel.routing)
-            (self._outbound if channel.direction == "out" else self._inbound).add(routing.address, routing)
-        self._outbound_keys = {
-            channel.routing.address: cast(ZenohRouting, channel.routing).acknowledged
-            for channel in channels
-            if channel.direction == "out"
-        }
+        routings = [(channel.direction, cast(ZenohRouting, channel.routing)) for channel in channels]
+        self._routings = routings
+        self._outbound = KeyTree((to.address, to) for direction, to in routings if direction == "out")
+        self._inbound = KeyTree((to.address, to) for direction, to in routings if direction == "in")
+        latched = [to.address for direction, to in routings if direction == "in" and to.latched]
+        self._last_values: LastValues | None = None
+        if latched:
+            self._last_values = LastValues(latched, memoryview(bytearray(memory_for(_LATCHED))), _forgotten)
         self._session: Session | None = None
+        self._on_taken: OnTaken = lambda published: None
+        self._acknowledging = Acknowledging()
         self._delay = 0.0
-        self._held: deque[tuple[float, Question]] = deque()  # what it has taken and not acknowledged, since when
+        self._held: deque[tuple[float, Asked]] = deque()  # what it has taken and not acknowledged, since when
         self._news = RepeatedEvent()
+        self._sending: dict[str, AcknowledgedChannel] = {}  # by the addresses of channels
+        self._sender = f"guest/{uuid.uuid4().hex}"
+        self._number = 0
+
+    async def start(self, session: Session, on_taken: OnTaken, *, takes_all: bool) -> None:
+        """Join the network. `on_taken` is called with what the connector publishes: all, or what is acknowledged."""
+        self._session, self._on_taken = session, on_taken
+        if self._last_values is not None:
+            await self._last_values.start(session)
+        for direction, routing in self._routings:
+            key = routing.address
+            if direction == "out" and routing.acknowledged:
+                await session.answer(key, self._asked)
+            elif direction == "out" and takes_all:
+                await session.subscribe(key, self._came, others_only=True)
+            elif direction == "in" and routing.acknowledged and key not in self._sending:
+                sender = f"{self._sender}/{key}"
+                sending = AcknowledgedChannel(key, routing.quality, session, sender, _carry, _PATIENCE)
+                self._sending[key] = sending
+                await session.watch_matching(key, sending.matching, complete=not is_pattern(key))
+
+    async def serve(self) -> None:
+        """Serve: acknowledge when it is time, and send again what nobody has acknowledged. Runs until cancelled."""
+        async with trio.open_nursery() as nursery:
+            for sending in self._sending.values():
+                nursery.start_soon(sending.serve)
+            while True:
+                self._let_go()
+                with trio.move_on_at(self._held[0][0] + self._delay if self._held else math.inf):
+                    await self._news.wait()
 
     # What it takes
 
-    async def start(self, session: Session, on_taken: OnTaken | None = None) -> None:
-        """Take what the connector publishes, and call `on_taken` with it."""
-        self._session = session
+    def _came(self, sample: Sample) -> None:
+        self._on_taken(self.published(sample))
 
-        def asked(question: Question) -> None:
-            if on_taken is not None:
-                sample = Sample(question.key, question.payload, question.encoding, question.attachment)
-                on_taken(self.published(sample, acknowledged=True))
-            self._held.append((trio.current_time(), question))
+    def _asked(self, question: Question) -> None:
+        if read_beside(question.encoding, question.attachment).own.get(SENDER, b"").startswith(self._sender.encode()):
+            question.close()  # what it publishes is not for itself
+        elif (message := self._acknowledging.take(question)) is not None:
+            self._on_taken(self._published(message, "at least once"))
+            self._held.append((trio.current_time(), message))
             self._let_go()
             self._news.set()
 
-        def came(sample: Sample) -> None:
-            assert on_taken is not None
-            on_taken(self.published(sample))
-
-        for key, acknowledged in self._outbound_keys.items():
-            if acknowledged:
-                await session.answer(key, asked)
-            elif on_taken is not None:
-                await session.subscribe(key, came, others_only=True)
-
-    def published(self, sample: Sample, *, acknowledged: bool = False) -> Published:
-        """Return what the connector has published, as a test sees it."""
+    def published(self, sample: Sample) -> Published:
+        """Return what the connector has put, as a test sees it."""
         beside = read_beside(sample.encoding, sample.attachment)
+        message = Incoming(sample.key, sample.payload, metadata=beside.metadata, correlation_id=beside.correlation_id)
+        return self._published(message, "at most once")
+
+    def _published(self, message: Incoming, guarantee: Guarantee) -> Published:
         return Published(
-            topic=sample.key,
-            payload=sample.payload,
-            metadata=beside.metadata,
-            correlation_id=beside.correlation_id,
-            retained=any(routing.latched for routing in self._outbound.match(sample.key)),
-            guarantee="at least once" if acknowledged else "at most once",
+            topic=message.topic,
+            payload=message.payload,
+            metadata=message.metadata,
+            correlation_id=message.correlation_id,
+            retained=any(routing.latched for routing in self._outbound.match(message.topic)),
+            guarantee=guarantee,
         )
 
     def set_delay(self, seconds: float) -> None:
@@ -87,18 +126,9 @@ class Guest:
         self._let_go()
         self._news.set()
 
-    async def serve(self) -> None:
-        """Serve: acknowledge when it is time. Runs until cancelled."""
-        while True:
-            self._let_go()
-            with trio.move_on_at(self._held[0][0] + self._delay if self._held else float("inf")):
-                await self._news.wait()
-
     def _let_go(self) -> None:
         while self._held and self._held[0][0] + self._delay <= trio.current_time():
-            _, question = self._held.popleft()
-            question.reply(question.key, b"")
-            question.close()
+            self._acknowledging.acknowledge(self._held.popleft()[1])
 
     # What it publishes
 
@@ -106,6 +136,10 @@ class Guest:
         """Wait until the library has what was published so far."""
         assert self._session is not None
         await self._session.flush()
+
+    def puts(self, topic: str) -> bool:
+        """Return whether it puts what it publishes there, for some channel of the app's: nobody acknowledges that."""
+        return any(not routing.acknowledged for routing in self._inbound.match(topic))
 
     def publish(
         self,
@@ -117,7 +151,10 @@ class Guest:
         retain: bool,
         **unknown: Any,
     ) -> None:
-        """Publish a message. Raises `ConfigError` for what can't be published, and for options that there are not."""
+        """Publish a message, to each of the app's channels as it is declared.
+
+        Raises `ConfigError` for what can't be published, and for options that there are not.
+        """
         if names := ", ".join(unknown):
             raise ConfigError(
                 f"Zenoh has no {names}: a content type, a response topic, an expiry and user properties are in"
@@ -125,5 +162,37 @@ class Guest:
             )
         check_key(topic)
         assert self._session is not None
-        encoding = metadata.content_type if metadata is not None else ""
-        self._session.put(topic, payload, Quality(), encoding, attached(metadata, correlation_id))
+        routings = self._inbound.match(topic)
+        self._number += 1
+        header = Header(self._number, time.time_ns(), boottime_ns(), correlation_id)
+        envelope = Envelope(payload, header, topic, metadata)
+        for key in dict.fromkeys(routing.address for routing in routings if routing.acknowledged):
+            self._sending[key].publish(envelope, _done)
+        if retain:
+            self._put_latched(envelope, any(routing.latched for routing in routings))
+        elif not routings or self.puts(topic):
+            self._session.put(topic, payload, Quality(), *_carry(envelope))
+
+    def _put_latched(self, envelope: Envelope, somebody_asks: bool) -> None:
+        if not somebody_asks or self._last_values is None:
+            raise ConfigError(f"retain=True: no channel of the app's that is for {envelope.topic!r} is latched")
+        assert self._session is not None
+        self._last_values.put(self._session, envelope, Quality(), _carry(envelope), _written)
+
+
+def _carry(envelope: Envelope, own: Iterable[tuple[str, bytes]] = ()) -> tuple[str, bytes]:
+    """Return the encoding and the attachment. A test says what the encoding is, if any."""
+    encoding = envelope.metadata.content_type if envelope.metadata is not None else ""
+    return encoding, attached(envelope.metadata, envelope.header.correlation_id, own)
+
+
+def _done(number: int, refusal: str) -> None:
+    """Nothing waits for it."""
+
+
+def _written() -> None:
+    """Nor for this."""
+
+
+def _forgotten(reason: str, seconds: float) -> None:
+    """A test has no health to show it in."""

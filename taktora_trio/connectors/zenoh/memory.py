@@ -39,22 +39,32 @@ class Line:
     """What lies between the nodes of one address and their network."""
 
     network: MemoryNetwork
-    is_up: AsyncValue[bool] = attrs.field(factory=lambda: AsyncValue(True))
-    refuses: bool = False
-    """True refuses a client for good, as with a wrong password."""
+    is_linking: AsyncValue[bool] = attrs.field(factory=lambda: AsyncValue(True), init=False)
+    """False while the other side is out of reach, or refuses."""
     sessions: list[MemorySession] = attrs.field(factory=list)
     watchers: list[OnSent] = attrs.field(factory=list)
+    _unreachable: bool = attrs.field(default=False, init=False)
+    _refuses: bool = attrs.field(default=False, init=False)
 
     def cut(self, reason: str = "the connection was reset") -> None:
         """End the connections that there are."""
         for session in list(self.sessions):
             session.lose(reason)
 
+    def set(self, *, unreachable: bool | None = None, refuses: bool | None = None) -> None:
+        """Change how the other side behaves from now on; `None` leaves it as it is.
+
+        It refuses a client for good, as with a wrong password. Peers find nobody then.
+        """
+        self._unreachable = self._unreachable if unreachable is None else unreachable
+        self._refuses = self._refuses if refuses is None else refuses
+        self.is_linking.value = not (self._unreachable or self._refuses)
+
     def check(self) -> None:
         """Raise `ConnectFailed` or `ConnectRefused` where a client can't connect."""
-        if not self.is_up.value:
+        if self._unreachable:
             raise ConnectFailed("the other side is unreachable")
-        if self.refuses:
+        if self._refuses:
             raise ConnectRefused("the other side refuses the login")
 
 
@@ -106,7 +116,7 @@ class MemoryNetwork:
             yield from session.queryables_for(key, complete, is_own=session is asker)
 
     def tell_matching(self) -> None:
-        """Tell whoever wants to know which keys have a queryable now."""
+        """Tell whoever wants to know which keys have a queryable, or a subscriber, now."""
         for session in self.sessions:
             session.tell_matching()
 
@@ -212,6 +222,15 @@ class MemoryQuestion(Question):
             self._ask.one_ended()
 
 
+@attrs.define
+class _Watched:
+    """Whether somebody is there for a key, for who wants to know."""
+
+    matches: Callable[[], bool]
+    on_change: Callable[[bool], None]
+    matched: bool
+
+
 class MemorySession(Session):
     """What one connection has declared."""
 
@@ -230,7 +249,7 @@ class MemorySession(Session):
         self._queryables: list[tuple[str, OnQuestion, bool, bool]] = []
         self._tokens: list[str] = []
         self._token_watchers: list[tuple[str, OnSample]] = []
-        self._matching: dict[tuple[str, bool, Callable[[bool], None]], bool] = {}
+        self._watched: list[_Watched] = []
         line.sessions.append(self)
         self._network.sessions.append(self)
 
@@ -324,6 +343,7 @@ class MemorySession(Session):
     ) -> None:
         await self._checkpoint()
         self._subscribers.append(_Subscriber(key, on_sample, stamped, others_only, bool(recover)))
+        self._network.tell_matching()
         if recover:
             for session in self._network.sessions:
                 for sample in session.kept_for(key, recover):
@@ -355,12 +375,18 @@ class MemorySession(Session):
                 self.tell(partial(on_token, Sample(token, b"")))
 
     async def watch_matching(self, key: str, on_change: Callable[[bool], None], *, complete: bool = False) -> None:
-        await self._checkpoint()
-        matches = self._matching[key, complete, on_change] = self._matches(key, complete)
-        self.tell(partial(on_change, matches))
+        await self._watch_whether(lambda: any(self._network.queryables_for(key, complete, None)), on_change)
 
-    def _matches(self, key: str, complete: bool) -> bool:
-        return any(True for _ in self._network.queryables_for(key, complete, None))
+    async def watch_subscribers(self, key: str, on_change: Callable[[bool], None]) -> None:
+        await self._watch_whether(
+            lambda: any(session.subscribes(key, is_own=session is self) for session in self._network.sessions),
+            on_change,
+        )
+
+    async def _watch_whether(self, matches: Callable[[], bool], on_change: Callable[[bool], None]) -> None:
+        await self._checkpoint()
+        self._watched.append(_Watched(matches, on_change, matches()))
+        self.tell(partial(on_change, self._watched[-1].matched))
 
     async def _checkpoint(self) -> None:
         await trio.lowlevel.checkpoint()
@@ -390,11 +416,14 @@ class MemorySession(Session):
             if intersects(key, sample.key):
                 self.tell(partial(on_token, sample))
 
+    def subscribes(self, key: str, *, is_own: bool) -> bool:
+        return any(intersects(one.key, key) and not (is_own and one.others_only) for one in self._subscribers)
+
     def tell_matching(self) -> None:
-        for (key, complete, on_change), before in list(self._matching.items()):
-            if (matches := self._matches(key, complete)) != before:
-                self._matching[key, complete, on_change] = matches
-                self.tell(partial(on_change, matches))
+        for watched in self._watched:
+            if (matches := watched.matches()) != watched.matched:
+                watched.matched = matches
+                self.tell(partial(watched.on_change, matches))
 
     def watch_discarded(self, on_discarded: Callable[[int], None]) -> None:
         self._handover.on_discarded = on_discarded
@@ -437,7 +466,7 @@ class MemoryNode(Node):
         self._line, self._backlog = line, backlog
 
     async def wait_until_linked(self) -> None:
-        await self._line.is_up.wait_value(True)
+        await self._line.is_linking.wait_value(True)
 
     @contextlib.asynccontextmanager
     async def open_session(self) -> AsyncIterator[MemorySession]:

@@ -54,13 +54,15 @@ class ZenohMemoryPeer(MemoryPeer):
             node.open_session() as session,
             trio.open_nursery() as nursery,
         ):
-            await self._guest.start(session)
+            await self._guest.start(session, self._on_published, takes_all=False)
             nursery.start_soon(self._guest.serve)
             yield
             nursery.cancel_scope.cancel()
 
     def _watch(self, how: Literal["put", "ask"], sample: Sample) -> None:
-        self._on_published(self._guest.published(sample, acknowledged=how == "ask"))
+        # What the app has put last is known at once, without a turn of the guest's: it may have ended then.
+        if how == "put":
+            self._on_published(self._guest.published(sample))
 
     def publish(self, topic: str, payload: bytes, **options: Any) -> None:
         """See `MemoryPeer`, and `Guest.publish` for the options."""
@@ -70,10 +72,7 @@ class ZenohMemoryPeer(MemoryPeer):
         self._line.cut()
 
     def set(self, *, unreachable: bool | None = None, refusing: bool | None = None, delay: float | None = None) -> None:
-        if unreachable is not None:
-            self._line.is_up.value = not unreachable
-        if refusing is not None:
-            self._line.refuses = refusing
+        self._line.set(unreachable=unreachable, refuses=refusing)
         if delay is not None:
             self._guest.set_delay(delay)
 

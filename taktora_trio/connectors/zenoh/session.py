@@ -203,6 +203,10 @@ class Session(ABC):
         return nullcontext()
 
     @abstractmethod
+    async def watch_subscribers(self, key: str, on_change: Callable[[bool], None]) -> None:
+        """Be told whether somebody gets what is put on this key, as `watch_matching` tells it of queryables."""
+
+    @abstractmethod
     async def flush(self) -> None:
         """Wait until the library has all that was put, asked and replied so far, or the session is lost."""
 

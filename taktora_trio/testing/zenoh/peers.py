@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import trio
+from trio_util import AsyncValue
 
 from taktora_trio.connectors.zenoh.connector import ZenohConnector
 from taktora_trio.connectors.zenoh.guest import Guest
@@ -38,16 +39,22 @@ class ZenohPeer(LivePeer):
         """`at` are the options of the test's own nodes."""
         self._name, self._at, self._network, self._on_published = connector.name, at, network, on_published
         self._guest = Guest(connector.channels)
+        self._subscribed: dict[str, AsyncValue[bool]] = {}
+        self._session: Session | None = None
         self._settling: Session | None = None
         self._settled = trio.Event()
         self.settings = {"connect": f"tcp/127.0.0.1:{network.port}"}
+        if connector.options.mode != "client":  # it is not to find whoever else is on the machine, nor the other way
+            options = f"connector.{connector.name}"
+            self.settings |= {f"{options}.scouting": "false", f"{options}.listen": "tcp/127.0.0.1:0"}
 
     @contextlib.asynccontextmanager
     async def connected(self) -> AsyncIterator[None]:
         """Be at the router in the block."""
         # A node never gets by the network what it has put itself: so the second one is for that.
         async with _session(self._at) as session, _session(self._at) as self._settling, trio.open_nursery() as nursery:
-            await self._guest.start(session, partial(self._on_published, self._name))
+            self._session = session
+            await self._guest.start(session, partial(self._on_published, self._name), takes_all=True)
             await session.subscribe(_SETTLED, self._hear_settled)
             nursery.start_soon(self._guest.serve)
             nursery.start_soon(self._watch, session)
@@ -62,8 +69,24 @@ class ZenohPeer(LivePeer):
 
     async def publish(self, topic: str, payload: bytes, **options: Any) -> None:
         """See `LivePeer`, and `Guest.publish` for the options."""
+        await self._until_subscribed(topic)
         self._guest.publish(topic, payload, **options)
         await self._guest.flush()
+
+    async def _until_subscribed(self, topic: str) -> None:
+        """Wait until the test's node knows of a subscriber, for else it puts nothing.
+
+        A gateway is `Up` before all others know what it wants. One that can't connect wants nothing.
+        """
+        session = self._session
+        assert session is not None
+        if not self._guest.puts(topic) or self._network.is_down or self._network.greeting is not None:
+            return
+        if topic not in self._subscribed:
+            known = self._subscribed[topic] = AsyncValue(False)
+            await session.watch_subscribers(topic, partial(setattr, known, "value"))
+        with trio.move_on_after(_PATIENCE):
+            await self._subscribed[topic].wait_value(True)
 
     async def settle(self) -> None:
         """Put something by another node, again and again: it comes to the guest behind what the router had before."""

@@ -262,23 +262,25 @@ class NativeSession(Session):
         await self._declare(partial(declare, key, direct(came), history=True))
 
     async def watch_matching(self, key: str, on_change: Callable[[bool], None], *, complete: bool = False) -> None:
-        tell = self._handover.tell
+        declare = partial(self._library.declare_querier, key, target=TARGET[complete])
+        await self._declare(partial(self._watch, declare, on_change))
 
-        def declare() -> tuple[Any, Any]:
-            querier = self._library.declare_querier(key, target=TARGET[complete])
+    async def watch_subscribers(self, key: str, on_change: Callable[[bool], None]) -> None:
+        await self._declare(partial(self._watch, partial(self._library.declare_publisher, key), on_change))
 
-            def tell_now() -> None:
-                status: Any = querier.matching_status  # whose type is told wrongly
-                on_change(status.matching)
+    def _watch(self, declare: Callable[[], Any], on_change: Callable[[bool], None]) -> tuple[Any, Any]:
+        declared, tell = declare(), self._handover.tell
 
-            def changed(_: object = None) -> None:  # what two threads tell may come out of order: so look then
-                tell(tell_now)
+        def tell_now() -> None:
+            status: Any = declared.matching_status  # whose type is told wrongly
+            on_change(status.matching)
 
-            listener = querier.declare_matching_listener(direct(changed))
-            changed()
-            return listener, querier
+        def changed(_: object = None) -> None:  # what two threads tell may come out of order: so look then
+            tell(tell_now)
 
-        await self._declare(declare)
+        listener = declared.declare_matching_listener(direct(changed))
+        changed()
+        return listener, declared
 
     async def _declare(self, declare: Callable[[], Any]) -> None:
         try:
