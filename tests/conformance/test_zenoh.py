@@ -8,14 +8,27 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import pytest
+import trio
 
-from taktora_trio import Backoff, Connector, Inbound, Outbound, RawCodec, ZenohConnector, ZenohOptions, ZenohRouting
+from taktora_trio import (
+    Backoff,
+    Connection,
+    Connector,
+    Inbound,
+    Outbound,
+    RawCodec,
+    ZenohConnector,
+    ZenohOptions,
+    ZenohRouting,
+)
 from taktora_trio.testing.conformance import ConnectorConformance
+from taktora_trio.testing.driver import Driver
 from taktora_trio.testing.network import Network, open_network
-from taktora_trio.testing.rig import TcpRig
-from taktora_trio.testing.zenoh.router import open_router
+from taktora_trio.testing.rig import Echo, TcpRig
+from taktora_trio.testing.zenoh.router import ZenohRouter, open_router
 from tests.zenoh.outsider import Outsider, open_outsider
 
+ECHO_REQUEST = "taktora/echo/request/me"
 QUICKLY = Backoff(initial=0.01, maximum=0.1)
 
 
@@ -66,6 +79,86 @@ class AtMostOnceRig(TcpRig):
 
     async def receive(self) -> tuple[str, bytes]:
         return await self._taken.receive()
+
+
+def _name(topic: str) -> str:
+    return topic.replace("/", "-")
+
+
+class AcknowledgedRig(AtMostOnceRig):
+    """What somebody gets it acknowledges at once, and knows no repeats. What it publishes it keeps until somebody has
+    acknowledged it: as one of our gateways does, for no other program sends again."""
+
+    acknowledges: ClassVar[bool] = True
+    redelivers: ClassVar[bool] = True
+    refuses: ClassVar[bool] = True
+    has_echo: ClassVar[bool] = True
+    patience = 1.0
+
+    def __init__(self, network: Network, outsider: Outsider, router: ZenohRouter, strict: ZenohRouter) -> None:
+        super().__init__(network, outsider)
+        self._taken = outsider.answer("topic/o$*", "taktora/echo/reply")
+        self._router, self._strict = router, strict
+        self.behind = router
+        """The one behind the network."""
+        self._connection: Connection | None = None
+        self._driver = Driver(
+            ZenohConnector(
+                [
+                    Outbound(_name(topic), bytes, ZenohRouting(topic, acknowledged=True), max_payload=100_000)
+                    for topic in ("topic/in", "topic/more", ECHO_REQUEST)
+                ],
+                options=ZenohOptions(connect=router.endpoint),
+                codec=RawCodec(),
+            ),
+            "outsider",
+        )
+
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def open(cls, folder: Path) -> AsyncIterator[Self]:
+        async def connect() -> trio.SocketStream:
+            return await trio.open_tcp_stream("127.0.0.1", rig.behind.port)
+
+        async with (
+            open_router(folder, lease=cls.silence) as router,
+            open_router(folder, users={"somebody": "else"}) as strict,
+            open_network(connect) as network,
+            open_outsider(router.endpoint) as outsider,
+        ):
+            rig = cls(network, outsider, router, strict)
+            async with rig._driver.connected() as rig._connection:
+                yield rig
+
+    def outbound(self, name: str, **options: Any) -> Outbound[bytes]:
+        return Outbound(name, bytes, ZenohRouting(f"topic/{name}", acknowledged=True), **options)
+
+    def inbound(self, name: str, **options: Any) -> Inbound[bytes]:
+        return Inbound(name, bytes, ZenohRouting(f"topic/{name}", acknowledged=True), **options)
+
+    async def publish(self, topic: str, payload: bytes) -> None:
+        assert self._connection is not None
+        name = _name(topic)
+        self._driver.publish(self._connection, name, self._driver.envelopes(name, payload))
+        await trio.lowlevel.checkpoint()
+
+    def refuse(self) -> None:
+        self.behind = self._strict
+
+    def come_back(self) -> None:
+        super().come_back()
+        self.behind = self._router
+
+    @property
+    def echo(self) -> Echo:
+        return Echo(
+            "examples.zenoh_echo:deployment", ["--connect", self._router.endpoint], ECHO_REQUEST, "taktora/echo/reply"
+        )
+
+
+@pytest.mark.zenoh
+class TestAcknowledged(ConnectorConformance):
+    rig_type = AcknowledgedRig
 
 
 @pytest.mark.zenoh

@@ -37,8 +37,8 @@ class Outsider:
         self.session.declare_subscriber(key, lambda sample: put((str(sample.key_expr), sample.payload.to_bytes())))
         return receiving
 
-    def answer(self, key: str) -> trio.MemoryReceiveChannel[tuple[str, bytes]]:
-        """Take queries: reply to each at once, with nothing, which acknowledges what has come in it."""
+    def answer(self, *keys: str) -> trio.MemoryReceiveChannel[tuple[str, bytes]]:
+        """Take queries on these keys: reply to each at once, with nothing, which acknowledges what has come in it."""
         put, receiving = self._hand_over()
 
         def came(query: zenoh.Query) -> None:
@@ -46,7 +46,8 @@ class Outsider:
             query.reply(query.key_expr, b"")
             query.drop()
 
-        self.session.declare_queryable(key, came, complete=True)
+        for key in keys:
+            self.session.declare_queryable(key, came, complete=True)
         return receiving
 
     async def put(self, key: str, payload: bytes) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import trio
 
 from taktora_trio.connectors.sockets import SocketAddress, open_any, resolve_host, why
@@ -9,9 +11,10 @@ from taktora_trio.connectors.zenoh.endpoints import Endpoint
 from taktora_trio.connectors.zenoh.options import ZenohOptions
 from taktora_trio.errors import TemporaryFailure
 
-__all__ = ["addresses_of", "check_any_reachable", "why_not_joined"]
+__all__ = ["addresses_of", "check_any_reachable", "is_heard_out", "why_not_joined"]
 
 _PATIENCE = 3.0  # seconds
+_A_WHILE = 0.1  # seconds in which who speaks first has spoken
 
 
 async def check_any_reachable(options: ZenohOptions) -> None:
@@ -40,6 +43,24 @@ async def why_not_joined(options: ZenohOptions) -> str:
         f"nobody at {options.address} has accepted this node: it may refuse the login or the certificate, or speak no"
         " Zenoh; `taktora-trio doctor` finds out"
     )
+
+
+async def is_heard_out(options: ZenohOptions) -> bool:
+    """Return whether one of the endpoints takes a connection, and waits for what comes, as a router does.
+
+    A network that ends connections, and a server that speaks first, do not.
+    """
+    for endpoint in options.endpoints:
+        if not endpoint.is_stream:
+            continue
+        with trio.move_on_after(_PATIENCE), contextlib.suppress(OSError, ValueError, trio.BrokenResourceError):
+            _, stream = await open_any(await addresses_of(endpoint))
+            async with stream:
+                with trio.move_on_after(_A_WHILE) as waited:
+                    await stream.receive_some(1)
+                if waited.cancelled_caught:
+                    return True
+    return False
 
 
 async def addresses_of(endpoint: Endpoint) -> list[SocketAddress]:

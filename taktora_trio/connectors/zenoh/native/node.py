@@ -12,20 +12,21 @@ import trio
 import zenoh
 from trio_util import AsyncValue
 
-from taktora_trio.connectors.connection import ConnectFailed, ConnectionLost
+from taktora_trio.connectors.connection import ConnectFailed, ConnectionLost, ConnectRefused
 from taktora_trio.connectors.zenoh.configuring import configuration
 from taktora_trio.connectors.zenoh.handover import Handover
 from taktora_trio.connectors.zenoh.link import LinkSocket, find_link_socket
 from taktora_trio.connectors.zenoh.native.session import NativeSession, direct
 from taktora_trio.connectors.zenoh.native.values import reason
 from taktora_trio.connectors.zenoh.options import LEASE, ZenohOptions
-from taktora_trio.connectors.zenoh.preflight import why_not_joined
+from taktora_trio.connectors.zenoh.preflight import is_heard_out, why_not_joined
 from taktora_trio.connectors.zenoh.sender import Sender
 from taktora_trio.connectors.zenoh.session import Node, Session
 from taktora_trio.errors import ConfigError
 
 __all__ = ["open_node"]
 
+_SLOW = 0.5  # of the time for connecting: whoever refuses a node takes less
 _TO_BE_TAKEN = 0.3  # seconds for the other side to take what was sent, before the link is broken off
 _UNSENT = 64 * 1024  # bytes: less than any socket's buffer holds
 _TO_CLOSE = 2.0  # seconds for the library, which takes 40 ms; where it can't be hurried, it goes on in its thread
@@ -205,16 +206,33 @@ def _config(options: ZenohOptions) -> zenoh.Config:
     return config
 
 
+async def _join(options: ZenohOptions) -> zenoh.Session:
+    """Open the library's session. Raises `ConnectFailed` and `ConnectRefused`.
+
+    The library tells neither. But whoever refuses a node does so at once, again and again, and takes connections: the
+    second time it is believed.
+    """
+    config, is_client = _config(options), options.mode == "client"
+    for is_last in (False, True):
+        began = trio.current_time()
+        try:
+            return await _open(config)
+        except zenoh.ZError as exc:
+            if not is_client:
+                raise ConnectFailed(reason(exc)) from None
+        is_overdue = trio.current_time() - began > _SLOW * options.connect_timeout
+        if is_overdue or not await is_heard_out(options):
+            break
+        if is_last:
+            what = "its login, or its certificate; `taktora-trio doctor` finds out"
+            raise ConnectRefused(f"{options.address} refuses this node: {what}")
+    raise ConnectFailed(await why_not_joined(options), overdue=is_overdue)
+
+
 @contextlib.asynccontextmanager
 async def open_node(options: ZenohOptions) -> AsyncIterator[NativeNode]:
     """Join the network. In client mode raises `ConnectFailed` if there is no router within `connect_timeout`."""
-    began = trio.current_time()
-    try:
-        library = await _open(_config(options))
-    except zenoh.ZError as exc:
-        took = trio.current_time() - began
-        why = await why_not_joined(options) if options.mode == "client" else reason(exc)
-        raise ConnectFailed(why, overdue=took > 0.9 * options.connect_timeout) from None
+    library = await _join(options)
     node = NativeNode(library, options)
     try:
         async with node.served():
