@@ -79,6 +79,8 @@ class Wires:
         )
         self.channel.matching(True)
 
+    ask_in_turn = Session.ask_in_turn
+
     def ask(self, key: str, payload: bytes, quality: Quality, *rest: Any, complete: bool) -> None:
         encoding, attachment, _, *calls = rest
         assert complete  # else a storage of values would count as a receiver

@@ -17,7 +17,7 @@ from taktora_trio.channels import Envelope
 from taktora_trio.connectors.connection import OnDone
 from taktora_trio.connectors.expiry import EXPIRED
 from taktora_trio.connectors.zenoh.numbering import AGAIN, NUMBER, SENDER, Numbering
-from taktora_trio.connectors.zenoh.session import Quality, Sample, Session
+from taktora_trio.connectors.zenoh.session import Quality, Session
 from taktora_trio.escaping import escaped
 from taktora_trio.supervision.backoff import Backoff
 
@@ -55,6 +55,7 @@ class AcknowledgedChannel:
         self.key = key
         self._quality = quality
         self._session = session
+        self._name = sender
         self._sender = (SENDER, sender.encode())
         self._carry = carry
         self._timeout = timeout
@@ -125,17 +126,15 @@ class AcknowledgedChannel:
             envelope = replace(envelope, metadata=replace(envelope.metadata, message_expiry=left))
         encoding, attachment = self._carry(envelope, pairs)
         sent.is_asked, sent.is_a_look, sent.arrivals = True, not self._has_receiver, self._arrivals
-        self._session.ask(
+        self._session.ask_in_turn(
+            self._name,
             envelope.topic,
             envelope.payload,
             self._quality,
             encoding,
             attachment,
             self._timeout,
-            sent.replied,
-            sent.failed,
-            sent.ended,
-            complete=True,
+            sent.answered,
         )
 
     def _drop_expired(self) -> None:
@@ -180,7 +179,6 @@ class _Sent:
 
     __slots__ = (
         "_channel",
-        "_refusal",
         "again",
         "arrivals",
         "envelope",
@@ -192,7 +190,6 @@ class _Sent:
 
     def __init__(self, channel: AcknowledgedChannel, envelope: Envelope, on_done: OnDone, again: bool) -> None:
         self._channel = channel
-        self._refusal = ""
         self.envelope = envelope
         self.on_done = on_done
         self.again = again
@@ -207,16 +204,10 @@ class _Sent:
         lasts = None if metadata is None else metadata.message_expiry
         self.expires = math.inf if not lasts else trio.current_time() + lasts
 
-    def replied(self, reply: Sample) -> None:
-        self._channel.is_answered(self, "")
-
-    def failed(self, reason: bytes) -> None:
-        shown = escaped(reason.decode(errors="replace"), _LONGEST)
-        self._refusal = shown or "it gave no reason"
-
-    def ended(self) -> None:
+    def answered(self, answer: bytes | None) -> None:
         self.is_asked = False
-        if self._refusal:
-            self._channel.is_answered(self, self._refusal)
-        else:
+        if answer is None:
             self._channel.is_not_answered(self)
+        else:
+            refusal = escaped(answer.decode(errors="replace"), _LONGEST) if answer else ""
+            self._channel.is_answered(self, refusal)

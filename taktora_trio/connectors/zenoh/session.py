@@ -22,8 +22,10 @@ import trio
 from taktora_trio.connectors.connection import ConnectionLost
 
 __all__ = [
+    "NO_REASON",
     "CongestionControl",
     "Node",
+    "OnAnswer",
     "OnQuestion",
     "OnSample",
     "Priority",
@@ -39,6 +41,10 @@ Priority: TypeAlias = Literal[
 ]
 CongestionControl: TypeAlias = Literal["block", "drop"]
 Reliability: TypeAlias = Literal["reliable", "best-effort"]
+
+
+NO_REASON = b"it gave no reason"
+"""Stands for the reason of a failure that has none."""
 
 
 class Quality(msgspec.Struct, frozen=True):
@@ -96,6 +102,9 @@ class Question(ABC):
 
 OnSample: TypeAlias = Callable[[Sample], None]
 OnQuestion: TypeAlias = Callable[[Question], None]
+OnAnswer: TypeAlias = Callable[[bytes | None], None]
+"""Called with nothing (b"") if somebody has replied, with the reason if somebody has failed and nobody has replied, and
+with `None` if it has ended and nobody has said anything."""
 
 
 class Session(ABC):
@@ -156,6 +165,35 @@ class Session(ABC):
         `on_reply` and `on_failure` are called for each reply, `on_end` last and once: all have ended, or the timeout is
         over, or there was none. After a loss, and after the block is left, it is not called.
         """
+
+    def ask_in_turn(
+        self,
+        lane: str,
+        key: str,
+        payload: bytes,
+        quality: Quality,
+        encoding: str,
+        attachment: bytes,
+        timeout: float,
+        on_answer: OnAnswer,
+    ) -> None:
+        """Ask those that take messages, as `ask` does with `complete`, and be told of one answer.
+
+        Those of one lane may be told in the order of their questions: one that came earlier then waits.
+        """
+        answers = _Answers(on_answer)
+        self.ask(
+            key,
+            payload,
+            quality,
+            encoding,
+            attachment,
+            timeout,
+            answers.replied,
+            answers.failed,
+            answers.ended,
+            complete=True,
+        )
 
     @abstractmethod
     async def subscribe(
@@ -228,6 +266,28 @@ class Session(ABC):
     @abstractmethod
     async def wait_until_lost(self) -> ConnectionLost:
         """Wait until nobody is linked to the node any more, and return why. Several tasks may wait."""
+
+
+class _Answers:
+    """Tells of the first reply, or else at the end of what there was."""
+
+    def __init__(self, on_answer: OnAnswer) -> None:
+        self._on_answer: OnAnswer | None = on_answer
+        self._failure: bytes | None = None
+
+    def replied(self, reply: Sample) -> None:
+        self._tell(b"")
+
+    def failed(self, reason: bytes) -> None:
+        self._failure = reason or NO_REASON
+
+    def ended(self) -> None:
+        self._tell(self._failure)
+
+    def _tell(self, answer: bytes | None) -> None:
+        if self._on_answer is not None:
+            on_answer, self._on_answer = self._on_answer, None
+            on_answer(answer)
 
 
 class Node(ABC):

@@ -107,8 +107,9 @@ class NativeNode(Node):
             lose(ConnectionLost(reason(failure)))
 
         sender = Sender(handover.tell, failed, self._is_clear)
-        session = NativeSession(self._library, handover, sender, lost, self._options.connect_timeout)
+        patience = self._options.connect_timeout
         async with trio.open_nursery() as nursery:
+            session = NativeSession(self._library, handover, sender, lost, patience, nursery.start_soon)
             nursery.start_soon(notice)
             nursery.start_soon(handover.raise_failure)
             nursery.start_soon(sender.serve)
@@ -117,6 +118,7 @@ class NativeNode(Node):
             finally:
                 waiting = handover.close()
                 sender.close()
+                session.close()
                 with trio.CancelScope(shield=True):
                     if sender.is_calling:
                         await self._unblock()

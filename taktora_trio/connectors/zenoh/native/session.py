@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any, cast
@@ -14,6 +14,7 @@ from trio_util import AsyncValue, move_on_when
 
 from taktora_trio.connectors.connection import ConnectionLost
 from taktora_trio.connectors.zenoh.handover import Handover
+from taktora_trio.connectors.zenoh.native.lanes import MOST_REPLIES, Lane, Replies
 from taktora_trio.connectors.zenoh.native.recovering import recovering_publisher, recovering_subscriber
 from taktora_trio.connectors.zenoh.native.values import (
     CONGESTION_CONTROL,
@@ -30,7 +31,7 @@ from taktora_trio.connectors.zenoh.native.values import (
     timestamp_of,
 )
 from taktora_trio.connectors.zenoh.sender import Sender
-from taktora_trio.connectors.zenoh.session import OnQuestion, OnSample, Quality, Question, Sample, Session
+from taktora_trio.connectors.zenoh.session import OnAnswer, OnQuestion, OnSample, Quality, Question, Sample, Session
 
 __all__ = ["NativeQuestion", "NativeSession", "direct"]
 
@@ -107,12 +108,17 @@ class NativeSession(Session):
         sender: Sender,
         lost: AsyncValue[ConnectionLost | None],
         patience: float,
+        start_soon: Callable[[Callable[[], Awaitable[object]]], object],
     ) -> None:
-        """`patience` is the time in seconds for the other side's answers."""
-        self._patience = patience
+        """`patience` is the time in seconds for the other side's answers. `start_soon` starts a task that ends when the
+        session has ended."""
+        self._patience, self._start_soon = patience, start_soon
         self._library, self._handover, self._sender, self._lost = library, handover, sender, lost
         self._declared: list[Any] = []
         self._publishers: dict[tuple[str, Quality], zenoh.Publisher] = {}  # what the sender calls has this
+        self._gets: dict[Quality, Callable[..., Replies]] = {}  # and this
+        self._lanes: dict[str, Lane] = {}
+        self._cancellation = zenoh.CancellationToken()
         self.later = sender.later
 
     def put(
@@ -219,6 +225,56 @@ class NativeSession(Session):
             size=len(payload),
         )
 
+    def ask_in_turn(
+        self,
+        lane: str,
+        key: str,
+        payload: bytes,
+        quality: Quality,
+        encoding: str,
+        attachment: bytes,
+        timeout: float,
+        on_answer: OnAnswer,
+    ) -> None:
+        its_lane = self._lanes.get(lane)
+        if its_lane is None:
+            its_lane = self._lanes[lane] = Lane(self._handover.tell)
+            self._start_soon(its_lane.serve)
+        args = (its_lane, key, payload, quality, encoding or None, attachment or None, timeout, on_answer)
+        self.later(self._ask_in_turn, args, None, len(payload))
+
+    def _ask_in_turn(
+        self,
+        lane: Lane,
+        key: str,
+        payload: bytes,
+        quality: Quality,
+        encoding: str | None,
+        attachment: bytes | None,
+        timeout: float,
+        on_answer: OnAnswer,
+    ) -> None:
+        get = self._gets.get(quality)
+        if get is None:
+            get = self._gets[quality] = partial(
+                self._library.get,
+                target=TARGET[True],
+                consolidation=zenoh.ConsolidationMode.NONE,
+                congestion_control=CONGESTION_CONTROL[quality.congestion_control],
+                priority=PRIORITY[quality.priority],
+                express=quality.express,
+                cancellation_token=self._cancellation,
+            )
+        replies = get(
+            key,
+            zenoh.handlers.FifoChannel(MOST_REPLIES),
+            payload=payload,
+            encoding=encoding,
+            attachment=attachment,
+            timeout=timeout,
+        )
+        lane.put((replies, on_answer))
+
     async def subscribe(
         self, key: str, on_sample: OnSample, *, stamped: bool = False, others_only: bool = False, recover: int = 0
     ) -> None:
@@ -320,9 +376,15 @@ class NativeSession(Session):
     async def wait_until_lost(self) -> ConnectionLost:
         return cast(ConnectionLost, await self._lost.wait_value(_is_known))
 
+    def close(self) -> None:
+        """Ask nothing more, and have `end` end what waits for answers."""
+        for lane in self._lanes.values():
+            lane.close()
+
     def end(self, waiting: Iterable[object], *, node_ends: bool) -> None:
         """Close the questions that wait, and undeclare everything unless the node ends, too. In a worker thread, when
         the sender has ended."""
+        self._cancellation.cancel()
         if not node_ends:
             for question in waiting:
                 if isinstance(question, NativeQuestion):
