@@ -6,15 +6,27 @@ import ctypes
 import json
 import os
 import signal
+import time
 from collections.abc import Callable
 from typing import Any
 
 import attrs
 import trio
 
-from taktora_trio import ConnectorHost, Deployment, Inbound, Outbound, RawCodec, ZenohConnector, ZenohRouting
+from taktora_trio import (
+    ConnectorHost,
+    Deployment,
+    Inbound,
+    Outbound,
+    RawCodec,
+    RestartPolicy,
+    Up,
+    ZenohConnector,
+    ZenohRouting,
+)
 from taktora_trio.connectors.base import GatewayChannels
 from taktora_trio.connectors.connection import Client, OnMessage
+from tests.beside import run_beside
 
 REQUEST = Inbound("request", bytes, ZenohRouting("test/request"))
 REPLY = Outbound("reply", bytes, ZenohRouting("test/reply"))
@@ -47,6 +59,19 @@ class Breakable(ZenohConnector):
 kept: list[Any] = []
 
 
+@attrs.frozen
+class Blocking(ZenohConnector):
+    """Its gateway stays in a call that never returns, with a session of the library open."""
+
+    def client(self, channels: GatewayChannels, on_message: OnMessage) -> Client:
+        async def block() -> None:
+            await channels.health.wait_for(self.name, Up)
+            time.sleep(1e6)  # noqa: ASYNC251 - that is what is tried
+
+        run_beside(channels, block)
+        return super().client(channels, on_message)
+
+
 async def echo(host: ConnectorHost) -> None:
     """Send back what comes; print each change of health as the app sees it."""
     async with trio.open_nursery() as nursery:
@@ -61,4 +86,11 @@ async def show_health(host: ConnectorHost) -> None:
         print("health", event.after, flush=True)  # noqa: T201
 
 
+in_a_thread = Deployment(
+    "blocking",
+    echo,
+    [Blocking([REQUEST, REPLY], codec=RawCodec())],
+    gateway_policy=RestartPolicy(stop_grace=0.5, watchdog=0.5),
+    gateway_thread=True,
+)
 deployment = Deployment("breakable", echo, [Breakable([REQUEST, REPLY], codec=RawCodec())])

@@ -70,3 +70,15 @@ async def test_in_one_process_it_takes_the_app_along(router: ZenohRouter, domain
             await again.until_event("health-up")
             again.signal(signal.SIGTERM)
             assert await again.wait() == 0
+
+
+async def test_a_program_ends_though_its_gateways_thread_is_stuck_with_a_session_open(
+    router: ZenohRouter, domain: Domain
+) -> None:
+    """The library calls back in threads that Python would wait for at its end, as long as the session is open."""
+    options = ("--mode", "in-process", "--domain", domain.name, "--connect", router.endpoint)
+    async with open_command("run", "tests.zenoh.crashing_apps:in_a_thread", *options) as run:
+        await run.until_event("gateway-thread-hangs")
+        run.signal(signal.SIGTERM)
+        await run.until_event("gateway-thread-abandoned")
+        assert await run.wait() == 0
