@@ -2,6 +2,7 @@
 
 descriptor.py  ChannelDescriptor, Outbound, Inbound
 exchange.py    Exchange: requests and their replies
+signs.py       what a reply says about itself: interim, or a failure
 routing.py     Routing, the base of each protocol's own
 templates.py   topics with fields of the message in them, as each protocol writes them
 store.py       Store: how outbound messages are kept on disk

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 import trio
@@ -50,17 +50,33 @@ class Outsider:
             self.session.declare_queryable(key, came, complete=True)
         return receiving
 
+    def reply_with(self, key: str, replies: Callable[[bytes], Sequence[bytes]], failure: bytes) -> None:
+        """Answer queries, each with some replies; with a failure where there are none."""
+
+        def came(query: zenoh.Query) -> None:
+            found = replies(query.payload.to_bytes() if query.payload is not None else b"")
+            for payload in found:
+                query.reply(query.key_expr, payload)
+            if not found:
+                query.reply_err(failure)
+            query.drop()
+
+        self.session.declare_queryable(key, came)
+
     async def put(self, key: str, payload: bytes) -> None:
         await trio.to_thread.run_sync(self.session.put, key, payload)
 
     async def ask(self, key: str, payload: bytes, seconds: float = PATIENCE) -> list[bytes]:
         """Send a query and return the payloads of all replies: none if nobody has answered."""
+        return [reply.ok.payload.to_bytes() for reply in await self._ask(key, payload, seconds) if reply.ok is not None]
 
-        def ask() -> list[bytes]:
-            replies = self.session.get(key, payload=payload, timeout=seconds)
-            return [reply.ok.payload.to_bytes() for reply in replies if reply.ok is not None]
+    async def ask_failing(self, key: str, payload: bytes, seconds: float = PATIENCE) -> list[bytes]:
+        """Send a query and return the reasons of all that could not answer it."""
+        replies = await self._ask(key, payload, seconds)
+        return [reply.err.payload.to_bytes() for reply in replies if reply.err is not None]
 
-        return await trio.to_thread.run_sync(ask)
+    async def _ask(self, key: str, payload: bytes, seconds: float) -> list[zenoh.Reply]:
+        return await trio.to_thread.run_sync(lambda: list(self.session.get(key, payload=payload, timeout=seconds)))
 
 
 @contextlib.asynccontextmanager

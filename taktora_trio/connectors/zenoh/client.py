@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from functools import partial
 from typing import Any, cast
 
 import trio
@@ -12,7 +13,6 @@ import trio
 from taktora_trio.channels import ChannelDescriptor
 from taktora_trio.connectors.connection import Client, Guarantee, OnMessage
 from taktora_trio.connectors.inbox import DEGRADED_FOR
-from taktora_trio.connectors.zenoh.acknowledged import AcknowledgedChannel
 from taktora_trio.connectors.zenoh.acknowledging import Acknowledging
 from taktora_trio.connectors.zenoh.connection import ZenohConnection
 from taktora_trio.connectors.zenoh.keytree import KeyTree
@@ -20,12 +20,10 @@ from taktora_trio.connectors.zenoh.lasting import Lasting
 from taktora_trio.connectors.zenoh.metadata import Carrier
 from taktora_trio.connectors.zenoh.nodes import open_node
 from taktora_trio.connectors.zenoh.options import ZenohOptions
-from taktora_trio.connectors.zenoh.routing import ZenohRouting
-from taktora_trio.connectors.zenoh.session import Session
+from taktora_trio.connectors.zenoh.queries import Queries
+from taktora_trio.connectors.zenoh.routing import ZenohRouting, guarantee_of
 
 __all__ = ["ZenohClient"]
-
-_PATIENCE = 60.0  # seconds for an acknowledgement, after which the message is sent again
 
 
 class ZenohClient(Client):
@@ -47,11 +45,18 @@ class ZenohClient(Client):
         """
         self._options, self._name, self._on_message = options, name, on_message
         self._carrier = carrier
-        self._degrade = degrade
-        self._acknowledging = Acknowledging()
-        # A successor numbers its messages perhaps otherwise, so it is another sender.
-        self._sender = f"{name}/{os.urandom(8).hex()}"
+        self._queries = partial(
+            Queries,
+            declared,
+            carrier=carrier,
+            acknowledging=Acknowledging(),
+            name=name,
+            # A successor numbers its messages perhaps otherwise, so it is another sender.
+            sender=f"{name}/{os.urandom(8).hex()}",
+            on_trouble=lambda reason: degrade(reason, DEGRADED_FOR),
+        )
         self._inbound = [channel for channel in declared if channel.direction == "in"]
+        self._guarantees = {channel.name: guarantee_of(channel) for channel in declared if channel.direction == "out"}
         self._tree = KeyTree((channel.routing.address, channel.name) for channel in self._inbound)
         self._outbound = {
             channel.name: cast(ZenohRouting, channel.routing) for channel in declared if channel.direction == "out"
@@ -66,7 +71,7 @@ class ZenohClient(Client):
         return self._tree.match(topic)
 
     def guarantee(self, channel: str) -> Guarantee:
-        return self._outbound[channel].guarantee
+        return self._guarantees[channel]
 
     @contextlib.asynccontextmanager
     async def connect(self) -> AsyncIterator[ZenohConnection]:
@@ -81,21 +86,8 @@ class ZenohClient(Client):
                     self._carrier,
                     self._lasting,
                     self._options.presence_key(self._name),
-                    self._acknowledging,
-                    {name: self._on(session, name) for name, to in self._outbound.items() if to.acknowledged},
+                    self._queries,
                 )
                 nursery.start_soon(connection.serve)
                 yield connection
                 nursery.cancel_scope.cancel()
-
-    def _on(self, session: Session, channel: str) -> AcknowledgedChannel:
-        routing = self._outbound[channel]
-        return AcknowledgedChannel(
-            routing.address,
-            routing.quality,
-            session,
-            f"{self._sender}/{channel}",
-            self._carrier.carry,
-            _PATIENCE,
-            lambda reason: self._degrade(f"channel {channel}: {reason}", DEGRADED_FOR),
-        )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any, cast
@@ -11,14 +11,13 @@ import trio
 
 from taktora_trio.channels import ChannelDescriptor, Envelope
 from taktora_trio.connectors.connection import Connection, ConnectionLost, Incoming, OnDone, OnMessage
-from taktora_trio.connectors.zenoh.acknowledged import AcknowledgedChannel
-from taktora_trio.connectors.zenoh.acknowledging import Acknowledging, Asked
-from taktora_trio.connectors.zenoh.keys import intersects, is_pattern
+from taktora_trio.connectors.zenoh.keys import intersects
 from taktora_trio.connectors.zenoh.keytree import earlier_overlapping, minimal_expressions
 from taktora_trio.connectors.zenoh.lasting import Lasting
 from taktora_trio.connectors.zenoh.metadata import Carrier, read_beside
+from taktora_trio.connectors.zenoh.queries import Queries, is_query
 from taktora_trio.connectors.zenoh.routing import ZenohRouting
-from taktora_trio.connectors.zenoh.session import Question, Sample, Session
+from taktora_trio.connectors.zenoh.session import Sample, Session
 
 __all__ = ["ZenohConnection"]
 
@@ -35,32 +34,27 @@ class ZenohConnection(Connection):
         carrier: Carrier,
         lasting: Lasting,
         presence: str | None,
-        acknowledging: Acknowledging,
-        acknowledged: Mapping[str, AcknowledgedChannel],
+        queries: Callable[..., Queries],
     ) -> None:
-        """`presence` is the key of our own token; `acknowledged` are the outbound channels whose messages are, on this
-        session."""
+        """`presence` is the key of our own token; `queries` makes those of this connection."""
         self._session, self._on_message = session, on_message
         self._outbound = outbound
         self._carry = carrier.carry
         routings = [cast(ZenohRouting, channel.routing) for channel in inbound]
         self._for_others = [routing.address for routing in routings if routing.others_only]
         self._lasting, self._last_values, self._presence = lasting, lasting.last_values, presence
-        self._acknowledging, self._acknowledged = acknowledging, acknowledged
-        subscribed = (routing.address for routing in routings if not (routing.liveliness or routing.acknowledged))
-        self._keys = earlier_overlapping(minimal_expressions(subscribed))
-        self._asked_keys = minimal_expressions(routing.address for routing in routings if routing.acknowledged)
+        self._queries = queries(
+            session=session, on_message=on_message, on_asked=lasting.note_asked, is_for_others=self.is_for_others
+        )
+        self._publishers = self._queries.publishers
+        subscribed = [channel for channel in inbound if not (is_query(channel) or _is_of_tokens(channel))]
+        self._keys = earlier_overlapping(minimal_expressions(channel.routing.address for channel in subscribed))
 
     async def start(self) -> None:
         for key, others in self._keys.items():
             take = partial(self._came_also, others) if others else self._came
             await self._lasting.subscribe(self._session, key, take, others_only=self.is_for_others(key))
-        for key in self._asked_keys:
-            await self._session.answer(key, self._asked, others_only=self.is_for_others(key))
-        for channel in self._acknowledged.values():
-            # Whether somebody takes all that a pattern matches says nothing of a message.
-            complete = not is_pattern(channel.key)
-            await self._session.watch_matching(channel.key, channel.matching, complete=complete)
+        await self._queries.start()
         await self._lasting.start(self._session)
         if self._presence is not None:
             await self._session.token(self._presence)
@@ -73,8 +67,7 @@ class ZenohConnection(Connection):
     async def serve(self) -> None:
         """Serve what it needs besides. Runs until it is cancelled."""
         async with trio.open_nursery() as nursery:
-            for channel in self._acknowledged.values():
-                nursery.start_soon(channel.serve)
+            nursery.start_soon(self._queries.serve)
             nursery.start_soon(self._lasting.serve, self._session, partial(self._came, retained=True))
 
     def _came_also(self, others: Sequence[str], sample: Sample) -> None:
@@ -94,18 +87,13 @@ class ZenohConnection(Connection):
             )
         )
 
-    def _asked(self, question: Question) -> None:
-        message = self._acknowledging.take(question)
-        if message is not None:
-            self._lasting.note_asked(question)
-            self._on_message(message)
-
     def publish(self, channel: str, envelope: Envelope, on_done: OnDone, *, again: bool = False) -> None:
         routing = self._outbound[channel]
-        if routing.acknowledged:
+        publish = self._publishers.get(channel)
+        if publish is not None:
             if routing.latched and self._last_values is not None:
                 self._last_values.keep(self._session, envelope, self._carry(envelope)[0])
-            self._acknowledged[channel].publish(envelope, on_done, again=again)
+            publish(envelope, on_done, again=again)
             return
         done = partial(on_done, envelope.header.sequence_number, "")
         encoding, attachment = self._carry(envelope)
@@ -115,10 +103,8 @@ class ZenohConnection(Connection):
             self._session.put(envelope.topic, envelope.payload, routing.quality, encoding, attachment, done)
 
     def acknowledge(self, message: Incoming) -> None:
-        if isinstance(message, Asked):
-            self._acknowledging.acknowledge(message)
-        else:
-            self._lasting.acknowledge(message)
+        self._queries.acknowledge(message)
+        self._lasting.acknowledge(message)
 
     def pause_reading(self) -> None:
         self._session.pause()
@@ -134,3 +120,7 @@ class ZenohConnection(Connection):
 
     async def farewell(self) -> None:
         await self._session.flush()
+
+
+def _is_of_tokens(channel: ChannelDescriptor[Any]) -> bool:
+    return cast(ZenohRouting, channel.routing).liveliness

@@ -19,7 +19,7 @@ from taktora_trio.connectors.settings import Setting, SettingValues
 from taktora_trio.connectors.zenoh import settings as zenoh_settings
 from taktora_trio.connectors.zenoh.keys import intersects
 from taktora_trio.connectors.zenoh.options import ZenohOptions
-from taktora_trio.connectors.zenoh.routing import ZenohRouting
+from taktora_trio.connectors.zenoh.routing import ZenohRouting, guarantee_of
 from taktora_trio.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ class ZenohConnector(Connector):
                 )
 
     def guarantee(self, channel: ChannelDescriptor[Any]) -> Guarantee:
-        return cast(ZenohRouting, channel.routing).guarantee
+        return guarantee_of(channel)
 
     def describe_channel(self, channel: ChannelDescriptor[Any]) -> ChannelDescription:
         from taktora_trio.connectors.zenoh.describing import describe_channel  # no run needs it

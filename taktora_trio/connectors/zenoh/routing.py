@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cached_property, lru_cache
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar, cast
+from urllib.parse import quote
 
 import attrs
 
-from taktora_trio.channels import Metadata, Routing
+from taktora_trio.channels import ChannelDescriptor, Metadata, Routing
+from taktora_trio.channels.exchange import reply_channel
 from taktora_trio.channels.templates import Template
 from taktora_trio.checks import flag, one_of, whole_number
 from taktora_trio.connectors.connection import Guarantee
@@ -16,12 +18,18 @@ from taktora_trio.connectors.zenoh.keys import TEMPLATES, canonical, check_expre
 from taktora_trio.connectors.zenoh.session import CongestionControl, Priority, Quality, Reliability
 from taktora_trio.errors import ConfigError, MessageError
 
-__all__ = ["ZenohRouting"]
+__all__ = ["ZenohRouting", "guarantee_of"]
 
 T = TypeVar("T")
 
+_CLIENT = "@client"  # stands for a chunk that the gateway fills in; no wildcard matches it
 _SHORT = 256  # characters of a key that is remembered: it may have 65,535 bytes
 _PRIORITIES = ("real-time", "interactive-high", "interactive-low", "data-high", "data", "data-low", "background")
+
+
+def _as_chunk(name: str) -> str:
+    """Return the name as one chunk of a key: what can't be in one is written as `%` and two hexadecimal digits."""
+    return quote(name, safe=" !&'()+,:;=@[]^`{|}~") if not name.startswith("@") else f"%40{_as_chunk(name[1:])}"
 
 
 @lru_cache(maxsize=1024)  # the same keys come again
@@ -69,8 +77,15 @@ class ZenohRouting(Routing):
     """Inbound: what this connector sends itself does not come, nor does it acknowledge that. By default it does both,
     where a channel of it matches the key. Channels of one connector whose keys overlap say the same."""
 
+    per_client: bool = attrs.field(default=False, kw_only=True, validator=flag)
+    """Inbound: for the replies to this deployment's own requests, which come as replies to queries. A
+    `Metadata.response_topic` that is this routing's `address` is completed by the gateway: its name is the last chunk.
+    """
+
     @cached_property
     def address(self) -> str:
+        if self.per_client:
+            return f"{self.key}/{_CLIENT}"
         return canonical(self._template.pattern) if self._template.fields else self.key
 
     @property
@@ -151,6 +166,40 @@ class ZenohRouting(Routing):
             except UnicodeEncodeError:
                 raise MessageError(f"metadata {text[:80]!r}: it has a surrogate, which has no UTF-8") from None
 
+    # Request and reply: a query
+
+    def replies(self) -> ZenohRouting:
+        """Return the routing of replies to requests of this one, one chunk below its key: for the names of those who
+        ask, since a reply goes to where its query has come from."""
+        if self.is_pattern:
+            raise ConfigError(
+                f"key {self.key!r} stands for several, so the key of the replies does not follow from it: give one, by"
+                " replies=ZenohRouting(...)"
+            )
+        for name in ("acknowledged", "latched", "recover", "liveliness"):
+            if getattr(self, name):
+                raise ConfigError(f"key {self.key!r}: a request is a query, and has its reply: leave {name} out")
+        return ZenohRouting(f"{self.key}/replies")
+
+    def of_this_client(self) -> ZenohRouting:
+        if self.is_pattern:
+            raise ConfigError(f"key {self.key!r}: replies to this deployment need one key, without wildcards or fields")
+        return attrs.evolve(self, per_client=True)
+
+    def of_any_client(self) -> ZenohRouting:
+        return self if self.is_pattern else attrs.evolve(self, key=f"{self.key}/*")
+
+    def for_client(self, name: str) -> str:
+        """Return the address with the name of the gateway filled in."""
+        return f"{self.key}/{_as_chunk(name)}"
+
     @cached_property
     def _template(self) -> Template:
         return TEMPLATES.parse(self.key)
+
+
+def guarantee_of(channel: ChannelDescriptor[Any]) -> Guarantee:
+    """Return how often a message of this outbound channel arrives. A request is asked until it is answered."""
+    if channel.exchange and reply_channel(channel) is not None:
+        return "at least once"
+    return cast(ZenohRouting, channel.routing).guarantee

@@ -5,5 +5,4 @@ responder.py  has a handler answer requests, each once
 work.py       the work at one request
 request.py    what the handler gets
 answered.py   requests that were answered, kept for their repeats: pure
-signs.py      what a reply says about itself: interim, or a failure
 """

@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 import msgspec
 
-from taktora_trio.host.asking.signs import Properties
+from taktora_trio.channels.signs import Properties
 
 __all__ = ["Answered", "Begun", "Key", "Reply"]
 

@@ -18,6 +18,7 @@ from msgspec.structs import replace
 
 from taktora_trio.channels import Metadata
 from taktora_trio.channels.exchange import Exchange
+from taktora_trio.channels.signs import interim_number, reason_of_failure
 from taktora_trio.checks import YEAR
 from taktora_trio.errors import (
     BackPressure,
@@ -28,7 +29,6 @@ from taktora_trio.errors import (
     TransportError,
     is_worth_logging,
 )
-from taktora_trio.host.asking.signs import interim_number, reason_of_failure
 from taktora_trio.host.reader import ChannelReader
 from taktora_trio.host.taken import Taken
 from taktora_trio.host.writer import ChannelWriter

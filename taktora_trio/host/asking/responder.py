@@ -13,11 +13,11 @@ import trio
 
 from taktora_trio.channels.codec import PayloadCodec
 from taktora_trio.channels.exchange import Exchange
+from taktora_trio.channels.signs import seconds_left
 from taktora_trio.checks import is_async_function
 from taktora_trio.errors import ConfigError, MessageError, TransportError, is_worth_logging
 from taktora_trio.escaping import escaped
 from taktora_trio.host.asking.answered import Answered
-from taktora_trio.host.asking.signs import seconds_left
 from taktora_trio.host.asking.work import Counts, Handler, Work, Workshop
 from taktora_trio.host.reader import ChannelReader
 from taktora_trio.host.taken import Taken

@@ -13,10 +13,10 @@ import trio
 from taktora_trio.channels import Metadata
 from taktora_trio.channels.codec import PayloadCodec
 from taktora_trio.channels.exchange import Exchange
+from taktora_trio.channels.signs import failure, interim
 from taktora_trio.errors import MessageError, RequestFailed, collapse, is_worth_logging, summary
 from taktora_trio.host.asking.answered import Answered, Begun, Key, Reply
 from taktora_trio.host.asking.request import Request
-from taktora_trio.host.asking.signs import failure, interim
 from taktora_trio.host.stamps import CONTENT_ENCODING
 from taktora_trio.host.taken import Taken
 from taktora_trio.host.writer import ChannelWriter

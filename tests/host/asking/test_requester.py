@@ -13,8 +13,8 @@ import trio.testing
 from trio.testing import MockClock
 
 from taktora_trio import CodecError, ConfigError, MessageError, Metadata, RequestFailed, RequestTimeout
+from taktora_trio.channels.signs import failure, interim
 from taktora_trio.host.asking.requester import Requester, check_exchange, open_requester
-from taktora_trio.host.asking.signs import failure, interim
 from tests.host.asking.ends import ADD, REPLIES, Reader, Writer, as_reader, as_writer
 
 

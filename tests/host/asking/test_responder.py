@@ -14,8 +14,8 @@ import trio.testing
 from trio.testing import MockClock
 
 from taktora_trio import ConfigError, JsonCodec, Metadata, PayloadOverflow, Request, RequestFailed, Responder
+from taktora_trio.channels.signs import FAILURE, INTERIM
 from taktora_trio.host.asking.responder import check_serving, serve
-from taktora_trio.host.asking.signs import FAILURE, INTERIM
 from tests.host.asking.ends import ADD, Reader, Sent, Writer, as_reader, as_writer
 
 REPLY_TO = "calculator/add/replies/me"

@@ -7,7 +7,7 @@ import math
 import pytest
 
 from taktora_trio import Metadata, MqttRouting
-from taktora_trio.host.asking.signs import (
+from taktora_trio.channels.signs import (
     FAILURE,
     INTERIM,
     failure,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
-from taktora_trio.channels import Metadata
+from taktora_trio.channels.message import Metadata
 from taktora_trio.escaping import escaped
 
 __all__ = [
