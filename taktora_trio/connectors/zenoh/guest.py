@@ -27,7 +27,6 @@ from taktora_trio.connectors.zenoh.keys import check_key, is_pattern
 from taktora_trio.connectors.zenoh.keytree import KeyTree
 from taktora_trio.connectors.zenoh.latched import LastValues
 from taktora_trio.connectors.zenoh.metadata import attached, read_beside
-from taktora_trio.connectors.zenoh.numbering import SENDER
 from taktora_trio.connectors.zenoh.routing import ZenohRouting
 from taktora_trio.connectors.zenoh.session import Quality, Question, Sample, Session
 from taktora_trio.errors import ConfigError
@@ -71,7 +70,7 @@ class Guest:
         for direction, routing in self._routings:
             key = routing.address
             if direction == "out" and routing.acknowledged:
-                await session.answer(key, self._asked)
+                await session.answer(key, self._asked, others_only=True)
             elif direction == "out" and takes_all:
                 await session.subscribe(key, self._came, others_only=True)
             elif direction == "in" and routing.acknowledged and key not in self._sending:
@@ -96,9 +95,7 @@ class Guest:
         self._on_taken(self.published(sample))
 
     def _asked(self, question: Question) -> None:
-        if read_beside(question.encoding, question.attachment).own.get(SENDER, b"").startswith(self._sender.encode()):
-            question.close()  # what it publishes is not for itself
-        elif (message := self._acknowledging.take(question)) is not None:
+        if (message := self._acknowledging.take(question)) is not None:
             self._on_taken(self._published(message, "at least once"))
             self._held.append((trio.current_time(), message))
             self._let_go()

@@ -41,6 +41,8 @@ class Line:
     network: MemoryNetwork
     is_linking: AsyncValue[bool] = attrs.field(factory=lambda: AsyncValue(True), init=False)
     """False while the other side is out of reach, or refuses."""
+    joined: AsyncValue[int] = attrs.field(factory=lambda: AsyncValue(0), init=False)
+    """Counts the attempts to join the network by this line, however they fared."""
     sessions: list[MemorySession] = attrs.field(factory=list)
     watchers: list[OnSent] = attrs.field(factory=list)
     _unreachable: bool = attrs.field(default=False, init=False)
@@ -488,6 +490,7 @@ async def open_memory_node(options: ZenohOptions) -> AsyncIterator[MemoryNode]:
     """Join the network in this process, as `open_node` does."""
     await trio.lowlevel.checkpoint()
     line = MemoryNetwork.line_at(options.places)
+    line.joined.value += 1
     if options.mode == "client":
         line.check()
     yield MemoryNode(line, options.inbound_backlog)
