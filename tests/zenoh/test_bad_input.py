@@ -132,13 +132,13 @@ async def test_a_router_that_comes_late_and_asks_for_a_password_which_nothing_sh
     assert SECRET not in shown + "\n".join(run.stderr + run.output)
 
 
-async def test_a_wrong_password_is_said_as_far_as_it_can_be(tmp_path: Path, domain: Domain) -> None:
+async def test_a_wrong_password_is_a_login_that_is_refused(tmp_path: Path, domain: Domain) -> None:
     (tmp_path / "secret").write_text(SECRET)
     async with open_router(tmp_path, users={"plant": "other"}) as router:
         arguments = ["run", OBEYING, "--mode", "split", "--domain", domain.name]
         login = ["--connect", router.endpoint, "--user", "plant", "--zenoh-password-file", str(tmp_path / "secret")]
         async with open_command(*arguments, *login) as run:
-            await run.until_event("connection-failed", "it may refuse the login or the certificate")
+            await run.until_event("login-refused", "refuses this node: its login, or its certificate")
         assert SECRET not in "\n".join(run.stderr + run.output)
 
 

@@ -27,6 +27,7 @@ from taktora_trio import (
 from taktora_trio.testing.driver import Driver
 from taktora_trio.testing.server import free_port
 from taktora_trio.testing.zenoh.router import RouterTls, ZenohRouter, open_router
+from tests.zenoh.serving import served
 
 pytestmark = pytest.mark.zenoh
 
@@ -128,7 +129,7 @@ async def test_a_node_that_listens_by_tls_takes_only_those_with_a_certificate(tm
     listening = driver(attrs.evolve(known, mode="router", connect=None, listen=endpoint, scouting=False))
 
     async def listen() -> None:
-        async with listening.connected():
+        async with served(listening), listening.connected():
             await trio.sleep_forever()
 
     async with trio.open_nursery() as nursery:

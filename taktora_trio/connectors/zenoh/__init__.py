@@ -20,6 +20,7 @@ What the command asks it for:
 In the gateway:
 
     client.py         ZenohClient: Zenoh's side of a gateway, over all its connections
+    membership.py     the gateway's node, which may outlast its connections
     connection.py     ZenohConnection: one of them
     keytree.py        values by key expression, of which those that match a key are found quickly
     lasting.py        what a gateway knows over all its connections, made of the next five

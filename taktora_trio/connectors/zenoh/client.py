@@ -8,17 +8,19 @@ from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, cast
 
+import attrs
 import trio
 
 from taktora_trio.channels import ChannelDescriptor
 from taktora_trio.connectors.connection import Client, Guarantee, OnMessage
 from taktora_trio.connectors.inbox import DEGRADED_FOR
+from taktora_trio.connectors.retry import Retry
 from taktora_trio.connectors.zenoh.acknowledging import Acknowledging
 from taktora_trio.connectors.zenoh.connection import ZenohConnection
 from taktora_trio.connectors.zenoh.keytree import KeyTree
 from taktora_trio.connectors.zenoh.lasting import Lasting
+from taktora_trio.connectors.zenoh.membership import Membership, NobodyThere
 from taktora_trio.connectors.zenoh.metadata import Carrier
-from taktora_trio.connectors.zenoh.nodes import open_node
 from taktora_trio.connectors.zenoh.options import ZenohOptions
 from taktora_trio.connectors.zenoh.queries import Queries
 from taktora_trio.connectors.zenoh.routing import ZenohRouting, guarantee_of
@@ -61,6 +63,8 @@ class ZenohClient(Client):
         self._outbound = {
             channel.name: cast(ZenohRouting, channel.routing) for channel in declared if channel.direction == "out"
         }
+        self._membership = Membership(options)
+        self._is_alone = False
         self._lasting = Lasting(declared, options, memory, degrade, carrier.truths, on_message)
 
     @property
@@ -75,19 +79,32 @@ class ZenohClient(Client):
 
     @contextlib.asynccontextmanager
     async def connect(self) -> AsyncIterator[ZenohConnection]:
-        async with open_node(self._options) as node:
-            await node.wait_until_linked()
-            async with node.open_session() as session, trio.open_nursery() as nursery:
-                connection = ZenohConnection(
-                    session,
-                    self._outbound,
-                    self._inbound,
-                    self._on_message,
-                    self._carrier,
-                    self._lasting,
-                    self._options.presence_key(self._name),
-                    self._queries,
-                )
-                nursery.start_soon(connection.serve)
-                yield connection
-                nursery.cancel_scope.cancel()
+        async with (
+            self._membership.joined() as node,
+            node.open_session() as session,
+            trio.open_nursery() as nursery,
+        ):
+            connection = ZenohConnection(
+                session,
+                self._outbound,
+                self._inbound,
+                self._on_message,
+                self._carrier,
+                self._lasting,
+                self._options.presence_key(self._name),
+                self._queries,
+            )
+            nursery.start_soon(connection.serve)
+            yield connection
+            nursery.cancel_scope.cancel()
+
+    async def serve(self) -> None:
+        await self._membership.serve()
+
+    def ended(self, failure: Exception) -> None:
+        self._is_alone = isinstance(failure, NobodyThere)
+
+    def next_attempt(self, retry: Retry) -> Retry:
+        # Who waits for others to come is told of them: so it waits there, instead of before the next attempt.
+        self._membership.patience = self._options.connect_timeout + (retry.delay if self._is_alone else 0)
+        return attrs.evolve(retry, delay=0.0) if self._is_alone else retry

@@ -26,6 +26,11 @@ def configuration(options: ZenohOptions) -> Mapping[str, object]:
         # A client tries once: the bridge connects again. Others go on trying by themselves.
         "connect/timeout_ms": 0 if is_client else -1,
         "connect/exit_on_failure": is_client,
+        "connect/retry": {
+            "period_init_ms": _milliseconds(options.reconnect.initial),
+            "period_max_ms": _milliseconds(options.reconnect.maximum),
+            "period_increase_factor": options.reconnect.factor,
+        },
         "transport/unicast/open_timeout": _milliseconds(options.connect_timeout),
         # Each session would have a file in /dev/shm, which stays when the gateway is killed.
         "transport/shared_memory/enabled": False,
