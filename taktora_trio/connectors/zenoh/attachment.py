@@ -7,6 +7,7 @@ have their own names; what this package adds begins with a dot (`metadata.py`).
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 
 __all__ = ["Malformed", "decode", "encode"]
 
@@ -19,14 +20,15 @@ class Malformed(ValueError):
 
 def encode(pairs: Iterable[tuple[str, bytes]]) -> bytes:
     """Return the pairs as bytes; none for no pairs."""
-    items = list(pairs)
-    if not items:
+    parts = [b""]
+    for name, value in pairs:
+        size = len(value)
+        text = _name(name) if len(name) <= _USUAL else _name.__wrapped__(name)
+        parts += (text, _SHORT[size] if size < 0x80 else _length(size), value)
+    if len(parts) == 1:
         return b""
-    data = bytearray(_length(len(items)))
-    for name, value in items:
-        text = name.encode()
-        data += _length(len(text)) + text + _length(len(value)) + value
-    return bytes(data)
+    parts[0] = _length(len(parts) // 3)
+    return b"".join(parts)
 
 
 def decode(data: bytes) -> list[tuple[str, bytes]]:
@@ -34,17 +36,39 @@ def decode(data: bytes) -> list[tuple[str, bytes]]:
     if not data:
         return []
     pairs = []
+    end = len(data)
     try:
         count, at = _read(data, 0)
         for _ in range(count):
-            name, at = _cut(data, at)
-            value, at = _cut(data, at)
-            pairs.append((name.decode(), value))
+            size = data[at]
+            start = at + 1
+            if size >= 0x80:
+                size, start = _read(data, at)
+            at = start + size
+            name = data[start:at].decode()
+            size = data[at]
+            start = at + 1
+            if size >= 0x80:
+                size, start = _read(data, at)
+            at = start + size
+            if at > end:
+                raise IndexError("it ends early")
+            pairs.append((name, data[start:at]))
     except (IndexError, UnicodeDecodeError) as exc:
         raise Malformed(str(exc)) from None
-    if at != len(data):
+    if at != end:
         raise Malformed("there is something behind the last pair")
     return pairs
+
+
+_USUAL = 64  # characters of a name that is kept
+_SHORT = [bytes([size]) for size in range(0x80)]
+
+
+@lru_cache(maxsize=256)  # few are in use, and each message has some
+def _name(name: str) -> bytes:
+    text = name.encode()
+    return _length(len(text)) + text
 
 
 def _length(number: int) -> bytes:
@@ -65,10 +89,3 @@ def _read(data: bytes, at: int) -> tuple[int, int]:
         if byte < 0x80:
             return number, at + place + 1
     raise IndexError("a length has too many bytes")
-
-
-def _cut(data: bytes, at: int) -> tuple[bytes, int]:
-    size, at = _read(data, at)
-    if at + size > len(data):
-        raise IndexError("it ends early")
-    return data[at : at + size], at + size

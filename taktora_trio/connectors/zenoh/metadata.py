@@ -101,7 +101,7 @@ def read_beside(encoding: str, attachment: bytes) -> Beside:
     own: dict[str, bytes] = {}
     properties: list[tuple[str, str]] = []
     for name, value in pairs:
-        if name.startswith(".") and not name.startswith(".."):
+        if name[:1] == "." != name[1:2]:
             own.setdefault(name, value)
         else:
             properties.append((name.removeprefix("."), value.decode(errors="backslashreplace")))

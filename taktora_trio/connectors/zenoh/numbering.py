@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import NamedTuple
 
 __all__ = ["AGAIN", "NUMBER", "SENDER", "Numbering"]
@@ -15,7 +14,8 @@ NUMBER = ".number"
 AGAIN = ".again"
 """Is there if it was sent before."""
 
-_NUMBERS = re.compile(rb"(\d{1,19}) (\d{1,19}) (\d{1,19})")
+_DIGITS = 19  # of a number
+_LONGEST = 3 * _DIGITS + 2
 
 
 class Numbering(NamedTuple):
@@ -34,8 +34,8 @@ class Numbering(NamedTuple):
     @classmethod
     def decoded(cls, data: bytes) -> Numbering | None:
         """Return what the bytes say; `None` if they mean nothing."""
-        found = _NUMBERS.fullmatch(data)
-        if found is None:
+        parts = data.split(b" ") if len(data) <= _LONGEST else ()
+        if len(parts) != 3 or not all(map(bytes.isdigit, parts)) or max(map(len, parts)) > _DIGITS:
             return None
-        number, before, oldest = map(int, found.groups())
+        number, before, oldest = map(int, parts)
         return cls(number, before, oldest) if before < number and 0 < oldest <= number else None

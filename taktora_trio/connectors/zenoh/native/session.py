@@ -37,6 +37,7 @@ __all__ = ["NativeQuestion", "NativeSession", "direct"]
 
 _OVERHEAD = 480  # bytes of an item in a queue, besides its content
 _MOST_PUBLISHERS = 1024
+_MOST_QUERIERS = 64
 _NOBODY = "@taktora/nobody"  # no wildcard matches it
 
 
@@ -116,7 +117,7 @@ class NativeSession(Session):
         self._library, self._handover, self._sender, self._lost = library, handover, sender, lost
         self._declared: list[Any] = []
         self._publishers: dict[tuple[str, Quality], zenoh.Publisher] = {}  # what the sender calls has this
-        self._gets: dict[Quality, Callable[..., Replies]] = {}  # and this
+        self._gets: dict[tuple[str, Quality, float], Callable[..., Replies]] = {}  # and this
         self._lanes: dict[str, Lane] = {}
         self._cancellation = zenoh.CancellationToken()
         self.later = sender.later
@@ -254,26 +255,32 @@ class NativeSession(Session):
         timeout: float,
         on_answer: OnAnswer,
     ) -> None:
-        get = self._gets.get(quality)
-        if get is None:
-            get = self._gets[quality] = partial(
-                self._library.get,
-                target=TARGET[True],
-                consolidation=zenoh.ConsolidationMode.NONE,
-                congestion_control=CONGESTION_CONTROL[quality.congestion_control],
-                priority=PRIORITY[quality.priority],
-                express=quality.express,
-                cancellation_token=self._cancellation,
-            )
+        get = self._gets.get((key, quality, timeout)) or self._getter(key, quality, timeout)
         replies = get(
-            key,
             zenoh.handlers.FifoChannel(MOST_REPLIES),
             payload=payload,
             encoding=encoding,
             attachment=attachment,
-            timeout=timeout,
+            cancellation_token=self._cancellation,
         )
         lane.put((replies, on_answer))
+
+    def _getter(self, key: str, quality: Quality, timeout: float) -> Callable[..., Replies]:
+        """Return what asks on this key: where there are few, a querier, which takes a quarter less time."""
+        options: Any = {
+            "target": TARGET[True],
+            "consolidation": zenoh.ConsolidationMode.NONE,
+            "timeout": timeout,
+            "congestion_control": CONGESTION_CONTROL[quality.congestion_control],
+            "priority": PRIORITY[quality.priority],
+            "express": quality.express,
+        }
+        if len(self._gets) >= _MOST_QUERIERS:
+            return partial(self._library.get, key, **options)
+        querier = self._library.declare_querier(key, **options)
+        self._declared.append(querier)
+        get = self._gets[key, quality, timeout] = querier.get
+        return get
 
     async def subscribe(
         self, key: str, on_sample: OnSample, *, stamped: bool = False, others_only: bool = False, recover: int = 0
