@@ -161,6 +161,12 @@ async def test_tokens_are_seen_while_they_are_there(pair: Pair) -> None:
     assert await heard.next() == Sample("here/one", b"")
     await one.token("here/two")
     assert await heard.next() == Sample("here/two", b"")
+    for is_there in (True, False):
+        for _ in range(2):
+            one.put_token("here/three", is_there=is_there)
+        assert await heard.next() == Sample("here/three", b"", is_delete=not is_there)
+    one.put_token("here/four", is_there=True)
+    assert await heard.next() == Sample("here/four", b"")
 
 
 async def test_it_is_known_whether_somebody_subscribes(pair: Pair) -> None:

@@ -369,6 +369,11 @@ class MemorySession(Session):
         self._tokens.append(key)
         self._network.put_token(key, is_there=True)
 
+    def put_token(self, key: str, *, is_there: bool) -> None:
+        if not self._lost.value and is_there != (key in self._tokens):
+            (self._tokens.append if is_there else self._tokens.remove)(key)
+            self._network.put_token(key, is_there=is_there)
+
     async def watch_tokens(self, key: str, on_token: OnSample) -> None:
         await self._checkpoint()
         self._token_watchers.append((key, on_token))

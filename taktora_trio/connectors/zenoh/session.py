@@ -221,6 +221,10 @@ class Session(ABC):
         """Have others see a liveliness token until the end of the session."""
 
     @abstractmethod
+    def put_token(self, key: str, *, is_there: bool) -> None:
+        """Have others see a liveliness token from now on, or no more. It leaves behind what was put before."""
+
+    @abstractmethod
     async def watch_tokens(self, key: str, on_token: OnSample) -> None:
         """Be told of tokens on these keys: those that there are, each new one, and (`is_delete`) each that goes."""
 

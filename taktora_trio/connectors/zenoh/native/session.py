@@ -120,6 +120,7 @@ class NativeSession(Session):
         self._gets: dict[tuple[str, Quality, float], Callable[..., Replies]] = {}  # and this
         self._lanes: dict[str, Lane] = {}
         self._cancellation = zenoh.CancellationToken()
+        self._tokens: dict[str, zenoh.LivelinessToken] = {}  # and this
         self.later = sender.later
 
     def put(
@@ -315,6 +316,15 @@ class NativeSession(Session):
     async def token(self, key: str) -> None:
         await self._declare(partial(self._library.liveliness().declare_token, key))
 
+    def put_token(self, key: str, *, is_there: bool) -> None:
+        self.later(partial(self._put_token, key, is_there))
+
+    def _put_token(self, key: str, is_there: bool) -> None:
+        if is_there and key not in self._tokens:
+            self._tokens[key] = self._library.liveliness().declare_token(key)
+        elif not is_there and key in self._tokens:
+            self._tokens.pop(key).undeclare()
+
     async def watch_tokens(self, key: str, on_token: OnSample) -> None:
         tell = self._handover.tell
 
@@ -396,6 +406,6 @@ class NativeSession(Session):
             for question in waiting:
                 if isinstance(question, NativeQuestion):
                     question.drop()
-            for declared in (*self._declared, *self._publishers.values()):
+            for declared in (*self._declared, *self._publishers.values(), *self._tokens.values()):
                 with contextlib.suppress(zenoh.ZError):
                     declared.undeclare()
