@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -60,14 +61,14 @@ class Receiver(Driver):
 
 
 class Sender(Driver):
-    def __init__(self, network: ZenohOptions) -> None:
-        super().__init__(ZenohConnector([OUT], options=network, codec=RawCodec()), "sender")
+    def __init__(self, network: ZenohOptions, channel: Any = OUT) -> None:
+        super().__init__(ZenohConnector([channel], options=network, codec=RawCodec()), "sender")
         self._next = 0
 
-    async def send(self, connection: Connection, count: int) -> None:
+    async def send(self, connection: Connection, count: int, size: int = 1) -> None:
         numbers = range(self._next, self._next + count)
         self._next += count
-        self.publish(connection, "out", self.envelopes("out", *(b"%d" % number for number in numbers)))
+        self.publish(connection, "out", self.envelopes("out", *((b"%d" % number).ljust(size) for number in numbers)))
         await self.until_done(self._next)
 
 
@@ -154,6 +155,30 @@ async def test_a_line_that_is_cut_loses_nothing_that_the_publisher_keeps(router:
                     line.cut()
                     await receives.lost(receiving)
                 await sends.send(sending, 4)
+
+
+@pytest.mark.zenoh
+async def test_what_a_link_drops_that_takes_no_more_is_asked_for(router: ZenohRouter) -> None:
+    """The router stands still, and the publisher goes on: what does not fit into the link is dropped there."""
+    options = ZenohOptions(connect=router.endpoint)
+    drops = Outbound("out", bytes, ZenohRouting("plant/7/events", recover=1000, congestion_control="drop"))
+    sends, receives = Sender(options, drops), Receiver(options, Inbound("in", bytes, ZenohRouting("**", recover=1000)))
+    plain = Driver(ZenohConnector([Inbound("in", bytes, ZenohRouting("**"))], options=options, codec=RawCodec()), "x")
+    async with receives.connected() as receiving, sends.connected() as sending, plain.connected() as other:
+        await until_known(session_of(sending), session_of(receiving))
+        await until_known(session_of(sending), session_of(other))
+        await sends.send(sending, 1)
+        assert await receives.numbers(1) == [0]
+        os.kill(router.pid, signal.SIGSTOP)
+        await sends.send(sending, 900, size=10_000)
+        os.kill(router.pid, signal.SIGCONT)
+        assert await receives.numbers(900) == list(range(1, 901))
+        await sends.send(sending, 1)
+        assert await receives.numbers(1) == [901]
+        came = [0]
+        while came[-1] != 901:
+            came += [int(message.payload) for message in await plain.take(1)]
+    assert len(came) < 902  # else nothing was dropped, and the test shows nothing
 
 
 def sources(told: Callable[[int], None]) -> Sources:
