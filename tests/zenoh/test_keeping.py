@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import random
 
 from hypothesis import given
@@ -83,3 +84,13 @@ def test_a_value_that_is_larger_than_all_is_not_kept() -> None:
     assert kept.forgotten == 1
     kept.set("a", b"small")
     assert kept.get("a") == b"small"
+
+
+def test_its_memory_can_be_given_back() -> None:
+    mapped = mmap.mmap(-1, memory_for(1000))
+    view = memoryview(mapped)
+    kept = KeptPairs(view)
+    kept.set("a", b"1")
+    view.release()
+    mapped.close()
+    assert kept.get("a") == b"1"

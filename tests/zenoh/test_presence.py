@@ -8,7 +8,7 @@ import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import attrs
 import pytest
@@ -20,15 +20,18 @@ from taktora_trio import (
     ConfigError,
     GatewayChannels,
     Inbound,
+    Incoming,
     MsgpackCodec,
     RawCodec,
     ZenohConnector,
     ZenohOptions,
     ZenohRouting,
 )
+from taktora_trio.connectors.zenoh.keeping import memory_for
 from taktora_trio.connectors.zenoh.memory import MemoryNetwork
 from taktora_trio.connectors.zenoh.metadata import Carrier
 from taktora_trio.connectors.zenoh.nodes import open_node
+from taktora_trio.connectors.zenoh.presence import WatchedTokens
 from taktora_trio.connectors.zenoh.session import Sample, Session
 from taktora_trio.executor import Executor
 from taktora_trio.health import HealthBoard
@@ -123,6 +126,44 @@ async def test_in_memory_a_cut_line_ends_no_token_of_others(autojump_clock: trio
     assert watches.waiting == 0
     MemoryNetwork.forget(ours.places)
     MemoryNetwork.forget(theirs.places)
+
+
+class Watching:
+    """A session that tells of tokens when the test says so."""
+
+    def __init__(self) -> None:
+        self.tell: Any = None
+
+    async def watch_tokens(self, key: str, on_token: Any) -> None:
+        self.tell = on_token
+
+
+async def test_tokens_that_end_with_our_own_connection_have_not_gone(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """As by the library: all tokens end, and then the connection is lost."""
+    heard, session = Heard[Incoming](), cast(Any, Watching())
+    tokens = WatchedTokens(["here/*"], (b"0", b"1"), memoryview(bytearray(memory_for(1000))), 10.0, heard)
+    for _ in range(2):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(tokens.serve)
+            await trio.sleep(1)
+            await tokens.start(session)
+            session.tell(Sample("here/it", b""))
+            await trio.sleep(100)
+            session.tell(Sample("here/it", b"", is_delete=True))
+            await trio.sleep(0.01)
+            nursery.cancel_scope.cancel()
+        await trio.sleep(100)
+    assert [(message.topic, message.payload) for message in heard.all] == [("here/it", b"1")]
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(tokens.serve)
+        await tokens.start(session)
+        await trio.sleep(9)
+        assert heard.count == 1
+        await trio.sleep(2)
+        assert heard.all[-1].payload == b"0"
+        nursery.cancel_scope.cancel()
 
 
 async def test_a_gateway_after_one_that_was_killed_tells_who_went_meanwhile(network: ZenohOptions) -> None:

@@ -30,12 +30,14 @@ from taktora_trio.connectors.zenoh.metadata import attached, read_beside
 from taktora_trio.connectors.zenoh.routing import ZenohRouting
 from taktora_trio.connectors.zenoh.session import Quality, Question, Sample, Session
 from taktora_trio.errors import ConfigError
+from taktora_trio.escaping import escaped
 
 __all__ = ["Guest", "OnTaken"]
 
 OnTaken: TypeAlias = Callable[[Published], None]
 
 _PATIENCE = 60.0  # seconds for an acknowledgement
+_TOKENS = {b"true": True, b"false": False, b"\xc3": True, b"\xc2": False}  # as JSON and MessagePack have it
 _LATCHED = 2**18  # bytes of values that others are told later
 
 
@@ -136,7 +138,7 @@ class Guest:
 
     def puts(self, topic: str) -> bool:
         """Return whether it puts what it publishes there, for some channel of the app's: nobody acknowledges that."""
-        return any(not routing.acknowledged for routing in self._inbound.match(topic))
+        return any(not (routing.acknowledged or routing.liveliness) for routing in self._inbound.match(topic))
 
     def publish(
         self,
@@ -160,6 +162,9 @@ class Guest:
         check_key(topic)
         assert self._session is not None
         routings = self._inbound.match(topic)
+        if routings and all(routing.liveliness for routing in routings):
+            self._put_token(topic, payload)
+            return
         self._number += 1
         header = Header(self._number, time.time_ns(), boottime_ns(), correlation_id)
         envelope = Envelope(payload, header, topic, metadata)
@@ -169,6 +174,12 @@ class Guest:
             self._put_latched(envelope, any(routing.latched for routing in routings))
         elif not routings or self.puts(topic):
             self._session.put(topic, payload, Quality(), *_carry(envelope))
+
+    def _put_token(self, key: str, payload: bytes) -> None:
+        if payload not in _TOKENS:
+            raise ConfigError(f"a token is there (true) or not (false), and '{escaped(payload)}' says neither")
+        assert self._session is not None
+        self._session.put_token(key, is_there=_TOKENS[payload])
 
     def _put_latched(self, envelope: Envelope, somebody_asks: bool) -> None:
         if not somebody_asks or self._last_values is None:

@@ -31,13 +31,13 @@ class KeptPairs:
         """Go on with what is in the memory, of `memory_for` bytes: zeros, or what an earlier gateway has left."""
         self.forgotten = 0
         """Counts the pairs for which there was no room."""
+        self._memory = memory  # and no slice of it: its owner could not unmap it
         self._half = len(memory) // 2
-        self._halves = memory[: self._half], memory[self._half : 2 * self._half]
         self._pairs: dict[str, bytes] = {}
-        turns = [_TURN.unpack_from(half)[0] for half in self._halves]
-        self._in_use = 0 if turns[0] > turns[1] else 1
+        turns = [_TURN.unpack_from(memory, begin)[0] for begin in (0, self._half)]
+        self._begin = 0 if turns[0] > turns[1] else self._half  # of the half in use
         self._turn = max(turns)
-        self._at = self._read() if self._turn else _TURN.size
+        self._at = self._read() if self._turn else self._begin + _TURN.size
         if not self._turn:
             self._compact()
 
@@ -63,10 +63,10 @@ class KeptPairs:
 
     def _append(self, key: str, value: bytes | None) -> None:
         record = _record(key, value)
-        if self._at + len(record) + _RECORD.size > self._half:
+        if self._at + len(record) + _RECORD.size > self._begin + self._half:
             self._compact()
         else:
-            self._at = _write(self._halves[self._in_use], self._at, record)
+            self._write(record)
 
     def _compact(self) -> None:
         """Write what counts into the other half, and use that one."""
@@ -80,22 +80,29 @@ class KeptPairs:
             del self._pairs[key]
             self.forgotten += 1
             used -= size
-        self._in_use = 1 - self._in_use
-        half = self._halves[self._in_use]
-        _TURN.pack_into(half, 0, 0)
-        _RECORD.pack_into(half, _TURN.size, 0, 0)
-        self._at = _TURN.size
+        self._begin = self._half - self._begin
+        self._at = self._begin + _TURN.size
+        _TURN.pack_into(self._memory, self._begin, 0)
+        _RECORD.pack_into(self._memory, self._at, 0, 0)
         for key, value in self._pairs.items():
-            self._at = _write(half, self._at, _record(key, value))
+            self._write(_record(key, value))
         self._turn += 1
-        _TURN.pack_into(half, 0, self._turn)
+        _TURN.pack_into(self._memory, self._begin, self._turn)
+
+    def _write(self, record: bytes) -> None:
+        """Write it behind what there is, so that it is there from one moment to the next."""
+        at, memory = self._at, self._memory
+        end = self._at = at + len(record)
+        _RECORD.pack_into(memory, end, 0, 0)
+        memory[at + _RECORD.size : end] = record[_RECORD.size :]
+        memory[at : at + _RECORD.size] = record[: _RECORD.size]
 
     def _read(self) -> int:
         """Read the half in use, as far as it can be read, and return where that ends."""
-        half, at = self._halves[self._in_use], _TURN.size
-        while at + _OVERHEAD <= self._half:
-            size, checksum = _RECORD.unpack_from(half, at)
-            body = bytes(half[at + _RECORD.size : at + _RECORD.size + size])
+        memory, at, end = self._memory, self._begin + _TURN.size, self._begin + self._half
+        while at + _OVERHEAD <= end:
+            size, checksum = _RECORD.unpack_from(memory, at)
+            body = bytes(memory[at + _RECORD.size : min(at + _RECORD.size + size, end)])
             if size < _BODY.size or len(body) < size or crc32(body) != checksum:
                 break
             has_value, key_size = _BODY.unpack_from(body)
@@ -119,15 +126,6 @@ def _record(key: str, value: bytes | None) -> bytes:
     body = _BODY.pack(value is not None, len(text)) + text + (value or b"")
     record = _RECORD.pack(len(body), crc32(body)) + body
     return record.ljust(_up(len(record)), b"\0")
-
-
-def _write(half: memoryview, at: int, record: bytes) -> int:
-    """Write it so that it is there from one moment to the next, and return where it ends."""
-    end = at + len(record)
-    _RECORD.pack_into(half, end, 0, 0)
-    half[at + _RECORD.size : end] = record[_RECORD.size :]
-    half[at : at + _RECORD.size] = record[: _RECORD.size]
-    return end
 
 
 def _up(size: int) -> int:

@@ -63,16 +63,22 @@ class WatchedTokens:
             await session.watch_tokens(expression, self._came)
 
     async def serve(self) -> None:
-        """Tell which tokens have gone. Runs until it is cancelled."""
-        while True:
-            self._changed = trio.Event()
-            with trio.move_on_at(min(self._doubtful.values(), default=math.inf)):
-                await self._changed.wait()
-            now = trio.current_time()
-            for key in [key for key, certain in self._doubtful.items() if certain <= now]:
-                del self._doubtful[key]
-                self._there.discard(key)
-                self._tell(key, is_there=False)
+        """Tell which tokens have gone. Runs until it is cancelled, at the end of the connection."""
+        try:
+            while True:
+                self._changed = trio.Event()
+                with trio.move_on_at(min(self._doubtful.values(), default=math.inf)):
+                    await self._changed.wait()
+                self._tell_who_has_gone()
+        finally:
+            self._doubtful.clear()  # our own loss may have been all that it was
+
+    def _tell_who_has_gone(self) -> None:
+        now = trio.current_time()
+        for key in [key for key, certain in self._doubtful.items() if certain <= now]:
+            del self._doubtful[key]
+            self._there.discard(key)
+            self._tell(key, is_there=False)
 
     def acknowledge(self, news: TokenNews) -> None:
         """The app is done with this."""
