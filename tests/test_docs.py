@@ -21,6 +21,7 @@ from cyclopts import App
 import taktora_trio
 from taktora_trio import cli, executor
 from taktora_trio.connectors.mqtt import MqttConnector
+from taktora_trio.connectors.zenoh import ZenohConnector
 from taktora_trio.runners.options import OWN_OPTIONS
 from taktora_trio.testing import rig
 from tests.command import ROOT
@@ -261,13 +262,15 @@ def test_the_operators_page_has_each_option_of_each_command_and_no_other() -> No
         for command in re.findall(r"`([a-z-]+)[ `]", of):
             documented[command] |= set(re.findall(r"--[a-z-]+", options))
     assert documented == commands()
-    settings = {f"--{setting.name}" for setting in MqttConnector.settings}
+    listed = [*MqttConnector.settings, *ZenohConnector.settings]
+    settings = {f"--{setting.name}" for setting in listed}
+    fields = {f"--{name.replace('_', '-')}" for name in fields_of(taktora_trio.ZenohOptions)}
     said = (
         set(re.findall(r"(?<![\w-])--[a-z][a-z-]*[a-z]", text))
         - OF_OTHER_PROGRAMS
         - {"--help", "--version", "--x-password-file", "--faults"}
     )
-    assert said <= settings | set().union(*commands().values())
+    assert said <= settings | fields | set().union(*commands().values())
     assert settings <= said
 
 
@@ -290,10 +293,11 @@ def test_the_page_about_connectors_shows_the_example_as_it_is() -> None:
     ("page", "heading", "fields"),
     [
         ("docs/operating.md", "## The MQTT session", fields_of(taktora_trio.MqttOptions)),
+        ("docs/operating.md", "## The Zenoh node", fields_of(taktora_trio.ZenohOptions)),
         ("docs/supervision.md", "## The policy", fields_of(taktora_trio.RestartPolicy)),
         ("docs/health.md", "A `Failure` has:", {*fields_of(taktora_trio.Failure), "next_attempt"}),
     ],
-    ids=["MqttOptions", "RestartPolicy", "Failure"],
+    ids=["MqttOptions", "ZenohOptions", "RestartPolicy", "Failure"],
 )
 def test_a_table_has_each_field(page: str, heading: str, fields: set[str]) -> None:
     text = PAGES[page]

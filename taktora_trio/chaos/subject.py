@@ -109,7 +109,7 @@ async def open_subject(
 
     It ends by itself after `lifetime` seconds, should whoever watches it be killed.
     """
-    command = [sys.executable, "-m", "taktora_trio", "run", target, "--mode", mode, "--await-broker"]
+    command = [sys.executable, "-m", "taktora_trio", "run", target, "--mode", mode, "--await-peer"]
     options = [*reach, "--domain", domain.name, "--log", "json", "--for", f"{lifetime:g}", *more]
     process = await trio.lowlevel.open_process(
         [*command, *options],

@@ -35,7 +35,7 @@ def run(
     await_peers: Annotated[
         bool,
         Parameter(
-            name=["--await-broker", "--await-peer"],
+            name=["--await-peer", "--await-broker"],
             negative="",
             help="Start even if the other side (a broker, a router) can't be reached yet, and keep trying.",
         ),

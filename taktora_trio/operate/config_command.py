@@ -28,7 +28,7 @@ def show_config(
         bool, Parameter(negative="", help="A file with every key, commented out, with what it is for.")
     ] = False,
     await_peers: Annotated[
-        bool, Parameter(name=["--await-broker", "--await-peer"], negative="", help="As `run` has it.")
+        bool, Parameter(name=["--await-peer", "--await-broker"], negative="", help="As `run` has it.")
     ] = False,
     warm: Annotated[bool, Parameter(negative="", help="As `run` has it.")] = False,
     reload_timeout: Annotated[float | None, Parameter(help="As `run` has it.")] = None,

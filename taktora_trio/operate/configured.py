@@ -138,7 +138,7 @@ def _general(configuration: Configuration) -> dict[str, Any]:
     deployment = configuration.configured
     values: dict[str, Any] = {
         "domain": configuration.domain,
-        "await-broker": configuration.await_peers,
+        "await-peer": configuration.await_peers,
         "warm": configuration.warm,
         "reload-timeout": configuration.reload_timeout,
         "endpoint": None if configuration.endpoint is None else configuration.endpoint.address,

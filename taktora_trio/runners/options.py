@@ -171,7 +171,7 @@ def typed_run(
     texts = {"gateway-policy": policies.gateway_policy, "plugin-policy": policies.plugin_policy}
     if reload_timeout is not None:
         texts["reload-timeout"] = repr(reload_timeout)
-    flags = {"await-broker": await_peers, "warm": warm}
+    flags = {"await-peer": await_peers, "warm": warm}
     return (
         *shared.typed,
         *endpoint.typed,

@@ -92,11 +92,11 @@ class ZenohOptions(ConnectorOptions):
     zenoh_config: Path | None = attrs.field(default=None, converter=as_path)
     """A file of Zenoh's own configuration (JSON5), for what is no option here. Options that are given win over it."""
     ca_file: Path | None = attrs.field(default=None, converter=as_path)
-    """For `tls/` and `quic/`: the certificate authorities to trust (PEM), instead of the public ones. A node that
+    """For `tls` and `quic`: the certificate authorities to trust (PEM), instead of the public ones. A node that
     listens, and has a certificate, takes only those who have one of these authorities."""
     cert_file: Path | None = attrs.field(default=None, converter=as_path)
     """This node's certificate, with those that lead from it to an authority (PEM): for who asks for one, and to listen
-    at `tls/` and `quic/`."""
+    by `tls` and `quic`."""
     key_file: Path | None = attrs.field(default=None, converter=as_path)
     """The key of that certificate (PEM, without a password); `None` if it is in `cert_file` too."""
     user: str | None = attrs.field(default=None, validator=optional(_user))

@@ -13,6 +13,7 @@ from taktora_trio.runners.configuration.fields import spelled, text_of
 from taktora_trio.runners.configuration.given import Given, GivenSetting, Source
 from taktora_trio.runners.configuration.keys import (
     FENCES,
+    OTHER_NAMES,
     POLICIES,
     TABLES,
     closest,
@@ -44,6 +45,7 @@ def from_file(file: TomlFile, connectors: Sequence[Connector]) -> Iterator[Given
             yield from _of_connectors(file, value, connectors)
         else:
             name = ".".join(map(spelled, key))
+            name = OTHER_NAMES.get(name, name)
             known = key_of(name)
             if name in TABLES:
                 raise _error(file, key, f"it must be a table: write [{name}]")

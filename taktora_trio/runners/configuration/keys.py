@@ -20,6 +20,7 @@ from taktora_trio.supervision.policy import BACKOFF_FIELDS, RestartPolicy
 
 __all__ = [
     "FENCES",
+    "OTHER_NAMES",
     "POLICIES",
     "SHORT",
     "TABLES",
@@ -57,7 +58,7 @@ class Key(msgspec.Struct, frozen=True):
 
 _GENERAL = (
     Key("domain", str, "The name under which both halves find each other; by default the deployment's name."),
-    Key("await-broker", bool, "`run`: start even if a peer (a broker, a router) can't be reached, and keep trying."),
+    Key("await-peer", bool, "`run`: start even if a peer (a broker, a router) can't be reached, and keep trying."),
     Key("warm", bool, "`run --mode split`: fork the gateway from a process that has everything imported."),
     Key("gateway-thread", bool, "In one process: run the gateway in a thread with a loop of its own."),
     Key(
@@ -79,8 +80,10 @@ _GENERAL = (
     Key("log.level", LogLevel, "The least level that is logged."),
 )
 _GENERAL_BY_NAME = {key.name: key for key in _GENERAL}
-SHORT = {"log": "log.format", "store": "store.path"}
+SHORT = {"await-broker": "await-peer", "log": "log.format", "store": "store.path"}
 """Keys by their other names, as options and variables have them."""
+OTHER_NAMES = {"await-broker": "await-peer"}
+"""The same for keys of a file."""
 
 
 @cache

@@ -193,7 +193,7 @@ def read_configuration(
         domain=_domain(keys, declared),
         log=keys["log.format"].value if "log.format" in keys else "console",
         level=keys["log.level"].value if "log.level" in keys else "info",
-        await_peers=values.get("await-broker", False),
+        await_peers=values.get("await-peer", False),
         warm=values.get("warm", False),
         reload_timeout=_timeout(keys),
         fences=_fences(keys),

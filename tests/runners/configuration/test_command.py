@@ -18,7 +18,7 @@ def test_all_that_a_run_takes(capsys: pytest.CaptureFixture[str]) -> None:
     assert parse(["config", TARGET, "--config=/dev/null", *run, *more])() == 0
     shown = {line.split()[0]: line.split()[1:] for line in capsys.readouterr().out.splitlines()}
     assert shown["reload-timeout"] == ["5.0", "--reload-timeout"]
-    assert shown["await-broker"] == ["true", "--await-broker"]
+    assert shown["await-peer"] == ["true", "--await-peer"]
     assert shown["warm"] == ["true", "--warm"]
     assert shown["policy.plugin.intensity"] == ["4", "--plugin-policy"]
     assert shown["store.path"] == ['"/kept"', "--store"]
