@@ -9,8 +9,11 @@ from taktora_trio import (
     BackPressure,
     ConnectorHost,
     Deployment,
+    Exchange,
     Inbound,
     Outbound,
+    Request,
+    RequestFailed,
     ZenohConnector,
     ZenohOptions,
     ZenohRouting,
@@ -104,3 +107,34 @@ forwarding = Deployment(
         ZenohConnector([FORWARDED], name="cloud", options=ZenohOptions(connect="tcp/cloud.example:7447")),
     ],
 )
+
+# Requests and replies.
+
+SQUARE = Exchange("square", int, int, ZenohRouting("calculator/square"))
+ASK = Inbound("ask", int, routing("ask"))
+ANSWER = Outbound("answer", int, routing("answer"))
+
+
+async def square(request: Request[int]) -> int:
+    if request.value < 0:
+        raise RequestFailed("no roots here")
+    return request.value**2
+
+
+async def calculate(host: ConnectorHost) -> None:
+    async with trio.open_nursery() as nursery:
+        await nursery.start(host.serve, SQUARE, square)
+
+
+async def ask(host: ConnectorHost) -> None:
+    async with (
+        host.open_requester(SQUARE) as calculator,
+        host.open_reader(ASK) as reader,
+        host.open_writer(ANSWER) as writer,
+    ):
+        async for received in reader:
+            await writer.send(await calculator.request(received.value, timeout=20))
+
+
+calculating = Deployment("calculating", calculate, [ZenohConnector(SQUARE.for_responder)])
+asking = Deployment("asking", ask, [ZenohConnector([*SQUARE.for_requester, ASK, ANSWER])])

@@ -6,7 +6,19 @@ import pytest
 
 from taktora_trio import Connecting, Degraded, Down, Metadata, Up
 from taktora_trio.testing import NothingCame, OpenApp
-from tests.zenoh.contract_app import FORWARDED, TOLD, Job, Report, answering, forwarding
+from tests.zenoh.contract_app import (
+    ANSWER,
+    ASK,
+    FORWARDED,
+    SQUARE,
+    TOLD,
+    Job,
+    Report,
+    answering,
+    asking,
+    calculating,
+    forwarding,
+)
 
 pytestmark = pytest.mark.taktora_shape(
     "memory", pytest.param("in-process", marks=pytest.mark.zenoh), pytest.param("split", marks=pytest.mark.zenoh)
@@ -111,3 +123,23 @@ async def test_each_connector_fails_alone(open_app: OpenApp) -> None:
             assert [sent.value.count for sent in app.sent(FORWARDED)] == [1, 3]
         assert (await app.expect(FORWARDED)).value == Report(4, text="plant/saw/measured")
         assert {sent.connector for sent in app.sent()} == {"cloud"}
+
+
+async def test_the_test_asks_an_app_and_answers_one(open_app: OpenApp) -> None:
+    async with open_app(calculating) as app:
+        await app.publish("calculator/square", 3, correlation_id=b"one")
+        sent = await app.expect("calculator/square/replies/*")
+        assert (sent.value, sent.correlation_id, sent.guarantee) == (9, b"one", "at least once")
+        to_me = Metadata(response_topic="calculator/square/replies/me")
+        await app.publish(SQUARE.for_responder[0], -1, metadata=to_me, correlation_id=b"two")
+        sent = await app.expect(SQUARE.for_responder[1])
+        assert (sent.topic, sent.correlation_id) == ("calculator/square/replies/me", b"two")
+        assert sent.metadata is not None
+        assert "no roots here" in str(sent.metadata.user_properties)
+    async with open_app(asking) as app:
+        await app.publish(ASK, 4)
+        request = await app.expect("calculator/square")
+        assert request.value == 4
+        assert request.metadata is not None
+        await app.publish(request.metadata.response_topic, 16, correlation_id=request.correlation_id)
+        assert (await app.expect(ANSWER)).value == 16

@@ -19,7 +19,7 @@ from taktora_trio.connectors.settings import Setting, SettingValues
 from taktora_trio.connectors.zenoh import settings as zenoh_settings
 from taktora_trio.connectors.zenoh.keys import intersects
 from taktora_trio.connectors.zenoh.options import ZenohOptions
-from taktora_trio.connectors.zenoh.routing import ZenohRouting, guarantee_of
+from taktora_trio.connectors.zenoh.routing import ZenohRouting, any_client, guarantee_of
 from taktora_trio.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ class ZenohConnector(Connector):
     live_peers: ClassVar[str] = "taktora_trio.testing.zenoh.peers:open_zenoh_peers"
 
     def overlap(self, pattern: str, other: str) -> bool:
-        return intersects(pattern, other)
+        return intersects(any_client(pattern), any_client(other))
 
     def in_memory(self, run: str, name: str, on_published: OnPublished) -> tuple[Self, MemoryPeer]:
         from taktora_trio.connectors.zenoh.peer import ZenohMemoryPeer  # no run needs it

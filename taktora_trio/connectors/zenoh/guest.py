@@ -18,15 +18,17 @@ from trio_util import RepeatedEvent
 
 from taktora_trio.boottime import boottime_ns
 from taktora_trio.channels import ChannelDescriptor, Envelope, Header, Metadata
+from taktora_trio.channels.codec import RawCodec
 from taktora_trio.connectors.connection import Guarantee, Incoming
 from taktora_trio.connectors.peer import Published
 from taktora_trio.connectors.zenoh.acknowledged import AcknowledgedChannel
 from taktora_trio.connectors.zenoh.acknowledging import Acknowledging, Asked
+from taktora_trio.connectors.zenoh.exchanging import Exchanging
 from taktora_trio.connectors.zenoh.keeping import memory_for
 from taktora_trio.connectors.zenoh.keys import check_key, is_pattern
 from taktora_trio.connectors.zenoh.keytree import KeyTree
 from taktora_trio.connectors.zenoh.latched import LastValues
-from taktora_trio.connectors.zenoh.metadata import attached, read_beside
+from taktora_trio.connectors.zenoh.metadata import Carrier, read_beside
 from taktora_trio.connectors.zenoh.routing import ZenohRouting
 from taktora_trio.connectors.zenoh.session import Quality, Question, Sample, Session
 from taktora_trio.errors import ConfigError
@@ -39,6 +41,7 @@ OnTaken: TypeAlias = Callable[[Published], None]
 _PATIENCE = 60.0  # seconds for an acknowledgement
 _TOKENS = {b"true": True, b"false": False, b"\xc3": True, b"\xc2": False}  # as JSON and MessagePack have it
 _LATCHED = 2**18  # bytes of values that others are told later
+_CARRIER = Carrier(RawCodec())  # a test says what the encoding is, if any
 
 
 class Guest:
@@ -46,8 +49,10 @@ class Guest:
 
     def __init__(self, channels: Iterable[ChannelDescriptor[Any]]) -> None:
         """`channels` are the connector's."""
-        routings = [(channel.direction, cast(ZenohRouting, channel.routing)) for channel in channels]
+        channels = list(channels)
+        routings = [(ch.direction, cast(ZenohRouting, ch.routing)) for ch in channels if not ch.exchange]
         self._routings = routings
+        self._exchanging = Exchanging(channels, _CARRIER, self._take_query)
         self._outbound = KeyTree((to.address, to) for direction, to in routings if direction == "out")
         self._inbound = KeyTree((to.address, to) for direction, to in routings if direction == "in")
         latched = [to.address for direction, to in routings if direction == "in" and to.latched]
@@ -69,6 +74,7 @@ class Guest:
         self._session, self._on_taken = session, on_taken
         if self._last_values is not None:
             await self._last_values.start(session)
+        await self._exchanging.start(session)
         for direction, routing in self._routings:
             key = routing.address
             if direction == "out" and routing.acknowledged:
@@ -77,7 +83,7 @@ class Guest:
                 await session.subscribe(key, self._came, others_only=True)
             elif direction == "in" and routing.acknowledged and key not in self._sending:
                 sender = f"{self._sender}/{key}"
-                sending = AcknowledgedChannel(key, routing.quality, session, sender, _carry, _PATIENCE)
+                sending = AcknowledgedChannel(key, routing.quality, session, sender, _CARRIER.carry, _PATIENCE)
                 self._sending[key] = sending
                 await session.watch_matching(key, sending.matching, complete=not is_pattern(key))
 
@@ -86,6 +92,7 @@ class Guest:
         async with trio.open_nursery() as nursery:
             for sending in self._sending.values():
                 nursery.start_soon(sending.serve)
+            nursery.start_soon(self._exchanging.serve)
             while True:
                 self._let_go()
                 with trio.move_on_at(self._held[0][0] + self._delay if self._held else math.inf):
@@ -102,6 +109,9 @@ class Guest:
             self._held.append((trio.current_time(), message))
             self._let_go()
             self._news.set()
+
+    def _take_query(self, message: Incoming) -> None:
+        self._on_taken(self._published(message, "at least once"))
 
     def published(self, sample: Sample) -> Published:
         """Return what the connector has put, as a test sees it."""
@@ -168,12 +178,14 @@ class Guest:
         self._number += 1
         header = Header(self._number, time.time_ns(), boottime_ns(), correlation_id)
         envelope = Envelope(payload, header, topic, metadata)
+        if self._exchanging.publish(envelope):
+            return
         for key in dict.fromkeys(routing.address for routing in routings if routing.acknowledged):
             self._sending[key].publish(envelope, _done)
         if retain:
             self._put_latched(envelope, any(routing.latched for routing in routings))
         elif not routings or self.puts(topic):
-            self._session.put(topic, payload, Quality(), *_carry(envelope))
+            self._session.put(topic, payload, Quality(), *_CARRIER.carry(envelope))
 
     def _put_token(self, key: str, payload: bytes) -> None:
         if payload not in _TOKENS:
@@ -185,13 +197,7 @@ class Guest:
         if not somebody_asks or self._last_values is None:
             raise ConfigError(f"retain=True: no channel of the app's that is for {envelope.topic!r} is latched")
         assert self._session is not None
-        self._last_values.put(self._session, envelope, Quality(), _carry(envelope), _written)
-
-
-def _carry(envelope: Envelope, own: Iterable[tuple[str, bytes]] = ()) -> tuple[str, bytes]:
-    """Return the encoding and the attachment. A test says what the encoding is, if any."""
-    encoding = envelope.metadata.content_type if envelope.metadata is not None else ""
-    return encoding, attached(envelope.metadata, envelope.header.correlation_id, own)
+        self._last_values.put(self._session, envelope, Quality(), _CARRIER.carry(envelope), _written)
 
 
 def _done(number: int, refusal: str) -> None:

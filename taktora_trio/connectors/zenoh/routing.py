@@ -18,7 +18,7 @@ from taktora_trio.connectors.zenoh.keys import TEMPLATES, canonical, check_expre
 from taktora_trio.connectors.zenoh.session import CongestionControl, Priority, Quality, Reliability
 from taktora_trio.errors import ConfigError, MessageError
 
-__all__ = ["ZenohRouting", "guarantee_of"]
+__all__ = ["ZenohRouting", "any_client", "guarantee_of"]
 
 T = TypeVar("T")
 
@@ -30,6 +30,11 @@ _PRIORITIES = ("real-time", "interactive-high", "interactive-low", "data-high", 
 def _as_chunk(name: str) -> str:
     """Return the name as one chunk of a key: what can't be in one is written as `%` and two hexadecimal digits."""
     return quote(name, safe=" !&'()+,:;=@[]^`{|}~") if not name.startswith("@") else f"%40{_as_chunk(name[1:])}"
+
+
+def any_client(address: str) -> str:
+    """Return the address of replies to one client as that of replies to any; any other address as it is."""
+    return f"{address.removesuffix(_CLIENT)}*" if address.endswith(f"/{_CLIENT}") else address
 
 
 @lru_cache(maxsize=1024)  # the same keys come again
