@@ -40,14 +40,6 @@ async def test_messages_come_and_go_and_faults_pass(open_app: OpenApp, declared:
         assert len(app.sent()) == 3
 
 
-async def test_in_memory_a_login_is_refused(autojump_clock: trio.testing.MockClock) -> None:
-    async with open_app(deployment) as app:
-        async with app.refused():
-            assert await app.wait_for_health(Down) == Down("the other side refuses the login")
-        await app.revive()
-        await app.wait_for_health(Up)
-
-
 async def test_what_zenoh_does_not_have_is_said(autojump_clock: trio.testing.MockClock) -> None:
     async with open_app(deployment) as app:
         with pytest.raises(ConfigError, match="Zenoh has no qos"):

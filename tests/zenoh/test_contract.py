@@ -76,14 +76,23 @@ async def test_what_goes_wrong_passes_and_nothing_is_lost(open_app: OpenApp) -> 
         assert (await app.expect("told1", where=lambda sent: sent.value.number > 11)).value == told(20)
 
         await app.wait_for_health(Up)
+        async with app.refused():
+            down = await app.wait_for_health(Down)
+            assert isinstance(down, Down)
+            assert "refuses this node: its login" in down.reason
+            await app.publish("asked/1", Job(30))
+        await app.revive()
+        assert (await app.expect("told1", where=lambda sent: sent.value.number > 21)).value == told(30)
+
+        await app.wait_for_health(Up)
         app.kill_gateway()
         down = await app.wait_for_health(Down)
         assert isinstance(down, Down)
         assert "incarnation 1 ended" in down.reason
-        await app.publish("asked/1", Job(30))
-        assert (await app.expect("told1", where=lambda sent: sent.value.number > 21)).value == told(30)
+        await app.publish("asked/1", Job(40))
+        assert (await app.expect("told1", where=lambda sent: sent.value.number > 31)).value == told(40)
         numbers = [sent.value.number for sent in app.sent("told1")]
-        assert list(dict.fromkeys(numbers)) == [1, 11, 21, 31]  # some may come twice
+        assert list(dict.fromkeys(numbers)) == [1, 11, 21, 31, 41]  # some may come twice
 
 
 async def test_a_slow_acknowledgement_and_a_full_channel(open_app: OpenApp) -> None:

@@ -227,7 +227,7 @@ async def test_in_memory_a_line_is_cut_and_a_client_can_be_refused(options: Zeno
             await session.subscribe("a", lambda sample: None)
         assert line.network.sessions == []
         line.set(refuses=True)
-        with pytest.raises(ConnectRefused, match="refuses the login"):
+        with pytest.raises(ConnectRefused, match="refuses this node: its login"):
             await enter(options)
         line.set(unreachable=True)
         with pytest.raises(ConnectFailed, match="unreachable"):

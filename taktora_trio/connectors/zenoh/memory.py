@@ -62,12 +62,12 @@ class Line:
         self._refuses = self._refuses if refuses is None else refuses
         self.is_linking.value = not (self._unreachable or self._refuses)
 
-    def check(self) -> None:
+    def check(self, address: str) -> None:
         """Raise `ConnectFailed` or `ConnectRefused` where a client can't connect."""
         if self._unreachable:
-            raise ConnectFailed("the other side is unreachable")
+            raise ConnectFailed(f"{address} is unreachable")
         if self._refuses:
-            raise ConnectRefused("the other side refuses the login")
+            raise ConnectRefused(f"{address} refuses this node: its login, or its certificate")
 
 
 class MemoryNetwork:
@@ -497,5 +497,5 @@ async def open_memory_node(options: ZenohOptions) -> AsyncIterator[MemoryNode]:
     line = MemoryNetwork.line_at(options.places)
     line.joined.value += 1
     if options.mode == "client":
-        line.check()
+        line.check(options.address)
     yield MemoryNode(line, options.inbound_backlog)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,19 +25,36 @@ from taktora_trio.testing.zenoh.router import open_router
 __all__ = ["open_zenoh_peers"]
 
 _REFUSED = bytes.fromhex("02000300")
-"""What a router says to whom it won't have: the transport message Close, of two bytes, behind their number."""
+"""What a router answers to whom it won't have: the transport message Close, of two bytes, behind their number."""
+_CHUNK = 65_536
 _SETTLED = "taktora/test/settled"
 _PATIENCE = 5.0  # seconds for what comes at once
+
+
+class _Line:
+    """What a router says to one connector, or what it would say if it refused it."""
+
+    def __init__(self) -> None:
+        self.refuses = False
+
+    async def hand_on(self, server: trio.abc.ReceiveStream, send: Callable[[bytes], Awaitable[None]]) -> None:
+        """See `HandOn`. A router says nothing before it is asked, neither then."""
+        while data := await server.receive_some(_CHUNK):
+            if self.refuses:
+                await send(_REFUSED)
+                return
+            await send(bytes(data))
 
 
 class ZenohPeer(LivePeer):
     """A real router, behind a network of the connector's own, and a guest there that the test speaks by."""
 
     def __init__(
-        self, connector: ZenohConnector, at: ZenohOptions, network: Network, on_published: OnPublishedBy
+        self, connector: ZenohConnector, at: ZenohOptions, network: Network, line: _Line, on_published: OnPublishedBy
     ) -> None:
-        """`at` are the options of the test's own nodes."""
-        self._name, self._at, self._network, self._on_published = connector.name, at, network, on_published
+        """`at` are the options of the test's own nodes, and `line` is what the network hands on by."""
+        self._name, self._at, self._on_published = connector.name, at, on_published
+        self._network, self._line = network, line
         self._guest = Guest(connector.channels)
         self._subscribed: dict[str, AsyncValue[bool]] = {}
         self._session: Session | None = None
@@ -80,7 +97,7 @@ class ZenohPeer(LivePeer):
         """
         session = self._session
         assert session is not None
-        if not self._guest.puts(topic) or self._network.is_down or self._network.greeting is not None:
+        if not self._guest.puts(topic) or self._network.is_down or self._line.refuses:
             return
         if topic not in self._subscribed:
             known = self._subscribed[topic] = AsyncValue(False)
@@ -108,7 +125,7 @@ class ZenohPeer(LivePeer):
         if unreachable is not None:
             self._network.is_down = unreachable
         if refusing is not None:
-            self._network.greeting = _REFUSED if refusing else None
+            self._line.refuses = refusing
         if delay is not None:
             self._guest.set_delay(delay)
 
@@ -139,8 +156,10 @@ async def open_zenoh_peers(
             if key not in endpoints:
                 endpoints[key] = given or (await stack.enter_async_context(open_router(folder))).endpoint
             host, port = _address(endpoints[key])
-            network = await stack.enter_async_context(open_network(partial(trio.open_tcp_stream, host, port)))
-            peer = ZenohPeer(connector, ZenohOptions(connect=endpoints[key]), network, on_published)
+            line = _Line()
+            connect = partial(trio.open_tcp_stream, host, port)
+            network = await stack.enter_async_context(open_network(connect, line.hand_on))
+            peer = ZenohPeer(connector, ZenohOptions(connect=endpoints[key]), network, line, on_published)
             await stack.enter_async_context(peer.connected())
             peers[connector.name] = peer
         yield peers
