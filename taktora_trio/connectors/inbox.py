@@ -517,8 +517,9 @@ class _Delivery:
             self.sink.note_acknowledged(number)
 
     def keep(self, waits: _Waits) -> None:
+        if not self.backlog:  # else it will look
+            self.look_again()
         self.backlog.append(waits)
-        self.look_again()
 
     def look_again(self) -> None:
         """Try again in a while what waits, even if the app makes no progress: to show that it is full still."""

@@ -13,6 +13,8 @@ import trio
 
 __all__ = ["Handover"]
 
+_BATCH = 64  # of content, between two turns of the loop
+
 _Entry: TypeAlias = tuple[Callable[[Any], None], Any, int]  # what to call, with what, and its size
 
 
@@ -114,8 +116,7 @@ class Handover:
             with self.answers:
                 for call in self._pending_news():
                     call()
-                for on_item, item in self._pending_content():
-                    on_item(item)
+                self._hand_over_content()
                 if self._discarded:
                     self._tell_discarded()
         except Exception as exc:  # noqa: BLE001 - raised by `raise_failure`
@@ -132,12 +133,33 @@ class Handover:
         while self._news:
             yield self._news.popleft()
 
-    def _pending_content(self) -> Iterator[tuple[Callable[[Any], None], Any]]:
-        """Yield what waits now, until a pause: what comes meanwhile takes another turn."""
-        for _ in range(len(self._content)):
-            with self._lock:
-                if self._is_paused or not self._content:
-                    return
-                on_item, item, size = self._content.popleft()
-                self._size -= size
-            yield on_item, item
+    def _hand_over_content(self) -> None:
+        """Hand over a batch, until a pause: the rest takes another turn, before which the app has one."""
+        batch = self._take_batch()
+        try:
+            while batch and not self._is_paused:
+                on_item, item, _ = batch.popleft()
+                on_item(item)
+        finally:
+            self._put_back(batch)
+
+    def _take_batch(self) -> deque[_Entry]:
+        batch = deque[_Entry]()
+        with self._lock:
+            if not self._is_paused:
+                content = self._content
+                while content and len(batch) < _BATCH:
+                    batch.append(content.popleft())
+                self._size -= sum([size for _, _, size in batch])
+        return batch
+
+    def _put_back(self, batch: deque[_Entry]) -> None:
+        """Have the rest wait before what waits, and wake for all that."""
+        with self._lock:
+            if batch:
+                self._content.extendleft(reversed(batch))
+                self._size += sum([size for _, _, size in batch])
+            if not self._content or self._is_paused or self._is_woken or not self._is_open:
+                return
+            self._is_woken = True
+        self._wake()
