@@ -15,7 +15,6 @@ import socket
 import struct
 import sys
 import termios
-from pathlib import Path
 from typing import Literal
 
 __all__ = ["LinkSocket", "find_link_socket"]
@@ -88,7 +87,7 @@ def find_link_socket(source: str, destination: str) -> LinkSocket | None:
         return None
     for name in os.listdir("/proc/self/fd"):
         with contextlib.suppress(OSError):
-            if not str(Path("/proc/self/fd", name).readlink()).startswith("socket:"):
+            if not os.readlink(f"/proc/self/fd/{name}").startswith("socket:"):  # noqa: PTH115 - a Path stays interned
                 continue
             descriptor = socket.socket(fileno=os.dup(int(name)))
             with contextlib.suppress(OSError):  # of other sockets, which are not connected

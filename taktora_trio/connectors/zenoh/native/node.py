@@ -122,7 +122,7 @@ class NativeNode(Node):
                 with trio.CancelScope(shield=True):
                     if sender.is_calling:
                         await self._unblock()
-                    await trio.to_thread.run_sync(partial(session.end, waiting, node_ends=self._is_client))
+                    await trio.to_thread.run_sync(session.end, waiting)
                 nursery.cancel_scope.cancel()
 
     def _is_clear(self) -> bool:

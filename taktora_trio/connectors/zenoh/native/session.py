@@ -398,14 +398,16 @@ class NativeSession(Session):
         for lane in self._lanes.values():
             lane.close()
 
-    def end(self, waiting: Iterable[object], *, node_ends: bool) -> None:
-        """Close the questions that wait, and undeclare everything unless the node ends, too. In a worker thread, when
-        the sender has ended."""
+    def end(self, waiting: Iterable[object]) -> None:
+        """Close the questions that wait, and undeclare everything. In a worker thread, when the sender has ended.
+
+        Also where the node ends, too: of a publisher that is not undeclared the library keeps 14 KB for ever.
+        """
         self._cancellation.cancel()
-        if not node_ends:
+        with contextlib.suppress(zenoh.ZError):  # the link has ended, or is ending
             for question in waiting:
                 if isinstance(question, NativeQuestion):
                     question.drop()
-            for declared in (*self._declared, *self._publishers.values(), *self._tokens.values()):
-                with contextlib.suppress(zenoh.ZError):
-                    declared.undeclare()
+        for declared in (*self._declared, *self._publishers.values(), *self._tokens.values()):
+            with contextlib.suppress(zenoh.ZError):
+                declared.undeclare()
