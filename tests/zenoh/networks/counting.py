@@ -7,7 +7,7 @@ import re
 import signal
 import uuid
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,10 @@ from tests.command import Command, open_command
 from tests.deployment.lossless import Figures, figures_of
 from tests.hosts.network import Host
 from tests.patience import PATIENCE
-from tests.zenoh.networks.counting_apps import Plan, variable
+from tests.zenoh.networks.counting_apps import KINDS, Plan, variable
 from tests.zenoh.networks.nodes import LEASE
 
-__all__ = ["Counting", "open_counting"]
+__all__ = ["Counting", "open_counting", "open_counting_app"]
 
 _HEARD = re.compile(r"\bheard (\w+) ([\d ]+)")
 
@@ -58,18 +58,25 @@ class Counting:
 
     async def finish(self) -> dict[str, Figures]:
         """Stop sending, and return what became of all, by kind."""
-        self.until.touch()
-        sent = {}
-        for kind in ("acknowledged", "plain"):
-            line = await self.sender.until_printed(f"sent {kind}")
-            sent[kind] = int(re.findall(r"\d+", line.partition(f"sent {kind}")[2])[0])
-
-        def has_last() -> bool | None:
-            self.look()
-            return all(numbers and max(numbers) == sent[kind] - 1 for kind, numbers in self.heard.items()) or None
-
-        await self.receiver.until(has_last, "last number of each kind", PATIENCE)
+        sent = {kind: await self.sent(kind) for kind in KINDS}
+        for kind, count in sent.items():
+            await self.until_heard(kind, count - 1)
         return {kind: figures_of(self.heard[kind], count) for kind, count in sent.items()}
+
+    async def sent(self, kind: str) -> int:
+        """Stop sending, and return how many were sent of the kind."""
+        self.until.touch()
+        line = await self.sender.until_printed(f"sent {kind}")
+        return int(re.findall(r"\d+", line.partition(f"sent {kind}")[2])[0])
+
+    async def until_heard(self, kind: str, number: int) -> None:
+        """Wait until this number has come."""
+
+        def has_come() -> bool | None:
+            self.look()
+            return number in self.heard[kind] or None
+
+        await self.receiver.until(has_come, f"{number} of {kind}", PATIENCE)
 
 
 @contextlib.asynccontextmanager
@@ -81,30 +88,28 @@ async def open_counting(
     async with contextlib.AsyncExitStack() as stack:
         runs = {}
         for name, (host, options) in {"receiver": receiver, "sender": sender}.items():
-            plan = Plan(options={"lease": LEASE, **options}, until=str(until))
-            domain = stack.enter_context(_own_domain())
             runs[name] = await stack.enter_async_context(
-                open_command(
-                    *("run", f"tests.zenoh.networks.counting_apps:{name}", "--mode", "split"),
-                    *("--domain", domain.name),
-                    within=host.within,
-                    env=variable(plan),
-                )
+                open_counting_app(name, host, until, options={"lease": LEASE, **options})
             )
         for run in runs.values():
             await run.until_event("health-up")
-        counting = Counting(runs["sender"], runs["receiver"], until)
-        yield counting
+        yield Counting(runs["sender"], runs["receiver"], until)
         for run in runs.values():
             run.signal(signal.SIGTERM)
             assert await run.wait() == 0
 
 
-@contextlib.contextmanager
-def _own_domain() -> Iterator[Domain]:
+@contextlib.asynccontextmanager
+async def open_counting_app(name: str, host: Host | None, until: Path, **plan: Any) -> AsyncIterator[Command]:
+    """Run the one of this name, in the split shape; `plan` is the rest of its `Plan`."""
     domain = Domain(f"test-{uuid.uuid4().hex[:12]}")
     try:
-        yield domain
+        async with open_command(
+            *("run", f"tests.zenoh.networks.counting_apps:{name}", "--mode", "split", "--domain", domain.name),
+            within=() if host is None else host.within,
+            env=variable(Plan(until=str(until), **plan)),
+        ) as run:
+            yield run
         assert domain.files() == [], "left behind in shared memory"
     finally:
         domain.remove_if_alone()

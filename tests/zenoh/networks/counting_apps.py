@@ -30,6 +30,9 @@ class Plan(msgspec.Struct, kw_only=True):
     """Of `ZenohOptions`."""
     rate: float = 500.0
     """Messages a second of each kind."""
+    tree: str = "count"
+    """What their keys begin with."""
+    kinds: tuple[str, ...] = KINDS
     until: str = ""
     """The file at whose coming it stops sending."""
 
@@ -39,9 +42,12 @@ def variable(plan: Plan) -> dict[str, str]:
 
 
 plan = msgspec.json.decode(os.environ.get(VARIABLE, "{}"), type=Plan)
-ROUTINGS = {kind: ZenohRouting(f"count/{kind}", acknowledged=kind == "acknowledged") for kind in KINDS}
+ROUTINGS = {kind: ZenohRouting(f"{plan.tree}/{kind}", acknowledged=kind == "acknowledged") for kind in plan.kinds}
 OUT = {kind: Outbound(kind, bytes, routing, max_payload=64, window=1000) for kind, routing in ROUTINGS.items()}
-IN = {kind: Inbound(kind, bytes, routing, max_payload=64, window=1000) for kind, routing in ROUTINGS.items()}
+IN = {
+    kind: Inbound(kind, bytes, routing, max_payload=64, max_metadata=512, window=1000)
+    for kind, routing in ROUTINGS.items()
+}
 OPTIONS = ZenohOptions(reconnect=Backoff(initial=0.05, maximum=0.2), **plan.options)  # type: ignore[arg-type]
 
 
@@ -68,7 +74,7 @@ async def send(host: ConnectorHost) -> None:
         tell(f"sent {kind} {number}")
 
     async with trio.open_nursery() as nursery:
-        for kind in KINDS:
+        for kind in plan.kinds:
             nursery.start_soon(count, kind)
     await trio.sleep_forever()
 
@@ -84,7 +90,7 @@ async def hear(host: ConnectorHost) -> None:
                 tell(f"heard {kind} {' '.join(heard)}")
 
     async with trio.open_nursery() as nursery:
-        for kind in KINDS:
+        for kind in plan.kinds:
             nursery.start_soon(print_all, kind)
 
 

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+import trustme
 
 from tests.hosts.network import Network, open_network
 from tests.zenoh.networks.counting import open_counting
@@ -123,3 +124,48 @@ async def test_peers_find_each_other_by_multicast_without_any_router(tmp_path: P
         assert figures["acknowledged"].is_lossless, figures
         assert figures["plain"].reordered == figures["plain"].repeated == 0, figures
         print(figures)  # noqa: T201 - shown with -s
+
+
+async def test_a_host_that_is_gone_for_good_takes_its_presence_along_and_its_gateway_still_ends(
+    net: Network, tmp_path: Path
+) -> None:
+    net.segment("lan", "r", "a", "b")
+    r, a, b = net.hosts.values()
+    own = {"connect": [endpoint(r)]}
+    async with open_router(r) as router:
+        await router.do("watch", key="presence/*")
+        hears, sends = ({**own, "presence": f"presence/{name}"} for name in ("b", "a"))
+        async with open_counting(tmp_path, (a, sends), (b, hears)) as counting:
+            await counting.until_more()
+            for name in ("a", "b"):
+                await router.until("token", key=f"presence/{name}", there=True)
+            net.cut("b")
+            await router.until("token", key="presence/b", there=False)
+            await counting.sender.until_event("health-degraded", "acknowledged")
+            assert [one["there"] for one in router.told("token", key="presence/a")] == [True]
+            # Both are stopped now: one that reaches nobody, and one whose messages nobody takes.
+
+
+async def test_a_router_on_another_host_by_tls(net: Network, tmp_path: Path) -> None:
+    net.segment("lan", "r", "a", "b")
+    r, a, b = net.hosts.values()
+    authority = trustme.CA()
+    ca_file, key, certificate = (tmp_path / name for name in ("ca.pem", "key.pem", "certificate.pem"))
+    authority.cert_pem.write_to_path(ca_file)
+    issued = authority.issue_cert(r.address)
+    issued.private_key_pem.write_to_path(key)
+    issued.cert_chain_pems[0].write_to_path(certificate)
+    tls = {"listen_certificate": str(certificate), "listen_private_key": str(key)}
+    own = {"connect": [endpoint(r, protocol="tls")], "ca_file": str(ca_file)}
+    async with (
+        open_router(r, protocol="tls", transport__link__tls=tls),
+        open_counting(tmp_path, (a, own), (b, own)) as counting,
+    ):
+        await counting.until_more()
+        if net.can_cut:
+            net.cut("a")
+            await counting.sender.until_event("health-connecting")
+            net.join("a")
+            await counting.until_more()
+        figures = await counting.finish()
+    assert figures["acknowledged"].is_lossless, figures

@@ -65,6 +65,8 @@ class NativeNode(Node):
         try:
             if self._is_client:
                 self._socket = next(iter(await trio.to_thread.run_sync(self._sockets)), None)
+                if self._socket is not None:
+                    self._socket.break_off_after(self._options.lease or LEASE)
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._handover.raise_failure)
                 yield
