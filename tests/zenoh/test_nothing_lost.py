@@ -14,6 +14,7 @@ from taktora_trio.transport.domain import Domain
 from tests.command import open_command
 from tests.deployment.test_dead_letters import letters
 from tests.patience import PATIENCE
+from tests.recorder.test_flight import read as read_flight
 from tests.zenoh.lossless_apps import COUNT, POISON
 from tests.zenoh.outsider import Outsider, open_outsider
 
@@ -45,12 +46,13 @@ async def taken(done: trio.MemoryReceiveChannel[tuple[str, bytes]], orders: Sequ
 
 
 async def test_while_the_gateway_dies_of_native_code_and_is_stopped_and_the_router_is_killed(
-    router: ZenohRouter, domain: Domain
+    router: ZenohRouter, domain: Domain, tmp_path: Path
 ) -> None:
     options = ("--mode", "split", "--domain", domain.name, "--connect", router.endpoint)
-    more = ("--gateway-policy", "watchdog=1", "--reconnect", "initial=0.01")
+    more = ("--gateway-policy", "watchdog=1", "--reconnect", "initial=0.01", "--flight-recorder", "messages")
+    state = {"XDG_STATE_HOME": str(tmp_path)}
     orders = [b"%d" % number for number in range(400)]
-    async with open_command("run", f"{APPS}:obeying", *options, *more) as run:
+    async with open_command("run", f"{APPS}:obeying", *options, *more, env=state) as run:
         await run.until_event("health-up")
 
         async def crash() -> None:
@@ -79,8 +81,11 @@ async def test_while_the_gateway_dies_of_native_code_and_is_stopped_and_the_rout
                 await run.until_event("health-up", count=ups + 1, process="plugin")
         firsts = list(dict.fromkeys(came))
         assert firsts == orders, "in order, as far as the first of each goes"
+        await run.until_event("flight-written", "killed by SIGSEGV")
         run.signal(signal.SIGTERM)
         assert await run.wait() == 0
+    recordings = list(tmp_path.glob("taktora-trio/deployments/*/flight/*"))  # noqa: ASYNC240 - nothing else runs
+    assert {"zenoh/in/orders", "zenoh/out/done"} <= {topic for file in recordings for topic in read_flight(file)}
 
 
 async def test_while_each_half_of_two_units_is_replaced_and_the_gateway_reloads(

@@ -95,6 +95,7 @@ async def test_what_runs_is_shown(router: ZenohRouter, domain: Domain) -> None:
         assert "zenoh: Connecting" in await said("healthcheck", *of_it, "--ready", code=1)
         await said("healthcheck", *of_it)  # a restart would not bring the router back
         await router.start()
+        assert "zenoh" in await said("revive", *of_it)
         await run.until_event("health-up", count=2)
 
 
