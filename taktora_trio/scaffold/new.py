@@ -5,6 +5,7 @@ from __future__ import annotations
 import keyword
 import re
 import sys
+import tomllib
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,9 +20,12 @@ from taktora_trio.escaping import escaped
 from taktora_trio.runners.this_process.outcome import show
 from taktora_trio.scaffold.folders import fill, given_folder, in_shell
 
-__all__ = ["new_project", "project_files"]
+__all__ = ["PROTOCOLS", "new_project", "project_files"]
 
 _TEMPLATES = Path(__file__).with_name("templates")
+_WORDS = _TEMPLATES / "protocols"
+PROTOCOLS = sorted(file.stem for file in _WORDS.iterdir())
+"""What a project may speak, by default the first. A file has the words of each."""
 # What each becomes in the new folder.
 _FILES = {
     "README.md": "README.md",
@@ -39,9 +43,12 @@ def new_project(
     /,
     *,
     to: Annotated[str | None, Parameter(help="The folder, which is new or empty; by default NAME here.")] = None,
+    protocol: Annotated[
+        str | None, Parameter(help=f"What it speaks: {' or '.join(PROTOCOLS)}. By default {PROTOCOLS[0]}.")
+    ] = None,
 ) -> int:
     """Write a new project. Raises `ConfigError` for a name that can't be one, or a folder where something is."""
-    files = project_files(name)
+    files = project_files(name, PROTOCOLS[0] if protocol is None else protocol)
     folder = Path(name) if to is None else given_folder(to, "--to")
     shown = in_shell(folder)
     try:
@@ -60,10 +67,14 @@ def new_project(
     return 0
 
 
-def project_files(name: str) -> Mapping[str, str]:
+def project_files(name: str, protocol: str = PROTOCOLS[0]) -> Mapping[str, str]:
     """Return the texts of a project's files by their paths. Raises `ConfigError` for a name that can't be one."""
+    if protocol not in PROTOCOLS:
+        raise ConfigError(f"'{escaped(protocol)}' is no protocol that there is: {', '.join(PROTOCOLS)}")
     module = _module(name)
     words = {"name": name, "module": module}
+    for word, text in tomllib.loads((_WORDS / f"{protocol}.toml").read_text(encoding="utf-8")).items():
+        words[word] = Template(text).substitute(words)
     return {
         path.format(**words): Template((_TEMPLATES / f"{template}.template").read_text(encoding="utf-8")).substitute(
             words

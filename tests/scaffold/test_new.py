@@ -12,6 +12,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import trio
 
 from taktora_trio.cli import parse
 from taktora_trio.errors import ConfigError
@@ -21,9 +22,10 @@ from tests.command import MODES, ROOT, open_command
 
 
 @pytest.fixture
-def project(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Path:
+def project(tmp_path: Path, capsys: pytest.CaptureFixture[str], request: pytest.FixtureRequest) -> Path:
     folder = tmp_path / "boiler-room"
-    assert parse(["new", "boiler-room", "--to", str(folder)])() == 0
+    more = getattr(request, "param", ())
+    assert parse(["new", "boiler-room", "--to", str(folder), *more])() == 0
     assert "taktora-trio run boiler_room:deployment --mode split" in capsys.readouterr().out
     return folder
 
@@ -56,6 +58,27 @@ def test_its_test_passes_and_can_fail(project: Path) -> None:
     failed = subprocess.run(command, cwd=project, capture_output=True, text=True, check=False)
     assert failed.returncode == 1
     assert "2 failed" in failed.stdout or "1 failed" in failed.stdout
+
+
+@pytest.mark.zenoh
+@pytest.mark.parametrize("project", [("--protocol", "zenoh")], indirect=True)
+async def test_one_for_another_protocol_runs_at_once_and_its_test_passes(project: Path, domain: Domain) -> None:
+    assert not [text for text in project_files("boiler-room", "zenoh").values() if "mqtt" in text.lower()]
+    async with open_command(
+        "run", "boiler_room:deployment", "--mode", "split", "--domain", domain.name, cwd=project
+    ) as run:
+        await run.until_event("health-up", "Connecting -> Up", connector="zenoh")
+        run.signal(signal.SIGTERM)
+        assert await run.wait() == 0
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+    passed = await trio.run_process(command, cwd=project, capture_stdout=True, check=False)
+    assert passed.returncode == 0, passed.stdout.decode()
+    assert b"2 passed" in passed.stdout
+
+
+def test_a_protocol_that_there_is_not(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="'smoke' is no protocol that there is: mqtt, zenoh"):
+        parse(["new", "boiler", "--to", str(tmp_path / "new"), "--protocol", "smoke"])()
 
 
 def test_its_unit_is_that_of_the_supervisors_folder() -> None:
