@@ -137,7 +137,7 @@ isolation: .venv/bench mosquitto  ## How late a control item runs while its gate
 	.venv-floors/bin/python -m pip install --quiet --upgrade pip
 	$(PYTHON) tests/floors.py > .venv-floors/constraints.txt
 	.venv-floors/bin/python -m pip install --quiet --constraint .venv-floors/constraints.txt \
-	  --editable '.[asyncapi,chaos,embedded,operate,parallel,prometheus,opentelemetry,structlog]' --group test
+	  --editable '.[asyncapi,chaos,embedded,operate,parallel,prometheus,opentelemetry,structlog,zenoh]' --group test
 	@touch $@
 
 .venv/bench: .venv/test
