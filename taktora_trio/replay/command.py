@@ -39,7 +39,14 @@ def replay(
         Shape,
         Parameter(help="In memory, or as a run with a real peer of its own, which is always in real time."),
     ] = "memory",
-    broker: Annotated[str | None, Parameter(help="The URL of a peer for tests, instead of one of its own.")] = None,
+    peer: Annotated[
+        str | None,
+        Parameter(
+            name=["--peer", "--broker"],
+            help="Where a peer for tests is, such as the URL of a broker or the endpoint of a router, instead of one of"
+            " its own.",
+        ),
+    ] = None,
     ignore: Annotated[
         tuple[str, ...], Parameter(negative="", help="A field that does not count, such as a time; again for another.")
     ] = (),
@@ -50,8 +57,8 @@ def replay(
     json: Annotated[bool, Parameter(negative="", help="The comparison as JSON.")] = False,
 ) -> int:
     """Replay a recording."""
-    if broker is not None and shape == "memory":
-        raise ConfigError("--broker goes with --shape in-process or --shape split: in memory there is none")
+    if peer is not None and shape == "memory":
+        raise ConfigError("--peer goes with --shape in-process or --shape split: in memory there is none")
     with printing_aside():
         deployment = load_deployment(target)
         if deployment.app is None:
@@ -61,7 +68,7 @@ def replay(
             target=target,
             clock="real" if real_time or shape != "memory" else "virtual",
             shape=shape,
-            broker=broker,
+            broker=peer,
             settings=_settings(setting),
         )
         played = play(plan, deployment, how)
