@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import struct
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -32,6 +33,14 @@ ECHO_REQUEST = "taktora/echo/request/me"
 QUICKLY = Backoff(initial=0.01, maximum=0.1)
 
 
+# Messages of the transport (zenoh-protocol, transport/mod.rs): a length and an identifier come before the rest.
+INIT, OPEN, CLOSE, FRAME, FRAGMENT = 0x01, 0x02, 0x03, 0x05, 0x06
+
+
+def frame(kind: int, content: bytes) -> bytes:
+    return struct.pack("<HB", 1 + len(content), kind) + content
+
+
 class AtMostOnceRig(TcpRig):
     """Nothing is acknowledged, either way."""
 
@@ -43,6 +52,16 @@ class AtMostOnceRig(TcpRig):
     refuses: ClassVar[bool] = False
     silence = 1.0
     patience = 1.0
+    garbage = (
+        frame(CLOSE, b"\0"),
+        frame(INIT, b"\xff\xff\xff"),
+        frame(OPEN, b"") + frame(OPEN, b""),
+        frame(FRAME, b"\0\xff\xff\xff"),
+        frame(FRAME, b"\0" + b"\x1d" * 500) * 100,
+        frame(FRAGMENT, b"\0" + bytes(60_000)) * 20,
+        b"\0\0" * 1000,
+        b"\xff\xff" + bytes(70_000),
+    )
 
     def __init__(self, network: Network, outsider: Outsider) -> None:
         super().__init__(network)
