@@ -87,7 +87,7 @@ async def test_whoever_comes_later_gets_the_last_value_of_each_key(network: Zeno
         async with receives.connected():
             messages = {message.topic: message for message in await receives.take(2)}
     assert {key: message.payload for key, message in messages.items()} == {STATE: b"2", "plant/8/state": b"3"}
-    assert all(message.retained and not message.reliable for message in messages.values())
+    assert all(message.retained and message.reliable for message in messages.values())
     assert messages[STATE].metadata == Metadata("text/plain", user_properties=(("unit", "bar"),))
 
 

@@ -84,6 +84,7 @@ class ZenohConnection(Connection):
                 metadata=beside.metadata,
                 correlation_id=beside.correlation_id,
                 retained=retained,
+                reliable=retained,  # a value that is discarded for want of room would not come again
             )
         )
 
