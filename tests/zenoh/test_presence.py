@@ -239,7 +239,7 @@ async def test_a_process_that_is_killed_or_hangs_is_told_to_be_gone(router: Zeno
 @pytest.mark.zenoh
 async def test_while_the_router_is_away_nobody_is_told_to_be_gone(router: ZenohRouter) -> None:
     """All tokens end just before our own connection does. Who comes back with the router has not gone."""
-    options = ZenohOptions(connect=router.endpoint, lease=2.0)
+    options = ZenohOptions(connect=router.endpoint, lease=1.0)
     watches = driver(options)
     async with joined(options, "here/comes back", "here/stays away") as session:
         async with watches.connected() as connection:
@@ -249,6 +249,6 @@ async def test_while_the_router_is_away_nobody_is_told_to_be_gone(router: ZenohR
         await session.wait_until_lost()
     assert watches.waiting == 0
     await router.start()
-    async with watches.connected(), joined(options, "here/comes back"):
+    async with joined(options, "here/comes back"), watches.connected():
         assert await told(watches) == [("here/stays away", b"false")]
     assert watches.waiting == 0

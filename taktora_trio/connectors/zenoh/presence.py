@@ -21,7 +21,7 @@ __all__ = ["TOKENS_SPACE", "TokenNews", "WatchedTokens"]
 
 TOKENS_SPACE = 100_000
 """The bytes of memory for the keys of tokens that are there, so that a gateway that is started anew tells who went."""
-_DOUBT = 0.1  # seconds from a token's end to the news of it: a loss of our own connection ends all tokens just before
+_DOUBT = 0.5  # seconds from a token's end to the news of it: a loss of our own connection ends all tokens just before
 
 
 class TokenNews(Incoming, frozen=True, gc=False):
