@@ -72,6 +72,20 @@ def test_its_own_configuration_is_refused_before_anything_is_started(tmp_path: P
     assert ".rs:" not in str(refused.value)
 
 
+async def test_its_own_configuration_reaches_the_gateway(tmp_path: Path, domain: Domain) -> None:
+    path = tmp_path / "own.json5"
+    async with open_router(tmp_path, users={"plant": SECRET}) as router:
+        login = f'transport: {{auth: {{usrpwd: {{user: "plant", password: "{SECRET}"}}}}}}'
+        _declare(path, f'{{connect: {{endpoints: ["{router.endpoint}"]}}, /* here alone */ {login}}}')
+        arguments = ["run", OBEYING, "--mode", "split", "--domain", domain.name, "--zenoh-config", str(path)]
+        async with open_command(*arguments) as run:
+            await run.until_event("health-up")
+            shown = shown_anywhere([process.pid for process in run.tree()])
+            run.signal(signal.SIGTERM)
+            assert await run.wait() == 0
+    assert SECRET not in shown + "\n".join(run.stderr + run.output)
+
+
 async def test_a_run_refuses_it_with_one_line(declared: Path, tmp_path: Path) -> None:
     path = tmp_path / "own.json5"
     _declare(path, CONFIGS["a field that there is not"][0])

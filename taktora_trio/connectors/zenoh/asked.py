@@ -34,7 +34,7 @@ def main() -> None:
 
 
 def _answer(question: dict[str, Any]) -> dict[str, Any]:
-    config = zenoh.Config() if question["file"] is None else zenoh.Config.from_file(question["file"])
+    config = zenoh.Config.from_json5(question["text"])
     mode = json.loads(config.get_json("mode"))
     for place, value in question["values"].items():
         config.insert_json5(place, json.dumps(value))

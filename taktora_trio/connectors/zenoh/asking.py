@@ -24,8 +24,8 @@ _COLOR = re.compile(r"\x1b\[[0-9;]*m")
 
 
 class Question(msgspec.Struct, frozen=True, kw_only=True):
-    file: str | None
-    """Zenoh's own configuration; `None` for its defaults."""
+    text: str
+    """Zenoh's own configuration, as JSON5."""
     values: Mapping[str, Any]
     """What is set in it, by its place."""
     open: bool = False

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from taktora_trio.connectors.zenoh.asking import Question, ask, check_installed
-from taktora_trio.connectors.zenoh.configuring import MODE_DIFFERS, configuration
+from taktora_trio.connectors.zenoh.configuring import MODE_DIFFERS, configuration, own_text, shown_config
 from taktora_trio.connectors.zenoh.options import ZenohOptions
 from taktora_trio.errors import ConfigError
 from taktora_trio.escaping import escaped
@@ -32,16 +32,8 @@ def check_files(options: ZenohOptions) -> None:
 
 
 def _check_config(options: ZenohOptions) -> None:
-    path = options.zenoh_config
-    assert path is not None
-    shown = escaped(str(path))
-    try:
-        with path.open("rb"):
-            pass
-    except OSError as exc:
-        raise ConfigError(f"zenoh_config {shown} can't be read: {exc.strerror}") from None
-    answer = ask(Question(file=str(path.absolute()), values=configuration(options)))
+    answer = ask(Question(text=own_text(options), values=configuration(options)))
     if answer.error:
-        raise ConfigError(f"zenoh_config {shown} is refused: {answer.error}")
+        raise ConfigError(f"{shown_config(options)} is refused: {answer.error}")
     if answer.mode not in (None, options.mode):
-        raise ConfigError(f"zenoh_config {shown}: {MODE_DIFFERS.format(own=answer.mode, wanted=options.mode)}")
+        raise ConfigError(f"{shown_config(options)}: {MODE_DIFFERS.format(own=answer.mode, wanted=options.mode)}")

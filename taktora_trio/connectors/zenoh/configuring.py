@@ -6,9 +6,10 @@ import re
 from collections.abc import Mapping
 
 from taktora_trio.connectors.zenoh.options import ZenohOptions
+from taktora_trio.errors import ConfigError
 from taktora_trio.escaping import escaped
 
-__all__ = ["MODE_DIFFERS", "configuration", "one_line"]
+__all__ = ["MODE_DIFFERS", "configuration", "one_line", "own_text", "shown_config"]
 
 MODE_DIFFERS = "its mode is {own!r}, and the connector's is {wanted!r}: make them the same, or leave it out there"
 """Said of `zenoh_config`, whose mode nobody would heed."""
@@ -65,6 +66,26 @@ def _security(options: ZenohOptions) -> dict[str, object]:
 
 def _milliseconds(time: float) -> int:
     return max(1, round(1000 * time))
+
+
+def own_text(options: ZenohOptions) -> str:
+    """Return Zenoh's own configuration as JSON5, from the file if there is one. Raises `ConfigError`.
+
+    It is read here, for a run hands it to its gateway as a file in memory, of whose name Zenoh would know no format.
+    """
+    if options.zenoh_config is None:
+        return "{}"
+    try:
+        return options.zenoh_config.read_text("utf-8")
+    except OSError as exc:
+        raise ConfigError(f"{shown_config(options)} can't be read: {exc.strerror}") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{shown_config(options)} is no UTF-8: write JSON5") from None
+
+
+def shown_config(options: ZenohOptions) -> str:
+    """Return what texts call the file."""
+    return f"zenoh_config {escaped(str(options.zenoh_config))}"
 
 
 def one_line(text: str) -> str:

@@ -12,7 +12,7 @@ from taktora_trio.connectors.examining.reaching import Server, connections, name
 from taktora_trio.connectors.finding import Finding, fail, ok, warn
 from taktora_trio.connectors.sockets import SocketAddress
 from taktora_trio.connectors.zenoh.asking import Answer, Question, ask
-from taktora_trio.connectors.zenoh.configuring import configuration
+from taktora_trio.connectors.zenoh.configuring import configuration, own_text
 from taktora_trio.connectors.zenoh.endpoints import Endpoint
 from taktora_trio.connectors.zenoh.keys import check_key
 from taktora_trio.connectors.zenoh.options import ZenohOptions
@@ -101,8 +101,7 @@ def _guest(options: ZenohOptions, endpoint: Endpoint) -> ZenohOptions:
 
 
 def _question(options: ZenohOptions, **more: object) -> Question:
-    file = None if options.zenoh_config is None else str(options.zenoh_config.absolute())
-    return Question(file=file, values=configuration(options), **more)  # type: ignore[arg-type]
+    return Question(text=own_text(options), values=configuration(options), **more)  # type: ignore[arg-type]
 
 
 async def _join(guest: ZenohOptions, trial: str | None) -> list[Finding]:

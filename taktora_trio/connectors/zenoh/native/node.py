@@ -13,7 +13,7 @@ import zenoh
 from trio_util import AsyncValue
 
 from taktora_trio.connectors.connection import ConnectFailed, ConnectionLost, ConnectRefused
-from taktora_trio.connectors.zenoh.configuring import configuration
+from taktora_trio.connectors.zenoh.configuring import configuration, own_text
 from taktora_trio.connectors.zenoh.handover import Handover
 from taktora_trio.connectors.zenoh.link import LinkSocket, find_link_socket
 from taktora_trio.connectors.zenoh.native.session import NativeSession, direct
@@ -201,8 +201,7 @@ async def _open(config: zenoh.Config) -> zenoh.Session:
 
 def _config(options: ZenohOptions) -> zenoh.Config:
     try:
-        file = options.zenoh_config
-        config = zenoh.Config() if file is None else zenoh.Config.from_file(file)
+        config = zenoh.Config.from_json5(own_text(options))
         for place, value in configuration(options).items():
             config.insert_json5(place, json.dumps(value))
     except zenoh.ZError as exc:
@@ -216,7 +215,11 @@ async def _join(options: ZenohOptions) -> zenoh.Session:
     The library tells neither. But whoever refuses a node does so at once, again and again, and takes connections: the
     second time it is believed.
     """
-    config, is_client = _config(options), options.mode == "client"
+    is_client = options.mode == "client"
+    try:
+        config = await trio.to_thread.run_sync(_config, options) if options.zenoh_config else _config(options)
+    except ConfigError as exc:  # a file that is half written now may be whole the next time
+        raise ConnectFailed(str(exc)) from None
     for is_last in (False, True):
         began = trio.current_time()
         try:
