@@ -14,6 +14,7 @@ from taktora_trio import (
     ZenohConnector,
     ZenohRouting,
 )
+from tests.zenoh.crashing_apps import Breakable
 
 ORDERS = Inbound("orders", bytes, ZenohRouting("test/orders", acknowledged=True), max_deliveries=2)
 DONE = Outbound("done", bytes, ZenohRouting("test/done", acknowledged=True))
@@ -45,7 +46,7 @@ _AT_ONCE = RestartPolicy(restart="on-failure", backoff=Backoff(initial=0.01, max
 obeying = Deployment(
     "obeying",
     obey,
-    [ZenohConnector([ORDERS, DONE], codec=RawCodec())],
+    [Breakable([ORDERS, DONE], codec=RawCodec())],
     plugin_policy=_AT_ONCE,
 )
 counting = Deployment("counting", count, [ZenohConnector([NUMBERS], codec=RawCodec())], store=Store())

@@ -55,19 +55,23 @@ async def test_while_the_gateway_dies_of_native_code_and_is_stopped_and_the_rout
     async with open_command("run", f"{APPS}:obeying", *options, *more, env=state) as run:
         await run.until_event("health-up")
 
-        async def crash() -> None:
-            run.signal(signal.SIGSEGV, run.half("gateway"))
-
-        async def freeze() -> None:
-            run.signal(signal.SIGSTOP, run.half("gateway"))
-            await run.until_event("process-hangs", half="gateway")
-
-        async def lose_the_router() -> None:
-            await router.stop(signal.SIGKILL)
-            await router.start()
-
-        faults: list[Callable[[], Awaitable[None]]] = [crash, freeze, lose_the_router, crash]
         async with open_outsider(router.endpoint) as outsider:
+
+            async def crash() -> None:
+                run.signal(signal.SIGSEGV, run.half("gateway"))
+
+            async def follow_a_null_pointer() -> None:
+                await outsider.put("test/die/null", b"")
+
+            async def freeze() -> None:
+                run.signal(signal.SIGSTOP, run.half("gateway"))
+                await run.until_event("process-hangs", half="gateway")
+
+            async def lose_the_router() -> None:
+                await router.stop(signal.SIGKILL)
+                await router.start()
+
+            faults: list[Callable[[], Awaitable[None]]] = [follow_a_null_pointer, freeze, crash, lose_the_router]
             done = outsider.answer("test/done")
             came: list[bytes] = []
             for index, fault in enumerate(faults):
