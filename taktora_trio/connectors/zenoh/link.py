@@ -23,7 +23,7 @@ _LAST_DATA_RECEIVED = struct.Struct("52x I")  # tcpi_last_data_recv of tcp_info 
 _NO_LINGER = struct.pack("ii", 0, 0)  # socket(7)
 _SOON = 0.2  # seconds: what ends a link so soon behind the other side's last word is no silence
 _MOST_OF_IT = 0.6  # a node that lives says something in each quarter of its lease
-_ENDPOINT = re.compile(r"(?:tcp|tls|ws)/\[?(?P<host>.+?)\]?:(?P<port>\d+)")
+_ENDPOINT = re.compile(r"(?:tcp|tls|ws)/\[?(?P<host>[^\[\]?#]+)\]?:(?P<port>\d+)(?:[?#].*)?")
 
 
 class LinkSocket:
@@ -36,7 +36,7 @@ class LinkSocket:
     def unsent(self) -> int:
         """The bytes that the other side's machine has not taken (SIOCOUTQ, tcp(7))."""
         count = bytearray(4)
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, ValueError):  # it is closed
             fcntl.ioctl(self._socket.fileno(), termios.TIOCOUTQ, count)
         return int.from_bytes(count, sys.byteorder)
 
