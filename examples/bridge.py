@@ -12,6 +12,7 @@ then a message waits where it came from.
 import contextlib
 import re
 from collections.abc import Callable, Sequence
+from typing import TypeAlias
 
 import attrs
 import trio
@@ -19,6 +20,7 @@ import trio
 from taktora_trio import (
     ChannelReader,
     ChannelWriter,
+    Connector,
     ConnectorHost,
     Deployment,
     Inbound,
@@ -174,37 +176,36 @@ class Way:
         )
 
 
+_Channel: TypeAlias = Inbound[bytes] | Outbound[bytes]
+
+
 def bridge(name: str, trees: Sequence[Tree], *, mqtt: str = "mqtt", zenoh: str = "zenoh") -> Deployment:
     """Return a deployment that bridges these trees.
 
     `mqtt` and `zenoh` name the two networks: all bridges of the same network call it the same, and no other one so.
     """
     ways = list[Way]()
+    messages, values, there = list[_Channel](), list[_Channel](), list[_Channel]()
     for tree in trees:
         from_mqtt, to_mqtt = tree.inbound("mqtt", tree.mqtt("in")), tree.outbound("mqtt", tree.mqtt("out"))
         from_zenoh, to_zenoh = tree.inbound("zenoh", tree.zenoh("in")), tree.outbound("zenoh", tree.zenoh("out"))
         ways += Way(from_mqtt, to_zenoh, (mqtt, zenoh), key_of), Way(from_zenoh, to_mqtt, (zenoh, mqtt), topic_of)
-    channels = [channel for way in ways for channel in (way.source, way.target)]
+        (values if tree.lasting else messages).extend((from_mqtt, to_mqtt))
+        there += from_zenoh, to_zenoh
+    connectors = list[Connector]()
+    if messages:
+        connectors.append(MqttConnector(messages, options=MqttOptions(protocol="5"), codec=RawCodec()))
+    if values:  # a session that does not last is told anew what is retained, and so is Zenoh after a restart
+        last = MqttOptions(protocol="5", persistent=False)
+        connectors.append(MqttConnector(values, name="mqtt-values", options=last, codec=RawCodec()))
+    connectors.append(ZenohConnector(there, codec=RawCodec()))
 
     async def app(host: ConnectorHost) -> None:
         async with trio.open_nursery() as nursery:
             for way in ways:
                 nursery.start_soon(way.serve, host)
 
-    return Deployment(
-        name,
-        app,
-        [
-            MqttConnector(
-                [channel for channel in channels if isinstance(channel.routing, MqttRouting)],
-                options=MqttOptions(protocol="5"),
-                codec=RawCodec(),
-            ),
-            ZenohConnector(
-                [channel for channel in channels if isinstance(channel.routing, ZenohRouting)], codec=RawCodec()
-            ),
-        ],
-    )
+    return Deployment(name, app, connectors)
 
 
 deployment = bridge(

@@ -30,7 +30,9 @@ import subprocess, sys
 from tests.hosts.network import open_network
 with open_network(loopback=False) as net:
     net.segment("lan", "a", "b")
-    inside = subprocess.Popen([*net.hosts["a"].within, "sleep", "1000"])
+    command = [*net.hosts["a"].within, "sh", "-c", "echo inside; exec sleep 1000"]
+    inside = subprocess.Popen(command, stdout=subprocess.PIPE)
+    inside.stdout.readline()
     print(inside.pid, net.switch.pid, *(host.pid for host in net.hosts.values()), flush=True)
     sys.stdin.read()
 """

@@ -93,7 +93,7 @@ async def test_values_that_last_are_retained_there_and_latched_here(
     autojump_clock: MockClock, deployment: Deployment
 ) -> None:
     async with open_app(deployment) as app:
-        await app.publish("state/mode", b"auto", connector="mqtt", retain=True)
+        await app.publish("state/mode", b"auto", connector="mqtt-values", retain=True)
         sent = await app.expect("state-to-zenoh")
         assert (sent.topic, sent.payload, sent.retained) == ("state/mode", b"auto", True)
         await app.publish("state/mode", b"manual", connector="zenoh", retain=True)

@@ -85,7 +85,7 @@ async def test_nothing_is_lost_whoever_is_killed(
             app = open_counting_app(name, None, until, tree=tree, kinds=("acknowledged",), rate=300.0, options=options)
             runs[name] = await stack.enter_async_context(app)
         for run in (bridge, *runs.values()):
-            await run.until_event("health-up", count=2 if run is bridge else 1)
+            await run.until_event("health-up", count=3 if run is bridge else 1)
         zenoh = Counting(runs["sender"], runs["receiver"], until)
         bridged = Bridged(bridge, zenoh, talker, listener)
         async with trio.open_nursery() as nursery:

@@ -23,6 +23,17 @@ def net() -> Iterator[Network]:
         yield network
 
 
+def issue(folder: Path, address: str) -> tuple[Path, Path, Path]:
+    """Return the files of an authority, and of a key and its certificate for this address."""
+    authority = trustme.CA()
+    ca_file, key, certificate = (folder / name for name in ("ca.pem", "key.pem", "certificate.pem"))
+    authority.cert_pem.write_to_path(ca_file)
+    issued = authority.issue_cert(address)
+    issued.private_key_pem.write_to_path(key)
+    issued.cert_chain_pems[0].write_to_path(certificate)
+    return ca_file, key, certificate
+
+
 @contextlib.asynccontextmanager
 async def open_mesh(net: Network, *names: str) -> AsyncIterator[dict[str, Node]]:
     """Routers on these hosts, each linked to all others."""
@@ -58,6 +69,7 @@ async def test_a_router_that_is_killed_is_gone_round(net: Network, tmp_path: Pat
     print(figures)  # noqa: T201 - shown with -s
 
 
+@pytest.mark.operate
 async def test_a_link_that_is_cut_is_gone_round_and_nobody_else_notices(net: Network, tmp_path: Path) -> None:
     net.segment("s12", "h1", "h2")
     net.segment("s23", "h2", "h3")
@@ -85,7 +97,7 @@ async def test_a_link_that_is_cut_is_gone_round_and_nobody_else_notices(net: Net
     print(figures)  # noqa: T201 - shown with -s
 
 
-@pytest.mark.parametrize("whose", ["sender", "receiver"])
+@pytest.mark.parametrize("whose", ["receiver", pytest.param("sender", marks=pytest.mark.operate)])
 async def test_a_host_that_is_cut_off_connects_again_and_nothing_acknowledged_is_lost(
     whose: str, net: Network, tmp_path: Path
 ) -> None:
@@ -146,15 +158,11 @@ async def test_a_host_that_is_gone_for_good_takes_its_presence_along_and_its_gat
             # Both are stopped now: one that reaches nobody, and one whose messages nobody takes.
 
 
+@pytest.mark.operate
 async def test_a_router_on_another_host_by_tls(net: Network, tmp_path: Path) -> None:
     net.segment("lan", "r", "a", "b")
     r, a, b = net.hosts.values()
-    authority = trustme.CA()
-    ca_file, key, certificate = (tmp_path / name for name in ("ca.pem", "key.pem", "certificate.pem"))
-    authority.cert_pem.write_to_path(ca_file)
-    issued = authority.issue_cert(r.address)
-    issued.private_key_pem.write_to_path(key)
-    issued.cert_chain_pems[0].write_to_path(certificate)
+    ca_file, key, certificate = issue(tmp_path, r.address)
     tls = {"listen_certificate": str(certificate), "listen_private_key": str(key)}
     own = {"connect": [endpoint(r, protocol="tls")], "ca_file": str(ca_file)}
     async with (
