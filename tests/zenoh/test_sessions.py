@@ -18,7 +18,7 @@ from taktora_trio import ConnectFailed, ConnectionLost, ConnectRefused, ZenohOpt
 from taktora_trio.connectors.zenoh.memory import MemoryNetwork
 from taktora_trio.connectors.zenoh.nodes import open_node
 from taktora_trio.connectors.zenoh.session import Quality, Question, Sample, Session
-from taktora_trio.testing.zenoh.router import open_router
+from taktora_trio.testing.zenoh.router import ZenohRouter, open_router
 from tests.zenoh.hearing import Heard
 from tests.zenoh.knowing import until_known
 
@@ -369,3 +369,20 @@ async def test_a_publisher_keeps_samples_for_who_asks_for_them(pair: Pair) -> No
     assert [(await fewer.next()).number for _ in range(2)] == [3, 4]
     one.put("a/b", b"5", keeps)
     assert (await late.next()).number == (await fewer.next()).number == 5
+
+
+@pytest.mark.zenoh
+async def test_what_a_publisher_keeps_goes_with_the_oldest_of_many(
+    router: ZenohRouter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("taktora_trio.connectors.zenoh.native.session._MOST_PUBLISHERS", 2)
+    came = Heard[Sample]()
+    async with AsyncExitStack() as stack:
+        node = await stack.enter_async_context(open_node(ZenohOptions(connect=router.endpoint)))
+        session = await stack.enter_async_context(node.open_session())
+        for key in ("a/1", "a/2", "a/3"):
+            session.put(key, b"", Quality(recover=1))
+        await session.flush()
+        await session.subscribe("a/*", came, recover=1)
+        assert {(await came.next()).key, (await came.next()).key} == {"a/2", "a/3"}
+    assert came.count == 2

@@ -72,8 +72,9 @@ class ZenohRouting(Routing):
     """Whether a link that can lose messages may do so."""
     express: bool = attrs.field(default=False, kw_only=True, validator=flag)
     """If true, a message does not wait for others to be sent with it."""
-    recover: int = attrs.field(default=0, kw_only=True, validator=whole_number(0))
-    """Outbound: the number of messages kept for subscribers that have missed some. Inbound: the number asked for."""
+    recover: int = attrs.field(default=0, kw_only=True, validator=whole_number(0, 1_000_000))
+    """Outbound: the number of messages of each key that are kept, in the gateway's memory, for subscribers that have
+    missed some. Inbound: the number that publishers are asked for."""
     liveliness: bool = attrs.field(default=False, kw_only=True, validator=flag)
     """Inbound: the keys are those of liveliness tokens, whose messages are true (it is there) and false (it is gone).
     """

@@ -173,9 +173,7 @@ class NativeSession(Session):
 
     def _declare_publisher(self, key: str, quality: Quality) -> zenoh.Publisher:
         if len(self._publishers) >= _MOST_PUBLISHERS:
-            for other in self._publishers.values():
-                other.undeclare()
-            self._publishers.clear()
+            self._publishers.pop(next(iter(self._publishers))).undeclare()  # the oldest one
         declare = recovering_publisher(quality.recover) if quality.recover else zenoh.Session.declare_publisher
         publisher = self._publishers[key, quality] = declare(
             self._library,
