@@ -15,6 +15,7 @@ from taktora_trio.transport.domain import Domain
 from tests.command import open_command, run_command
 from tests.deployment.test_bad_input import refused
 from tests.deployment.test_broker_security import environments, shown_anywhere
+from tests.zenoh.test_login import Pki, tls_router
 from tests.zenoh.test_shapes import _maps
 
 pytestmark = pytest.mark.zenoh
@@ -84,6 +85,21 @@ async def test_its_own_configuration_reaches_the_gateway(tmp_path: Path, domain:
             run.signal(signal.SIGTERM)
             assert await run.wait() == 0
     assert SECRET not in shown + "\n".join(run.stderr + run.output)
+
+
+async def test_certificates_reach_the_gateway(tmp_path: Path, domain: Domain) -> None:
+    pki = Pki(tmp_path)
+    _, _, both = pki.issue("client", "client@example.org")
+    async with tls_router(pki, asks=True) as router:
+        files = ["--ca-file", str(pki.ca_file()), "--cert-file", str(both)]
+        arguments = ["run", OBEYING, "--mode", "split", "--domain", domain.name, "--connect", router.endpoint]
+        async with open_command(*arguments, *files) as run:
+            for count in (1, 2):
+                await run.until_event("health-up", count=count)
+                run.signal(signal.SIGKILL, run.half("gateway"))
+            await run.until_event("health-up", count=3)
+            run.signal(signal.SIGTERM)
+            assert await run.wait() == 0
 
 
 async def test_a_run_refuses_it_with_one_line(declared: Path, tmp_path: Path) -> None:

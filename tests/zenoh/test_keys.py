@@ -42,7 +42,7 @@ def is_valid(text: str) -> bool:
     return True
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=150)
 @given(texts)
 def test_what_zenoh_takes_is_taken_and_nothing_else(text: str) -> None:
     if is_valid(text):
@@ -58,13 +58,13 @@ def test_what_zenoh_takes_is_taken_and_nothing_else(text: str) -> None:
         assert repr(form) in str(refused.value)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=60)
 @given(st.lists(chunks, min_size=1, max_size=5).map("/".join))
 def test_the_canonical_form_is_zenohs(text: str) -> None:
     assert canonical(text) == str(KeyExpr.autocanonize(text))
 
 
-@settings(deadline=None, max_examples=400)
+@settings(deadline=None, max_examples=200)
 @given(expressions, expressions)
 def test_to_intersect_and_to_include_mean_what_they_mean_in_zenoh(one: str, other: str) -> None:
     assert intersects(one, other) == KeyExpr(one).intersects(KeyExpr(other))
@@ -72,7 +72,7 @@ def test_to_intersect_and_to_include_mean_what_they_mean_in_zenoh(one: str, othe
     assert is_pattern(one) == ("*" in one)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=60)
 @given(st.lists(expressions, max_size=12), keys, expressions)
 def test_the_tree_finds_what_zenoh_would(entries: list[str], key: str, other: str) -> None:
     tree = KeyTree(enumerate_pairs(entries))
@@ -87,7 +87,7 @@ def enumerate_pairs(entries: list[str]) -> Iterator[tuple[str, int]]:
     return ((expression, number) for number, expression in enumerate(entries))
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=60)
 @given(st.lists(expressions, max_size=12), keys)
 def test_minimal_expressions_get_the_same_messages(entries: list[str], key: str) -> None:
     kept = minimal_expressions(entries)
@@ -95,7 +95,7 @@ def test_minimal_expressions_get_the_same_messages(entries: list[str], key: str)
     assert not any(includes(one, other) for one, other in product(kept, repeat=2) if one != other)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=60)
 @given(st.lists(expressions, max_size=12), keys)
 def test_of_overlapping_expressions_one_takes_a_message(entries: list[str], key: str) -> None:
     took = [

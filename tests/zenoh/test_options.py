@@ -11,13 +11,27 @@ import zenoh
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from taktora_trio import ConfigError, Outbound, ZenohConnector, ZenohOptions, ZenohRouting
+from taktora_trio import (
+    ConfigError,
+    ConnectorHost,
+    Deployment,
+    MqttConnector,
+    MqttRouting,
+    Outbound,
+    ZenohConnector,
+    ZenohOptions,
+    ZenohRouting,
+)
 from taktora_trio.connectors.settings import SettingValue
 from taktora_trio.connectors.zenoh.configuring import configuration, one_line
 from taktora_trio.connectors.zenoh.endpoints import parse_endpoint
 from taktora_trio.connectors.zenoh.native.node import _config
+from taktora_trio.runners.configuration.meant import setting_typed
 
 OUT = Outbound("out", int, ZenohRouting("a"))
+
+
+async def app(host: ConnectorHost) -> None: ...
 
 
 @pytest.mark.parametrize(
@@ -118,7 +132,7 @@ texts = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=8
 users = texts.filter(str.isprintable)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
     st.sampled_from(["client", "peer", "router"]),
     st.none() | st.lists(endpoints, min_size=1, unique=True),
@@ -167,6 +181,15 @@ def test_settings_change_the_options() -> None:
     assert "säcret" not in repr(changed)
     with pytest.raises(ConfigError, match="no UTF-8"):
         connector.configured(values(zenoh_password_file=b"\xff"))
+
+
+def test_what_mqtt_calls_the_same_is_given_once_for_both() -> None:
+    deployment = Deployment(
+        "both", app, [ZenohConnector([OUT]), MqttConnector([Outbound("out", int, MqttRouting("a"))])]
+    )
+    for name in ("ca-file", "cert-file", "key-file", "connect-timeout", "max-inflight"):
+        assert setting_typed(deployment, name, "7").connector is None
+    assert setting_typed(deployment, "ca-file", "zenoh=x").connector == "zenoh"
 
 
 def test_settings_that_change_nothing_are_refused_with_the_reason() -> None:
