@@ -27,7 +27,8 @@ from taktora_trio import (
 )
 from taktora_trio.connectors.zenoh.acknowledged import AcknowledgedChannel
 from taktora_trio.connectors.zenoh.acknowledging import Acknowledging
-from taktora_trio.connectors.zenoh.memory import MemoryNetwork, open_memory_node
+from taktora_trio.connectors.zenoh.memory.network import MemoryNetwork
+from taktora_trio.connectors.zenoh.memory.node import open_memory_node
 from taktora_trio.connectors.zenoh.metadata import Carrier
 from taktora_trio.connectors.zenoh.session import Quality, Question, Sample, Session
 from taktora_trio.testing.conformance import ConnectorConformance

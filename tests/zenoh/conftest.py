@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from taktora_trio import ZenohOptions
-from taktora_trio.connectors.zenoh.memory import MemoryNetwork
+from taktora_trio.connectors.zenoh.memory.network import MemoryNetwork
 from taktora_trio.testing.zenoh.router import ZenohRouter, open_router
 
 

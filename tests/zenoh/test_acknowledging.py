@@ -9,7 +9,7 @@ import trio
 import trio.testing
 
 from taktora_trio import Inbound, Outbound, RawCodec, ZenohConnector, ZenohOptions, ZenohRouting
-from taktora_trio.connectors.zenoh.memory import MemoryNetwork
+from taktora_trio.connectors.zenoh.memory.network import MemoryNetwork
 from taktora_trio.health import Connecting, Degraded, Up
 from taktora_trio.testing.driver import Driver
 from taktora_trio.testing.zenoh.router import ZenohRouter

@@ -28,7 +28,7 @@ from taktora_trio import (
     ZenohRouting,
 )
 from taktora_trio.connectors.zenoh.keeping import memory_for
-from taktora_trio.connectors.zenoh.memory import MemoryNetwork
+from taktora_trio.connectors.zenoh.memory.network import MemoryNetwork
 from taktora_trio.connectors.zenoh.metadata import Carrier
 from taktora_trio.connectors.zenoh.nodes import open_node
 from taktora_trio.connectors.zenoh.presence import WatchedTokens

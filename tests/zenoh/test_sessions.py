@@ -15,7 +15,7 @@ import trio.testing
 from msgspec.structs import replace
 
 from taktora_trio import ConnectFailed, ConnectionLost, ConnectRefused, ZenohOptions
-from taktora_trio.connectors.zenoh.memory import MemoryNetwork
+from taktora_trio.connectors.zenoh.memory.network import MemoryNetwork
 from taktora_trio.connectors.zenoh.nodes import open_node
 from taktora_trio.connectors.zenoh.session import Quality, Question, Sample, Session
 from taktora_trio.testing.zenoh.router import ZenohRouter, open_router

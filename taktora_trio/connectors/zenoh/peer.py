@@ -12,7 +12,8 @@ import trio
 from taktora_trio.channels import ChannelDescriptor
 from taktora_trio.connectors.peer import MemoryPeer, OnPublished
 from taktora_trio.connectors.zenoh.guest import Guest
-from taktora_trio.connectors.zenoh.memory import MemoryNetwork, open_memory_node
+from taktora_trio.connectors.zenoh.memory.network import MemoryNetwork
+from taktora_trio.connectors.zenoh.memory.node import open_memory_node
 from taktora_trio.connectors.zenoh.options import ZenohOptions
 from taktora_trio.connectors.zenoh.session import Sample
 from taktora_trio.digest import sha256

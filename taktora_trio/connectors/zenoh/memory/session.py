@@ -1,129 +1,29 @@
-"""A network and its nodes inside one process, for tests and for trying things out without a network.
-
-The network stands for a router that is always there: a node is linked while its line is not cut. What one node sends,
-another one is handed in a later turn of the loop, as by the library.
-"""
+"""What one connection declares, sends and gets on a network in this process."""
 
 from __future__ import annotations
 
-import contextlib
 import uuid
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import count
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Literal, NamedTuple
 
 import attrs
 import trio
 from msgspec.structs import replace
 from trio_util import AsyncValue, RepeatedEvent
 
-from taktora_trio.connectors.connection import ConnectFailed, ConnectionLost, ConnectRefused
+from taktora_trio.connectors.connection import ConnectionLost
 from taktora_trio.connectors.zenoh.handover import Handover
 from taktora_trio.connectors.zenoh.keys import includes, intersects
-from taktora_trio.connectors.zenoh.options import ZenohOptions
-from taktora_trio.connectors.zenoh.session import Node, OnQuestion, OnSample, Quality, Question, Sample, Session
+from taktora_trio.connectors.zenoh.memory.asking import Ask
+from taktora_trio.connectors.zenoh.memory.network import Line, Queryable
+from taktora_trio.connectors.zenoh.session import OnQuestion, OnSample, Quality, Question, Sample, Session
 
-__all__ = ["MemoryNetwork", "MemoryNode", "MemorySession", "OnSent", "open_memory_node"]
-
-OnSent: TypeAlias = Callable[[Literal["put", "ask"], Sample], None]
-"""Called with each sample that a line carries from its node, and with each question."""
+__all__ = ["Kept", "MemorySession"]
 
 _OVERHEAD = 480  # bytes of an item that waits, besides its content
-
-
-@attrs.define(eq=False)
-class Line:
-    """What lies between the nodes of one address and their network."""
-
-    network: MemoryNetwork
-    is_linking: AsyncValue[bool] = attrs.field(factory=lambda: AsyncValue(True), init=False)
-    """False while the other side is out of reach, or refuses."""
-    joined: AsyncValue[int] = attrs.field(factory=lambda: AsyncValue(0), init=False)
-    """Counts the attempts to join the network by this line, however they fared."""
-    sessions: list[MemorySession] = attrs.field(factory=list)
-    watchers: list[OnSent] = attrs.field(factory=list)
-    _unreachable: bool = attrs.field(default=False, init=False)
-    _refuses: bool = attrs.field(default=False, init=False)
-
-    def cut(self, reason: str = "the connection was reset") -> None:
-        """End the connections that there are."""
-        for session in list(self.sessions):
-            session.lose(reason)
-
-    def set(self, *, unreachable: bool | None = None, refuses: bool | None = None) -> None:
-        """Change how the other side behaves from now on; `None` leaves it as it is.
-
-        It refuses a client for good, as with a wrong password. Peers find nobody then.
-        """
-        self._unreachable = self._unreachable if unreachable is None else unreachable
-        self._refuses = self._refuses if refuses is None else refuses
-        self.is_linking.value = not (self._unreachable or self._refuses)
-
-    def check(self, address: str) -> None:
-        """Raise `ConnectFailed` or `ConnectRefused` where a client can't connect."""
-        if self._unreachable:
-            raise ConnectFailed(f"{address} is unreachable")
-        if self._refuses:
-            raise ConnectRefused(f"{address} refuses this node: its login, or its certificate")
-
-
-class MemoryNetwork:
-    """A network without a network: what its nodes have declared."""
-
-    _lines: dict[tuple[str, ...], Line]
-
-    def __init__(self) -> None:
-        self.sessions: list[MemorySession] = []
-        self._time_ns = 0
-
-    @classmethod
-    def line_at(cls, endpoints: tuple[str, ...]) -> Line:
-        """Return the line to these endpoints; where there is none, one to a network of its own."""
-        if endpoints not in cls._lines:
-            cls._lines[endpoints] = Line(cls())
-        return cls._lines[endpoints]
-
-    @classmethod
-    def lay_line(cls, endpoints: tuple[str, ...], network: MemoryNetwork) -> Line:
-        """Have these endpoints lead to that network, and return the line."""
-        line = cls._lines[endpoints] = Line(network)
-        return line
-
-    @classmethod
-    def forget(cls, endpoints: tuple[str, ...]) -> None:
-        cls._lines.pop(endpoints, None)
-
-    def put(self, sample: Sample, origin: MemorySession) -> None:
-        for session in self.sessions:
-            session.take_sample(sample, is_own=session is origin)
-
-    def timestamp(self) -> str:
-        """Return the present time of the network, later than the last one by at least a nanosecond."""
-        self._time_ns = max(self._time_ns + 1, round(trio.current_time() * 1e9))
-        seconds, ns = divmod(self._time_ns, 10**9)
-        return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{ns:09}Z"
-
-    def put_token(self, key: str, *, is_there: bool) -> None:
-        sample = Sample(key, b"", is_delete=not is_there)
-        for session in self.sessions:
-            session.take_token(sample)
-
-    def queryables_for(
-        self, key: str, complete: bool, asker: MemorySession | None
-    ) -> Iterator[tuple[MemorySession, OnQuestion]]:
-        for session in self.sessions:
-            yield from session.queryables_for(key, complete, is_own=session is asker)
-
-    def tell_matching(self) -> None:
-        """Tell whoever wants to know which keys have a queryable, or a subscriber, now."""
-        for session in self.sessions:
-            session.tell_matching()
-
-
-MemoryNetwork._lines = {}
 
 
 class Kept:
@@ -155,75 +55,6 @@ class _Subscriber(NamedTuple):
         return replace(sample, source="", number=0, timestamp=sample.timestamp if self.stamped else "")
 
 
-class _Ask:
-    """A question on its way to each queryable that matches, and back."""
-
-    def __init__(
-        self,
-        session: MemorySession,
-        on_reply: OnSample,
-        on_failure: Callable[[bytes], None],
-        on_end: Callable[[], None],
-    ) -> None:
-        self._session = session
-        self._on_reply, self._on_failure, self._on_end = on_reply, on_failure, on_end
-        self._waiting = 0
-        self._is_open = True
-
-    def put_to(self, queryables: Iterator[tuple[MemorySession, OnQuestion]], sample: Sample) -> None:
-        self._waiting = 1  # until all have it: one that does not take it ends at once
-        for session, on_question in list(queryables):
-            self._waiting += 1
-            session.take_question(on_question, MemoryQuestion(self, session, sample))
-        self.one_ended()
-
-    def reply(self, sample: Sample) -> None:
-        self._tell(partial(self._on_reply, sample))
-
-    def fail(self, payload: bytes) -> None:
-        self._tell(partial(self._on_failure, payload))
-
-    def one_ended(self) -> None:
-        self._waiting -= 1
-        if not self._waiting:
-            self.end()
-
-    def end(self) -> None:
-        self._tell(self._on_end)
-        self.forget()
-
-    def forget(self) -> None:
-        self._is_open = False
-        self._session.forget(self)
-
-    def _tell(self, call: Callable[[], None]) -> None:
-        if self._is_open:
-            self._session.tell(call)
-
-
-class MemoryQuestion(Question):
-    """A question as one queryable has it."""
-
-    def __init__(self, ask: _Ask, session: MemorySession, sample: Sample) -> None:
-        self.key, self.payload = sample.key, sample.payload
-        self.encoding, self.attachment = sample.encoding, sample.attachment
-        self._ask, self._session = ask, session
-        session.questions.add(self)
-
-    def reply(self, key: str, payload: bytes, encoding: str = "", attachment: bytes = b"", timestamp: str = "") -> None:
-        if self in self._session.questions:
-            self._ask.reply(Sample(key, bytes(payload), encoding, attachment, timestamp=timestamp))
-
-    def fail(self, payload: bytes) -> None:
-        if self in self._session.questions:
-            self._ask.fail(payload)
-
-    def close(self) -> None:
-        if self in self._session.questions:
-            self._session.questions.remove(self)
-            self._ask.one_ended()
-
-
 @attrs.define
 class _Watched:
     """Whether somebody is there for a key, for who wants to know."""
@@ -237,9 +68,9 @@ class MemorySession(Session):
     """What one connection has declared."""
 
     def __init__(self, line: Line, handover: Handover) -> None:
-        self.asks: dict[_Ask, float] = {}
+        self.asks: dict[Ask, float] = {}
         """What it has asked, with the times at which that ends unanswered."""
-        self.questions: set[MemoryQuestion] = set()
+        self.questions: set[Question] = set()
         """What it was asked and has not closed."""
         self.tell = handover.tell
         self._line, self._network, self._handover = line, line.network, handover
@@ -249,7 +80,7 @@ class MemorySession(Session):
         self._kept: dict[tuple[str, Quality], Kept] = {}
         self._subscribers: list[_Subscriber] = []
         self._queryables: list[tuple[str, OnQuestion, bool, bool]] = []
-        self._tokens: list[str] = []
+        self.tokens: list[str] = []
         self._token_watchers: list[tuple[str, OnSample]] = []
         self._watched: list[_Watched] = []
         line.sessions.append(self)
@@ -313,12 +144,12 @@ class MemorySession(Session):
             return
         sample = Sample(key, bytes(payload), encoding, attachment)
         self._watch("ask", sample)
-        ask = _Ask(self, on_reply, on_failure, on_end)
+        ask = Ask(self, on_reply, on_failure, on_end)
         self.asks[ask] = trio.current_time() + timeout
         self._asked.set()
         ask.put_to(self._network.queryables_for(key, complete, self), sample)
 
-    def forget(self, ask: _Ask) -> None:
+    def forget(self, ask: Ask) -> None:
         if self.asks.pop(ask, None) is not None and not self.asks:
             self._asked.set()  # no time is to be waited for
 
@@ -366,18 +197,18 @@ class MemorySession(Session):
 
     async def token(self, key: str) -> None:
         await self._checkpoint()
-        self._tokens.append(key)
+        self.tokens.append(key)
         self._network.put_token(key, is_there=True)
 
     def put_token(self, key: str, *, is_there: bool) -> None:
-        if not self._lost.value and is_there != (key in self._tokens):
-            (self._tokens.append if is_there else self._tokens.remove)(key)
+        if not self._lost.value and is_there != (key in self.tokens):
+            (self.tokens.append if is_there else self.tokens.remove)(key)
             self._network.put_token(key, is_there=is_there)
 
     async def watch_tokens(self, key: str, on_token: OnSample) -> None:
         await self._checkpoint()
         self._token_watchers.append((key, on_token))
-        for token in {token for session in self._network.sessions for token in session._tokens}:
+        for token in {token for session in self._network.sessions for token in session.tokens}:
             if intersects(key, token):
                 self.tell(partial(on_token, Sample(token, b"")))
 
@@ -407,14 +238,14 @@ class MemorySession(Session):
             if intersects(subscriber.key, sample.key) and not (is_own and subscriber.others_only):
                 self._handover.take(subscriber.on_sample, subscriber.seen(sample), _size(sample))
 
-    def queryables_for(self, key: str, complete: bool, *, is_own: bool) -> Iterator[tuple[MemorySession, OnQuestion]]:
+    def queryables_for(self, key: str, complete: bool, *, is_own: bool) -> Iterator[Queryable]:
         """Yield those that are asked: all that intersect, or with `complete` those so declared that include the key."""
         for own, on_question, is_complete, others_only in self._queryables:
             matches = includes(own, key) and is_complete if complete else intersects(own, key)
             if matches and not (is_own and others_only):
                 yield self, on_question
 
-    def take_question(self, on_question: OnQuestion, question: MemoryQuestion) -> None:
+    def take_question(self, on_question: OnQuestion, question: Question) -> None:
         if not self._handover.take(on_question, question, _size(question), comes_again=True):
             question.close()
 
@@ -454,7 +285,7 @@ class MemorySession(Session):
             ask.forget()
         for question in list(self.questions):
             question.close()
-        for token in self._tokens:
+        for token in self.tokens:
             self._network.put_token(token, is_there=False)
         self._network.tell_matching()
 
@@ -464,38 +295,3 @@ class MemorySession(Session):
 
 def _size(item: Sample | Question) -> int:
     return _OVERHEAD + len(item.key) + len(item.payload) + len(item.attachment)
-
-
-class MemoryNode(Node):
-    """A node on a line."""
-
-    def __init__(self, line: Line, backlog: int) -> None:
-        self._line, self._backlog = line, backlog
-
-    async def wait_until_linked(self) -> None:
-        await self._line.is_linking.wait_value(True)
-
-    @contextlib.asynccontextmanager
-    async def open_session(self) -> AsyncIterator[MemorySession]:
-        handover = Handover(self._backlog)
-        session = MemorySession(self._line, handover)
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(handover.raise_failure)
-            nursery.start_soon(session.end_asks_in_time)
-            try:
-                yield session
-            finally:
-                session.lose("disconnected")
-                handover.close()
-            nursery.cancel_scope.cancel()
-
-
-@contextlib.asynccontextmanager
-async def open_memory_node(options: ZenohOptions) -> AsyncIterator[MemoryNode]:
-    """Join the network in this process, as `open_node` does."""
-    await trio.lowlevel.checkpoint()
-    line = MemoryNetwork.line_at(options.places)
-    line.joined.value += 1
-    if options.mode == "client":
-        line.check(options.address)
-    yield MemoryNode(line, options.inbound_backlog)
