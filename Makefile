@@ -94,10 +94,11 @@ AGAINST ?=
 bench-check: .venv/bench mosquitto  ## Fail if a headline figure is worse than AGAINST=COMMIT's, beyond noise (ten minutes)
 	$(BIN)/python -m benchmarks.gate $(if $(AGAINST),--against $(AGAINST))
 
-throughput: $(PEERS)  ## Only throughput, round trips and CPU time, against other clients
+throughput: $(PEERS)  ## Only throughput, round trips and CPU time, against other clients; the same with Zenoh
 	$(BIN)/python -m benchmarks.throughput
 	$(BIN)/python -m benchmarks.inbound --only throughput
 	$(BIN)/python -m benchmarks.inbound --only cost
+	$(BIN)/python -m benchmarks.zenoh
 
 scaling: .venv/bench .venv/drawing mosquitto  ## Cost as work grows, drawn into docs/
 	$(BIN)/python -m benchmarks.scaling --json .venv/scaling.json

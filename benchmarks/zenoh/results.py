@@ -18,7 +18,8 @@ QOS: tuple[QoS, ...] = (0, 1)
 SIZES = (100, 10_000)
 BATCHES = (0, 20, 100)
 """Messages each way at each tick of 10 ms."""
-_HALVES = ("app", "gateway", "broker")
+_HALVES = {"app": "app", "gateway": "gateway", "broker": "server"}
+"""The processes, as a contest and as the tables call them."""
 _WORDS = {0: "at most once", 1: "acknowledged"}
 _RIVAL = "zenoh"
 Floods = dict[tuple[QoS, int], list[Flooded]]
@@ -70,7 +71,7 @@ def side_by_side(results: Mapping[str, Results]) -> str:
 def _floods_table(results: Mapping[str, Results], qos: QoS, length: int, which: str) -> str:
     way = "app to server" if which == "out" else "server to app"
     head = [f"{length:,} B, {way}, {_WORDS[qos]}", "msg/s", f"of {_RIVAL}"]
-    rows = [[*head, *(f"{'CPU us/msg: ' if half == _HALVES[0] else ''}{half}" for half in _HALVES)]]
+    rows = [[*head, *(f"{'CPU us/msg: ' if half == 'app' else ''}{shown}" for half, shown in _HALVES.items())]]
     for name, one in results.items():
         floods: list[Flooded] = getattr(one, which)[qos, length]
         rates = [flood.rate for flood in floods]
