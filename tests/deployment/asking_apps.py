@@ -95,15 +95,15 @@ def note(line: str) -> None:
             os.close(ledger)
 
 
-async def respond(host: ConnectorHost) -> None:
-    await host.serve(WORK, _work, concurrency=100)
+async def respond(host: ConnectorHost, exchange: Exchange[Work, Done] = WORK) -> None:
+    await host.serve(exchange, _work, concurrency=100)
 
 
 async def respond_shared(host: ConnectorHost) -> None:
     await host.serve(SHARED, _work)
 
 
-async def ask(host: ConnectorHost) -> None:
+async def ask(host: ConnectorHost, exchange: Exchange[Work, Done] = WORK) -> None:
     """Ask as the plan says, tell what came of it in one line, and stay."""
     plan = Plan(**json.loads(os.environ[PLAN]))
     outcomes: Counter[str] = Counter()
@@ -119,7 +119,7 @@ async def ask(host: ConnectorHost) -> None:
             except ConnectorError as exc:
                 outcomes[f"{type(exc).__name__}{' in a hurry' * in_hurry}"] += 1
 
-    async with host.open_requester(WORK, limit=plan.at_once) as asking:
+    async with host.open_requester(exchange, limit=plan.at_once) as asking:
         await host.wait_for_health(Up)
         async with trio.open_nursery() as nursery:
             for _ in range(plan.at_once):
