@@ -46,6 +46,8 @@ class Sender:
         self._is_idle.set()
         self._is_open = True
         self._is_calling = False
+        self.ended = trio.Event()
+        """Set when it calls nothing any more."""
 
     def later(
         self,
@@ -81,13 +83,16 @@ class Sender:
 
     async def serve(self) -> None:
         """Serve until it is closed, and what is being called has ended: whoever cancels this closes it."""
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._hand_over_soon)
-            try:
-                await trio.to_thread.run_sync(self._call, limiter=trio.CapacityLimiter(1))
-            finally:
-                self.close()
-            nursery.cancel_scope.cancel()
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._hand_over_soon)
+                try:
+                    await trio.to_thread.run_sync(self._call, limiter=trio.CapacityLimiter(1))
+                finally:
+                    self.close()
+                nursery.cancel_scope.cancel()
+        finally:
+            self.ended.set()
 
     def close(self) -> None:
         """Call nothing more: what is queued is forgotten."""

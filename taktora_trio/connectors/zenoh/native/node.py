@@ -124,7 +124,9 @@ class NativeNode(Node):
                 with trio.CancelScope(shield=True):
                     if sender.is_calling:
                         await self._unblock()
-                    await trio.to_thread.run_sync(session.end, waiting)
+                    with trio.move_on_after(_TO_CLOSE):
+                        await sender.ended.wait()
+                    await trio.to_thread.run_sync(session.end, waiting, sender.ended.is_set())
                 nursery.cancel_scope.cancel()
 
     def _is_clear(self) -> bool:
@@ -141,7 +143,7 @@ class NativeNode(Node):
             with trio.move_on_after(_TO_BE_TAKEN):
                 while any(socket.unsent for socket in sockets):  # noqa: ASYNC110 - the kernel tells nobody
                     await trio.sleep(0.005)
-            for socket in sockets:
+            for socket in (*sockets, *([] if self._socket is None else [self._socket])):
                 if socket.unsent:
                     socket.break_off()
         finally:

@@ -396,16 +396,19 @@ class NativeSession(Session):
         for lane in self._lanes.values():
             lane.close()
 
-    def end(self, waiting: Iterable[object]) -> None:
-        """Close the questions that wait, and undeclare everything. In a worker thread, when the sender has ended.
+    def end(self, waiting: Iterable[object], sender_has_ended: bool) -> None:
+        """Close the questions that wait, and undeclare everything. In a worker thread.
 
-        Also where the node ends, too: of a publisher that is not undeclared the library keeps 14 KB for ever.
+        Also where the node ends, too: of a publisher that is not undeclared the library keeps 14 KB for ever. One that
+        a thread is in a call of can't be.
         """
         self._cancellation.cancel()
         with contextlib.suppress(zenoh.ZError):  # the link has ended, or is ending
             for question in waiting:
                 if isinstance(question, NativeQuestion):
                     question.drop()
+        if not sender_has_ended:
+            return
         for declared in (*self._declared, *self._publishers.values(), *self._tokens.values()):
             with contextlib.suppress(zenoh.ZError):
                 declared.undeclare()
