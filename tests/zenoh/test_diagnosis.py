@@ -93,11 +93,30 @@ async def test_nobody_there_no_such_name_and_somebody_else() -> None:
     assert "does not answer as Zenoh does" in silent.remedy
 
 
+async def test_what_its_own_configuration_names_is_examined(tmp_path: Path) -> None:
+    config = tmp_path / "own.json5"
+    async with open_router(tmp_path, users={"plant": "secret"}) as router:
+        login = {"usrpwd": {"user": "plant", "password": "secret"}}
+        named = {"connect": {"endpoints": {"client": [router.endpoint], "peer": []}}, "transport": {"auth": login}}
+        _write(config, named)
+        findings = await found(ZenohOptions(zenoh_config=config))
+        assert checks(findings) == [("tcp", "ok"), ("login", "ok")]
+        assert "as zenoh_config says" in findings[1].text
+    _write(config, {"nonsense": 1})
+    [finding] = await ZenohConnector([OUT], options=ZenohOptions(zenoh_config=config)).diagnose("name")
+    assert (finding.check, finding.status) == ("configuration", "fail")
+    assert "unknown field `nonsense`" in finding.text
+
+
+def _write(path: Path, config: object) -> None:
+    path.write_text(json.dumps(config))
+
+
 async def test_scouting_that_finds_nobody_is_a_failure_where_it_is_needed(tmp_path: Path) -> None:
     # A group of its own, where nobody is.
     config = tmp_path / "own.json5"
     multicast = {"address": f"224.0.0.251:{free_port()}", "interface": "lo"}
-    config.write_text(json.dumps({"scouting": {"multicast": multicast}}))
+    _write(config, {"scouting": {"multicast": multicast}})
     alone = ZenohOptions(connect=[], zenoh_config=config)
     assert checks(await found(alone)) == [("scouting", "fail")]
     assert checks(await found(attrs.evolve(alone, mode="peer", connect=None))) == [("scouting", "warn")]

@@ -38,7 +38,7 @@ def _answer(question: dict[str, Any]) -> dict[str, Any]:
     mode = json.loads(config.get_json("mode"))
     for place, value in question["values"].items():
         config.insert_json5(place, json.dumps(value))
-    answer = {"mode": mode}
+    answer = {"mode": mode, "connect": _by_mode(config, "connect/endpoints", question["values"]["mode"])}
     if question["scout"]:
         answer["found"] = _look_around(config, question["scout"])
     elif question["open"]:
@@ -48,6 +48,13 @@ def _answer(question: dict[str, Any]) -> dict[str, Any]:
             if question["trial"]:
                 answer |= _try_out(session, config, question["trial"])
     return answer
+
+
+def _by_mode(config: zenoh.Config, place: str, mode: str) -> list[str]:
+    """Return a list of texts, which a configuration may have for each mode."""
+    value = json.loads(config.get_json(place))
+    value = value.get(mode, []) if isinstance(value, dict) else value
+    return [one for one in value or [] if isinstance(one, str)]
 
 
 def _look_around(config: zenoh.Config, seconds: float) -> list[str]:

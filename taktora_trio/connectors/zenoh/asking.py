@@ -42,6 +42,8 @@ class Answer(msgspec.Struct, frozen=True):
     """Why the library refuses the configuration, or could not join."""
     mode: str | None = None
     """The mode that the file has; `None` if it has none."""
+    connect: tuple[str, ...] = ()
+    """The endpoints to connect to."""
     routers: tuple[str, ...] = ()
     peers: tuple[str, ...] = ()
     put: int = 0

@@ -12,7 +12,7 @@ from taktora_trio.connectors.examining.reaching import Server, connections, name
 from taktora_trio.connectors.finding import Finding, fail, ok, warn
 from taktora_trio.connectors.sockets import SocketAddress
 from taktora_trio.connectors.zenoh.asking import Answer, Question, ask
-from taktora_trio.connectors.zenoh.configuring import configuration, own_text
+from taktora_trio.connectors.zenoh.configuring import configuration, own_text, shown_config
 from taktora_trio.connectors.zenoh.endpoints import Endpoint
 from taktora_trio.connectors.zenoh.keys import check_key
 from taktora_trio.connectors.zenoh.options import ZenohOptions
@@ -34,6 +34,11 @@ async def diagnose(options: ZenohOptions, trial: str | None = None) -> list[Find
         check_key(trial)
     if options.session == "memory":
         return [ok("router", "it is within the process, for tests")]
+    if options.zenoh_config is not None and options.connect is None:
+        named = await trio.to_thread.run_sync(ask, _question(options))
+        if named.error:
+            return [fail("configuration", f"{shown_config(options)} is refused: {named.error}", "mend what this says")]
+        options = attrs.evolve(options, connect=named.connect)
     found: dict[int, list[Finding]] = {}
 
     async def examine_one(position: int, endpoint: Endpoint) -> None:
@@ -46,8 +51,6 @@ async def diagnose(options: ZenohOptions, trial: str | None = None) -> list[Find
             nursery.start_soon(examine_one, position, endpoint)
         if options.looks_around:
             nursery.start_soon(_look_around, options, found)
-        elif not options.endpoints and options.zenoh_config is not None:
-            nursery.start_soon(_join_by_file, options, found, trial)
     return [finding for position in sorted(found) for finding in found[position]]
 
 
@@ -58,7 +61,7 @@ async def _examine(options: ZenohOptions, endpoint: Endpoint, trial: str | None)
         findings, reached = await _reach(options, endpoint)
         if not reached:
             return findings
-        if endpoint.is_tls:
+        if endpoint.is_tls and (options.ca_file is not None or options.zenoh_config is None):  # else that may have one
             findings += await _tls(options, endpoint, reached[0])
     if any(finding.status == "fail" for finding in findings):
         return findings
@@ -108,6 +111,8 @@ async def _join(guest: ZenohOptions, trial: str | None) -> list[Finding]:
     question = _question(guest, open=True, trial=trial or "")
     answer = await trio.to_thread.run_sync(ask, question, 4 * guest.connect_timeout)
     who = f"as {escaped(guest.user)!r}" if guest.user else "without a user name"
+    if guest.user is None and guest.zenoh_config is not None:
+        who = "as zenoh_config says"
     if answer.error:
         return [_refused(guest, answer, who)]
     there = [f"router {escaped(one)}" for one in answer.routers] or [f"peer {escaped(one)}" for one in answer.peers]
@@ -136,11 +141,6 @@ def _tried(trial: str, answer: Answer) -> Finding:
     if answer.came:
         return ok("try", f"what was put to {shown} came back to another guest, {answer.came} of {answer.put}")
     return fail("try", f"nothing of what was put to {shown} came back", "see the router's access control for this key")
-
-
-async def _join_by_file(options: ZenohOptions, found: dict[int, list[Finding]], trial: str | None) -> None:
-    guest = attrs.evolve(options, mode="client", listen=(), scouting=None)
-    found[0] = [attrs.evolve(one, subject=options.address) for one in await _join(guest, trial)]
 
 
 async def _look_around(options: ZenohOptions, found: dict[int, list[Finding]]) -> None:
