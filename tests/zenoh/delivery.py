@@ -29,15 +29,46 @@ TARGET = "tests.zenoh.delivery_apps:deployment"
 
 @attrs.define
 class Outside:
-    """The app on the other side: in this process, with a gateway of its own."""
+    """The app on the other side: in this process, with a gateway of its own, and now and then away."""
 
-    host: ConnectorHost
+    endpoint: str
+    domain: str
+    nursery: trio.Nursery
     writers: list[ChannelWriter[bytes]] = attrs.field(factory=list)
     heard: defaultdict[int, list[int]] = attrs.field(factory=lambda: defaultdict(list))
     _news: trio.Event = attrs.field(factory=trio.Event)
+    _there: trio.CancelScope | None = None
+    _gone: trio.Event = attrs.field(factory=trio.Event)
 
-    async def hear(self, level: int) -> None:
-        async with self.host.open_reader(OUTSIDE_IN[level]) as reader:
+    async def come(self) -> None:
+        await self.nursery.start(self._serve)
+
+    async def leave(self) -> None:
+        assert self._there is not None
+        self._there.cancel()
+        await self._gone.wait()
+
+    async def _serve(self, task_status: trio.TaskStatus[None]) -> None:
+        self._gone = trio.Event()
+        with trio.CancelScope() as self._there:
+            async with (
+                open_deployment(outside(self.endpoint), domain=self.domain) as host,
+                contextlib.AsyncExitStack() as stack,
+                trio.open_nursery() as nursery,
+            ):
+                self.writers = [
+                    await stack.enter_async_context(host.open_writer(OUTSIDE_OUT[level])) for level in LEVELS
+                ]
+                for level in LEVELS:
+                    nursery.start_soon(self._hear, host, level)
+                with trio.fail_after(PATIENCE):
+                    await host.wait_for_health(Up)
+                task_status.started()
+                await trio.sleep_forever()
+        self._gone.set()
+
+    async def _hear(self, host: ConnectorHost, level: int) -> None:
+        async with host.open_reader(OUTSIDE_IN[level]) as reader:
             async for received in reader:
                 self.heard[level].append(int(received.value))
                 self._news.set()
@@ -140,18 +171,9 @@ async def open_rig(
     mode: str, router: ZenohRouter, folder: Path, domain: Domain, *, store: Path | None = None
 ) -> AsyncIterator[Rig]:
     """All but the deployment, which `running` starts."""
-    async with (
-        open_network(router.port) as network,
-        open_deployment(outside(router.endpoint), domain=f"{domain.name}-outside") as host,
-        contextlib.AsyncExitStack() as stack,
-        trio.open_nursery() as nursery,
-    ):
-        there = Outside(host)
-        for level in LEVELS:
-            there.writers.append(await stack.enter_async_context(host.open_writer(OUTSIDE_OUT[level])))
-            nursery.start_soon(there.hear, level)
-        with trio.fail_after(PATIENCE):
-            await host.wait_for_health(Up)
+    async with open_network(router.port) as network, trio.open_nursery() as nursery:
+        there = Outside(router.endpoint, f"{domain.name}-outside", nursery)
+        await there.come()
         with open_pipe(folder) as pipe:
             yield Rig(
                 mode=mode,
@@ -162,4 +184,4 @@ async def open_rig(
                 pipe=pipe,
                 store=store,
             )
-        nursery.cancel_scope.cancel()
+        await there.leave()

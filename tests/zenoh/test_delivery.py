@@ -198,6 +198,19 @@ async def test_everything_paused(rig: Rig, request: pytest.FixtureRequest) -> No
 
 
 @in_both_shapes
+async def test_nobody_there(rig: Rig, request: pytest.FixtureRequest) -> None:
+    """The other side is not there, while our connection is; then it is a new run of it."""
+    async with rig.running():
+        await rig.exchange(0, 10)
+        await rig.outside.leave()
+        await rig.send(10, 30, until_written=True)
+        await rig.outside.come()
+        await rig.outside.until_heard(29, [ACKNOWLEDGED])
+        await rig.exchange(30, 40)
+        check(request, rig, rig.outcomes([*range(10), *range(30, 40)], sent=range(40)))
+
+
+@in_both_shapes
 async def test_full_window(rig_without_store: Rig, request: pytest.FixtureRequest) -> None:
     """The router is away for more messages than the window takes, and there is no store: `send` waits."""
     rig = rig_without_store
