@@ -113,6 +113,6 @@ class ResponseChannel:
         if len(self._open) % _LOOK_AFTER == 0:
             for other, waits in list(self._open.items()):
                 if waits.expires <= now:
-                    del self._open[other]
+                    self._open.pop(other).question.close()
         if len(self._open) > _MOST:  # the oldest asks again
             self._open.pop(next(iter(self._open))).question.close()
