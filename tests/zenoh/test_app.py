@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import trio
 
-from taktora_trio import ConfigError, Connecting, Down, Up
+from taktora_trio import ConfigError, Connecting, Deployment, Down, Inbound, Outbound, Up, ZenohConnector, ZenohRouting
 from taktora_trio.testing import OpenApp, open_app
 from tests.zenoh.greenhouse import HEATER, READINGS, Heater, Reading, deployment
 
@@ -46,3 +46,16 @@ async def test_what_zenoh_does_not_have_is_said(autojump_clock: trio.testing.Moc
             await app.publish("greenhouse/1/reading", Reading(3.0), qos=1)
         with pytest.raises(ConfigError, match="name one of them"):
             await app.publish(READINGS, Reading(3.0))
+
+
+async def test_what_the_app_asks_others_for_is_no_message_of_its(autojump_clock: trio.testing.MockClock) -> None:
+    """Latched values on keys that the app publishes to, too."""
+    wants = Inbound("wants", Heater, ZenohRouting("state/**", latched=True))
+    has = Outbound("has", Heater, ZenohRouting("state/own", latched=True))
+    async with open_app(Deployment("both", None, [ZenohConnector([wants, has])])) as app:
+        await app.publish("state/others", Heater(on=True), retain=True)
+        async with app.host.open_writer(has) as writer:
+            await writer.send(Heater(on=False))
+            sent = await app.expect(has)
+        assert (sent.topic, sent.retained) == ("state/own", True)
+        assert app.sent() == [sent]
