@@ -51,6 +51,7 @@ class Breakable(ZenohConnector):
         config = zenoh.Config()
         config.insert_json5("mode", '"client"')
         config.insert_json5("connect/endpoints", json.dumps(list(self.options.places)))
+        config.insert_json5("transport/shared_memory/enabled", "false")  # it would leave a file in /dev/shm
         kept.append(zenoh.open(config))
         kept[-1].declare_subscriber("test/die/*", zenoh.handlers.Callback(die, indirect=False))
         return super().client(channels, on_message)

@@ -22,6 +22,7 @@ def client(endpoint: str) -> zenoh.Session:
     config = zenoh.Config()
     config.insert_json5("mode", '"client"')
     config.insert_json5("connect/endpoints", f'["{endpoint}"]')
+    config.insert_json5("transport/shared_memory/enabled", "false")
     return zenoh.open(config)
 
 
