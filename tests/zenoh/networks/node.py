@@ -89,6 +89,7 @@ COMMANDS = {each.__name__: each for each in (put, subscribe, answer, ask, token,
 
 def main() -> None:
     config = zenoh.Config()
+    config.insert_json5("transport/shared_memory/enabled", "false")  # it would leave a file in /dev/shm
     for path, value in json.loads(sys.argv[1]).items():
         config.insert_json5(path, json.dumps(value))
     with zenoh.open(config) as session:
