@@ -25,11 +25,11 @@ from taktora_trio import (
     ZenohOptions,
     ZenohRouting,
 )
-from taktora_trio.connectors.zenoh.acknowledged import AcknowledgedChannel
-from taktora_trio.connectors.zenoh.acknowledging import Acknowledging
 from taktora_trio.connectors.zenoh.memory.network import MemoryNetwork
 from taktora_trio.connectors.zenoh.memory.node import open_memory_node
 from taktora_trio.connectors.zenoh.metadata import Carrier
+from taktora_trio.connectors.zenoh.queries.acknowledged_inbound import Acknowledging
+from taktora_trio.connectors.zenoh.queries.acknowledged_outbound import AcknowledgedChannel
 from taktora_trio.connectors.zenoh.session import Quality, Question, Sample, Session
 from taktora_trio.testing.conformance import ConnectorConformance
 from taktora_trio.testing.rig import ConnectorRig

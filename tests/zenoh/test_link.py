@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import pytest
 
-from taktora_trio.connectors.zenoh.link import LinkSocket, find_link_socket
+from taktora_trio.connectors.zenoh.native.link import LinkSocket, find_link_socket
 
 LEASE = 10.0
 

@@ -27,11 +27,11 @@ from taktora_trio import (
     ZenohOptions,
     ZenohRouting,
 )
-from taktora_trio.connectors.zenoh.keeping import memory_for
+from taktora_trio.connectors.zenoh.lasting.kept_pairs import memory_for
+from taktora_trio.connectors.zenoh.lasting.presence import WatchedTokens
 from taktora_trio.connectors.zenoh.memory.network import MemoryNetwork
 from taktora_trio.connectors.zenoh.metadata import Carrier
 from taktora_trio.connectors.zenoh.nodes import open_node
-from taktora_trio.connectors.zenoh.presence import WatchedTokens
 from taktora_trio.connectors.zenoh.session import Sample, Session
 from taktora_trio.executor import Executor
 from taktora_trio.health import HealthBoard

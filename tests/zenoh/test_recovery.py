@@ -22,9 +22,9 @@ from taktora_trio import (
     ZenohOptions,
     ZenohRouting,
 )
-from taktora_trio.connectors.zenoh.keeping import memory_for
-from taktora_trio.connectors.zenoh.missed import Missed
-from taktora_trio.connectors.zenoh.recovery import Sources
+from taktora_trio.connectors.zenoh.lasting.kept_pairs import memory_for
+from taktora_trio.connectors.zenoh.lasting.missed import Missed
+from taktora_trio.connectors.zenoh.lasting.recovery import Sources
 from taktora_trio.connectors.zenoh.session import Sample
 from taktora_trio.executor import Executor
 from taktora_trio.health import Degraded, HealthBoard, Up

@@ -14,8 +14,8 @@ import pytest
 import trio
 
 from taktora_trio import ZenohOptions
+from taktora_trio.connectors.zenoh.native.sender import Sender
 from taktora_trio.connectors.zenoh.nodes import open_node
-from taktora_trio.connectors.zenoh.sender import Sender
 from taktora_trio.connectors.zenoh.session import Quality, Sample, Session
 from taktora_trio.testing.zenoh.router import open_router
 from tests.zenoh.hearing import Heard

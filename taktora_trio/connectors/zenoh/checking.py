@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from taktora_trio.connectors.zenoh.asking import Question, ask, check_installed
 from taktora_trio.connectors.zenoh.configuring import MODE_DIFFERS, configuration, own_text, shown_config
 from taktora_trio.connectors.zenoh.options import ZenohOptions
+from taktora_trio.connectors.zenoh.probe import Question, ask, check_installed
 from taktora_trio.errors import ConfigError
 from taktora_trio.escaping import escaped
 

@@ -15,14 +15,14 @@ from taktora_trio.channels import ChannelDescriptor
 from taktora_trio.connectors.connection import Client, Guarantee, OnMessage
 from taktora_trio.connectors.inbox import DEGRADED_FOR
 from taktora_trio.connectors.retry import Retry
-from taktora_trio.connectors.zenoh.acknowledging import Acknowledging
 from taktora_trio.connectors.zenoh.connection import ZenohConnection
 from taktora_trio.connectors.zenoh.keytree import KeyTree
-from taktora_trio.connectors.zenoh.lasting import Lasting
+from taktora_trio.connectors.zenoh.lasting.lasting import Lasting
 from taktora_trio.connectors.zenoh.membership import Membership, NobodyThere
 from taktora_trio.connectors.zenoh.metadata import Carrier
 from taktora_trio.connectors.zenoh.options import ZenohOptions
-from taktora_trio.connectors.zenoh.queries import Queries
+from taktora_trio.connectors.zenoh.queries.acknowledged_inbound import Acknowledging
+from taktora_trio.connectors.zenoh.queries.queries import Queries
 from taktora_trio.connectors.zenoh.routing import ZenohRouting, guarantee_of
 
 __all__ = ["ZenohClient"]

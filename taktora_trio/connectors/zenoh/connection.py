@@ -13,9 +13,9 @@ from taktora_trio.channels import ChannelDescriptor, Envelope
 from taktora_trio.connectors.connection import Connection, ConnectionLost, Incoming, OnDone, OnMessage
 from taktora_trio.connectors.zenoh.keys import intersects
 from taktora_trio.connectors.zenoh.keytree import earlier_overlapping, minimal_expressions
-from taktora_trio.connectors.zenoh.lasting import Lasting
+from taktora_trio.connectors.zenoh.lasting.lasting import Lasting
 from taktora_trio.connectors.zenoh.metadata import Carrier, read_beside
-from taktora_trio.connectors.zenoh.queries import Queries, is_query
+from taktora_trio.connectors.zenoh.queries.queries import Queries, is_query
 from taktora_trio.connectors.zenoh.routing import ZenohRouting
 from taktora_trio.connectors.zenoh.session import Sample, Session
 

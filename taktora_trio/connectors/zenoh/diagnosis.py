@@ -11,12 +11,12 @@ from taktora_trio.connectors.certificates import tls_context
 from taktora_trio.connectors.examining.reaching import Server, connections, names
 from taktora_trio.connectors.finding import Finding, fail, ok, warn
 from taktora_trio.connectors.sockets import SocketAddress
-from taktora_trio.connectors.zenoh.asking import Answer, Question, ask
 from taktora_trio.connectors.zenoh.configuring import configuration, own_text, shown_config
 from taktora_trio.connectors.zenoh.endpoints import Endpoint
 from taktora_trio.connectors.zenoh.keys import check_key
 from taktora_trio.connectors.zenoh.options import ZenohOptions
 from taktora_trio.connectors.zenoh.preflight import addresses_of
+from taktora_trio.connectors.zenoh.probe import Answer, Question, ask
 from taktora_trio.escaping import escaped
 
 __all__ = ["diagnose"]

@@ -21,14 +21,14 @@ from taktora_trio.channels import ChannelDescriptor, Envelope, Header, Metadata
 from taktora_trio.channels.codec import RawCodec
 from taktora_trio.connectors.connection import Guarantee, Incoming
 from taktora_trio.connectors.peer import Published
-from taktora_trio.connectors.zenoh.acknowledged import AcknowledgedChannel
-from taktora_trio.connectors.zenoh.acknowledging import Acknowledging, Asked
-from taktora_trio.connectors.zenoh.exchanging import Exchanging
-from taktora_trio.connectors.zenoh.keeping import memory_for
+from taktora_trio.connectors.zenoh.guest_exchanges import GuestExchanges
 from taktora_trio.connectors.zenoh.keys import check_key, is_pattern
 from taktora_trio.connectors.zenoh.keytree import KeyTree
-from taktora_trio.connectors.zenoh.latched import LastValues
+from taktora_trio.connectors.zenoh.lasting.kept_pairs import memory_for
+from taktora_trio.connectors.zenoh.lasting.latched import LastValues
 from taktora_trio.connectors.zenoh.metadata import Carrier, read_beside
+from taktora_trio.connectors.zenoh.queries.acknowledged_inbound import Acknowledging, Asked
+from taktora_trio.connectors.zenoh.queries.acknowledged_outbound import AcknowledgedChannel
 from taktora_trio.connectors.zenoh.routing import ZenohRouting
 from taktora_trio.connectors.zenoh.session import Quality, Question, Sample, Session
 from taktora_trio.errors import ConfigError
@@ -52,7 +52,7 @@ class Guest:
         channels = list(channels)
         routings = [(ch.direction, cast(ZenohRouting, ch.routing)) for ch in channels if not ch.exchange]
         self._routings = routings
-        self._exchanging = Exchanging(channels, _CARRIER, self._take_query)
+        self._exchanging = GuestExchanges(channels, _CARRIER, self._take_query)
         self._outbound = KeyTree((to.address, to) for direction, to in routings if direction == "out")
         self._inbound = KeyTree((to.address, to) for direction, to in routings if direction == "in")
         latched = [to.address for direction, to in routings if direction == "in" and to.latched]

@@ -11,11 +11,19 @@ from typing import Any, TypeAlias
 
 import trio
 
-__all__ = ["Handover"]
+from taktora_trio.connectors.zenoh.session import Question, Sample
+
+__all__ = ["Handover", "size_of"]
 
 _BATCH = 64  # of content, between two turns of the loop
+_OVERHEAD = 480  # bytes of an item that waits, besides its content
 
 _Entry: TypeAlias = tuple[Callable[[Any], None], Any, int]  # what to call, with what, and its size
+
+
+def size_of(item: Sample | Question) -> int:
+    """Return the bytes that the item takes while it waits."""
+    return _OVERHEAD + len(item.key) + len(item.payload) + len(item.attachment)
 
 
 class Handover:

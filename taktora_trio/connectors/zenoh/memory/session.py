@@ -15,15 +15,13 @@ from msgspec.structs import replace
 from trio_util import AsyncValue, RepeatedEvent
 
 from taktora_trio.connectors.connection import ConnectionLost
-from taktora_trio.connectors.zenoh.handover import Handover
+from taktora_trio.connectors.zenoh.handover import Handover, size_of
 from taktora_trio.connectors.zenoh.keys import includes, intersects
-from taktora_trio.connectors.zenoh.memory.asking import Ask
 from taktora_trio.connectors.zenoh.memory.network import Line, Queryable
+from taktora_trio.connectors.zenoh.memory.questions import Ask
 from taktora_trio.connectors.zenoh.session import OnQuestion, OnSample, Quality, Question, Sample, Session
 
 __all__ = ["Kept", "MemorySession"]
-
-_OVERHEAD = 480  # bytes of an item that waits, besides its content
 
 
 class Kept:
@@ -181,7 +179,7 @@ class MemorySession(Session):
             for session in self._network.sessions:
                 for sample in session.kept_for(key, recover):
                     if not (others_only and session is self):
-                        self._handover.take(on_sample, sample, _size(sample))
+                        self._handover.take(on_sample, sample, size_of(sample))
 
     def kept_for(self, key: str, most: int) -> list[Sample]:
         """Return the last samples that its publishers keep of these keys."""
@@ -236,7 +234,7 @@ class MemorySession(Session):
     def take_sample(self, sample: Sample, *, is_own: bool) -> None:
         for subscriber in self._subscribers:
             if intersects(subscriber.key, sample.key) and not (is_own and subscriber.others_only):
-                self._handover.take(subscriber.on_sample, subscriber.seen(sample), _size(sample))
+                self._handover.take(subscriber.on_sample, subscriber.seen(sample), size_of(sample))
 
     def queryables_for(self, key: str, complete: bool, *, is_own: bool) -> Iterator[Queryable]:
         """Yield those that are asked: all that intersect, or with `complete` those so declared that include the key."""
@@ -246,7 +244,7 @@ class MemorySession(Session):
                 yield self, on_question
 
     def take_question(self, on_question: OnQuestion, question: Question) -> None:
-        if not self._handover.take(on_question, question, _size(question), comes_again=True):
+        if not self._handover.take(on_question, question, size_of(question), comes_again=True):
             question.close()
 
     def take_token(self, sample: Sample) -> None:
@@ -291,7 +289,3 @@ class MemorySession(Session):
 
     async def wait_until_lost(self) -> ConnectionLost:
         return ConnectionLost(await self._lost.wait_value(bool))
-
-
-def _size(item: Sample | Question) -> int:
-    return _OVERHEAD + len(item.key) + len(item.payload) + len(item.attachment)

@@ -15,12 +15,12 @@ from trio_util import AsyncValue
 from taktora_trio.connectors.connection import ConnectFailed, ConnectionLost, ConnectRefused
 from taktora_trio.connectors.zenoh.configuring import configuration, own_text
 from taktora_trio.connectors.zenoh.handover import Handover
-from taktora_trio.connectors.zenoh.link import LinkSocket, find_link_socket
+from taktora_trio.connectors.zenoh.native.link import LinkSocket, find_link_socket
+from taktora_trio.connectors.zenoh.native.sender import Sender
 from taktora_trio.connectors.zenoh.native.session import NativeSession, direct
 from taktora_trio.connectors.zenoh.native.values import reason
 from taktora_trio.connectors.zenoh.options import LEASE, ZenohOptions
 from taktora_trio.connectors.zenoh.preflight import is_heard_out, why_not_joined
-from taktora_trio.connectors.zenoh.sender import Sender
 from taktora_trio.connectors.zenoh.session import Node, Session
 from taktora_trio.errors import ConfigError
 

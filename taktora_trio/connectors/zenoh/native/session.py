@@ -13,29 +13,27 @@ import zenoh
 from trio_util import AsyncValue, move_on_when
 
 from taktora_trio.connectors.connection import ConnectionLost
-from taktora_trio.connectors.zenoh.handover import Handover
+from taktora_trio.connectors.zenoh.handover import Handover, size_of
 from taktora_trio.connectors.zenoh.native.lanes import MOST_REPLIES, Lane, Replies
+from taktora_trio.connectors.zenoh.native.question import NativeQuestion
 from taktora_trio.connectors.zenoh.native.recovering import recovering_publisher, recovering_subscriber
+from taktora_trio.connectors.zenoh.native.sender import Sender
 from taktora_trio.connectors.zenoh.native.values import (
     CONGESTION_CONTROL,
     ORIGIN,
     PRIORITY,
     RELIABILITY,
     TARGET,
-    content,
-    encoding_of,
     numbered_sample_of,
     reason,
     sample_of,
     stamped_sample_of,
     timestamp_of,
 )
-from taktora_trio.connectors.zenoh.sender import Sender
-from taktora_trio.connectors.zenoh.session import OnAnswer, OnQuestion, OnSample, Quality, Question, Sample, Session
+from taktora_trio.connectors.zenoh.session import OnAnswer, OnQuestion, OnSample, Quality, Session
 
-__all__ = ["NativeQuestion", "NativeSession", "direct"]
+__all__ = ["NativeSession", "direct"]
 
-_OVERHEAD = 480  # bytes of an item in a queue, besides its content
 _MOST_PUBLISHERS = 1024
 _MOST_QUERIERS = 64
 _NOBODY = "@taktora/nobody"  # no wildcard matches it
@@ -47,56 +45,8 @@ def direct(function: Callable[[Any], None], *, drop: Callable[[], None] | None =
     return zenoh.handlers.Callback(function, drop, indirect=False)
 
 
-def _size(sample: Sample) -> int:
-    return _OVERHEAD + len(sample.key) + len(sample.payload) + len(sample.attachment)
-
-
 def _is_known(lost: ConnectionLost | None) -> bool:
     return lost is not None
-
-
-class NativeQuestion(Question):
-    """A query that the library has handed over."""
-
-    def __init__(self, query: zenoh.Query, later: Callable[..., None]) -> None:
-        self.key = str(query.key_expr)
-        self.payload = content(query.payload)
-        self.encoding = encoding_of(query.encoding)
-        self.attachment = content(query.attachment)
-        self._query, self._later = query, later
-        self._is_closed = False
-
-    @property
-    def size(self) -> int:
-        return _OVERHEAD + len(self.key) + len(self.payload) + len(self.attachment)
-
-    def reply(self, key: str, payload: bytes, encoding: str = "", attachment: bytes = b"", timestamp: str = "") -> None:
-        if not self._is_closed:
-            args = (key, payload, encoding or None, attachment or None, timestamp)
-            self._later(self._reply, args, None, len(payload))
-
-    def _reply(self, key: str, payload: bytes, encoding: str | None, attachment: bytes | None, timestamp: str) -> None:
-        with contextlib.suppress(zenoh.ZError):  # whoever asked is gone
-            stamp = timestamp_of(timestamp)
-            self._query.reply(key, payload, encoding=encoding, attachment=attachment, timestamp=stamp)
-
-    def fail(self, payload: bytes) -> None:
-        if not self._is_closed:
-            self._later(self._fail, (payload,), None, len(payload))
-
-    def _fail(self, payload: bytes) -> None:
-        with contextlib.suppress(zenoh.ZError):
-            self._query.reply_err(payload)
-
-    def close(self) -> None:
-        if not self._is_closed:
-            self._is_closed = True
-            self._later(self._query.drop)
-
-    def drop(self) -> None:
-        """Close it at once, unanswered. It may have to wait for the network: in a worker thread."""
-        self._is_closed = True
-        self._query.drop()
 
 
 class NativeSession(Session):
@@ -290,7 +240,7 @@ class NativeSession(Session):
 
         def came(sample: zenoh.Sample) -> None:
             item = read(sample)
-            take(on_sample, item, _size(item))
+            take(on_sample, item, size_of(item))
 
         if recover:
             await self._declare(partial(recovering_subscriber, self._library, key, came, recover, others_only))
@@ -305,7 +255,7 @@ class NativeSession(Session):
 
         def came(query: zenoh.Query) -> None:
             question = NativeQuestion(query, self.later)
-            if not take(on_question, question, question.size, comes_again=True):
+            if not take(on_question, question, size_of(question), comes_again=True):
                 question.drop()
 
         declare = partial(self._library.declare_queryable, complete=complete, allowed_origin=ORIGIN[others_only])

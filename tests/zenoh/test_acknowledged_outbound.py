@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 
 from taktora_trio import Envelope, Header, Metadata, RawCodec
 from taktora_trio.connectors.expiry import EXPIRED
-from taktora_trio.connectors.zenoh.acknowledged import AcknowledgedChannel
-from taktora_trio.connectors.zenoh.acknowledging import Acknowledging, Asked
 from taktora_trio.connectors.zenoh.metadata import Beside, Carrier, attached, read_beside
-from taktora_trio.connectors.zenoh.numbering import AGAIN, NUMBER, SENDER, Numbering
+from taktora_trio.connectors.zenoh.queries.acknowledged_inbound import Acknowledging, Asked
+from taktora_trio.connectors.zenoh.queries.acknowledged_outbound import AcknowledgedChannel
+from taktora_trio.connectors.zenoh.queries.numbering import AGAIN, NUMBER, SENDER, Numbering
 from taktora_trio.connectors.zenoh.session import Quality, Question, Sample, Session
 
 

@@ -11,13 +11,13 @@ import trio
 from taktora_trio.channels import ChannelDescriptor, Envelope
 from taktora_trio.channels.exchange import reply_channel
 from taktora_trio.connectors.connection import Incoming, OnDone, OnMessage
-from taktora_trio.connectors.zenoh.acknowledged import AcknowledgedChannel
-from taktora_trio.connectors.zenoh.acknowledging import Acknowledging, Asked
 from taktora_trio.connectors.zenoh.keys import is_pattern
 from taktora_trio.connectors.zenoh.keytree import minimal_expressions
 from taktora_trio.connectors.zenoh.metadata import Carrier
-from taktora_trio.connectors.zenoh.requesting import Reply, RequestChannel
-from taktora_trio.connectors.zenoh.responding import ResponseChannel
+from taktora_trio.connectors.zenoh.queries.acknowledged_inbound import Acknowledging, Asked
+from taktora_trio.connectors.zenoh.queries.acknowledged_outbound import AcknowledgedChannel
+from taktora_trio.connectors.zenoh.queries.requests import Reply, RequestChannel
+from taktora_trio.connectors.zenoh.queries.responses import ResponseChannel
 from taktora_trio.connectors.zenoh.routing import ZenohRouting
 from taktora_trio.connectors.zenoh.session import Question, Session
 

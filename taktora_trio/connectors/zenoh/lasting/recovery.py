@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import struct
 
-from taktora_trio.connectors.zenoh.keeping import KeptPairs
-from taktora_trio.connectors.zenoh.missed import Missed
+from taktora_trio.connectors.zenoh.lasting.kept_pairs import KeptPairs
+from taktora_trio.connectors.zenoh.lasting.missed import Missed
 from taktora_trio.connectors.zenoh.session import Sample
 
 __all__ = ["SOURCES_SPACE", "Sources"]

@@ -1,4 +1,4 @@
-"""Asks the library in a process of its own, where it may log and start threads: `asking.py` starts this.
+"""Asks the library in a process of its own, where it may log and start threads: `probe.ask` starts this.
 
 The question comes by the standard input, since a password may be in it. The answer is the last line of the standard
 output; before it comes what the library logs.
@@ -22,7 +22,7 @@ _TRIES = 20
 
 
 def main() -> None:
-    """Answer one question, as `asking.Question` has it."""
+    """Answer one question, as `probe.Question` has it."""
     question = json.load(sys.stdin)
     zenoh.init_log_from_env_or("warn")
     answer: dict[str, Any] = {"version": version("eclipse-zenoh")}

@@ -13,8 +13,8 @@ from collections.abc import Iterable
 import trio
 
 from taktora_trio.connectors.connection import Incoming, OnMessage
-from taktora_trio.connectors.zenoh.keeping import KeptPairs
 from taktora_trio.connectors.zenoh.keytree import minimal_expressions
+from taktora_trio.connectors.zenoh.lasting.kept_pairs import KeptPairs
 from taktora_trio.connectors.zenoh.session import Sample, Session
 
 __all__ = ["TOKENS_SPACE", "TokenNews", "WatchedTokens"]

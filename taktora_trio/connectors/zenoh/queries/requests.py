@@ -17,15 +17,14 @@ from taktora_trio.channels.signs import FAILURE, interim_number
 from taktora_trio.connectors.connection import Incoming, OnDone, OnMessage
 from taktora_trio.connectors.expiry import EXPIRED
 from taktora_trio.connectors.zenoh.metadata import Carrier, read_beside
-from taktora_trio.connectors.zenoh.numbering import AGAIN
+from taktora_trio.connectors.zenoh.queries.numbering import AGAIN
+from taktora_trio.connectors.zenoh.queries.repeating import RETRY, end_of_life, with_life_left
 from taktora_trio.connectors.zenoh.routing import ZenohRouting
 from taktora_trio.connectors.zenoh.session import Sample, Session
 from taktora_trio.escaping import escaped
-from taktora_trio.supervision.backoff import Backoff
 
 __all__ = ["Reply", "RequestChannel"]
 
-_RETRY = Backoff(initial=0.02, maximum=1.0, factor=2.0, jitter=0.2)
 _NO_END = 60.0  # seconds for a query of a request that has no deadline; then it is asked again
 _LONGEST = 500  # characters of a reason
 
@@ -104,9 +103,7 @@ class RequestChannel:
 
     def _ask(self, request: _Request) -> None:
         envelope, left = request.envelope, request.deadline - trio.current_time()
-        if left < math.inf and envelope.metadata is not None:
-            rest = replace(envelope.metadata, message_expiry=max(1, math.ceil(left)))
-            envelope = replace(envelope, metadata=rest)
+        envelope = with_life_left(envelope, request.deadline)
         encoding, attachment = self._carry(envelope, ((AGAIN, b""),) if request.again else ())
         request.is_asked = request.again = True
         self._session.ask(
@@ -141,7 +138,7 @@ class RequestChannel:
         )
 
     def not_answered(self, request: _Request) -> None:
-        request.due = trio.current_time() + _RETRY.delay(request.setbacks)
+        request.due = trio.current_time() + RETRY.delay(request.setbacks)
         request.setbacks += 1
         self._news.set()
 
@@ -156,8 +153,7 @@ class _Request:
         self.envelope = envelope
         self.on_done = on_done
         self.again = again
-        lasts = None if envelope.metadata is None else envelope.metadata.message_expiry
-        self.deadline = math.inf if not lasts else trio.current_time() + lasts
+        self.deadline = end_of_life(envelope)
         self.due = 0.0
         self.setbacks = 0
         self.is_asked = False

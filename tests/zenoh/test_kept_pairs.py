@@ -8,7 +8,7 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taktora_trio.connectors.zenoh.keeping import KeptPairs, memory_for
+from taktora_trio.connectors.zenoh.lasting.kept_pairs import KeptPairs, memory_for
 
 KEYS = st.sampled_from(["", "a", "b/c", "ü"])
 

@@ -13,7 +13,7 @@ from functools import partial
 import trio
 
 from taktora_trio.connectors.zenoh.keytree import KeyTree, minimal_expressions
-from taktora_trio.connectors.zenoh.latched import TOKENS
+from taktora_trio.connectors.zenoh.lasting.latched import TOKENS
 from taktora_trio.connectors.zenoh.session import OnSample, Quality, Sample, Session
 
 __all__ = ["KeptByOthers"]

@@ -11,22 +11,20 @@ from collections.abc import Callable, Iterable
 from typing import TypeAlias
 
 import trio
-from msgspec.structs import replace
 
 from taktora_trio.channels import Envelope
 from taktora_trio.connectors.connection import OnDone
 from taktora_trio.connectors.expiry import EXPIRED
-from taktora_trio.connectors.zenoh.numbering import AGAIN, NUMBER, SENDER, Numbering
+from taktora_trio.connectors.zenoh.queries.numbering import AGAIN, NUMBER, SENDER, Numbering
+from taktora_trio.connectors.zenoh.queries.repeating import RETRY, end_of_life, with_life_left
 from taktora_trio.connectors.zenoh.session import Quality, Session
 from taktora_trio.escaping import escaped
-from taktora_trio.supervision.backoff import Backoff
 
 __all__ = ["AcknowledgedChannel", "Carry"]
 
 Carry: TypeAlias = Callable[[Envelope, Iterable[tuple[str, bytes]]], tuple[str, bytes]]
 """Returns the encoding, and the attachment with these pairs beside those of the envelope: `Carrier.carry`."""
 
-_RETRY = Backoff(initial=0.02, maximum=1.0, factor=2.0, jitter=0.2)
 _SAID_AFTER = 5  # setbacks in a row, which take about half a second
 _LONGEST = 200  # characters of a reason
 
@@ -86,7 +84,7 @@ class AcknowledgedChannel:
             self._arrivals += 1
             # What was sent to see whether somebody is there ends soon if it came too early. The rest comes behind it.
             is_looking = any(sent.is_asked and sent.is_a_look for sent in self._unanswered.values())
-            self._try_within(_RETRY.delay(0) if is_looking else 0)
+            self._try_within(RETRY.delay(0) if is_looking else 0)
         self._has_receiver = has_receiver
 
     async def serve(self) -> None:
@@ -121,9 +119,8 @@ class AcknowledgedChannel:
         pairs = [self._sender, (NUMBER, Numbering(number, before, next(iter(self._unanswered))).encoded())]
         if sent.again:
             pairs.append((AGAIN, b""))
-        if sent.expires < math.inf and envelope.metadata is not None:
-            left = max(1, math.ceil(sent.expires - trio.current_time()))
-            envelope = replace(envelope, metadata=replace(envelope.metadata, message_expiry=left))
+        if sent.expires < math.inf:
+            envelope = with_life_left(envelope, sent.expires)
         encoding, attachment = self._carry(envelope, pairs)
         sent.is_asked, sent.is_a_look, sent.arrivals = True, not self._has_receiver, self._arrivals
         self._session.ask_in_turn(
@@ -146,7 +143,7 @@ class AcknowledgedChannel:
 
     def _stall(self) -> None:
         self._is_stalled = True
-        self._pause = trio.CancelScope(deadline=trio.current_time() + _RETRY.delay(self._setbacks))
+        self._pause = trio.CancelScope(deadline=trio.current_time() + RETRY.delay(self._setbacks))
         self._stalled.set()
 
     def _try_within(self, delay: float) -> None:
@@ -160,7 +157,7 @@ class AcknowledgedChannel:
         if self._unanswered.pop(number, None) is not None:
             self._setbacks = 0
             if self._is_stalled:
-                self._try_within(_RETRY.delay(0))
+                self._try_within(RETRY.delay(0))
             sent.on_done(number, refusal)
 
     def is_not_answered(self, sent: _Sent) -> None:
@@ -200,9 +197,7 @@ class _Sent:
         """True if nobody seemed to be there when it was sent."""
         self.arrivals = 0
         """How often somebody had come by then."""
-        metadata = envelope.metadata
-        lasts = None if metadata is None else metadata.message_expiry
-        self.expires = math.inf if not lasts else trio.current_time() + lasts
+        self.expires = end_of_life(envelope)
 
     def answered(self, answer: bytes | None) -> None:
         self.is_asked = False

@@ -18,9 +18,9 @@ import msgspec
 from msgspec.structs import replace
 
 from taktora_trio.channels import Envelope, Metadata
-from taktora_trio.connectors.zenoh.keeping import KeptPairs
 from taktora_trio.connectors.zenoh.keys import intersects, is_pattern
 from taktora_trio.connectors.zenoh.keytree import minimal_expressions
+from taktora_trio.connectors.zenoh.lasting.kept_pairs import KeptPairs
 from taktora_trio.connectors.zenoh.metadata import attached
 from taktora_trio.connectors.zenoh.session import Quality, Question, Sample, Session
 from taktora_trio.errors import is_worth_logging

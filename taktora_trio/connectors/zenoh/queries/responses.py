@@ -18,7 +18,7 @@ from taktora_trio.channels.signs import interim_number, reason_of_failure
 from taktora_trio.connectors.connection import Incoming, OnDone
 from taktora_trio.connectors.zenoh.keys import is_pattern
 from taktora_trio.connectors.zenoh.metadata import Carrier, read_beside
-from taktora_trio.connectors.zenoh.numbering import AGAIN
+from taktora_trio.connectors.zenoh.queries.numbering import AGAIN
 from taktora_trio.connectors.zenoh.routing import ZenohRouting
 from taktora_trio.connectors.zenoh.session import Question
 from taktora_trio.errors import MessageError

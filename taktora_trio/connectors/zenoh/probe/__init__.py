@@ -67,7 +67,7 @@ def ask(question: Question, within: float = 0.0) -> Answer:
     Raises `ConfigError` if there is none.
     """
     check_installed()
-    command = interpreter.program("taktora_trio.connectors.zenoh.asked")
+    command = interpreter.program(__name__)
     environment = {**os.environ, **interpreter.environment(), "RUST_LOG": "zenoh=warn", "RUST_BACKTRACE": "0"}
     try:
         done = subprocess.run(

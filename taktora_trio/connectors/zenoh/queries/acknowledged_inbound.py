@@ -12,7 +12,7 @@ from typing import Any
 
 from taktora_trio.connectors.connection import Incoming
 from taktora_trio.connectors.zenoh.metadata import Beside, read_beside
-from taktora_trio.connectors.zenoh.numbering import AGAIN, NUMBER, SENDER, Numbering
+from taktora_trio.connectors.zenoh.queries.numbering import AGAIN, NUMBER, SENDER, Numbering
 from taktora_trio.connectors.zenoh.session import Question
 
 __all__ = ["Acknowledging", "Asked"]

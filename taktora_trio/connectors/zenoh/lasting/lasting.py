@@ -10,14 +10,14 @@ import trio
 
 from taktora_trio.channels import ChannelDescriptor
 from taktora_trio.connectors.connection import Incoming, OnMessage
-from taktora_trio.connectors.zenoh.keeping import memory_for
 from taktora_trio.connectors.zenoh.keys import intersects
-from taktora_trio.connectors.zenoh.latched import LastValues
-from taktora_trio.connectors.zenoh.missed import Missed
+from taktora_trio.connectors.zenoh.lasting.kept_by_others import KeptByOthers
+from taktora_trio.connectors.zenoh.lasting.kept_pairs import memory_for
+from taktora_trio.connectors.zenoh.lasting.latched import LastValues
+from taktora_trio.connectors.zenoh.lasting.missed import Missed
+from taktora_trio.connectors.zenoh.lasting.presence import TOKENS_SPACE, TokenNews, WatchedTokens
+from taktora_trio.connectors.zenoh.lasting.recovery import SOURCES_SPACE, Sources
 from taktora_trio.connectors.zenoh.options import LEASE, ZenohOptions
-from taktora_trio.connectors.zenoh.presence import TOKENS_SPACE, TokenNews, WatchedTokens
-from taktora_trio.connectors.zenoh.recovery import SOURCES_SPACE, Sources
-from taktora_trio.connectors.zenoh.retained import KeptByOthers
 from taktora_trio.connectors.zenoh.routing import ZenohRouting
 from taktora_trio.connectors.zenoh.session import OnSample, Question, Sample, Session
 

@@ -9,9 +9,9 @@ import trio.testing
 
 from taktora_trio import Envelope, Header, Incoming, Metadata, RawCodec, ZenohRouting
 from taktora_trio.channels.signs import failure, interim
-from taktora_trio.connectors.zenoh import responding
 from taktora_trio.connectors.zenoh.metadata import Carrier, attached
-from taktora_trio.connectors.zenoh.responding import ResponseChannel
+from taktora_trio.connectors.zenoh.queries import responses as responses_module
+from taktora_trio.connectors.zenoh.queries.responses import ResponseChannel
 from taktora_trio.connectors.zenoh.session import Question
 
 
@@ -113,8 +113,8 @@ async def test_a_query_of_several_keys_is_for_the_one_that_there_is(autojump_clo
 async def test_only_so_many_wait_for_their_replies(
     autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(responding, "_MOST", 20)
-    monkeypatch.setattr(responding, "_LOOK_AFTER", 10)
+    monkeypatch.setattr(responses_module, "_MOST", 20)
+    monkeypatch.setattr(responses_module, "_LOOK_AFTER", 10)
     responses = channel()
     late = attached(Metadata(message_expiry=1), b"")
     over = [Asked(attachment=late) for _ in range(9)]

@@ -14,12 +14,12 @@ from taktora_trio.channels.exchange import reply_channel
 from taktora_trio.connectors.connection import Incoming
 from taktora_trio.connectors.zenoh.keys import intersects
 from taktora_trio.connectors.zenoh.metadata import Carrier
-from taktora_trio.connectors.zenoh.requesting import Reply, RequestChannel
-from taktora_trio.connectors.zenoh.responding import ResponseChannel
+from taktora_trio.connectors.zenoh.queries.requests import Reply, RequestChannel
+from taktora_trio.connectors.zenoh.queries.responses import ResponseChannel
 from taktora_trio.connectors.zenoh.routing import ZenohRouting
 from taktora_trio.connectors.zenoh.session import Question, Session
 
-__all__ = ["Exchanging"]
+__all__ = ["GuestExchanges"]
 
 _OnMessage: TypeAlias = Callable[[Incoming], None]
 
@@ -41,7 +41,7 @@ class _Asking:
     channel: RequestChannel | None = None
 
 
-class Exchanging:
+class GuestExchanges:
     """Requests and replies both ways. The gateway's own code does it, with the parts exchanged."""
 
     def __init__(self, channels: Iterable[ChannelDescriptor[Any]], carrier: Carrier, on_message: _OnMessage) -> None:
