@@ -175,8 +175,8 @@ class ConnectorHost(metaclass=NoPublicConstructor, opened_by="open_connector_hos
         `RequestFailed` answers with its reason. Any other exception is logged, and answered with its summary. A request
         whose deadline has passed is not begun, and a handler is cancelled at that deadline.
 
-        A request that comes again before its deadline is answered again, and the handler is not called again: the last
-        `max_kept` requests are known, whose replies have `max_kept_bytes` together.
+        A request that comes again, up to a minute after its deadline, is answered again, and the handler is not called
+        again: the last `max_kept` requests are known, whose replies have `max_kept_bytes` together.
         """
         from taktora_trio.host.asking.responder import check_serving, serve  # most apps don't
 

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import math
 from typing import TypeAlias
 
 import msgspec
 
 from taktora_trio.channels.signs import Properties
 
-__all__ = ["Answered", "Begun", "Key", "Reply"]
+__all__ = ["KEPT_AFTER", "Answered", "Begun", "Key", "Reply"]
+
+KEPT_AFTER = 60.0
+"""Seconds for which a request is known after its deadline; after its end, where it has no deadline.
+
+A repeat may come so much later than the deadline, and be alive. Each hop counts whole seconds, and rounds what is left
+of its life up; and nobody counts the time in which it is in a link, or in the queue of one that is held up.
+"""
 
 Key: TypeAlias = tuple[str, bytes]
 """A request, for whoever has sent it: where the reply goes, and the correlation id."""
@@ -29,19 +37,20 @@ class Begun(msgspec.Struct):
     number: int
     replies: list[Reply] = msgspec.field(default_factory=list)
     is_finished: bool = False
+    deadline: float = math.inf
     size: int = 0
 
 
 class Answered:
-    """Knows a request again, from when it is begun until it has expired, and as long as there is work at it.
+    """Knows a request again: from its beginning, while there is work at it, and until no repeat can come any more.
 
-    Where that takes more memory than it may, those are forgotten that expire first and have no work at them. They
-    would be carried out once more if they came again.
+    Where that takes more memory than it may, those are forgotten that have the earliest deadlines and no work at them.
+    They would be carried out once more if they came again.
     """
 
     def __init__(self, max_requests: int, max_bytes: int) -> None:
         self.forgotten = 0
-        """Counts requests that were forgotten before they had expired."""
+        """Counts requests that were forgotten before their deadlines."""
         self.size = 0
         """The bytes of all requests' ids, and of their replies."""
         self._max_requests = max_requests
@@ -49,12 +58,13 @@ class Answered:
         self._begun: dict[Key, Begun] = {}
         self._expiring: list[tuple[float, int, Key]] = []  # a heap of those that are finished, and of some forgotten
         self._numbers = itertools.count()
+        self._now = 0.0  # when it was last told the time
 
     def __len__(self) -> int:
         return len(self._begun)
 
     def find(self, key: Key, now: float) -> Begun | None:
-        """Return the request if it was begun, and is not finished or has not expired."""
+        """Return the request if it was begun and is still known."""
         self._expire(now)
         return self._begun.get(key)
 
@@ -70,11 +80,13 @@ class Answered:
             begun.replies.append(reply)
             self._grow(begun, len(reply.payload) + sum(len(name) + len(value) for name, value in reply.properties))
 
-    def finish(self, key: Key, until: float) -> None:
-        """There is no more work at it, and it can't come again after `until`."""
+    def finish(self, key: Key, deadline: float, now: float) -> None:
+        """There is no more work at it; nobody waits for it after `deadline`, which may be infinite."""
+        self._now = now
         begun = self._begun.get(key)
         if begun is not None and not begun.is_finished:
-            begun.is_finished = True
+            begun.is_finished, begun.deadline = True, deadline
+            until = (now if deadline == math.inf else deadline) + KEPT_AFTER
             heapq.heappush(self._expiring, (until, begun.number, key))
             self._make_room()
 
@@ -97,6 +109,7 @@ class Answered:
         return begun is not None and begun.number == entry[1]
 
     def _expire(self, now: float) -> None:
+        self._now = now
         while self._expiring and self._expiring[0][0] <= now:
             entry = heapq.heappop(self._expiring)
             if self._is_current(entry):
@@ -106,5 +119,5 @@ class Answered:
         while self._expiring and (len(self._begun) > self._max_requests or self.size > self._max_bytes):
             entry = heapq.heappop(self._expiring)
             if self._is_current(entry):
-                self.forgotten += 1
+                self.forgotten += self._begun[entry[2]].deadline > self._now
                 self.forget(entry[2])

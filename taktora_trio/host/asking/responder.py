@@ -49,7 +49,7 @@ class ResponderStatistics:
     """Requests that nobody could be answered to: they name no response topic, or one that is not the exchange's, or
     is too long for a reply."""
     forgotten: int
-    """Replies that were not kept until their requests had expired, since there was no room for them."""
+    """Replies that were not kept until the deadlines of their requests, since there was no room for them."""
 
 
 class Responder(Generic[Q, A], metaclass=NoPublicConstructor, opened_by="nursery.start(host.serve, exchange, handler)"):

@@ -28,8 +28,6 @@ A = TypeVar("A")
 Handler: TypeAlias = Callable[[Request[Q]], Awaitable[A]]
 log = logging.getLogger(__name__)
 
-_KEPT_FOR = 60.0  # seconds for which a request is still known that does not say how long somebody waits
-
 
 class Counts(msgspec.Struct):
     """As in `ResponderStatistics`."""
@@ -127,8 +125,7 @@ class Work(Generic[Q, A]):
         if scope.cancelled_caught:
             self._workshop.too_late()
         if self._begun is None:
-            until = trio.current_time() + _KEPT_FOR if self._deadline == math.inf else self._deadline
-            self._workshop.answered_before.finish(self.key, until)
+            self._workshop.answered_before.finish(self.key, self._deadline, trio.current_time())
 
     async def _answer(self) -> None:
         self._counts.requests += 1

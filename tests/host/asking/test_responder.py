@@ -189,7 +189,28 @@ async def test_a_request_that_comes_again_is_answered_again_and_carried_out_once
         assert rig.counts() == {"requests": 2, "answered": 2, "repeated": 2}
 
 
-async def test_behind_its_deadline_it_is_not_known_any_more_and_its_memory_is_free(autojump_clock: MockClock) -> None:
+async def test_a_repeat_that_outlives_the_first_is_known_too(autojump_clock: MockClock) -> None:
+    """Its requester's gateway was killed and its successor has asked again, with what is left rounded up; twice."""
+
+    async def work(request: Request[list[int]]) -> int:
+        await trio.sleep(sum(request.value) / 4)
+        return 0
+
+    async with open_rig(concurrency=1) as rig:
+        rig.handler = work
+        rig.put(b"[1]", b"one", asked(1))
+        await trio.sleep(0.6)
+        rig.put(b"[4]", b"other", asked(10))
+        await trio.sleep(0.3)
+        rig.put(b"[1]", b"one", asked(1))  # waits behind the other, until the deadline of the first has passed
+        await trio.sleep(0.9)
+        rig.put(b"[1]", b"one", asked(1))
+        assert [which for which, _ in await rig.sent(4)] == [b"one", b"other", b"one", b"one"]
+        assert rig.handled == [[1], [4]]
+        assert rig.counts() == {"requests": 2, "answered": 2, "repeated": 2}
+
+
+async def test_long_behind_its_deadline_it_is_not_known_and_its_memory_is_free(autojump_clock: MockClock) -> None:
     async with open_rig() as rig:
         rig.put(b"[1]", b"one", asked(10))
         rig.put(b"[1]", b"two", asked(None))
