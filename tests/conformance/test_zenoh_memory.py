@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import math
-import time
 import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -16,8 +14,6 @@ import trio
 from taktora_trio import (
     Backoff,
     Connector,
-    Envelope,
-    Header,
     Inbound,
     Outbound,
     RawCodec,
@@ -27,12 +23,10 @@ from taktora_trio import (
 )
 from taktora_trio.connectors.zenoh.memory.network import MemoryNetwork
 from taktora_trio.connectors.zenoh.memory.node import open_memory_node
-from taktora_trio.connectors.zenoh.metadata import Carrier
-from taktora_trio.connectors.zenoh.queries.acknowledged_inbound import Acknowledging
-from taktora_trio.connectors.zenoh.queries.acknowledged_outbound import AcknowledgedChannel
-from taktora_trio.connectors.zenoh.session import Quality, Question, Sample, Session
+from taktora_trio.connectors.zenoh.session import Quality, Sample, Session
 from taktora_trio.testing.conformance import ConnectorConformance
 from taktora_trio.testing.rig import ConnectorRig
+from tests.zenoh.host import Host
 
 QUICKLY = Backoff(initial=0.01, maximum=0.1)
 TAKEN = "topic/o$*"  # what somebody else gets
@@ -48,12 +42,10 @@ class MemoryRig(ConnectorRig):
     acknowledged: ClassVar[bool] = True
 
     def __init__(self, connect: str, session: Session, nursery: trio.Nursery) -> None:
-        self._connect, self._session, self._nursery = connect, session, nursery
+        self._connect, self._session = connect, session
         self._line = MemoryNetwork.line_at((connect,))
         self._put, self._take = trio.open_memory_channel[tuple[str, bytes]](math.inf)
-        self._acknowledging = Acknowledging()
-        self._numbers = itertools.count(1)
-        self._sending: dict[str, AcknowledgedChannel] = {}
+        self._host = Host(session, nursery)
 
     @classmethod
     @contextlib.asynccontextmanager
@@ -67,9 +59,10 @@ class MemoryRig(ConnectorRig):
             trio.open_nursery() as nursery,
         ):
             rig = cls(connect, session, nursery)
-            await session.subscribe(TAKEN, rig._came, others_only=True)
             if cls.acknowledged:
-                await session.answer(TAKEN, rig._asked, others_only=True)
+                await rig._host.start(TAKEN)
+            else:
+                await session.subscribe(TAKEN, rig._came, others_only=True)
             yield rig
             nursery.cancel_scope.cancel()
         for endpoint in (connect, there):
@@ -77,12 +70,6 @@ class MemoryRig(ConnectorRig):
 
     def _came(self, sample: Sample) -> None:
         self._put.send_nowait((sample.key, sample.payload))
-
-    def _asked(self, question: Question) -> None:
-        message = self._acknowledging.take(question)
-        if message is not None:
-            self._put.send_nowait((message.topic, bytes(message.payload)))
-            self._acknowledging.acknowledge(message)
 
     def outbound(self, name: str, **options: Any) -> Outbound[bytes]:
         return Outbound(name, bytes, ZenohRouting(f"topic/{name}", acknowledged=self.acknowledged), **options)
@@ -95,21 +82,14 @@ class MemoryRig(ConnectorRig):
         return ZenohConnector(channels, options=options, codec=RawCodec())
 
     async def publish(self, topic: str, payload: bytes) -> None:
-        await trio.lowlevel.checkpoint()
-        if not self.acknowledged:
+        if self.acknowledged:
+            await self._host.publish(topic, payload)
+        else:
+            await trio.lowlevel.checkpoint()
             self._session.put(topic, payload, Quality())
-            return
-        if topic not in self._sending:
-            carry = Carrier(RawCodec()).carry
-            sending = AcknowledgedChannel(topic, Quality(), self._session, f"outsider/{topic}", carry, 60.0)
-            self._sending[topic] = sending
-            self._nursery.start_soon(sending.serve)
-            await self._session.watch_matching(topic, sending.matching, complete=True)
-        header = Header(next(self._numbers), time.time_ns())
-        self._sending[topic].publish(Envelope(payload, header, topic), lambda number, refusal: None)
 
     async def receive(self) -> tuple[str, bytes]:
-        return await self._take.receive()
+        return await (self._host.receive() if self.acknowledged else self._take.receive())
 
     def cut(self, *, reset: bool = True) -> None:
         self._line.cut()

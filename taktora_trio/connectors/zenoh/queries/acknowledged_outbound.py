@@ -87,6 +87,16 @@ class AcknowledgedChannel:
             self._try_within(RETRY.delay(0) if is_looking else 0)
         self._has_receiver = has_receiver
 
+    @property
+    def on_their_way(self) -> int:
+        """The number of messages that were sent, and of which it is not known yet whether somebody takes them."""
+        return sum(sent.is_asked for sent in self._unanswered.values())
+
+    @property
+    def waiting(self) -> int:
+        """The number of messages that wait to be sent, or sent again."""
+        return len(self._unanswered) - self.on_their_way
+
     async def serve(self) -> None:
         """Serve until cancelled: send again what nobody has replied to."""
         while True:
