@@ -108,14 +108,14 @@ class ZenohOptions(ConnectorOptions):
     lease: float | None = attrs.field(default=None, validator=optional(seconds))
     """The time without a sign of life after which others take this node for lost; `None` is 10 s. When this node does
     so is for the other side's lease."""
-    timeout: float = attrs.field(default=10.0, validator=seconds)
-    """The time for the answer to a query."""
     presence: str | None = attrs.field(default="taktora/{name}/presence", validator=optional(_presence))
     """The key of a liveliness token that others see while the connector is up; `{name}` is the gateway's name, which
     is made of the deployment's and the connector's. `None` for none."""
     latched_space: int = attrs.field(default=1_000_000, validator=whole_number(1_000))
     """The bytes that the last values of all latched outbound channels may take together, in shared memory. That takes
     two and a half times as much. Where there is no room for a value the oldest ones are forgotten."""
+    latched_timeout: float = attrs.field(default=10.0, validator=seconds)
+    """The time for the values that others keep of latched inbound channels: who does not answer in it tells none."""
     session: Literal["native", "memory"] = attrs.field(default="native", validator=one_of("native", "memory"))
     """The implementation to use; `memory` has its network inside the process, for tests."""
 

@@ -53,7 +53,7 @@ class Lasting:
             self.last_values = LastValues(latched, kept, degrade, others_only=for_others)
         self._kept_by_others: KeptByOthers | None = None
         if latched := [routing.address for routing in inbound if routing.latched]:
-            self._kept_by_others = KeptByOthers(latched, options.timeout)
+            self._kept_by_others = KeptByOthers(latched, options.latched_timeout)
         self._tokens: WatchedTokens | None = None
         if watched := [routing.address for routing in inbound if routing.liveliness]:
             tokens = memory("tokens", memory_for(TOKENS_SPACE))

@@ -126,6 +126,7 @@ class NativeNode(Node):
                         await self._unblock()
                     with trio.move_on_after(_TO_CLOSE):
                         await sender.ended.wait()
+                    # Where the other side takes nothing the library gives the link up after 5 s.
                     await trio.to_thread.run_sync(session.end, waiting, sender.ended.is_set())
                 nursery.cancel_scope.cancel()
 
@@ -154,8 +155,13 @@ class NativeNode(Node):
         """Say goodbye, in bounded time, whatever is cancelled meanwhile."""
         with trio.CancelScope(shield=True):
             await self._unblock()
-            with trio.move_on_after(_TO_CLOSE):
-                await trio.to_thread.run_sync(_close, self._library, abandon_on_cancel=True)
+        await _close_in_time(self._library)
+
+
+async def _close_in_time(library: zenoh.Session) -> None:
+    """Close the library's session, whatever is cancelled: what takes longer goes on in its thread."""
+    with trio.CancelScope(shield=True, deadline=trio.current_time() + _TO_CLOSE):
+        await trio.to_thread.run_sync(_close, library, abandon_on_cancel=True)
 
 
 def _close(library: zenoh.Session) -> None:
@@ -196,8 +202,7 @@ async def _open(config: zenoh.Config) -> zenoh.Session:
     except trio.Cancelled:
         library = opening.leave()
         if library is not None:
-            with trio.CancelScope(shield=True):
-                await trio.to_thread.run_sync(_close, library)
+            await _close_in_time(library)
         raise
 
 
