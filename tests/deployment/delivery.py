@@ -1,4 +1,4 @@
-"""The table of docs/delivery.md as a program reads it, and a deployment in which each of its faults can happen."""
+"""A deployment in which each fault of the table in docs/delivery.md can happen."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import contextlib
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Literal, TypeAlias
 
 import attrs
 import msgspec
@@ -17,52 +16,14 @@ from tests.brokers.listener import Listener, Talker, open_listener, open_talker
 from tests.brokers.packets import PUBACK, PUBCOMP, PUBLISH
 from tests.brokers.sessions import Kind
 from tests.brokers.tap import ACKNOWLEDGEMENTS, EVERYTHING, LAST_WORDS, Tap, open_tap
-from tests.command import ROOT
 from tests.deployment.delivery_apps import LEVELS, VARIABLE, WINDOW, Setting
+from tests.deployment.delivery_table import Direction, Outcome, outcome_of
 from tests.deployment.obeying import ObedientRun, open_pipe
 from tests.mosquitto import Mosquitto, open_mosquitto
 
-__all__ = ["Direction", "Outcome", "Rig", "Row", "open_rig", "outcome_of", "read_table"]
+__all__ = ["Rig", "open_rig"]
 
-Direction: TypeAlias = Literal["out", "in"]
-Outcome: TypeAlias = str
-"""`once`, `lost`, `twice`, or `lost, twice`: what becomes of messages at the worst."""
 TARGET = "tests.deployment.delivery_apps:deployment"
-PAGE = ROOT / "docs" / "delivery.md"
-
-
-@attrs.frozen
-class Row:
-    fault: str
-    shape: str
-    direction: Direction
-    outcomes: tuple[Outcome, ...]
-    """At QoS 0, 1 and 2, or whatever the table has a column for."""
-    test: str
-    """The name of the test that shows it."""
-
-
-def read_table(page: Path = PAGE) -> list[Row]:
-    """The rows of the table in docs/delivery.md, or in a page like it."""
-    lines = page.read_text().split("<!-- table: begin -->")[1].split("<!-- table: end -->")[0].strip().splitlines()
-    rows = []
-    for line in lines[2:]:
-        fault, shape, direction, *outcomes, test = [cell.strip() for cell in line.strip().strip("|").split("|")]
-        assert direction in ("out", "in"), line
-        rows.append(Row(fault, shape, direction, tuple(outcomes), test.strip("`")))  # type: ignore[arg-type]
-    return rows
-
-
-def outcome_of(came: Iterable[int], sent: Iterable[int]) -> Outcome:
-    counts = Counter(came)
-    wanted = set(sent)
-    assert set(counts) <= wanted, f"came, and was never sent: {sorted(set(counts) - wanted)}"
-    found = []
-    if wanted - set(counts):
-        found.append("lost")
-    if any(count > 1 for count in counts.values()):
-        found.append("twice")
-    return ", ".join(found) or "once"
 
 
 @attrs.define(kw_only=True)

@@ -10,8 +10,9 @@ import pytest
 
 from taktora_trio.transport.domain import Domain
 from tests.brokers.sessions import SESSIONS
-from tests.deployment.delivery import Rig, open_rig, outcome_of
+from tests.deployment.delivery import Rig, open_rig
 from tests.deployment.delivery_apps import LEVELS
+from tests.deployment.delivery_table import outcome_of
 
 LIVES, EACH = 2, 30
 

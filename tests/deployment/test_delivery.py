@@ -18,13 +18,14 @@ import pytest
 from taktora_trio.transport.domain import Domain
 from tests.brokers.sessions import SESSIONS
 from tests.brokers.tap import ACKNOWLEDGEMENTS
-from tests.command import MODES
-from tests.deployment.delivery import Direction, Outcome, Rig, open_rig, outcome_of, read_table
+from tests.command import MODES, ROOT
+from tests.deployment.delivery import Rig, open_rig
 from tests.deployment.delivery_apps import WINDOW
+from tests.deployment.delivery_table import Direction, Outcome, check_outcomes, check_table, outcome_of, read_table
 from tests.deployment.lossless import Figures, figures_of
 
 pytestmark = pytest.mark.chaos
-TABLE = read_table()
+TABLE = read_table(ROOT / "docs" / "delivery.md")
 in_both_shapes = pytest.mark.parametrize("mode", MODES)
 only_split = pytest.mark.parametrize("mode", ["split"])
 
@@ -43,14 +44,9 @@ async def rig(mode: str, tmp_path: Path, domain: Domain) -> AsyncIterator[Rig]:
 
 def check(request: pytest.FixtureRequest, rig: Rig, outcomes: dict[Direction, list[Outcome]]) -> None:
     """Compare with what the table says of the test that calls this."""
-    name = request.node.originalname
-    rows = [row for row in TABLE if row.test == name and row.shape == rig.mode]
-    assert rows, f"docs/delivery.md has no row of {name} for {rig.mode}; found: {outcomes}"
-    for row in rows:
-        for found, wanted in zip(outcomes[row.direction], row.outcomes, strict=True):
-            # Whether it is seldom depends on the broker alone.
-            allowed = {"once", "twice"} if wanted == "seldom twice" else {wanted}
-            assert found in allowed, f"{row}; found: {outcomes}"
+    # Whether it is seldom depends on the broker alone.
+    allowed = {"seldom twice": {"once", "twice"}}
+    check_outcomes(TABLE, request.node.originalname, rig.mode, outcomes, allowed)
 
 
 @in_both_shapes
@@ -331,19 +327,7 @@ async def test_oversized(rig: Rig, request: pytest.FixtureRequest) -> None:
 
 
 def test_the_table_names_a_test_for_every_fault_and_has_every_cell() -> None:
-    faults = list(dict.fromkeys(row.fault for row in TABLE))
-    assert len({(row.fault, row.shape, row.direction) for row in TABLE}) == len(TABLE), "a row is there twice"
-    for fault in faults:
-        cells = {(row.shape, row.direction) for row in TABLE if row.fault == fault}
-        assert cells == {(shape, direction) for shape in MODES for direction in ("out", "in")}, fault
-    words = {"once", "lost", "twice", "lost, twice", "seldom twice"}
-    for row in TABLE:
-        assert set(row.outcomes) <= words, row
-        assert len(row.outcomes) == 3, row
-        test = globals().get(row.test)
-        assert callable(test), f"{row.test} is not here"
-        [shapes] = [mark.args[1] for mark in test.pytestmark if mark.name == "parametrize"]
-        assert row.shape in shapes, f"{row.test} does not run in the {row.shape} shape"
+    check_table(TABLE, globals(), {"once", "lost", "twice", "lost, twice", "seldom twice"}, columns=3)
 
 
 def test_what_the_figures_see() -> None:

@@ -16,7 +16,7 @@ from taktora_trio.testing.network import Network, open_network
 from taktora_trio.testing.zenoh.router import ZenohRouter
 from taktora_trio.transport.domain import Domain
 from tests.command import ROOT
-from tests.deployment.delivery import Direction, Outcome, outcome_of
+from tests.deployment.delivery_table import Direction, Outcome, outcome_of
 from tests.deployment.obeying import ObedientRun, open_pipe
 from tests.patience import PATIENCE
 from tests.zenoh.delivery_apps import ACKNOWLEDGED, LEVELS, OUTSIDE_IN, OUTSIDE_OUT, VARIABLE, Setting, outside

@@ -18,7 +18,7 @@ import trio
 from taktora_trio.testing.zenoh.router import ZenohRouter
 from taktora_trio.transport.domain import Domain
 from tests.command import MODES
-from tests.deployment.delivery import Direction, Outcome, read_table
+from tests.deployment.delivery_table import Direction, Outcome, check_outcomes, check_table, read_table
 from tests.zenoh.delivery import PAGE, Rig, open_rig
 from tests.zenoh.delivery_apps import ACKNOWLEDGED, LEVELS, WINDOW
 
@@ -41,13 +41,8 @@ async def rig_without_store(mode: str, router: ZenohRouter, tmp_path: Path, doma
 
 def check(request: pytest.FixtureRequest, rig: Rig, outcomes: dict[Direction, list[Outcome]]) -> None:
     """Compare with what the table says of the test that calls this."""
-    name = request.node.originalname
-    rows = [row for row in read_table(PAGE) if row.test == name and row.shape == rig.mode]
-    assert rows, f"docs/zenoh-delivery.md has no row of {name} for {rig.mode}; found: {outcomes}"
-    for row in rows:
-        for found, wanted in zip(outcomes[row.direction], row.outcomes, strict=True):
-            allowed = {"twice": {"once", "twice"}, "at times lost": {"once", "lost"}}.get(wanted, {wanted})
-            assert found in allowed, f"{row}; found: {outcomes}"
+    allowed = {"twice": {"once", "twice"}, "at times lost": {"once", "lost"}}
+    check_outcomes(read_table(PAGE), request.node.originalname, rig.mode, outcomes, allowed)
 
 
 @in_both_shapes
@@ -273,15 +268,5 @@ async def test_oversized(rig: Rig, request: pytest.FixtureRequest) -> None:
 
 
 def test_the_table_names_a_test_for_every_fault_and_has_every_cell() -> None:
-    table = read_table(PAGE)
-    assert len({(row.fault, row.shape, row.direction) for row in table}) == len(table), "a row is there twice"
-    for fault in dict.fromkeys(row.fault for row in table):
-        cells = {(row.shape, row.direction) for row in table if row.fault == fault}
-        assert cells == {(shape, direction) for shape in MODES for direction in ("out", "in")}, fault
-    for row in table:
-        assert set(row.outcomes) <= {"once", "lost", "at times lost", "twice", "lost, twice"}, row
-        assert len(row.outcomes) == len(LEVELS), row
-        test = globals().get(row.test)
-        assert callable(test), f"{row.test} is not here"
-        [shapes] = [mark.args[1] for mark in test.pytestmark if mark.name == "parametrize"]
-        assert row.shape in shapes, f"{row.test} does not run in the {row.shape} shape"
+    words = {"once", "lost", "at times lost", "twice", "lost, twice"}
+    check_table(read_table(PAGE), globals(), words, columns=len(LEVELS))
