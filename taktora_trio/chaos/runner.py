@@ -121,9 +121,8 @@ class _Chaos:
         self._options = options
         self._seed = seed
         self._domain = Domain(f"chaos-{os.getpid()}")
-        self._children = (
-            2 if options.mode == "split" else 0
-        ) + options.warm  # the halves, and what they are forked from
+        halves = 2 if options.mode == "split" else 0
+        self._children = halves + options.warm  # and the process that the gateway is forked from
 
     async def run_until_signal(self) -> int:
         """Run to the end of the schedule, or to the first signal; return that signal's number, or 0."""

@@ -20,6 +20,7 @@ from taktora_trio.chaos.zenoh.app import ECHO_KEY, NUMBERS_KEY
 __all__ = ["ZenohSubscriber", "open_subscriber"]
 
 _PAUSE = 0.02  # seconds between two tries to connect
+_TO_CLOSE = 5.0  # seconds for the library; what takes longer goes on in its thread
 _PATIENCE = 5.0  # seconds for the answer to what it gives back
 
 
@@ -49,8 +50,8 @@ class ZenohSubscriber(Subscriber):
                 try:
                     await self._listen(session)
                 finally:
-                    with trio.CancelScope(shield=True):  # bounded by the library
-                        await trio.to_thread.run_sync(session.close)
+                    with trio.CancelScope(shield=True, deadline=trio.current_time() + _TO_CLOSE):
+                        await trio.to_thread.run_sync(session.close, abandon_on_cancel=True)
             await trio.sleep(_PAUSE)
 
     async def _listen(self, session: Any) -> None:
