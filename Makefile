@@ -6,6 +6,8 @@ WORKERS ?= 5
 PYTHONS ?= python3.11 python3.12 python3.13 python3.14
 # What `make test`, `make pythons` and `make floors` run; by default all that have no command of their own.
 TESTS ?=
+# The files that name the goal: with all of them each worker would collect for a quarter of a minute.
+NAMING = $$(grep -rli $@ --include='test_*.py' tests examples/tested_app)
 UNBROKEN = -m "not chaos and not brokers and not package and not operate and not zenoh"
 # The tests start hundreds of interpreters, which are to find their bytecode, whatever the environment says.
 export PYTHONDONTWRITEBYTECODE :=
@@ -22,7 +24,7 @@ test: .venv/test mosquitto mosquitto-clients nats fuse  ## The tests, against a 
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(or $(TESTS),$(UNBROKEN))
 
 chaos: .venv/test mosquitto nats fuse  ## The tests that kill and break deployments under load (about two minutes)
-	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m chaos
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m chaos $(NAMING)
 
 # What it can't run here is skipped, with the reason at the end.
 operate: .venv/test mosquitto mosquitto-clients  ## Deployments as operators run them: systemd, containers, probes (minutes)
@@ -35,7 +37,7 @@ brokers: .venv/test  ## The tests with brokers that few have installed: ejabberd
 	$(BIN)/python -m pytest -m brokers
 
 zenoh: .venv/test mosquitto  ## The tests with Zenoh routers, and with several nodes (a minute or two)
-	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "zenoh and not operate and not chaos"
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "zenoh and not operate and not chaos" $(NAMING)
 
 pythons: mosquitto nats  ## The tests with each of PYTHONS="python3.12 /path/of/another" that there is
 	@.ci/pythons "$(PYTHONS)" -n $(WORKERS) --dist worksteal $(or $(TESTS),$(UNBROKEN))
