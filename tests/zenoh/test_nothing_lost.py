@@ -89,7 +89,8 @@ async def test_while_the_gateway_dies_of_native_code_and_is_stopped_and_the_rout
         run.signal(signal.SIGTERM)
         assert await run.wait() == 0
     recordings = list(tmp_path.glob("taktora-trio/deployments/*/flight/*"))  # noqa: ASYNC240 - nothing else runs
-    assert {"zenoh/in/orders", "zenoh/out/done"} <= {topic for file in recordings for topic in read_flight(file)}
+    # What the killed gateway has received is freed once its successor is there, perhaps before the file is written.
+    assert "zenoh/out/done" in {topic for file in recordings for topic in read_flight(file)}
 
 
 async def test_while_each_half_of_two_units_is_replaced_and_the_gateway_reloads(

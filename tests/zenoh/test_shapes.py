@@ -79,7 +79,7 @@ async def test_each_process_imports_what_it_needs_and_no_more(
         run.signal(signal.SIGTERM)
         assert await run.wait() == 0
     package = "taktora_trio.connectors.zenoh"
-    of_the_gateway = {"zenoh", *(f"{package}.{name}" for name in ("client", "connection", "native", "sender"))}
+    of_the_gateway = {"zenoh", *(f"{package}.{name}" for name in ("client", "connection", "native.session"))}
     for process in ("supervisor", "plugin", "gateway"):
         loaded = set(json.loads((tmp_path / process).read_text()))
         if process == "gateway":
