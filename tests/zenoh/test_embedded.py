@@ -56,6 +56,23 @@ async def test_where_it_can_t_listen_it_is_one_line() -> None:
     assert router.stderr == ["no router at nonsense/127.0.0.1:1: Unicast not supported for nonsense protocol"]
 
 
+async def test_without_the_library_it_is_one_line() -> None:
+    hidden = f"""
+import importlib.abc, importlib.machinery, runpy, sys
+
+class Hides(importlib.machinery.PathFinder):
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        return None if name == "zenoh" else super().find_spec(name, path, target)
+
+sys.meta_path = [one for one in sys.meta_path if one is not importlib.machinery.PathFinder] + [Hides]
+runpy.run_module({PROGRAM[1]!r}, run_name="__main__")
+"""
+    async with open_command(program=("-c", hidden), json_log=False) as router:
+        assert await router.wait() == 1
+    assert router.stderr == ["no router: the Zenoh connector needs eclipse-zenoh: pip install 'taktora-trio[zenoh]'"]
+
+
 @pytest.mark.parametrize("mode", MODES)
 async def test_a_run_brings_one_along(mode: str, domain: Domain) -> None:
     options = ("--mode", mode, "--domain", domain.name, "--connect", "embedded")

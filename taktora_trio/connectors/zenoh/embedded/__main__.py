@@ -9,9 +9,9 @@ import select
 import signal
 import sys
 
-import zenoh
-
 from taktora_trio.connectors.supply import READY
+from taktora_trio.connectors.zenoh.probe import check_installed
+from taktora_trio.errors import ConfigError
 from taktora_trio.processes.child.supervisor_link import inherited_link
 
 _PORT = "7447"
@@ -19,6 +19,12 @@ _PORT = "7447"
 
 def main(where: str) -> None:
     """Be a router there, until the end."""
+    try:
+        check_installed()
+    except ConfigError as exc:
+        sys.exit(f"no router: {exc}")
+    import zenoh
+
     endpoint = where if "/" in where else f"tcp/127.0.0.1:{where}"
     told, tell = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     signal.set_wakeup_fd(tell)
