@@ -98,6 +98,11 @@ async def test_nobody_is_there_and_that_is_said(autojump_clock: trio.testing.Moc
         with trio.fail_after(5):
             degraded = await first.health.wait_for("zenoh", Degraded)
         assert degraded == Degraded("channel out: nobody is there for its messages: 2 wait")
+        events = first.health.events()
+        first.publish(one, "out", first.envelopes("out", b"2"))
+        with trio.fail_after(20):
+            event = await anext(aiter(events))
+        assert event.after == Degraded("channel out: nobody is there for its messages: 3 wait")
     MemoryNetwork.forget(options.places)
 
 

@@ -6,7 +6,7 @@ import contextlib
 import os
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from functools import partial
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import attrs
 import trio
@@ -28,6 +28,12 @@ from taktora_trio.connectors.zenoh.routing import ZenohRouting, guarantee_of
 __all__ = ["ZenohClient"]
 
 
+class Degrade(Protocol):
+    """`Health.degrade` of this connector."""
+
+    def __call__(self, reason: str, seconds: float, *, instead_of: str | None = None) -> None: ...
+
+
 class ZenohClient(Client):
     """One node, or one after the other."""
 
@@ -39,11 +45,11 @@ class ZenohClient(Client):
         on_message: OnMessage,
         carrier: Carrier,
         memory: Callable[[str, int], memoryview],
-        degrade: Callable[[str, float], None],
+        degrade: Degrade,
     ) -> None:
         """`name` is the gateway's, as others know it (`GatewayChannels.name`), and `memory` is that of its channels.
 
-        `degrade(reason, seconds)` shows in the health what ends no connection.
+        `degrade(reason, seconds, instead_of=before)` shows in the health what ends no connection.
         """
         self._options, self._name, self._on_message = options, name, on_message
         self._carrier = carrier
@@ -55,7 +61,7 @@ class ZenohClient(Client):
             name=name,
             # A successor numbers its messages perhaps otherwise, so it is another sender.
             sender=f"{name}/{os.urandom(8).hex()}",
-            on_trouble=lambda reason: degrade(reason, DEGRADED_FOR),
+            on_trouble=lambda reason, before: degrade(reason, DEGRADED_FOR, instead_of=before),
         )
         self._inbound = [channel for channel in declared if channel.direction == "in"]
         self._guarantees = {channel.name: guarantee_of(channel) for channel in declared if channel.direction == "out"}

@@ -47,12 +47,13 @@ class Queries:
         acknowledging: Acknowledging,
         name: str,
         sender: str,
-        on_trouble: Callable[[str], None],
+        on_trouble: Callable[[str, str | None], None],
         on_asked: Callable[[Question], None],
         is_for_others: Callable[[str], bool],
     ) -> None:
         """`name` is what others know this gateway by, and `sender` this process of it. `on_trouble` is called again and
-        again while messages wait and nobody takes them, `on_asked` with the query of each new acknowledged message,
+        again while messages wait and nobody takes them, with the reason and the one of that channel before;
+        `on_asked` with the query of each new acknowledged message,
         before `on_message`. `is_for_others` says whether what this node asks itself is not
         for the channels on these keys."""
         self.publishers: dict[str, Publish] = {}
@@ -78,7 +79,6 @@ class Queries:
                 self._responses.append(responses)
                 self.publishers[reply_channel(channel) or ""] = responses.publish
             elif routing.acknowledged and channel.direction == "out":
-                trouble = partial(_say, on_trouble, channel.name)
                 sending = AcknowledgedChannel(
                     routing.address,
                     routing.quality,
@@ -86,7 +86,7 @@ class Queries:
                     f"{sender}/{channel.name}",
                     carrier.carry,
                     _PATIENCE,
-                    trouble,
+                    _Trouble(on_trouble, channel.name),
                 )
                 self._acknowledged.append(sending)
                 self.publishers[channel.name] = sending.publish
@@ -144,5 +144,13 @@ def _replies_to(channel: ChannelDescriptor[Any], by_name: Mapping[str, ChannelDe
     return None if replies is None else cast(ZenohRouting, replies.routing)
 
 
-def _say(on_trouble: Callable[[str], None], channel: str, reason: str) -> None:
-    on_trouble(f"channel {channel}: {reason}")
+class _Trouble:
+    """Tells of a channel's trouble, and what it told before, whose place that takes: the same, with a newer figure."""
+
+    def __init__(self, on_trouble: Callable[[str, str | None], None], channel: str) -> None:
+        self._on_trouble, self._channel = on_trouble, channel
+        self._before: str | None = None
+
+    def __call__(self, reason: str) -> None:
+        before, self._before = self._before, f"channel {self._channel}: {reason}"
+        self._on_trouble(self._before, before)
