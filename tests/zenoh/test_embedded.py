@@ -70,7 +70,7 @@ runpy.run_module({PROGRAM[1]!r}, run_name="__main__")
 """
     async with open_command(program=("-c", hidden), json_log=False) as router:
         assert await router.wait() == 1
-    assert router.stderr == ["no router: the Zenoh connector needs eclipse-zenoh: pip install 'taktora-trio[zenoh]'"]
+    assert router.stderr == ["no router: it needs eclipse-zenoh: pip install 'taktora-trio[zenoh]'"]
 
 
 @pytest.mark.parametrize("mode", MODES)

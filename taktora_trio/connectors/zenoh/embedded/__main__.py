@@ -10,8 +10,6 @@ import signal
 import sys
 
 from taktora_trio.connectors.supply import READY
-from taktora_trio.connectors.zenoh.probe import check_installed
-from taktora_trio.errors import ConfigError
 from taktora_trio.processes.child.supervisor_link import inherited_link
 
 _PORT = "7447"
@@ -20,10 +18,9 @@ _PORT = "7447"
 def main(where: str) -> None:
     """Be a router there, until the end."""
     try:
-        check_installed()
-    except ConfigError as exc:
-        sys.exit(f"no router: {exc}")
-    import zenoh
+        import zenoh
+    except ModuleNotFoundError:
+        sys.exit("no router: it needs eclipse-zenoh: pip install 'taktora-trio[zenoh]'")
 
     endpoint = where if "/" in where else f"tcp/127.0.0.1:{where}"
     told, tell = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
