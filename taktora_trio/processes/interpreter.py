@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import site
 import sys
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import NoReturn
 from taktora_trio.errors import ConfigError
 from taktora_trio.startpath import VARIABLE, is_present_folder
 
-__all__ = ["become", "environment", "program"]
+__all__ = ["become", "become_interruptible", "environment", "program"]
 
 
 def program(module: str) -> list[str]:
@@ -48,9 +49,19 @@ def environment() -> dict[str, str]:
 
 
 def become(module: str, *arguments: str) -> NoReturn:
-    """Replace this process by one that runs a module of ours. Raises `ConfigError` if that can't be done."""
+    """Replace this process by one that runs a module of ours. Raises `ConfigError` if that can't be done.
+
+    Until that calls `become_interruptible` a SIGINT waits: Ctrl-C while it imports would end it with a traceback.
+    """
     command = [*program(module), *arguments]
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         os.execve(command[0], command, {**os.environ, **environment()})  # noqa: S606 - no shell is wanted
     except OSError as exc:
+        become_interruptible()
         raise ConfigError(f"this Python can't be started again ({command[0]}): {exc.strerror}") from exc
+
+
+def become_interruptible() -> None:
+    """Let SIGINT through, also one that has come since `become`."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})

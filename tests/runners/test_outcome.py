@@ -95,3 +95,15 @@ def test_what_may_pass_is_told_apart_from_what_will_not() -> None:
 
 def test_nobody_to_complain_to() -> None:
     assert run("raise ConfigError('bad')", "2>/dev/full").returncode == 2
+
+
+def test_an_interrupt_while_the_supervisor_is_imported_is_no_traceback() -> None:
+    program = """
+import signal
+from taktora_trio.processes import interpreter
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+signal.raise_signal(signal.SIGINT)  # it waits, and comes first of all
+interpreter.become("taktora_trio.runners.command.supervisor", "{}")
+"""
+    process = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False)
+    assert (process.returncode, process.stdout, process.stderr) == (128 + signal.SIGINT, b"", b"")

@@ -14,6 +14,7 @@ from taktora_trio import lean as lean  # before any other library is imported
 # isort: split
 import msgspec
 
+from taktora_trio.processes.interpreter import become_interruptible
 from taktora_trio.runners.command.both import run_both
 from taktora_trio.runners.options import RunOptions
 from taktora_trio.runners.this_process.outcome import call
@@ -21,6 +22,7 @@ from taktora_trio.runners.this_process.surroundings import settle
 
 
 def _run() -> int:
+    become_interruptible()
     settle()
     options = msgspec.convert(json.loads(sys.argv[1]), RunOptions, dec_hook=lambda kind, text: kind(text))
     return run_both(options)
