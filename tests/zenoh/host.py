@@ -48,7 +48,7 @@ class Host:
         await trio.lowlevel.checkpoint()
         if topic not in self._sending:
             sending = AcknowledgedChannel(
-                topic, _QUALITY, self._session, f"outsider/{topic}", Carrier(RawCodec()).carry, 60.0
+                topic, _QUALITY, self._session, f"outsider/{topic}", Carrier(RawCodec()).carry
             )
             self._sending[topic] = sending
             self._nursery.start_soon(sending.serve)

@@ -6,6 +6,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from functools import partial
+from itertools import pairwise
 from typing import Any, cast
 
 import pytest
@@ -67,7 +68,8 @@ class Wire(Question):
 class Wires:
     """Stands in for a session: keeps what is asked."""
 
-    def __init__(self) -> None:
+    def __init__(self, nursery: trio.Nursery) -> None:
+        self.nursery = nursery
         self.asked: deque[Wire] = deque()
         """What did not reach a receiver yet."""
         self.is_asked = trio.Event()
@@ -75,19 +77,27 @@ class Wires:
         self.troubles: list[str] = []
         self.done: list[tuple[int, str]] = []
         self.channel = AcknowledgedChannel(
-            "key", Quality(), cast(Session, self), "me", Carrier(RawCodec()).carry, 60.0, self.troubles.append
+            "key", Quality(), cast(Session, self), "me", Carrier(RawCodec()).carry, self.troubles.append
         )
         self.channel.matching(True)
 
     ask_in_turn = Session.ask_in_turn
 
     def ask(self, key: str, payload: bytes, quality: Quality, *rest: Any, complete: bool) -> None:
-        encoding, attachment, _, *calls = rest
+        encoding, attachment, timeout, *calls = rest
         assert complete  # else a storage of values would count as a receiver
         wire = Wire(payload, encoding, attachment, *calls)
+        self.nursery.start_soon(self.end_in_time, wire, timeout)
         self.asked.append(wire)
         self.is_asked.set()
         self.open.append(wire)
+
+    def lose(self) -> list[int]:
+        """Lose what was asked, though it does not end, and return the numbers."""
+        numbers = [wire.number for wire in self.asked]
+        self.asked.clear()
+        self.is_asked = trio.Event()
+        return numbers
 
     def tell(self) -> None:
         """Let the sender hear all that was said."""
@@ -105,6 +115,12 @@ class Wires:
         self.tell()
         return numbers
 
+    async def end_in_time(self, wire: Wire, timeout: float) -> None:
+        await trio.sleep(timeout)
+        if wire in self.open:
+            wire.end()
+            self.tell()
+
     def publish(self, *numbers: int, expiry: int | None = None, again: bool = False) -> None:
         for number in numbers:
             self.channel.publish(message(number, expiry), self.on_done, again=again)
@@ -121,7 +137,7 @@ def message(number: int, expiry: int | None = None) -> Envelope:
 
 @pytest.fixture
 async def wires(nursery: trio.Nursery) -> Wires:
-    wires = Wires()
+    wires = Wires(nursery)
     nursery.start_soon(wires.channel.serve)
     return wires
 
@@ -255,6 +271,49 @@ async def test_a_failure_is_a_refusal_with_its_reason(wires: Wires, autojump_clo
     assert wires.done == [(1, "no\\nroom"), (2, "")]
 
 
+async def test_a_query_that_does_not_end_is_asked_again_by_itself_and_less_and_less_often(
+    wires: Wires, autojump_clock: trio.testing.MockClock
+) -> None:
+    wires.publish(1, 2, 3)
+    first, lost, third = wires.asked
+    wires.lose()
+    for wire in (first, third):
+        wire.reply("key", b"")
+        wire.close()
+    wires.tell()
+    times = []
+    for _ in range(6):
+        await wires.is_asked.wait()
+        times.append(trio.current_time())
+        again = wires.asked[0]
+        assert (wires.lose(), AGAIN in again.beside.own) == ([2], True)
+    assert [round(later - before) for before, later in pairwise(times)] == [10, 20, 40, 60, 60]
+    assert times[0] < 6
+    lost.reply("key", b"")  # too late: this query has ended
+    again.reply("key", b"")
+    wires.tell()
+    assert wires.done == [(1, ""), (3, ""), (2, "")]
+    assert not wires.troubles  # an app may take so long
+
+
+async def test_what_is_behind_a_lost_query_comes_behind_it(
+    wires: Wires, autojump_clock: trio.testing.MockClock
+) -> None:
+    receiver = Acknowledging()
+    wires.publish(1, 2, 3)
+    wires.asked.popleft()
+    taken: list[int] = []
+    with trio.fail_after(10):
+        while len(taken) < 3:
+            await wires.is_asked.wait()
+            wires.is_asked = trio.Event()
+            while wires.asked:
+                if (message := receiver.take(wires.asked.popleft())) is not None:
+                    taken.append(int(message.payload))
+            wires.tell()
+    assert taken == [1, 2, 3]
+
+
 async def test_a_message_that_expires_while_nobody_is_there_is_not_sent(
     wires: Wires, autojump_clock: trio.testing.MockClock
 ) -> None:
@@ -278,7 +337,7 @@ async def test_a_message_that_a_receiver_has_in_hand_does_not_expire(
     wires.publish(1, expiry=2)
     await trio.sleep(30)
     assert not wires.done
-    wires.asked[0].reply("key", b"")
+    wires.asked[-1].reply("key", b"")
     wires.tell()
     assert wires.done == [(1, "")]
 
@@ -381,7 +440,20 @@ def test_a_place_that_means_nothing_is_none(text: str) -> None:
 
 STEPS = st.lists(
     st.sampled_from(
-        ["publish", "publish", "arrive", "arrive", "arrive", "done", "tell", "no room", "receiver", "sender", "wait"]
+        [
+            "publish",
+            "publish",
+            "arrive",
+            "arrive",
+            "arrive",
+            "done",
+            "tell",
+            "no room",
+            "lost",
+            "receiver",
+            "sender",
+            "wait",
+        ]
     ),
     max_size=80,
 )
@@ -401,7 +473,7 @@ class Model:
         self.wires = self.connected()
 
     def connected(self) -> Wires:
-        wires = Wires()
+        wires = Wires(self.nursery)
         wires.on_done = self.on_done  # type: ignore[method-assign]
         self.nursery.start_soon(wires.channel.serve)
         wires.publish(*(number for number in range(1, self.sent + 1) if number not in self.done), again=True)
@@ -433,12 +505,15 @@ class Model:
             wires.tell()
         elif step == "no room" and wires.asked:
             wires.asked.popleft().close()
+        elif step == "lost" and wires.asked:  # on a node between
+            wires.asked.popleft()
         elif step == "receiver":  # killed, and another one is there
             for wire in wires.open:
                 if wire not in wires.asked:
                     wire.end()
             self.receiver, self.in_hand = Acknowledging(), []
         elif step == "sender":  # its connection is lost, with what was said
+            wires.open.clear()
             self.wires = self.connected()
         elif step == "wait":
             await trio.sleep(2)

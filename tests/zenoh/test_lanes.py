@@ -13,9 +13,9 @@ from tests.zenoh.test_sessions import PATIENCE, USUAL, Pair, pair
 __all__ = ["pair"]
 
 
-def ask(session: Session, payload: bytes, key: str = "orders/7") -> Heard[bytes | None]:
+def ask(session: Session, payload: bytes, key: str = "orders/7", timeout: float = PATIENCE) -> Heard[bytes | None]:
     heard = Heard[bytes | None]()
-    session.ask_in_turn("lane", key, payload, USUAL, "text/plain", b"more", PATIENCE, heard)
+    session.ask_in_turn("lane", key, payload, USUAL, "text/plain", b"more", timeout, heard)
     return heard
 
 
@@ -70,6 +70,14 @@ async def test_the_first_reply_counts_though_another_takes_long(pair: Pair) -> N
             for _ in range(3):
                 assert await ask(pair.one, b"?").next() == b""
             assert (await held.next()).payload == b"?"
+
+
+async def test_a_question_whose_time_is_over_has_no_answer(pair: Pair) -> None:
+    held = Heard[Question]()
+    await pair.other.answer("orders/*", held)
+    await until_known(pair.one, pair.other)
+    heard = [ask(pair.one, b"?", timeout=0.02) for _ in range(30)]  # it ends here, or at the router, which says so
+    assert [await one.next() for one in heard] == [None] * 30
 
 
 async def test_a_session_ends_though_its_questions_are_open(pair: Pair) -> None:

@@ -97,6 +97,18 @@ async def test_a_question_goes_to_each_that_answers_it_and_has_an_end(pair: Pair
     assert failures.all == [b"I can't"]
 
 
+async def test_when_the_time_of_a_question_is_over_nobody_has_failed(pair: Pair) -> None:
+    held = Heard[Question]()
+    await pair.other.answer("calc/*", held)
+    await until_known(pair.one, pair.other)
+    replies, failures, ended = Heard[Sample](), Heard[bytes](), Heard[None]()
+    for _ in range(30):
+        pair.one.ask("calc/sum", b"?", USUAL, "", b"", 0.02, replies, failures, on_end=lambda: ended(None))
+    for _ in range(30):
+        await ended.next()
+    assert replies.count == failures.count == 0
+
+
 async def ask(
     session: Session, key: str, seconds: float, payload: bytes = b"", *, complete: bool = False
 ) -> list[bytes]:

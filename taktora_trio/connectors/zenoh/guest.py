@@ -38,7 +38,6 @@ __all__ = ["Guest", "OnTaken"]
 
 OnTaken: TypeAlias = Callable[[Published], None]
 
-_PATIENCE = 60.0  # seconds for an acknowledgement
 _TOKENS = {b"true": True, b"false": False, b"\xc3": True, b"\xc2": False}  # as JSON and MessagePack have it
 _LATCHED = 2**18  # bytes of values that others are told later
 _CARRIER = Carrier(RawCodec())  # a test says what the encoding is, if any
@@ -83,7 +82,7 @@ class Guest:
                 await session.subscribe(key, self._came, others_only=True)
             elif direction == "in" and routing.acknowledged and key not in self._sending:
                 sender = f"{self._sender}/{key}"
-                sending = AcknowledgedChannel(key, routing.quality, session, sender, _CARRIER.carry, _PATIENCE)
+                sending = AcknowledgedChannel(key, routing.quality, session, sender, _CARRIER.carry)
                 self._sending[key] = sending
                 await session.watch_matching(key, sending.matching, complete=not is_pattern(key))
 

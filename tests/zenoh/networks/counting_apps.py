@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
 
@@ -82,12 +81,8 @@ async def send(host: ConnectorHost) -> None:
 async def hear(host: ConnectorHost) -> None:
     async def print_all(kind: str) -> None:
         async with host.open_reader(IN[kind]) as reader:
-            async for received in reader:
-                heard = [received.value.decode()]
-                with contextlib.suppress(trio.WouldBlock):
-                    while len(heard) < 50:
-                        heard.append(reader.receive_nowait().value.decode())
-                tell(f"heard {kind} {' '.join(heard)}")
+            async for received in reader:  # and tell at once: whoever takes the next one is done with this one
+                tell(f"heard {kind} {received.value.decode()}")
 
     async with trio.open_nursery() as nursery:
         for kind in plan.kinds:

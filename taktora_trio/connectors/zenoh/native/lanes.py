@@ -16,6 +16,7 @@ from typing import TypeAlias
 import trio
 import zenoh
 
+from taktora_trio.connectors.zenoh.native.values import failure_of
 from taktora_trio.connectors.zenoh.session import NO_REASON, OnAnswer
 
 __all__ = ["MOST_REPLIES", "Lane", "Replies"]
@@ -73,8 +74,8 @@ class Lane:
                 if reply.ok is not None:
                     self._keep_until_ended(replies)
                     return b""
-                if reply.err is not None:
-                    failure = reply.err.payload.to_bytes() or NO_REASON
+                if (reason := failure_of(reply)) is not None:
+                    failure = reason or NO_REASON
         except zenoh.ZError:  # it has ended
             return failure
 

@@ -24,6 +24,7 @@ from taktora_trio.connectors.zenoh.native.values import (
     PRIORITY,
     RELIABILITY,
     TARGET,
+    failure_of,
     numbered_sample_of,
     reason,
     sample_of,
@@ -154,8 +155,8 @@ class NativeSession(Session):
         def take(reply: zenoh.Reply) -> None:
             if reply.ok is not None:
                 tell(partial(on_reply, stamped_sample_of(reply.ok)))
-            elif reply.err is not None:
-                tell(partial(on_failure, reply.err.payload.to_bytes()))
+            elif (failure := failure_of(reply)) is not None:
+                tell(partial(on_failure, failure))
 
         self.later(
             partial(

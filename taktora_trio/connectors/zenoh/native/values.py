@@ -16,6 +16,7 @@ __all__ = [
     "TARGET",
     "content",
     "encoding_of",
+    "failure_of",
     "numbered_sample_of",
     "reason",
     "sample_of",
@@ -78,6 +79,17 @@ def numbered_sample_of(sample: zenoh.Sample) -> Sample:
         return known
     source = info.source_id
     return replace(known, source=f"{source.zid}/{source.eid}", number=int(info.source_sn))
+
+
+def failure_of(reply: zenoh.Reply) -> bytes | None:
+    """Return what somebody says who can't answer; `None` if nobody says so.
+
+    When the time is over the library, and each router on the way, fails the query, too. Nobody has answered then.
+    """
+    failure, who = reply.err, reply.replier_id
+    if failure is None or who is None or not who.eid:  # not a session, but a node as such
+        return None
+    return failure.payload.to_bytes()
 
 
 def timestamp_of(text: str) -> zenoh.Timestamp | None:

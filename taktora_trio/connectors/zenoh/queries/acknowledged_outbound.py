@@ -16,7 +16,7 @@ from taktora_trio.channels import Envelope
 from taktora_trio.connectors.connection import OnDone
 from taktora_trio.connectors.expiry import EXPIRED
 from taktora_trio.connectors.zenoh.queries.numbering import AGAIN, NUMBER, SENDER, Numbering
-from taktora_trio.connectors.zenoh.queries.repeating import RETRY, end_of_life, with_life_left
+from taktora_trio.connectors.zenoh.queries.repeating import PATIENCE, RETRY, end_of_life, with_life_left
 from taktora_trio.connectors.zenoh.session import Quality, Session
 from taktora_trio.escaping import escaped
 
@@ -34,6 +34,9 @@ class AcknowledgedChannel:
 
     A receiver takes a message of the channel only if it has had all before it that are on their way. So if one is lost,
     or refused for want of room, those behind it end without a reply, too, and come again in their order.
+
+    One whose query does not end is asked again by itself, at longer and longer intervals: a receiver that has it in
+    hand answers the latest query, and one that it never reached gets it.
     """
 
     def __init__(
@@ -43,12 +46,10 @@ class AcknowledgedChannel:
         session: Session,
         sender: str,
         carry: Carry,
-        timeout: float,
         on_trouble: Callable[[str], None] = lambda reason: None,
     ) -> None:
-        """`sender` names this channel of this gateway's process to receivers. After `timeout` seconds without a reply a
-        message is sent again; whoever has it still then does not take it for another one. `on_trouble` is called
-        again and again while messages wait and nobody takes them.
+        """`sender` names this channel of this gateway's process to receivers. `on_trouble` is called again and again
+        while messages wait and nobody takes them.
         """
         self.key = key
         self._quality = quality
@@ -56,12 +57,12 @@ class AcknowledgedChannel:
         self._name = sender
         self._sender = (SENDER, sender.encode())
         self._carry = carry
-        self._timeout = timeout
         self._on_trouble = on_trouble
         self._unanswered: dict[int, _Sent] = {}  # in the order of their numbers
         self._has_receiver = False  # until it is known
         self._arrivals = 0  # counts how often somebody was there who had not been
         self._is_stalled = False
+        self._is_set_back = False  # or else a query was overdue, and is to be asked again
         self._stalled = trio.Event()
         self._setbacks = 0  # since the last reply
         self._pause = trio.CancelScope()  # until the next attempt
@@ -104,11 +105,15 @@ class AcknowledgedChannel:
             with self._pause:
                 await trio.sleep_forever()
             self._drop_expired()
-            if self._setbacks > _SAID_AFTER and self._unanswered:
-                what = "its messages are not taken" if self._has_receiver else "nobody is there for its messages"
-                self._on_trouble(f"{what}: {len(self._unanswered)} wait")
-            self._setbacks += 1
+            if self._is_set_back:
+                self._note_setback()
             self._go_back()
+
+    def _note_setback(self) -> None:
+        if self._setbacks > _SAID_AFTER and self._unanswered:
+            what = "its messages are not taken" if self._has_receiver else "nobody is there for its messages"
+            self._on_trouble(f"{what}: {len(self._unanswered)} wait")
+        self._setbacks += 1
 
     def _go_back(self) -> None:
         """Send again all that is not on its way; or only the first, to see, while nobody seems to be there."""
@@ -132,6 +137,8 @@ class AcknowledgedChannel:
         if sent.expires < math.inf:
             envelope = with_life_left(envelope, sent.expires)
         encoding, attachment = self._carry(envelope, pairs)
+        patience = PATIENCE.delay(sent.repeats) if sent.repeats else PATIENCE.initial
+        sent.overdue, sent.is_overdue = trio.current_time() + patience, False
         sent.is_asked, sent.is_a_look, sent.arrivals = True, not self._has_receiver, self._arrivals
         self._session.ask_in_turn(
             self._name,
@@ -140,20 +147,21 @@ class AcknowledgedChannel:
             self._quality,
             encoding,
             attachment,
-            self._timeout,
+            patience,
             sent.answered,
         )
 
     def _drop_expired(self) -> None:
         now = trio.current_time()
         for number, sent in list(self._unanswered.items()):
-            if sent.expires <= now and not sent.is_asked:
+            if sent.expires <= now and not (sent.is_asked or sent.is_overdue):
                 del self._unanswered[number]
                 sent.on_done(number, EXPIRED)
 
-    def _stall(self) -> None:
-        self._is_stalled = True
-        self._pause = trio.CancelScope(deadline=trio.current_time() + RETRY.delay(self._setbacks))
+    def _stall(self, *, is_setback: bool = True) -> None:
+        self._is_stalled, self._is_set_back = True, is_setback
+        delay = RETRY.delay(self._setbacks) if is_setback else 0
+        self._pause = trio.CancelScope(deadline=trio.current_time() + delay)
         self._stalled.set()
 
     def _try_within(self, delay: float) -> None:
@@ -175,8 +183,11 @@ class AcknowledgedChannel:
         sent.again = sent.again or not sent.is_a_look or sent.arrivals != self._arrivals
         if sent.envelope.header.sequence_number not in self._unanswered:
             return
+        if trio.current_time() >= sent.overdue:
+            sent.is_overdue = True
+            sent.repeats += 1
         if not self._is_stalled:
-            self._stall()
+            self._stall(is_setback=not (sent.is_overdue and self._has_receiver))
         elif sent.is_a_look and self._has_receiver:
             self._try_within(0)
 
@@ -192,7 +203,10 @@ class _Sent:
         "expires",
         "is_a_look",
         "is_asked",
+        "is_overdue",
         "on_done",
+        "overdue",
+        "repeats",
     )
 
     def __init__(self, channel: AcknowledgedChannel, envelope: Envelope, on_done: OnDone, again: bool) -> None:
@@ -208,6 +222,12 @@ class _Sent:
         self.arrivals = 0
         """How often somebody had come by then."""
         self.expires = end_of_life(envelope)
+        self.overdue = math.inf
+        """When the query for it is taken for lost."""
+        self.is_overdue = False
+        """True if it was, so that somebody may have the message in hand, and nothing was asked since."""
+        self.repeats = 0
+        """How often it was."""
 
     def answered(self, answer: bytes | None) -> None:
         self.is_asked = False

@@ -23,8 +23,6 @@ from taktora_trio.connectors.zenoh.session import Question, Session
 
 __all__ = ["Publish", "Queries", "is_query"]
 
-_PATIENCE = 60.0  # seconds for an acknowledgement, after which the message is sent again
-
 
 class Publish(Protocol):
     def __call__(self, envelope: Envelope, on_done: OnDone, *, again: bool = False) -> None: ...
@@ -85,7 +83,6 @@ class Queries:
                     session,
                     f"{sender}/{channel.name}",
                     carrier.carry,
-                    _PATIENCE,
                     _Trouble(on_trouble, channel.name),
                 )
                 self._acknowledged.append(sending)

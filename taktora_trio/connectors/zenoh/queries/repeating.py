@@ -10,10 +10,13 @@ from msgspec.structs import replace
 from taktora_trio.channels import Envelope
 from taktora_trio.supervision.backoff import Backoff
 
-__all__ = ["RETRY", "end_of_life", "with_life_left"]
+__all__ = ["PATIENCE", "RETRY", "end_of_life", "with_life_left"]
 
 RETRY = Backoff(initial=0.02, maximum=1.0, factor=2.0, jitter=0.2)
 """The pauses before the same query is asked again."""
+PATIENCE = Backoff(initial=5.0, maximum=60.0, factor=2.0, jitter=0.0)
+"""How long a query is waited for that does not end. Somebody may have it in hand, for as long as an app takes; or it is
+lost: a router that is told of it and of a receiver's end at the same time never ends it."""
 
 
 def end_of_life(envelope: Envelope) -> float:
