@@ -45,6 +45,7 @@ async def taken(done: trio.MemoryReceiveChannel[tuple[str, bytes]], orders: Sequ
     return came
 
 
+@pytest.mark.chaos
 async def test_while_the_gateway_dies_of_native_code_and_is_stopped_and_the_router_is_killed(
     router: ZenohRouter, domain: Domain, tmp_path: Path
 ) -> None:

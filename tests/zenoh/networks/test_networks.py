@@ -47,6 +47,7 @@ async def open_mesh(net: Network, *names: str) -> AsyncIterator[dict[str, Node]]
         yield routers
 
 
+@pytest.mark.chaos
 async def test_a_router_that_is_killed_is_gone_round(net: Network, tmp_path: Path) -> None:
     net.segment("lan", "r1", "r2", "r3", "a", "b")
     through = {name: endpoint(net.hosts[name]) for name in ("r1", "r2", "r3")}
@@ -97,7 +98,9 @@ async def test_a_link_that_is_cut_is_gone_round_and_nobody_else_notices(net: Net
     print(figures)  # noqa: T201 - shown with -s
 
 
-@pytest.mark.parametrize("whose", ["receiver", pytest.param("sender", marks=pytest.mark.operate)])
+@pytest.mark.parametrize(
+    "whose", [pytest.param("receiver", marks=pytest.mark.chaos), pytest.param("sender", marks=pytest.mark.operate)]
+)
 async def test_a_host_that_is_cut_off_connects_again_and_nothing_acknowledged_is_lost(
     whose: str, net: Network, tmp_path: Path
 ) -> None:
