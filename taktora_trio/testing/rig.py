@@ -60,8 +60,8 @@ class ConnectorRig(ABC):
     acknowledges: ClassVar[bool] = True
     """True if the peer acknowledges what is published: a message that was lost on its way can come again."""
     redelivers: ClassVar[bool] = True
-    """True if the peer keeps a message until it is acknowledged, over lost connections too. On a new connection it sends
-    what it has kept before it acknowledges anything that is published there."""
+    """True if the peer keeps a message until it is acknowledged, over lost connections too. On a new connection it
+    sends what it has kept before it acknowledges anything that is published there."""
     numbers_deliveries: ClassVar[bool] = True
     """True if the peer says of a message that it has sent it before, and under which number."""
     notices_silence: ClassVar[bool] = True
