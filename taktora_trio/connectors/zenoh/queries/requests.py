@@ -18,14 +18,13 @@ from taktora_trio.connectors.connection import Incoming, OnDone, OnMessage
 from taktora_trio.connectors.expiry import EXPIRED
 from taktora_trio.connectors.zenoh.metadata import Carrier, read_beside
 from taktora_trio.connectors.zenoh.queries.numbering import AGAIN
-from taktora_trio.connectors.zenoh.queries.repeating import RETRY, end_of_life, with_life_left
+from taktora_trio.connectors.zenoh.queries.repeating import PATIENCE, RETRY, end_of_life, with_life_left
 from taktora_trio.connectors.zenoh.routing import ZenohRouting
 from taktora_trio.connectors.zenoh.session import Sample, Session
 from taktora_trio.escaping import escaped
 
 __all__ = ["Reply", "RequestChannel"]
 
-_NO_END = 60.0  # seconds for a query of a request that has no deadline; then it is asked again
 _LONGEST = 500  # characters of a reason
 
 
@@ -36,7 +35,11 @@ class Reply(Incoming, frozen=True, gc=False):
 
 
 class RequestChannel:
-    """The requests of one channel on one connection. Each is on its own: they are answered in any order."""
+    """The requests of one channel on one connection. Each is on its own: they are answered in any order.
+
+    One whose query does not end is asked again, at longer and longer intervals: it may be lost. A responder of ours
+    that has the request in hand answers the latest query.
+    """
 
     def __init__(
         self,
@@ -106,13 +109,15 @@ class RequestChannel:
         envelope = with_life_left(envelope, request.deadline)
         encoding, attachment = self._carry(envelope, ((AGAIN, b""),) if request.again else ())
         request.is_asked = request.again = True
+        patience = PATIENCE.delay(request.repeats)
+        request.overdue = trio.current_time() + patience
         self._session.ask(
             envelope.topic,
             envelope.payload,
             self._quality,
             encoding,
             attachment,
-            max(0.001, left) if left < math.inf else _NO_END,
+            max(0.001, min(left, patience)),
             request.replied,
             request.failed,
             request.ended,
@@ -138,15 +143,32 @@ class RequestChannel:
         )
 
     def not_answered(self, request: _Request) -> None:
-        request.due = trio.current_time() + RETRY.delay(request.setbacks)
-        request.setbacks += 1
+        now = trio.current_time()
+        if now >= request.overdue:
+            request.due = now
+            request.repeats += 1
+        else:
+            request.due = now + RETRY.delay(request.setbacks)
+            request.setbacks += 1
         self._news.set()
 
 
 class _Request:
     """A request, until its last reply is in the hands of the app."""
 
-    __slots__ = ("_channel", "again", "deadline", "due", "envelope", "is_answered", "is_asked", "on_done", "setbacks")
+    __slots__ = (
+        "_channel",
+        "again",
+        "deadline",
+        "due",
+        "envelope",
+        "is_answered",
+        "is_asked",
+        "on_done",
+        "overdue",
+        "repeats",
+        "setbacks",
+    )
 
     def __init__(self, channel: RequestChannel, envelope: Envelope, on_done: OnDone, again: bool) -> None:
         self._channel = channel
@@ -156,6 +178,10 @@ class _Request:
         self.deadline = end_of_life(envelope)
         self.due = 0.0
         self.setbacks = 0
+        self.overdue = math.inf
+        """When the query for it is taken for lost."""
+        self.repeats = 0
+        """How often it was."""
         self.is_asked = False
         """True while the query for it has not ended."""
         self.is_answered = False
