@@ -11,7 +11,7 @@ from zenoh import ext
 
 from taktora_trio.connectors.zenoh.native.values import ORIGIN
 
-__all__ = ["recovering_publisher", "recovering_subscriber"]
+__all__ = ["recovering_publisher", "recovering_subscriber", "undeclare"]
 
 _HEARTBEAT = 0.5  # seconds, after the last sample: so that its loss is noticed, too
 
@@ -38,3 +38,14 @@ def recovering_subscriber(
         history=ext.HistoryConfig(detect_late_publishers=True, max_samples=most),
         recovery=ext.RecoveryConfig(heartbeat=True, periodic_queries=None),
     )
+
+
+def undeclare(declared: Any) -> None:
+    """Undeclare this, or leave it to who drops its last reference, which is to happen next.
+
+    The library's `undeclare` of the kinds that recover lets go of their parts, and waits for their tasks, while it has
+    the GIL. A thread of the library that waits for the GIL may be what such a task needs. Where the last reference goes
+    it lets go of the GIL first.
+    """
+    if not isinstance(declared, ext.AdvancedPublisher | ext.AdvancedSubscriber):
+        declared.undeclare()

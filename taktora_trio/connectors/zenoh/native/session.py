@@ -16,7 +16,7 @@ from taktora_trio.connectors.connection import ConnectionLost
 from taktora_trio.connectors.zenoh.handover import Handover, size_of
 from taktora_trio.connectors.zenoh.native.lanes import MOST_REPLIES, Lane, Replies
 from taktora_trio.connectors.zenoh.native.question import NativeQuestion
-from taktora_trio.connectors.zenoh.native.recovering import recovering_publisher, recovering_subscriber
+from taktora_trio.connectors.zenoh.native.recovering import recovering_publisher, recovering_subscriber, undeclare
 from taktora_trio.connectors.zenoh.native.sender import Sender
 from taktora_trio.connectors.zenoh.native.values import (
     CONGESTION_CONTROL,
@@ -124,7 +124,7 @@ class NativeSession(Session):
 
     def _declare_publisher(self, key: str, quality: Quality) -> zenoh.Publisher:
         if len(self._publishers) >= _MOST_PUBLISHERS:
-            self._publishers.pop(next(iter(self._publishers))).undeclare()  # the oldest one
+            undeclare(self._publishers.pop(next(iter(self._publishers))))  # the oldest one
         declare = recovering_publisher(quality.recover) if quality.recover else zenoh.Session.declare_publisher
         publisher = self._publishers[key, quality] = declare(
             self._library,
@@ -360,6 +360,10 @@ class NativeSession(Session):
                     question.drop()
         if not sender_has_ended:
             return
-        for declared in (*self._declared, *self._publishers.values(), *self._tokens.values()):
+        to_end = [*self._tokens.values(), *self._publishers.values(), *reversed(self._declared)]
+        self._tokens.clear()
+        self._publishers.clear()
+        self._declared.clear()
+        while to_end:
             with contextlib.suppress(zenoh.ZError):
-                declared.undeclare()
+                undeclare(to_end.pop())
