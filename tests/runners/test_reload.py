@@ -35,7 +35,7 @@ from taktora_trio.runners.chosen import Chosen, choose
 from taktora_trio.runners.command.reloading import carry_reloading
 from taktora_trio.runners.configuration.reading import Sources, read_configuration
 from taktora_trio.runners.parts.arrival import Arrival
-from taktora_trio.runners.parts.requests import Answer, open_request
+from taktora_trio.runners.parts.requests import Answer, open_request, take_requests
 from taktora_trio.supervision.supervisor import Runner
 from taktora_trio.transport.segments import SharedMemoryFull
 
@@ -189,3 +189,20 @@ async def test_a_gateway_alone_that_finds_no_memory_starts_again_with_what_it_ha
 def test_where_the_run_ends_while_it_is_asked_that_is_said(domain: Domain) -> None:
     with pytest.raises(ConfigError, match="has just ended"), open_request(domain):
         raise AssertionError
+
+
+def test_a_request_that_is_not_open_yet_is_not_taken_for_one_that_was_left(
+    domain: Domain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make = os.mkfifo
+
+    def make_and_be_late(path: Path, mode: int) -> None:
+        make(path, mode)
+        assert take_requests(domain) == []  # for another request, which came before
+
+    monkeypatch.setattr(os, "mkfifo", make_and_be_late)
+    domain.root.mkdir(parents=True, exist_ok=True)
+    with open_request(domain):
+        [request] = take_requests(domain)
+        request.answer(Answer(0, ()))
+    domain.root.rmdir()  # nothing is left in it

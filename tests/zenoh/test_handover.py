@@ -32,7 +32,7 @@ async def test_the_loop_has_turns_between_the_batches_of_many() -> None:
             await trio.lowlevel.checkpoint()
             seen.add(len(heard))
     assert heard == list(range(MANY))
-    assert len(seen - {0, MANY}) >= 2
+    assert seen - {0, MANY}  # trio runs the tasks of a turn in any order, so two batches may come between two looks
     assert handover.take(heard.append, MANY, 1)
 
 

@@ -176,16 +176,19 @@ def open_request(
     """Make the pipe. Raises `ConfigError` if nobody runs any more."""
     asked = f"{verb}~{half}~{what}~{min(99999, round(seconds))}~{os.getpid()}"
     path: Path = domain.root / f"{ASKED}{asked}~{os.urandom(8).hex()}"
+    made = path.with_name(f".{path.name}")  # until it is open here: who takes requests removes one that nobody has open
     try:
-        os.mkfifo(path, 0o600)
+        os.mkfifo(made, 0o600)
     except FileNotFoundError:
         raise ConfigError(f"the run of domain {domain.name!r} has just ended: try again once it runs") from None
     try:
         # For both ends, so that it has no end of file while nobody writes.
-        fd = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+        fd = os.open(made, os.O_RDWR | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
+            made.rename(path)
             yield Answers(fd)
         finally:
             os.close(fd)
     finally:
+        made.unlink(missing_ok=True)
         path.unlink(missing_ok=True)
