@@ -18,6 +18,7 @@ def open_client(port: int) -> zenoh.Session:
         "mode": "client",
         "connect/endpoints": [f"tcp/127.0.0.1:{port}"],
         "scouting/multicast/enabled": False,
+        "transport/shared_memory/enabled": False,  # as a gateway's node has it
     }.items():
         config.insert_json5(place, json.dumps(value))
     return zenoh.open(config)

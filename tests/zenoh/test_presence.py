@@ -217,6 +217,7 @@ config = zenoh.Config()
 config.insert_json5("mode", '"client"')
 config.insert_json5("connect/endpoints", f'["{sys.argv[1]}"]')
 config.insert_json5("transport/link/tx/lease", "500")
+config.insert_json5("transport/shared_memory/enabled", "false")  # its file in /dev/shm would stay when it is killed
 session = zenoh.open(config)
 token = session.liveliness().declare_token("here/process")
 signal.pause()

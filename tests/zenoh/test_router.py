@@ -28,6 +28,7 @@ def guest(endpoint: str, more: Mapping[str, Any] | None = None) -> Iterator[zeno
         "mode": "client",
         "connect/endpoints": [endpoint],
         "scouting/multicast/enabled": False,
+        "transport/shared_memory/enabled": False,
         **(more or {}),
     }.items():
         config.insert_json5(path, json.dumps(value))

@@ -96,6 +96,7 @@ class ZenohRouter(Broker):
             "scouting/multicast/enabled": False,
             "scouting/gossip/enabled": False,
             "transport/link/tx/lease": round(self.lease * 1000),
+            "transport/shared_memory/enabled": False,  # its file in /dev/shm would stay when it is killed
             **({"transport/link/tls": self.tls.config} if self.tls else {}),
             **({"transport/auth/usrpwd": self._login()} if self.users or not self.anonymous else {}),
             **self.settings,
